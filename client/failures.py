@@ -1,0 +1,51 @@
+"""What a failed inference call means: one table from gRPC to the error tree, and whether a second try can help."""
+
+from __future__ import annotations
+
+import grpc
+
+from tritonvision.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    ServerUnavailable,
+    TritonVisionError,
+    UnknownModel,
+    from_wire,
+)
+
+# How Triton speaks of a Python process that died under a request, or before it came.
+_DEAD_STUB = ("stub process", "stub is not", "is not healthy")
+_GONE = ("failed to connect", "connection refused", "socket closed", "connection reset", "goaway", "recvmsg")
+
+
+def lost_process(error: grpc.RpcError) -> bool:
+    """Whether the call met a dead process of the server, or a server that just went: a healed one may answer it."""
+    details = (error.details() or "").lower()
+    if from_wire(details):
+        return False
+    return any(sign in details for sign in _DEAD_STUB) or (
+        error.code() == grpc.StatusCode.UNAVAILABLE and any(sign in details for sign in _GONE)
+    )
+
+
+def not_loaded(error: grpc.RpcError) -> bool:
+    """Whether Triton does not have the model, or a step of it, ready."""
+    details = (error.details() or "").lower()
+    return error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE) and (
+        "unknown model" in details or "is not ready" in details or "not found" in details
+    )
+
+
+def to_error(error: grpc.RpcError) -> TritonVisionError:
+    """The error a person sees for a failed call; the server's own text passes only where a step of ours spoke."""
+    code, details = error.code(), error.details() or ""
+    spoken = from_wire(details)
+    if spoken is not None:
+        return spoken
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceeded(hint="Raise TRITONVISION_DEADLINE, or send less at once.")
+    if not_loaded(error):
+        return UnknownModel("The inference server does not have this model loaded.")
+    if code == grpc.StatusCode.UNAVAILABLE and "exceeds maximum queue size" in details.lower():
+        return Overloaded(retry_after=1)
+    return ServerUnavailable("The inference server could not answer.", hint="Its log tells why.", retry_after=2)

@@ -1,0 +1,77 @@
+"""What every Triton step of ours shares: settings from the config, answers or errors a request, a heartbeat."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from tritonvision.errors import InvalidParameter, TritonVisionError, to_wire
+from tritonvision.heartbeat import Heart
+
+
+class Step:
+    """Base of the Python models: subclasses fill :meth:`setup` and :meth:`answer`.
+
+    One request is answered or refused at a time; a refusal never takes its neighbours along and never shows a
+    traceback to the caller.
+    """
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Triton's hook: read the config, then beat until the server goes."""
+        self.config = json.loads(args["model_config"])
+        self.name = args["model_name"]
+        self.setup({key: value["string_value"] for key, value in self.config["parameters"].items()}, args)
+        self.heart = Heart()
+
+    def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
+        """Prepare from the ``parameters`` of ``config.pbtxt`` and Triton's own arguments."""
+        raise NotImplementedError
+
+    def answer(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Output tensors of one request, batch axis first. Raises TritonVisionError to refuse it."""
+        raise NotImplementedError
+
+    def execute(self, requests: list) -> list:
+        """Triton's hook: one response a request."""
+        with self.heart:
+            return [self._respond(request) for request in requests]
+
+    def _respond(self, request):
+        if request.is_cancelled():
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError("cancelled", pb_utils.TritonError.CANCELLED))
+        try:
+            outputs = self.answer({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
+        except TritonVisionError as error:
+            return _refusal(to_wire(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception:  # the boundary of the process: the trace goes to the log, never to the caller
+            pb_utils.Logger.log_error(f"{self.name}: {traceback.format_exc()}")
+            failure = TritonVisionError("The model failed on this input.")
+            return _refusal(to_wire(failure), pb_utils.TritonError.INTERNAL)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
+
+
+def _refusal(text: str, code):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))
+
+
+def read_parameters(tensors: Mapping[str, np.ndarray], batch: int) -> list[dict[str, Any]]:
+    """The settings of each sample: the JSON objects of the optional ``parameters`` BYTES ``[B,1]`` input."""
+    given = tensors.get("parameters")
+    if given is None:
+        return [{}] * batch
+    return [_json_object(text) for text in given.reshape(-1)]
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text or b"{}")
+    except ValueError as error:
+        raise InvalidParameter("'parameters' is not JSON.") from error
+    if not isinstance(value, dict):
+        raise InvalidParameter("'parameters' must be a JSON object.")
+    return value

@@ -1,0 +1,164 @@
+"""The command ``tritonvision``: one module a command, loaded when it is asked for.
+
+Exit codes, the same for every command: 0 done, 1 failed, 2 the command line is wrong (unknown options, settings and
+models too), 3 this machine lacks something or a port is taken, 4 the server cannot answer now, 130 ended by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from tritonvision.errors import InvalidParameter, SetupError, TritonVisionError, UnknownModel
+
+FAILED, USAGE, SETUP, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 4, 130
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 the command line is wrong, 3 this machine lacks something or a port is taken, "
+    "4 the server cannot answer now, 130 ended by Ctrl-C."
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command, before its module is loaded.
+
+    Attributes:
+        summary: its line in ``tritonvision --help``.
+        needs: a package without which it cannot do anything.
+        extra: the extra that brings that package.
+    """
+
+    summary: str
+    needs: str = ""
+    extra: str = ""
+
+    def line(self) -> str:
+        """The summary, and how to get what is missing."""
+        return self.summary if self.available() else f"{self.summary} (needs: {self.install()})"
+
+    def available(self) -> bool:
+        """Whether the package it needs is installed; looks, and imports nothing."""
+        return not self.needs or find_spec(self.needs) is not None
+
+    def install(self) -> str:
+        """What to type to get what is missing."""
+        return f"pip install 'tritonvision[{self.extra}]'"
+
+
+COMMANDS = {
+    "export": Command("Turn weights into a published, proven model.", "onnx", "export"),
+    "serve": Command("Serve the published models over HTTP."),
+    "predict": Command("Ask a model about pictures."),
+    "models": Command("List every model id and what is published."),
+    "doctor": Command("Check what this machine has, and what to do about the rest."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are imported when they run, so that ``--help`` is quick and works without any extra."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        # stand-ins that know their line in the help, in the order a newcomer meets them
+        self.commands = {name: TyperCommand(name=name, short_help=c.line()) for name, c in COMMANDS.items()}
+
+    def resolve_command(self, ctx, args: list[str]):
+        """The real command for the arguments that follow."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, None if command is None or name is None else _load(name), rest
+
+    def invoke(self, ctx):
+        """Run the command; whatever goes wrong ends as one line, a hint and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except TritonVisionError as error:
+            if ctx.params.get("debug"):
+                raise
+            complain(error.message, error.hint)
+            raise typer.Exit(exit_code(error)) from None
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    help="Every vision model of the catalogue on one real Triton server.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from tritonvision import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+) -> None:
+    """Options before the command's name."""
+
+
+def main() -> None:
+    """Run the command line of this process, and end the process."""
+    try:
+        app(prog_name="tritonvision")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # the last door: a fault of ours still ends in a sentence
+        if "--debug" in sys.argv[1:2]:
+            raise
+        complain(f"Something went wrong inside tritonvision: {type(error).__name__}: {error}".splitlines()[0],
+                 "'tritonvision --debug COMMAND ...' shows where.")  # fmt: skip
+        sys.exit(FAILED)
+
+
+def complain(message: str, hint: str = "") -> None:
+    """One line on standard error, and a hint line."""
+    typer.secho(f"Error: {message}", err=True, fg="red")
+    if hint:
+        typer.echo(f"Hint: {hint}", err=True)
+
+
+def exit_code(error: TritonVisionError) -> int:
+    """The exit code that tells a script what kind of error this was."""
+    if isinstance(error, InvalidParameter | UnknownModel):
+        return USAGE
+    if isinstance(error, SetupError):
+        return SETUP
+    return UNAVAILABLE if error.retryable or error.status == 502 else FAILED
+
+
+def _load(name: str) -> TyperCommand:
+    command = COMMANDS[name]
+    try:
+        callback: Callable = getattr(importlib.import_module(f"tritonvision.cli.{name}"), name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("tritonvision"):
+            raise
+        hint = f"Get it with: {command.install()}" if command.extra else f"Get it with: pip install {error.name}"
+        complain(f"'tritonvision {name}' needs the package '{error.name}', which is not installed.", hint)
+        raise typer.Exit(SETUP) from None
+    single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    single.command(name=name, epilog=EXIT_CODES)(callback)
+    loaded = typer.main.get_command(single)
+    loaded.name = name
+    return loaded

@@ -1,0 +1,232 @@
+"""The looks that ``tritonvision doctor`` takes at a machine; none of them changes anything."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from tritonvision.cli.models import loaded_ids
+from tritonvision.errors import SetupError, TritonVisionError
+from tritonvision.server.locate import Installation, locate
+from tritonvision.settings import Settings
+
+_GLIBC = (2, 35)  # oldest that the wheel's tritonserver runs on
+_SHM_WARN_MB, _SHM_FAIL_MB = 512, 64  # each step maps a region that starts at 1 MB and grows with its pictures
+_QUERY = "name,driver_version,memory.total"
+# extra, package that shows it is there, what it is for
+_EXTRAS = (
+    ("onnx-cpu", "onnxruntime", "runs networks on the embedded server"),
+    ("mediapipe", "flatbuffers", "exports MediaPipe models"),
+    ("export", "ultralytics", "exports the torch families"),
+    ("torch-cpu", "torch", "exports the torch families"),
+    ("client", "supervision", "draws answers on pictures"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        status: ``ok``, ``warn`` (something works less well or not at all, serving does) or ``fail``.
+        what: the thing looked at.
+        found: what is there.
+        advice: what to do, empty when nothing is needed.
+    """
+
+    status: str
+    what: str
+    found: str
+    advice: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every finding, in the order in which to mend things."""
+    return [
+        _python(), _numpy(), *_server(settings), _shared_memory(), _port(settings), _repository(settings),
+        _gpu(), _tensorrt(), *_extras(),
+    ]  # fmt: skip
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    if (3, 11) <= sys.version_info[:2] <= (3, 12):
+        return Finding("ok", "Python", f"{version} at {sys.executable}")
+    return Finding("fail", "Python", version, "Use Python 3.11 or 3.12.")
+
+
+def _numpy() -> Finding:
+    version = importlib.metadata.version("numpy")
+    if int(version.split(".")[0]) < 2:
+        return Finding("ok", "numpy", version)
+    return Finding("fail", "numpy", version, "Triton's Python stub needs numpy 1: pip install 'numpy<2'.")
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    if settings.triton_url:
+        yield _foreign(settings.triton_url)
+        return
+    try:
+        installation = locate(settings)
+    except SetupError as error:
+        yield Finding("fail", "tritonserver", error.message, error.hint)
+        return
+    version = installation.version or "version told once it runs"
+    yield Finding("ok", "tritonserver", f"{version}, from {_ORIGIN[installation.kind]}: {installation.executable}")
+    if installation.kind == "wheel":
+        yield _glibc()
+        yield _stub(installation)
+        yield _libpython()
+
+
+_ORIGIN = {"wheel": "the nvidia-pytriton wheel", "path": "this path", "ngc": "the NGC container"}
+
+
+def _foreign(address: str) -> Finding:
+    from tritonvision.server.control import Control
+
+    control = Control(address)
+    try:
+        return Finding("ok", "tritonserver", f"{control.version()}, somebody else's, at {address}")
+    except TritonVisionError as error:
+        return Finding("fail", "tritonserver", f"{address}: {error.message}", "Check TRITONVISION_TRITON_URL.")
+    finally:
+        control.close()
+
+
+def _glibc() -> Finding:
+    name, version = platform.libc_ver()
+    if name == "glibc" and tuple(int(part) for part in version.split(".")[:2]) >= _GLIBC:
+        return Finding("ok", "glibc", version)
+    return Finding(
+        "fail", "C library", f"{name or 'not glibc'} {version}".strip(),
+        "The embedded tritonserver needs glibc 2.35 or newer: use a newer Linux, the NGC container, or --triton-url.",
+    )  # fmt: skip
+
+
+def _stub(installation: Installation) -> Finding:
+    # locate() has refused a Python without one
+    return Finding("ok", "Python stub", f"for Python {installation.stub.parent.name}" if installation.stub else "its own")
+
+
+def _libpython() -> Finding:
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so"
+    folder = Path(sysconfig.get_config_var("LIBDIR") or "")
+    shared = next(iter(sorted(folder.glob(f"{name}*"))), None)
+    if shared is not None:
+        return Finding("ok", "libpython", str(shared))
+    known = ctypes.util.find_library(name.removeprefix("lib").removesuffix(".so"))
+    if known is not None:
+        return Finding("ok", "libpython", known)
+    package = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
+    return Finding(
+        "fail", "libpython", f"no {name} in {folder}",
+        f"Use a Python built with --enable-shared, or on Debian and Ubuntu: apt-get install {package}",
+    )  # fmt: skip
+
+
+def _shared_memory() -> Finding:
+    if not Path("/dev/shm").is_dir():
+        return Finding("fail", "/dev/shm", "not there", "Triton passes tensors through it: mount a tmpfs there.")
+    space = os.statvfs("/dev/shm")
+    free = space.f_bavail * space.f_frsize // 2**20
+    advice = "Large pictures will not fit; in Docker: --shm-size=2g."
+    if free < _SHM_FAIL_MB:
+        return Finding("fail", "/dev/shm", f"{free} MB free", advice)
+    return Finding("warn" if free < _SHM_WARN_MB else "ok", "/dev/shm", f"{free} MB free",
+                   advice if free < _SHM_WARN_MB else "")  # fmt: skip
+
+
+def _port(settings: Settings) -> Finding:
+    what = f"port {settings.port}"
+    if port_is_free(settings.host, settings.port):
+        return Finding("ok", what, f"free on {settings.host}")
+    loaded = loaded_ids(settings.port)
+    if loaded is not None:
+        return Finding("ok", what, f"a tritonvision server answers there, {len(loaded)} models loaded")
+    return Finding("warn", what, "taken by another program", "Choose another: tritonvision serve --port 9002")
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether this process could listen on ``host``:``port`` now."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise SetupError(f"'{host}' is no address of this machine.", hint="Try 127.0.0.1, or 0.0.0.0 for all.") from error
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except PermissionError as error:
+            raise SetupError(f"Port {port} is for the administrator.", hint="Choose one above 1023.") from error
+        except OSError:
+            return False
+    return True
+
+
+def _repository(settings: Settings) -> Finding:
+    from tritonvision.publication import Repository
+
+    root = settings.repository
+    published = [manifest.id for manifest in Repository(root)] if root.is_dir() else []
+    place = root if root.exists() else next(parent for parent in root.parents if parent.exists())
+    if not os.access(place, os.W_OK):
+        return Finding("warn", "repository", f"{root} cannot be written to", "Exports go elsewhere with --repository.")
+    if not published:
+        return Finding(
+            "warn", "repository", f"nothing is published in {root}",
+            "Start with: tritonvision export mediapipe-face-detection",
+        )  # fmt: skip
+    return Finding("ok", "repository", f"{len(published)} models published in {root}")
+
+
+def _gpu() -> Finding:
+    if shutil.which("nvidia-smi") is None:
+        return Finding("ok", "GPU", "none; networks run on the CPU")
+    try:
+        reply = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return Finding("warn", "GPU", "nvidia-smi does not answer", "Check the driver.")
+    if reply.returncode != 0 or not reply.stdout.strip():
+        return Finding("warn", "GPU", "nvidia-smi is there but reports no GPU", "Check the driver.")
+    return Finding("ok", "GPU", "; ".join(reply.stdout.strip().splitlines()))
+
+
+def _tensorrt() -> Finding:
+    if find_spec("tensorrt") is None:
+        return Finding("ok", "TensorRT", "none; networks run on ONNX Runtime")
+    return Finding("ok", "TensorRT", importlib.metadata.version("tensorrt"))
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, package, purpose in _EXTRAS:
+        if find_spec(package) is not None:
+            yield Finding("ok", f"extra {extra}", f"{purpose} ({package} {_version(package)})")
+            continue
+        needed = extra == "onnx-cpu"
+        yield Finding(
+            "fail" if needed else "warn", f"extra {extra}", f"not installed; {purpose}",
+            f"pip install 'tritonvision[{extra}]'",
+        )  # fmt: skip
+
+
+def _version(package: str) -> str:
+    names = importlib.metadata.packages_distributions().get(package, [package])
+    try:
+        return importlib.metadata.version(names[0])
+    except importlib.metadata.PackageNotFoundError:
+        return "of unknown version"

@@ -1,0 +1,80 @@
+"""How a process of the inference server shows that it is well, and how its supervisor sees that it is not.
+
+Every step touches a file of its own once a second. The folder is made by the supervisor and named after the
+tritonserver process, the parent of the steps; where there is none, nobody watches and nothing beats.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+BEAT_SECONDS = 1.0
+STALE_SECONDS = 6.0
+LONGEST_EXECUTE_SECONDS = 60.0
+_PREFIX = "tritonvision-"
+
+
+def folder(server_pid: int) -> Path:
+    """Where the steps of the tritonserver process ``server_pid`` beat."""
+    return Path(tempfile.gettempdir()) / f"{_PREFIX}{server_pid}"
+
+
+def abandoned() -> list[Path]:
+    """Folders of tritonserver processes that are gone."""
+    found = []
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        pid = path.name.removeprefix(_PREFIX)
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            found.append(path)
+    return found
+
+
+def stale(server_pid: int) -> list[int]:
+    """Process ids of the steps that have not beaten for too long."""
+    oldest = time.time() - STALE_SECONDS
+    late = []
+    for path in folder(server_pid).glob("[0-9]*"):
+        try:
+            if path.stat().st_mtime < oldest:
+                late.append(int(path.name))
+        except FileNotFoundError:  # removed between the listing and the look
+            continue
+    return late
+
+
+class Heart:
+    """Beats for this process from now on; as a context manager it marks one piece of work.
+
+    Work that takes longer than LONGEST_EXECUTE_SECONDS stops the beat, so a process stuck in a loop is replaced like
+    one that hangs as a whole.
+    """
+
+    def __init__(self) -> None:
+        self._parent = os.getppid()
+        self._busy_since: float | None = None
+        self._file = folder(self._parent) / str(os.getpid())
+        if self._file.parent.is_dir():
+            self._file.touch()
+            threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+
+    def __enter__(self) -> None:
+        self._busy_since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._busy_since = None
+
+    def _beat(self) -> None:
+        while True:
+            if os.getppid() != self._parent:  # an orphan has nobody to answer to
+                os._exit(1)
+            since = self._busy_since
+            if since is None or time.monotonic() - since < LONGEST_EXECUTE_SECONDS:
+                try:
+                    os.utime(self._file)
+                except FileNotFoundError:  # the supervisor is gone, and with it the folder
+                    return
+            time.sleep(BEAT_SECONDS)

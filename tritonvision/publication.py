@@ -1,0 +1,120 @@
+"""Published models: the manifest beside each one, and the folder that holds them all."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tritonvision import catalog
+from tritonvision.errors import UnknownModel
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a published model is, where it came from, and how exactly it was proven.
+
+    Attributes:
+        id: public id, with slashes.
+        family, task: as the catalogue spells them.
+        head: the head kind whose canonical tensors its network emits.
+        weights: ``official``, ``random`` or ``user``.
+        source: file name or hub id the weights were read from.
+        sha256: of the weights file, or of the exported graphs when weights are random.
+        labels: class names by class id.
+        keypoint_labels: names of the key points, in order; empty for other tasks.
+        multi_label: whether classes are independent of each other.
+        input_size: (height, width) of the network's pixels.
+        steps: the Triton models this one needs besides itself, loaded before it.
+        parity: figures of the gate, name to number.
+        versions: packages that took part in the export.
+    """
+
+    id: str
+    family: str
+    task: str
+    head: str
+    weights: str
+    source: str
+    sha256: str
+    license: str
+    precision: str
+    labels: tuple[str, ...]
+    input_size: tuple[int, int]
+    steps: tuple[str, ...]
+    keypoint_labels: tuple[str, ...] = ()
+    multi_label: bool = False
+    parity: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def triton_name(self) -> str:
+        """Name of the public Triton model."""
+        return catalog.triton_name(self.id)
+
+    def to_json(self) -> str:
+        """The manifest as the text of its file."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The manifest written by :meth:`to_json`. Raises ValueError, TypeError or KeyError for anything else."""
+        data: dict[str, Any] = json.loads(text)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+
+
+class Repository:
+    """The published models of one model repository folder, read fresh whenever a manifest changes on disk."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def get(self, model_id: str) -> Manifest | None:
+        """The manifest published under exactly ``model_id``, or None. A broken manifest counts as not published."""
+        path = self.root / catalog.triton_name(model_id) / MANIFEST
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        return _read(path, stat.st_mtime_ns, stat.st_ino)
+
+    def resolve(self, name: str) -> Manifest:
+        """The published model that ``name`` means. Exported user ids come before catalogue ids before aliases.
+
+        Raises:
+            UnknownModel: nobody goes by that name, or the model is known but not published.
+        """
+        catalog.check_id(name)
+        known = catalog.canonical(name)
+        candidates = [name, known]
+        if name.count("/") == 2:  # workspace/project/version: the workspace is the client's business
+            candidates.append(name.split("/", 1)[1])
+            known = catalog.canonical(candidates[-1])
+            candidates.append(known)
+        for candidate in candidates:
+            manifest = self.get(candidate)
+            if manifest is not None:
+                return manifest
+        entry = catalog.find(known)
+        raise UnknownModel(
+            f"'{entry.id}' is not published here.", hint=f"Publish it with: tritonvision export {entry.id}"
+        )
+
+    def __iter__(self) -> Iterator[Manifest]:
+        """Every published model, by id."""
+        found = (self.get(catalog.from_triton_name(p.parent.name)) for p in sorted(self.root.glob(f"*/{MANIFEST}")))
+        return (manifest for manifest in found if manifest is not None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(path: Path, mtime_ns: int, inode: int) -> Manifest | None:
+    try:
+        return Manifest.from_json(path.read_text())
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,102 @@
+"""The admin side of a tritonserver over gRPC: is it alive, load, unload, swap."""
+
+from __future__ import annotations
+
+import json
+
+import grpc
+from google.protobuf import json_format
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from tritonvision.errors import ModelLoading, ServerUnavailable, SetupError, TritonVisionError
+
+# Largest message either way: a big picture in, a big mask out.
+MESSAGE_BYTES = 256 * 1024 * 1024
+CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+)
+ADMIN_KEY = "tritonvision"
+ADMIN_PROTOCOLS = "model-repository,model-config,shared-memory,statistics,trace,logging"
+
+
+class Control:
+    """Synchronous admin calls, each with its own deadline.
+
+    Args:
+        address: gRPC ``host:port``.
+        token: the secret of the restricted protocols, or None for a server that has none.
+    """
+
+    def __init__(self, address: str, token: str | None = None):
+        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._metadata = ((f"triton-grpc-protocol-{ADMIN_KEY}", token),) if token else ()
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._channel.close()
+
+    def live(self, timeout: float = 1.0) -> bool:
+        """Whether the server answers at all."""
+        try:
+            return self._stub.ServerLive(pb.ServerLiveRequest(), timeout=timeout).live
+        except grpc.RpcError:
+            return False
+
+    def version(self) -> str:
+        """The server's version."""
+        return self._call(self._stub.ServerMetadata, pb.ServerMetadataRequest()).version
+
+    def ready(self, model: str) -> bool:
+        """Whether Triton calls ``model`` ready; it does so even when a process of it is dead."""
+        return self._call(self._stub.ModelReady, pb.ModelReadyRequest(name=model)).ready
+
+    def load(self, model: str, config: str | None = None, timeout: float = 120.0) -> None:
+        """Load ``model``, or load it again where its files changed; ``config`` (JSON) replaces its ``config.pbtxt``."""
+        request = pb.RepositoryModelLoadRequest(model_name=model)
+        if config is not None:
+            request.parameters["config"].string_param = config
+        self._call(self._stub.RepositoryModelLoad, request, timeout)
+
+    def unload(self, model: str) -> None:
+        """Begin to unload ``model``; what is under way is finished first."""
+        self._call(self._stub.RepositoryModelUnload, pb.RepositoryModelUnloadRequest(model_name=model))
+
+    def instances(self, model: str) -> int:
+        """How many processes of ours serve ``model``: none for an ensemble."""
+        groups = self._config(model).instance_group
+        return sum(group.count for group in groups)
+
+    def swap(self, model: str, generation: int) -> None:
+        """Bring up new processes of ``model`` beside the old ones, then drop the old: dependents never leave.
+
+        A plain load is a no-op while the files are the same, so one parameter of the config counts generations.
+        """
+        config = json_format.MessageToDict(self._config(model), preserving_proto_field_name=True)
+        config.setdefault("parameters", {})["generation"] = {"string_value": str(generation)}
+        self.load(model, json.dumps(config))
+
+    def _config(self, model: str):
+        return self._call(self._stub.ModelConfig, pb.ModelConfigRequest(name=model)).config
+
+    def _call(self, method, request, timeout: float = 10.0):
+        try:
+            return method(request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise admin_error(error) from error
+
+
+def admin_error(error: grpc.RpcError) -> TritonVisionError:
+    """What an admin call's failure means to a person."""
+    code, details = error.code(), error.details() or ""
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ModelLoading("The model takes longer to load than expected.", retry_after=5)
+    if code == grpc.StatusCode.UNAVAILABLE and "failed to connect" in details.lower():
+        return ServerUnavailable("The inference server cannot be reached.", retry_after=2)
+    if "explicit" in details or "polling is enabled" in details:
+        return SetupError(
+            "The tritonserver does not let models be loaded.", hint="Start it with --model-control-mode=explicit."
+        )
+    return ServerUnavailable("The inference server could not load or unload the model.", hint="Its log tells why.")

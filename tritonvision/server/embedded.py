@@ -1,0 +1,260 @@
+"""The tritonserver we own, and its supervisor: what dies or hangs is replaced while the others go on answering."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import select
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tritonvision import heartbeat
+from tritonvision.errors import SetupError, TritonVisionError
+from tritonvision.server import stubs
+from tritonvision.server.locate import locate
+from tritonvision.server.process import TritonProcess, free_port
+from tritonvision.server.stubs import Stub
+from tritonvision.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_HEAL_ATTEMPTS = 3
+_RESTARTS = 3
+_RESTART_WINDOW = 120.0
+
+
+class Embedded:
+    """One tritonserver and everything below it, from start to stop.
+
+    A single thread starts the server (which dies with that thread, so with this process), notices at once when it or
+    one of its Python stubs ends, sees a stub that stopped beating within seconds, and swaps the model it served.
+
+    Attributes:
+        address: gRPC ``host:port`` on loopback, the same after a restart.
+        version: of the server.
+        deaths: stubs that ended unasked so far.
+    """
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._installation = locate(settings)
+        self._port, self._token = free_port(), secrets.token_urlsafe(24)
+        self.address = f"127.0.0.1:{self._port}"
+        self.version = self._installation.version
+        self.deaths = 0
+        self._instances: dict[str, int] = {}  # loaded models and how many stubs each should have
+        self._stubs: dict[int, Stub] = {}
+        self._retired: set[int] = set()  # processes whose successors are up; they leave in a moment
+        self._pidfds: dict[int, int] = {}  # descriptor -> process id
+        self._restarts: list[float] = []
+        self._generation = 0
+        self._sick = False
+        self._failure: TritonVisionError | None = None
+        self._asked = self._answered = 0
+        self._changed = threading.Condition()
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._stopping = False
+        self._process: TritonProcess | None = None
+        self._poll = select.poll()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        self._poll.register(self._wake_read, select.POLLIN)
+        self._thread = threading.Thread(target=self._run, name="tritonserver-supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Start the server and return once it answers. Raises SetupError."""
+        self._settings.repository.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._answered or self._failure)
+        if self._failure:
+            raise self._failure
+
+    def stop(self) -> None:
+        """End the server and remove what it leaves in shared memory. Idempotent."""
+        self._stopping = True
+        self._wake()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the tritonserver."""
+        return self._running().pid
+
+    def healthy(self) -> bool:
+        """Whether the server runs and nothing of it is being replaced at this moment."""
+        return self._failure is None and not self._stopping and not self._sick and self._process is not None
+
+    def load(self, model: str) -> None:
+        """Load one Triton model, or load it again where its files changed. Raises ServerUnavailable and others."""
+        with self._locks[model]:
+            control = self._running().control
+            with self._succession(model):
+                control.load(model)
+            self._instances[model] = control.instances(model)
+        self._wake()
+
+    def unload(self, model: str) -> None:
+        """Let one Triton model go; no process of it is missed any more."""
+        with self._locks[model]:
+            self._instances.pop(model, None)
+            self._running().control.unload(model)
+
+    def wait_healed(self, timeout: float) -> bool:
+        """Wait for a look at every process that begins after this call, and for the healing it leads to."""
+        with self._changed:
+            self._asked += 1
+            ticket = self._asked
+            self._wake()
+            return self._changed.wait_for(lambda: self._answered >= ticket or self._failure is not None, timeout)
+
+    def _running(self) -> TritonProcess:
+        if self._failure:
+            raise self._failure
+        if self._process is None:
+            raise SetupError("The inference server is not running.")
+        return self._process
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._wake_write, b"!")
+
+    # ---- the supervisor's thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            for folder in heartbeat.abandoned():
+                stubs.clean_up(folder)
+            self._start_process()
+            while not self._stopping:
+                asked = self._asked
+                self._look()
+                with self._changed:
+                    self._answered = max(asked, 1)
+                    self._changed.notify_all()
+                self._wait()
+        except TritonVisionError as error:
+            log.error("The inference server is lost: %s", error.message)
+            self._failure = error
+        finally:
+            self._end()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _start_process(self) -> None:
+        log_file = self._settings.log_dir / f"tritonserver-{self._settings.port}.log"
+        self._process = TritonProcess(
+            self._installation, self._settings.repository, log_file, self._port, self._token
+        )
+        heartbeat.folder(self._process.pid).mkdir(exist_ok=True)
+        self._process.wait_live()
+        self.version = self._process.control.version()
+
+    def _wait(self) -> None:
+        """Sleep until a process ends, somebody asks, or the next look is due."""
+        for descriptor, _ in self._poll.poll(_LOOK_SECONDS * 1000):
+            if descriptor == self._wake_read:
+                os.read(descriptor, 4096)
+
+    def _look(self) -> None:
+        """See which processes there are, end those that hang, and replace what is missing."""
+        process = self._running()
+        if not process.running():
+            self._restart()
+            return
+        for pid in heartbeat.stale(process.pid):
+            if pid in self._stubs:
+                log.warning("A process of %s hangs and is ended.", self._stubs[pid].model)
+                stubs.end(self._stubs[pid])
+        living = stubs.of_server(process.pid)
+        gone = [stub for pid, stub in self._stubs.items() if pid not in living]
+        self._watch(living)
+        for stub in gone:
+            stubs.forget(process.pid, stub)
+        if gone or living.keys() != self._stubs.keys():
+            stubs.remember(process.pid, living)
+        self._stubs = living
+        self._retired &= living.keys() | {stub.pid for stub in gone}
+        for model in {stub.model for stub in gone if stub.pid not in self._retired}:
+            present = sum(s.model == model and s.pid not in self._retired for s in living.values())
+            if present < self._instances.get(model, 0):
+                self.deaths += self._instances[model] - present
+                self._heal(model)
+
+    def _watch(self, living: dict[int, Stub]) -> None:
+        watched = set(self._pidfds.values())
+        for pid in living.keys() - watched:
+            with contextlib.suppress(ProcessLookupError):
+                descriptor = os.pidfd_open(pid)
+                self._pidfds[descriptor] = pid
+                self._poll.register(descriptor, select.POLLIN)
+        for descriptor, pid in list(self._pidfds.items()):
+            if pid not in living:
+                self._poll.unregister(descriptor)
+                os.close(descriptor)
+                del self._pidfds[descriptor]
+
+    def _heal(self, model: str) -> None:
+        """Swap ``model``; when that fails again and again, restart the whole server."""
+        self._sick = True
+        started = time.monotonic()
+        try:
+            for _ in range(_HEAL_ATTEMPTS):
+                self._generation += 1
+                with contextlib.suppress(TritonVisionError), self._locks[model]:
+                    if model not in self._instances:  # unloaded meanwhile
+                        return
+                    with self._succession(model):
+                        self._running().control.swap(model, self._generation)
+                    log.warning("%s lost a process; replaced in %.1f s.", model, time.monotonic() - started)
+                    return
+            self._restart()
+        finally:
+            self._sick = False
+            self._wake()  # look again: the swap made new processes
+
+    @contextlib.contextmanager
+    def _succession(self, model: str) -> Iterator[None]:
+        """Around a load: where it brought up new processes of ``model``, the ones before are on their way out."""
+        before = {pid for pid, stub in stubs.of_server(self.pid).items() if stub.model == model}
+        yield
+        after = {pid for pid, stub in stubs.of_server(self.pid).items() if stub.model == model}
+        if after - before:
+            self._retired |= before
+
+    def _restart(self) -> None:
+        """Start the server afresh and load what was loaded. Raises SetupError when it keeps ending."""
+        now = time.monotonic()
+        self._restarts = [*(t for t in self._restarts if now - t < _RESTART_WINDOW), now]
+        if len(self._restarts) > _RESTARTS:
+            raise SetupError("tritonserver ended again and again.", hint="Its log tells why.")
+        log.error("tritonserver is restarted.")
+        self._sick = True
+        try:
+            self._end(gently=False)
+            self._start_process()
+            for model in list(self._instances):
+                with contextlib.suppress(TritonVisionError):
+                    self._running().control.load(model)
+        finally:
+            self._sick = False
+
+    def _end(self, gently: bool = True) -> None:
+        if self._process is None:
+            return
+        self._stubs |= stubs.of_server(self._process.pid)
+        # A server that lost a stub waits out its whole exit timeout, so it is not asked.
+        self._process.stop(gently and not self.deaths)
+        for stub in self._stubs.values():
+            stubs.end(stub)
+            stubs.forget(self._process.pid, stub)
+        stubs.clean_up(heartbeat.folder(self._process.pid))
+        self._process = None
+        self._stubs = {}
+        self._watch({})

@@ -1,0 +1,83 @@
+"""The Python processes below a tritonserver: which there are, which model each serves, what each leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from tritonvision import heartbeat
+
+_INSTANCE = re.compile(r"(?P<model>.+)_\d+_\d+")
+_SHARED_MEMORY = Path("/dev/shm")
+_REGIONS = "regions"
+
+
+@dataclass(frozen=True)
+class Stub:
+    """One Python process.
+
+    Attributes:
+        pid: process id.
+        model: Triton name of the model it serves.
+        region: name of its shared-memory region.
+    """
+
+    pid: int
+    model: str
+    region: str
+
+
+def of_server(server_pid: int) -> dict[int, Stub]:
+    """The living stubs of a tritonserver, by process id."""
+    found = {}
+    for task in Path(f"/proc/{server_pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that ended meanwhile
+            for pid in map(int, task.read_text().split()):
+                stub = _read(pid)
+                if stub is not None:
+                    found[pid] = stub
+    return found
+
+
+def _read(pid: int) -> Stub | None:
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return None
+    if len(arguments) < 4 or not arguments[0].endswith("triton_python_backend_stub"):
+        return None
+    instance = next(filter(None, map(_INSTANCE.fullmatch, reversed(arguments))), None)
+    return None if instance is None else Stub(pid, instance["model"], arguments[2])
+
+
+def end(stub: Stub) -> None:
+    """Kill the process, if it is still the one we knew: process ids are used again."""
+    if _read(stub.pid) == stub:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stub.pid, signal.SIGKILL)
+
+
+def remember(server_pid: int, stubs: dict[int, Stub]) -> None:
+    """Write down the regions in use, for whoever has to clean up after a killed server."""
+    with contextlib.suppress(FileNotFoundError):
+        (heartbeat.folder(server_pid) / _REGIONS).write_text("\n".join(stub.region for stub in stubs.values()))
+
+
+def forget(server_pid: int, stub: Stub) -> None:
+    """Remove what a dead stub left behind: its shared memory and its heartbeat."""
+    (_SHARED_MEMORY / stub.region).unlink(missing_ok=True)
+    (heartbeat.folder(server_pid) / str(stub.pid)).unlink(missing_ok=True)
+
+
+def clean_up(folder: Path) -> None:
+    """Remove the shared memory that the server of this heartbeat folder wrote down, and the folder."""
+    with contextlib.suppress(OSError):
+        for region in (folder / _REGIONS).read_text().split():
+            if os.sep not in region:
+                (_SHARED_MEMORY / region).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

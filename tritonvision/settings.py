@@ -1,0 +1,44 @@
+"""The only reader of the environment: every setting, its default and its ``TRITONVISION_*`` variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _default_repository() -> Path:
+    """The checkout's ``model_repository`` when run from one, else a folder of the user's data."""
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "pyproject.toml").is_file() and (checkout / "model_repository").is_dir():
+        return checkout / "model_repository"
+    return Path.home() / ".local" / "share" / "tritonvision" / "model_repository"
+
+
+class Settings(BaseSettings):
+    """Settings of one server process; command-line options are laid over them."""
+
+    model_config = SettingsConfigDict(env_prefix="TRITONVISION_", extra="ignore")
+
+    repository: Path = Field(default_factory=_default_repository)
+    host: str = "127.0.0.1"
+    port: int = 9001
+    triton_url: str | None = Field(None, description="gRPC address of a tritonserver somebody else runs")
+    tritonserver: Path | None = Field(None, description="path of a tritonserver binary to run")
+    api_key: str | None = None
+    log_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "tritonvision" / "log")
+
+    max_pixels: int = Field(50_000_000, description="largest picture, in pixels")
+    max_body_bytes: int = Field(64 * 1024 * 1024, description="largest request body")
+    max_batch: int = Field(32, description="most pictures in one request")
+    max_in_flight: int = Field(64, description="most pictures being answered at once")
+    max_in_flight_bytes: int = Field(512 * 1024 * 1024, description="most request bytes held at once")
+    deadline: float = Field(30.0, description="seconds an answer may take")
+    load_timeout: float = Field(30.0, description="seconds a first request waits for its model")
+    export_missing: bool = Field(True, description="export a known, unpublished model on its first request")
+
+    url_input: bool = True
+    numpy_input: bool = True
+    allow_http_url_hosts: frozenset[str] = frozenset()
+    url_timeout: float = 10.0
