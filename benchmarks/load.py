@@ -1,0 +1,62 @@
+"""A closed loop of HTTP callers over keep-alive sockets, light enough not to compete with the server it measures."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import time
+from dataclasses import dataclass
+
+
+@dataclass
+class Window:
+    """What one window measured: answers a second, and each answer's milliseconds."""
+
+    per_second: float
+    milliseconds: list[float]
+    failures: int
+
+    def percentile(self, q: float) -> float:
+        """The ``q``-quantile of the answers' milliseconds."""
+        ordered = sorted(self.milliseconds)
+        return ordered[min(int(q * len(ordered)), len(ordered) - 1)]
+
+
+def detections(model: str, jpegs: list[bytes]) -> list[bytes]:
+    """Whole HTTP/1.1 requests for object detection, base64 in JSON, ready to be written to a socket."""
+    head = "POST /infer/object_detection HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    messages = []
+    for jpeg in jpegs:
+        image = {"type": "base64", "value": base64.b64encode(jpeg).decode()}
+        body = json.dumps({"model_id": model, "image": image}).encode()
+        messages.append(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return messages
+
+
+def run(port: int, messages: list[bytes], concurrency: int, seconds: float) -> Window:
+    """Ask 127.0.0.1:``port`` with ``concurrency`` callers for ``seconds``; every caller waits for its answer."""
+    return asyncio.run(_run(port, messages, concurrency, seconds))
+
+
+async def _run(port: int, messages: list[bytes], concurrency: int, seconds: float) -> Window:
+    turns = itertools.cycle(messages)
+    window = Window(0.0, [], 0)
+    started = time.perf_counter()
+    await asyncio.gather(*(_caller(port, turns, started + seconds, window) for _ in range(concurrency)))
+    window.per_second = len(window.milliseconds) / (time.perf_counter() - started)
+    return window
+
+
+async def _caller(port: int, turns, end: float, window: Window) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22)
+    while time.perf_counter() < end:
+        asked = time.perf_counter()
+        writer.write(next(turns))
+        head = await reader.readuntil(b"\r\n\r\n")
+        fields = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
+        await reader.readexactly(int(fields["content-length"]))
+        window.milliseconds.append((time.perf_counter() - asked) * 1000)
+        window.failures += b" 200 " not in head[:20]
+    writer.close()

@@ -1,0 +1,95 @@
+"""What tests share. Imports of the package stay inside the fixtures: two environments have no tritonvision in them.
+
+``make test`` exports the models of ``served_repository`` before the tests run: the real face model, and true
+architectures with seeded random weights for detection and classification.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FACE = "mediapipe-face-detection"
+TREE = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def photo() -> bytes:
+    """The photograph in the tree, as its PNG bytes."""
+    return (TREE / "tritonvision" / "data" / "astronaut.png").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with the real MediaPipe face model, exported through its gate."""
+    from tritonvision.exporters import pipeline
+    from tritonvision.exporters.family import Weights
+
+    root = tmp_path_factory.mktemp("model_repository")
+    pipeline.export(FACE, Weights("official"), root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def settings(repository: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Settings of a server over that repository."""
+    from tritonvision.settings import Settings
+
+    return Settings(repository=repository, log_dir=tmp_path_factory.mktemp("log"))
+
+
+@pytest.fixture(scope="module")
+def embedded(settings) -> Iterator:
+    """A running tritonserver of our own, nothing loaded."""
+    from tritonvision.server import Embedded
+
+    server = Embedded(settings)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def served_repository() -> Path:
+    """The repository that ``make test`` exported into."""
+    path = Path(os.environ.get("TRITONVISION_TEST_REPOSITORY", TREE / ".cache" / "test_repository"))
+    assert (path / FACE / "manifest.json").is_file(), "run 'make test', which exports the models first"
+    return path
+
+
+@pytest.fixture(scope="session")
+def server_url(served_repository: Path) -> Iterator[str]:
+    """``http://localhost:PORT`` of ``tritonvision serve`` in the serving environment, a process of its own."""
+    python = os.environ.get("TRITONVISION_TEST_PYTHON", str(TREE / ".venv" / "bin" / "python"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [python, "-m", "tritonvision", "serve", "--port", str(port), "--repository", str(served_repository)]
+    server = subprocess.Popen(command, cwd=TREE)
+    url = f"http://localhost:{port}"
+    try:
+        wait_ready(url, server)
+        yield url
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
+
+
+def wait_ready(url: str, server: subprocess.Popen) -> None:
+    """Return once the server says it is ready; fail when it ends or a minute passes."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            urllib.request.urlopen(f"{url}/readiness", timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail("tritonvision serve did not become ready")

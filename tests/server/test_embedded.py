@@ -1,0 +1,158 @@
+"""The tritonserver we own: it starts, serves, heals and leaves nothing behind. The real binary, real stubs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from tritonvision.client import TritonClient
+from tritonvision.server import Embedded, stubs
+from tritonvision.settings import Settings
+
+FACE = "mediapipe-face-detection"
+STEPS = ("pre--square-128", "post--keypoints", f"net--{FACE}")
+
+
+def regions() -> set[str]:
+    return {name for name in os.listdir("/dev/shm") if name.startswith("triton_python_backend")}
+
+
+def faces(server: Embedded, photo: bytes) -> int:
+    with TritonClient(server.address) as client:
+        _, detections = client.infer(FACE, photo)
+        return len(detections)
+
+
+def load(server: Embedded) -> None:
+    for model in (*STEPS, FACE):
+        server.load(model)
+
+
+def wait_until(condition, seconds: float = 15.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_it_finds_the_face_in_the_photo(embedded: Embedded, photo: bytes):
+    load(embedded)
+    assert faces(embedded, photo) == 1
+    assert embedded.version == "2.51.0"
+    assert embedded.healthy()
+
+
+@pytest.mark.parametrize("model", STEPS)
+def test_a_killed_stub_is_replaced_and_its_model_answers_again(embedded: Embedded, photo: bytes, model: str):
+    load(embedded)
+    deaths = embedded.deaths
+    victim = next(s for s in stubs.of_server(embedded.pid).values() if s.model == model)
+    os.kill(victim.pid, signal.SIGKILL)
+    assert embedded.wait_healed(10)
+    assert embedded.deaths == deaths + 1
+    living = [s for s in stubs.of_server(embedded.pid).values() if s.model == model]
+    assert len(living) >= 2 and victim.pid not in {s.pid for s in living}
+    assert victim.region not in regions()
+    assert [faces(embedded, photo) for _ in range(4)] == [1] * 4
+
+
+def test_a_stopped_stub_is_ended_and_replaced(embedded: Embedded, photo: bytes):
+    load(embedded)
+    deaths = embedded.deaths
+    victim = next(s for s in stubs.of_server(embedded.pid).values() if s.model == STEPS[0])
+    os.kill(victim.pid, signal.SIGSTOP)
+    assert wait_until(lambda: embedded.deaths > deaths), "a process that hangs was not noticed"
+    assert embedded.wait_healed(10)
+    assert victim.pid not in stubs.of_server(embedded.pid)
+    assert [faces(embedded, photo) for _ in range(4)] == [1] * 4
+
+
+def test_an_unload_is_no_death(embedded: Embedded):
+    load(embedded)
+    deaths = embedded.deaths
+    for model in (FACE, *STEPS):
+        embedded.unload(model)
+    assert wait_until(lambda: not stubs.of_server(embedded.pid))
+    assert embedded.wait_healed(5)
+    assert embedded.deaths == deaths
+
+
+def test_a_killed_server_is_restarted_at_the_same_address_with_its_models(settings: Settings, photo: bytes):
+    server = Embedded(settings)
+    server.start()
+    try:
+        load(server)
+        address, pid = server.address, server.pid
+        os.kill(pid, signal.SIGKILL)
+        assert server.wait_healed(30)
+        assert server.address == address and server.pid != pid
+        assert faces(server, photo) == 1
+    finally:
+        server.stop()
+
+
+def test_two_servers_live_side_by_side_and_leave_no_shared_memory(settings: Settings, photo: bytes):
+    before = regions()
+    servers = [Embedded(settings), Embedded(settings)]
+    for server in servers:
+        server.start()
+        load(server)
+    assert [faces(server, photo) for server in servers] == [1, 1]
+    victim = next(iter(stubs.of_server(servers[0].pid).values()))
+    os.kill(victim.pid, signal.SIGKILL)
+    servers[0].wait_healed(10)
+    for server in servers:
+        started = time.monotonic()
+        server.stop()
+        assert time.monotonic() - started < 10
+    assert regions() <= before
+
+
+def test_server_and_stubs_die_with_a_killed_parent_and_the_next_start_cleans_up(settings: Settings, tmp_path: Path):
+    before = regions()
+    program = textwrap.dedent(f"""
+        import time
+        from pathlib import Path
+        from tritonvision.server import Embedded
+        from tritonvision.settings import Settings
+        server = Embedded(Settings(repository=Path({str(settings.repository)!r}), log_dir=Path({str(tmp_path)!r})))
+        server.start()
+        for model in {(*STEPS, FACE)!r}:
+            server.load(model)
+        time.sleep(1.5)
+        print(server.pid, flush=True)
+        time.sleep(60)
+    """)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as owner:
+        triton = int(owner.stdout.readline())
+        children = list(stubs.of_server(triton))
+        assert len(children) == 6
+        owner.kill()
+    everyone = [Path(f"/proc/{pid}") for pid in (triton, *children)]
+    assert wait_until(lambda: not any(p.exists() and "Z" not in _state(p) for p in everyone)), "orphans were left"
+    server = Embedded(settings)
+    server.start()
+    server.stop()
+    assert regions() <= before
+
+
+def test_the_log_goes_to_a_file(embedded: Embedded, settings: Settings):
+    load(embedded)
+    text = (settings.log_dir / f"tritonserver-{settings.port}.log").read_text()
+    assert f"successfully loaded '{FACE}'" in text
+
+
+def _state(process: Path) -> str:
+    try:
+        return (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "Z"
