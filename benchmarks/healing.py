@@ -49,8 +49,8 @@ def main() -> None:
             time.sleep(max(3 - rows[-1][1], 0))
         loader.join()
         time.sleep(3)
-        regions = len([name for name in set(os.listdir("/dev/shm")) - before if "python_backend" in name])
-    left = len([name for name in set(os.listdir("/dev/shm")) - before if "python_backend" in name])
+        regions = len([name for name in set(os.listdir("/dev/shm")) - before if name.startswith("triton_")])
+    left = len([name for name in set(os.listdir("/dev/shm")) - before if name.startswith("triton_")])
     window = windows[0]
     print(f"{machine.describe()}; {options.model}, four callers, one kill every {_APART:g} s\n")
     print("| killed | new process up after, s |\n|---|---|")

@@ -5,12 +5,17 @@ All rules take RGB uint8 ``[h, w, 3]`` and give uint8 ``[H, W, 3]`` and the :cla
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from PIL import Image
+
+# A picture whose longer edge would be resized to more than this many shorter edges is cut before it is resized.
+_LONGEST = 64
+_CV2_LONGEST = 32767  # no side of what OpenCV warps may reach a 16-bit integer's maximum
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Geometry:
 
 
 def letterbox(picture: np.ndarray, height: int, width: int, pad: int = 114) -> tuple[np.ndarray, Geometry]:
-    """Keep the aspect, centre, pad with grey ``pad``: ultralytics' LetterBox(auto=False, scaleup=True), cv2 bilinear."""
+    """Keep the aspect, centre, pad with grey ``pad``: ultralytics' LetterBox(auto=False), cv2 bilinear."""
     h, w = picture.shape[:2]
     scale = min(height / h, width / w)
     new_w, new_h = max(round(w * scale), 1), max(round(h * scale), 1)
@@ -64,18 +69,36 @@ def letterbox(picture: np.ndarray, height: int, width: int, pad: int = 114) -> t
 def square(picture: np.ndarray, height: int, width: int) -> tuple[np.ndarray, Geometry]:
     """The centred square over the longer side, black outside, sampled corner-aligned as MediaPipe's ImageToTensor does.
 
-    Source = destination * side / size + offset without a half-pixel shift, bilinear, no antialiasing.
+    Source = destination * side / size + offset without a half-pixel shift, bilinear, no antialiasing. MediaPipe's CPU
+    converter warps by a perspective matrix; an affine warp of the same map rounds its 1/32 pixels differently.
     """
     h, w = picture.shape[:2]
     side = max(h, w)
     x0, y0 = (w - side) / 2, (h - side) / 2
+    x1, y1 = x0 + side, y0 + side
+    source = np.array([[x0, y1], [x0, y0], [x1, y0], [x1, y1]], dtype=np.float32)
+    target = np.array([[0, height], [0, 0], [width, 0], [width, height]], dtype=np.float32)
     gain_x, gain_y = width / side, height / side
-    inverse = np.array([[1 / gain_x, 0, x0], [0, 1 / gain_y, y0]])
-    pixels = cv2.warpAffine(
-        picture, inverse, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0),
-    )  # fmt: skip
+    if side < _CV2_LONGEST:
+        pixels = cv2.warpPerspective(
+            picture, cv2.getPerspectiveTransform(source, target), (width, height), flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0),
+        )  # fmt: skip
+    else:
+        pixels = _bilinear(picture, np.arange(height) / gain_y + y0, np.arange(width) / gain_x + x0)
     return pixels, Geometry(w, h, -x0 * gain_x, -y0 * gain_y, gain_x, gain_y)
+
+
+def _bilinear(picture: np.ndarray, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+    """uint8 ``[len(ys), len(xs), 3]`` sampled at rows ``ys`` and columns ``xs``, black outside the picture."""
+    total = np.zeros((len(ys), len(xs), 3))
+    for down, across in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        y, x = np.floor(ys).astype(np.int64) + down, np.floor(xs).astype(np.int64) + across
+        rows = (1 - np.abs(ys - y)) * ((y >= 0) & (y < picture.shape[0]))
+        columns = (1 - np.abs(xs - x)) * ((x >= 0) & (x < picture.shape[1]))
+        corner = picture[np.clip(y, 0, picture.shape[0] - 1)[:, None], np.clip(x, 0, picture.shape[1] - 1)]
+        total += (rows[:, None] * columns)[..., None] * corner
+    return np.rint(total).astype(np.uint8)
 
 
 def crop(
@@ -83,19 +106,46 @@ def crop(
 ) -> tuple[np.ndarray, Geometry]:
     """Shorter edge to ``floor(size * 100 / percent)`` with Pillow's antialiasing filter, then the centre crop.
 
-    torchvision's ``Resize(int)`` and ``CenterCrop`` on a Pillow image, which is timm's eval transform.
+    torchvision's ``Resize(int)`` and ``CenterCrop`` on a Pillow image, which is timm's eval transform for a square
+    (``height == width``, ``percent <= 100``; the crop never reaches over the border).
     """
     h, w = picture.shape[:2]
-    edge = int(min(height, width) * 100 / percent)
+    edge = math.floor(min(height, width) / (percent / 100))
     new_w, new_h = (edge, int(edge * h / w)) if w <= h else (int(edge * w / h), edge)
+    left, top = round((new_w - width) / 2), round((new_h - height) / 2)
     method = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
-    resized = np.asarray(Image.fromarray(picture).resize((max(new_w, 1), max(new_h, 1)), method))
-    left, top = round((resized.shape[1] - width) / 2), round((resized.shape[0] - height) / 2)
-    pixels = np.zeros((height, width, 3), dtype=np.uint8)
-    source = resized[max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
-    y, x = max(-top, 0), max(-left, 0)
-    pixels[y : y + source.shape[0], x : x + source.shape[1]] = source
-    return pixels, Geometry(w, h, -left, -top, resized.shape[1] / w, resized.shape[0] / h)
+    if max(new_w, new_h) <= _LONGEST * edge:
+        resized = Image.fromarray(picture).resize((new_w, new_h), method)
+        pixels = np.array(resized.crop((left, top, left + width, top + height)))
+    else:
+        pixels = _crop_of_strip(picture, (new_w, new_h), (left, top, width, height), method)
+    return pixels, Geometry(w, h, -left, -top, new_w / w, new_h / h)
+
+
+def _crop_of_strip(
+    picture: np.ndarray, size: tuple[int, int], window: tuple[int, int, int, int], method: Image.Resampling
+) -> np.ndarray:
+    """The ``window`` (left, top, width, height) of ``picture`` resized to ``size`` (width, height), without the rest.
+
+    A strip of one pixel by a million would become gigabytes. Along its length only the source pixels that the filter
+    sees in the window are resized; Pillow holds their offset in float32, so about one value in a thousand is a grey
+    level or two off.
+    """
+    left, top, width, height = window
+    wide = size[0] > size[1]
+    source, target, first, count = (
+        (picture.shape[1], size[0], left, width) if wide else (picture.shape[0], size[1], top, height)
+    )
+    step = source / target
+    reach = 2 * max(step, 1) + 1  # bicubic looks two source pixels far, or two of its own when it shrinks
+    start, end = max(math.floor(first * step - reach), 0), math.ceil((first + count) * step + reach)
+    part = Image.fromarray(np.ascontiguousarray(picture[:, start:end] if wide else picture[start:end]))
+    box = first * step - start, (first + count) * step - start
+    if wide:
+        resized = part.resize((width, size[1]), method, box=(box[0], 0, box[1], part.height))
+        return np.array(resized.crop((0, top, width, top + height)))
+    resized = part.resize((size[0], height), method, box=(0, box[0], part.width, box[1]))
+    return np.array(resized.crop((left, 0, left + width, height)))
 
 
 RULES: dict[str, Callable[..., tuple[np.ndarray, Geometry]]] = {

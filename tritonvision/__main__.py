@@ -1,6 +1,5 @@
-"""``python -m tritonvision``."""
+"""``python -m tritonvision``: the command line, by the interpreter that is named."""
 
 from tritonvision.cli import main
 
-if __name__ == "__main__":
-    main()
+main()

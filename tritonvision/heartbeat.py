@@ -28,9 +28,17 @@ def abandoned() -> list[Path]:
     found = []
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         pid = path.name.removeprefix(_PREFIX)
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        if pid.isdigit() and not _lives(pid):
             found.append(path)
     return found
+
+
+def _lives(pid: str) -> bool:
+    """Whether the process is there and no zombie, whose command line is empty."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
 
 
 def stale(server_pid: int) -> list[int]:

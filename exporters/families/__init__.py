@@ -1,0 +1,53 @@
+"""The families, found by their catalogue name: ``YOLO-World`` lives in ``yolo_world.py``, and in no list."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from tritonvision import catalog
+from tritonvision.errors import NotSupported
+
+if TYPE_CHECKING:
+    from tritonvision.ensembles.heads import HeadKind
+    from tritonvision.ensembles.resize import Resize
+    from tritonvision.exporters.family import Family
+
+
+def exportable() -> frozenset[str]:
+    """Catalogue names of the families that can be exported. Imports none of them."""
+    files = {path.name for path in resources.files(__name__).iterdir()}
+    names = {entry.family for entry in catalog.entries().values()}
+    return frozenset(name for name in names if f"{module_name(name)}.py" in files)
+
+
+def find(name: str) -> Family:
+    """The family with this catalogue name; its module, and no other, is imported.
+
+    Raises:
+        NotSupported: there is no exporter for it yet.
+        ModuleNotFoundError: a package that the family needs is not installed.
+    """
+    if name not in exportable():
+        raise NotSupported(
+            f"The {name} family cannot be exported yet.", hint="'tritonvision models' lists what can be exported."
+        )
+    return importlib.import_module(f"{__name__}.{module_name(name)}").FAMILY
+
+
+def shared_steps() -> list[Resize | HeadKind]:
+    """The pre and post steps of everything that can be exported, each once; ``make steps`` writes them into the tree."""
+    steps = {}
+    for entry in catalog.entries().values():
+        if entry.family in exportable():
+            family = find(entry.family)
+            for step in (family.resize(entry), family.head):
+                steps[step.triton_name] = step
+    return list(steps.values())
+
+
+def module_name(name: str) -> str:
+    """``MediaPipe Face`` -> ``mediapipe_face``."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")

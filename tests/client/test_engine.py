@@ -13,7 +13,7 @@ import pytest
 
 from tritonvision import errors
 from tritonvision.client.engine import Engine
-from tritonvision.server import Embedded, stubs
+from tritonvision.server import Embedded
 from tritonvision.settings import Settings
 
 FACE = "mediapipe-face-detection"
@@ -134,7 +134,7 @@ def test_killing_stubs_under_load_fails_no_request(settings, embedded: Embedded,
         callers = [asyncio.create_task(ask()) for _ in range(4)]
         for _ in range(4):
             await asyncio.sleep(1.0)
-            victim = max(stubs.of_server(embedded.pid).values(), key=lambda stub: stub.pid)
+            victim = max(embedded.processes(), key=lambda stub: stub.pid)
             os.kill(victim.pid, signal.SIGKILL)
         await asyncio.sleep(2.0)
         stop.set()

@@ -16,7 +16,7 @@ import numpy as np
 from tritonvision import catalog
 from tritonvision.errors import (
     DeadlineExceeded,
-    InvalidParameter,
+    InvalidPicture,
     ModelLoading,
     NotSupported,
     Overloaded,
@@ -42,7 +42,8 @@ _ROUTES = {
     "classification": "classification",
 }
 _ERRORS: dict[int, type[TritonVisionError]] = {
-    400: InvalidParameter, 401: Unauthorized, 404: UnknownModel, 413: PictureTooLarge, 429: Overloaded,
+    # everything but the picture is checked before it is sent
+    400: InvalidPicture, 401: Unauthorized, 404: UnknownModel, 413: PictureTooLarge, 429: Overloaded,
     501: NotSupported, 502: ServerUnavailable, 503: ModelLoading, 504: DeadlineExceeded,
 }  # fmt: skip
 _BEST_CLASSES = 5
@@ -238,10 +239,13 @@ def to_answer(task: str, body: Mapping[str, Any]) -> Answer:
     detections = Detections(np.hstack([centre - half, centre + half]), class_id, confidence, metadata)
     if task != "keypoint-detection":
         return Answer(detections, labels)
-    points = [p["keypoints"] for p in listed]
-    xy = np.array([[[k["x"], k["y"]] for k in row] for row in points], dtype=np.float32)
-    sure = np.array([[k["confidence"] for k in row] for row in points], dtype=np.float32)
-    names = tuple(k["class"] for k in points[0]) if points else ()
+    names = _labels((k["class_id"], k["class"]) for p in listed for k in p["keypoints"])
+    xy = np.zeros((len(listed), len(names), 2), dtype=np.float32)
+    sure = np.zeros((len(listed), len(names)), dtype=np.float32)  # a point that was left out stays at 0
+    for i, prediction in enumerate(listed):
+        for k in prediction["keypoints"]:
+            xy[i, k["class_id"]] = k["x"], k["y"]
+            sure[i, k["class_id"]] = k["confidence"]
     return Answer((KeyPoints(xy, class_id, sure, metadata), detections), labels, names)
 
 

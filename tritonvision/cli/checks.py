@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -117,7 +116,9 @@ def _glibc() -> Finding:
 
 def _stub(installation: Installation) -> Finding:
     # locate() has refused a Python without one
-    return Finding("ok", "Python stub", f"for Python {installation.stub.parent.name}" if installation.stub else "its own")
+    return Finding(
+        "ok", "Python stub", f"for Python {installation.stub.parent.name}" if installation.stub else "its own"
+    )
 
 
 def _libpython() -> Finding:
@@ -149,30 +150,17 @@ def _shared_memory() -> Finding:
 
 
 def _port(settings: Settings) -> Finding:
+    from tritonvision.facade.serve import listen
+
     what = f"port {settings.port}"
-    if port_is_free(settings.host, settings.port):
-        return Finding("ok", what, f"free on {settings.host}")
-    loaded = loaded_ids(settings.port)
-    if loaded is not None:
-        return Finding("ok", what, f"a tritonvision server answers there, {len(loaded)} models loaded")
-    return Finding("warn", what, "taken by another program", "Choose another: tritonvision serve --port 9002")
-
-
-def port_is_free(host: str, port: int) -> bool:
-    """Whether this process could listen on ``host``:``port`` now."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise SetupError(f"'{host}' is no address of this machine.", hint="Try 127.0.0.1, or 0.0.0.0 for all.") from error
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except PermissionError as error:
-            raise SetupError(f"Port {port} is for the administrator.", hint="Choose one above 1023.") from error
-        except OSError:
-            return False
-    return True
+        listen(settings.host, settings.port).close()
+    except SetupError as error:
+        loaded = loaded_ids(settings.port)
+        if loaded is not None:
+            return Finding("ok", what, f"a tritonvision server answers there, {len(loaded)} models loaded")
+        return Finding("warn", what, error.message, error.hint)
+    return Finding("ok", what, f"free on {settings.host}")
 
 
 def _repository(settings: Settings) -> Finding:

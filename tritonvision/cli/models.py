@@ -119,16 +119,18 @@ def _print_table(found: list[Row]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, highlight=False)
     table.add_column("id", no_wrap=True)
     table.add_column("licence of the weights", max_width=44, style="dim")
-    table.add_column("also called", style="dim", max_width=40)
+    table.add_column("also called", max_width=44, style="dim", overflow="fold")
     table.add_column("state", no_wrap=True)
-    heading = None
+    heading = license = None
     for row in sorted(found, key=_by_first_appearance(found)):
         if (row.family, row.task) != heading:
             if heading is not None:
                 table.add_row()
-            heading = row.family, row.task
-            table.add_row(Text.assemble((row.family, "bold cyan"), "  ", (row.task, "cyan")))
-        table.add_row(f"  {row.id}", row.license, ", ".join(row.aliases), _state(row))
+            heading, license = (row.family, row.task), None
+            table.add_row(Text(row.family, style="bold cyan"), Text(row.task, style="cyan"))
+        # a licence is said once, and again where it changes
+        table.add_row(f"  {row.id}", "" if row.license == license else row.license, "\n".join(row.aliases), _state(row))
+        license = row.license
     console = Console(highlight=False)
     console.print(table)
     console.print(_summary(found))
@@ -148,9 +150,9 @@ def _state(row: Row):
         return Text("exportable") if row.exportable else Text("not yet", style="dim")
     words = Text("loaded" if row.loaded else "published", style="green")
     if row.weights == "random":
-        words.append(" (random weights: answers mean nothing)", style="yellow")
+        words.append(" (random)", style="yellow")
     elif row.weights == "user":
-        words.append(" (your weights)", style="dim")
+        words.append(" (yours)", style="dim")
     return words
 
 
@@ -159,6 +161,10 @@ def _summary(found: list[Row]) -> str:
         f"{len(found)} models, {sum(row.exportable for row in found)} exportable, "
         f"{sum(row.published for row in found)} published"
     )
-    if any(row.loaded is None for row in found):
-        return f"{counts}. No server answers on this machine, so what is loaded is not known."
-    return f"{counts}, {sum(bool(row.loaded) for row in found)} loaded."
+    loaded = (
+        "no server answers on this machine, so what is loaded is not known"
+        if any(row.loaded is None for row in found)
+        else f"{sum(bool(row.loaded) for row in found)} loaded"
+    )
+    random = any(row.weights == "random" for row in found)
+    return f"{counts}; {loaded}." + " The answers of random weights mean nothing." * random

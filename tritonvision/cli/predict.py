@@ -1,10 +1,12 @@
-"""``tritonvision predict``: ask a model about pictures, print the named answers, save the pictures with them drawn in."""
+"""``tritonvision predict``: ask a model about pictures, print the named answers, save them drawn into the pictures."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +14,10 @@ import typer
 
 from tritonvision import catalog
 from tritonvision.cli import FAILED, complain
-from tritonvision.cli.models import listens, loaded_ids
+from tritonvision.cli.answers import Answer, EmbeddedSource, FacadeSource, Source
+from tritonvision.cli.models import loaded_ids
 from tritonvision.cli.options import print_json, settings_with
-from tritonvision.errors import InvalidPicture, SetupError, TritonVisionError
+from tritonvision.errors import InvalidPicture, PictureTooLarge, SetupError, TritonVisionError
 
 _AT_ONCE = 4
 _MANY = 4  # pictures from which on a progress bar is worth its line
@@ -50,53 +53,151 @@ def predict(
     settings = settings_with(repository=repository, api_key=api_key)
     catalog.check_id(model_id)
     if save is not None:
-        _check_drawing()
-    outcome = asyncio.run(_ask_all(settings, model_id, images, confidence, url, bool(json)))
-    names = iter(_file_names(images, model_id))
-    listed, failed = [], False
-    for path, found in outcome:
-        name = next(names)
-        if isinstance(found, TritonVisionError):
-            complain(f"{path}: {found.message}", found.hint)
-            failed = True
-            continue
-        predictions = found.predictions(confidence)
-        saved = None if save is None else _save(path, found, save / name)
-        listed.append({"image": str(path), "model_id": model_id, "predictions": predictions}
-                      | ({} if saved is None else {"saved": str(saved)}))  # fmt: skip
-        if not json:
-            _print(path, predictions, saved)
-    if json:
-        print_json(listed)
-    if failed:
+        _prepare_saving(save)
+    report = _Report(model_id, confidence, save, json)
+    asyncio.run(_ask_all(_source(settings, model_id, confidence, url), images, report))
+    report.close()
+    if report.failed:
         raise typer.Exit(FAILED)
 
 
-async def _ask_all(settings, model_id: str, images: Sequence[Path], confidence, url: str | None, quiet: bool):
-    """(path, Answer or the error of that picture) in the order of ``images``."""
-    source = _source(settings, model_id, confidence, url)
+async def _ask_all(source: Source, images: Sequence[Path], report: _Report) -> None:
+    """Ask about every picture, a few at once; report in the order of ``images``."""
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def ask(path: Path):
+    async def ask(path: Path) -> Answer | TritonVisionError:
         async with gate:
             try:
-                return path, await source.ask(await asyncio.to_thread(_read, path))
-            except InvalidPicture as error:
-                return path, error
-            except TritonVisionError as error:
-                if len(images) > 1 and error.status in (400, 413):  # this picture's fault, not the others'
-                    return path, error
-                raise
+                return await source.ask(await asyncio.to_thread(_read, path))
+            except (InvalidPicture, PictureTooLarge) as error:  # this picture's fault, not the others'
+                return error
 
     async with source:
         tasks = [asyncio.create_task(ask(path)) for path in images]
         try:
-            with _progress(len(images), quiet) as advance:
-                for task in asyncio.as_completed(tasks):
-                    await task
+            with _progress(len(images)) as advance:
+                for path, task in zip(images, tasks, strict=True):
+                    report.add(path, await task)
                     advance()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    return [task.result() for task in tasks]
+
+
+class _Report:
+    """What the command says about each picture, as it comes; JSON at the end, as one list."""
+
+    def __init__(self, model_id: str, confidence: float | None, save: Path | None, json: bool):
+        self._model_id, self._confidence, self._save, self._json = model_id, confidence, save, json
+        self._listed: list[dict[str, Any]] = []
+        self._names: set[str] = set()
+        self.failed = False
+
+    def add(self, path: Path, found: Answer | TritonVisionError) -> None:
+        """Say what was found in the picture at ``path``, or what was wrong with it."""
+        if isinstance(found, TritonVisionError):
+            complain(f"{path}: {found.message}", found.hint)
+            self.failed = True
+            return
+        line = {"image": str(path), "model_id": self._model_id, "predictions": found.predictions(self._confidence)}
+        if self._save is not None:
+            target = self._save / self._file_name(path)
+            save_drawn(path.read_bytes(), found, target)
+            line["saved"] = str(target)
+        self._listed.append(line)
+        if not self._json:
+            typer.echo("\n".join(lines(str(path), line["predictions"])))
+            if "saved" in line:
+                typer.echo(f"  saved as {line['saved']}")
+
+    def close(self) -> None:
+        """Print the JSON list, if that is what was asked for."""
+        if self._json:
+            print_json(self._listed)
+
+    def _file_name(self, path: Path) -> str:
+        """``<picture>-<model>.png``, counted on where two pictures share a name."""
+        stem = name = f"{path.stem}-{self._model_id.replace('/', '_')}"
+        count = 1
+        while name in self._names:
+            count += 1
+            name = f"{stem}-{count}"
+        self._names.add(name)
+        return f"{name}.png"
+
+
+def _source(settings, model_id: str, confidence: float | None, url: str | None) -> Source:
+    """The server at ``url``, else the one that answers on this machine, else one for the duration."""
+    if url is None and loaded_ids(settings.port) is not None:
+        url = f"http://127.0.0.1:{settings.port}"
+    if url is not None:
+        return FacadeSource(url, model_id, confidence, settings.api_key, _note)
+    return EmbeddedSource(settings, model_id, confidence, _note)
+
+
+def _note(sentence: str) -> None:
+    typer.secho(f"Note: {sentence}", err=True, fg="yellow")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InvalidPicture("There is no such file.") from error
+    except OSError as error:
+        raise InvalidPicture(f"The file cannot be read: {(error.strerror or 'unknown reason').lower()}.") from error
+
+
+def _prepare_saving(folder: Path) -> None:
+    if find_spec("supervision") is None:
+        raise SetupError(
+            "Drawing needs the package 'supervision', which is not installed.",
+            hint="Get it with: pip install 'tritonvision[client]'",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"The folder {folder} cannot be made.", hint="Choose another one for --save.") from error
+
+
+def save_drawn(picture: bytes, answer: Answer, target: Path) -> None:
+    """Write the encoded ``picture`` with ``answer`` drawn in to ``target``, a PNG. Raises SetupError."""
+    import cv2
+
+    from tritonvision.client.draw import draw
+    from tritonvision.python_backend.pictures import decode
+
+    canvas = cv2.cvtColor(decode(picture), cv2.COLOR_RGB2BGR)
+    drawn = draw(canvas, answer.result, answer.labels, answer.keypoint_labels)
+    try:
+        target.write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
+    except OSError as error:
+        raise SetupError(f"{target} cannot be written.", hint="Choose another folder for --save.") from error
+
+
+def lines(name: str, predictions: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What a person reads about one picture, see :meth:`Answer.predictions`."""
+    counted = "nothing found" if not predictions else f"{len(predictions)} prediction{'s' * (len(predictions) > 1)}"
+    yield f"{name}: {counted}"
+    for found in predictions:
+        box = found.get("box")
+        place = "" if box is None else "   box {:.1f}, {:.1f} to {:.1f}, {:.1f}".format(*box)
+        yield f"  {found['class']:<20} {found['confidence']:.4f}{place}"
+        for point in found.get("keypoints", ()):
+            yield f"    {point['class']:<18} {point['x']:.1f}, {point['y']:.1f}"
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error where somebody watches it; yields what moves it on by one."""
+    if total < _MANY or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # what is printed meanwhile goes above the bar, unless it goes into a file
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("Pictures", total=total)
+        yield lambda: bar.advance(task)

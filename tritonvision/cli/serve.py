@@ -2,10 +2,117 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tritonvision.cli import complain
 from tritonvision.cli.options import settings_with
-from tritonvision.errors import SetupError
+from tritonvision.errors import TritonVisionError
+
+if TYPE_CHECKING:
+    from tritonvision.client.engine import Engine
+    from tritonvision.server import Embedded
+    from tritonvision.settings import Settings
+
+
+def serve(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL_ID...]", help="Models to load at the start.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(metavar="H", help="Address to listen on. [127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on. [9001]")] = None,
+    repository: Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository.")] = None,
+    triton_url: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="gRPC address of a tritonserver somebody else runs.")
+    ] = None,
+    api_key: Annotated[str | None, typer.Option(metavar="K", help="Key that every request must carry.")] = None,
+) -> None:
+    """Serve the published models over HTTP until Ctrl-C or SIGTERM, which end it with 0.
+
+    Every published model is served: it loads on the first request that names it, or at the start when it is named
+    here. Without --triton-url a tritonserver is started and looked after; it listens on loopback only. Options stand
+    over the TRITONVISION_* variables of the same name.
+
+    \b
+    Examples:
+      tritonvision serve
+      tritonvision serve mediapipe-face-detection --port 9002
+      tritonvision serve --host 0.0.0.0 --api-key "$KEY"
+      tritonvision serve --triton-url gpu-box:8001 --repository /models
+    """
+    from tritonvision.facade.serve import listen
+    from tritonvision.publication import Repository
+
+    settings = settings_with(host=host, port=port, repository=repository, triton_url=triton_url, api_key=api_key)
+    named = [Repository(settings.repository).resolve(name).id for name in models or ()]
+    listen(settings.host, settings.port).close()  # before anything is started
+    asyncio.run(_serve(settings, named))
+
+
+async def _serve(settings: Settings, named: Sequence[str]) -> None:
+    from tritonvision.client.engine import Engine
+    from tritonvision.server import Embedded
+
+    server = None if settings.triton_url else Embedded(settings)
+    engine = Engine(settings, server)
+    await engine.start()
+    try:
+        await _until_told_to_end(_answer(engine, settings, server, named))
+    finally:
+        await engine.close()
+        if server is not None:
+            await asyncio.to_thread(server.stop)
+
+
+async def _until_told_to_end(work: Coroutine[None, None, None]) -> None:
+    """Run ``work`` to its end, or until SIGTERM or Ctrl-C cancels it. What follows is not cut short by either."""
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    # Not loop.add_signal_handler: that would go on firing while uvicorn has taken the signals over.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(task.cancel))
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _answer(engine: Engine, settings: Settings, server: Embedded | None, named: Sequence[str]) -> None:
+    from tritonvision.facade.app import create_app
+    from tritonvision.facade.serve import run
+
+    if server is not None:
+        await asyncio.to_thread(server.start)
+    await asyncio.gather(*(_load(engine, name) for name in named))
+    line = await asyncio.to_thread(_ready_line, engine, settings, server)
+    await run(create_app(engine, settings), settings, ready=lambda: typer.echo(line))
+
+
+async def _load(engine: Engine, name: str) -> None:
+    try:
+        await engine.load(name)
+    except TritonVisionError as error:  # one bad model does not keep the others from serving
+        complain(f"{name} was not loaded: {error.message}", error.hint)
+
+
+def _ready_line(engine: Engine, settings: Settings, server: Embedded | None) -> str:
+    host = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::", "::1") else settings.host
+    published, loaded = len(list(engine.repository)), len(engine.loaded())
+    models = f"{published} model{'s' * (published != 1)} published, {loaded} loaded"
+    triton = _foreign(settings.triton_url) if server is None else f"tritonserver {server.version}, embedded"
+    return f"Serving on http://{host}:{settings.port} ({models}; {triton})"
+
+
+def _foreign(address: str) -> str:
+    from tritonvision.server.control import Control
+
+    control = Control(address)
+    try:
+        return f"tritonserver {control.version()} at {address}"
+    except TritonVisionError:
+        return f"tritonserver at {address}, which does not answer yet"
+    finally:
+        control.close()

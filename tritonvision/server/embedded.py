@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import logging
 import os
@@ -55,7 +56,8 @@ class Embedded:
         self._generation = 0
         self._sick = False
         self._failure: TritonVisionError | None = None
-        self._asked = self._answered = 0
+        self._started = False
+        self._asked = self._answered = 0  # tickets of wait_healed
         self._changed = threading.Condition()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._stopping = False
@@ -71,7 +73,7 @@ class Embedded:
         self._settings.repository.mkdir(parents=True, exist_ok=True)
         self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._answered or self._failure)
+            self._changed.wait_for(lambda: self._started or self._failure)
         if self._failure:
             raise self._failure
 
@@ -87,12 +89,19 @@ class Embedded:
         """Process id of the tritonserver."""
         return self._running().pid
 
+    def processes(self) -> list[Stub]:
+        """The Python processes that serve, without those whose successors are up."""
+        return [stub for pid, stub in self._living().items() if pid not in self._retired]
+
     def healthy(self) -> bool:
         """Whether the server runs and nothing of it is being replaced at this moment."""
         return self._failure is None and not self._stopping and not self._sick and self._process is not None
 
     def load(self, model: str) -> None:
         """Load one Triton model, or load it again where its files changed. Raises ServerUnavailable and others."""
+        for path in (self._settings.repository / model).glob("*/model.py"):
+            # The stub would write it, and Triton take that for a change of the model: every next load a reload.
+            compileall.compile_file(path, quiet=2)
         with self._locks[model]:
             control = self._running().control
             with self._succession(model):
@@ -121,6 +130,9 @@ class Embedded:
             raise SetupError("The inference server is not running.")
         return self._process
 
+    def _living(self) -> dict[int, Stub]:
+        return stubs.of_server(self.pid)
+
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._wake_write, b"!")
@@ -132,11 +144,14 @@ class Embedded:
             for folder in heartbeat.abandoned():
                 stubs.clean_up(folder)
             self._start_process()
+            with self._changed:
+                self._started = True
+                self._changed.notify_all()
             while not self._stopping:
                 asked = self._asked
                 self._look()
                 with self._changed:
-                    self._answered = max(asked, 1)
+                    self._answered = asked
                     self._changed.notify_all()
                 self._wait()
         except TritonVisionError as error:
@@ -172,7 +187,7 @@ class Embedded:
             if pid in self._stubs:
                 log.warning("A process of %s hangs and is ended.", self._stubs[pid].model)
                 stubs.end(self._stubs[pid])
-        living = stubs.of_server(process.pid)
+        living = self._living()
         gone = [stub for pid, stub in self._stubs.items() if pid not in living]
         self._watch(living)
         for stub in gone:
@@ -222,9 +237,9 @@ class Embedded:
     @contextlib.contextmanager
     def _succession(self, model: str) -> Iterator[None]:
         """Around a load: where it brought up new processes of ``model``, the ones before are on their way out."""
-        before = {pid for pid, stub in stubs.of_server(self.pid).items() if stub.model == model}
+        before = {pid for pid, stub in self._living().items() if stub.model == model}
         yield
-        after = {pid for pid, stub in stubs.of_server(self.pid).items() if stub.model == model}
+        after = {pid for pid, stub in self._living().items() if stub.model == model}
         if after - before:
             self._retired |= before
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import logging.handlers
 import os
+import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,12 +22,16 @@ from tritonvision.server.locate import Installation
 
 _START_SECONDS = 60.0
 _EXIT_SECONDS = 5
-_PR_SET_PDEATHSIG = 1
+# Asks the kernel to kill this process with its parent (prctl(2), PR_SET_PDEATHSIG = 1), then becomes the server. A
+# process of its own, because code between fork and exec would run into gRPC's fork handlers.
+_LAUNCHER = (
+    sys.executable, "-I", "-S", "-c",
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])",
+)  # fmt: skip
 _BACKEND_MODEL_PY = '''"""ONNX Runtime as a Python-based backend."""
 
 from tritonvision.python_backend.onnxruntime_backend import TritonPythonModel  # noqa: F401
 '''
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class TritonProcess:
@@ -49,6 +52,7 @@ class TritonProcess:
         self._log = _rotating_log(log_file)
         self._process = subprocess.Popen(
             [
+                *_LAUNCHER,
                 str(_executable(installation, self._folder)),
                 f"--model-repository={repository}",
                 f"--backend-directory={_backends(installation, self._folder)}",
@@ -66,7 +70,6 @@ class TritonProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C in the terminal is ours to handle
-            preexec_fn=_die_with_parent,
         )
         threading.Thread(target=self._pump_log, daemon=True, name="tritonserver-log").start()
         self.control = Control(self.address, token)
@@ -109,14 +112,12 @@ class TritonProcess:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """A TCP port on loopback that nobody uses now, below those the system gives to outgoing connections."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _executable(installation: Installation, folder: Path) -> Path:

@@ -33,15 +33,25 @@ class Stub:
 
 
 def of_server(server_pid: int) -> dict[int, Stub]:
-    """The living stubs of a tritonserver, by process id."""
+    """The living stubs of a tritonserver, by process id.
+
+    Every process is asked for its parent: the kernel's list of children misses some while others come and go, proc(5).
+    """
     found = {}
-    for task in Path(f"/proc/{server_pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread that ended meanwhile
-            for pid in map(int, task.read_text().split()):
-                stub = _read(pid)
-                if stub is not None:
-                    found[pid] = stub
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and _parent(entry.path) == server_pid:
+            stub = _read(int(entry.name))
+            if stub is not None:
+                found[stub.pid] = stub
     return found
+
+
+def _parent(process: str) -> int | None:
+    try:
+        with open(f"{process}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:  # it ended meanwhile
+        return None
 
 
 def _read(pid: int) -> Stub | None:

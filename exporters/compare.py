@@ -1,0 +1,119 @@
+"""How far two answers are apart: tensors element by element, what has been through a TopK or an NMS as sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tritonvision.ensembles.heads import DENSE_BOXES, HeadKind
+
+_CHUNK = 256  # rows compared at once: 256 x 8400 candidates are 34 MB a coordinate
+_CLASS_FLOOR = 1e-3  # below this score, which nobody asks for, the better of two hopeless classes may be either
+
+Tensors = Mapping[str, np.ndarray]
+
+
+def tensor_differences(head: HeadKind, got: Tensors, want: Tensors, tolerance: Mapping[str, float]) -> dict[str, float]:
+    """Largest absolute difference of each canonical tensor over a batch; infinite where shapes do not fit.
+
+    Dense boxes are compared as sets, see :func:`candidate_differences`; other heads element by element.
+    """
+    if head.name == DENSE_BOXES.name:
+        samples = [
+            candidate_differences({n: v[i] for n, v in got.items()}, {n: v[i] for n, v in want.items()}, tolerance)
+            for i in range(len(want["scores"]))
+        ]
+        return {name: max((s[name] for s in samples), key=_nan_first) for name in samples[0]}
+    return {tensor.name: _largest(got[tensor.name], want[tensor.name]) for tensor in head.tensors}
+
+
+def _nan_first(value: float) -> tuple[bool, float]:
+    return np.isnan(value), value
+
+
+def _largest(got: np.ndarray, want: np.ndarray) -> float:
+    """NaN when any difference is; two empty arrays do not differ."""
+    if got.shape != want.shape:
+        return float("inf")
+    return float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max(initial=0))
+
+
+def candidate_differences(got: Tensors, want: Tensors, tolerance: Mapping[str, float]) -> dict[str, float]:
+    """Largest difference of two sets of candidates, ``boxes [K,4]``, ``scores [K]``, ``class_ids [K]``.
+
+    Each row looks for the nearest one of the other side, so rows of equal score may trade places. A row that the other
+    side may have cut off, because its score is no higher than the lowest there, need not find any.
+
+    Args:
+        tolerance: the scales by which pixels and scores are weighed against each other.
+
+    Returns:
+        ``boxes``, ``scores`` and ``class_ids``, the latter 1 where a row's nearest has another class.
+    """
+    if not all(np.isfinite(side[name]).all() for side in (got, want) for name in ("boxes", "scores")):
+        return dict.fromkeys(("boxes", "scores", "class_ids"), float("nan"))
+    worst = {"boxes": 0.0, "scores": 0.0, "class_ids": 0.0}
+    for rows, others in ((got, want), (want, got)):
+        if not len(others["scores"]):
+            return dict.fromkeys(worst, float("inf") if len(rows["scores"]) else 0.0)
+        for start in range(0, len(rows["scores"]), _CHUNK):
+            chunk = {name: rows[name][start : start + _CHUNK] for name in worst}
+            for name, value in _nearest(chunk, others, tolerance).items():
+                worst[name] = max(worst[name], value)
+    return worst
+
+
+def _nearest(rows: Tensors, others: Tensors, tolerance: Mapping[str, float]) -> dict[str, float]:
+    pixels = np.abs(rows["boxes"][:, None] - others["boxes"][None]).max(axis=2)
+    scores = np.abs(rows["scores"][:, None] - others["scores"][None])
+    strangers = (rows["class_ids"][:, None] != others["class_ids"][None]) & (rows["scores"][:, None] >= _CLASS_FLOOR)
+    distance = np.maximum(pixels / tolerance["boxes"], scores / tolerance["scores"])
+    index = np.arange(len(distance))
+    kin = np.where(strangers, np.inf, distance)
+    best = kin.argmin(axis=1)
+    lonely = kin[index, best] > 1  # then the nearest of any class tells what is wrong
+    best[lonely] = distance[lonely].argmin(axis=1)
+    needed = (rows["scores"] > others["scores"].min() + tolerance["scores"]) | (distance[index, best] <= 1)
+    return {
+        "boxes": float(pixels[index, best][needed].max(initial=0)),
+        "scores": float(scores[index, best][needed].max(initial=0)),
+        "class_ids": float((strangers[index, best] & needed).any()),
+    }
+
+
+def detections(
+    got: Tensors, want: Tensors, confidence: float, scores_within: float, most: int
+) -> tuple[int, float, float]:
+    """Compare two sets of detections: ``boxes``, ``scores``, ``class_ids`` and, where there are any, ``keypoints``.
+
+    Partners are the nearest of one class, each taken once. What lies on the threshold to within ``scores_within`` may
+    be missing on either side; so may the last of a list that ``most`` cut off.
+
+    Returns:
+        How many have no partner, the largest difference in pixels, the largest difference of a score.
+    """
+    missing, pixels, scores = 0, 0.0, 0.0
+    free = list(range(len(got["scores"])))
+    for row in range(len(want["scores"])):
+        partners = [i for i in free if got["class_ids"][i] == want["class_ids"][row]]
+        distances = [float(np.abs(got["boxes"][i] - want["boxes"][row]).max()) for i in partners]
+        # a partner overlaps: what is a whole box away is another thing
+        reach = float((want["boxes"][row, 2:] - want["boxes"][row, :2]).max())
+        if not distances or not min(distances) <= reach:
+            missing += not _on_the_edge(want, row, confidence, scores_within, most)
+            continue
+        best = partners[int(np.argmin(distances))]
+        free.remove(best)
+        pixels = max(pixels, min(distances))
+        if "keypoints" in want:
+            pixels = max(pixels, _largest(got["keypoints"][best], want["keypoints"][row]), key=_nan_first)
+        scores = max(scores, abs(float(got["scores"][best]) - float(want["scores"][row])))
+    missing += sum(not _on_the_edge(got, i, confidence, scores_within, most) for i in free)
+    return missing, pixels, scores
+
+
+def _on_the_edge(side: Tensors, row: int, confidence: float, within: float, most: int) -> bool:
+    score = side["scores"][row]
+    cut = len(side["scores"]) >= most and score <= side["scores"].min() + within
+    return bool(abs(score - confidence) <= within or cut)

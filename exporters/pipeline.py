@@ -1,0 +1,144 @@
+"""Export is publishing with proof: weights -> network -> graph -> check -> parity gate -> repository."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Protocol
+
+from tritonvision import __version__, catalog
+from tritonvision.catalog import Entry
+from tritonvision.errors import SetupError
+from tritonvision.exporters import families
+from tritonvision.exporters.family import Family, Network, Weights
+from tritonvision.publication import Manifest, Repository
+
+# Packages that a missing module belongs to, and the extras that bring them.
+_EXTRAS = {
+    "flatbuffers": "mediapipe",
+    "onnx": "mediapipe",  # the smallest extra that has it; families with torch miss torch first
+    "onnxruntime": "onnx-cpu",
+}
+_TORCH_EXTRAS = "export,torch-cpu"
+
+
+class Progress(Protocol):
+    """Who wants to know how far an export is."""
+
+    def stage(self, name: str) -> None:
+        """``name`` begins; what began before is done."""
+
+    def notice(self, sentence: str) -> None:
+        """Something the person at the keyboard ought to know, a licence above all."""
+
+
+class Quiet:
+    """The progress of an export that nobody watches."""
+
+    def stage(self, name: str) -> None:
+        """Nothing."""
+
+    def notice(self, sentence: str) -> None:
+        """Nothing."""
+
+
+def published(model_id: str, repository: Path, as_id: str | None = None) -> Manifest | None:
+    """What is published already where ``model_id`` would go, or None. Raises UnknownModel."""
+    return Repository(repository).get(as_id or catalog.find(model_id).id)
+
+
+def export(
+    model_id: str,
+    weights: Weights,
+    repository: Path,
+    as_id: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Publish one model, or nothing.
+
+    Args:
+        model_id: id or alias of the catalogue; it decides about the architecture.
+        as_id: public id when it shall be another one.
+        force: replace what is published under that id; without it, that is left alone and its manifest returned.
+
+    Raises:
+        UnknownModel, NotSupported: no such id, or no exporter for it.
+        ExportFailed: weights cannot be had, or the graph does not compute what its reference computes.
+        SetupError: a package is not installed, or the repository cannot be written.
+    """
+    entry = catalog.find(model_id)
+    public_id = catalog.check_id(as_id or entry.id)
+    existing = published(model_id, repository, as_id)
+    if existing is not None and not force:
+        return existing
+    progress = progress or Quiet()
+    try:
+        return _export(entry, weights, repository, public_id, progress)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("tritonvision"):
+            raise
+        package = error.name.split(".")[0]
+        extras = _EXTRAS.get(package, _TORCH_EXTRAS)
+        raise SetupError(
+            f"Exporting '{entry.id}' needs the package '{package}', which is not installed.",
+            hint=f"Get it with: pip install 'tritonvision[{extras}]'",
+        ) from error
+
+
+def _export(entry: Entry, weights: Weights, repository: Path, public_id: str, progress: Progress) -> Manifest:
+    family = families.find(entry.family)
+    if family.license_notice:
+        progress.notice(family.license_notice)
+    from tritonvision.exporters import onnx_check, publish  # what is missing is missed before anything is built
+    from tritonvision.exporters.gate import Gate
+
+    with publish.staging(repository) as folder:
+        progress.stage("weights")
+        network = family.build(entry, weights)
+        progress.stage("graph")
+        graph = folder / "model.onnx"
+        network.export(graph)
+        resize = family.resize(entry)
+        onnx_check.check(graph, resize, family.head)
+        progress.stage("parity gate")
+        parity = Gate(family, entry, network, graph, weights.kind).check()
+        progress.stage("publishing")
+        manifest = _manifest(entry, family, network, weights, public_id, parity, graph)
+        publish.publish(repository, folder, manifest, resize, family.head, graph)
+    return manifest
+
+
+def _manifest(
+    entry: Entry, family: Family, network: Network, weights: Weights, public_id: str, parity: dict[str, float],
+    graph: Path,
+) -> Manifest:  # fmt: skip
+    from tritonvision.ensembles import wiring
+
+    resize, head = family.resize(entry), family.head
+    return Manifest(
+        id=public_id,
+        family=entry.family,
+        task=entry.task,
+        head=head.name,
+        weights=weights.kind,
+        source=network.source,
+        sha256=network.sha256 or hashlib.sha256(graph.read_bytes()).hexdigest(),
+        license=entry.license if weights.kind == "official" else "as the owner of the weights says",
+        precision="fp32",
+        labels=network.labels,
+        input_size=(resize.height, resize.width),
+        steps=wiring.step_names(catalog.triton_name(public_id), resize, head),
+        keypoint_labels=network.keypoint_labels,
+        multi_label=network.multi_label,
+        parity=parity,
+        versions={"tritonvision": __version__, "onnxruntime": _onnxruntime_version()} | network.versions,
+        notes=network.notes,
+    )
+
+
+def _onnxruntime_version() -> str:
+    """Its distribution is called differently for CPU and GPU, the module is one."""
+    import onnxruntime
+
+    return onnxruntime.__version__

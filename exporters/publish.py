@@ -1,0 +1,167 @@
+"""Publishing: a model is built in a folder of its own and moved into the repository when it is whole.
+
+Everything happens below ``<repository>/.staging``; what is put in place afterwards is put there by renames, an existing
+folder by one exchange of names, and taken back when a later one fails. A process that dies before that leaves nothing
+but its staging folder, which the next export sweeps away.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tritonvision.ensembles import wiring
+from tritonvision.ensembles.heads import HeadKind
+from tritonvision.ensembles.resize import Resize
+from tritonvision.errors import SetupError
+from tritonvision.publication import MANIFEST, Manifest
+
+_STAGING = ".staging"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.ENOTSUP}
+
+
+@contextmanager
+def staging(repository: Path) -> Iterator[Path]:
+    """A folder below ``repository`` to build in, gone when the block ends, swept up later when the process dies.
+
+    Raises:
+        SetupError: the repository cannot be written.
+    """
+    root = repository / _STAGING
+    try:
+        repository.mkdir(parents=True, exist_ok=True)
+        with _locked(repository):
+            root.mkdir(exist_ok=True)
+            _sweep(root)
+            folder = Path(tempfile.mkdtemp(dir=root))
+            owner = os.open(folder, os.O_RDONLY)
+            fcntl.flock(owner, fcntl.LOCK_EX)  # says that somebody is at work here, for as long as the process lives
+    except OSError as error:
+        raise SetupError(
+            "The model repository cannot be written.", hint="Name another folder with --repository DIR."
+        ) from error
+    try:
+        yield folder
+    finally:
+        with _locked(repository):
+            os.close(owner)
+            shutil.rmtree(folder, ignore_errors=True)
+            _remove_if_empty(root)
+
+
+def publish(repository: Path, folder: Path, manifest: Manifest, resize: Resize, head: HeadKind, graph: Path) -> None:
+    """Put a model into ``repository``: the shared steps it needs, its network, then the public model.
+
+    Args:
+        folder: of :func:`staging`.
+        graph: the ONNX file, on the same file system; it is moved.
+
+    Raises:
+        SetupError: the repository cannot be written; it is then as it was.
+    """
+    name = manifest.triton_name
+    built = folder / "models"
+    try:
+        steps = [wiring.ensure_step(built, step) for step in (resize, head)]
+        net = built / wiring.net_name(name)
+        _write(net / "config.pbtxt", wiring.net_config(name, resize, head))
+        (net / "1").mkdir()
+        graph.rename(net / "1" / "model.onnx")
+        public = built / name
+        _write(public / "config.pbtxt", wiring.public_config(name, resize, head))
+        _write(public / "1" / ".keep", "")  # an ensemble needs a version folder, and empty ones get lost in copies
+        _write(public / MANIFEST, manifest.to_json())
+        with _locked(repository):
+            put_in_place([(built / n, repository / n) for n in (*steps, net.name, public.name)])
+    except OSError as error:
+        raise SetupError(
+            "The model could not be written into the repository, which is as it was.",
+            hint="Look at its free space and its rights, or name another folder with --repository DIR.",
+        ) from error
+
+
+def put_in_place(moves: list[tuple[Path, Path]]) -> None:
+    """Move each built folder to its target, in order; all of them or none.
+
+    A target that is there already changes places with the built one; one that holds the same files stays.
+    """
+    with ExitStack() as undo:
+        for built, target in moves:
+            if not target.exists():
+                built.rename(target)
+                undo.callback(target.rename, built)
+            elif not _same(built, target):
+                _exchange(built, target)
+                undo.callback(_exchange, built, target)
+        undo.pop_all()
+
+
+def _exchange(a: Path, b: Path) -> None:
+    """Let two folders trade names: in one step where the system can, else by way of a third name."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None:
+        if renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in _NO_EXCHANGE:
+            raise OSError(code, os.strerror(code))
+    aside = a.with_name(f"{a.name}.aside")
+    with ExitStack() as undo:
+        b.rename(aside)
+        undo.callback(aside.rename, b)
+        a.rename(b)
+        undo.pop_all()
+    aside.rename(a)
+
+
+def _same(built: Path, target: Path) -> bool:
+    """Whether every built file stands in ``target`` with the same bytes; what Python left beside them is ignored."""
+    for path in built.rglob("*"):
+        other = target / path.relative_to(built)
+        if path.is_file() and not (other.is_file() and other.read_bytes() == path.read_bytes()):
+            return False
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _sweep(root: Path) -> None:
+    """Remove the staging folders of processes that are gone."""
+    for folder in root.iterdir():
+        owner = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(owner)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:  # somebody else is building there
+        return
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,227 @@
+"""Detectors of ultralytics with its ``Detect`` head: one graph, one oracle, one family class for all of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.heads import DENSE_BOXES
+from tritonvision.ensembles.resize import Resize
+from tritonvision.errors import NotSupported
+from tritonvision.exporters import calibrate, fixtures, torch_tools, ultralytics_models
+from tritonvision.exporters import weights as files
+from tritonvision.exporters.family import Family, Network, Oracle, Tolerance, Weights
+
+if TYPE_CHECKING:
+    import torch
+    from ultralytics import YOLO
+
+CANDIDATES = 3840  # the largest K of TensorRT's TopK
+_STANDARD_SIZE = 320  # pixels at which random heads are standardised: its statistics hardly depend on the size
+
+
+class UltralyticsDetector(Family):
+    """A family whose ids read ``<name><size>-<pixels>`` and whose networks end in ultralytics' ``Detect`` head."""
+
+    head = DENSE_BOXES
+    tolerance = Tolerance({"boxes": 1e-3, "scores": 1e-5, "class_ids": 0})
+    oracle = Oracle(
+        "ultralytics", "8.4.190", "YOLO(weights).predict(bgr, imgsz=(H, W), rect=False, conf=, iou=, max_det=)"
+    )
+
+    def __init__(self, name: str, stem: str):
+        """``name`` as the catalogue spells it; ``stem`` as ultralytics does, without the size letter."""
+        self.name = name
+        self.stem = stem
+        self.license_notice = (
+            f"{name} weights and code are Ultralytics' under AGPL-3.0: who serves them to others owes them the source, "
+            "unless a licence was bought."
+        )
+
+    def architecture(self, entry: Entry) -> str:
+        """ultralytics' name of one id, e.g. ``yolo11n`` for ``yolov11n-640``."""
+        return self.stem + entry.id.removeprefix(self.name.lower()).split("-")[0]
+
+    def resize(self, entry: Entry) -> Resize:
+        """Letterbox to the id's own size."""
+        return Resize("letterbox", *entry.input_size)
+
+    def build(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
+        """The detector of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
+        ultralytics_models.prepare()
+        stem = self.architecture(entry)
+        if weights.multi_label:
+            raise NotSupported("A detector has no multi-label head.", hint="Leave out --multi-label.")
+        if weights.kind == "random":
+            labels = weights.labels or ultralytics_models.coco_names()
+            yolo = ultralytics_models.architecture(stem, len(labels), weights.seed)
+            _calibrate(yolo.model, entry.input_size, self.resize(entry), weights.seed)
+            yolo.model.names = dict(enumerate(labels))
+            note = "Random weights, calibrated only to carry signal: what it finds means nothing."
+            source = f"{stem}, seed {weights.seed}"
+            return UltralyticsNetwork(yolo, entry.input_size, labels=labels, source=source, notes=(note,))
+        path = ultralytics_models.official(stem) if weights.kind == "official" else files.user_file(weights, (".pt",))
+        yolo = ultralytics_models.checkpoint(path, stem)
+        names = yolo.model.names
+        labels = files.class_names(weights, tuple(str(names[i]) for i in range(len(names))))
+        sha256 = files.sha256(path)
+        return UltralyticsNetwork(yolo, entry.input_size, labels=labels, source=path.name, sha256=sha256)
+
+
+class UltralyticsNetwork(Network):
+    """One detector: ultralytics' model as the reference, ``YOLO.predict`` as the oracle."""
+
+    def __init__(self, yolo: YOLO, size: tuple[int, int], **facts: Any):
+        """``facts`` are the attributes of :class:`Network`."""
+        super().__init__(**facts, versions=torch_tools.versions("ultralytics"))
+        self._yolo = yolo
+        self._size = size
+        self._model = copy.deepcopy(yolo.model).eval()  # predict() fuses the one it is given
+
+    def export(self, path: Path) -> None:
+        """See :meth:`Network.export`. The batch axis is dynamic, height and width are not."""
+        import torch
+
+        height, width = self._size
+        graph = _graph(copy.deepcopy(self._model).fuse(verbose=False), height, width)
+        example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+        torch_tools.export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in DENSE_BOXES.tensors))
+
+    @cached_property
+    def _fused(self) -> torch.nn.Module:
+        return copy.deepcopy(self._model).fuse(verbose=False)
+
+    @cached_property
+    def _fused_double(self) -> torch.nn.Module:
+        return copy.deepcopy(self._model).double().fuse(verbose=False)
+
+    def tensors(self, pixels: np.ndarray, double: bool = False) -> dict[str, np.ndarray]:
+        """See :meth:`Network.tensors`. ultralytics' own decoding, then the best anchors by score, ties by anchor."""
+        import torch
+
+        model = self._fused_double if double else self._fused
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float64 if double else torch.float32) / 255
+        with torch.inference_mode():
+            predictions = model(images)[0].transpose(1, 2).numpy()  # [B, anchors, 4 + classes]
+        centres, sizes, classes = predictions[..., :2], predictions[..., 2:4], predictions[..., 4:]
+        scores = classes.max(2)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :CANDIDATES]
+        corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=2)
+        return {
+            "boxes": np.take_along_axis(corners, order[..., None], axis=1),
+            "scores": np.take_along_axis(scores, order, axis=1),
+            "class_ids": np.take_along_axis(classes.argmax(2).astype(np.int32), order, axis=1),
+        }
+
+    def predict(self, picture: np.ndarray, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """See :meth:`Network.predict`. ``max_candidates`` has no counterpart in ultralytics and is not used."""
+        bgr = np.ascontiguousarray(picture[..., ::-1])
+        (result,) = self._yolo.predict(
+            bgr, imgsz=list(self._size), rect=False, conf=parameters["confidence"], iou=parameters["iou_threshold"],
+            max_det=parameters["max_detections"], agnostic_nms=parameters["class_agnostic_nms"],
+            classes=parameters["classes"], device="cpu", save=False, verbose=False,
+        )  # fmt: skip
+        found = result.boxes.data.numpy()
+        return {
+            "boxes": found[:, :4].astype(np.float32),
+            "scores": found[:, 4].astype(np.float32),
+            "class_ids": found[:, 5].astype(np.int32),
+        }
+
+
+def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, seed: int) -> None:
+    """Standardise the head's last layers, then shift the class biases until the photo has its boxes."""
+    import torch
+
+    detect = model.model[-1]
+    pictures = calibrate.structured_pictures(4, _STANDARD_SIZE, _STANDARD_SIZE, seed)
+    padding = np.full_like(pictures[:1], 114)  # what letterboxes are filled up with
+    box_layers, class_layers = ([branch[-1] for branch in branches] for branches in (detect.cv2, detect.cv3))
+    layers = [*box_layers, *class_layers]
+    seen, flat = (
+        calibrate.inputs_of(layers, model, torch.from_numpy(p).permute(0, 3, 1, 2).float() / 255)
+        for p in (pictures, padding)
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for layer, rows, dull in zip(layers, seen, flat, strict=True):
+        noise = torch.randn(layer.out_channels, generator=generator, dtype=torch.float64)
+        if layer in box_layers:
+            calibrate.standardise(layer, rows, 0.6, 0.5 * noise)
+        else:
+            # at -14 the sigmoid keeps all digits of its argument, which the shift below needs back
+            calibrate.standardise(layer, rows, 1.5, 0.7 * noise - 14, dull.median(0).values)
+    pixels, _ = resize(fixtures.photo())
+    graph = _graph(copy.deepcopy(model), *size)
+    with torch.inference_mode():
+        boxes, scores, class_ids = (t[0].numpy() for t in graph(torch.from_numpy(pixels)[None]))
+    logits = np.log(scores) - np.log1p(-scores)
+    shift = calibrate.detection_shift(boxes, logits, class_ids, detect.nc)
+    with torch.no_grad():
+        for layer in class_layers:
+            layer.bias += shift
+
+
+def _graph(model: torch.nn.Module, height: int, width: int) -> torch.nn.Module:
+    """``model``, changed in place: uint8 ``[B,H,W,3]`` RGB to the canonical tensors of dense boxes.
+
+    The best candidates are chosen first, from the maximum over the class logits, and only they are decoded: the graph
+    then costs a little less than ultralytics' own, which decodes all anchors and applies a sigmoid to every class.
+    Equal scores keep the order of their anchors in onnxruntime (ONNX TopK); TensorRT leaves it open. A network that
+    gives NaN gives NaN scores, which no threshold lets through and no gate takes for equal.
+    """
+    import torch
+    from torch import nn
+
+    class Canonical(nn.Module):
+        def __init__(self, detect: nn.Module):
+            super().__init__()
+            self.f, self.i = detect.f, detect.i  # where its inputs come from, by ultralytics' bookkeeping
+            self.box_branches, self.class_branches = detect.cv2, detect.cv3
+            centres, strides = _anchors([int(s) for s in detect.stride], height, width)
+            self.register_buffer("centres", centres)
+            self.register_buffer("strides", strides)
+            self.register_buffer("bins", torch.arange(detect.reg_max, dtype=torch.float32))
+            self.count = min(CANDIDATES, len(centres))
+
+        def forward(self, features):
+            logits = torch.cat([b(x).flatten(2) for b, x in zip(self.class_branches, features, strict=True)], 2)
+            sides = torch.cat([b(x).flatten(2) for b, x in zip(self.box_branches, features, strict=True)], 2)
+            scores, best = logits.amax(1).sigmoid().topk(self.count, dim=1)
+            # repeat, not expand: it exports as one Tile of constants where expand would compute shapes
+            class_ids = logits.gather(2, best[:, None].repeat(1, logits.shape[1], 1)).argmax(1)
+            sides = sides.gather(2, best[:, None].repeat(1, sides.shape[1], 1))
+            # distribution focal loss (Li et al. 2020): the expected distance to each side, in strides
+            sides = sides.unflatten(1, (4, len(self.bins))).transpose(2, 3).softmax(3) @ self.bins  # [B,4,K]
+            sides = sides.transpose(1, 2)
+            centres = self.centres[best]
+            boxes = torch.cat([centres - sides[..., :2], centres + sides[..., 2:]], 2) * self.strides[best]
+            return boxes, scores, class_ids.int()
+
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            model.model[-1] = Canonical(model.model[-1])
+            self.network = model
+
+        def forward(self, pixels):
+            return self.network(pixels.permute(0, 3, 1, 2).float() / 255)
+
+    return Graph().eval()
+
+
+def _anchors(strides: list[int], height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cell centres ``[anchors,2]`` (x, y) in strides and strides ``[anchors,1]`` of all levels, row by row."""
+    import torch
+
+    centres, sizes = [], []
+    for stride in strides:
+        y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
+        centres.append(torch.stack([x, y], -1).reshape(-1, 2) + 0.5)
+        sizes.append(torch.full((len(centres[-1]), 1), float(stride)))
+    return torch.cat(centres), torch.cat(sizes)

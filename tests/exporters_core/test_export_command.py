@@ -1,0 +1,83 @@
+"""``tritonvision export`` as a person or a script meets it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tritonvision.cli.export import read_labels
+from tritonvision.errors import InvalidParameter
+
+FACE = "mediapipe-face-detection"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "tritonvision", "export", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_it_publishes_and_says_so_in_one_line_and_does_nothing_twice(tmp_path):
+    first = run(FACE, "--repository", str(tmp_path))
+    assert (first.returncode, first.stderr) == (0, "")
+    assert first.stdout.startswith(f"{FACE} is published (official weights): 12 answers equal the reference's within")
+    assert first.stdout.count("\n") == 1
+    second = run(FACE, "--repository", str(tmp_path))
+    assert (second.returncode, second.stderr) == (0, "")
+    assert "published already" in second.stdout and "--force" in second.stdout
+
+
+def test_json_gives_manifests_and_nothing_else(tmp_path):
+    for fresh in (True, False):
+        done = run(FACE, "--json", "--repository", str(tmp_path))
+        (manifest,) = json.loads(done.stdout)
+        assert manifest["fresh"] is fresh
+        assert manifest["id"] == FACE and manifest["parity"]["pipeline_pixels"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["yolov99"], 2, "No model is called 'yolov99'."),
+        ([FACE, "--as", "../x"], 2, "cannot be a model id"),
+        ([FACE, FACE, "--as", "a/1"], 2, "--as names one model"),
+        ([FACE, "--weights", "nowhere.tflite"], 1, "There is no such weights file."),
+        ([FACE, "--weights", "random"], 1, "no random variant"),
+        ([FACE, "--labels", "nowhere.txt"], 2, "The file of labels cannot be read."),
+        (["nvila"], 1, "cannot be exported yet"),
+    ],
+)
+def test_errors_are_one_line_and_a_hint(tmp_path, arguments, code, sentence):
+    done = run(*arguments, "--repository", str(tmp_path))
+    assert done.returncode == code
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("Error: ") and sentence in error
+    assert hint.startswith("Hint: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_repository_that_cannot_be_written_is_a_matter_of_setup(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(FACE, "--repository", str(tmp_path / "file"))
+    assert done.returncode == 3
+    assert "cannot be written" in done.stderr.splitlines()[0]
+
+
+def test_help_shows_examples_and_exit_codes():
+    done = run("--help")
+    assert done.returncode == 0
+    for text in ("tritonvision export mediapipe-face-detection", "--weights", "--multi-label", "Exit codes"):
+        assert text in done.stdout
+
+
+def test_labels_are_lines(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("\ufeffcat\r\n dog \r\n\r\n", encoding="utf-8")
+    assert read_labels(path) == ("cat", "dog")
+    for text in ("", "\n\n", "cat\n\ndog\n"):
+        path.write_text(text)
+        with pytest.raises(InvalidParameter, match="empty line"):
+            read_labels(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidParameter, match="cannot be read"):
+        read_labels(path)

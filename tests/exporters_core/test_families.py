@@ -1,0 +1,42 @@
+"""Families are found by name, and only the one that is asked for is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tritonvision import catalog
+from tritonvision.errors import NotSupported
+from tritonvision.exporters import families
+
+
+def test_exportable_names_are_names_of_the_catalogue():
+    names = {entry.family for entry in catalog.entries().values()}
+    assert {"MediaPipe Face", "YOLOv8", "YOLOv11", "ResNet"} <= families.exportable() <= names
+
+
+def test_every_family_of_the_catalogue_has_a_module_name_of_its_own():
+    names = {entry.family for entry in catalog.entries().values()}
+    assert len({families.module_name(name) for name in names}) == len(names)
+    assert families.module_name("YOLO-World") == "yolo_world"
+    assert families.module_name("Qwen2.5-VL") == "qwen2_5_vl"
+
+
+def test_a_family_without_exporter_is_refused_with_a_hint():
+    with pytest.raises(NotSupported, match="cannot be exported yet"):
+        families.find("NVILA")
+
+
+def test_asking_what_is_exportable_imports_no_family():
+    program = (
+        "import sys\n"
+        "from tritonvision.exporters import families\n"
+        "assert families.exportable()\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'flatbuffers', 'ultralytics', 'timm', 'cv2'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "family = families.find('MediaPipe Face')\n"
+        "assert not {'torch', 'ultralytics', 'timm', 'mediapipe'} & set(sys.modules)\n"
+        "others = [m for m in sys.modules if m.startswith('tritonvision.exporters.families.')]\n"
+        "assert others == ['tritonvision.exporters.families.mediapipe_face'], others\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,64 @@
+"""The contract of an exported graph."""
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from tritonvision.ensembles.heads import CLASSES
+from tritonvision.ensembles.resize import Resize
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import onnx_check
+
+
+@pytest.fixture
+def changed(graph, tmp_path):
+    def change(how):
+        model = onnx.load(graph)
+        how(model.graph)
+        onnx.save(model, tmp_path / "changed.onnx")
+        return tmp_path / "changed.onnx"
+
+    return change
+
+
+def test_the_real_graph_keeps_the_contract(graph, family, entry):
+    onnx_check.check(graph, family.resize(entry), family.head)
+
+
+def test_another_size_another_head_and_a_fixed_batch_are_refused(graph, changed, family, entry):
+    with pytest.raises(ExportFailed, match=r"input 'pixels' is UINT8 \[-1, 128, 128, 3\], not UINT8 \[-1, 64, 64, 3\]"):
+        onnx_check.check(graph, Resize("square", 64, 64), family.head)
+    with pytest.raises(ExportFailed, match="outputs are"):
+        onnx_check.check(graph, family.resize(entry), CLASSES)
+
+    def fix_batch(model_graph):
+        axis = model_graph.input[0].type.tensor_type.shape.dim[0]
+        axis.ClearField("dim_param")
+        axis.dim_value = 1
+
+    with pytest.raises(ExportFailed, match="pixels"):
+        onnx_check.check(changed(fix_batch), family.resize(entry), family.head)
+
+
+def test_a_graph_that_breaks_onnx_is_refused(changed, family, entry):
+    def unconnect(model_graph):
+        model_graph.node[3].input[0] = "nowhere"
+
+    with pytest.raises(ExportFailed, match="ONNX checker"):
+        onnx_check.check(changed(unconnect), family.resize(entry), family.head)
+
+
+def test_a_wrong_type_is_refused(changed, family, entry):
+    def retype(model_graph):
+        model_graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+
+    with pytest.raises(ExportFailed):
+        onnx_check.check(changed(retype), family.resize(entry), family.head)
+
+
+def test_what_is_no_graph_at_all_is_refused(tmp_path, family, entry):
+    path = tmp_path / "model.onnx"
+    for data in (b"", b"no graph", b"\xff" * 100):
+        path.write_bytes(data)
+        with pytest.raises(ExportFailed):
+            onnx_check.check(path, family.resize(entry), family.head)

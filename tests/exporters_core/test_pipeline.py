@@ -1,0 +1,157 @@
+"""From weights to a published model, with the real face model, and the ways that go nowhere."""
+
+import importlib.util
+import shutil
+
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from tritonvision.ensembles.local import LocalPipeline
+from tritonvision.errors import ExportFailed, InvalidParameter, SetupError, UnknownModel
+from tritonvision.exporters import families, fixtures, pipeline
+from tritonvision.exporters.family import Weights
+from tritonvision.publication import Repository
+
+FACE = "mediapipe-face-detection"
+
+
+class Watching:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.stages, self.notices = [], []
+
+    def stage(self, name):
+        self.stages.append(name)
+
+    def notice(self, sentence):
+        self.notices.append(sentence)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A repository with the face model, for tests that copy it or only read."""
+    root = tmp_path_factory.mktemp("repository")
+    pipeline.export(FACE, Weights(), root)
+    return root
+
+
+@pytest.fixture
+def repository(published, tmp_path):
+    return shutil.copytree(published, tmp_path / "repository")
+
+
+@pytest.fixture
+def corrupted(network, monkeypatch):
+    """The face exporter writes a graph whose first kernel is off by one part in a hundred."""
+    export = type(network).export
+
+    def wrong(self, path):
+        export(self, path)
+        model = onnx.load(path)
+        kernel = next(i for i in model.graph.initializer if len(i.dims) == 4)
+        kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel) * 1.01, kernel.name))
+        onnx.save(model, path)
+
+    monkeypatch.setattr(type(network), "export", wrong)
+
+
+def test_the_face_model_is_published_with_its_proof(published):
+    manifest = Repository(published).resolve("mediapipe/face-detector")
+    assert manifest.id == FACE
+    assert (manifest.weights, manifest.head, manifest.license) == ("official", "keypoints", "Apache-2.0")
+    assert manifest.labels == ("face",) and len(manifest.keypoint_labels) == 6
+    assert manifest.input_size == (128, 128)
+    assert manifest.sha256.startswith("bbff11ce")
+    assert manifest.parity["pipeline_answers"] == 12
+    assert manifest.parity["pipeline_pixels"] <= 0.1
+    assert manifest.steps == ("pre--square-128", "post--keypoints", f"net--{FACE}")
+    assert all((published / step / "config.pbtxt").is_file() for step in manifest.steps)
+
+
+def test_the_published_graph_answers(published, family, entry):
+    local = LocalPipeline(published / f"net--{FACE}" / "1" / "model.onnx", family.resize(entry), family.head)
+    assert len(local(fixtures.photo())["scores"]) == 1
+    with pytest.raises(InvalidParameter):
+        local(fixtures.photo(), {"confidense": 0.5})
+
+
+def test_stages_are_told_in_order(tmp_path):
+    watching = Watching()
+    pipeline.export(FACE, Weights(), tmp_path, progress=watching)
+    assert watching.stages == ["weights", "graph", "parity gate", "publishing"]
+
+
+def test_a_published_model_is_left_alone_without_force(repository, contents, corrupted):
+    before = contents(repository)
+    assert pipeline.export(FACE, Weights(), repository) == Repository(repository).get(FACE)
+    assert pipeline.export("mediapipe/face-detector", Weights(), repository).id == FACE
+    assert contents(repository) == before
+
+
+def test_a_failed_gate_leaves_the_repository_as_it_was(repository, contents, corrupted):
+    before = contents(repository)
+    for options in ({"force": True}, {"as_id": "faces/2"}):
+        with pytest.raises(ExportFailed, match="differs"):
+            pipeline.export(FACE, Weights(), repository, **options)
+        assert contents(repository) == before
+
+
+def test_a_failed_gate_publishes_nothing_into_an_empty_repository(tmp_path, corrupted):
+    with pytest.raises(ExportFailed, match="differs"):
+        pipeline.export(FACE, Weights(), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_export_leaves_the_repository_as_it_was(repository, contents, network, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    before = contents(repository)
+    monkeypatch.setattr(type(network), "tensors", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.export(FACE, Weights(), repository, force=True)
+    assert contents(repository) == before
+
+
+def test_an_id_of_ones_own_stands_beside_the_catalogues(repository):
+    manifest = pipeline.export(FACE, Weights(), repository, as_id="faces/7")
+    assert manifest.triton_name == "faces__7"
+    assert {m.id for m in Repository(repository)} == {FACE, "faces/7"}
+    assert (repository / "net--faces__7" / "1" / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize("name", ["../x", "a--b/1", "/x", "a b"])
+def test_an_id_that_could_leave_the_repository_is_refused(tmp_path, name):
+    with pytest.raises(UnknownModel):
+        pipeline.export(FACE, Weights(), tmp_path, as_id=name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_model_is_refused(tmp_path):
+    with pytest.raises(UnknownModel):
+        pipeline.export("yolov99", Weights(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("flatbuffers", "mediapipe"), ("onnxruntime.capi", "onnx-cpu"), ("torch", "export,torch-cpu")],
+)
+def test_a_missing_package_is_one_sentence_with_the_line_to_type(tmp_path, monkeypatch, module, extra):
+    def find(_):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(families, "find", find)
+    with pytest.raises(SetupError, match=f"'{module.split('.')[0]}', which is not installed") as caught:
+        pipeline.export(FACE, Weights(), tmp_path)
+    assert caught.value.hint == f"Get it with: pip install 'tritonvision[{extra}]'"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="torch is installed here")
+@pytest.mark.parametrize("model", ["yolov8n-640", "resnet18"])
+def test_without_torch_a_torch_family_says_what_to_install(tmp_path, model):
+    with pytest.raises(SetupError, match="needs .*torch") as caught:
+        pipeline.export(model, Weights("random"), tmp_path)
+    assert "tritonvision[export,torch-cpu]" in caught.value.hint
+    assert not list(tmp_path.iterdir())

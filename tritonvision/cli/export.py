@@ -1,0 +1,155 @@
+"""``tritonvision export``: weights in, a published and proven model out."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tritonvision import catalog
+from tritonvision.cli.options import print_json, settings_with
+from tritonvision.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from tritonvision.exporters.family import Weights
+    from tritonvision.publication import Manifest
+
+
+def export(
+    model_ids: Annotated[list[str], typer.Argument(metavar="MODEL_ID", help="Ids or aliases of the catalogue.")],
+    weights: Annotated[
+        str, typer.Option(metavar="official|random|PATH", help="The released weights, random ones, or a file of yours.")
+    ] = "official",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random weights.")] = 0,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Class names, one a line, in the order of the class ids.")
+    ] = None,
+    as_id: Annotated[
+        str | None, typer.Option("--as", metavar="PROJECT/VERSION", help="Publish under an id of your own.")
+    ] = None,
+    repository: Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository to publish into.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is published under that id.")] = False,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="Classifiers: labels that do not exclude each other (sigmoid).")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the manifests as a JSON list.")] = False,
+) -> None:
+    """Publish models: build the network, write its graph, prove it against the reference, put it into the repository.
+
+    A model that differs from its reference is not published, and the repository stays as it was. What is published
+    already stays, unless --force is given.
+
+    \b
+    Examples:
+      tritonvision export mediapipe-face-detection
+      tritonvision export yolov8n-640 yolov11n-640
+      tritonvision export yolov8n-640 --weights best.pt --as helmets/3
+      tritonvision export resnet18 --weights tags.safetensors --labels tags.txt --multi-label --as tags/1
+      tritonvision export yolov8n-640 --weights random --seed 7 --as trial/1
+    """
+    if as_id is not None and len(model_ids) > 1:
+        raise InvalidParameter("--as names one model, and several were given.", hint="Export them one by one.")
+    root = settings_with(repository=repository).repository
+    wanted = _weights(weights, seed, labels, multi_label)
+    outcomes = [_export(model_id, wanted, root, as_id, force, quiet=json) for model_id in model_ids]
+    if json:
+        print_json([{"fresh": fresh, **asdict(manifest)} for manifest, fresh in outcomes])
+
+
+def _weights(text: str, seed: int, labels: Path | None, multi_label: bool) -> Weights:
+    from tritonvision.exporters.family import Weights
+
+    is_kind = text in ("official", "random")
+    return Weights(
+        kind=text if is_kind else "user",
+        path=None if is_kind else Path(text).expanduser(),
+        seed=seed,
+        labels=None if labels is None else read_labels(labels),
+        multi_label=multi_label,
+    )
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Class names from a text file, one a line; empty lines at its end do not count. Raises InvalidParameter."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidParameter("The file of labels cannot be read.", hint="UTF-8 text, one name a line.") from error
+    names = tuple(line.strip() for line in lines)
+    if not names or not all(names):
+        raise InvalidParameter("The file of labels has an empty line.", hint="Give each class id a name, one a line.")
+    return names
+
+
+def _export(
+    model_id: str, weights: Weights, root: Path, as_id: str | None, force: bool, quiet: bool
+) -> tuple[Manifest, bool]:
+    from tritonvision.exporters import pipeline
+
+    existing = pipeline.published(model_id, root, as_id)
+    if existing is not None and not force:
+        if not quiet:
+            typer.echo(f"{existing.id} is published already ({existing.weights} weights); --force replaces it.")
+        return existing, False
+    public_id = as_id or catalog.find(model_id).id
+    with _shown(public_id, quiet) as progress:
+        manifest = pipeline.export(model_id, weights, root, as_id, force, progress)
+    if not quiet:
+        for sentence in (*progress.notices, *manifest.notes):
+            typer.echo(f"Note: {sentence}")
+        typer.echo(_summary(manifest))
+    return manifest, True
+
+
+def _summary(manifest: Manifest) -> str:
+    parity = manifest.parity
+    where = f" and {parity['pipeline_pixels']:.2g} px" if "tensor_boxes" in parity else ""
+    return (
+        f"{manifest.id} is published ({manifest.weights} weights): {parity['pipeline_answers']:.0f} answers equal the "
+        f"reference's within {parity['pipeline_scores']:.2g} of a score{where}."
+    )
+
+
+@contextmanager
+def _shown(public_id: str, quiet: bool):
+    """A progress that a person at a terminal sees on standard error, and nobody else."""
+    if quiet or not sys.stderr.isatty():
+        yield _Stages()
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        stages = _Stages(bars, public_id)
+        yield stages
+        stages.done()
+
+
+class _Stages:
+    """One line a stage: what began before has ended."""
+
+    def __init__(self, bars=None, public_id: str = ""):
+        self.notices: list[str] = []
+        self._bars = bars
+        self._public_id = public_id
+        self._task = None
+
+    def stage(self, name: str) -> None:
+        """Tick off the stage before, and let this one run."""
+        if self._bars is not None:
+            self.done()
+            self._task = self._bars.add_task(f"{self._public_id}: {name}", total=1)
+
+    def notice(self, sentence: str) -> None:
+        """Kept for after the export: what is printed first on standard error is why an export failed."""
+        self.notices.append(sentence)
+
+    def done(self) -> None:
+        """Tick off the stage that runs."""
+        if self._task is not None:
+            self._bars.update(self._task, completed=1)
