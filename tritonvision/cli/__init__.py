@@ -7,6 +7,7 @@ models too), 3 this machine lacks something or a port is taken, 4 the server can
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Command:
     Attributes:
         summary: its line in ``tritonvision --help``.
         needs: a package without which it cannot do anything.
-        extra: the extra that brings that package.
+        extra: the smallest extra that brings it.
     """
 
     summary: str
@@ -40,20 +41,14 @@ class Command:
     extra: str = ""
 
     def line(self) -> str:
-        """The summary, and how to get what is missing."""
-        return self.summary if self.available() else f"{self.summary} (needs: {self.install()})"
-
-    def available(self) -> bool:
-        """Whether the package it needs is installed; looks, and imports nothing."""
-        return not self.needs or find_spec(self.needs) is not None
-
-    def install(self) -> str:
-        """What to type to get what is missing."""
-        return f"pip install 'tritonvision[{self.extra}]'"
+        """The summary, and how to get what is missing. Looks for the package and does not import it."""
+        if not self.needs or find_spec(self.needs) is not None:
+            return self.summary
+        return f"{self.summary} (needs: pip install 'tritonvision[{self.extra}]')"
 
 
 COMMANDS = {
-    "export": Command("Turn weights into a published, proven model.", "onnx", "export"),
+    "export": Command("Turn weights into a published, proven model.", needs="onnx", extra="mediapipe"),
     "serve": Command("Serve the published models over HTTP."),
     "predict": Command("Ask a model about pictures."),
     "models": Command("List every model id and what is published."),
@@ -82,6 +77,14 @@ class LazyGroup(TyperGroup):
             raise
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").split(".")[0]
+            if missing in ("", "tritonvision") or ctx.params.get("debug"):
+                raise
+            complain(
+                f"This needs the package '{missing}', which is not installed.", f"Get it with: pip install {missing}"
+            )
+            raise typer.Exit(SETUP) from None
         except TritonVisionError as error:
             if ctx.params.get("debug"):
                 raise
@@ -119,6 +122,7 @@ def _options(
 
 def main() -> None:
     """Run the command line of this process, and end the process."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notes about fork are for its authors
     try:
         app(prog_name="tritonvision")
     except KeyboardInterrupt:
@@ -148,15 +152,7 @@ def exit_code(error: TritonVisionError) -> int:
 
 
 def _load(name: str) -> TyperCommand:
-    command = COMMANDS[name]
-    try:
-        callback: Callable = getattr(importlib.import_module(f"tritonvision.cli.{name}"), name)
-    except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("tritonvision"):
-            raise
-        hint = f"Get it with: {command.install()}" if command.extra else f"Get it with: pip install {error.name}"
-        complain(f"'tritonvision {name}' needs the package '{error.name}', which is not installed.", hint)
-        raise typer.Exit(SETUP) from None
+    callback: Callable = getattr(importlib.import_module(f"tritonvision.cli.{name}"), name)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     single.command(name=name, epilog=EXIT_CODES)(callback)
     loaded = typer.main.get_command(single)

@@ -17,11 +17,12 @@ from typing import Annotated
 import httpx
 import typer
 
-from tritonvision.cli import INTERRUPTED, complain
+from tritonvision.cli import INTERRUPTED, complain, exit_code
 from tritonvision.cli.answers import to_answer
 from tritonvision.cli.options import settings_with
 from tritonvision.cli.predict import lines, save_drawn
 from tritonvision.errors import SetupError, TritonVisionError
+from tritonvision.facade.serve import listen
 from tritonvision.publication import Repository
 
 MODEL = "mediapipe-face-detection"
@@ -38,12 +39,13 @@ def demo(
     """Show one true answer to one real photograph."""
     settings = settings_with(port=port)
     try:
+        listen(settings.host, settings.port).close()  # or another server would be asked in place of ours
         if Repository(settings.repository).get(MODEL) is None:
             _export()
         _show(settings.port, once)
     except TritonVisionError as error:
         complain(error.message, error.hint)
-        raise typer.Exit(1) from None
+        raise typer.Exit(exit_code(error)) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 

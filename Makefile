@@ -1,0 +1,125 @@
+# Everything a person does in a clone. The first target needs nothing but Python 3.11 or 3.12 on Linux x86-64.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.ONESHELL:
+MAKEFLAGS += --no-print-directory
+
+# The first Python that is new enough and really runs (a version manager's shim may not).
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+UV := $(shell command -v uv 2>/dev/null)
+
+SERVING   := onnx-cpu,mediapipe,client
+EXPORTING := $(SERVING),torch-cpu,export
+PINNED    := pyproject.toml constraints.txt
+PYTEST    := -m pytest -q
+
+.PHONY: help demo test test-serving test-export test-sdk test-mediapipe lint bench steps clean
+
+help:
+	@echo "make demo    a real photo through a real tritonserver; ONCE=1 ends after the answer, PORT=9001"
+	echo "make test    every test, each in the environment it needs (four are built)"
+	echo "make lint    the linter"
+	echo "make bench   the figures of benchmarks/RESULTS.md"
+	echo "make clean   remove environments and build outputs; published models stay"
+
+# ---- environments ---------------------------------------------------------------------------------------------------
+# A stamp says that an environment holds what its files ask for; the second run costs nothing.
+
+define new_environment
+	test -n "$(PYTHON)" || { echo "Error: no Python 3.11 or 3.12 was found. Name one: make PYTHON=/path/to/python"; exit 3; }
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+endef
+
+# uv where there is one, else pip; both take the same arguments here
+install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install -qq)
+
+.venv/.serving: $(PINNED)
+	@$(call new_environment,.venv)
+	echo "Installing what serving needs into .venv (no torch) ..."
+	$(call install,.venv) -c constraints.txt -e '.[$(SERVING)]'
+	touch $@
+
+.venv/.testing: .venv/.serving
+	@$(call install,.venv) -c constraints.txt -e '.[$(SERVING),test]' setuptools wheel ruff
+	touch $@
+
+# Plain pip: its configuration may know where a machine keeps the CPU build of torch; uv does not read it.
+# ultralytics brings opencv-python, which needs libGL and lies in the same folder as the headless build: the headless
+# build goes last, so that it is the one in place.
+.venv-export/.ready: $(PINNED)
+	@$(call new_environment,.venv-export)
+	echo "Installing what exporting needs into .venv-export (torch on the CPU) ..."
+	.venv-export/bin/python -m pip install -qq -c constraints.txt -e '.[$(EXPORTING),test]'
+	.venv-export/bin/python -m pip install -qq --force-reinstall --no-deps -c constraints.txt opencv-python-headless
+	touch $@
+
+.venv-sdk/.ready: constraints-sdk.txt
+	@$(call new_environment,.venv-sdk)
+	echo "Installing Roboflow's client into .venv-sdk (numpy 2) ..."
+	$(call install,.venv-sdk) -c constraints-sdk.txt inference-sdk pytest
+	touch $@
+
+.venv-mediapipe/.ready: constraints-mediapipe.txt
+	@$(call new_environment,.venv-mediapipe)
+	echo "Installing MediaPipe, the oracle, into .venv-mediapipe (protobuf 4) ..."
+	$(call install,.venv-mediapipe) -c constraints-mediapipe.txt mediapipe pytest
+	touch $@
+
+# ---- models that tests and benchmarks ask ----------------------------------------------------------------------------
+# The real face model, and true architectures with seeded random weights: no hub is needed.
+
+TEST_MODELS := .cache/test_repository
+EXPORTERS   := $(shell find exporters ensembles python_backend -name '*.py' 2>/dev/null)
+
+$(TEST_MODELS)/.ready: .venv-export/.ready $(EXPORTERS)
+	@echo "Exporting the models that the tests ask ..."
+	.venv-export/bin/python -m tritonvision export mediapipe-face-detection --force --repository $(TEST_MODELS)
+	.venv-export/bin/python -m tritonvision export yolov8n-640 resnet18 --weights random --force --repository $(TEST_MODELS)
+	touch $@
+
+# ---- what a person does ---------------------------------------------------------------------------------------------
+
+demo: .venv/.serving
+	@exec .venv/bin/python -m tritonvision.cli.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
+
+# Every suite runs even when one before it failed; the status says whether one did.
+test: .venv/.testing .venv-export/.ready .venv-sdk/.ready .venv-mediapipe/.ready $(TEST_MODELS)/.ready
+	@status=0
+	for suite in test-serving test-export test-sdk test-mediapipe; do $(MAKE) $$suite || status=1; done
+	exit $$status
+
+test-serving: .venv/.testing $(TEST_MODELS)/.ready
+	@echo "== serving: the core, the server, the facade, the clients"
+	.venv/bin/python $(PYTEST) tests --ignore=tests/exporters --ignore=tests/oracles --ignore=tests/clients/inference_sdk
+
+test-export: .venv-export/.ready
+	@echo "== export: weights to published models, against the authors' own networks"
+	.venv-export/bin/python $(PYTEST) tests/exporters
+
+# The last two environments hold no tritonvision: their tests ask a server that runs in .venv, or the oracle alone.
+test-sdk: .venv-sdk/.ready .venv/.serving $(TEST_MODELS)/.ready
+	@echo "== Roboflow's own client, unmodified"
+	.venv-sdk/bin/python $(PYTEST) tests/clients/inference_sdk
+
+test-mediapipe: .venv-mediapipe/.ready
+	@echo "== MediaPipe as the oracle of the recorded numbers"
+	PYTHONPATH="$(CURDIR)" .venv-mediapipe/bin/python $(PYTEST) tests/oracles/mediapipe
+
+lint: .venv/.testing
+	@.venv/bin/ruff check .
+
+bench: .venv/.serving $(TEST_MODELS)/.ready
+	@for script in detection_speed healing start_and_memory; do
+		.venv/bin/python benchmarks/$$script.py --repository $(TEST_MODELS)
+	done
+
+# The generated files of model_repository/ that are in git; a test keeps them equal to the generator.
+steps: .venv-export/.ready
+	@.venv-export/bin/python -m tritonvision.exporters.steps
+
+# Published models stay.
+clean:
+	@rm -rf .venv .venv-export .venv-sdk .venv-mediapipe .cache build dist out *.egg-info
+	rm -rf .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,76 @@
+"""The FastAPI application: the dialects' routes over one desk, and one place for what all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+import tritonvision
+from tritonvision.facade.admission import Admission
+from tritonvision.facade.auth import authorize
+from tritonvision.facade.desk import DataPlane, Desk
+from tritonvision.facade.dialects import huggingface, roboflow, roboflow_server
+from tritonvision.facade.fetch import Fetcher
+from tritonvision.facade.frame import Frame
+from tritonvision.facade.inputs import Pictures
+from tritonvision.facade.metrics import Metrics
+from tritonvision.facade.replies import Dialect, reply
+from tritonvision.settings import Settings
+
+_SENTENCES = {404: "There is no such route.", 405: "The route does not know this method."}
+
+
+def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None = None) -> FastAPI:
+    """The application in front of ``engine``, which the caller starts and closes.
+
+    Args:
+        fetcher: fetches pictures that come as URLs; the default follows ``settings``.
+    """
+    fetcher = fetcher or Fetcher(settings.url_timeout, settings.allow_http_url_hosts)
+    admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes, settings.max_body_bytes)
+    metrics = Metrics(admission, lambda: [manifest.id for manifest in engine.loaded()])
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await fetcher.close()
+
+    app = FastAPI(
+        title="tritonvision", version=tritonvision.__version__, lifespan=lifespan, redirect_slashes=False,
+        description="Vision models on NVIDIA Triton, in the dialects of Roboflow Inference and Hugging Face.",
+        dependencies=[Depends(authorize)],
+    )  # fmt: skip
+    app.state.desk = Desk(engine, settings, admission, metrics, Pictures(settings, fetcher))
+    app.add_middleware(Frame, admission=admission, metrics=metrics, dialect_of=dialect_of)
+    app.add_middleware(
+        CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"],
+        expose_headers=["x-request-id", "x-compute-time", "retry-after"],
+    )  # fmt: skip
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    for router in (huggingface.router, roboflow_server.router, roboflow.router, roboflow.legacy):
+        app.include_router(router)  # the legacy route swallows every path of two segments, so it is the last
+    return app
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect whose clients call ``path``."""
+    return huggingface if path.startswith(huggingface.PREFIXES) else roboflow
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    sentence = _SENTENCES.get(error.status_code, str(error.detail))
+    body = dialect_of(request.scope["path"]).http_error_body(error.status_code, sentence)
+    return reply(body, error.status_code, error.headers)
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    status, body = dialect_of(request.scope["path"]).invalid(error.errors())
+    return reply(body, status)

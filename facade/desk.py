@@ -1,0 +1,183 @@
+"""The way every dialect asks the data plane: admission, pictures, the model, and a caller who may hang up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, NotSupported, UnknownModel
+from tritonvision.facade.admission import Admission, Hold
+from tritonvision.facade.context import context_of
+from tritonvision.facade.inputs import Pictures
+from tritonvision.facade.metrics import Metrics
+from tritonvision.publication import Manifest, Repository
+from tritonvision.settings import Settings
+from tritonvision.tasks import TASKS
+
+T = TypeVar("T")
+Read = Callable[[Hold], Awaitable[bytes]]
+# How often a model that somebody waits for is asked again, seconds.
+_LOOK = 1.0
+
+
+class DataPlane(Protocol):
+    """What the facade needs of :class:`tritonvision.client.engine.Engine`."""
+
+    repository: Repository
+    server_id: str
+
+    async def infer(
+        self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
+        task: str | None = None,
+    ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
+
+    async def load(self, name: str) -> Manifest: ...
+
+    async def unload(self, name: str) -> None: ...
+
+    def loaded(self) -> list[Manifest]: ...
+
+    def ready(self) -> bool: ...
+
+    def live(self) -> bool: ...
+
+    def why_not_ready(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The results of one request.
+
+    Attributes:
+        results: one result type a picture, in order.
+        pictures: the encoded pictures they belong to.
+        seconds: the whole work took.
+    """
+
+    manifest: Manifest
+    results: list[Any]
+    pictures: list[bytes]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the routes of one application share."""
+
+    engine: DataPlane
+    settings: Settings
+    admission: Admission
+    metrics: Metrics
+    pictures: Pictures
+
+    async def manifest(
+        self, request: Request, name: str, tasks: Collection[str], *, wait: bool = True, patience: float = 0.0
+    ) -> Manifest:
+        """The published model that ``name`` means, when it does one of ``tasks``; arguments as for :meth:`ask`.
+
+        Raises:
+            UnknownModel, ModelLoading: nobody goes by that name; or it is being published.
+            NotSupported: it does something that no dialect serves yet.
+            InvalidParameter: it does something else.
+        """
+        try:
+            manifest = self.engine.repository.resolve(name)
+        except UnknownModel:
+            await request.body()
+            # the engine may publish what is missing
+            manifest, _ = await unless_gone(request, self._infer(name, (), {}, wait, patience))
+        context_of(request).model = manifest.id
+        if manifest.task not in TASKS:
+            raise NotSupported(f"'{name}' does {manifest.task}, which this server does not answer yet.")
+        if manifest.task not in tasks:
+            raise InvalidParameter(f"'{name}' does {manifest.task}, not {' or '.join(tasks)}.")
+        return manifest
+
+    async def ask(
+        self, request: Request, manifest: Manifest, pictures: Sequence[Read], parameters: Mapping[str, Any], *,
+        wait: bool = True, patience: float = 0.0,
+    ) -> Answered:  # fmt: skip
+        """Read the pictures and ask the model about them, until the caller hangs up.
+
+        Args:
+            pictures: how to read each picture.
+            wait: whether to wait for a model that is not loaded yet.
+            patience: seconds to ask again for while the model is still loading.
+
+        Raises:
+            InvalidPicture, InvalidParameter, Overloaded, ClientDisconnect, and what the engine raises.
+        """
+        if not pictures:
+            raise InvalidPicture("There is no picture in the request.")
+        if len(pictures) > self.settings.max_batch:
+            raise InvalidParameter(f"One request may hold {self.settings.max_batch} pictures, not {len(pictures)}.")
+        with self.admission.admit(len(pictures)):
+            return await unless_gone(request, self._work(request, manifest, pictures, parameters, wait, patience))
+
+    async def _work(
+        self, request: Request, manifest: Manifest, reads: Sequence[Read], parameters: Mapping[str, Any], wait: bool,
+        patience: float,
+    ) -> Answered:  # fmt: skip
+        context = context_of(request)
+        pictures = await read_all(reads, context.hold)
+        began = time.perf_counter()
+        failed = True
+        try:
+            manifest, results = await self._infer(manifest.id, pictures, parameters, wait, patience)
+            failed = False
+        finally:
+            self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+        return Answered(manifest, results, pictures, time.perf_counter() - context.started)
+
+    async def _infer(
+        self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], wait: bool, patience: float
+    ) -> tuple[Manifest, list[Any]]:
+        give_up = time.monotonic() + patience
+        while True:
+            try:
+                return await self.engine.infer(name, pictures, parameters, wait=wait)
+            except ModelLoading:
+                if time.monotonic() + _LOOK > give_up:
+                    raise
+                await asyncio.sleep(_LOOK)
+
+
+async def read_all(reads: Sequence[Read], hold: Hold) -> list[bytes]:
+    """Every picture, in order; several at once, since some come over the network. The first failure ends the rest."""
+    if len(reads) == 1:
+        return [await reads[0](hold)]
+    tasks = [asyncio.ensure_future(read(hold)) for read in reads]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which is cancelled when the caller hangs up. The body must have been read.
+
+    Raises:
+        ClientDisconnect: the caller hung up.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        for pending in (task, gone):
+            pending.cancel()
+        await asyncio.wait((task, gone))
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

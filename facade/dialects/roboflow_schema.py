@@ -1,0 +1,153 @@
+"""What a Roboflow request says, field by field, and the settings of the model's task that it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
+
+from tritonvision import tasks
+from tritonvision.publication import Manifest
+
+Threshold = float | Literal["best", "default"]
+_MODEL_CONFIDENCE = 0.4
+_LEAST_CONFIDENCE = 0.01
+_IMAGE_SCHEMA = {
+    "type": "object",
+    "required": ["type", "value"],
+    "properties": {"type": {"enum": ["base64", "url", "numpy"]}, "value": {"type": "string"}},
+}
+_IMAGES_SCHEMA = {"anyOf": [_IMAGE_SCHEMA, {"type": "array", "items": _IMAGE_SCHEMA}]}
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
+
+
+class Picture(_Fields):
+    """One picture reference."""
+
+    type: str
+    value: Any
+
+
+class ImageRequest(_Fields):
+    """What every route about pictures reads."""
+
+    model_id: str
+    image: Annotated[Picture | list[Picture], WithJsonSchema(_IMAGES_SCHEMA)]
+    id: str | None = None
+    confidence: Threshold = _MODEL_CONFIDENCE
+    visualize_predictions: bool = False
+    disable_preproc_auto_orient: bool = False
+
+    @property
+    def many(self) -> bool:
+        """Whether the pictures came as an array, and the answer must be one."""
+        return isinstance(self.image, list)
+
+    @property
+    def images(self) -> list[Picture]:
+        """The pictures, in order."""
+        return self.image if isinstance(self.image, list) else [self.image]
+
+    def settings(self, manifest: Manifest) -> dict[str, Any]:
+        """Every setting of the model's task. Raises InvalidParameter."""
+        return _checked(manifest, auto_orient=not self.disable_preproc_auto_orient, confidence=self.threshold())
+
+    def threshold(self) -> float:
+        """The confidence asked for, in 0..1. Raises InvalidParameter."""
+        return tasks.CONFIDENCE.check(_number(self.confidence))
+
+
+class DetectionRequest(ImageRequest):
+    """``/infer/object_detection``."""
+
+    iou_threshold: float = 0.3
+    max_detections: int = 300
+    max_candidates: int = 3000
+    class_agnostic_nms: bool = False
+    class_filter: list[str] | None = None
+
+    def settings(self, manifest: Manifest) -> dict[str, Any]:
+        """Every setting of the model's task; names of classes become ids. Raises InvalidParameter."""
+        return _checked(
+            manifest, auto_orient=not self.disable_preproc_auto_orient, confidence=self.threshold(),
+            iou_threshold=self.iou_threshold, max_detections=self.max_detections,
+            max_candidates=self.max_candidates, class_agnostic_nms=self.class_agnostic_nms,
+            classes=class_ids(self.class_filter, manifest),
+        )  # fmt: skip
+
+
+class KeypointsRequest(DetectionRequest):
+    """``/infer/keypoints_detection``."""
+
+    keypoint_confidence: float = 0.0
+
+
+class ClassificationRequest(ImageRequest):
+    """``/infer/classification``."""
+
+    def settings(self, manifest: Manifest) -> dict[str, Any]:
+        """The model gives every class; the threshold is the dialect's. Raises InvalidParameter."""
+        return _checked(manifest, auto_orient=not self.disable_preproc_auto_orient, confidence=0.0)
+
+
+class LegacyQuery(_Fields):
+    """The query string of ``/{project}/{version}``."""
+
+    confidence: Threshold = _MODEL_CONFIDENCE
+    overlap: float = 0.3
+    format: Literal["json", "image", "image_and_json"] = "json"
+    image: str | None = None
+    image_type: str = "base64"
+    max_detections: int = 300
+    keypoint_confidence: float = 0.0
+    disable_preproc_auto_orient: bool = False
+
+    def threshold(self) -> float:
+        """The confidence in 0.01..1; numbers from 1 are per cent. Raises InvalidParameter."""
+        value = tasks.CONFIDENCE.check(_per_cent(_number(self.confidence)))
+        return max(value, _LEAST_CONFIDENCE)
+
+    def settings(self, manifest: Manifest) -> dict[str, Any]:
+        """Every setting of the model's task. Raises InvalidParameter."""
+        given: dict[str, Any] = {"auto_orient": not self.disable_preproc_auto_orient, "confidence": self.threshold()}
+        if manifest.task == tasks.CLASSIFICATION.name:
+            given["confidence"] = 0.0
+        else:
+            given |= {"iou_threshold": _per_cent(self.overlap), "max_detections": self.max_detections}
+        return _checked(manifest, **given)
+
+
+class ModelRequest(_Fields):
+    """``/model/add`` and ``/model/remove``."""
+
+    model_id: str
+
+
+def class_ids(names: list[str] | None, manifest: Manifest) -> list[int] | None:
+    """Ids of the classes called ``names``; None, no filter, for no names at all. A name nobody has matches nothing."""
+    if not names:
+        return None
+    return [i for i, label in enumerate(manifest.labels) if label in set(names)]
+
+
+def json_schema(model: type[BaseModel]) -> Mapping[str, Any]:
+    """What ``/docs`` shows of a body that the route reads by itself."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _number(confidence: Threshold) -> float:
+    return _MODEL_CONFIDENCE if isinstance(confidence, str) else confidence
+
+
+def _per_cent(value: float) -> float:
+    return value / 100 if value >= 1 else value
+
+
+def _checked(manifest: Manifest, **given: Any) -> dict[str, Any]:
+    return tasks.resolve(tasks.TASKS[manifest.task].parameters, given)

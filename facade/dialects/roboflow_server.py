@@ -1,0 +1,146 @@
+"""Roboflow's dialect: the routes about the server and its loaded models."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+import tritonvision
+from tritonvision import catalog
+from tritonvision.errors import UnknownModel
+from tritonvision.facade.context import context_of, desk_of
+from tritonvision.facade.desk import Desk
+from tritonvision.facade.dialects.roboflow import read_body
+from tritonvision.facade.dialects.roboflow_schema import ModelRequest, json_schema
+from tritonvision.facade.replies import reply
+from tritonvision.publication import Manifest
+
+router = APIRouter(tags=["Server"])
+
+_LANDING = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>tritonvision</title>
+<style>body{font:16px/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem;color:#0f172a}
+code{background:#f1f5f9;padding:.1em .3em;border-radius:4px}a{color:#2563eb}</style>
+<h1>tritonvision</h1>
+<p>Vision models on NVIDIA Triton, in the dialects of Roboflow Inference and the Hugging Face Inference API.</p>
+<ul><li><a href="docs">Routes and their fields</a></li><li><a href="model/registry">Loaded models</a></li>
+<li><a href="readiness">Readiness</a></li><li><a href="metrics">Metrics</a></li></ul>
+<p>Try: <code>InferenceHTTPClient(api_url="http://localhost:9001").infer(image, model_id="coco/3")</code></p></html>
+"""
+
+
+@router.get("/", include_in_schema=False)
+async def landing() -> Response:
+    """A page for people who open the address in a browser."""
+    return HTMLResponse(_LANDING)
+
+
+@router.get("/info")
+async def info(request: Request) -> Response:
+    """Name, version and id of this server."""
+    return reply(
+        {"name": "tritonvision", "version": tritonvision.__version__, "uuid": desk_of(request).engine.server_id}
+    )
+
+
+@router.get("/healthz")
+async def healthz(request: Request) -> Response:
+    """Whether this process is worth keeping."""
+    engine = desk_of(request).engine
+    if engine.live():
+        return reply({"status": "healthy"})
+    return reply({"status": "unhealthy", "reason": engine.why_not_ready()}, 503)
+
+
+@router.get("/readiness")
+async def readiness(request: Request) -> Response:
+    """Whether requests would be answered now."""
+    engine = desk_of(request).engine
+    if await asyncio.to_thread(engine.ready):  # it may ask the inference server
+        return reply({"status": "ready"})
+    return reply({"status": "not ready", "reason": await asyncio.to_thread(engine.why_not_ready)}, 503)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Figures for Prometheus."""
+    figures = desk_of(request).metrics
+    return Response(figures.text(), media_type=figures.CONTENT_TYPE)
+
+
+@router.get("/model/registry")
+async def registry(request: Request) -> Response:
+    """The loaded models, once under every name they have."""
+    return _listing(desk_of(request))
+
+
+@router.post("/model/add", openapi_extra=json_schema(ModelRequest))
+async def add(request: Request) -> Response:
+    """Load a model; nothing happens when it is loaded."""
+    desk, name = desk_of(request), (await read_body(request, ModelRequest)).model_id
+    manifest = await desk.engine.load(name)
+    context_of(request).model = manifest.id
+    # A client looks for the very name it asked for, a workspace in front of it included.
+    extra = [_entry(name, manifest)] if name not in catalog.names_of(manifest.id) else []
+    return _listing(desk, extra)
+
+
+@router.post("/model/remove", openapi_extra=json_schema(ModelRequest))
+async def remove(request: Request) -> Response:
+    """Unload a model; nothing happens when it is not loaded."""
+    desk, name = desk_of(request), (await read_body(request, ModelRequest)).model_id
+    with contextlib.suppress(UnknownModel):
+        name = desk.engine.repository.resolve(name).id
+    await desk.engine.unload(name)
+    return _listing(desk)
+
+
+@router.post("/model/clear")
+async def clear(request: Request) -> Response:
+    """Unload all models."""
+    await _unload_all(desk_of(request))
+    return _listing(desk_of(request))
+
+
+@router.get("/start/{project}/{version}")
+async def start(request: Request, project: str, version: str) -> Response:
+    """Load a model before its first picture."""
+    manifest = await desk_of(request).engine.load(f"{project}/{version}")
+    context_of(request).model = manifest.id
+    return reply({"status": 200, "message": f"{project}/{version} is loaded."})
+
+
+@router.get("/clear_cache")
+async def clear_cache(request: Request) -> Response:
+    """Unload all models."""
+    await _unload_all(desk_of(request))
+    return reply("Cache cleared.")
+
+
+async def _unload_all(desk: Desk) -> None:
+    for manifest in desk.engine.loaded():
+        await desk.engine.unload(manifest.id)
+
+
+def _listing(desk: Desk, extra: list[dict[str, Any]] | None = None) -> Response:
+    """From memory: clients ask before every inference."""
+    entries = [entry for manifest in desk.engine.loaded() for entry in _entries(manifest)]
+    return reply({"models": entries + (extra or []), "total_vram_bytes": None})
+
+
+def _entries(manifest: Manifest) -> Iterator[dict[str, Any]]:
+    return (_entry(name, manifest) for name in catalog.names_of(manifest.id))
+
+
+def _entry(name: str, manifest: Manifest) -> dict[str, Any]:
+    height, width = manifest.input_size
+    return {
+        "model_id": name, "task_type": manifest.task, "batch_size": None, "input_height": height,
+        "input_width": width, "vram_bytes": None, "request_aliases": [], "request_paths": [],
+    }  # fmt: skip

@@ -1,0 +1,211 @@
+"""The facade's seam: a data plane in memory that keeps the engine's contract, over a real repository of manifests."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from tritonvision import tasks
+from tritonvision.errors import InvalidParameter, ModelLoading
+from tritonvision.facade.app import create_app
+from tritonvision.publication import MANIFEST, Manifest, Repository
+from tritonvision.results import (
+    ClassificationPrediction,
+    Detections,
+    KeyPoints,
+    MultiLabelClassificationPrediction,
+)
+from tritonvision.settings import Settings
+
+FACE, DETECTOR, CLASSIFIER, MANY_LABELS, SEGMENTER = (
+    "mediapipe-face-detection", "yolov8n-640", "resnet18", "mine/weather/1", "yolov8n-seg-640",
+)  # fmt: skip
+SIZE = (40, 30)  # width, height
+POINTS = ("right-eye", "left-eye")
+
+
+def manifest_of(model: str, task: str, **more: Any) -> Manifest:
+    return Manifest(**{
+        "id": model, "family": "f", "task": task, "head": "h", "weights": "random", "source": "seed 0", "sha256": "0",
+        "license": "Apache-2.0", "precision": "fp32", "labels": ("cat", "dog", "fox"), "input_size": (480, 640),
+        "steps": (), **more,
+    })  # fmt: skip
+
+
+MANIFESTS = (
+    manifest_of(DETECTOR, "object-detection"),
+    manifest_of(FACE, "keypoint-detection", labels=("face",), keypoint_labels=POINTS, input_size=(128, 128)),
+    manifest_of(CLASSIFIER, "classification", input_size=(224, 224)),
+    manifest_of(MANY_LABELS, "classification", labels=("sunny", "windy"), multi_label=True),
+    manifest_of(SEGMENTER, "instance-segmentation"),
+)
+
+
+def found(metadata: Mapping[str, int]) -> Detections:
+    """Two boxes, best first; the second one hangs over the edge of the picture by rounding."""
+    boxes = np.array([[1.25, 2.5, 21.75, 22.5], [30.9, 10.0, 40.0, 30.0]], np.float32)
+    return Detections(boxes, np.array([1, 2], np.int32), np.array([0.9, 0.6], np.float32), dict(metadata))
+
+
+class MemoryEngine:
+    """Answers from memory, as :class:`tritonvision.client.engine.Engine` would from Triton.
+
+    Attributes:
+        asked: (model, pictures, parameters, wait) of each inference with a picture.
+        held: an event that inferences wait for, when set by a test.
+        failure: what the next inferences raise.
+    """
+
+    server_id = "5b0c9a0e-0000-4000-8000-000000000000"
+
+    def __init__(self, root: Path):
+        self.repository = Repository(root)
+        self.asked: list[tuple[str, list[bytes], dict[str, Any], bool]] = []
+        self.held: asyncio.Event | None = None
+        self.cancelled = 0
+        self.failure: Exception | None = None
+        self.is_ready = True
+        self._loaded: dict[str, Manifest] = {}
+
+    async def infer(
+        self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
+        task: str | None = None,
+    ) -> tuple[Manifest, list[Any]]:  # fmt: skip
+        manifest = self.repository.resolve(name)
+        if task is not None and task != manifest.task:
+            raise InvalidParameter(f"'{name}' does {manifest.task}, not {task}.")
+        if manifest.id not in self._loaded:
+            self._loaded[manifest.id] = manifest
+            if not wait:
+                raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
+        self.asked.append((manifest.id, list(pictures), dict(parameters), wait))
+        if self.held is not None:
+            try:
+                await self.held.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        if self.failure is not None:
+            raise self.failure
+        settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, parameters)
+        return manifest, [self._result(manifest, picture, settings) for picture in pictures]
+
+    async def load(self, name: str) -> Manifest:
+        manifest = self.repository.resolve(name)
+        return self._loaded.setdefault(manifest.id, manifest)
+
+    async def unload(self, name: str) -> None:
+        self._loaded.pop(name, None)
+
+    def loaded(self) -> list[Manifest]:
+        return list(self._loaded.values())
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+    def live(self) -> bool:
+        return True
+
+    def why_not_ready(self) -> str:
+        return "" if self.is_ready else "It is starting."
+
+    def _result(self, manifest: Manifest, picture: bytes, settings: Mapping[str, Any]) -> Any:
+        if picture.startswith(b"\x93NUMPY"):
+            height, width = np.load(io.BytesIO(picture)).shape[:2]
+        else:
+            width, height = Image.open(io.BytesIO(picture)).size
+        metadata = {"height": height, "width": width}
+        if manifest.task == "classification":
+            return self._classes(manifest, settings, metadata)
+        boxes = found(metadata)
+        kept = boxes.confidence > settings["confidence"]
+        if settings["classes"] is not None:
+            kept &= np.isin(boxes.class_id, settings["classes"])
+        rows = np.flatnonzero(kept)[: settings["max_detections"]]
+        boxes = Detections(boxes.xyxy[rows], boxes.class_id[rows], boxes.confidence[rows], metadata)
+        if manifest.task == "object-detection":
+            return boxes
+        boxes.class_id = np.zeros(len(rows), np.int32)
+        points = np.stack([boxes.xyxy[:, :2] + 1, boxes.xyxy[:, :2] + 2], axis=1)
+        certain = np.tile(np.array([1.0, 0.4], np.float32), (len(rows), 1))
+        return KeyPoints(points, boxes.class_id, certain, metadata), boxes
+
+    def _classes(self, manifest: Manifest, settings: Mapping[str, Any], metadata: dict[str, int]) -> Any:
+        if manifest.multi_label:
+            return MultiLabelClassificationPrediction(np.array([0]), np.array([0.75, 0.125], np.float32), metadata)
+        scores = np.array([0.25, 0.62504, 0.12496], np.float32)
+        if settings["function"] == "sigmoid":
+            scores = np.array([0.5, 0.9, 0.25], np.float32)
+        return ClassificationPrediction(np.array([1]), scores[None], [metadata])
+
+
+@dataclass
+class House:
+    """A facade over a memory engine."""
+
+    engine: MemoryEngine
+    settings: Settings
+    client: TestClient = field(repr=False)
+
+
+def publish(root: Path) -> None:
+    for manifest in MANIFESTS:
+        folder = root / manifest.triton_name
+        folder.mkdir(parents=True)
+        (folder / MANIFEST).write_text(manifest.to_json())
+
+
+def jpeg(size: tuple[int, int] = SIZE) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.fixture
+def picture() -> bytes:
+    """A JPEG of 40 x 30 pixels."""
+    return jpeg()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """A facade with default settings."""
+    yield from _open(tmp_path)
+
+
+@pytest.fixture
+def house_with(tmp_path: Path):
+    """A facade with settings of the test's choice: ``house_with(api_key="k")``."""
+    opened = []
+
+    def make(**options: Any) -> House:
+        opened.append(_open(tmp_path, **options))
+        return next(opened[-1])
+
+    yield make
+    for house in opened:
+        next(house, None)
+
+
+def _open(root: Path, **options: Any) -> Iterator[House]:
+    if not any(root.iterdir()):
+        publish(root)
+    settings = Settings(repository=root, **options)
+    engine = MemoryEngine(root)
+    with TestClient(create_app(engine, settings), raise_server_exceptions=False) as client:
+        yield House(engine, settings, client)

@@ -1,0 +1,35 @@
+"""What every answer has, whatever its dialect."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+
+def test_every_answer_has_a_request_id(house):
+    for path in ("/info", "/nothing", "/models/nobody/1", "/infer/object_detection"):
+        assert uuid.UUID(house.client.get(path).headers["x-request-id"])
+
+
+@pytest.mark.parametrize("given, comes_back", [("my-id-1", True), ("x" * 129, False), ("a b", False), ("a\tb", False)])
+def test_a_callers_id_comes_back_when_it_is_a_plain_word(house, given, comes_back):
+    answer = house.client.get("/info", headers={"x-request-id": given})
+    assert (answer.headers["x-request-id"] == given) is comes_back
+
+
+def test_pages_of_other_origins_may_ask(house):
+    answer = house.client.options("/infer/object_detection", headers={
+        "origin": "https://example.com", "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    })  # fmt: skip
+    assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "*"
+    assert house.client.get("/info", headers={"origin": "https://x.org"}).headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+def test_a_length_that_is_no_number_is_ignored_until_bytes_come(house_with):
+    house = house_with(max_body_bytes=1000)
+    answer = house.client.post("/model/add", content=b"x" * 1001, headers={"content-length": "-5"})
+    assert answer.status_code == 413
+    assert house.client.post("/model/add", headers={"content-length": "9" * 40}).status_code == 413

@@ -1,0 +1,110 @@
+import dataclasses
+import json
+
+import pytest
+
+from tritonvision.errors import UnknownModel
+from tritonvision.publication import MANIFEST, Manifest, Repository
+
+
+def manifest(model_id: str, **changes) -> Manifest:
+    return Manifest(
+        id=model_id, family="YOLOv8", task="object-detection", head="dense-boxes", weights="random", source="seed 0",
+        sha256="ab", license="AGPL-3.0", precision="fp32", labels=("cat", "Katze – chat"), input_size=(640, 640),
+        steps=("pre--letterbox-640", "post--dense-boxes", f"net--{model_id}"), parity={"boxes": 1e-4},
+        versions={"torch": "2"}, notes=("a note",),
+    ) if not changes else dataclasses.replace(manifest(model_id), **changes)  # fmt: skip
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path)
+
+
+def publish(repository: Repository, model_id: str, **changes) -> Manifest:
+    published = manifest(model_id, **changes)
+    folder = repository.root / published.triton_name
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / "fresh"
+    fresh.write_text(published.to_json())
+    fresh.rename(folder / MANIFEST)  # as publishing does: another inode
+    return published
+
+
+def test_a_manifest_reads_back_as_it_was_written():
+    written = manifest("yolov8n-640")
+    assert Manifest.from_json(written.to_json()) == written
+    assert "Katze – chat" in written.to_json()
+
+
+def test_a_repository_lists_what_is_published_by_its_public_id(repository):
+    published = [publish(repository, name) for name in ("project/3", "yolov8n-640")]
+    (repository.root / "pre--letterbox-640").mkdir()
+    assert sorted(repository, key=lambda m: m.id) == published
+
+
+def test_an_empty_or_missing_folder_holds_nothing(tmp_path):
+    assert list(Repository(tmp_path)) == []
+    assert list(Repository(tmp_path / "nowhere")) == []
+    assert Repository(tmp_path / "nowhere").get("yolov8n-640") is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": "yolov8n-640"}', '{"unknown": 1}', "null", "3"])
+def test_a_broken_manifest_counts_as_not_published_and_the_others_stay(repository, text):
+    publish(repository, "yolov8s-640")
+    broken = repository.root / "yolov8n-640"
+    broken.mkdir()
+    (broken / MANIFEST).write_text(text)
+    assert repository.get("yolov8n-640") is None
+    assert [m.id for m in repository] == ["yolov8s-640"]
+    with pytest.raises(UnknownModel):
+        repository.resolve("yolov8n-640")
+
+
+def test_bytes_that_are_no_text_count_as_not_published(repository):
+    (repository.root / "yolov8n-640").mkdir()
+    (repository.root / "yolov8n-640" / MANIFEST).write_bytes(b"\xff\xfe\x00")
+    assert repository.get("yolov8n-640") is None
+
+
+def test_a_model_published_again_is_seen_without_a_restart(repository):
+    publish(repository, "yolov8n-640")
+    assert repository.get("yolov8n-640").source == "seed 0"
+    publish(repository, "yolov8n-640", source="seed 1")
+    assert repository.get("yolov8n-640").source == "seed 1"
+
+
+def test_the_same_manifest_is_the_same_object_until_it_changes(repository):
+    publish(repository, "yolov8n-640")
+    assert repository.get("yolov8n-640") is repository.get("yolov8n-640")
+
+
+def test_an_alias_finds_the_catalogue_model(repository):
+    publish(repository, "yolov8n-640")
+    for name in ("yolov8n-640", "coco/3", "workspace/coco/3"):
+        assert repository.resolve(name).id == "yolov8n-640"
+
+
+def test_a_users_own_export_comes_before_a_catalogue_alias_of_the_same_name(repository):
+    publish(repository, "yolov8n-640")
+    publish(repository, "coco/3", labels=("mine",))
+    assert repository.resolve("coco/3").labels == ("mine",)
+    assert repository.resolve("workspace/coco/3").labels == ("mine",)
+
+
+def test_a_known_but_unpublished_model_is_refused_with_the_command_that_publishes_it(repository):
+    with pytest.raises(UnknownModel, match="'yolov8n-640' is not published here") as caught:
+        repository.resolve("coco/3")
+    assert caught.value.hint == "Publish it with: tritonvision export yolov8n-640"
+
+
+@pytest.mark.parametrize("name", ["nobody", "../etc/passwd", "a--b", "pre--letterbox-640", ""])
+def test_a_name_that_nobody_has_is_refused(repository, name):
+    with pytest.raises(UnknownModel):
+        repository.resolve(name)
+
+
+def test_a_manifest_is_plain_json_for_other_programs(repository):
+    written = publish(repository, "yolov8n-640")
+    data = json.loads((repository.root / written.triton_name / MANIFEST).read_text())
+    assert data["weights"] == "random" and data["input_size"] == [640, 640]
