@@ -49,10 +49,11 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
     )  # fmt: skip
     app.state.desk = Desk(engine, settings, admission, metrics, Pictures(settings, fetcher))
     app.add_middleware(Frame, admission=admission, metrics=metrics, dialect_of=dialect_of)
-    app.add_middleware(
-        CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"],
-        expose_headers=["x-request-id", "x-compute-time", "retry-after"],
-    )  # fmt: skip
+    if settings.cors_origins:  # none by default: any page a person visits could unload the models of a local server
+        app.add_middleware(
+            CORSMiddleware, allow_origins=sorted(settings.cors_origins), allow_methods=["GET", "POST"],
+            allow_headers=["*"], expose_headers=["x-request-id", "x-compute-time", "retry-after"],
+        )  # fmt: skip
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     for router in (huggingface.router, roboflow_server.router, roboflow.router, roboflow.legacy):

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     load_timeout: float = Field(30.0, description="seconds a first request waits for its model")
     export_missing: bool = Field(True, description="export a known, unpublished model on its first request")
 
+    cors_origins: frozenset[str] = Field(frozenset(), description="web pages that may ask; '*' lets every page")
     url_input: bool = True
     numpy_input: bool = True
     allow_http_url_hosts: frozenset[str] = frozenset()

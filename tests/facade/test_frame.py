@@ -18,14 +18,26 @@ def test_a_callers_id_comes_back_when_it_is_a_plain_word(house, given, comes_bac
     assert (answer.headers["x-request-id"] == given) is comes_back
 
 
-def test_pages_of_other_origins_may_ask(house):
-    answer = house.client.options("/infer/object_detection", headers={
-        "origin": "https://example.com", "access-control-request-method": "POST",
-        "access-control-request-headers": "content-type",
-    })  # fmt: skip
-    assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "*"
-    assert house.client.get("/info", headers={"origin": "https://x.org"}).headers["access-control-allow-origin"] == "*"
+PREFLIGHT = {
+    "origin": "https://example.com", "access-control-request-method": "POST",
+    "access-control-request-headers": "content-type",
+}  # fmt: skip
+
+
+def test_pages_of_other_origins_may_not_ask_by_default(house):
+    answer = house.client.options("/infer/object_detection", headers=PREFLIGHT)
+    assert "access-control-allow-origin" not in answer.headers
+    answer = house.client.get("/info", headers={"origin": "https://x.org"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_pages_of_origins_in_the_settings_may_ask(house_with):
+    house = house_with(cors_origins=frozenset(("https://example.com",)))
+    answer = house.client.options("/infer/object_detection", headers=PREFLIGHT)
+    assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "https://example.com"
     assert "access-control-allow-credentials" not in answer.headers
+    other = house.client.get("/info", headers={"origin": "https://x.org"})
+    assert "access-control-allow-origin" not in other.headers
 
 
 def test_a_length_that_is_no_number_is_ignored_until_bytes_come(house_with):
