@@ -20,7 +20,14 @@ from tritonvision.client.codec import Result
 from tritonvision.client.exports import Exports
 from tritonvision.client.suspects import Suspects
 from tritonvision.client.triton import AsyncTritonClient
-from tritonvision.errors import DeadlineExceeded, InvalidParameter, ModelLoading, SetupError, UnknownModel
+from tritonvision.errors import (
+    DeadlineExceeded,
+    InvalidParameter,
+    ModelLoading,
+    SetupError,
+    TritonVisionError,
+    UnknownModel,
+)
 from tritonvision.publication import Manifest, Repository
 from tritonvision.server import Embedded
 from tritonvision.server.control import Control
@@ -158,8 +165,8 @@ class Engine:
         try:
             await asyncio.gather(*(asyncio.to_thread(self._admin.load, step) for step in manifest.steps))
             await asyncio.to_thread(self._admin.load, manifest.triton_name)
-        except SetupError:
-            # Somebody else's Triton that loads by itself: it only has to have the model.
+        except TritonVisionError:
+            # Somebody else's Triton may load by itself, or not let us: then it only has to have the model.
             if self._control is None or not await asyncio.to_thread(self._control.ready, manifest.triton_name):
                 raise
         self._loaded[manifest.id] = manifest

@@ -190,3 +190,61 @@ def test_a_corrupt_model_does_not_keep_the_others_from_serving(settings, photo, 
         using(own, server, work)
     finally:
         server.stop()
+
+
+def test_a_known_model_that_is_not_published_is_exported_and_then_answers(settings, photo, tmp_path: Path):
+    own = settings.model_copy(update={"repository": tmp_path / "empty"})
+    server = Embedded(own)
+    server.start()
+
+    async def work(engine: Engine):
+        for _ in range(300):
+            try:
+                _, [(_, detections)] = await engine.infer(FACE, [photo], {})
+                return len(detections)
+            except errors.ModelLoading as error:
+                assert error.retry_after
+                await asyncio.sleep(0.2)
+        return None
+
+    try:
+        assert using(own, server, work) == 1
+    finally:
+        server.stop()
+
+
+def test_an_export_that_fails_is_said_and_not_tried_again_at_once(settings, embedded, photo):
+    async def work(engine: Engine):
+        for _ in range(300):
+            try:
+                await engine.infer("vit-tiny-patch16", [photo], {})
+            except errors.ModelLoading:
+                await asyncio.sleep(0.1)
+            except errors.UnknownModel as error:
+                return error.message
+        return ""
+
+    said = using(settings, embedded, work)
+    assert "its export failed" in said and "cannot be exported yet" in said
+
+
+def test_without_an_own_server_nothing_is_exported(settings, embedded, photo):
+    foreign = settings.model_copy(update={"triton_url": embedded.address})
+
+    async def work(engine: Engine):
+        with pytest.raises(errors.UnknownModel, match="not published here"):
+            await engine.infer("vit-tiny-patch16", [photo], {})
+
+    using(foreign, None, work)
+
+
+def test_a_tritonserver_of_somebody_else_is_asked_without_its_admin_token(settings, embedded, photo):
+    for model in ("pre--square-128", "post--keypoints", f"net--{FACE}", FACE):
+        embedded.load(model)
+    foreign = settings.model_copy(update={"triton_url": embedded.address})
+
+    async def work(engine: Engine):
+        _, [(_, detections)] = await engine.infer(FACE, [photo], {})
+        return len(detections)
+
+    assert using(foreign, None, work) == 1

@@ -1,0 +1,142 @@
+"""ResNet: the graph computes what timm's network computes, the pipeline answers what transform and network answer."""
+
+import torch  # isort: skip
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from tritonvision import catalog
+from tritonvision.ensembles.local import LocalPipeline
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import fixtures
+from tritonvision.exporters.families.resnet import FAMILY
+from tritonvision.exporters.family import Weights
+from tritonvision.tasks import resolve
+
+ENTRY = catalog.find("resnet18")
+
+
+def exported(network, folder, entry=ENTRY):
+    network.export(folder / "model.onnx")
+    return LocalPipeline(folder / "model.onnx", FAMILY.resize(entry), FAMILY.head)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["single label", "multi-label"])
+def model(request, tmp_path_factory):
+    network = FAMILY.build(ENTRY, Weights("random", seed=5, multi_label=request.param))
+    return network, exported(network, tmp_path_factory.mktemp("graph"))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_graph_computes_the_networks_logits_and_scores(model, batch):
+    network, pipeline = model
+    photo, _ = pipeline.resize(fixtures.photo())
+    pixels = np.stack([photo, fixtures.noise(224, 224), photo[:, ::-1]])[:batch]
+    got, want = pipeline.tensors(pixels), network.tensors(pixels)
+    assert got["logits"].shape == got["scores"].shape == (batch, 1000)
+    assert np.abs(got["logits"] - want["logits"]).max() <= 1e-4
+    assert np.abs(got["scores"] - want["scores"]).max() <= 1e-5
+
+
+def test_pipeline_answers_what_timms_transform_and_network_answer(model):
+    network, pipeline = model
+    for name, picture in fixtures.views().items():
+        for given in ({}, {"confidence": 0.001}, {"function": "softmax"}, {"function": "sigmoid", "confidence": 0.9}):
+            settings = resolve(pipeline.head.task.parameters, given)
+            got, want = pipeline(picture, given), network.predict(picture, settings)
+            assert np.abs(got["scores"] - want["scores"]).max() <= 1e-5, name
+            unsure = np.abs(want["scores"] - settings["confidence"]) <= 1e-5
+            assert not set(np.setxor1d(got["class_ids"], want["class_ids"])) - set(np.flatnonzero(unsure)), name
+            assert got["class_ids"][:1].tolist() == want["class_ids"][:1].tolist()
+
+
+def test_a_random_classifier_tells_pictures_apart(model):
+    network, pipeline = model
+    pixels = np.stack([pipeline.resize(picture)[0] for picture in fixtures.views().values()])
+    tensors = network.tensors(pixels)
+    assert len(set(tensors["logits"].argmax(1).tolist())) >= 3
+    assert np.abs(tensors["logits"][0] - tensors["logits"][6]).max() >= 0.1
+    assert tensors["scores"].max(axis=1).min() >= 0.01
+    sums = tensors["scores"].sum(axis=1)
+    assert np.allclose(sums, 1, atol=1e-5) != network.multi_label
+
+
+def test_float64_reference_agrees_with_float32(model):
+    network, _ = model
+    pixels = fixtures.noise(224, 224)[None]
+    single, double = network.tensors(pixels), network.tensors(pixels, double=True)
+    assert double["logits"].dtype == np.float64
+    assert np.abs(single["logits"] - double["logits"]).max() <= 1e-4
+
+
+def test_labels_are_imagenets_each_name_once(model):
+    network, _ = model
+    assert len(set(network.labels)) == len(network.labels) == 1000
+    assert (network.labels[0], network.labels[281], network.labels[999]) == ("tench", "tabby", "toilet tissue")
+
+
+@pytest.fixture(scope="module")
+def state():
+    """Weights of a three-class ResNet-18 as timm names them."""
+    import timm
+
+    torch.manual_seed(1)
+    return timm.create_model("resnet18", num_classes=3).state_dict()
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pth", "pth under state_dict"])
+def test_users_weights_are_read_and_give_the_class_count(state, tmp_path, form):
+    path = tmp_path / f"flowers.{form.split()[0]}"
+    if form == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"state_dict": state} if "under" in form else state, path)
+    network = FAMILY.build(ENTRY, Weights("user", path=path))
+    assert network.labels == ("class 0", "class 1", "class 2")
+    assert network.source == path.name
+    assert len(network.sha256) == 64
+    assert "--labels" in network.notes[0]
+    named = FAMILY.build(ENTRY, Weights("user", path=path, labels=("rose", "tulip", "daisy"), multi_label=True))
+    assert (named.labels, named.multi_label, named.notes) == (("rose", "tulip", "daisy"), True, ())
+    pipeline = exported(named, tmp_path)
+    pixels, _ = pipeline.resize(fixtures.photo())
+    assert np.abs(pipeline.tensors(pixels[None])["scores"] - named.tensors(pixels[None])["scores"]).max() <= 1e-5
+
+
+def test_weights_of_another_depth_are_refused(state, tmp_path):
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ExportFailed, match="not those of resnet34"):
+        FAMILY.build(catalog.find("resnet34"), Weights("user", path=tmp_path / "w.safetensors"))
+
+
+class Payload:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_weights_that_would_run_code_are_refused_and_run_none(tmp_path):
+    torch.save({"state_dict": Payload(tmp_path / "ran")}, tmp_path / "evil.pth")
+    with pytest.raises(ExportFailed, match="cannot be read"):
+        FAMILY.build(ENTRY, Weights("user", path=tmp_path / "evil.pth"))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors"])
+def test_a_file_that_holds_no_tensors_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"nothing of the kind")
+    with pytest.raises(ExportFailed, match="cannot be read"):
+        FAMILY.build(ENTRY, Weights("user", path=tmp_path / name))
+
+
+def test_a_missing_file_and_a_wrong_suffix_are_said(tmp_path):
+    with pytest.raises(ExportFailed, match="no such weights file"):
+        FAMILY.build(ENTRY, Weights("user", path=tmp_path / "none.pth"))
+    (tmp_path / "w.bin").write_bytes(b"x")
+    with pytest.raises(ExportFailed, match="not '.bin'"):
+        FAMILY.build(ENTRY, Weights("user", path=tmp_path / "w.bin"))

@@ -1,0 +1,66 @@
+"""A process that is well beats; one that hangs, or is stuck in one piece of work, does not."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tritonvision import heartbeat
+from tritonvision.heartbeat import Heart
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    """The folder of this process's parent, as a supervisor would make it."""
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
+    path = heartbeat.folder(os.getppid())
+    path.mkdir()
+    return path
+
+
+def age_grows(file: Path) -> bool:
+    before = file.stat().st_mtime_ns
+    time.sleep(0.2)
+    return file.stat().st_mtime_ns == before
+
+
+def test_nobody_beats_where_nobody_watches(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    Heart()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_is_well_beats_on(folder):
+    Heart()
+    assert not age_grows(folder / str(os.getpid()))
+    assert heartbeat.stale(os.getppid()) == []
+
+
+def test_work_that_takes_too_long_stops_the_beat_until_it_ends(folder, monkeypatch):
+    monkeypatch.setattr(heartbeat, "LONGEST_EXECUTE_SECONDS", 0.1)
+    heart = Heart()
+    file = folder / str(os.getpid())
+    with heart:
+        assert not age_grows(file)
+        assert age_grows(file)
+    assert not age_grows(file)
+
+
+def test_a_file_that_was_not_touched_for_long_is_stale(folder):
+    file = folder / "12345"
+    file.touch()
+    assert heartbeat.stale(os.getppid()) == []
+    long_ago = time.time() - heartbeat.STALE_SECONDS - 1
+    os.utime(file, (long_ago, long_ago))
+    assert heartbeat.stale(os.getppid()) == [12345]
+
+
+def test_folders_of_servers_that_are_gone_are_found(folder, tmp_path):
+    gone = tmp_path / "tritonvision-4194305"  # over the kernel's largest process id
+    gone.mkdir()
+    (tmp_path / "tritonvision-run-x").mkdir()
+    assert heartbeat.abandoned() == [gone]
