@@ -13,7 +13,7 @@ UV := $(shell command -v uv 2>/dev/null)
 SERVING   := onnx-cpu,mediapipe,client
 EXPORTING := $(SERVING),torch-cpu,export
 PINNED    := pyproject.toml constraints.txt
-PYTEST    := -m pytest -q
+PYTEST    := -m pytest
 
 .PHONY: help demo test test-serving test-export test-sdk test-mediapipe lint bench steps clean
 

@@ -68,20 +68,22 @@ def standardise(
     Args:
         rows: float64 ``[n, C_in]``, see :func:`inputs_of`.
         bias: float64 ``[C_out]``.
-        dull: float64 ``[C_in]``, a row that shall get the mean answer too: that of a flat picture, whose many places
-            would otherwise all answer the same, and by chance more loudly than the rest.
+        dull: rows that shall get (nearly) the mean answer: those of a flat picture. Many of its places look alike, and
+            where such a crowd answers loudly, rounding decides which of them counts as the best.
     """
     import torch
 
     with torch.no_grad():
         kernel = layer.weight.double().flatten(1)
+        mean = rows.mean(0)
         if dull is not None:
-            away = rows.mean(0) - dull
-            kernel = kernel - torch.outer(kernel @ away, away) / (away @ away)
-        answers = rows @ kernel.T
-        scale = spread / answers.std(0).clamp_min(1e-30)
-        layer.weight.copy_((kernel * scale[:, None]).reshape(layer.weight.shape))
-        layer.bias.copy_(bias - answers.mean(0) * scale)
+            # the directions in which dull rows leave the mean, at most half of all: the layer is made blind to them
+            _, _, directions = torch.linalg.svd(dull - mean, full_matrices=False)
+            directions = directions[: rows.shape[1] // 2]
+            kernel = kernel - kernel @ directions.T @ directions
+        kernel = kernel * (spread / (rows @ kernel.T).std(0).clamp_min(1e-30))[:, None]
+        layer.weight.copy_(kernel.reshape(layer.weight.shape))
+        layer.bias.copy_(bias - kernel @ mean)
 
 
 def detection_shift(

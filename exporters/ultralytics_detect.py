@@ -152,10 +152,10 @@ def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, se
     for layer, rows, dull in zip(layers, seen, flat, strict=True):
         noise = torch.randn(layer.out_channels, generator=generator, dtype=torch.float64)
         if layer in box_layers:
-            calibrate.standardise(layer, rows, 0.6, 0.5 * noise)
+            calibrate.standardise(layer, rows, 0.5, 0.5 * noise)
         else:
             # at -14 the sigmoid keeps all digits of its argument, which the shift below needs back
-            calibrate.standardise(layer, rows, 1.5, 0.7 * noise - 14, dull.median(0).values)
+            calibrate.standardise(layer, rows, 0.8, 0.1 * noise - 14, dull)
     pixels, _ = resize(fixtures.photo())
     graph = _graph(copy.deepcopy(model), *size)
     with torch.inference_mode():

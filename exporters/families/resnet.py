@@ -173,7 +173,7 @@ def _random(entry: Entry, class_count: int, weights: Weights) -> torch.nn.Module
     """The true architecture with random weights whose logits differ between classes and between pictures.
 
     Batch norms take the statistics of structured pictures and noise; those that close a residual branch, which timm
-    starts at zero, get a gain of 0.3, so that all layers matter and depth does not turn rounding into chaos.
+    starts at zero, get a gain of 0.15, so that all layers matter and depth does not turn rounding into chaos.
     """
     import torch
 
@@ -188,12 +188,12 @@ def _random(entry: Entry, class_count: int, weights: Weights) -> torch.nn.Module
         for name, layer in network.named_modules():
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layer.momentum = None  # one batch, whole statistics
-                layer.weight.fill_(0.3 if name.endswith(_last_norm(entry)) else 1)
+                layer.weight.fill_(0.15 if name.endswith(_last_norm(entry)) else 1)
         network.train()(images)
         network.eval()
         bias = torch.randn(class_count, dtype=torch.float64)
     (rows,) = calibrate.inputs_of([network.fc], network, images[: len(pictures)])
-    calibrate.standardise(network.fc, rows, 1.5, bias - 4 if weights.multi_label else bias)
+    calibrate.standardise(network.fc, rows, 0.7, bias - 4 if weights.multi_label else bias)
     _assert_signal(network, images)
     return network
 

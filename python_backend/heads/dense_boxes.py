@@ -76,5 +76,5 @@ def nms(boxes: np.ndarray, iou_threshold: float, most: int) -> np.ndarray:
         inter = width * height
         with np.errstate(divide="ignore", invalid="ignore"):
             iou = inter / (areas[best] + areas[left] - inter)
-        left = left[~(iou > np.float32(iou_threshold))]
+        left = left[~(iou.astype(np.float64) > iou_threshold)]  # the kernel holds its threshold in double
     return np.asarray(kept, dtype=np.int64)

@@ -52,8 +52,8 @@ def test_a_standardised_layer_answers_with_the_asked_mean_and_spread():
     assert torch.allclose(answers.mean(0), torch.arange(5, dtype=torch.float64), atol=1e-2)
 
 
-def test_a_dull_picture_gets_the_mean_answer():
-    rows, dull = torch.randn(500, 32, dtype=torch.float64), torch.randn(32, dtype=torch.float64)
+def test_the_rows_of_a_dull_picture_get_the_mean_answer():
+    rows, dull = torch.randn(500, 32, dtype=torch.float64), torch.randn(9, 32, dtype=torch.float64)
     layer = torch.nn.Linear(32, 5)
     calibrate.standardise(layer, rows, 1.0, torch.zeros(5, dtype=torch.float64), dull)
     assert (dull @ layer.weight.double().T + layer.bias.double()).abs().max() < 1e-4
