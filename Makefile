@@ -21,6 +21,7 @@ help:
 	@echo "make demo    a real photo through a real tritonserver; ONCE=1 ends after the answer, PORT=9001"
 	echo "make test    every test, each in the environment it needs (four are built)"
 	echo "make lint    the linter"
+	echo "make steps   write the shared steps of model_repository/ anew"
 	echo "make bench   the figures of benchmarks/RESULTS.md"
 	echo "make clean   remove environments and build outputs; published models stay"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from tritonvision.python_backend.siblings import Siblings
 from tritonvision.python_backend.step import Step
 
 _LEVELS = {
@@ -23,8 +24,16 @@ _LEVELS = {
 }
 
 
+# Graphs up to this many bytes get a second session for busy times.
+_SMALL_GRAPH = 64 * 2**20
+# Threads of a process that is alone on the machine may wait for each other actively, while a run lasts and no longer.
+_ALONE = {"session.intra_op.allow_spinning": "1", "session.force_spinning_stop": "1"}
+
+
 class TritonPythonModel(Step):
-    """One session an instance, one request a run."""
+    """One request a run. Threads that several processes run at once only get in each other's way, so a small graph has
+    two sessions: one with all its threads for when its sibling processes are idle, one with a single thread.
+    """
 
     @staticmethod
     def auto_complete_config(config):
@@ -38,14 +47,26 @@ class TritonPythonModel(Step):
         providers = ["CPUExecutionProvider"]
         if args["model_instance_kind"] == "GPU":
             providers.insert(0, "CUDAExecutionProvider")
-        options = session_options(parameters, str(self.config["optimization"].get("graph", {}).get("level", 0)))
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        level = str(self.config["optimization"].get("graph", {}).get("level", 0))
+
+        def session(changed: Mapping[str, str]) -> onnxruntime.InferenceSession:
+            options = session_options({**parameters, **changed}, level)
+            return onnxruntime.InferenceSession(str(path), options, providers=providers)
+
+        count = sum(group["count"] for group in self.config["instance_group"])
+        threads = int(parameters.get("intra_op_thread_count", 1))
+        self.siblings = Siblings(args["model_name"], args["model_instance_name"], count)
+        if count > 1 and threads > 1 and path.stat().st_size <= _SMALL_GRAPH:
+            self.sessions = {True: session(_ALONE), False: session({"intra_op_thread_count": "1"})}
+        else:
+            self.sessions = dict.fromkeys((True, False), session({}))
         self.outputs = [output["name"] for output in self.config["output"]]
         release_free_memory()
 
     def answer(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The graph's outputs, as the config names them."""
-        return dict(zip(self.outputs, self.session.run(self.outputs, tensors), strict=True))
+        with self.siblings as alone:
+            return dict(zip(self.outputs, self.sessions[alone].run(self.outputs, tensors), strict=True))
 
 
 def session_options(parameters: Mapping[str, str], level: str = "0") -> onnxruntime.SessionOptions:

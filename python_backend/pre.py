@@ -33,4 +33,5 @@ class TritonPythonModel(Step):
             pixel, geometry = self.rule(picture, **self.options)
             pixels.append(pixel)
             geometries.append(geometry.to_array())
-        return {"pixels": np.stack(pixels), "geometry": np.stack(geometries)}
+        # one picture, the usual case, is not copied
+        return {"pixels": pixels[0][None] if len(pixels) == 1 else np.stack(pixels), "geometry": np.stack(geometries)}

@@ -61,8 +61,8 @@ def letterbox(picture: np.ndarray, height: int, width: int, pad: int = 114) -> t
     left, top = round((width - new_w) / 2 - 0.1), round((height - new_h) / 2 - 0.1)
     if (new_h, new_w) != (h, w):
         picture = cv2.resize(picture, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
-    pixels = np.full((height, width, 3), pad, dtype=np.uint8)
-    pixels[top : top + new_h, left : left + new_w] = picture
+    bottom, right = height - top - new_h, width - left - new_w
+    pixels = cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(pad, pad, pad))
     return pixels, Geometry(w, h, left, top, new_w / w, new_h / h)
 
 

@@ -158,7 +158,7 @@ def _port(settings: Settings) -> Finding:
     except SetupError as error:
         loaded = loaded_ids(settings.port)
         if loaded is not None:
-            return Finding("ok", what, f"a tritonvision server answers there, {len(loaded)} models loaded")
+            return Finding("ok", what, f"a tritonvision server answers there, {len(loaded)} loaded")
         return Finding("warn", what, error.message, error.hint)
     return Finding("ok", what, f"free on {settings.host}")
 
@@ -176,7 +176,7 @@ def _repository(settings: Settings) -> Finding:
             "warn", "repository", f"nothing is published in {root}",
             "Start with: tritonvision export mediapipe-face-detection",
         )  # fmt: skip
-    return Finding("ok", "repository", f"{len(published)} models published in {root}")
+    return Finding("ok", "repository", f"{len(published)} published in {root}")
 
 
 def _gpu() -> Finding:

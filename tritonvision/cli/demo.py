@@ -6,6 +6,7 @@ python -m tritonvision.cli.demo [--once] [--port 9001]
 from __future__ import annotations
 
 import base64
+import contextlib
 import signal
 import subprocess
 import sys
@@ -65,7 +66,8 @@ def _show(port: int, once: bool) -> None:
         _ask(url)
         if not once:
             typer.echo(f"\nServing on {url} (its pages: {url}/docs). Ctrl-C ends it.")
-            server.wait()
+            with contextlib.suppress(KeyboardInterrupt):
+                server.wait()
     finally:
         server.terminate()
         try:

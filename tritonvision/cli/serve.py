@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import uvloop
 
 from tritonvision.cli import complain
 from tritonvision.cli.options import settings_with
@@ -52,7 +53,7 @@ def serve(
     settings = settings_with(host=host, port=port, repository=repository, triton_url=triton_url, api_key=api_key)
     named = [Repository(settings.repository).resolve(name).id for name in models or ()]
     listen(settings.host, settings.port).close()  # before anything is started
-    asyncio.run(_serve(settings, named))
+    uvloop.run(_serve(settings, named))
 
 
 async def _serve(settings: Settings, named: Sequence[str]) -> None:

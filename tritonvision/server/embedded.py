@@ -153,7 +153,8 @@ class Embedded:
                 with self._changed:
                     self._answered = asked
                     self._changed.notify_all()
-                self._wait()
+                while not (self._wait() or self._stopping):
+                    self._end_hanging()
         except TritonVisionError as error:
             log.error("The inference server is lost: %s", error.message)
             self._failure = error
@@ -168,25 +169,30 @@ class Embedded:
             self._installation, self._settings.repository, log_file, self._port, self._token
         )
         heartbeat.folder(self._process.pid).mkdir(exist_ok=True)
+        self._watch({})
         self._process.wait_live()
         self.version = self._process.control.version()
 
-    def _wait(self) -> None:
-        """Sleep until a process ends, somebody asks, or the next look is due."""
-        for descriptor, _ in self._poll.poll(_LOOK_SECONDS * 1000):
-            if descriptor == self._wake_read:
-                os.read(descriptor, 4096)
+    def _wait(self) -> bool:
+        """Sleep until a process ends or somebody asks: True; or for a second: False."""
+        events = self._poll.poll(_LOOK_SECONDS * 1000)
+        if any(descriptor == self._wake_read for descriptor, _ in events):
+            os.read(self._wake_read, 4096)
+        return bool(events)
+
+    def _end_hanging(self) -> None:
+        """Kill what stopped beating; its end is an event."""
+        for pid in heartbeat.stale(self._running().pid):
+            if pid in self._stubs:
+                log.warning("A process of %s hangs and is ended.", self._stubs[pid].model)
+                stubs.end(self._stubs[pid])
 
     def _look(self) -> None:
-        """See which processes there are, end those that hang, and replace what is missing."""
+        """See which processes there are, and replace what is missing."""
         process = self._running()
         if not process.running():
             self._restart()
             return
-        for pid in heartbeat.stale(process.pid):
-            if pid in self._stubs:
-                log.warning("A process of %s hangs and is ended.", self._stubs[pid].model)
-                stubs.end(self._stubs[pid])
         living = self._living()
         gone = [stub for pid, stub in self._stubs.items() if pid not in living]
         self._watch(living)
@@ -203,14 +209,15 @@ class Embedded:
                 self._heal(model)
 
     def _watch(self, living: dict[int, Stub]) -> None:
-        watched = set(self._pidfds.values())
-        for pid in living.keys() - watched:
+        """Be woken when one of these processes or the server ends."""
+        wanted = set(living) if self._process is None else {*living, self._process.pid}
+        for pid in wanted - set(self._pidfds.values()):
             with contextlib.suppress(ProcessLookupError):
                 descriptor = os.pidfd_open(pid)
                 self._pidfds[descriptor] = pid
                 self._poll.register(descriptor, select.POLLIN)
         for descriptor, pid in list(self._pidfds.items()):
-            if pid not in living:
+            if pid not in wanted:
                 self._poll.unregister(descriptor)
                 os.close(descriptor)
                 del self._pidfds[descriptor]

@@ -1,0 +1,43 @@
+"""Which processes of one model are at work at this moment, seen by each of them without a system call."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from tritonvision import heartbeat
+
+
+class Siblings:
+    """As a context manager it marks this process as busy and tells whether it is the only one.
+
+    The processes share a small file in the folder where they beat, one byte each. Where nobody watches there is no
+    such folder, and a process takes itself for the only one.
+
+    Args:
+        model: Triton name of the model.
+        instance: Triton name of this instance, ``<model>_<group>_<index>``.
+        count: processes of the model.
+    """
+
+    def __init__(self, model: str, instance: str, count: int):
+        self._others: list[int] = []
+        folder = heartbeat.folder(os.getppid())
+        if count < 2 or not folder.is_dir():
+            return
+        self._own = int(instance.rsplit("_", 1)[1]) % count
+        self._others = [index for index in range(count) if index != self._own]
+        with open(folder / f"busy-{model}", "a+b") as file:
+            file.truncate(count)
+            self._busy = mmap.mmap(file.fileno(), count)
+        self._busy[self._own] = 0  # a process that died here may have left it set
+
+    def __enter__(self) -> bool:
+        if not self._others:
+            return True
+        self._busy[self._own] = 1
+        return not any(self._busy[index] for index in self._others)
+
+    def __exit__(self, *_: object) -> None:
+        if self._others:
+            self._busy[self._own] = 0
