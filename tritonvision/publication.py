@@ -66,6 +66,8 @@ class Manifest:
     def from_json(cls, text: str) -> Manifest:
         """The manifest written by :meth:`to_json`. Raises ValueError, TypeError or KeyError for anything else."""
         data: dict[str, Any] = json.loads(text)
+        if not isinstance(data, dict):
+            raise TypeError("A manifest is a JSON object.")
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
 
 

@@ -38,7 +38,7 @@ def find(name: str) -> Family:
 
 
 def shared_steps() -> list[Resize | HeadKind]:
-    """The pre and post steps of everything that can be exported, each once; ``make steps`` writes them into the tree."""
+    """The pre and post steps of all that can be exported, each once; ``make steps`` writes them into the tree."""
     steps = {}
     for entry in catalog.entries().values():
         if entry.family in exportable():

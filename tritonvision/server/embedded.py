@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _HEAL_ATTEMPTS = 3
+# Seconds a process may stay on to finish its work after its successors are up. Triton ends it by itself, mostly.
+_RETIREMENT = 10.0
 _RESTARTS = 3
 _RESTART_WINDOW = 120.0
 
@@ -50,7 +52,7 @@ class Embedded:
         self.deaths = 0
         self._instances: dict[str, int] = {}  # loaded models and how many stubs each should have
         self._stubs: dict[int, Stub] = {}
-        self._retired: set[int] = set()  # processes whose successors are up; they leave in a moment
+        self._retired: dict[int, float] = {}  # processes whose successors are up, and since when
         self._pidfds: dict[int, int] = {}  # descriptor -> process id
         self._restarts: list[float] = []
         self._generation = 0
@@ -181,7 +183,10 @@ class Embedded:
         return bool(events)
 
     def _end_hanging(self) -> None:
-        """Kill what stopped beating; its end is an event."""
+        """Kill what stopped beating, and what stays on after its successors are up; its end is an event."""
+        overdue = time.monotonic() - _RETIREMENT
+        for pid in [pid for pid, since in self._retired.items() if since < overdue and pid in self._stubs]:
+            stubs.end(self._stubs[pid])
         for pid in heartbeat.stale(self._running().pid):
             if pid in self._stubs:
                 log.warning("A process of %s hangs and is ended.", self._stubs[pid].model)
@@ -201,7 +206,8 @@ class Embedded:
         if gone or living.keys() != self._stubs.keys():
             stubs.remember(process.pid, living)
         self._stubs = living
-        self._retired &= living.keys() | {stub.pid for stub in gone}
+        known = living.keys() | {stub.pid for stub in gone}
+        self._retired = {pid: since for pid, since in self._retired.items() if pid in known}
         for model in {stub.model for stub in gone if stub.pid not in self._retired}:
             present = sum(s.model == model and s.pid not in self._retired for s in living.values())
             if present < self._instances.get(model, 0):
@@ -248,7 +254,7 @@ class Embedded:
         yield
         after = {pid for pid, stub in self._living().items() if stub.model == model}
         if after - before:
-            self._retired |= before
+            self._retired |= dict.fromkeys(before - self._retired.keys(), time.monotonic())
 
     def _restart(self) -> None:
         """Start the server afresh and load what was loaded. Raises SetupError when it keeps ending."""
