@@ -112,7 +112,7 @@ lint: .venv/.testing
 	@.venv/bin/ruff check .
 
 bench: .venv/.serving $(TEST_MODELS)/.ready
-	@for script in detection_speed healing start_and_memory; do
+	@for script in faces detection_speed start_and_memory healing; do
 		.venv/bin/python benchmarks/$$script.py --repository $(TEST_MODELS)
 	done
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from tritonvision.errors import InvalidParameter, TritonVisionError, to_wire
 from tritonvision.heartbeat import Heart
 
 
-class Step:
+class Step(ABC):
     """Base of the Python models: subclasses fill :meth:`setup` and :meth:`answer`.
 
     One request is answered or refused at a time; a refusal never takes its neighbours along and never shows a
@@ -28,13 +29,13 @@ class Step:
         self.setup({key: value["string_value"] for key, value in self.config["parameters"].items()}, args)
         self.heart = Heart()
 
+    @abstractmethod
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
         """Prepare from the ``parameters`` of ``config.pbtxt`` and Triton's own arguments."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Output tensors of one request, batch axis first. Raises TritonVisionError to refuse it."""
-        raise NotImplementedError
 
     def execute(self, requests: list) -> list:
         """Triton's hook: one response a request."""

@@ -8,6 +8,7 @@ import pickle
 import struct
 import time
 import zlib
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -85,7 +86,7 @@ def test_a_bad_image_is_a_plain_4xx_within_a_second(http, photo, name):
     assert answer.status_code in statuses, answer.text
     body = answer.json()
     assert isinstance(body.get("message", body.get("detail")), str | list)
-    assert "Traceback" not in answer.text and "/work" not in answer.text and ".py" not in answer.text
+    assert not any(inner in answer.text for inner in ("Traceback", ".py", str(Path(__file__).parents[2])))
     good = detect(http, b64(photo))
     assert good.status_code == 200 and len(good.json()["predictions"]) == 1
 

@@ -40,7 +40,7 @@ def wait_until(condition, seconds: float = 15.0) -> bool:
     while time.monotonic() < end:
         if condition():
             return True
-        time.sleep(0.05)
+        time.sleep(0.01)
     return False
 
 
@@ -57,8 +57,9 @@ def test_a_killed_stub_is_replaced_and_its_model_answers_again(embedded: Embedde
     deaths = embedded.deaths
     victim = next(s for s in embedded.processes() if s.model == model)
     os.kill(victim.pid, signal.SIGKILL)
-    assert wait_until(lambda: embedded.deaths == deaths + 1), "the death was not noticed"
+    assert wait_until(lambda: not embedded.healthy()), "it never said that it was not well"
     assert embedded.wait_healed(10)
+    assert embedded.healthy() and embedded.deaths == deaths + 1
     living = [s for s in embedded.processes() if s.model == model]
     assert len(living) == 2 and victim.pid not in {s.pid for s in living}
     assert victim.region not in regions()
@@ -102,24 +103,24 @@ def test_a_killed_server_is_restarted_at_the_same_address_with_its_models(settin
 
 
 def test_two_servers_live_side_by_side_and_leave_no_shared_memory(settings: Settings, photo: bytes):
-    before = regions()
     servers = [Embedded(settings), Embedded(settings)]
     for server in servers:
         server.start()
         load(server)
     assert [faces(server, photo) for server in servers] == [1, 1]
+    own = {stub.region for server in servers for stub in server.processes()}
     victim = servers[0].processes()[0]
     os.kill(victim.pid, signal.SIGKILL)
-    assert wait_until(lambda: servers[0].deaths == 1)
+    assert wait_until(lambda: servers[0].deaths == 1) and servers[0].wait_healed(10)
+    own |= {stub.region for stub in servers[0].processes()}
     for server in servers:
         started = time.monotonic()
         server.stop()
         assert time.monotonic() - started < 10
-    assert regions() <= before
+    assert len(own) == 14 and not own & regions()
 
 
 def test_server_and_stubs_die_with_a_killed_parent_and_the_next_start_cleans_up(settings: Settings, tmp_path: Path):
-    before = regions()
     program = textwrap.dedent(f"""
         import time
         from pathlib import Path
@@ -135,7 +136,7 @@ def test_server_and_stubs_die_with_a_killed_parent_and_the_next_start_cleans_up(
     """)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as owner:
         triton = int(owner.stdout.readline())
-        children = list(stubs.of_server(triton))
+        children = stubs.of_server(triton)
         assert len(children) == 6
         owner.kill()
     everyone = [Path(f"/proc/{pid}") for pid in (triton, *children)]
@@ -143,7 +144,7 @@ def test_server_and_stubs_die_with_a_killed_parent_and_the_next_start_cleans_up(
     server = Embedded(settings)
     server.start()
     server.stop()
-    assert regions() <= before
+    assert not {stub.region for stub in children.values()} & regions()
 
 
 def test_the_log_goes_to_a_file(embedded: Embedded, settings: Settings):
