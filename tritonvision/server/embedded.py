@@ -163,6 +163,8 @@ class Embedded:
         finally:
             self._end()
             with self._changed:
+                if not self._stopping and self._failure is None:  # a fault of ours, whose trace Python prints
+                    self._failure = SetupError("The inference server is not watched any more and was ended.")
                 self._changed.notify_all()
 
     def _start_process(self) -> None:
@@ -183,7 +185,7 @@ class Embedded:
         return bool(events)
 
     def _end_hanging(self) -> None:
-        """Kill what stopped beating, and what stays on after its successors are up; its end is an event."""
+        """Kill what stopped beating, and what stays on after its successors are up; the end of either is an event."""
         overdue = time.monotonic() - _RETIREMENT
         for pid in [pid for pid, since in self._retired.items() if since < overdue and pid in self._stubs]:
             stubs.end(self._stubs[pid])
@@ -198,6 +200,7 @@ class Embedded:
         if not process.running():
             self._restart()
             return
+        self._end_hanging()
         living = self._living()
         gone = [stub for pid, stub in self._stubs.items() if pid not in living]
         self._watch(living)
@@ -272,6 +275,7 @@ class Embedded:
                     self._running().control.load(model)
         finally:
             self._sick = False
+            self._wake()
 
     def _end(self, gently: bool = True) -> None:
         if self._process is None:
