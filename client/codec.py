@@ -15,10 +15,7 @@ from tritonvision.results import (
     Detections,
     KeyPoints,
     MultiLabelClassificationPrediction,
-)
-
-Result = (
-    Detections | tuple[KeyPoints, Detections] | ClassificationPrediction | MultiLabelClassificationPrediction
+    Result,
 )
 
 _DTYPES = {

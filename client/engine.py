@@ -16,7 +16,6 @@ import grpc
 
 from tritonvision import catalog
 from tritonvision.client import codec, failures
-from tritonvision.client.codec import Result
 from tritonvision.client.exports import Exports
 from tritonvision.client.suspects import Suspects
 from tritonvision.client.triton import AsyncTritonClient
@@ -29,6 +28,7 @@ from tritonvision.errors import (
     UnknownModel,
 )
 from tritonvision.publication import Manifest, Repository
+from tritonvision.results import Result
 from tritonvision.server import Embedded
 from tritonvision.server.control import Control
 from tritonvision.settings import Settings

@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from tritonvision import catalog
 from tritonvision.client import codec, failures
-from tritonvision.client.codec import Result
+from tritonvision.results import Result
 from tritonvision.server.control import CHANNEL_OPTIONS
 
 

@@ -77,7 +77,8 @@ def _define_nms() -> None:
 def greedy_nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
     """``torchvision.ops.nms`` in numpy: kept indices int64 of ``[n,4]`` corners, best first, ties in their order.
 
-    As in its CPU kernel the IoU is taken in the boxes' own precision and compared with a double.
+    As in its CPU kernel the IoU is taken in the boxes' own precision and compared with a double. Not the head kind's
+    ``nms``: this one stands on the oracle's side, and a fault in a piece both share would compare as equal.
     """
     order = np.argsort(-scores, kind="stable")
     x1, y1, x2, y2 = boxes.T

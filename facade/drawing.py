@@ -6,10 +6,10 @@ import io
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from tritonvision.errors import InvalidPicture, NotSupported
-from tritonvision.pictures import NPY_MAGIC
+from tritonvision.errors import NotSupported
+from tritonvision.pictures import decode
 from tritonvision.publication import Manifest
 
 _QUALITY = 90
@@ -26,19 +26,8 @@ def annotated(picture: bytes, result: Any, manifest: Manifest, auto_orient: bool
         from tritonvision.client.draw import draw
     except ImportError as error:
         raise NotSupported("This server cannot draw.", hint="Install tritonvision[client].") from error
-    rgb = _decode(picture, auto_orient)
+    rgb = decode(picture, auto_orient)
     drawn = draw(np.ascontiguousarray(rgb[..., ::-1]), result, manifest.labels, manifest.keypoint_labels)
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(drawn[..., ::-1])).save(stream, "JPEG", quality=_QUALITY)
     return stream.getvalue()
-
-
-def _decode(picture: bytes, auto_orient: bool) -> np.ndarray:
-    if picture.startswith(NPY_MAGIC):
-        return np.load(io.BytesIO(picture), allow_pickle=False)
-    try:
-        with Image.open(io.BytesIO(picture)) as image:
-            oriented = ImageOps.exif_transpose(image) if auto_orient else image
-            return np.asarray(oriented.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise InvalidPicture("The picture cannot be decoded.") from error

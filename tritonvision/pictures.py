@@ -1,14 +1,18 @@
-"""What can be told from an encoded picture without decoding it: format, size, whether it ends where it should."""
+"""Encoded pictures: what their header tells without decoding, and the decoding that needs nothing but Pillow."""
 
 from __future__ import annotations
 
 import io
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tritonvision.errors import InvalidPicture, PictureTooLarge
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 NPY_MAGIC = b"\x93NUMPY"
@@ -44,6 +48,23 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
             f"The picture has {header.width} x {header.height} pixels, over the limit of {max_pixels / 1e6:g} million."
         )
     return header
+
+
+def decode(data: bytes, auto_orient: bool = True) -> np.ndarray:
+    """RGB uint8 ``[h, w, 3]`` of an encoded picture by Pillow, or of ``.npy`` bytes as they are.
+
+    ``auto_orient`` applies the EXIF orientation. Judge the header first. Raises InvalidPicture.
+    """
+    import numpy as np
+
+    if data.startswith(NPY_MAGIC):
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            oriented = ImageOps.exif_transpose(image) if auto_orient else image
+            return np.array(oriented.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise InvalidPicture("The picture cannot be decoded.") from error
 
 
 def _file_header(data: bytes) -> Header:

@@ -99,3 +99,7 @@ class MultiLabelClassificationPrediction:
     class_ids: np.ndarray
     confidence: np.ndarray
     image_metadata: dict[str, Any] | None = None
+
+
+# What one picture's answer may be.
+Result = Detections | tuple[KeyPoints, Detections] | ClassificationPrediction | MultiLabelClassificationPrediction

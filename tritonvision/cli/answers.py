@@ -31,10 +31,9 @@ from tritonvision.results import (
     Detections,
     KeyPoints,
     MultiLabelClassificationPrediction,
+    Result,
 )
 from tritonvision.settings import Settings
-
-Result = Detections | tuple[KeyPoints, Detections] | ClassificationPrediction | MultiLabelClassificationPrediction
 
 _ROUTES = {
     "object-detection": "object_detection",
