@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,47 +12,142 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tritonvision.results import (
     ClassificationPrediction,
+    DepthMap,
     Detections,
+    InstanceDetections,
+    InstancesRLEMasks,
     KeyPoints,
+    L2CSGazeDetection,
     MultiLabelClassificationPrediction,
     Result,
+    SAMImageEmbeddings,
+    SAMPrediction,
 )
 
+Sample = Mapping[str, "bytes | np.ndarray"]
 _DTYPES = {
     "FP64": np.float64, "FP32": np.float32, "FP16": np.float16, "INT64": np.int64, "INT32": np.int32,
-    "UINT8": np.uint8, "BOOL": np.bool_,
+    "UINT16": np.uint16, "UINT8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 
 
-def encode(model: str, picture: bytes, parameters: Mapping[str, Any]) -> pb.ModelInferRequest:
-    """The request that asks ``model`` about one encoded picture (or ``.npy`` bytes, RGB)."""
+def encode(
+    model: str, samples: Sequence[Sample], parameters: Sequence[Mapping[str, Any]], outputs: Collection[str] = ()
+) -> pb.ModelInferRequest:
+    """The request that asks ``model`` about a batch of samples.
+
+    Args:
+        samples: inputs by name, the same names in each: an encoded picture (or ``.npy`` bytes, RGB) as ``image``, a
+            ``text`` in UTF-8, or arrays.
+        parameters: the settings of each sample.
+        outputs: what is wanted; everything when empty.
+    """
     request = pb.ModelInferRequest(model_name=model)
-    for name, value in (("image", picture), ("parameters", orjson.dumps(dict(parameters)))):
-        request.inputs.add(name=name, datatype="BYTES", shape=(1, 1))
-        request.raw_input_contents.append(struct.pack("<I", len(value)) + value)
+    for name in samples[0]:
+        _add(request, name, [sample[name] for sample in samples])
+    _add(request, "parameters", [orjson.dumps(dict(given)) for given in parameters])
+    for name in outputs:
+        request.outputs.add(name=name)
     return request
 
 
-def decode(response: pb.ModelInferResponse) -> dict[str, np.ndarray]:
-    """Output tensors of one sample, by name, without the batch axis."""
-    return {
-        output.name: np.frombuffer(raw, dtype=_DTYPES[output.datatype]).reshape(output.shape)[0]
+def _add(request: pb.ModelInferRequest, name: str, values: Sequence[bytes | np.ndarray]) -> None:
+    if isinstance(values[0], bytes):
+        request.inputs.add(name=name, datatype="BYTES", shape=(len(values), 1))
+        request.raw_input_contents.append(b"".join(struct.pack("<I", len(v)) + v for v in values))
+        return
+    batch = np.stack(values)
+    request.inputs.add(name=name, datatype=_NAMES[batch.dtype], shape=batch.shape)
+    request.raw_input_contents.append(batch.tobytes())
+
+
+def decode(response: pb.ModelInferResponse) -> list[dict[str, np.ndarray]]:
+    """Output tensors by name, one dictionary a sample."""
+    batches = {
+        output.name: _array(output, raw)
         for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
     }
+    count = len(next(iter(batches.values())))
+    return [{name: batch[i] for name, batch in batches.items()} for i in range(count)]
 
 
-def to_result(tensors: Mapping[str, np.ndarray], multi_label: bool = False) -> Result:
-    """The result type whose tensors these are; the head kinds name their outputs apart."""
+def _array(output: Any, raw: bytes) -> np.ndarray:
+    if output.datatype != "BYTES":
+        return np.frombuffer(raw, dtype=_DTYPES[output.datatype]).reshape(output.shape)
+    values = np.empty(int(np.prod(output.shape)), dtype=object)
+    values[:] = list(_strings(raw))
+    return values.reshape(output.shape)
+
+
+def _strings(raw: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(raw):
+        (length,) = struct.unpack_from("<I", raw, start)
+        yield raw[start + 4 : start + 4 + length]
+        start += 4 + length
+
+
+def to_result(
+    tensors: Mapping[str, np.ndarray], *, mask_format: str = "rle", multi_label: bool = False,
+    map_meaning: str = "inverse-depth",
+) -> Result:  # fmt: skip
+    """The result type whose tensors these are; the head kinds name their outputs apart.
+
+    Args:
+        mask_format: that was asked for.
+        multi_label, map_meaning: as the model's manifest has them.
+    """
+    if "image_size" not in tensors:  # a text has none
+        return tensors["embeddings"][None]
     height, width = (int(v) for v in tensors["image_size"])
     metadata = {"height": height, "width": width}
-    if "boxes" not in tensors:
-        return _classification(tensors, metadata, multi_label)
-    detections = Detections(tensors["boxes"], tensors["class_ids"], tensors["scores"], metadata)
-    if "keypoints" not in tensors:
-        return detections
+    if "yaw" in tensors:
+        if "seconds" in tensors:  # that the face model and the gaze model took
+            metadata |= {"seconds": tensors["seconds"].tolist()}
+        return *_points(tensors, metadata), L2CSGazeDetection(tensors["yaw"], tensors["pitch"])
+    if "keypoints" in tensors:
+        return _points(tensors, metadata)
+    if "boxes" in tensors:
+        return _boxes(tensors, metadata, mask_format)
+    if "map" in tensors:
+        low, high = (float(v) for v in tensors["range"])
+        step = np.float32((high - low) / 65535)
+        return DepthMap(tensors["map"] * step + np.float32(low), map_meaning, metadata)
+    if "masks" in tensors:
+        masks, polygons = _masks(tensors["masks"], metadata, mask_format)
+        return SAMPrediction(tensors["scores"], masks, polygons, tensors.get("low_res_masks"), metadata)
+    if "embeddings" in tensors:
+        vectors = tensors["embeddings"]
+        return vectors[None] if vectors.ndim == 1 else SAMImageEmbeddings(vectors, (height, width))
+    return _classification(tensors, metadata, multi_label)
+
+
+def _boxes(tensors: Mapping[str, np.ndarray], metadata: dict[str, int], mask_format: str) -> Detections:
+    found = tensors["boxes"], tensors["class_ids"], tensors["scores"], metadata
+    if "masks" not in tensors:
+        return Detections(*found)
+    masks, polygons = _masks(tensors["masks"], metadata, mask_format)
+    return InstanceDetections(*found, mask=masks, polygons=polygons)
+
+
+def _masks(
+    values: np.ndarray, metadata: dict[str, int], mask_format: str
+) -> tuple[InstancesRLEMasks | None, list[np.ndarray] | None]:
+    if mask_format == "rle":
+        return InstancesRLEMasks((metadata["height"], metadata["width"]), list(values)), None
+    if mask_format == "polygon":
+        return None, [np.frombuffer(points, dtype="<i4").reshape(-1, 2) for points in values]
+    return None, None
+
+
+def _points(tensors: Mapping[str, np.ndarray], metadata: dict[str, int]) -> tuple[KeyPoints, Detections]:
+    count = len(tensors["boxes"])
+    class_ids = tensors.get("class_ids", np.zeros(count, dtype=np.int32))
     points = tensors["keypoints"]
     certain = np.ones(points.shape[:2], dtype=np.float32)
-    return KeyPoints(points, tensors["class_ids"], certain, metadata), detections
+    detections = Detections(tensors["boxes"], class_ids, tensors["scores"], metadata)
+    return KeyPoints(points, class_ids, certain, metadata), detections
 
 
 def _classification(
@@ -60,5 +155,6 @@ def _classification(
 ) -> ClassificationPrediction | MultiLabelClassificationPrediction:
     scores = tensors["scores"]
     if multi_label:
-        return MultiLabelClassificationPrediction(tensors["class_ids"].astype(np.int64), scores, metadata)
+        class_ids = tensors["class_ids"]
+        return MultiLabelClassificationPrediction(class_ids[class_ids >= 0].astype(np.int64), scores, metadata)
     return ClassificationPrediction(np.array([scores.argmax()], dtype=np.int64), scores[None], [metadata])

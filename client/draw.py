@@ -1,4 +1,4 @@
-"""Answers drawn into pictures: boxes with names, key points with a legend, the best classes on a panel."""
+"""Answers drawn into pictures: boxes with names, shapes, points with a legend, the best classes on a panel."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import numpy as np
 import supervision as sv
 from PIL import Image, ImageDraw, ImageFont
 
+from tritonvision.client.draw_depth import draw_depth
+from tritonvision.client.draw_gaze import draw_gaze
+from tritonvision.client.draw_masks import draw_masks
 from tritonvision.results import (
     ClassificationPrediction,
+    DepthMap,
     Detections,
+    InstanceDetections,
     KeyPoints,
     MultiLabelClassificationPrediction,
+    Result,
+    SAMPrediction,
 )
-
-Drawable = Detections | tuple[KeyPoints, Detections] | ClassificationPrediction | MultiLabelClassificationPrediction
 
 # Colours that stay apart on photographs and carry white letters.
 _BOXES = sv.ColorPalette.from_hex([
@@ -42,9 +47,9 @@ class _Row:
 
 
 def draw(
-    picture: np.ndarray, result: Drawable, labels: Sequence[str], keypoint_labels: Sequence[str] = ()
+    picture: np.ndarray, result: Result, labels: Sequence[str], keypoint_labels: Sequence[str] = ()
 ) -> np.ndarray:
-    """A copy of ``picture`` with ``result`` drawn in, lines and letters sized to the picture.
+    """A copy of ``picture`` with ``result`` drawn in, lines and letters sized to the picture. A vector draws nothing.
 
     Args:
         picture: BGR uint8 ``[h, w, 3]``, oriented as the result's coordinates are.
@@ -56,9 +61,23 @@ def draw(
         return _classes(canvas, result.confidence[0], labels)
     if isinstance(result, MultiLabelClassificationPrediction):
         return _classes(canvas, result.confidence, labels)
+    if isinstance(result, DepthMap):
+        return draw_depth(canvas, result)
+    if isinstance(result, SAMPrediction):
+        best = int(result.scores.argmax())
+        shapes = result.polygons[best : best + 1] if result.masks is None else result.masks.only(best)
+        return draw_masks(canvas, shapes, [_BOXES.by_idx(0).as_bgr()], _line(canvas))
+    if isinstance(result, tuple) and len(result) == 3:
+        return draw_gaze(canvas, *result[1:])
+    if not isinstance(result, Detections | tuple):
+        return canvas
     points, detections = result if isinstance(result, tuple) else (None, result)
     if len(detections) == 0:
         return canvas
+    if isinstance(detections, InstanceDetections):
+        colours = [_BOXES.by_idx(int(i)).as_bgr() for i in detections.class_id]
+        shapes = detections.polygons if detections.mask is None else detections.mask
+        canvas = draw_masks(canvas, shapes, colours, _line(canvas))
     canvas = _boxes(canvas, detections, labels)
     return canvas if points is None else _points(canvas, points, detections, keypoint_labels)
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import grpc
+import numpy as np
 
 from tritonvision import catalog
 from tritonvision.client import codec, failures
 from tritonvision.client.exports import Exports
+from tritonvision.client.residents import Memory, Residents, only_for
 from tritonvision.client.suspects import Suspects
 from tritonvision.client.triton import AsyncTritonClient
 from tritonvision.errors import (
@@ -36,6 +38,9 @@ from tritonvision.settings import Settings
 # Pictures of one request under way at once; more would only queue in Triton.
 _CONCURRENT = 8
 _RETRIES = 3
+# Samples of one Triton request: what the steps' configs allow.
+_BATCH = 8
+_Batch = tuple[Sequence[codec.Sample], Sequence[Mapping[str, Any]]]
 
 
 class Engine:
@@ -53,7 +58,7 @@ class Engine:
         self.server_id = str(uuid.uuid4())
         self._settings = settings
         self._server = server
-        self._loaded: dict[str, Manifest] = {}
+        self.residents = Residents(settings.max_loaded, settings.memory_budget)
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._suspects = Suspects()
         self._exports = Exports(settings) if server is not None and settings.export_missing else None
@@ -76,7 +81,7 @@ class Engine:
 
     async def infer(
         self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
-        task: str | None = None,
+        task: str | None = None, regions: Sequence[Sequence[float]] | None = None,
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
         """The answers of the model called ``name`` about encoded pictures (or ``.npy`` bytes, RGB), in order.
 
@@ -84,17 +89,37 @@ class Engine:
             parameters: settings of the model's task, see :mod:`tritonvision.tasks`.
             wait: whether to wait for a model that is not loaded yet; else ModelLoading at once.
             task: the task the caller expects of the model.
+            regions: parts of the only picture, each (centre x, centre y, width, height) in pixels: one answer a region.
 
         Raises:
             UnknownModel, ModelLoading, InvalidParameter, InvalidPicture, DeadlineExceeded, ServerUnavailable, ...
         """
-        manifest = self._resolve(name)
-        if task is not None and manifest.task != task:
-            raise InvalidParameter(f"'{name}' does {manifest.task}, not {task}.")
-        await self._ensure_loaded(manifest, wait)
-        if len(pictures) == 1:
-            return manifest, [await self._ask(manifest, pictures[0], parameters)]
-        return manifest, await self._ask_all(manifest, pictures, parameters)
+        if regions is None:
+            batches = [([{"image": picture}], [parameters]) for picture in pictures]
+        else:  # one copy of the picture a batch: an empty sample stands for the one before it
+            batches = [
+                (
+                    [{"image": b"" if i else pictures[0]} for i in range(len(part))],
+                    [{**parameters, "region": [float(v) for v in region]} for region in part],
+                )
+                for part in _parts(regions, _BATCH)
+            ]
+        return await self._ask_batches(name, batches, parameters, wait=wait, task=task)
+
+    async def ask(
+        self, name: str, samples: Sequence[codec.Sample], parameters: Mapping[str, Any], *, role: str = "",
+        outputs: Collection[str] = (), wait: bool = True, task: str | None = None,
+    ) -> tuple[Manifest, list[Result]]:  # fmt: skip
+        """As :meth:`infer`, for an entry point that takes something else than pictures alone.
+
+        Args:
+            samples: inputs by name; texts go several at once, everything else one by one.
+            role: of the entry point, e.g. ``text``.
+            outputs: what is wanted; everything when empty.
+        """
+        size = _BATCH if "text" in samples[0] else 1
+        batches = [(part, [parameters] * len(part)) for part in _parts(samples, size)]
+        return await self._ask_batches(name, batches, parameters, wait=wait, task=task, role=role, outputs=outputs)
 
     async def load(self, name: str) -> Manifest:
         """Load the model called ``name`` if it is not loaded."""
@@ -103,18 +128,23 @@ class Engine:
         return manifest
 
     async def unload(self, name: str) -> None:
-        """Let a model go, and the steps nobody else uses. Unknown or not loaded: nothing happens."""
-        wanted = catalog.canonical(name)
-        manifest = self._loaded.pop(name, None) or self._loaded.pop(wanted, None)
+        """Let a model go, those that ask it, and the steps nobody else uses. Unknown or not loaded: nothing happens."""
+        manifest = self.residents.remove(name) or self.residents.remove(catalog.canonical(name))
         if manifest is None:
             return
-        still_used = {step for other in self._loaded.values() for step in other.steps}
-        for model in (manifest.triton_name, *(step for step in manifest.steps if step not in still_used)):
+        for other in self.residents:
+            if manifest.id in other.needs:
+                await self.unload(other.id)
+        for model in only_for(manifest, self.residents):
             await asyncio.to_thread(self._admin.unload, model)
 
     def loaded(self) -> list[Manifest]:
         """The models loaded now, from memory."""
-        return list(self._loaded.values())
+        return list(self.residents)
+
+    def memory(self) -> Memory:
+        """What the loaded models take, and may take."""
+        return self.residents.memory()
 
     def live(self) -> bool:
         """Whether a restart of this process would not help."""
@@ -146,7 +176,7 @@ class Engine:
 
     async def _ensure_loaded(self, manifest: Manifest, wait: bool) -> None:
         # A manifest read anew is another object: what was published again is loaded again.
-        if self._loaded.get(manifest.id) is manifest:
+        if self.residents.get(manifest.id) is manifest:
             return
         load = self._loads.get(manifest.id)
         if load is None:
@@ -162,52 +192,73 @@ class Engine:
             raise ModelLoading(f"Model {manifest.id} is still loading.", retry_after=5) from error
 
     async def _load(self, manifest: Manifest) -> None:
-        try:
-            await asyncio.gather(*(asyncio.to_thread(self._admin.load, step) for step in manifest.steps))
-            await asyncio.to_thread(self._admin.load, manifest.triton_name)
-        except TritonVisionError:
-            # Somebody else's Triton may load by itself, or not let us: then it only has to have the model.
-            if self._control is None or not await asyncio.to_thread(self._control.ready, manifest.triton_name):
-                raise
-        self._loaded[manifest.id] = manifest
+        for need in manifest.needs:
+            await self._ensure_loaded(self._resolve(need), wait=True)
+        async with self.residents.room_for(manifest, self.unload, self._settings.load_timeout):
+            try:
+                await asyncio.gather(*(asyncio.to_thread(self._admin.load, step) for step in manifest.steps))
+                await asyncio.gather(*(asyncio.to_thread(self._admin.load, name) for name in manifest.triton_names))
+            except TritonVisionError:
+                # Somebody else's Triton may load by itself, or not let us: then it only has to have the model.
+                if self._control is None or not await asyncio.to_thread(self._control.ready, manifest.triton_name):
+                    raise
+            self.residents.add(manifest)
 
     # ---- asking ------------------------------------------------------------------------------------------------
 
-    async def _ask_all(
-        self, manifest: Manifest, pictures: Sequence[bytes], parameters: Mapping[str, Any]
-    ) -> list[Result]:
+    async def _ask_batches(
+        self, name: str, batches: Sequence[_Batch], parameters: Mapping[str, Any], *, wait: bool,
+        task: str | None, role: str = "", outputs: Collection[str] = (),
+    ) -> tuple[Manifest, list[Result]]:  # fmt: skip
+        """Several batches at once, their answers in order. The first failure is the answer; the rest need not go on."""
+        manifest = self._resolve(name)
+        if task is not None and manifest.task != task:
+            raise InvalidParameter(f"'{name}' does {manifest.task}, not {task}.")
+        if role not in manifest.roles:
+            raise InvalidParameter(f"'{name}' does not take {role}.")
         gate = asyncio.Semaphore(_CONCURRENT)
 
-        async def ask(picture: bytes) -> Result:
+        async def ask(batch: _Batch) -> list[Result]:
             async with gate:
-                return await self._ask(manifest, picture, parameters)
+                rows = await self._ask(manifest, *batch, role, outputs)
+            return [_result(row, manifest, parameters) for row in rows]
 
-        tasks = [asyncio.create_task(ask(picture)) for picture in pictures]
-        try:
-            return list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:  # the first failure is the answer; the rest need not go on
-                task.cancel()
+        with self.residents.using(manifest):
+            await self._ensure_loaded(manifest, wait)
+            if len(batches) == 1:
+                return manifest, await ask(batches[0])
+            tasks = [asyncio.create_task(ask(batch)) for batch in batches]
+            try:
+                answers = await asyncio.gather(*tasks)
+            finally:
+                for pending in tasks:
+                    pending.cancel()
+        return manifest, [result for answer in answers for result in answer]
 
-    async def _ask(self, manifest: Manifest, picture: bytes, parameters: Mapping[str, Any]) -> Result:
+    async def _ask(
+        self, manifest: Manifest, samples: Sequence[codec.Sample], parameters: Sequence[Mapping[str, Any]], role: str,
+        outputs: Collection[str],
+    ) -> list[dict[str, np.ndarray]]:  # fmt: skip
+        model = f"{manifest.triton_name}--{role}" if role else manifest.triton_name
+        picture = samples[0].get("image", b"")
         self._suspects.check(picture)
         give_up = time.monotonic() + self._settings.deadline
         for attempt in range(_RETRIES + 1):
             try:
                 left = max(give_up - time.monotonic(), 0.001)
-                tensors = await self._client.call(manifest.id, picture, dict(parameters), left)
+                rows = await self._client.call(model, samples, parameters, left, outputs)
             except grpc.RpcError as error:
                 if attempt == _RETRIES or time.monotonic() >= give_up or not await self._mend(error, manifest, picture):
                     raise failures.to_error(error) from error
             else:
                 self._suspects.clear(picture)
-                return codec.to_result(tensors, manifest.multi_label)
+                return rows
         raise DeadlineExceeded()
 
     async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes) -> bool:
         """Do what makes a second try worthwhile; False when nothing does. Inference has no side effects."""
         if failures.not_loaded(error):  # unloaded behind our back
-            self._loaded.pop(manifest.id, None)
+            self.residents.remove(manifest.id)
             await self._ensure_loaded(manifest, wait=True)
             return True
         if self._server is None or not failures.lost_process(error):
@@ -218,3 +269,14 @@ class Engine:
             self._suspects.add(picture, max(deaths, self._server.deaths))
             self._suspects.check(picture)
         return True
+
+
+def _parts(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def _result(tensors: Mapping[str, np.ndarray], manifest: Manifest, parameters: Mapping[str, Any]) -> Result:
+    return codec.to_result(
+        tensors, mask_format=parameters.get("mask_format") or "rle", multi_label=manifest.multi_label,
+        map_meaning=manifest.map_meaning,
+    )  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
+import numpy as np
 from tritonclient.grpc import service_pb2_grpc
 
 from tritonvision import catalog
@@ -32,12 +34,21 @@ class TritonClient:
 
         ``parameters`` are the settings of the model's task (``tritonvision.tasks``). Raises the error tree.
         """
-        request = codec.encode(catalog.triton_name(model_id), picture, parameters)
+        request = codec.encode(catalog.triton_name(model_id), [{"image": picture}], [parameters])
+        return self._call(request, multi_label, parameters)
+
+    def embed_text(self, model_id: str, text: str) -> Result:
+        """The embedding of a text, float32 (1, D). Raises the error tree."""
+        request = codec.encode(f"{catalog.triton_name(model_id)}--text", [{"text": text.encode()}], [{}])
+        return self._call(request, False, {})
+
+    def _call(self, request: Any, multi_label: bool, parameters: dict[str, Any]) -> Result:
         try:
             response = self._stub.ModelInfer(request, timeout=self._deadline)
         except grpc.RpcError as error:
             raise failures.to_error(error) from error
-        return codec.to_result(codec.decode(response), multi_label)
+        mask_format = parameters.get("mask_format") or "rle"
+        return codec.to_result(codec.decode(response)[0], multi_label=multi_label, mask_format=mask_format)
 
     def close(self) -> None:
         """Drop the connection."""
@@ -58,18 +69,22 @@ class AsyncTritonClient:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._deadline = deadline
 
-    async def call(self, model_id: str, picture: bytes, parameters: dict[str, Any], deadline: float):
-        """Output tensors by name, for callers that handle ``grpc.RpcError`` themselves."""
-        request = codec.encode(catalog.triton_name(model_id), picture, parameters)
+    async def call(
+        self, model: str, samples: Sequence[codec.Sample], parameters: Sequence[Mapping[str, Any]], deadline: float,
+        outputs: Collection[str] = (),
+    ) -> list[dict[str, np.ndarray]]:  # fmt: skip
+        """Output tensors of each sample from the Triton model ``model``, for callers that handle ``grpc.RpcError``."""
+        request = codec.encode(model, samples, parameters, outputs)
         return codec.decode(await self._stub.ModelInfer(request, timeout=deadline))
 
     async def infer(self, model_id: str, picture: bytes, *, multi_label: bool = False, **parameters: Any) -> Result:
         """As :meth:`TritonClient.infer`."""
         try:
-            tensors = await self.call(model_id, picture, parameters, self._deadline)
+            rows = await self.call(catalog.triton_name(model_id), [{"image": picture}], [parameters], self._deadline)
         except grpc.RpcError as error:
             raise failures.to_error(error) from error
-        return codec.to_result(tensors, multi_label)
+        mask_format = parameters.get("mask_format") or "rle"
+        return codec.to_result(rows[0], multi_label=multi_label, mask_format=mask_format)
 
     async def close(self) -> None:
         """Drop the connection."""

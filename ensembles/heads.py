@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 from tritonvision import tasks
-from tritonvision.python_backend.heads import classes, dense_boxes, keypoints
+from tritonvision.ensembles.tensors import Tensor
+from tritonvision.python_backend.heads import (
+    classes,
+    dense_boxes,
+    dense_map,
+    embeddings,
+    keypoints,
+    prototype_masks,
+    query_boxes,
+)
 from tritonvision.python_backend.resize import Geometry
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """Name, Triton data type (``FP32``, ``INT32``, ...) and axes of one tensor."""
-
-    name: str
-    dtype: str
-    dims: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,30 @@ CLASSES = HeadKind(
     classes.post,
 )  # fmt: skip
 
-HEADS: dict[str, HeadKind] = {head.name: head for head in (DENSE_BOXES, KEYPOINTS, CLASSES)}
+# boxes: corners in fractions of the picture, not clipped; scores in 0..1, best first. Nothing to suppress.
+QUERY_BOXES = HeadKind("query-boxes", 1, query_boxes.TASK, _BOXES, _BOXES, query_boxes.post)
+
+# As dense boxes, with the weights of each candidate's mask over prototypes that all share. masks: one a box, COCO run
+# lengths of the whole picture or the outer contour as little-endian int32 x, y pairs, as the caller asks.
+PROTOTYPE_MASKS = HeadKind(
+    "prototype-masks", 1, prototype_masks.TASK,
+    (*_BOXES, Tensor("coefficients", "FP32", (-1, 32)), Tensor("prototypes", "FP32", (32, -1, -1))),
+    (*_BOXES, Tensor("masks", "STRING", (-1,))),
+    prototype_masks.post,
+)  # fmt: skip
+
+# What the network says is the answer: vectors as the authors give them, not normalised where they do not.
+_EMBEDDING = (Tensor("embeddings", "FP32", (-1,)),)
+EMBEDDINGS = HeadKind("embeddings", 1, embeddings.TASK, _EMBEDDING, _EMBEDDING, embeddings.post)
+
+# map: network size in, picture size out; as uint16 over its range (lo, hi), value = lo + map * (hi - lo) / 65535.
+DENSE_MAP = HeadKind(
+    "dense-map", 1, dense_map.TASK,
+    (Tensor("map", "FP32", (-1, -1)),), (Tensor("map", "UINT16", (-1, -1)), Tensor("range", "FP32", (2,))),
+    dense_map.post,
+)  # fmt: skip
+
+HEADS: dict[str, HeadKind] = {
+    head.name: head
+    for head in (DENSE_BOXES, KEYPOINTS, CLASSES, QUERY_BOXES, PROTOTYPE_MASKS, EMBEDDINGS, DENSE_MAP)
+}

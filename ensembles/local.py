@@ -1,11 +1,13 @@
-"""A public model in one process: the same pre and post functions around onnxruntime, without Triton.
+"""Published models in one process: the same pre, post and composing functions around onnxruntime, without Triton.
 
-The parity gate measures it against the oracle, the benchmarks take it as the limit that serving is compared with.
+The parity gate measures them against the oracle, the benchmarks take them as the limit that serving is compared with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +15,121 @@ import numpy as np
 import onnxruntime
 
 from tritonvision.ensembles.heads import HeadKind
+from tritonvision.ensembles.points import Chain, Composition, EntryPoint, Net, Tokens
 from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.wiring import TOKENIZER
 from tritonvision.tasks import resolve
 
+Tensors = dict[str, np.ndarray]
+Ask = Callable[[Mapping[str, np.ndarray], Sequence[str]], Tensors]
 
-class LocalPipeline:
-    """pre -> net -> post on one picture at a time.
+
+def open_session(graph: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """The graph on the CPU; ``threads`` for one operator, 0 leaves the choice to onnxruntime."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+class LocalNet:
+    """One network."""
+
+    def __init__(self, graph: Path, net: Net, threads: int = 0):
+        self.net = net
+        self.session = open_session(graph, threads)
+
+    def tensors(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
+        """Its outputs for ``inputs``, all with a batch axis first."""
+        names = [tensor.name for tensor in self.net.outputs]
+        return dict(zip(names, self.session.run(names, dict(inputs)), strict=True))
+
+
+class LocalPipeline(LocalNet):
+    """pre -> net -> post on one sample at a time.
 
     Args:
-        graph: an ONNX file, ``pixels`` in, the canonical tensors of ``head`` out.
-        threads: of onnxruntime, for one operator; 0 leaves the choice to it.
+        graph: an ONNX file, what ``pre`` gives in, the canonical tensors of ``head`` out.
+        assets: files of the pre step, for texts.
     """
 
-    def __init__(self, graph: Path, resize: Resize, head: HeadKind, threads: int = 0):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self.resize = resize
+    def __init__(
+        self, graph: Path, pre: Resize | Tokens, head: HeadKind, threads: int = 0,
+        assets: Mapping[str, bytes] | None = None,
+    ):  # fmt: skip
+        super().__init__(graph, Chain(pre, head).nets[0], threads)
+        self.resize = pre
         self.head = head
-        self.session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        self._assets = assets or {}
 
-    def tensors(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """uint8 ``[B,H,W,3]`` to the head kind's canonical tensors, batch axis first."""
-        names = [tensor.name for tensor in self.head.tensors]
-        return dict(zip(names, self.session.run(names, {"pixels": pixels}), strict=True))
+    @cached_property
+    def _tokenizer(self):
+        from tritonvision.python_backend.tokenizer import Tokenizer
 
-    def __call__(self, picture: np.ndarray, parameters: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
-        """RGB uint8 ``[h,w,3]`` to the head kind's public outputs, in picture pixels.
+        return Tokenizer(self._assets[TOKENIZER].decode(), self.resize.context)
+
+    def inputs(self, sample: np.ndarray | str) -> tuple[Tensors, Any]:
+        """What the network reads about a sample, without a batch axis, and the way back (None of a text)."""
+        if isinstance(self.resize, Tokens):
+            return {"input_ids": self._tokenizer(sample)}, None
+        return self.resize.inputs(sample)
+
+    def __call__(self, sample: np.ndarray | str, parameters: Mapping[str, Any] | None = None) -> Tensors:
+        """RGB uint8 ``[h,w,3]``, or a text, to the head kind's public outputs, in picture pixels.
 
         Args:
             parameters: settings of the task; what is absent takes its default. Raises InvalidParameter.
         """
-        settings = resolve(self.head.task.parameters, parameters or {})
-        pixels, geometry = self.resize(picture)
-        tensors = self.tensors(pixels[None])
-        return self.head.post({name: value[0] for name, value in tensors.items()}, geometry, settings)
+        inputs, geometry = self.inputs(sample)
+        tensors = {name: value[0] for name, value in self.tensors({n: v[None] for n, v in inputs.items()}).items()}
+        if geometry is None:
+            return tensors
+        return self.head.post(tensors, geometry, resolve(self.head.task.parameters, parameters or {}))
+
+
+class LocalComposition:
+    """A composition with its networks beside it in this process.
+
+    Args:
+        graphs: the ONNX file of each of its networks, by role.
+        models: how to ask the published models it needs, by public id: ``ask(inputs, outputs)``, batch axis first.
+    """
+
+    def __init__(self, graphs: Mapping[str, Path], point: Composition, models: Mapping[str, Ask] | None = None):
+        self.point = point
+        self.nets = {net.role: LocalNet(graphs[net.role], net) for net in point.nets}
+        self._models = models or {}
+        module = importlib.import_module(f"tritonvision.python_backend.compositions.{point.name.replace('-', '_')}")
+        self._composition = module.Composition(self._ask, dict(point.options))
+
+    def __call__(self, sample: np.ndarray | Mapping[str, Any], parameters: Mapping[str, Any] | None = None) -> Tensors:
+        """A picture, RGB uint8 ``[h,w,3]``, or all inputs by name, to the public outputs."""
+        inputs = dict(sample) if isinstance(sample, Mapping) else {"image": npy(sample)}
+        settings = resolve(self.point.task.parameters, parameters or {})
+        return self._composition.answer(inputs, settings, {tensor.name for tensor in self.point.outputs})
+
+    def _ask(self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Tensors:
+        if model in self.nets:
+            found = self.nets[model].tensors(inputs)
+            return {name: found[name] for name in outputs}
+        return self._models[model](inputs, outputs)
+
+
+def open_point(
+    graphs: Mapping[str, Path], point: EntryPoint, assets: Mapping[str, bytes] | None = None,
+    models: Mapping[str, Ask] | None = None,
+) -> LocalPipeline | LocalComposition:  # fmt: skip
+    """The entry point ``point`` of a model whose graphs, by role, are these files."""
+    if isinstance(point, Composition):
+        return LocalComposition(graphs, point, models)
+    return LocalPipeline(graphs[point.role], point.pre, point.head, assets=assets)
+
+
+def npy(picture: np.ndarray) -> bytes:
+    """A picture as the bytes of a ``.npy`` file, as clients may send it."""
+    import io
+
+    stream = io.BytesIO()
+    np.save(stream, picture, allow_pickle=False)
+    return stream.getvalue()

@@ -3,62 +3,100 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from tritonvision.ensembles.heads import HeadKind, Tensor
+from tritonvision.ensembles.heads import HeadKind
+from tritonvision.ensembles.points import Chain, Composition, EntryPoint, Net, Tokens
 from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, PARAMETERS, TEXT, Tensor
 
 MAX_BATCH = 8
-IMAGE = Tensor("image", "STRING", (1,))
-PARAMETERS = Tensor("parameters", "STRING", (1,))
-PIXELS = Tensor("pixels", "UINT8", (-1, -1, 3))
-GEOMETRY = Tensor("geometry", "FP64", (6,))
-IMAGE_SIZE = Tensor("image_size", "INT32", (2,))  # height, width of the oriented picture
+TOKENIZER = "tokenizer.json"
 
 _MODEL_PY = '''"""{line}"""
 
 from tritonvision.python_backend.{module} import TritonPythonModel  # noqa: F401
 '''
 
-
-def net_name(name: str) -> str:
-    """Triton name of the network behind the public model ``name``."""
-    return f"net--{name}"
+Step = Resize | HeadKind | Tokens
 
 
-def step_names(name: str, resize: Resize, head: HeadKind) -> tuple[str, ...]:
-    """The Triton models a public model needs, in the order they are loaded."""
-    return resize.triton_name, head.triton_name, net_name(name)
+def net_name(name: str, role: str = "") -> str:
+    """Triton name of a network behind the public model ``name``."""
+    return f"net--{name}--{role}" if role else f"net--{name}"
 
 
-def public_config(name: str, resize: Resize, head: HeadKind) -> str:
-    """The ensemble pre -> net -> post that callers know as ``name``."""
-    config = pb.ModelConfig(name=name, platform="ensemble", max_batch_size=MAX_BATCH)
-    _declare(config, (IMAGE, PARAMETERS), (*head.outputs, IMAGE_SIZE))
-    pixels = [tensor.name for tensor in head.tensors]
-    _step(config, resize.triton_name, ["image", "parameters"], ["pixels", "geometry"])
-    _step(config, net_name(name), ["pixels"], pixels, rename="net_{}".format)
-    _step(
-        config, head.triton_name, [*pixels, "geometry", "parameters"],
-        [tensor.name for tensor in (*head.outputs, IMAGE_SIZE)], rename_inputs={p: f"net_{p}" for p in pixels},
-    )  # fmt: skip
+def point_name(name: str, role: str = "") -> str:
+    """Triton name of an entry point of the public model ``name``."""
+    return f"{name}--{role}" if role else name
+
+
+def shared_steps(point: EntryPoint) -> tuple[Step, ...]:
+    """The steps that an entry point shares with others of their kind."""
+    if isinstance(point, Composition):
+        return ()
+    return (point.pre,) if isinstance(point.pre, Tokens) else (point.pre, point.head)
+
+
+def step_names(name: str, points: Sequence[EntryPoint]) -> tuple[str, ...]:
+    """The Triton models a public model needs, its further entry points at the end, each after what it needs."""
+    shared = [step.triton_name for point in points for step in shared_steps(point)]
+    nets = [net_name(name, net.role) for point in points for net in point.nets]
+    return tuple(dict.fromkeys((*shared, *nets)))
+
+
+def public_config(name: str, point: EntryPoint) -> str:
+    """The entry point that callers know as :func:`point_name`."""
+    config = _composition(name, point) if isinstance(point, Composition) else _ensemble(name, point)
     return text_format.MessageToString(config)
 
 
-def net_config(name: str, resize: Resize, head: HeadKind, instances: int = 2, threads: int = 2) -> str:
-    """The network itself on ONNX Runtime: uint8 pixels in, the head kind's canonical tensors out.
+def _ensemble(name: str, chain: Chain) -> pb.ModelConfig:
+    config = pb.ModelConfig(
+        name=point_name(name, chain.role), platform="ensemble", max_batch_size=MAX_BATCH
+    )
+    net, tensors = net_name(name, chain.role), [tensor.name for tensor in chain.head.tensors]
+    fed = [tensor.name for tensor in chain.pre.tensors]
+    if isinstance(chain.pre, Tokens):
+        _declare(config, (TEXT, PARAMETERS), chain.head.tensors)
+        _step(config, chain.pre.triton_name, ["text", "parameters"], fed)
+        _step(config, net, fed, tensors)
+        return config
+    _declare(config, (IMAGE, PARAMETERS), (*chain.head.outputs, IMAGE_SIZE))
+    _step(config, chain.pre.triton_name, ["image", "parameters"], [*fed, "geometry"])
+    _step(config, net, fed, tensors, rename="net_{}".format)
+    _step(
+        config, chain.head.triton_name, [*tensors, "geometry", "parameters"],
+        [tensor.name for tensor in (*chain.head.outputs, IMAGE_SIZE)], rename_inputs={t: f"net_{t}" for t in tensors},
+    )  # fmt: skip
+    return config
+
+
+def _composition(name: str, point: Composition) -> pb.ModelConfig:
+    """A Python model that takes one request at a time in each of its processes, without a batch axis of its own."""
+    config = pb.ModelConfig(name=point_name(name, point.role), backend="python", max_batch_size=MAX_BATCH)
+    _declare(config, point.inputs, (*point.outputs, IMAGE_SIZE))
+    _instances(config, point.instances)
+    config.parameters["composition"].string_value = point.name
+    config.parameters["schema_version"].string_value = str(point.version)
+    config.parameters["options"].string_value = json.dumps(dict(point.options))
+    config.parameters["nets"].string_value = json.dumps({net.role: net_name(name, net.role) for net in point.nets})
+    return config
+
+
+def net_config(name: str, net: Net, threads: int = 2) -> str:
+    """A network on ONNX Runtime.
 
     Two instances of two threads that do not spin: the best single setting on two cores, one caller or many
     (benchmarks/RESULTS.md). The parameter names are those of Triton's native ONNX Runtime backend.
     """
-    config = pb.ModelConfig(name=net_name(name), backend="onnxruntime", max_batch_size=MAX_BATCH)
-    pixels = Tensor(PIXELS.name, PIXELS.dtype, (resize.height, resize.width, 3))
-    _declare(config, (pixels,), head.tensors)
-    _instances(config, instances)
+    config = pb.ModelConfig(name=net_name(name, net.role), backend="onnxruntime", max_batch_size=MAX_BATCH)
+    _declare(config, net.inputs, net.outputs)
+    _instances(config, net.instances)
     for key, value in {
         "intra_op_thread_count": str(threads),
         "inter_op_thread_count": "1",
@@ -68,44 +106,59 @@ def net_config(name: str, resize: Resize, head: HeadKind, instances: int = 2, th
     return text_format.MessageToString(config)
 
 
-def ensure_step(root: Path, step: Resize | HeadKind) -> str:
-    """Write the shared step's Triton model below ``root`` unless it stands there already; returns its name."""
+def ensure_step(root: Path, step: Step, assets: Mapping[str, bytes] | None = None) -> str:
+    """Write the shared step's Triton model below ``root`` unless it stands there already; returns its name.
+
+    Args:
+        assets: files that go beside its ``model.py``, by name.
+    """
     folder = root / step.triton_name
-    files = {"config.pbtxt": step_config(step), "1/model.py": _model_py(step)}
-    for relative, text in files.items():
+    files = {"config.pbtxt": step_config(step).encode(), "1/model.py": _model_py(step).encode()}
+    files |= {f"1/{name}": data for name, data in (assets or {}).items()}
+    for relative, data in files.items():
         path = folder / relative
-        if not path.is_file() or path.read_text() != text:
+        if not path.is_file() or path.read_bytes() != data:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_bytes(data)
     return step.triton_name
 
 
-def step_config(step: Resize | HeadKind) -> str:
-    """The ``config.pbtxt`` of a shared pre or post step: two single-threaded processes on the CPU."""
+def step_config(step: Step) -> str:
+    """The ``config.pbtxt`` of a shared step: two single-threaded processes on the CPU."""
     config = pb.ModelConfig(name=step.triton_name, backend="python", max_batch_size=MAX_BATCH)
     if isinstance(step, Resize):
-        pixels = Tensor(PIXELS.name, PIXELS.dtype, (step.height, step.width, 3))
-        _declare(config, (IMAGE, PARAMETERS), (pixels, GEOMETRY))
+        _declare(config, (IMAGE, PARAMETERS), (*step.tensors, GEOMETRY))
         rule = {"rule": step.rule, "height": step.height, "width": step.width, **dict(step.options)}
         config.parameters["resize"].string_value = json.dumps(rule)
+    elif isinstance(step, Tokens):
+        _declare(config, (TEXT, PARAMETERS), step.tensors)
+        config.parameters["tokenizer"].string_value = TOKENIZER
+        config.parameters["context"].string_value = str(step.context)
     else:
         _declare(config, (*step.tensors, GEOMETRY, PARAMETERS), (*step.outputs, IMAGE_SIZE))
         config.parameters["head"].string_value = step.name
         config.parameters["schema_version"].string_value = str(step.version)
-    _instances(config, 2)
+    _instances(config, 1 if isinstance(step, Tokens) else 2)
     return text_format.MessageToString(config)
 
 
-def _model_py(step: Resize | HeadKind) -> str:
+def composition_py() -> str:
+    """The ``model.py`` of every composition."""
+    return _MODEL_PY.format(line="Asks networks and models; which, stands in config.pbtxt.", module="composition")
+
+
+def _model_py(step: Step) -> str:
     if isinstance(step, Resize):
         return _MODEL_PY.format(line="Encoded picture to pixels; the rule stands in config.pbtxt.", module="pre")
+    if isinstance(step, Tokens):
+        return _MODEL_PY.format(line="Text to token ids; the vocabulary lies beside this file.", module="tokens")
     return _MODEL_PY.format(line="Canonical tensors to answers; the head kind stands in config.pbtxt.", module="post")
 
 
 def _declare(config: pb.ModelConfig, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
     for tensor in inputs:
         config.input.add(
-            name=tensor.name, data_type=f"TYPE_{tensor.dtype}", dims=tensor.dims, optional=tensor is PARAMETERS
+            name=tensor.name, data_type=f"TYPE_{tensor.dtype}", dims=tensor.dims, optional=tensor.optional
         )
     for tensor in outputs:
         config.output.add(name=tensor.name, data_type=f"TYPE_{tensor.dtype}", dims=tensor.dims)

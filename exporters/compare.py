@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from tritonvision.ensembles.heads import DENSE_BOXES, HeadKind
+from tritonvision.ensembles.heads import DENSE_BOXES, PROTOTYPE_MASKS, QUERY_BOXES
 
 _CHUNK = 256  # rows compared at once: 256 x 8400 candidates are 34 MB a coordinate
 _CLASS_FLOOR = 1e-3  # below this score, which nobody asks for, the better of two hopeless classes may be either
+# Head kinds whose candidates come out of a TopK, and what all candidates of a picture share.
+_AS_SETS = {DENSE_BOXES.name, QUERY_BOXES.name, PROTOTYPE_MASKS.name}
+_SHARED = {"prototypes"}
 
 Tensors = Mapping[str, np.ndarray]
 
 
-def tensor_differences(head: HeadKind, got: Tensors, want: Tensors, tolerance: Mapping[str, float]) -> dict[str, float]:
-    """Largest absolute difference of each canonical tensor over a batch; infinite where shapes do not fit.
+def tensor_differences(
+    head: str, got: Tensors, want: Tensors, tolerance: Mapping[str, float], relative: Collection[str] = ()
+) -> dict[str, float]:
+    """Largest difference of each tensor over a batch; infinite where shapes do not fit.
 
-    Dense boxes are compared as sets, see :func:`candidate_differences`; other heads element by element.
+    Args:
+        head: kind of the head. Candidates that went through a TopK are compared as sets, see
+            :func:`candidate_differences`; everything else element by element.
+        relative: names whose difference is divided by the largest value of ``want``.
     """
-    if head.name == DENSE_BOXES.name:
+    found = {name: _largest(got[name], want[name]) for name in want}
+    if head in _AS_SETS:
+        ranked = [name for name in want if name not in _SHARED]
         samples = [
-            candidate_differences({n: v[i] for n, v in got.items()}, {n: v[i] for n, v in want.items()}, tolerance)
+            candidate_differences({n: got[n][i] for n in ranked}, {n: want[n][i] for n in ranked}, tolerance)
             for i in range(len(want["scores"]))
         ]
-        return {name: max((s[name] for s in samples), key=_nan_first) for name in samples[0]}
-    return {tensor.name: _largest(got[tensor.name], want[tensor.name]) for tensor in head.tensors}
+        found |= {name: max((s[name] for s in samples), key=_nan_first) for name in samples[0]}
+    for name in found:
+        if name in relative:
+            found[name] /= max(float(np.abs(want[name]).max(initial=0)), 1e-30)
+    return found
 
 
 def _nan_first(value: float) -> tuple[bool, float]:
@@ -40,7 +53,8 @@ def _largest(got: np.ndarray, want: np.ndarray) -> float:
 
 
 def candidate_differences(got: Tensors, want: Tensors, tolerance: Mapping[str, float]) -> dict[str, float]:
-    """Largest difference of two sets of candidates, ``boxes [K,4]``, ``scores [K]``, ``class_ids [K]``.
+    """Largest difference of two sets of candidates, ``boxes [K,4]``, ``scores [K]``, ``class_ids [K]`` and what else
+    each of them has.
 
     Each row looks for the nearest one of the other side, so rows of equal score may trade places. A row that the other
     side may have cut off, because its score is no higher than the lowest there, need not find any.
@@ -52,8 +66,8 @@ def candidate_differences(got: Tensors, want: Tensors, tolerance: Mapping[str, f
         ``boxes``, ``scores`` and ``class_ids``, the latter 1 where a row's nearest has another class.
     """
     if not all(np.isfinite(side[name]).all() for side in (got, want) for name in ("boxes", "scores")):
-        return dict.fromkeys(("boxes", "scores", "class_ids"), float("nan"))
-    worst = {"boxes": 0.0, "scores": 0.0, "class_ids": 0.0}
+        return dict.fromkeys(want, float("nan"))
+    worst = dict.fromkeys(want, 0.0)
     for rows, others in ((got, want), (want, got)):
         if not len(others["scores"]):
             return dict.fromkeys(worst, float("inf") if len(rows["scores"]) else 0.0)
@@ -75,25 +89,29 @@ def _nearest(rows: Tensors, others: Tensors, tolerance: Mapping[str, float]) -> 
     lonely = kin[index, best] > 1  # then the nearest of any class tells what is wrong
     best[lonely] = distance[lonely].argmin(axis=1)
     needed = (rows["scores"] > others["scores"].min() + tolerance["scores"]) | (distance[index, best] <= 1)
-    return {
+    found = {
         "boxes": float(pixels[index, best][needed].max(initial=0)),
         "scores": float(scores[index, best][needed].max(initial=0)),
         "class_ids": float((strangers[index, best] & needed).any()),
     }
+    for name in rows.keys() - found.keys():
+        found[name] = _largest(rows[name][needed], others[name][best][needed])
+    return found
 
 
 def detections(
     got: Tensors, want: Tensors, confidence: float, scores_within: float, most: int
-) -> tuple[int, float, float]:
-    """Compare two sets of detections: ``boxes``, ``scores``, ``class_ids`` and, where there are any, ``keypoints``.
+) -> tuple[int, dict[str, float]]:
+    """Compare two sets of detections: ``boxes``, ``scores``, ``class_ids`` and, where there are any, ``keypoints`` and
+    ``masks`` (COCO run lengths).
 
     Partners are the nearest of one class, each taken once. What lies on the threshold to within ``scores_within`` may
     be missing on either side; so may the last of a list that ``most`` cut off.
 
     Returns:
-        How many have no partner, the largest difference in pixels, the largest difference of a score.
+        How many have no partner, and the largest differences: ``pixels``, ``scores``, ``masks`` (1 - IoU).
     """
-    missing, pixels, scores = 0, 0.0, 0.0
+    missing, worst = 0, {"pixels": 0.0, "scores": 0.0} | ({"masks": 0.0} if "masks" in want else {})
     free = list(range(len(got["scores"])))
     for row in range(len(want["scores"])):
         partners = [i for i in free if got["class_ids"][i] == want["class_ids"][row]]
@@ -105,12 +123,26 @@ def detections(
             continue
         best = partners[int(np.argmin(distances))]
         free.remove(best)
-        pixels = max(pixels, min(distances))
+        found = {"pixels": min(distances), "scores": abs(float(got["scores"][best]) - float(want["scores"][row]))}
         if "keypoints" in want:
-            pixels = max(pixels, _largest(got["keypoints"][best], want["keypoints"][row]), key=_nan_first)
-        scores = max(scores, abs(float(got["scores"][best]) - float(want["scores"][row])))
+            points = _largest(got["keypoints"][best], want["keypoints"][row])
+            found["pixels"] = max(found["pixels"], points, key=_nan_first)
+        if "masks" in want:
+            found["masks"] = mask_difference(got["masks"][best], want["masks"][row], want["image_size"])
+        for name, value in found.items():
+            worst[name] = max(worst[name], value, key=_nan_first)
     missing += sum(not _on_the_edge(got, i, confidence, scores_within, most) for i in free)
-    return missing, pixels, scores
+    return missing, worst
+
+
+def mask_difference(got: bytes, want: bytes, size: np.ndarray) -> float:
+    """1 - IoU of two masks, COCO run lengths of a picture of ``size`` (height, width); two empty ones are equal."""
+    from pycocotools import mask
+
+    pair = [{"size": [int(v) for v in size], "counts": counts} for counts in (got, want)]
+    if not mask.area(pair).any():
+        return 0.0
+    return 1 - float(mask.iou(pair[:1], pair[1:], [False])[0, 0])
 
 
 def _on_the_edge(side: Tensors, row: int, confidence: float, within: float, most: int) -> bool:

@@ -12,7 +12,10 @@ import numpy as np
 
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.heads import HeadKind
+from tritonvision.ensembles.points import Chain, EntryPoint
 from tritonvision.ensembles.resize import Resize
+
+Tensors = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,25 @@ class Weights:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far the graph may be from the reference network.
+    """How far the graphs may be from the reference network, and the answers from the oracle's.
 
     Attributes:
-        tensors: largest absolute difference a canonical tensor, by name.
-        pipeline_pixels, pipeline_scores: largest difference of the whole pipeline's boxes (pixels) and scores.
+        tensors: largest absolute difference of a network's outputs, by name.
+        answers: largest difference of the whole pipeline's answers: ``pixels`` and ``scores`` of boxes and classes,
+            ``masks`` (1 - IoU), ``map`` (relative to the largest value), ``embeddings`` (relative to their spread
+            between samples), ``degrees``. What is absent here keeps its default.
+        relative: names of outputs whose difference is taken relative to the largest value of the reference.
     """
 
     tensors: Mapping[str, float]
-    pipeline_pixels: float = 0.01
-    pipeline_scores: float = 1e-5
+    answers: Mapping[str, float] = field(default_factory=dict)
+    relative: frozenset[str] = frozenset()
+
+    DEFAULTS = {"pixels": 0.01, "scores": 1e-5, "masks": 0.01, "map": 1e-3, "embeddings": 1e-3, "degrees": 0.01}
+
+    def answer(self, figure: str) -> float:
+        """The limit of one figure of the answers."""
+        return self.answers.get(figure, self.DEFAULTS[figure])
 
 
 @dataclass(frozen=True)
@@ -82,24 +94,38 @@ class Network(ABC):
     notes: tuple[str, ...] = ()
 
     @abstractmethod
-    def export(self, path: Path) -> None:
-        """Write the ONNX graph: ``pixels`` uint8 ``[B,H,W,3]`` RGB in, the head kind's canonical tensors out."""
-
-    @abstractmethod
-    def tensors(self, pixels: np.ndarray, double: bool = False) -> dict[str, np.ndarray]:
-        """The reference network's canonical tensors for uint8 ``[B,H,W,3]``; in float64 when ``double``."""
-
-    @abstractmethod
-    def predict(self, picture: np.ndarray, parameters: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
-        """The oracle's whole pipeline on RGB uint8 ``[h,w,3]``: the head kind's public outputs in picture pixels.
-
-        ``parameters`` are resolved settings of the task. None where the oracle cannot be installed beside the
-        exporter: then :meth:`golden` stands in.
+    def export(self, path: Path, role: str = "") -> None:
+        """Write the ONNX graph of the network ``role``: what its entry point's pre step gives in (``pixels``), the
+        head kind's canonical tensors out.
         """
 
-    def golden(self) -> list[tuple[np.ndarray, dict[str, Any], dict[str, np.ndarray]]]:
+    @abstractmethod
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """What the reference network answers to the inputs of the graph ``role``; in float64 when ``double``."""
+
+    @abstractmethod
+    def predict(self, sample: Any, parameters: Mapping[str, Any], role: str = "") -> Tensors | None:
+        """The oracle's whole pipeline: public outputs of the entry point ``role``, in picture pixels.
+
+        ``sample`` is RGB uint8 ``[h,w,3]``, or a text; ``parameters`` are resolved settings of the task. None where
+        the oracle cannot be installed beside the exporter: then :meth:`golden` stands in.
+        """
+
+    def golden(self) -> list[tuple[np.ndarray, dict[str, Any], Tensors]]:
         """Recorded answers of the oracle: (picture RGB uint8, parameters, public outputs)."""
         return []
+
+    def examples(self, role: str) -> dict[str, Tensors]:
+        """Inputs, batch axis first, on which a composition's graph ``role`` is compared, by what they are."""
+        return {}
+
+    def questions(self) -> list[dict[str, Any]]:
+        """Settings under which a composition is compared with the oracle on the photo; the task's defaults if none."""
+        return [{}]
+
+    def assets(self, role: str) -> dict[str, bytes]:
+        """Files that the pre step of the entry point ``role`` needs beside it, by name."""
+        return {}
 
 
 class Family(ABC):
@@ -109,6 +135,7 @@ class Family(ABC):
         name: as the catalogue spells it.
         tolerance, oracle: see their classes.
         license_notice: one sentence shown at export when the licence binds the user, or empty.
+        map_meaning: of dense maps, see :class:`tritonvision.publication.Manifest`.
     """
 
     name: str
@@ -116,10 +143,15 @@ class Family(ABC):
     tolerance: Tolerance
     oracle: Oracle
     license_notice: str = ""
+    map_meaning: str = ""
 
-    @abstractmethod
     def resize(self, entry: Entry) -> Resize:
-        """The pre step of one catalogue id."""
+        """The pre step of one catalogue id; families of one network declare it, and their ``head``."""
+        raise NotImplementedError
+
+    def points(self, entry: Entry) -> tuple[EntryPoint, ...]:
+        """The entry points of one catalogue id, the model itself first."""
+        return (Chain(self.resize(entry), self.head),)
 
     @abstractmethod
     def build(self, entry: Entry, weights: Weights) -> Network:

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.heads import CLASSES
-from tritonvision.ensembles.local import LocalPipeline
+from tritonvision.ensembles.local import Ask, LocalComposition, LocalNet, LocalPipeline, open_point
+from tritonvision.ensembles.points import Chain, EntryPoint, Tokens
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import compare, fixtures
-from tritonvision.exporters.family import Family, Network
-from tritonvision.tasks import resolve
+from tritonvision.exporters.family import Family, Network, Tensors
+from tritonvision.exporters.judges import JUDGES, TEXTS
 
-# The settings under which whole pipelines are compared: as people ask, and down to what hardly anybody asks for.
-_DETECTION_SETTINGS = (
-    {"confidence": 0.25},
-    {"confidence": 0.001, "iou_threshold": 0.7, "max_candidates": 30_000},
-)
-_RANDOM_BOXES = range(10, 61)  # so many must survive on the photo at the default settings
-_SIGNAL = 1000  # times its tolerance: how far a classifier's answers to two pictures must be apart
 _FLOAT64_FACTOR = 3
 
 # What onnxruntime raises when a graph cannot be loaded or run.
@@ -48,52 +40,58 @@ class Gate:
     """One export before its judges.
 
     Attributes:
-        graph: the ONNX file.
+        graphs: the ONNX files, by role.
         weights: ``official``, ``random`` or ``user``.
+        needs: how to ask the published models that this one asks, by public id.
     """
 
     family: Family
     entry: Entry
     network: Network
-    graph: Path
+    graphs: Mapping[str, Path]
     weights: str
+    needs: Mapping[str, Ask] = field(default_factory=dict)
 
     def check(self) -> dict[str, float]:
-        """Compare graph with network and pipeline with oracle.
+        """Compare graphs with networks and answers with the oracle's.
 
         Returns:
-            The largest differences: ``tensor_<name>`` of each canonical tensor, ``pipeline_pixels`` and
-            ``pipeline_scores`` of the public answers, and ``pipeline_answers``, how many of them were compared.
+            The largest differences: ``tensor_<name>`` of each output, ``pipeline_<figure>`` of the public answers, and
+            ``pipeline_answers``, how many of them were compared; with ``<role>_`` before further entry points'.
 
         Raises:
             ExportFailed: something differs by more than the family allows; the sentence says what, and by how much.
         """
-        with _refusing_what_cannot_run():
-            pipeline = LocalPipeline(self.graph, self.family.resize(self.entry), self.family.head)
-        return self._check_tensors(pipeline) | self._check_pipeline(pipeline)
+        found: dict[str, float] = {}
+        for point in self.family.points(self.entry):
+            with _refusing_what_cannot_run():
+                local = open_point(self.graphs, point, self.network.assets(point.role), self.needs)
+            figures = self._check_tensors(point, local) | self._check_answers(point, local)
+            found |= {f"{point.role}_{name}" if point.role else name: value for name, value in figures.items()}
+        return found
 
-    def _check_tensors(self, pipeline: LocalPipeline) -> dict[str, float]:
-        photo, _ = pipeline.resize(fixtures.photo())
-        noise = fixtures.noise(*photo.shape[:2])
-        batches = {"the photo": photo[None], "noise": noise[None], "a batch of both": np.stack([photo, noise])}
+    def _check_tensors(self, point: EntryPoint, local: LocalPipeline | LocalComposition) -> dict[str, float]:
         worst: dict[str, float] = {}
-        for what, pixels in batches.items():
-            for name, difference in self._differences(pipeline, pixels, what).items():
-                worst[f"tensor_{name}"] = max(worst.get(f"tensor_{name}", 0.0), difference)
+        for net in [local] if isinstance(local, LocalPipeline) else local.nets.values():
+            role = net.net.role if isinstance(local, LocalComposition) else point.role
+            batches = examples(point, local) if isinstance(point, Chain) else self.network.examples(role)
+            for what, inputs in batches.items():
+                for name, difference in self._differences(point.name, net, role, inputs, what).items():
+                    worst[f"tensor_{name}"] = max(worst.get(f"tensor_{name}", 0.0), difference)
         return worst
 
-    def _differences(self, pipeline: LocalPipeline, pixels: np.ndarray, what: str) -> dict[str, float]:
+    def _differences(self, head: str, net: LocalNet, role: str, inputs: Tensors, what: str) -> dict[str, float]:
         """Differences on one batch, each within its tolerance or within three times float32's own error."""
-        head, allowed = self.family.head, self.family.tolerance.tensors
+        allowed, relative = self.family.tolerance.tensors, self.family.tolerance.relative
         with _refusing_what_cannot_run():
-            graph = pipeline.tensors(pixels)
-        reference = self.network.tensors(pixels)
-        found = compare.tensor_differences(head, graph, reference, allowed)
+            graph = net.tensors(inputs)
+        reference = self.network.tensors(inputs, role=role)
+        found = compare.tensor_differences(head, graph, reference, allowed, relative)
         over = [name for name, difference in found.items() if not difference <= allowed[name]]
         if over:
-            exact = self.network.tensors(pixels, double=True)
-            own = compare.tensor_differences(head, reference, exact, allowed)
-            ours = compare.tensor_differences(head, graph, exact, allowed)
+            exact = self.network.tensors(inputs, double=True, role=role)
+            own = compare.tensor_differences(head, reference, exact, allowed, relative)
+            ours = compare.tensor_differences(head, graph, exact, allowed, relative)
             for name in over:
                 if not ours[name] <= _FLOAT64_FACTOR * own[name]:
                     raise ExportFailed(
@@ -102,78 +100,38 @@ class Gate:
                     )
         return found
 
-    def _check_pipeline(self, pipeline: LocalPipeline) -> dict[str, float]:
-        cases = [(picture, parameters, wanted) for picture, parameters, wanted in self.network.golden()]
-        if not cases:
-            cases = self._ask_oracle()
-        if self.family.head.name == CLASSES.name:
-            self._demand_differing_answers(pipeline)
-            compared = [self._compare_classes(pipeline(p, given), wanted, given) for p, given, wanted in cases]
-        else:
-            self._demand_detections(pipeline, cases)
-            compared = [self._compare_detections(pipeline(p, given), wanted, given) for p, given, wanted in cases]
-        allowed = self.family.tolerance
-        figures = {
-            "pipeline_answers": float(sum(count for count, _, _, _ in compared)),
-            "pipeline_pixels": float(np.max([pixels for _, _, pixels, _ in compared])),  # of numpy: NaN wins
-            "pipeline_scores": float(np.max([scores for _, _, _, scores in compared])),
-        }
-        missing = sum(missing for _, missing, _, _ in compared)
+    def _check_answers(self, point: EntryPoint, local: LocalPipeline | LocalComposition) -> dict[str, float]:
+        judge = JUDGES[point.name](point, self.network, self.family.tolerance, self.weights)
+        count, missing, worst = judge.judge(local)
+        oracle = self.family.oracle.package
         if missing:
-            raise ExportFailed(f"The pipeline and {self.family.oracle.package} disagree about {missing} answers.")
-        for name, limit in (("pixels", allowed.pipeline_pixels), ("scores", allowed.pipeline_scores)):
-            if not figures[f"pipeline_{name}"] <= limit:
+            raise ExportFailed(f"The pipeline and {oracle} disagree about {missing} answers.")
+        for name, difference in worst.items():
+            limit = self.family.tolerance.answer(name)
+            if not difference <= limit:
                 raise ExportFailed(
-                    f"The pipeline's {name} differ from {self.family.oracle.package}'s by "
-                    f"{figures[f'pipeline_{name}']:.3g}, allowed are {limit:g}."
+                    f"The pipeline's {name} differ from {oracle}'s by {difference:.3g}, allowed are {limit:g}."
                 )
-        return figures
+        return {"pipeline_answers": float(count)} | {f"pipeline_{name}": value for name, value in worst.items()}
 
-    def _ask_oracle(self) -> list[tuple[np.ndarray, dict[str, Any], dict[str, np.ndarray]]]:
-        views = fixtures.views()
-        pictures = [views[name] for name in ("photo", "odd-220x316", "wide-512x260", "no-face-noise-333x97")]
-        cases = []
-        for given in ({},) if self.family.head.name == CLASSES.name else _DETECTION_SETTINGS:
-            settings = resolve(self.family.head.task.parameters, given)
-            for picture in pictures:
-                answer = self.network.predict(picture, settings)
-                if answer is None:
-                    raise ExportFailed(f"The {self.family.name} family has neither an oracle nor recorded answers.")
-                cases.append((picture, dict(given), answer))
-        return cases
 
-    def _demand_differing_answers(self, pipeline: LocalPipeline) -> None:
-        """A classifier that answers every picture alike would pass any comparison."""
-        pixels = [pipeline.resize(picture)[0] for picture in (fixtures.photo(), fixtures.noise(300, 400))]
-        photo, noise = pipeline.tensors(np.stack(pixels))["logits"]
-        apart = float(np.abs(photo - noise).max())
-        if not apart >= _SIGNAL * self.family.tolerance.tensors["logits"]:
-            raise ExportFailed(f"The network tells the photo and noise apart by {apart:.3g} only; that proves nothing.")
-
-    def _demand_detections(self, pipeline: LocalPipeline, cases: list) -> None:
-        """No boxes, or boxes everywhere, would compare as equal."""
-        if not any(len(wanted["scores"]) for _, _, wanted in cases):
-            raise ExportFailed("The network finds nothing on the test pictures; that proves nothing.")
-        count = len(pipeline(fixtures.photo())["scores"])
-        if self.weights == "random" and count not in _RANDOM_BOXES:
-            raise ExportFailed(
-                f"The random network finds {count} boxes on the photo, not {_RANDOM_BOXES[0]} to {_RANDOM_BOXES[-1]}.",
-                hint="Try another --seed.",
-            )
-
-    def _compare_detections(
-        self, got: compare.Tensors, wanted: compare.Tensors, given: Mapping[str, Any]
-    ) -> tuple[int, int, float, float]:
-        settings = resolve(self.family.head.task.parameters, given)
-        within = self.family.tolerance.pipeline_scores
-        most = settings["max_detections"]
-        return len(wanted["scores"]), *compare.detections(got, wanted, settings["confidence"], within, most)
-
-    def _compare_classes(
-        self, got: compare.Tensors, wanted: compare.Tensors, given: Mapping[str, Any]
-    ) -> tuple[int, int, float, float]:
-        within = self.family.tolerance.pipeline_scores
-        threshold = resolve(self.family.head.task.parameters, given)["confidence"]
-        differing = np.setxor1d(got["class_ids"], wanted["class_ids"])
-        missing = int((np.abs(wanted["scores"][differing] - threshold) > within).sum())
-        return len(wanted["scores"]), missing, 0.0, float(np.abs(got["scores"] - wanted["scores"]).max())
+def examples(chain: Chain, local: LocalPipeline) -> dict[str, Tensors]:
+    """Inputs of a chain's network, batch axis first, by what they are: one sample, another, both in one batch."""
+    if isinstance(chain.pre, Tokens):
+        ids = np.stack([local.inputs(text)[0]["input_ids"] for text in TEXTS])
+        return {"one text": {"input_ids": ids[:1]}, "a batch of texts": {"input_ids": ids}}
+    photo, _ = local.inputs(fixtures.photo())
+    pixels = photo["pixels"]
+    noise = fixtures.noise(*pixels.shape[:2])
+    if pixels.dtype == np.float32:
+        noise = (noise / 255).astype(np.float32)
+    batches = {
+        "the photo": {"pixels": pixels[None]}, "noise": {"pixels": noise[None]},
+        "a batch of both": {"pixels": np.stack([pixels, noise])},
+    }  # fmt: skip
+    if "valid_size" in photo:
+        height, width = photo["valid_size"].tolist()
+        for batch in batches.values():
+            batch["valid_size"] = np.array([(height, width)] * len(batch["pixels"]), dtype=np.int32)
+        batches["a batch of both"]["valid_size"][1] = height * 3 // 4, width * 5 // 8  # the rest of it is padding
+    return batches

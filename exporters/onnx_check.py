@@ -8,18 +8,18 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from tritonvision.ensembles.heads import HeadKind
-from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.points import Net
 from tritonvision.errors import ExportFailed
 
-_TYPES = {"FP32": TensorProto.FLOAT, "INT32": TensorProto.INT32, "UINT8": TensorProto.UINT8}
+_TYPES = {
+    "FP32": TensorProto.FLOAT, "INT32": TensorProto.INT32, "INT64": TensorProto.INT64, "UINT8": TensorProto.UINT8,
+}  # fmt: skip
 
 
-def check(path: Path, resize: Resize, head: HeadKind) -> None:
+def check(path: Path, net: Net) -> None:
     """Check the graph at ``path`` with ONNX's own checker and against its contract.
 
-    The contract: one input ``pixels`` uint8 ``[B,H,W,3]`` with a free batch axis, and for outputs exactly the canonical
-    tensors of ``head``, with a free batch axis as well.
+    The contract: exactly the inputs and outputs of ``net``, each with a free batch axis.
 
     Raises:
         ExportFailed: the sentence says what does not fit.
@@ -31,8 +31,8 @@ def check(path: Path, resize: Resize, head: HeadKind) -> None:
         raise ExportFailed(f"The ONNX checker refuses the graph: {str(error).splitlines()[0]}") from error
     except DecodeError as error:
         raise ExportFailed("The exported file is not an ONNX graph.") from error
-    _compare("input", model.graph.input, {"pixels": ("UINT8", (resize.height, resize.width, 3))})
-    _compare("output", model.graph.output, {tensor.name: (tensor.dtype, tensor.dims) for tensor in head.tensors})
+    _compare("input", model.graph.input, {tensor.name: (tensor.dtype, tensor.dims) for tensor in net.inputs})
+    _compare("output", model.graph.output, {tensor.name: (tensor.dtype, tensor.dims) for tensor in net.outputs})
 
 
 def _compare(what: str, values, expected: dict[str, tuple[str, tuple[int, ...]]]) -> None:
@@ -43,7 +43,10 @@ def _compare(what: str, values, expected: dict[str, tuple[str, tuple[int, ...]]]
         dtype, dims = expected[value.name]
         tensor = value.type.tensor_type
         axes = [axis.dim_value or -1 for axis in tensor.shape.dim]
-        fits = len(axes) == len(dims) + 1 and all(d in (-1, a) or a == -1 for a, d in zip(axes[1:], dims, strict=False))
+        # an input of any size must be one; an output of any size may turn out to be of a fixed one
+        fits = len(axes) == len(dims) + 1 and all(
+            a in (d, -1) or (d == -1 and what == "output") for a, d in zip(axes[1:], dims, strict=False)
+        )
         if tensor.elem_type != _TYPES[dtype] or not fits or axes[0] != -1:
             kind = TensorProto.DataType.Name(tensor.elem_type)
             raise ExportFailed(f"The graph's {what} '{value.name}' is {kind} {axes}, not {dtype} {[-1, *dims]}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -90,51 +91,72 @@ def _export(entry: Entry, weights: Weights, repository: Path, public_id: str, pr
     family = families.find(entry.family)
     if family.license_notice:
         progress.notice(family.license_notice)
-    from tritonvision.exporters import onnx_check, publish  # what is missing is missed before anything is built
+    from tritonvision.exporters import local, onnx_check, publish  # what is missing is missed before anything is built
     from tritonvision.exporters.gate import Gate
 
+    points = family.points(entry)
+    needs = {need: local.needed(repository, need) for point in points for need in getattr(point, "needs", ())}
     with publish.staging(repository) as folder:
         progress.stage("weights")
         network = family.build(entry, weights)
         progress.stage("graph")
-        graph = folder / "model.onnx"
-        network.export(graph)
-        resize = family.resize(entry)
-        onnx_check.check(graph, resize, family.head)
+        graphs = {}
+        for net in (net for point in points for net in point.nets):
+            graphs[net.role] = folder / f"{net.role or 'model'}.onnx"
+            network.export(graphs[net.role], net.role)
+            onnx_check.check(graphs[net.role], net)
         progress.stage("parity gate")
-        parity = Gate(family, entry, network, graph, weights.kind).check()
+        parity = Gate(family, entry, network, graphs, weights.kind, needs).check()
         progress.stage("publishing")
-        manifest = _manifest(entry, family, network, weights, public_id, parity, graph)
-        publish.publish(repository, folder, manifest, resize, family.head, graph)
+        manifest = _manifest(entry, family, network, weights, public_id, parity, graphs)
+        assets = {point.role: network.assets(point.role) for point in points}
+        publish.publish(repository, folder, manifest, points, graphs, assets)
     return manifest
 
 
 def _manifest(
     entry: Entry, family: Family, network: Network, weights: Weights, public_id: str, parity: dict[str, float],
-    graph: Path,
+    graphs: Mapping[str, Path],
 ) -> Manifest:  # fmt: skip
     from tritonvision.ensembles import wiring
+    from tritonvision.ensembles.points import Composition
 
-    resize, head = family.resize(entry), family.head
+    points = family.points(entry)
     return Manifest(
         id=public_id,
         family=entry.family,
         task=entry.task,
-        head=head.name,
+        head=points[0].name,
         weights=weights.kind,
         source=network.source,
-        sha256=network.sha256 or hashlib.sha256(graph.read_bytes()).hexdigest(),
+        sha256=network.sha256 or _sha256(graphs.values()),
         license=entry.license if weights.kind == "official" else "as the owner of the weights says",
         precision="fp32",
         labels=network.labels,
-        input_size=(resize.height, resize.width),
-        steps=wiring.step_names(catalog.triton_name(public_id), resize, head),
+        input_size=points[0].size,
+        steps=wiring.step_names(catalog.triton_name(public_id), points),
+        roles=tuple(point.role for point in points),
+        needs=tuple(need for point in points for need in getattr(point, "needs", ())),
+        graph_bytes=sum(
+            graphs[net.role].stat().st_size * net.instances for point in points for net in point.nets
+        ),
+        processes=sum(net.instances for point in points for net in point.nets) + sum(
+            point.instances for point in points if isinstance(point, Composition)
+        ),
+        map_meaning=family.map_meaning,
         keypoint_labels=network.keypoint_labels,
         multi_label=network.multi_label,
         parity=parity,
         versions={"tritonvision": __version__, "onnxruntime": _onnxruntime_version()} | network.versions,
         notes=network.notes,
     )
+
+
+def _sha256(graphs: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for graph in graphs:
+        digest.update(graph.read_bytes())
+    return digest.hexdigest()
 
 
 def _onnxruntime_version() -> str:

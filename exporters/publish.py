@@ -13,13 +13,12 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tritonvision.ensembles import wiring
-from tritonvision.ensembles.heads import HeadKind
-from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.points import Composition, EntryPoint
 from tritonvision.errors import SetupError
 from tritonvision.publication import MANIFEST, Manifest
 
@@ -57,12 +56,16 @@ def staging(repository: Path) -> Iterator[Path]:
             _remove_if_empty(root)
 
 
-def publish(repository: Path, folder: Path, manifest: Manifest, resize: Resize, head: HeadKind, graph: Path) -> None:
-    """Put a model into ``repository``: the shared steps it needs, its network, then the public model.
+def publish(
+    repository: Path, folder: Path, manifest: Manifest, points: Sequence[EntryPoint], graphs: Mapping[str, Path],
+    assets: Mapping[str, Mapping[str, bytes]] | None = None,
+) -> None:  # fmt: skip
+    """Put a model into ``repository``: the shared steps it needs, its networks, then its entry points.
 
     Args:
         folder: of :func:`staging`.
-        graph: the ONNX file, on the same file system; it is moved.
+        graphs: the ONNX file of each network by role, on the same file system; they are moved.
+        assets: files beside the pre step of an entry point, by role and name.
 
     Raises:
         SetupError: the repository cannot be written; it is then as it was.
@@ -70,17 +73,30 @@ def publish(repository: Path, folder: Path, manifest: Manifest, resize: Resize, 
     name = manifest.triton_name
     built = folder / "models"
     try:
-        steps = [wiring.ensure_step(built, step) for step in (resize, head)]
-        net = built / wiring.net_name(name)
-        _write(net / "config.pbtxt", wiring.net_config(name, resize, head))
-        (net / "1").mkdir()
-        graph.rename(net / "1" / "model.onnx")
-        public = built / name
-        _write(public / "config.pbtxt", wiring.public_config(name, resize, head))
-        _write(public / "1" / ".keep", "")  # an ensemble needs a version folder, and empty ones get lost in copies
-        _write(public / MANIFEST, manifest.to_json())
+        order = []
+        for point in points:
+            files = (assets or {}).get(point.role)
+            order += [
+                wiring.ensure_step(built, step, files if step is getattr(point, "pre", None) else None)
+                for step in wiring.shared_steps(point)
+            ]
+            for net in point.nets:
+                target = built / wiring.net_name(name, net.role)
+                _write(target / "config.pbtxt", wiring.net_config(name, net))
+                (target / "1").mkdir()
+                graphs[net.role].rename(target / "1" / "model.onnx")
+                order.append(target.name)
+        for point in reversed(points):  # the model itself, which makes all of it known, is the last
+            public = built / wiring.point_name(name, point.role)
+            _write(public / "config.pbtxt", wiring.public_config(name, point))
+            if isinstance(point, Composition):
+                _write(public / "1" / "model.py", wiring.composition_py())
+            else:
+                _write(public / "1" / ".keep", "")  # an ensemble needs a version folder, and empty ones get lost
+            order.append(public.name)
+        _write(built / name / MANIFEST, manifest.to_json())
         with _locked(repository):
-            put_in_place([(built / n, repository / n) for n in (*steps, net.name, public.name)])
+            put_in_place([(built / n, repository / n) for n in dict.fromkeys(order)])
     except OSError as error:
         raise SetupError(
             "The model could not be written into the repository, which is as it was.",

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,14 +97,16 @@ def greedy_nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> n
 
 
 def export_onnx(
-    module: torch.nn.Module, example: torch.Tensor, path: Path, inputs: Sequence[str], outputs: Sequence[str]
-) -> None:
+    module: torch.nn.Module, example: torch.Tensor | Sequence[torch.Tensor], path: Path, inputs: Sequence[str],
+    outputs: Sequence[str], dynamic: Mapping[str, Mapping[int, str]] | None = None,
+) -> None:  # fmt: skip
     """Write ``module`` as one slimmed and checked ONNX file: opset 17, IR 8, batch axis dynamic, all else static.
 
     Args:
-        module: takes one tensor, gives one tensor for each of ``outputs``; put into eval mode here, because the
-            exporter restores whatever mode it finds.
-        example: with a batch of two, so that nothing can take the batch for the number one.
+        module: takes a tensor for each of ``inputs``, gives one for each of ``outputs``; put into eval mode here,
+            because the exporter restores whatever mode it finds.
+        example: of the inputs, with a batch of two, so that nothing can take the batch for the number one.
+        dynamic: names of further free axes, by input or output and axis.
 
     Raises:
         ExportFailed: the graph is not valid ONNX.
@@ -113,14 +115,15 @@ def export_onnx(
     import onnxslim
     import torch
 
-    batch = {name: {0: "batch"} for name in (*inputs, *outputs)}
+    axes = {name: {0: "batch", **(dynamic or {}).get(name, {})} for name in (*inputs, *outputs)}
+    examples = (example,) if isinstance(example, torch.Tensor) else tuple(example)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         # The TorchScript route is deprecated, but gives IR 8 and passed every family in a tenth of the time.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module.eval(), (example,), path, dynamo=False, opset_version=OPSET, input_names=list(inputs),
-            output_names=list(outputs), dynamic_axes=batch,
+            module.eval(), examples, path, dynamo=False, opset_version=OPSET, input_names=list(inputs),
+            output_names=list(outputs), dynamic_axes=axes,
         )  # fmt: skip
     model = onnxslim.slim(onnx.load(path))
     model.ir_version = IR_VERSION

@@ -16,7 +16,16 @@ import tritonvision
 from tritonvision.facade.admission import Admission
 from tritonvision.facade.auth import authorize
 from tritonvision.facade.desk import DataPlane, Desk
-from tritonvision.facade.dialects import huggingface, roboflow, roboflow_server
+from tritonvision.facade.dialects import (
+    huggingface,
+    roboflow,
+    roboflow_clip,
+    roboflow_depth,
+    roboflow_gaze,
+    roboflow_masks,
+    roboflow_sam,
+    roboflow_server,
+)
 from tritonvision.facade.fetch import Fetcher
 from tritonvision.facade.frame import Frame
 from tritonvision.facade.inputs import Pictures
@@ -35,7 +44,7 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
     """
     fetcher = fetcher or Fetcher(settings.url_timeout, settings.allow_http_url_hosts)
     admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes, settings.max_body_bytes)
-    metrics = Metrics(admission, lambda: [manifest.id for manifest in engine.loaded()])
+    metrics = Metrics(admission, engine.memory)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -56,7 +65,10 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
         )  # fmt: skip
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
-    for router in (huggingface.router, roboflow_server.router, roboflow.router, roboflow.legacy):
+    for router in (
+        huggingface.router, roboflow_server.router, roboflow.router, roboflow_masks.router, roboflow_clip.router,
+        roboflow_depth.router, roboflow_sam.router, roboflow_gaze.router, roboflow.legacy,
+    ):  # fmt: skip
         app.include_router(router)  # the legacy route swallows every path of two segments, so it is the last
     return app
 

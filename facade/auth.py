@@ -28,11 +28,16 @@ async def authorize(request: Request) -> None:
     # The path as the server received it: a URL rebuilt from the Host header is the caller's to choose.
     if not wanted or request.scope["path"] in OPEN_PATHS:
         return
-    given = _query_key(request) or _header_key(request) or await _body_key(request)
+    given = await given_key(request)
     if given is None:
         raise Unauthorized("An API key is required.", hint="Send it as api_key, or in an Authorization: Bearer header.")
     if not hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode("utf-8", "replace")):
         raise Unauthorized("Unauthorized api_key")
+
+
+async def given_key(request: Request) -> str | None:
+    """The key a request brought, whether one is required or not."""
+    return _query_key(request) or _header_key(request) or await _body_key(request)
 
 
 def _query_key(request: Request) -> str | None:

@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from tritonvision.client.residents import Memory
 from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, NotSupported, UnknownModel
 from tritonvision.facade.admission import Admission, Hold
 from tritonvision.facade.context import context_of
@@ -33,7 +35,12 @@ class DataPlane(Protocol):
 
     async def infer(
         self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
-        task: str | None = None,
+        task: str | None = None, regions: Sequence[Sequence[float]] | None = None,
+    ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
+
+    async def ask(
+        self, name: str, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
+        outputs: Collection[str] = (), wait: bool = True, task: str | None = None,
     ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
 
     async def load(self, name: str) -> Manifest: ...
@@ -41,6 +48,8 @@ class DataPlane(Protocol):
     async def unload(self, name: str) -> None: ...
 
     def loaded(self) -> list[Manifest]: ...
+
+    def memory(self) -> Memory: ...
 
     def ready(self) -> bool: ...
 
@@ -90,7 +99,9 @@ class Desk:
         except UnknownModel:
             await request.body()
             # the engine may publish what is missing
-            manifest, _ = await unless_gone(request, self._infer(name, (), {}, wait, patience))
+            manifest, _ = await unless_gone(
+                request, self._patiently(partial(self.engine.infer, name, (), {}, wait=wait), patience)
+            )
         context_of(request).model = manifest.id
         if manifest.task not in TASKS:
             raise NotSupported(f"'{name}' does {manifest.task}, which this server does not answer yet.")
@@ -100,7 +111,7 @@ class Desk:
 
     async def ask(
         self, request: Request, manifest: Manifest, pictures: Sequence[Read], parameters: Mapping[str, Any], *,
-        wait: bool = True, patience: float = 0.0,
+        wait: bool = True, patience: float = 0.0, regions: Sequence[Sequence[float]] | None = None,
     ) -> Answered:  # fmt: skip
         """Read the pictures and ask the model about them, until the caller hangs up.
 
@@ -108,6 +119,7 @@ class Desk:
             pictures: how to read each picture.
             wait: whether to wait for a model that is not loaded yet.
             patience: seconds to ask again for while the model is still loading.
+            regions: parts of the only picture; one answer a region.
 
         Raises:
             InvalidPicture, InvalidParameter, Overloaded, ClientDisconnect, and what the engine raises.
@@ -116,31 +128,62 @@ class Desk:
             raise InvalidPicture("There is no picture in the request.")
         if len(pictures) > self.settings.max_batch:
             raise InvalidParameter(f"One request may hold {self.settings.max_batch} pictures, not {len(pictures)}.")
+        if regions is not None and len(pictures) != 1:
+            raise InvalidParameter("Regions go with one picture.", hint="Send the pictures one by one.")
+        if regions is not None and not 1 <= len(regions) <= self.settings.max_regions:
+            raise InvalidParameter(f"One request may hold 1 to {self.settings.max_regions} regions.")
+
+        def work(read: Sequence[bytes]) -> Awaitable[tuple[Manifest, list[Any]]]:
+            more = {} if regions is None else {"regions": regions}
+            return self._patiently(
+                partial(self.engine.infer, manifest.id, read, parameters, wait=wait, **more), patience
+            )
+
         with self.admission.admit(len(pictures)):
-            return await unless_gone(request, self._work(request, manifest, pictures, parameters, wait, patience))
+            return await unless_gone(request, self._work(request, manifest, pictures, work))
+
+    async def ask_samples(
+        self, request: Request, manifest: Manifest, samples: Sequence[Mapping[str, Any]],
+        parameters: Mapping[str, Any], *, pictures: Sequence[Read] = (), role: str = "", outputs: Collection[str] = (),
+    ) -> Answered:  # fmt: skip
+        """As :meth:`ask`, about samples that are more, or something else, than a picture.
+
+        Args:
+            samples: inputs by name: texts in UTF-8, arrays.
+            pictures: how to read the ``image`` of each sample; none where they have none.
+            role: of the entry point, e.g. ``text``.
+            outputs: what is wanted; everything when empty.
+        """
+
+        def work(read: Sequence[bytes]) -> Awaitable[tuple[Manifest, list[Any]]]:
+            whole = [{"image": image, **s} for image, s in zip(read, samples, strict=True)] if read else samples
+            return self.engine.ask(manifest.id, whole, parameters, role=role, outputs=outputs)
+
+        with self.admission.admit(max(len(pictures), 1)):
+            return await unless_gone(request, self._work(request, manifest, pictures, work))
 
     async def _work(
-        self, request: Request, manifest: Manifest, reads: Sequence[Read], parameters: Mapping[str, Any], wait: bool,
-        patience: float,
+        self, request: Request, manifest: Manifest, reads: Sequence[Read],
+        work: Callable[[Sequence[bytes]], Awaitable[tuple[Manifest, list[Any]]]],
     ) -> Answered:  # fmt: skip
         context = context_of(request)
-        pictures = await read_all(reads, context.hold)
+        pictures = await read_all(reads, context.hold) if reads else []
         began = time.perf_counter()
         failed = True
         try:
-            manifest, results = await self._infer(manifest.id, pictures, parameters, wait, patience)
+            manifest, results = await work(pictures)
             failed = False
         finally:
             self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
         return Answered(manifest, results, pictures, time.perf_counter() - context.started)
 
-    async def _infer(
-        self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], wait: bool, patience: float
+    async def _patiently(
+        self, ask: Callable[[], Awaitable[tuple[Manifest, list[Any]]]], patience: float
     ) -> tuple[Manifest, list[Any]]:
         give_up = time.monotonic() + patience
         while True:
             try:
-                return await self.engine.infer(name, pictures, parameters, wait=wait)
+                return await ask()
             except ModelLoading:
                 if time.monotonic() + _LOOK > give_up:
                     raise

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
+from tritonvision.client.residents import Memory
 from tritonvision.facade.admission import Admission
 
 disable_created_metrics()  # a second series for every counter, which nobody reads
@@ -21,12 +22,12 @@ class Metrics:
     """The figures of one application.
 
     Args:
-        loaded: the ids of the models loaded now.
+        memory: what the loaded models take.
     """
 
     CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-    def __init__(self, admission: Admission, loaded: Callable[[], list[str]]):
+    def __init__(self, admission: Admission, memory: Callable[[], Memory]):
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "tritonvision_requests", "Requests answered", ("dialect", "model", "status"), registry=self._registry
@@ -38,7 +39,9 @@ class Metrics:
         for name, text, figure in (
             ("tritonvision_pictures_in_flight", "Pictures being answered", lambda: admission.pictures),
             ("tritonvision_bytes_in_flight", "Request bytes held", lambda: admission.bytes),
-            ("tritonvision_loaded_models", "Models loaded", lambda: len(loaded())),
+            ("tritonvision_loaded_models", "Models loaded", lambda: len(memory().reckoned)),
+            ("tritonvision_memory_bytes", "What they are reckoned at", lambda: sum(memory().reckoned.values())),
+            ("tritonvision_evicted_models", "Models that left for others", lambda: memory().evicted),
         ):
             Gauge(name, text, registry=self._registry).set_function(figure)
         self._window = Window()

@@ -7,7 +7,7 @@ and honours the parameter names of Triton's native backend, so one repository ru
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,7 @@ class TritonPythonModel(Step):
         self.outputs = [output["name"] for output in self.config["output"]]
         release_free_memory()
 
-    def answer(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         """The graph's outputs, as the config names them."""
         with self.siblings as alone:
             return dict(zip(self.outputs, self.sessions[alone].run(self.outputs, tensors), strict=True))

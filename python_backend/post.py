@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,18 +12,20 @@ from tritonvision.python_backend.resize import Geometry
 from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import resolve
 
+_PADDING = {"class_ids": -1, "masks": b""}
+
 
 class TritonPythonModel(Step):
     """Runs ``python_backend/heads/<head>.py`` on each sample.
 
-    Answers of different length in one request are padded to the longest: with zeros, and with class id -1.
+    Answers of different length in one request are padded to the longest: with zeros or nothing, and with class id -1.
     """
 
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
         """The head kind stands in the config."""
         self.head = importlib.import_module(f"tritonvision.python_backend.heads.{parameters['head'].replace('-', '_')}")
 
-    def answer(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         """Canonical tensors ``[B,...]`` to the head's outputs and ``image_size`` int32 ``[B,2]`` (height, width)."""
         geometries = [Geometry.from_array(row) for row in tensors["geometry"]]
         settings = read_parameters(tensors, len(geometries))
@@ -31,16 +34,18 @@ class TritonPythonModel(Step):
         for i, (geometry, given) in enumerate(zip(geometries, settings, strict=True)):
             sample = {name: tensors[name][i] for name in names}
             answers.append(self.head.post(sample, geometry, resolve(self.head.TASK.parameters, given)))
-        outputs = {name: _stack([a[name] for a in answers], -1 if name == "class_ids" else 0) for name in answers[0]}
+        outputs = {name: _stack([a[name] for a in answers], _PADDING.get(name, 0)) for name in answers[0]}
         outputs["image_size"] = np.array([(g.height, g.width) for g in geometries], dtype=np.int32)
         return outputs
 
 
-def _stack(rows: Sequence[np.ndarray], fill: int) -> np.ndarray:
-    longest = max(len(row) for row in rows)
-    if all(len(row) == longest for row in rows):
+def _stack(rows: Sequence[np.ndarray], fill: Any) -> np.ndarray:
+    if len(rows) == 1:
+        return rows[0][None]
+    shape = np.max([row.shape for row in rows], axis=0)
+    if all(row.shape == tuple(shape) for row in rows):
         return np.stack(rows)
-    padded = np.full((len(rows), longest, *rows[0].shape[1:]), fill, dtype=rows[0].dtype)
+    padded = np.full((len(rows), *shape), fill, dtype=rows[0].dtype)
     for target, row in zip(padded, rows, strict=True):
-        target[: len(row)] = row
+        target[tuple(slice(length) for length in row.shape)] = row
     return padded

@@ -3,35 +3,66 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import cv2
 import numpy as np
 
-from tritonvision.python_backend import resize
+from tritonvision.errors import InvalidParameter
+from tritonvision.python_backend import regions, resize
 from tritonvision.python_backend.pictures import decode
 from tritonvision.python_backend.step import Step, read_parameters
-from tritonvision.tasks import AUTO_ORIENT
+from tritonvision.tasks import AUTO_ORIENT, REGION
 
 
 class TritonPythonModel(Step):
-    """``image`` BYTES ``[B,1]`` to ``pixels`` uint8 ``[B,H,W,3]`` RGB and ``geometry`` float64 ``[B,6]``."""
+    """``image`` BYTES ``[B,1]`` to ``pixels`` ``[B,H,W,3]`` RGB and ``geometry`` float64 ``[B,6]``; with rules that pad
+    for the network to mask, ``valid_size`` int32 ``[B,2]``.
+
+    An empty sample stands for the picture before it, so that many regions of one picture travel with one copy.
+    """
 
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
         """One thread: the instances are the parallelism."""
         cv2.setNumThreads(1)
         options = json.loads(parameters["resize"])
-        self.rule = resize.RULES[options.pop("rule")]
+        name = options.pop("rule")
+        self.rule = resize.RULES[name]
+        self.with_valid_size = name in resize.WITH_VALID_SIZE
         self.options = options
 
-    def answer(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         """The settings of the whole request are the post step's to check; this step looks for its own."""
         images = tensors["image"].reshape(-1)
         pixels, geometries = [], []
+        before: tuple[bytes, bool, np.ndarray] | None = None
         for data, settings in zip(images, read_parameters(tensors, len(images)), strict=True):
-            picture = decode(data, AUTO_ORIENT.check(settings.get(AUTO_ORIENT.name)))
-            pixel, geometry = self.rule(picture, **self.options)
+            orient = AUTO_ORIENT.check(settings.get(AUTO_ORIENT.name))
+            if data or before is None:
+                before = data, orient, decode(data, orient)
+            elif orient != before[1]:
+                before = before[0], orient, decode(before[0], orient)
+            pixel, geometry = regions.apply(
+                self.rule, before[2], REGION.check(settings.get(REGION.name)), self.options
+            )
             pixels.append(pixel)
-            geometries.append(geometry.to_array())
-        # one picture, the usual case, is not copied
-        return {"pixels": pixels[0][None] if len(pixels) == 1 else np.stack(pixels), "geometry": np.stack(geometries)}
+            geometries.append(geometry)
+        answer = {"pixels": self._batch(pixels), "geometry": np.stack([g.to_array() for g in geometries])}
+        if self.with_valid_size:
+            answer["valid_size"] = np.array([g.valid_size for g in geometries], dtype=np.int32)
+        return answer
+
+    def _batch(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+        if len(pixels) == 1:  # the usual case, not copied
+            return pixels[0][None]
+        if len({p.shape for p in pixels}) == 1:
+            return np.stack(pixels)
+        if not self.with_valid_size:
+            raise InvalidParameter(
+                "The pictures of one batch must have one shape for this model.", hint="Send them one by one."
+            )
+        height, width = (max(p.shape[axis] for p in pixels) for axis in (0, 1))
+        batch = np.zeros((len(pixels), height, width, 3), dtype=pixels[0].dtype)
+        for row, pixel in zip(batch, pixels, strict=True):
+            row[: pixel.shape[0], : pixel.shape[1]] = pixel
+        return batch

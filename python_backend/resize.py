@@ -13,8 +13,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from tritonvision.errors import InvalidPicture
+
 # A picture whose longer edge would be resized to more than this many shorter edges is cut before it is resized.
 _LONGEST = 64
+# What attention needs grows with the square of the area: at four times the usual one some 1 GB and 10 s on two cores.
+_MOST_AREAS = 4
 _CV2_LONGEST = 32767  # no side of what OpenCV warps may reach a 16-bit integer's maximum
 
 
@@ -46,6 +50,11 @@ class Geometry:
         """The inverse of :meth:`to_array`."""
         width, height, *rest = (float(v) for v in values)
         return cls(int(width), int(height), *rest)
+
+    @property
+    def valid_size(self) -> tuple[int, int]:
+        """(height, width) of the network pixels that show the picture, where padding is at the right and the bottom."""
+        return round(self.height * self.gain_y), round(self.width * self.gain_x)
 
     def to_picture(self, points: np.ndarray) -> np.ndarray:
         """float32 ``[..., 2]`` network pixels to picture pixels, not clipped."""
@@ -148,6 +157,87 @@ def _crop_of_strip(
     return np.array(resized.crop((left, 0, left + width, height)))
 
 
+def stretch(
+    picture: np.ndarray, height: int, width: int, encoding: str = "uint8"
+) -> tuple[np.ndarray, Geometry]:
+    """Each axis to its own size, bilinear without antialiasing, as torch's ``interpolate`` does it.
+
+    With ``encoding="float32"`` the picture is scaled to 0..1 first and the pixels stay float32: RF-DETR resizes so.
+    """
+    h, w = picture.shape[:2]
+    if encoding == "float32":
+        picture = picture.astype(np.float32) / 255
+    pixels = picture if (h, w) == (height, width) else cv2.resize(picture, (width, height))
+    return pixels, Geometry(w, h, 0, 0, width / w, height / h)
+
+
+def shortest(picture: np.ndarray, height: int, width: int) -> tuple[np.ndarray, Geometry]:
+    """Shorter side to ``height``, but the longer one to no more than ``width``; Pillow bilinear, antialiased.
+
+    The size follows the picture. transformers' ``get_resize_output_image_size`` of DETR: where the longer side is
+    limited, the shorter one is ``int(round(...))`` of the limit and the other ``int(shorter * longer / shorter)``.
+    """
+    h, w = picture.shape[:2]
+    small, large = min(h, w), max(h, w)
+    edge, raw = height, None
+    if large / small * edge > width:
+        raw = width * small / large
+        edge = round(raw)
+    if small == edge:
+        new_h, new_w = h, w
+    elif w < h:
+        new_h, new_w = int((raw if raw is not None else edge) * h / w), edge
+    else:
+        new_h, new_w = edge, int((raw if raw is not None else edge) * w / h)
+    new_h, new_w = max(new_h, 1), max(new_w, 1)
+    pixels = np.array(Image.fromarray(picture).resize((new_w, new_h), Image.Resampling.BILINEAR))
+    return pixels, Geometry(w, h, 0, 0, new_w / w, new_h / h)
+
+
+def longest(picture: np.ndarray, height: int, width: int) -> tuple[np.ndarray, Geometry]:
+    """Longer side to ``height`` (= ``width``), black at the right and the bottom; Pillow bilinear, antialiased.
+
+    SamImageProcessor: sides are rounded half up.
+    """
+    h, w = picture.shape[:2]
+    new_h, new_w = fitted(h, w, height)
+    resized = np.asarray(Image.fromarray(picture).resize((new_w, new_h), Image.Resampling.BILINEAR))
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[:new_h, :new_w] = resized
+    return pixels, Geometry(w, h, 0, 0, new_w / w, new_h / h)
+
+
+def fitted(height: int, width: int, side: int) -> tuple[int, int]:
+    """(height, width) of a picture after :func:`longest` has made its longer side ``side`` pixels long."""
+    scale = side / max(height, width)
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def multiple(picture: np.ndarray, height: int, width: int, multiple: int = 14) -> tuple[np.ndarray, Geometry]:
+    """Keep the aspect so that the side that changes less gets its size, each side a multiple; Pillow bicubic.
+
+    The size follows the picture. DPTImageProcessor with ``keep_aspect_ratio`` and ``ensure_multiple_of``, which has no
+    bound and gives some strips no pixels at all.
+
+    Raises:
+        InvalidPicture: a strip of no pixels, or of more than four times ``height * width``.
+    """
+    h, w = picture.shape[:2]
+    scale_h, scale_w = height / h, width / w
+    scale = scale_w if abs(1 - scale_w) < abs(1 - scale_h) else scale_h
+    new_h, new_w = (round(side * scale / multiple) * multiple for side in (h, w))
+    if not 0 < new_h * new_w <= _MOST_AREAS * height * width:
+        raise InvalidPicture(
+            f"The picture is too long and narrow for this model: crop it to {_MOST_AREAS} times its shorter side."
+        )
+    pixels = np.array(Image.fromarray(picture).resize((new_w, new_h), Image.Resampling.BICUBIC))
+    return pixels, Geometry(w, h, 0, 0, new_w / w, new_h / h)
+
+
 RULES: dict[str, Callable[..., tuple[np.ndarray, Geometry]]] = {
-    "letterbox": letterbox, "square": square, "crop": crop,
+    "letterbox": letterbox, "square": square, "crop": crop, "stretch": stretch, "shortest": shortest,
+    "longest": longest, "multiple": multiple,
 }  # fmt: skip
+# Rules whose size follows the picture, and rules whose padding is a matter of the network, after it has normalised.
+DYNAMIC = frozenset({"shortest", "multiple"})
+WITH_VALID_SIZE = frozenset({"shortest", "longest"})

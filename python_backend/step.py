@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,12 @@ class Step(ABC):
         """Prepare from the ``parameters`` of ``config.pbtxt`` and Triton's own arguments."""
 
     @abstractmethod
-    def answer(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Output tensors of one request, batch axis first. Raises TritonVisionError to refuse it."""
+    def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
+        """Output tensors of one request, batch axis first. Raises TritonVisionError to refuse it.
+
+        Args:
+            wanted: names of the outputs the caller asked for; others may be left out.
+        """
 
     def execute(self, requests: list) -> list:
         """Triton's hook: one response a request."""
@@ -45,7 +49,8 @@ class Step(ABC):
     def _respond(self, request):
         # is_cancelled() is not asked: it is a round trip to the server, which drops cancelled requests from its queue
         try:
-            outputs = self.answer({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
+            inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+            outputs = self.answer(inputs, request.requested_output_names())
         except TritonVisionError as error:
             return _refusal(to_wire(error), pb_utils.TritonError.INVALID_ARG)
         except Exception:  # the boundary of the process: the trace goes to the log, never to the caller

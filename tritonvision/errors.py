@@ -77,6 +77,12 @@ class Overloaded(TritonVisionError):
     code, status, retryable = "overloaded", 503, True
 
 
+class NoRoom(TritonVisionError):
+    """The model does not fit beside the others."""
+
+    code, status = "no_room", 507
+
+
 class ServerUnavailable(TritonVisionError):
     """The inference server does not answer."""
 

@@ -29,8 +29,13 @@ class Manifest:
         labels: class names by class id.
         keypoint_labels: names of the key points, in order; empty for other tasks.
         multi_label: whether classes are independent of each other.
-        input_size: (height, width) of the network's pixels.
+        input_size: (height, width) of the network's pixels; None where it follows the picture.
         steps: the Triton models this one needs besides itself, loaded before it.
+        roles: its entry points: ``""``, the model itself, and others such as ``text``.
+        needs: published models that it asks, by public id.
+        graph_bytes: of its networks, counted once for each process that holds them.
+        processes: of the server that are its own, not shared with other models.
+        map_meaning: of a depth map: ``inverse-depth``, larger is nearer, or ``depth``.
         parity: figures of the gate, name to number.
         versions: packages that took part in the export.
     """
@@ -45,8 +50,13 @@ class Manifest:
     license: str
     precision: str
     labels: tuple[str, ...]
-    input_size: tuple[int, int]
+    input_size: tuple[int, int] | None
     steps: tuple[str, ...]
+    roles: tuple[str, ...] = ("",)
+    needs: tuple[str, ...] = ()
+    graph_bytes: int = 0
+    processes: int = 0
+    map_meaning: str = ""
     keypoint_labels: tuple[str, ...] = ()
     multi_label: bool = False
     parity: dict[str, float] = field(default_factory=dict)
@@ -57,6 +67,11 @@ class Manifest:
     def triton_name(self) -> str:
         """Name of the public Triton model."""
         return catalog.triton_name(self.id)
+
+    @property
+    def triton_names(self) -> tuple[str, ...]:
+        """Names of the Triton models of all its entry points."""
+        return tuple(f"{self.triton_name}--{role}" if role else self.triton_name for role in self.roles)
 
     def to_json(self) -> str:
         """The manifest as the text of its file."""

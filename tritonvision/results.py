@@ -101,5 +101,138 @@ class MultiLabelClassificationPrediction:
     image_metadata: dict[str, Any] | None = None
 
 
-# What one picture's answer may be.
-Result = Detections | tuple[KeyPoints, Detections] | ClassificationPrediction | MultiLabelClassificationPrediction
+@dataclass
+class InstancesRLEMasks:
+    """Masks of one picture as COCO's compressed run lengths.
+
+    Attributes:
+        image_size: (height, width) of the picture every mask covers.
+        masks: the ``counts`` of each mask.
+    """
+
+    image_size: tuple[int, int]
+    masks: list[bytes]
+
+    def to_coco_rle_masks(self) -> list[dict[str, Any]]:
+        """``{"size": [height, width], "counts": bytes}`` a mask, as pycocotools reads them."""
+        return [{"size": list(self.image_size), "counts": counts} for counts in self.masks]
+
+    def only(self, i: int) -> InstancesRLEMasks:
+        """The ``i``-th mask alone."""
+        return InstancesRLEMasks(self.image_size, [self.masks[i]])
+
+    def to_dense(self) -> np.ndarray:
+        """bool ``[n, height, width]``."""
+        from pycocotools import mask
+
+        if not self.masks:
+            return np.zeros((0, *self.image_size), dtype=bool)
+        return mask.decode(self.to_coco_rle_masks()).transpose(2, 0, 1).astype(bool)
+
+
+@dataclass
+class InstanceDetections(Detections):
+    """Boxes with the shape of what is in them.
+
+    Attributes:
+        mask: of the whole picture, one a box, when run lengths were asked for.
+        polygons: (k, 2) int32 pixels, the outer contour a box, when polygons were asked for.
+    """
+
+    mask: InstancesRLEMasks | None = None
+    polygons: list[np.ndarray] | None = None
+
+    def to_supervision(self):
+        """``supervision.Detections`` with dense masks, where there are masks."""
+        found = super().to_supervision()
+        if self.mask is not None:
+            found.mask = self.mask.to_dense()
+        return found
+
+
+@dataclass
+class DepthMap:
+    """How far away every pixel of one picture is.
+
+    Attributes:
+        values: (height, width) float32, of the picture's own size, without a unit.
+        meaning: ``inverse-depth``, larger is nearer, or ``depth``, larger is farther.
+    """
+
+    values: np.ndarray
+    meaning: str
+    image_metadata: dict[str, Any] | None = None
+
+    def nearness(self) -> np.ndarray:
+        """(height, width) float32 in 0..1, 1 the nearest; zeros where everything is equally far."""
+        low, high = float(self.values.min()), float(self.values.max())
+        if not high > low:
+            return np.zeros_like(self.values)
+        share = (self.values - low) / (high - low)
+        return share if self.meaning == "inverse-depth" else 1 - share
+
+
+@dataclass
+class SAMPrediction:
+    """What one prompt selects in one picture, best proposal not necessarily first.
+
+    Attributes:
+        scores: (k,) float32, the IoU that the network expects of each mask.
+        masks: of the whole picture, when run lengths were asked for.
+        polygons: (m, 2) int32 pixels, the outer contour of each mask, when polygons were asked for.
+        logits: (k, 256, 256) float32, the masks as the network gave them: a later prompt may take one along.
+    """
+
+    scores: np.ndarray
+    masks: InstancesRLEMasks | None = None
+    polygons: list[np.ndarray] | None = None
+    logits: np.ndarray | None = None
+    image_metadata: dict[str, Any] | None = None
+
+    def to_supervision(self):
+        """``supervision.Detections`` with a dense mask and its box each; needs the ``client`` extra."""
+        import supervision as sv
+
+        dense = self.masks.to_dense() if self.masks else np.zeros((0, 0, 0), dtype=bool)
+        return sv.Detections(xyxy=sv.mask_to_xyxy(dense).astype(np.float32), mask=dense, confidence=self.scores)
+
+
+@dataclass
+class SAMImageEmbeddings:
+    """A picture as the encoder sees it.
+
+    Attributes:
+        embeddings: (256, 64, 64) float32.
+        image_size_hw: of the picture.
+    """
+
+    embeddings: np.ndarray
+    image_size_hw: tuple[int, int]
+
+
+@dataclass
+class L2CSGazeDetection:
+    """Where the faces of one picture look.
+
+    Attributes:
+        yaw: (n,) float32 radians, left and right.
+        pitch: (n,) float32 radians, up and down.
+    """
+
+    yaw: np.ndarray
+    pitch: np.ndarray
+
+
+# What one picture's answer may be; an embedding is float32 (1, D).
+Result = (
+    Detections
+    | InstanceDetections
+    | tuple[KeyPoints, Detections]
+    | tuple[KeyPoints, Detections, L2CSGazeDetection]
+    | ClassificationPrediction
+    | MultiLabelClassificationPrediction
+    | DepthMap
+    | SAMPrediction
+    | SAMImageEmbeddings
+    | np.ndarray
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     max_in_flight_bytes: int = Field(512 * 1024 * 1024, description="most request bytes held at once")
     deadline: float = Field(30.0, description="seconds an answer may take")
     load_timeout: float = Field(30.0, description="seconds a first request waits for its model")
+    max_loaded: int | None = Field(None, description="most models loaded at once; the least recently used one leaves")
+    memory_budget: ByteSize | None = Field(None, description="what all loaded models may be reckoned at together")
+    max_texts: int = Field(512, description="most texts in one request")
+    max_regions: int = Field(256, description="most regions of a picture in one request")
     export_missing: bool = Field(True, description="export a known, unpublished model on its first request")
 
     cors_origins: frozenset[str] = Field(frozenset(), description="web pages that may ask; '*' lets every page")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,10 @@ class Parameter:
     """One per-request setting, as it travels in the JSON of the ``parameters`` input.
 
     Attributes:
-        kind: ``float``, ``int``, ``bool``, ``ids`` (list of class ids) or ``choice``.
+        kind: ``float``, ``int``, ``bool``, ``ids`` (list of class ids), ``choice`` or ``floats`` (nested list).
         default: value when absent; ``None`` means "off".
         low, high: inclusive bounds of numbers.
+        shape: of ``floats``; None is an axis of any length.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    shape: tuple[int | None, ...] = ()
 
     def check(self, value: Any) -> Any:
         """``value`` in its own type; None is the default. Raises InvalidParameter."""
@@ -41,13 +44,29 @@ class Parameter:
                 return int(value)
         if self.kind == "ids" and isinstance(value, list) and all(type(v) is int and v >= 0 for v in value):
             return value
-        if self.kind == "choice" and value in self.choices:
+        if self.kind == "choice" and isinstance(value, str) and value in self.choices:
             return value
-        expected = {
+        if self.kind == "floats" and _is_nested(value, self.shape):
+            return value
+        raise InvalidParameter(f"'{self.name}' must be {self._expected()}.")
+
+    def _expected(self) -> str:
+        if self.kind == "floats":
+            axes = " of ".join("a list" if n is None else f"{n}" for n in self.shape)
+            return f"{axes} finite numbers"
+        return {
             "bool": "true or false", "float": "a number", "int": "a whole number", "ids": "a list of class ids",
             "choice": " or ".join(self.choices),
         }[self.kind]  # fmt: skip
-        raise InvalidParameter(f"'{self.name}' must be {expected}.")
+
+
+def _is_nested(value: Any, shape: tuple[int | None, ...]) -> bool:
+    """Whether ``value`` is a nested list of finite numbers of that shape."""
+    if not shape:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, list) or shape[0] not in (None, len(value)):
+        return False
+    return all(_is_nested(item, shape[1:]) for item in value)
 
 
 AUTO_ORIENT = Parameter("auto_orient", "bool", True)
@@ -60,6 +79,10 @@ DETECTION = (
     Parameter("classes", "ids", None),
     Parameter("class_agnostic_nms", "bool", False),
 )
+# The part of the picture to look at: centre x, centre y, width, height, pixels of the oriented picture.
+REGION = Parameter("region", "floats", None, shape=(4,))
+# How masks travel: COCO run lengths of the whole picture, the outer contour, or not at all.
+MASK_FORMAT = Parameter("mask_format", "choice", "rle", choices=("none", "rle", "polygon"))
 
 
 @dataclass(frozen=True)
@@ -79,10 +102,35 @@ OBJECT_DETECTION = Task("object-detection", (AUTO_ORIENT, *DETECTION))
 KEYPOINT_DETECTION = Task("keypoint-detection", (AUTO_ORIENT, *DETECTION))
 CLASSIFICATION = Task(
     "classification",
-    (AUTO_ORIENT, CONFIDENCE, Parameter("function", "choice", None, choices=("softmax", "sigmoid", "none"))),
+    (AUTO_ORIENT, REGION, CONFIDENCE, Parameter("function", "choice", None, choices=("softmax", "sigmoid", "none"))),
+)
+INSTANCE_SEGMENTATION = Task("instance-segmentation", (AUTO_ORIENT, *DETECTION, MASK_FORMAT))
+EMBEDDING = Task("embedding", (AUTO_ORIENT, REGION))
+DEPTH_ESTIMATION = Task("depth-estimation", (AUTO_ORIENT,))
+PROMPTABLE = Task(
+    "interactive-instance-segmentation",
+    (
+        AUTO_ORIENT,
+        Parameter("points", "floats", None, shape=(None, 2)),  # x, y, pixels of the oriented picture
+        Parameter("point_labels", "floats", None, shape=(None,)),  # 1 on the object, 0 off it, -1 no point
+        Parameter("box", "floats", None, shape=(4,)),  # left, top, right, bottom, pixels
+        Parameter("multimask", "bool", True),  # three proposals, or one
+        MASK_FORMAT,
+        Parameter("image_size", "floats", None, shape=(2,)),  # height, width, when embeddings stand for the picture
+    ),
+)
+GAZE = Task(
+    "gaze-detection",
+    (AUTO_ORIENT, Parameter("confidence", "float", 0.5, 0.0, 1.0), Parameter("detect_faces", "bool", True)),
 )
 
-TASKS: dict[str, Task] = {task.name: task for task in (OBJECT_DETECTION, KEYPOINT_DETECTION, CLASSIFICATION)}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        OBJECT_DETECTION, KEYPOINT_DETECTION, CLASSIFICATION, INSTANCE_SEGMENTATION, EMBEDDING, DEPTH_ESTIMATION,
+        PROMPTABLE, GAZE,
+    )
+}  # fmt: skip
 
 
 def resolve(parameters: tuple[Parameter, ...], given: Mapping[str, Any]) -> dict[str, Any]:

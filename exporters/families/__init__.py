@@ -11,8 +11,7 @@ from tritonvision import catalog
 from tritonvision.errors import NotSupported
 
 if TYPE_CHECKING:
-    from tritonvision.ensembles.heads import HeadKind
-    from tritonvision.ensembles.resize import Resize
+    from tritonvision.ensembles.wiring import Step
     from tritonvision.exporters.family import Family
 
 
@@ -37,14 +36,21 @@ def find(name: str) -> Family:
     return importlib.import_module(f"{__name__}.{module_name(name)}").FAMILY
 
 
-def shared_steps() -> list[Resize | HeadKind]:
-    """The pre and post steps of all that can be exported, each once; ``make steps`` writes them into the tree."""
-    steps = {}
-    for entry in catalog.entries().values():
-        if entry.family in exportable():
-            family = find(entry.family)
-            for step in (family.resize(entry), family.head):
-                steps[step.triton_name] = step
+def shared_steps() -> list[Step]:
+    """The steps of all that can be exported, each once; ``make steps`` writes them into the tree.
+
+    A tokenizer is not among them: its vocabulary comes with the weights.
+    """
+    from tritonvision.ensembles import wiring
+
+    steps = {
+        step.triton_name: step
+        for entry in catalog.entries().values()
+        if entry.family in exportable()
+        for point in find(entry.family).points(entry)
+        for step in wiring.shared_steps(point)
+        if not isinstance(step, wiring.Tokens)
+    }
     return list(steps.values())
 
 

@@ -56,7 +56,7 @@ class FaceNetwork(Network):
 
     graph: tflite.Graph | None = None
 
-    def export(self, path: Path) -> None:
+    def export(self, path: Path, role: str = "") -> None:
         """uint8 ``[B,128,128,3]`` to the key point tensors of 896 candidates; the decoding is part of the graph."""
         builder = tflite_onnx.Builder()
         scaled = builder.add("Div", builder.add("Cast", "pixels", to=TensorProto.FLOAT), np.float32(127.5))
@@ -73,12 +73,14 @@ class FaceNetwork(Network):
         ]  # fmt: skip
         onnx.save(builder.model("mediapipe-face", [pixels], outputs), path)
 
-    def tensors(self, pixels: np.ndarray, double: bool = False) -> dict[str, np.ndarray]:
+    def tensors(
+        self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = ""
+    ) -> dict[str, np.ndarray]:
         """The TFLite graph walked in numpy, decoded in mediapipe's own units, fractions of the network's side.
 
         TensorsToDetectionsCalculator: x = raw / 128 + anchor; a candidate of negative width or height is none.
         """
-        dtype = np.float64 if double else np.float32
+        dtype, pixels = np.float64 if double else np.float32, inputs["pixels"]
         raw = tflite.evaluate(self.graph, pixels.astype(dtype) / dtype(127.5) - dtype(1))
         values = raw["regressors"].reshape(len(pixels), -1, 2 + len(POINTS), 2) / dtype(SIZE)
         size = values[:, :, 1]
@@ -93,7 +95,7 @@ class FaceNetwork(Network):
             "keypoints": values[:, :, 2:] * dtype(SIZE),
         }
 
-    def predict(self, picture: np.ndarray, parameters: Mapping[str, Any]) -> None:
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> None:
         """None: the mediapipe package does not live beside the exporter; see :meth:`golden`."""
 
     def golden(self) -> list[tuple[np.ndarray, dict[str, Any], dict[str, np.ndarray]]]:
@@ -152,7 +154,7 @@ class MediaPipeFace(Family):
     head = KEYPOINTS
     tolerance = Tolerance(
         tensors={"boxes": 1e-3, "scores": 1e-5, "class_ids": 0, "keypoints": 1e-3},
-        pipeline_pixels=0.1, pipeline_scores=5e-5,
+        answers={"pixels": 0.1, "scores": 5e-5},
     )  # fmt: skip
     oracle = Oracle(
         package="mediapipe", version="0.10.21",

@@ -23,6 +23,7 @@ from tritonvision.facade import drawing
 from tritonvision.facade.context import desk_of, read_json
 from tritonvision.facade.desk import Answered, Read
 from tritonvision.facade.dialects import roboflow_format as formats
+from tritonvision.facade.dialects.roboflow_mask_fields import instances
 from tritonvision.facade.dialects.roboflow_schema import (
     ClassificationRequest,
     DetectionRequest,
@@ -38,9 +39,12 @@ from tritonvision.results import Detections
 from tritonvision.settings import Settings
 
 NAME = "roboflow"
-DETECTION, KEYPOINTS, CLASSES = (
-    task.name for task in (tasks.OBJECT_DETECTION, tasks.KEYPOINT_DETECTION, tasks.CLASSIFICATION)
-)
+DETECTION, KEYPOINTS, CLASSES, INSTANCES = (
+    task.name
+    for task in (
+        tasks.OBJECT_DETECTION, tasks.KEYPOINT_DETECTION, tasks.CLASSIFICATION, tasks.INSTANCE_SEGMENTATION,
+    )
+)  # fmt: skip
 # First segments that are no project; what is not a route below one of them is a 404, whatever its method.
 RESERVED = (
     "infer", "model", "clip", "perception_encoder", "sam", "sam2", "sam3", "grounding_dino", "yolo_world", "owlv2",
@@ -48,12 +52,10 @@ RESERVED = (
 )  # fmt: skip
 # Routes of the contract whose families are not here yet.
 NOT_YET = (
-    "/infer/instance_segmentation", "/infer/segmentation", "/infer/semantic_segmentation", "/infer/depth-estimation",
-    "/infer/depth-estimation/{model_id:path}", "/infer/lmm", "/infer/lmm/{model_id:path}", "/infer/embeddings",
-    "/clip/embed_image", "/clip/embed_text", "/clip/compare",
+    "/infer/semantic_segmentation", "/infer/lmm", "/infer/lmm/{model_id:path}", "/infer/embeddings",
     "/perception_encoder/embed_image", "/perception_encoder/embed_text", "/perception_encoder/compare",
-    "/doctr/ocr", "/easy_ocr/ocr", "/ocr/trocr", "/sam/embed_image", "/sam/segment_image", "/sam2/embed_image",
-    "/sam2/segment_image", "/grounding_dino/infer", "/yolo_world/infer", "/owlv2/infer", "/gaze/gaze_detection",
+    "/doctr/ocr", "/easy_ocr/ocr", "/ocr/trocr", "/sam2/embed_image", "/sam2/segment_image",
+    "/grounding_dino/infer", "/yolo_world/infer", "/owlv2/infer",
 )  # fmt: skip
 Format = Callable[[Any, Manifest], dict[str, Any]]
 _UNREADABLE = "Could not load input image. Cause: "
@@ -128,23 +130,25 @@ async def read_body(request: Request, model: type[BaseModel]) -> Any:
 
 @router.post("/infer/object_detection", openapi_extra=json_schema(DetectionRequest))
 async def object_detection(request: Request) -> Response:
-    """Boxes with names. A model of key points answers with its boxes alone."""
+    """Boxes with names. A model of key points or masks answers with its boxes alone."""
     ask = await read_body(request, DetectionRequest)
-    return await _infer(request, ask, (DETECTION, KEYPOINTS), formats.detections, only_boxes)
+    return await infer(request, ask, (DETECTION, KEYPOINTS, INSTANCES), formats.detections, only_boxes)
 
 
 @router.post("/infer/keypoints_detection", openapi_extra=json_schema(KeypointsRequest))
 async def keypoints_detection(request: Request) -> Response:
     """Boxes with named points in them."""
     ask = await read_body(request, KeypointsRequest)
-    return await _infer(request, ask, (KEYPOINTS,), partial(formats.keypoints, least=ask.keypoint_confidence))
+    return await infer(request, ask, (KEYPOINTS,), partial(formats.keypoints, least=ask.keypoint_confidence))
 
 
 @router.post("/infer/classification", openapi_extra=json_schema(ClassificationRequest))
 async def classification(request: Request) -> Response:
-    """Classes of the whole picture."""
+    """Classes of the whole picture, or of each of its ``regions``."""
     ask = await read_body(request, ClassificationRequest)
-    return await _infer(request, ask, (CLASSES,), partial(formats.classification, least=ask.threshold()))
+    regions = None if ask.regions is None else [region.box for region in ask.regions]
+    format = partial(formats.classification, least=ask.threshold())
+    return await infer(request, ask, (CLASSES,), format, regions=regions)
 
 
 async def not_yet(request: Request) -> Response:
@@ -161,22 +165,31 @@ def only_boxes(result: Any) -> Detections:
     return result[1] if isinstance(result, tuple) else result
 
 
-async def _infer(
+async def infer(
     request: Request, ask: ImageRequest, tasks: Collection[str], format: Format,
-    reduce: Callable[[Any], Any] = lambda result: result,
+    reduce: Callable[[Any], Any] = lambda result: result, regions: Sequence[Sequence[float]] | None = None,
 ) -> Response:  # fmt: skip
+    """The answer of a task route.
+
+    Args:
+        tasks: that the model may do.
+        format: a result in the dialect's JSON.
+        reduce: what of a result the route is about.
+        regions: parts of the only picture; one answer a region.
+    """
     desk = desk_of(request)
     manifest = await desk.manifest(request, ask.model_id, tasks)
     reads: list[Read] = [partial(desk.pictures.read, image.type, image.value) for image in ask.images]
-    answered = await desk.ask(request, manifest, reads, ask.settings(manifest))
+    answered = await desk.ask(request, manifest, reads, ask.settings(manifest), regions=regions)
     answers = []
-    for picture, result in zip(answered.pictures, map(reduce, answered.results), strict=True):
+    pictures = answered.pictures if regions is None else answered.pictures * len(regions)
+    for picture, result in zip(pictures, map(reduce, answered.results), strict=True):
         answer = _head(answered, ask.id) | format(result, answered.manifest)
         if ask.visualize_predictions:
             orient = not ask.disable_preproc_auto_orient
             answer["visualization"] = base64.b64encode(await _draw(answered, picture, result, orient)).decode()
         answers.append(answer)
-    return reply(answers if ask.many else answers[0])
+    return reply(answers if ask.many or regions is not None else answers[0])
 
 
 def _head(answered: Answered, inference_id: str | None) -> dict[str, Any]:
@@ -197,7 +210,7 @@ async def legacy_infer(
 ) -> Response:  # fmt: skip
     """One picture, whatever the model does: as a URL in the query, a form part called ``file``, or the raw body."""
     desk = desk_of(request)
-    manifest = await desk.manifest(request, f"{project}/{version}", (DETECTION, KEYPOINTS, CLASSES))
+    manifest = await desk.manifest(request, f"{project}/{version}", (DETECTION, KEYPOINTS, CLASSES, INSTANCES))
     settings = query.settings(manifest)
     answered = await desk.ask(request, manifest, [await _legacy_picture(request, query)], settings)
     result, picture = answered.results[0], answered.pictures[0]
@@ -213,6 +226,8 @@ async def legacy_infer(
 def _legacy_format(manifest: Manifest, query: LegacyQuery) -> Format:
     if manifest.task == DETECTION:
         return formats.detections
+    if manifest.task == INSTANCES:
+        return instances
     if manifest.task == KEYPOINTS:
         return partial(formats.keypoints, least=query.keypoint_confidence)
     return partial(formats.classification, least=query.threshold())

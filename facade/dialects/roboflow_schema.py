@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 from tritonvision import tasks
+from tritonvision.facade.dialects.roboflow_mask_fields import MaskFields
 from tritonvision.publication import Manifest
 
 Threshold = float | Literal["best", "default"]
@@ -21,18 +22,20 @@ _IMAGE_SCHEMA = {
 _IMAGES_SCHEMA = {"anyOf": [_IMAGE_SCHEMA, {"type": "array", "items": _IMAGE_SCHEMA}]}
 
 
-class _Fields(BaseModel):
+class RequestFields(BaseModel):
+    """What a request says; fields that nobody knows are ignored."""
+
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
 
 
-class Picture(_Fields):
+class Picture(RequestFields):
     """One picture reference."""
 
     type: str
     value: Any
 
 
-class ImageRequest(_Fields):
+class ImageRequest(RequestFields):
     """What every route about pictures reads."""
 
     model_id: str
@@ -72,11 +75,12 @@ class DetectionRequest(ImageRequest):
 
     def settings(self, manifest: Manifest) -> dict[str, Any]:
         """Every setting of the model's task; names of classes become ids. Raises InvalidParameter."""
+        boxes_only = {"mask_format": "none"} if manifest.task == tasks.INSTANCE_SEGMENTATION.name else {}
         return _checked(
             manifest, auto_orient=not self.disable_preproc_auto_orient, confidence=self.threshold(),
             iou_threshold=self.iou_threshold, max_detections=self.max_detections,
             max_candidates=self.max_candidates, class_agnostic_nms=self.class_agnostic_nms,
-            classes=class_ids(self.class_filter, manifest),
+            classes=class_ids(self.class_filter, manifest), **boxes_only,
         )  # fmt: skip
 
 
@@ -86,15 +90,31 @@ class KeypointsRequest(DetectionRequest):
     keypoint_confidence: float = 0.0
 
 
+class Region(RequestFields):
+    """A part of a picture: its centre and size in pixels of the oriented picture."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """As the tasks take it."""
+        return self.x, self.y, self.width, self.height
+
+
 class ClassificationRequest(ImageRequest):
-    """``/infer/classification``."""
+    """``/infer/classification``; ``regions`` is a field of our own: one answer a region of the one picture."""
+
+    regions: list[Region] | None = None
 
     def settings(self, manifest: Manifest) -> dict[str, Any]:
         """The model gives every class; the threshold is the dialect's. Raises InvalidParameter."""
         return _checked(manifest, auto_orient=not self.disable_preproc_auto_orient, confidence=0.0)
 
 
-class LegacyQuery(_Fields):
+class LegacyQuery(MaskFields, RequestFields):
     """The query string of ``/{project}/{version}``."""
 
     confidence: Threshold = _MODEL_CONFIDENCE
@@ -118,10 +138,12 @@ class LegacyQuery(_Fields):
             given["confidence"] = 0.0
         else:
             given |= {"iou_threshold": _per_cent(self.overlap), "max_detections": self.max_detections}
+        if manifest.task == tasks.INSTANCE_SEGMENTATION.name:
+            given["mask_format"] = self.mask_format()
         return _checked(manifest, **given)
 
 
-class ModelRequest(_Fields):
+class ModelRequest(RequestFields):
     """``/model/add`` and ``/model/remove``."""
 
     model_id: str

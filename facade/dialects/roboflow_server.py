@@ -130,8 +130,18 @@ async def _unload_all(desk: Desk) -> None:
 
 def _listing(desk: Desk, extra: list[dict[str, Any]] | None = None) -> Response:
     """From memory: clients ask before every inference."""
-    entries = [entry for manifest in desk.engine.loaded() for entry in _entries(manifest)]
-    return reply({"models": entries + (extra or []), "total_vram_bytes": None})
+    memory = desk.engine.memory()
+    entries = [
+        entry | {
+            "memory_bytes": memory.reckoned.get(manifest.id, 0), "last_used": memory.last_used.get(manifest.id),
+        }
+        for manifest in desk.engine.loaded()
+        for entry in _entries(manifest)
+    ]  # fmt: skip
+    return reply({
+        "models": entries + (extra or []), "total_vram_bytes": None, "memory_bytes": sum(memory.reckoned.values()),
+        "memory_budget_bytes": memory.budget, "max_loaded": memory.most, "evicted": memory.evicted,
+    })  # fmt: skip
 
 
 def _entries(manifest: Manifest) -> Iterator[dict[str, Any]]:
@@ -139,7 +149,7 @@ def _entries(manifest: Manifest) -> Iterator[dict[str, Any]]:
 
 
 def _entry(name: str, manifest: Manifest) -> dict[str, Any]:
-    height, width = manifest.input_size
+    height, width = manifest.input_size or (None, None)
     return {
         "model_id": name, "task_type": manifest.task, "batch_size": None, "input_height": height,
         "input_width": width, "vram_bytes": None, "request_aliases": [], "request_paths": [],

@@ -28,18 +28,23 @@ def post(
     Returns:
         The same three names for the survivors; boxes in picture pixels, clipped to the picture.
     """
-    boxes, scores, class_ids = tensors["boxes"], tensors["scores"], tensors["class_ids"]
-    order = candidates(scores, parameters)
-    boxes, scores, class_ids = boxes[order], scores[order], class_ids[order]
+    kept = survivors(tensors, parameters)
+    return {
+        "boxes": to_picture(tensors["boxes"][kept], geometry),
+        "scores": tensors["scores"][kept],
+        "class_ids": tensors["class_ids"][kept].astype(np.int32),
+    }
+
+
+def survivors(tensors: Mapping[str, np.ndarray], parameters: Mapping[str, Any]) -> np.ndarray:
+    """int64: which of the candidates of :func:`post` are its answer, best first."""
+    order = candidates(tensors["scores"], parameters)
+    boxes, class_ids = tensors["boxes"][order], tensors["class_ids"][order]
     shift = 0 if parameters["class_agnostic_nms"] else class_ids.astype(np.float32)[:, None] * _CLASS_SHIFT
     kept = nms(boxes + shift, parameters["iou_threshold"], parameters["max_detections"])
     if parameters["classes"] is not None:
         kept = kept[np.isin(class_ids[kept], parameters["classes"])]
-    return {
-        "boxes": to_picture(boxes[kept], geometry),
-        "scores": scores[kept],
-        "class_ids": class_ids[kept].astype(np.int32),
-    }
+    return order[kept]
 
 
 def candidates(scores: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:

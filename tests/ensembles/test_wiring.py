@@ -9,39 +9,56 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from tritonvision.ensembles import wiring
-from tritonvision.ensembles.heads import HEADS
+from tritonvision.ensembles.heads import EMBEDDINGS, HEADS
+from tritonvision.ensembles.points import Chain, Composition, Net, Tokens
 from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.tensors import Tensor
+from tritonvision.tasks import GAZE
 
 ROOT = Path(__file__).parents[2] / "model_repository"
 LETTERBOX = Resize("letterbox", 640, 640)
+CHAINS = {name: Chain(LETTERBOX, head) for name, head in HEADS.items()} | {
+    "padded for the network": Chain(Resize("shortest", 800, 1333), HEADS["query-boxes"]),
+    "a text": Chain(Tokens("clip", 77), EMBEDDINGS, role="text"),
+}
 
 
 def parse(text: str) -> model_config_pb2.ModelConfig:
     return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
-@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
-def test_every_tensor_of_an_ensemble_comes_from_somewhere(head):
-    config = parse(wiring.public_config("m", LETTERBOX, head))
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def test_every_tensor_of_an_ensemble_comes_from_somewhere(chain):
+    config = parse(wiring.public_config("m", chain))
     made = {tensor.name for tensor in config.input}
     for step in config.ensemble_scheduling.step:
         assert set(step.input_map.values()) <= made
         made |= set(step.output_map.values())
     assert {tensor.name for tensor in config.output} <= made
     models = [step.model_name for step in config.ensemble_scheduling.step]
-    assert sorted(models) == sorted(wiring.step_names("m", LETTERBOX, head))
+    assert sorted(models) == sorted(wiring.step_names("m", [chain]))
 
 
-@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
-def test_the_steps_of_an_ensemble_agree_on_tensors(head):
-    pre, post = parse(wiring.step_config(LETTERBOX)), parse(wiring.step_config(head))
-    net = parse(wiring.net_config("m", LETTERBOX, head))
-    public = parse(wiring.public_config("m", LETTERBOX, head))
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def test_the_steps_of_an_ensemble_agree_on_tensors(chain):
+    net = parse(wiring.net_config("m", chain.nets[0]))
+    pre, *post = (parse(wiring.step_config(step)) for step in wiring.shared_steps(chain))
+    public = parse(wiring.public_config("m", chain))
     shapes = {t.name: (t.data_type, list(t.dims)) for t in (*pre.output, *net.output)}
-    assert shapes["pixels"] == (net.input[0].data_type, list(net.input[0].dims))
-    assert all(shapes[t.name] == (t.data_type, list(t.dims)) for t in post.input if not t.optional)
-    assert list(public.output) == list(post.output)
-    assert {c.max_batch_size for c in (pre, net, post, public)} == {wiring.MAX_BATCH}
+    for step in (net, *post):
+        assert all(shapes[t.name] == (t.data_type, list(t.dims)) for t in step.input if not t.optional)
+    assert list(public.output) == list((post[0] if post else net).output)
+    assert {c.max_batch_size for c in (pre, net, *post, public)} == {wiring.MAX_BATCH}
+
+
+def test_a_composition_names_its_networks_and_may_do_without_a_picture_where_another_input_stands_for_it():
+    net = Net("encoder", LETTERBOX.tensors, (Tensor("embeddings", "FP32", (4,)),), instances=1)
+    point = Composition("gaze", 1, GAZE, (net,), net.outputs, extra_inputs=(Tensor("embeddings", "FP32", (4,), True),))
+    config = parse(wiring.public_config("m", point))
+    assert config.backend == "python" and wiring.step_names("m", [point]) == ("net--m--encoder",)
+    assert config.parameters["nets"].string_value == '{"encoder": "net--m--encoder"}'
+    assert {t.name: t.optional for t in config.input} == {"image": True, "parameters": True, "embeddings": True}
+    assert parse(wiring.net_config("m", net)).instance_group[0].count == 1
 
 
 def test_the_letterbox_step_is_written_as_it_always_was():

@@ -82,16 +82,16 @@ def test_batches_of_dense_boxes_report_their_worst_sample():
     batch = {name: np.stack([first[name], second[name]]) for name in first}
     worse = {name: value.copy() for name, value in batch.items()}
     worse["boxes"][1, 9] += 2
-    assert compare.tensor_differences(DENSE_BOXES, worse, batch, TOLERANCE)["boxes"] == pytest.approx(2, rel=1e-3)
+    assert compare.tensor_differences(DENSE_BOXES.name, worse, batch, TOLERANCE)["boxes"] == pytest.approx(2, rel=1e-3)
 
 
 def test_other_heads_are_compared_element_by_element():
     rows = {name: value[None] for name, value in candidates().items()}
     rows["keypoints"] = np.zeros((1, 600, 6, 2), np.float32)
     swapped = {name: value[:, ::-1] for name, value in rows.items()}
-    assert compare.tensor_differences(KEYPOINTS, swapped, rows, TOLERANCE)["scores"] > 0.5
+    assert compare.tensor_differences(KEYPOINTS.name, swapped, rows, TOLERANCE)["scores"] > 0.5
     shorter = {name: value[:, :10] for name, value in rows.items()}
-    assert compare.tensor_differences(KEYPOINTS, shorter, rows, TOLERANCE)["scores"] == np.inf
+    assert compare.tensor_differences(KEYPOINTS.name, shorter, rows, TOLERANCE)["scores"] == np.inf
 
 
 def detections(*rows):
@@ -112,8 +112,8 @@ def compared(got, want, most=300):
 
 
 def test_detections_find_their_partners_in_any_order():
-    assert compared([DOG, CAT], [CAT, DOG]) == (0, 0.0, 0.0)
-    assert compared([], []) == (0, 0.0, 0.0)
+    assert compared([DOG, CAT], [CAT, DOG]) == (0, {"pixels": 0.0, "scores": 0.0})
+    assert compared([], []) == (0, {"pixels": 0.0, "scores": 0.0})
 
 
 def test_missing_and_surplus_detections_are_counted():
@@ -135,7 +135,8 @@ def test_the_last_of_a_list_cut_short_may_be_another_one():
 
 def test_differences_are_measured_in_pixels_and_scores():
     moved = ([10.5, 10, 50, 60], 0.899, 0)
-    missing, pixels, scores = compared([moved], [CAT])
+    missing, worst = compared([moved], [CAT])
+    pixels, scores = worst["pixels"], worst["scores"]
     assert (missing, pixels) == (0, 0.5)
     assert scores == pytest.approx(0.001, rel=1e-3)
 
@@ -144,4 +145,4 @@ def test_key_points_count_among_the_pixels():
     got, want = detections(CAT), detections(CAT)
     got["keypoints"], want["keypoints"] = np.zeros((1, 6, 2), np.float32), np.zeros((1, 6, 2), np.float32)
     got["keypoints"][0, 5, 1] = 3
-    assert compare.detections(got, want, 0.4, 1e-5, 300) == (0, 3.0, 0.0)
+    assert compare.detections(got, want, 0.4, 1e-5, 300) == (0, {"pixels": 3.0, "scores": 0.0})

@@ -18,7 +18,7 @@ def judged(family, entry, network, tmp_path):
         change(model.graph)
         path = tmp_path / "changed.onnx"
         onnx.save(model, path)
-        return Gate(family, entry, judged_network, path, weights).check()
+        return Gate(family, entry, judged_network, {"": path}, weights).check()
 
     return judge
 
@@ -121,8 +121,8 @@ def test_what_float32_itself_cannot_do_better_passes(judged, graph, network, mon
     """With a reference whose own float32 error is 0.1 px, 0.2 px from the truth is no fault of the graph."""
     real = type(network).tensors
 
-    def rough(pixels, double=False):
-        found = real(network, pixels, double)
+    def rough(inputs, double=False, role=""):
+        found = real(network, inputs, double)
         shift = 0.2 if double else 0.1  # the graph is at 0, float32 at 0.1, the truth at 0.2
         return found | {"boxes": found["boxes"] + shift}
 

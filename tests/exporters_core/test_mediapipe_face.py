@@ -55,7 +55,7 @@ def test_anchors_are_the_cells_of_two_grids():
 
 def test_the_graph_equals_the_reference_within_float32(network, pipeline):
     pixels = np.stack([pipeline.resize(fixtures.photo())[0], fixtures.noise(128, 128)])
-    graph, exact = pipeline.tensors(pixels), network.tensors(pixels, double=True)
+    graph, exact = pipeline.tensors({"pixels": pixels}), network.tensors({"pixels": pixels}, double=True)
     np.testing.assert_allclose(graph["boxes"], exact["boxes"], atol=1e-3)
     np.testing.assert_allclose(graph["keypoints"], exact["keypoints"], atol=1e-3)
     np.testing.assert_allclose(graph["scores"], exact["scores"], atol=1e-5)

@@ -5,9 +5,15 @@ import pytest
 from onnx import TensorProto
 
 from tritonvision.ensembles.heads import CLASSES
+from tritonvision.ensembles.points import Chain
 from tritonvision.ensembles.resize import Resize
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import onnx_check
+
+
+@pytest.fixture
+def net(family, entry):
+    return family.points(entry)[0].nets[0]
 
 
 @pytest.fixture
@@ -21,15 +27,15 @@ def changed(graph, tmp_path):
     return change
 
 
-def test_the_real_graph_keeps_the_contract(graph, family, entry):
-    onnx_check.check(graph, family.resize(entry), family.head)
+def test_the_real_graph_keeps_the_contract(graph, net):
+    onnx_check.check(graph, net)
 
 
-def test_another_size_another_head_and_a_fixed_batch_are_refused(graph, changed, family, entry):
+def test_another_size_another_head_and_a_fixed_batch_are_refused(graph, changed, family, entry, net):
     with pytest.raises(ExportFailed, match=r"input 'pixels' is UINT8 \[-1, 128, 128, 3\], not UINT8 \[-1, 64, 64, 3\]"):
-        onnx_check.check(graph, Resize("square", 64, 64), family.head)
+        onnx_check.check(graph, Chain(Resize("square", 64, 64), family.head).nets[0])
     with pytest.raises(ExportFailed, match="outputs are"):
-        onnx_check.check(graph, family.resize(entry), CLASSES)
+        onnx_check.check(graph, Chain(family.resize(entry), CLASSES).nets[0])
 
     def fix_batch(model_graph):
         axis = model_graph.input[0].type.tensor_type.shape.dim[0]
@@ -37,28 +43,28 @@ def test_another_size_another_head_and_a_fixed_batch_are_refused(graph, changed,
         axis.dim_value = 1
 
     with pytest.raises(ExportFailed, match="pixels"):
-        onnx_check.check(changed(fix_batch), family.resize(entry), family.head)
+        onnx_check.check(changed(fix_batch), net)
 
 
-def test_a_graph_that_breaks_onnx_is_refused(changed, family, entry):
+def test_a_graph_that_breaks_onnx_is_refused(changed, net):
     def unconnect(model_graph):
         model_graph.node[3].input[0] = "nowhere"
 
     with pytest.raises(ExportFailed, match="ONNX checker"):
-        onnx_check.check(changed(unconnect), family.resize(entry), family.head)
+        onnx_check.check(changed(unconnect), net)
 
 
-def test_a_wrong_type_is_refused(changed, family, entry):
+def test_a_wrong_type_is_refused(changed, net):
     def retype(model_graph):
         model_graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
 
     with pytest.raises(ExportFailed):
-        onnx_check.check(changed(retype), family.resize(entry), family.head)
+        onnx_check.check(changed(retype), net)
 
 
-def test_what_is_no_graph_at_all_is_refused(tmp_path, family, entry):
+def test_what_is_no_graph_at_all_is_refused(tmp_path, net):
     path = tmp_path / "model.onnx"
     for data in (b"", b"no graph", b"\xff" * 100):
         path.write_bytes(data)
         with pytest.raises(ExportFailed):
-            onnx_check.check(path, family.resize(entry), family.head)
+            onnx_check.check(path, net)

@@ -47,7 +47,7 @@ def corrupted(network, monkeypatch):
     """The face exporter writes a graph whose first kernel is off by one part in a hundred."""
     export = type(network).export
 
-    def wrong(self, path):
+    def wrong(self, path, role=""):
         export(self, path)
         model = onnx.load(path)
         kernel = next(i for i in model.graph.initializer if len(i.dims) == 4)
@@ -105,7 +105,7 @@ def test_a_failed_gate_publishes_nothing_into_an_empty_repository(tmp_path, corr
 
 
 def test_an_interrupted_export_leaves_the_repository_as_it_was(repository, contents, network, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     before = contents(repository)

@@ -108,7 +108,7 @@ def test_the_face_graph_holds_only_plain_operators(graph):
 
 def test_a_batch_answers_as_its_pictures_do_alone(pipeline):
     pixels = np.random.default_rng(5).integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
-    together = pipeline.tensors(pixels)
+    together = pipeline.tensors({"pixels": pixels})
     for i in range(3):
-        for name, value in pipeline.tensors(pixels[i : i + 1]).items():
+        for name, value in pipeline.tensors({"pixels": pixels[i : i + 1]}).items():
             np.testing.assert_allclose(together[name][i], value[0], atol=1e-4)

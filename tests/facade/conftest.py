@@ -16,12 +16,15 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tritonvision import tasks
+from tritonvision.client.residents import Memory
 from tritonvision.errors import InvalidParameter, ModelLoading
 from tritonvision.facade.app import create_app
 from tritonvision.publication import MANIFEST, Manifest, Repository
 from tritonvision.results import (
     ClassificationPrediction,
     Detections,
+    InstanceDetections,
+    InstancesRLEMasks,
     KeyPoints,
     MultiLabelClassificationPrediction,
 )
@@ -57,11 +60,28 @@ def found(metadata: Mapping[str, int]) -> Detections:
     return Detections(boxes, np.array([1, 2], np.int32), np.array([0.9, 0.6], np.float32), dict(metadata))
 
 
+def instances(boxes: Detections, mask_format: str) -> InstanceDetections:
+    """The boxes with a triangle in the first of them and nothing in the others, as the caller wants it."""
+    from pycocotools import mask
+
+    size = boxes.image_metadata["height"], boxes.image_metadata["width"]
+    shapes = np.zeros((len(boxes), *size), np.uint8)
+    shapes[:1, 3:23, 2:22] = np.tril(np.ones((20, 20), np.uint8))
+    triangle, nothing = np.array([[2, 3], [2, 22], [21, 22]], np.int32), np.zeros((0, 2), np.int32)
+    found = InstanceDetections(boxes.xyxy, boxes.class_id, boxes.confidence, boxes.image_metadata)
+    if mask_format == "rle":
+        found.mask = InstancesRLEMasks(size, [mask.encode(np.asfortranarray(shape))["counts"] for shape in shapes])
+    if mask_format == "polygon":
+        found.polygons = [triangle, *[nothing] * len(boxes)][: len(boxes)]
+    return found
+
+
 class MemoryEngine:
     """Answers from memory, as :class:`tritonvision.client.engine.Engine` would from Triton.
 
     Attributes:
         asked: (model, pictures, parameters, wait) of each inference with a picture.
+        regions: of the last inference that had some.
         held: an event that inferences wait for, when set by a test.
         failure: what the next inferences raise.
     """
@@ -71,6 +91,7 @@ class MemoryEngine:
     def __init__(self, root: Path):
         self.repository = Repository(root)
         self.asked: list[tuple[str, list[bytes], dict[str, Any], bool]] = []
+        self.regions: list[Sequence[float]] = []
         self.held: asyncio.Event | None = None
         self.cancelled = 0
         self.failure: Exception | None = None
@@ -79,7 +100,7 @@ class MemoryEngine:
 
     async def infer(
         self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
-        task: str | None = None,
+        task: str | None = None, regions: Sequence[Sequence[float]] | None = None,
     ) -> tuple[Manifest, list[Any]]:  # fmt: skip
         manifest = self.repository.resolve(name)
         if task is not None and task != manifest.task:
@@ -98,6 +119,9 @@ class MemoryEngine:
         if self.failure is not None:
             raise self.failure
         settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, parameters)
+        if regions is not None:
+            self.regions = list(regions)
+            pictures = [pictures[0] for _ in regions]
         return manifest, [self._result(manifest, picture, settings) for picture in pictures]
 
     async def load(self, name: str) -> Manifest:
@@ -109,6 +133,9 @@ class MemoryEngine:
 
     def loaded(self) -> list[Manifest]:
         return list(self._loaded.values())
+
+    def memory(self) -> Memory:
+        return Memory(dict.fromkeys(self._loaded, 2**20), dict.fromkeys(self._loaded, 1.0))
 
     def ready(self) -> bool:
         return self.is_ready
@@ -135,6 +162,8 @@ class MemoryEngine:
         boxes = Detections(boxes.xyxy[rows], boxes.class_id[rows], boxes.confidence[rows], metadata)
         if manifest.task == "object-detection":
             return boxes
+        if manifest.task == "instance-segmentation":
+            return instances(boxes, settings["mask_format"])
         boxes.class_id = np.zeros(len(rows), np.int32)
         points = np.stack([boxes.xyxy[:, :2] + 1, boxes.xyxy[:, :2] + 2], axis=1)
         certain = np.tile(np.array([1.0, 0.4], np.float32), (len(rows), 1))

@@ -268,12 +268,10 @@ def test_drawing_follows_the_orientation_of_the_coordinates(house):
 
 
 @pytest.mark.parametrize("path", [
-    "/infer/depth-estimation", "/infer/depth-estimation/depth-anything-v2/small", "/infer/lmm", "/infer/lmm/a/b",
-    "/infer/instance_segmentation", "/infer/segmentation", "/infer/semantic_segmentation", "/clip/embed_image",
-    "/clip/embed_text", "/clip/compare", "/perception_encoder/embed_image", "/perception_encoder/embed_text",
-    "/perception_encoder/compare", "/doctr/ocr", "/easy_ocr/ocr", "/ocr/trocr", "/sam/embed_image",
-    "/sam/segment_image", "/sam2/embed_image", "/sam2/segment_image", "/grounding_dino/infer", "/yolo_world/infer",
-    "/owlv2/infer", "/gaze/gaze_detection", "/infer/embeddings",
+    "/infer/lmm", "/infer/lmm/a/b", "/infer/semantic_segmentation", "/perception_encoder/embed_image",
+    "/perception_encoder/embed_text", "/perception_encoder/compare", "/doctr/ocr", "/easy_ocr/ocr", "/ocr/trocr",
+    "/sam2/embed_image", "/sam2/segment_image", "/grounding_dino/infer", "/yolo_world/infer", "/owlv2/infer",
+    "/infer/embeddings",
 ])  # fmt: skip
 def test_a_route_without_a_family_says_so(house, path):
     answer = house.client.post(path, json={})
@@ -292,3 +290,23 @@ def test_reserved_first_segments_are_no_projects(house, path, method):
 @pytest.mark.parametrize("path", ["/a%2fb/1", "/../1", "/..%2f1", "/a b/1", "/a\x00/1".replace("\x00", "%00"), "/--/1"])
 def test_a_path_that_can_be_no_model_is_not_found(house, picture, path):
     assert legacy(house, b64(picture)["value"], path).status_code == 404
+
+
+def test_regions_of_a_picture_get_one_answer_each_in_their_order(house, picture):
+    regions = [{"x": 10, "y": 10, "width": 8, "height": 8}, {"x": 30.5, "y": 12, "width": 1, "height": 1}]
+    answers = post(house, "classification", model_id=CLASSIFIER, image=b64(picture), regions=regions).json()
+    assert [answer["top"] for answer in answers] == ["dog", "dog"]
+    assert house.engine.regions == [(10.0, 10.0, 8.0, 8.0), (30.5, 12.0, 1.0, 1.0)]
+
+
+@pytest.mark.parametrize("regions", [[], [{"x": 1, "y": 1, "width": 2, "height": 2}] * 257])
+def test_no_region_and_too_many_are_refused(house, picture, regions):
+    body = {"model_id": CLASSIFIER, "image": b64(picture), "regions": regions}
+    assert post(house, "classification", **body).status_code == 400
+
+
+def test_regions_go_with_one_picture(house, picture):
+    one = {"x": 1, "y": 1, "width": 2, "height": 2}
+    body = {"model_id": CLASSIFIER, "image": [b64(picture)] * 2, "regions": [one]}
+    answer = post(house, "classification", **body)
+    assert answer.status_code == 400 and "one picture" in answer.json()["message"]

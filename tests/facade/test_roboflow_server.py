@@ -25,6 +25,7 @@ def test_only_loaded_models_are_listed_under_every_name(house):
     assert entry == {
         "model_id": "coco/3", "task_type": "object-detection", "batch_size": None, "input_height": 480,
         "input_width": 640, "vram_bytes": None, "request_aliases": [], "request_paths": [],
+        "memory_bytes": 2**20, "last_used": 1.0,
     }  # fmt: skip
 
 
@@ -121,3 +122,13 @@ def test_metrics_count_by_dialect_model_and_status(house, picture):
 def test_a_slash_at_the_end_is_no_redirect(house):
     for path in ("/info/", "/model/registry/", "/healthz/"):
         assert house.client.get(path, follow_redirects=False).status_code == 200
+
+
+def test_the_registry_and_the_metrics_tell_what_the_loaded_models_take(house):
+    add(house, "coco/3")
+    body = house.client.get("/model/registry").json()
+    assert (body["memory_bytes"], body["memory_budget_bytes"], body["max_loaded"], body["evicted"]) == (
+        2**20, None, None, 0,
+    )  # fmt: skip
+    text = house.client.get("/metrics").text
+    assert "tritonvision_memory_bytes 1.048576e+06" in text and "tritonvision_evicted_models 0.0" in text

@@ -19,9 +19,10 @@ import httpx
 import typer
 
 from tritonvision.cli import INTERRUPTED, complain, exit_code
-from tritonvision.cli.answers import to_answer
+from tritonvision.cli.answers import lines
 from tritonvision.cli.options import settings_with
-from tritonvision.cli.predict import lines, save_drawn
+from tritonvision.cli.predict import save_drawn
+from tritonvision.cli.readings import to_answer
 from tritonvision.errors import SetupError, TritonVisionError
 from tritonvision.facade.serve import listen
 from tritonvision.publication import Repository

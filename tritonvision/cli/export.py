@@ -105,12 +105,20 @@ def _export(
     return manifest, True
 
 
+# Figures of the gate as a person reads them; what is not among a model's figures is left out.
+_FIGURES = {
+    "pixels": "{:.2g} px", "scores": "{:.2g} of a score", "masks": "{:.2g} of a mask (1 - IoU)",
+    "map": "{:.2g} of the largest depth", "embeddings": "{:.2g} of their spread", "degrees": "{:.2g} degrees",
+}  # fmt: skip
+
+
 def _summary(manifest: Manifest) -> str:
     parity = manifest.parity
-    where = f" and {parity['pipeline_pixels']:.2g} px" if "tensor_boxes" in parity else ""
+    figures = {name.removeprefix("pipeline_"): value for name, value in parity.items()}
+    within = [text.format(figures[name]) for name, text in _FIGURES.items() if name in figures]
     return (
         f"{manifest.id} is published ({manifest.weights} weights): {parity['pipeline_answers']:.0f} answers equal the "
-        f"reference's within {parity['pipeline_scores']:.2g} of a score{where}."
+        f"reference's within {' and '.join(within)}."
     )
 
 

@@ -14,9 +14,12 @@ import typer
 
 from tritonvision import catalog
 from tritonvision.cli import FAILED, complain
-from tritonvision.cli.answers import Answer, EmbeddedSource, FacadeSource, Source
+from tritonvision.cli.answers import Answer, lines
 from tritonvision.cli.models import loaded_ids
 from tritonvision.cli.options import print_json, settings_with
+from tritonvision.cli.question import Question
+from tritonvision.cli.question import ask as question_of
+from tritonvision.cli.sources import EmbeddedSource, FacadeSource, Source
 from tritonvision.errors import InvalidPicture, PictureTooLarge, SetupError, TritonVisionError
 
 _AT_ONCE = 4
@@ -28,6 +31,16 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Picture files.")],
     confidence: Annotated[
         float | None, typer.Option(min=0, max=1, metavar="F", help="Lowest score that counts. Default: the task's.")
+    ] = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X,Y", help="SAM: a point on what is meant, pixels; X,Y,0 for one that is not. Repeat."),
+    ] = None,
+    box: Annotated[
+        str | None, typer.Option(metavar="LEFT,TOP,RIGHT,BOTTOM", help="SAM: a box around what is meant, pixels.")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="CLIP: compare the picture with this text. Repeat.")
     ] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the pictures with the answers drawn in to this folder.")
@@ -49,13 +62,16 @@ def predict(
       tritonvision predict mediapipe-face-detection photo.jpg
       tritonvision predict yolov8n-640 *.jpg --confidence 0.5 --save out
       tritonvision predict coco/3 photo.jpg --json --url http://gpu-box:9001
+      tritonvision predict sam-vit_b photo.jpg --point 220,140 --save out
+      tritonvision predict clip/ViT-B-32 photo.jpg --text "a cat" --text "an astronaut"
     """
     settings = settings_with(repository=repository, api_key=api_key)
     catalog.check_id(model_id)
+    question = question_of(confidence, point, box, text)
     if save is not None:
         _prepare_saving(save)
     report = _Report(model_id, confidence, save, json)
-    asyncio.run(_ask_all(_source(settings, model_id, confidence, url), images, report))
+    asyncio.run(_ask_all(_source(settings, model_id, question, url), images, report))
     report.close()
     if report.failed:
         raise typer.Exit(FAILED)
@@ -127,13 +143,13 @@ class _Report:
         return f"{name}.png"
 
 
-def _source(settings, model_id: str, confidence: float | None, url: str | None) -> Source:
+def _source(settings, model_id: str, question: Question, url: str | None) -> Source:
     """The server at ``url``, else the one that answers on this machine, else one for the duration."""
     if url is None and loaded_ids(settings.port) is not None:
         url = f"http://127.0.0.1:{settings.port}"
     if url is not None:
-        return FacadeSource(url, model_id, confidence, settings.api_key, _note)
-    return EmbeddedSource(settings, model_id, confidence, _note)
+        return FacadeSource(url, model_id, question, settings.api_key, _note)
+    return EmbeddedSource(settings, model_id, question, _note)
 
 
 def _note(sentence: str) -> None:
@@ -174,18 +190,6 @@ def save_drawn(picture: bytes, answer: Answer, target: Path) -> None:
         target.write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
     except OSError as error:
         raise SetupError(f"{target} cannot be written.", hint="Choose another folder for --save.") from error
-
-
-def lines(name: str, predictions: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What a person reads about one picture, see :meth:`Answer.predictions`."""
-    counted = "nothing found" if not predictions else f"{len(predictions)} prediction{'s' * (len(predictions) > 1)}"
-    yield f"{name}: {counted}"
-    for found in predictions:
-        box = found.get("box")
-        place = "" if box is None else "   box {:.1f}, {:.1f} to {:.1f}, {:.1f}".format(*box)
-        yield f"  {found['class']:<20} {found['confidence']:.4f}{place}"
-        for point in found.get("keypoints", ()):
-            yield f"    {point['class']:<18} {point['x']:.1f}, {point['y']:.1f}"
 
 
 @contextmanager

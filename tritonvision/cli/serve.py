@@ -33,6 +33,12 @@ def serve(
         str | None, typer.Option(metavar="HOST:PORT", help="gRPC address of a tritonserver somebody else runs.")
     ] = None,
     api_key: Annotated[str | None, typer.Option(metavar="K", help="Key that every request must carry.")] = None,
+    max_loaded: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Most models loaded at once; the least recently used leaves.")
+    ] = None,
+    memory_budget: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Most memory for loaded models, e.g. 8GB or 500MB.")
+    ] = None,
 ) -> None:
     """Serve the published models over HTTP until Ctrl-C or SIGTERM, which end it with 0.
 
@@ -46,11 +52,15 @@ def serve(
       tritonvision serve mediapipe-face-detection --port 9002
       tritonvision serve --host 0.0.0.0 --api-key "$KEY"
       tritonvision serve --triton-url gpu-box:8001 --repository /models
+      tritonvision serve --memory-budget 4GB
     """
     from tritonvision.facade.serve import listen
     from tritonvision.publication import Repository
 
-    settings = settings_with(host=host, port=port, repository=repository, triton_url=triton_url, api_key=api_key)
+    settings = settings_with(
+        host=host, port=port, repository=repository, triton_url=triton_url, api_key=api_key, max_loaded=max_loaded,
+        memory_budget=memory_budget,
+    )  # fmt: skip
     named = [Repository(settings.repository).resolve(name).id for name in models or ()]
     listen(settings.host, settings.port).close()  # before anything is started
     uvloop.run(_serve(settings, named))

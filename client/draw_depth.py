@@ -1,0 +1,55 @@
+"""Depth in colours: Viridis, whose brightness grows evenly from far to near, and a bar that says so."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tritonvision.results import DepthMap
+
+_PANEL = (15, 23, 42, 176)  # RGBA
+_WHITE = (255, 255, 255, 255)
+_FAR, _NEAR = "far", "near"
+
+
+def draw_depth(canvas: np.ndarray, depth: DepthMap) -> np.ndarray:
+    """The map in colours in place of the picture, with a bar from far to near in its lower left corner.
+
+    Args:
+        canvas: the picture, BGR uint8 ``[h, w, 3]``, of the map's size.
+    """
+    drawn = colours(depth.nearness())
+    height, width = canvas.shape[:2]
+    if drawn.shape != canvas.shape:
+        drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_NEAREST)
+    bar = _bar(max(9, round(min(height, width) / 32)))
+    margin = 3 * max(1, round(min(height, width) / 250))
+    if bar.height + 2 * margin > height / 2 or bar.width + 2 * margin > width:
+        return drawn  # it would hide what it explains
+    under = drawn[height - margin - bar.height : height - margin, margin : margin + bar.width]
+    glass = np.asarray(bar)
+    opacity = glass[..., 3:] / 255
+    under[:] = np.rint(under * (1 - opacity) + glass[..., 2::-1] * opacity).astype(np.uint8)
+    return drawn
+
+
+def colours(nearness: np.ndarray) -> np.ndarray:
+    """BGR uint8 ``[h, w, 3]`` of ``[h, w]`` values in 0..1: dark violet is far, bright yellow is near."""
+    return cv2.applyColorMap(np.rint(nearness * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+
+
+def _bar(letters: int) -> Image.Image:
+    """RGBA panel with ``far``, the colours and ``near`` side by side, for letters of that height in pixels."""
+    font = ImageFont.load_default(letters)
+    pad, length, thick = round(letters * 0.8), 10 * letters, max(3, round(letters * 0.6))
+    left = pad + round(font.getlength(_FAR)) + pad // 2
+    right = left + length + pad // 2
+    panel = Image.new("RGBA", (right + round(font.getlength(_NEAR)) + pad, letters + 2 * pad), _PANEL)
+    middle = panel.height // 2
+    pen = ImageDraw.Draw(panel)
+    pen.text((pad, middle), _FAR, font=font, fill=_WHITE, anchor="lm")
+    pen.text((right, middle), _NEAR, font=font, fill=_WHITE, anchor="lm")
+    scale = colours(np.tile(np.linspace(0, 1, length, dtype=np.float32), (thick, 1)))
+    panel.paste(Image.fromarray(np.ascontiguousarray(scale[..., ::-1])), (left, middle - thick // 2))
+    return panel

@@ -1,0 +1,38 @@
+"""Name, data type and axes of what travels between the models of a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_NUMPY = {
+    "FP32": np.float32, "FP64": np.float64, "INT32": np.int32, "INT64": np.int64, "UINT8": np.uint8,
+    "UINT16": np.uint16,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Name, Triton data type (``FP32``, ``INT32``, ``STRING``, ...) and axes, the batch axis not counted.
+
+    An axis of any length is -1. ``optional`` inputs may be left out of a request.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+    optional: bool = False
+
+    @property
+    def numpy(self) -> type[np.generic]:
+        """The numpy type of a numeric tensor."""
+        return _NUMPY[self.dtype]
+
+
+IMAGE = Tensor("image", "STRING", (1,))
+TEXT = Tensor("text", "STRING", (1,))
+PARAMETERS = Tensor("parameters", "STRING", (1,), optional=True)
+GEOMETRY = Tensor("geometry", "FP64", (6,))
+VALID_SIZE = Tensor("valid_size", "INT32", (2,))  # height, width of the pixels that are no padding
+IMAGE_SIZE = Tensor("image_size", "INT32", (2,))  # height, width of the oriented picture

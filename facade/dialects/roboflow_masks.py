@@ -1,0 +1,33 @@
+"""Roboflow's route of instance segmentation, under both of its names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tritonvision.facade.dialects import roboflow
+from tritonvision.facade.dialects.roboflow_mask_fields import MaskFields, instances
+from tritonvision.facade.dialects.roboflow_schema import DetectionRequest, json_schema
+from tritonvision.publication import Manifest
+from tritonvision.tasks import INSTANCE_SEGMENTATION
+
+router = APIRouter(tags=["Roboflow"])
+
+
+class InstanceRequest(MaskFields, DetectionRequest):
+    """``/infer/instance_segmentation``."""
+
+    def settings(self, manifest: Manifest) -> dict[str, Any]:
+        """Every setting of the model's task. Raises InvalidParameter."""
+        return super().settings(manifest) | {"mask_format": self.mask_format()}
+
+
+@router.post("/infer/segmentation", openapi_extra=json_schema(InstanceRequest))
+@router.post("/infer/instance_segmentation", openapi_extra=json_schema(InstanceRequest))
+async def instance_segmentation(request: Request) -> Response:
+    """Boxes with names and the shape of what is in them, as outlines or run lengths."""
+    ask = await roboflow.read_body(request, InstanceRequest)
+    return await roboflow.infer(request, ask, (INSTANCE_SEGMENTATION.name,), instances)

@@ -1,0 +1,70 @@
+"""The Triton step around a composition: one sample after another, asking networks and models by BLS."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from tritonvision.errors import InvalidParameter, ServerUnavailable, from_wire
+from tritonvision.publication import MANIFEST
+from tritonvision.python_backend.step import Step, read_parameters
+from tritonvision.tasks import resolve
+
+
+class TritonPythonModel(Step):
+    """Runs ``python_backend/compositions/<composition>.py`` on each sample."""
+
+    def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
+        """The composition, its constants and the names of its networks stand in the config."""
+        cv2.setNumThreads(1)
+        name = parameters["composition"].replace("-", "_")
+        self.module = importlib.import_module(f"tritonvision.python_backend.compositions.{name}")
+        self.nets: dict[str, str] = json.loads(parameters["nets"])
+        options = {**json.loads(parameters["options"]), "model": _identity(args)}
+        self.composition = self.module.Composition(self.call, options)
+
+    def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
+        """Inputs ``[B,...]`` to what the caller asked for. Raises InvalidParameter where answers do not fit a batch."""
+        wanted = set(wanted)
+        count = len(next(iter(tensors.values())))
+        answers = []
+        for i, given in enumerate(read_parameters(tensors, count)):
+            sample = {name: value[i] for name, value in tensors.items() if name != "parameters"}
+            if "image" in sample:
+                sample["image"] = sample["image"].reshape(-1)[0]
+            answers.append(self.composition.answer(sample, resolve(self.module.TASK.parameters, given), wanted))
+        names = [name for name in answers[0] if name in wanted]
+        if any(len({answer[name].shape for answer in answers}) > 1 for name in names):
+            raise InvalidParameter("The answers of this batch differ in shape.", hint="Send the pictures one by one.")
+        return {name: np.stack([answer[name] for answer in answers]) for name in names}
+
+    def call(
+        self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Outputs of a network (by role) or a published model (by its Triton name), batch axis first.
+
+        Raises what that one refused with, or ServerUnavailable.
+        """
+        request = pb_utils.InferenceRequest(
+            model_name=self.nets.get(model, model),
+            requested_output_names=list(outputs),
+            inputs=[pb_utils.Tensor(name, value) for name, value in inputs.items()],
+        )
+        response = request.exec()
+        if response.has_error():
+            text = response.error().message()
+            raise from_wire(text) or ServerUnavailable(f"A part of the model does not answer: {self.name}.")
+        return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs}
+
+
+def _identity(args: Mapping[str, str]) -> str:
+    """What tells this model, as it was published last, from every other: what one worked out is not another's."""
+    manifest = Path(args["model_repository"]) / MANIFEST
+    return f"{args['model_name']} {hashlib.sha256(manifest.read_bytes()).hexdigest()}"

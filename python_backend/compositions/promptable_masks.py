@@ -1,0 +1,190 @@
+"""Promptable masks: a picture is encoded once for all processes of a server, and each prompt costs only the decoder.
+
+Prompts are points on and off the object, a box, and the logits of an earlier answer. The arithmetic around the networks
+is that of transformers' ``SamProcessor``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tritonvision import tasks
+from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import MAX_PIXELS
+from tritonvision.python_backend import masks, resize, shared_cache
+from tritonvision.python_backend.heads.prototype_masks import Axis
+from tritonvision.python_backend.heads.prototype_masks import decode as masks_on
+from tritonvision.python_backend.pictures import decode
+
+TASK = tasks.PROMPTABLE
+_MOST_POINTS = 256  # each is one more token that attends to the whole picture
+_SHRINK = 4  # the masks that the decoder gives and takes are so much smaller than the encoder's frame
+_LABELS = (-1, 0, 1, 2, 3)  # no point, off the object, on it, upper left and lower right corner of a box
+
+# call(role of a network, inputs, names of outputs) -> outputs; all with a batch axis
+Call = Callable[[str, Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
+
+
+class Composition:
+    """What prompts select in pictures.
+
+    Args:
+        call: asks the networks ``encoder`` and ``decoder``.
+        options: ``side``, pixels of the encoder's square frame, and ``model``, which tells the encodings of one network
+            from those of another.
+        cache: of encodings; by default the server's.
+    """
+
+    def __init__(self, call: Call, options: Mapping[str, Any], cache: shared_cache.SharedCache | None = None):
+        cv2.setNumThreads(1)
+        self._call = call
+        self._side = int(options["side"])
+        self._model = str(options.get("model", ""))
+        self._cache = cache or shared_cache.of_server("encodings")
+
+    def answer(
+        self, sample: Mapping[str, Any], parameters: Mapping[str, Any], wanted: set[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The masks of one prompt.
+
+        Args:
+            sample: ``image``, an encoded picture or ``.npy`` bytes, or instead of it ``embeddings`` float32
+                ``[256,64,64]`` of one, with the setting ``image_size``; ``mask_input`` float32 ``[256,256]``, one of
+                the ``low_res_masks`` of an earlier answer.
+            parameters: settings of the task, resolved. Coordinates are pixels of the (oriented) picture.
+            wanted: names of outputs; the decoder is left alone when only ``embeddings`` are.
+
+        Returns:
+            ``masks`` objects ``[k]`` of bytes (none when ``mask_format`` is), ``scores`` float32 ``[k]``, the IoU that
+            the network expects of each, ``low_res_masks`` float32 ``[k,256,256]`` logits, ``image_size`` int32 ``[2]``
+            (height, width), and ``embeddings`` when wanted. k is 3 with ``multimask``, the three proposals in the
+            network's order, else 1.
+
+        Raises:
+            InvalidParameter: a prompt that the picture does not have, or no picture at all.
+        """
+        embeddings, (height, width) = self._encoding(sample, parameters)
+        outputs = {"image_size": np.array([height, width], dtype=np.int32)}
+        if wanted is None or wanted & {"masks", "scores", "low_res_masks"}:
+            prompt = self._prompt(sample, parameters, height, width)
+            found = self._call("decoder", {"embeddings": embeddings[None], **prompt}, ["low_res_masks", "iou_scores"])
+            chosen = slice(1, None) if parameters["multimask"] else slice(0, 1)
+            outputs["low_res_masks"] = found["low_res_masks"][0, chosen]
+            outputs["scores"] = found["iou_scores"][0, chosen]
+            form = parameters["mask_format"]
+            logits = outputs["low_res_masks"] if form != "none" and (wanted is None or "masks" in wanted) else ()
+            encoded = [masks.encode(*self._patch(mask, height, width), height, width, form) for mask in logits]
+            outputs["masks"] = np.array(encoded, dtype=object)
+        if wanted is not None and "embeddings" in wanted:
+            outputs["embeddings"] = embeddings
+        return outputs
+
+    def _encoding(self, sample: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
+        """The encoded picture and its (height, width): the caller's, one somebody asked for before, or a new one."""
+        if "image" in sample:
+            data = bytes(sample["image"])
+            facts = f"{self._model} {parameters['auto_orient']} ".encode()
+            key = hashlib.sha256(facts + hashlib.sha256(data).digest()).hexdigest()
+            embeddings, size = self._cache.fetch(key, lambda: self._encode(data, parameters["auto_orient"]))
+            return embeddings, (int(size[0]), int(size[1]))
+        if "embeddings" not in sample:
+            raise InvalidParameter("There is neither a picture nor the embeddings of one.")
+        return _finite("embeddings", sample["embeddings"]), _picture_size(parameters["image_size"])
+
+    def _encode(self, data: bytes, auto_orient: bool) -> tuple[np.ndarray, np.ndarray]:
+        picture = decode(data, auto_orient)
+        pixels, geometry = resize.longest(picture, self._side, self._side)
+        inputs = {"pixels": pixels[None], "valid_size": np.array([geometry.valid_size], dtype=np.int32)}
+        (embeddings,) = self._call("encoder", inputs, ["embeddings"])["embeddings"]
+        return embeddings, np.array(picture.shape[:2], dtype=np.int64)
+
+    def _prompt(
+        self, sample: Mapping[str, Any], parameters: Mapping[str, Any], height: int, width: int
+    ) -> dict[str, np.ndarray]:
+        """What the decoder reads beside the embeddings, batch axis first."""
+        points, labels = _points(parameters, height, width)
+        valid_height, valid_width = resize.fitted(height, width, self._side)
+        coords = np.array(points, dtype=np.float64) * (valid_width / width, valid_height / height)
+        mask = sample.get("mask_input")
+        small = self._side // _SHRINK
+        earlier = np.zeros((small, small), np.float32) if mask is None else _finite("mask_input", mask)
+        return {
+            "point_coords": coords.astype(np.float32)[None],
+            "point_labels": np.array([labels], dtype=np.float32),
+            "mask_input": earlier.reshape(1, 1, small, small).astype(np.float32, copy=False),
+            "has_mask": np.array([[mask is not None]], dtype=np.float32),
+        }
+
+    def _patch(self, logits: np.ndarray, height: int, width: int) -> tuple[np.ndarray, int, int]:
+        """Where one mask is, bool, cut out of the picture, and the left and upper edge of the cut.
+
+        Logits are enlarged to the encoder's frame, cut where the padding begins, and enlarged to the picture: for the
+        pixels of the cut two small matrix products.
+        """
+        positive = logits > 0
+        if not positive.any():
+            return positive[:0, :0], 0, 0
+        spans, axes = [], []
+        content = resize.fitted(height, width, self._side)
+        for axis, (length, inside) in enumerate(zip((height, width), content, strict=True)):
+            cells = np.flatnonzero(positive.any(axis=1 - axis))
+            # as far as the neighbours of positive cells, and one pixel of the frame for the second enlargement
+            edges = np.array([cells[0] - 1, cells[-1] + 2]) * _SHRINK * length / inside + (-2, 2)
+            spans.append([int(edge) for edge in np.clip(np.rint(edges), 0, length)])
+            axes.append(Axis(cells=len(logits), factor=_SHRINK, offset=0, content=inside, length=length))
+        (top, bottom), (left, right) = spans
+        patch = masks_on(np.ones(1, np.float32), logits[None], *axes, (left, top, right, bottom))
+        return patch, left, top
+
+
+def _points(parameters: Mapping[str, Any], height: int, width: int) -> tuple[list[list[float]], list[float]]:
+    """All of a prompt as points with labels, ``[n,2]`` and ``[n]``; no prompt is a point that is none.
+
+    A box counts as its two corners. Without one a point that is none goes last, as the network was trained.
+    """
+    points, labels, box = parameters["points"] or [], parameters["point_labels"], parameters["box"]
+    labels = [1.0] * len(points) if labels is None else labels
+    if len(points) != len(labels):
+        raise InvalidParameter(f"There are {len(points)} points and {len(labels)} labels.")
+    if len(points) > _MOST_POINTS:
+        raise InvalidParameter(f"A prompt may have {_MOST_POINTS} points, not {len(points)}.")
+    if not set(labels) <= set(_LABELS):
+        raise InvalidParameter("A point's label must be 1 (on the object), 0 (off it) or -1 (no point).")
+    for (x, y), label in zip(points, labels, strict=True):
+        if label != -1 and not (0 <= x <= width and 0 <= y <= height):
+            raise InvalidParameter(f"The point ({x:g}, {y:g}) lies outside the picture of {width} x {height} pixels.")
+    if box is not None:
+        left, top, right, bottom = box
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise InvalidParameter(
+                f"The box must be left, top, right, bottom inside the picture of {width} x {height} pixels."
+            )
+        return [*points, [left, top], [right, bottom]], [*labels, 2, 3]
+    if not points:
+        points, labels = [[0, 0]], [-1]
+    if set(labels) & {2, 3}:
+        return points, labels
+    return [*points, [0, 0]], [*labels, -1]
+
+
+def _picture_size(given: Sequence[float] | None) -> tuple[int, int]:
+    """(height, width) of the picture behind embeddings that came without it. Raises InvalidParameter."""
+    if given is None:
+        raise InvalidParameter("Embeddings need the 'image_size' (height, width) of their picture.")
+    height, width = given
+    if not (height >= 1 and width >= 1 and height == int(height) and width == int(width)):
+        raise InvalidParameter("'image_size' must be the height and width in whole pixels.")
+    if height * width > MAX_PIXELS:
+        raise InvalidParameter(f"'image_size' is over the limit of {MAX_PIXELS / 1e6:g} million pixels.")
+    return int(height), int(width)
+
+
+def _finite(name: str, values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise InvalidParameter(f"'{name}' must hold finite numbers only.")
+    return values

@@ -1,0 +1,135 @@
+"""What one process of a server has worked out and another may need: arrays in files, found by key, bounded in bytes.
+
+A file appears whole or not at all, since it is written aside and renamed. Locks belong to the kernel, which lifts them
+when a process dies. So a process may be killed at any moment, and no other has to notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+import weakref
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tritonvision import heartbeat
+
+Arrays = tuple[np.ndarray, ...]
+
+LIMIT = 512 * 2**20
+_SUFFIX = ".npy"
+_UNFINISHED = ".part"
+_FORGOTTEN_SECONDS = 60.0  # a file is written in milliseconds
+_LOCKS = 64
+
+
+class SharedCache:
+    """Tuples of arrays by key, for all processes that name the same folder. What was not used for longest goes first.
+
+    A cache that cannot be read or written (a full disk, a folder removed) is an empty cache and never an error.
+
+    Args:
+        folder: made when it is missing.
+        limit: bytes of all entries together.
+    """
+
+    def __init__(self, folder: Path, limit: int = LIMIT):
+        self.folder = folder
+        self.limit = limit
+
+    def fetch(self, key: str, make: Callable[[], Arrays]) -> Arrays:
+        """The entry ``key``, a file name; if there is none, what ``make`` gives, which is kept.
+
+        Whoever asks for a key that another process is making waits for it. When that one fails, the next one makes it.
+        """
+        found = self.get(key)
+        if found is not None:
+            return found
+        with self._alone(key):
+            found = self.get(key)
+            if found is None:
+                found = make()
+                self.put(key, found)
+        return found
+
+    def get(self, key: str) -> Arrays | None:
+        """The entry ``key``, or None; it now counts as used."""
+        path = self._path(key)
+        try:
+            with path.open("rb") as file:
+                end = os.fstat(file.fileno()).st_size
+                arrays = []
+                while file.tell() < end:
+                    arrays.append(np.load(file, allow_pickle=False))
+            os.utime(path)
+        except (OSError, ValueError, EOFError):
+            return None
+        return tuple(arrays) or None
+
+    def put(self, key: str, arrays: Arrays) -> None:
+        """Keep ``arrays``, none of them of objects, under ``key``."""
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(suffix=_UNFINISHED, dir=self.folder)
+            try:
+                with open(handle, "wb") as file:
+                    for array in arrays:
+                        np.save(file, array, allow_pickle=False)
+                os.replace(name, self._path(key))
+            except OSError:
+                os.unlink(name)
+                raise
+            self._make_room()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / (key + _SUFFIX)
+
+    @contextlib.contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """No other process is in here for this key. A few locks serve all keys: nobody has to tidy them away."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = open(self.folder / f"lock-{zlib.crc32(key.encode()) % _LOCKS}", "wb")  # noqa: SIM115
+        except OSError:
+            yield
+            return
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _make_room(self) -> None:
+        entries = []
+        for file in os.scandir(self.folder):
+            with contextlib.suppress(FileNotFoundError):  # another process makes room, too
+                stat = file.stat()
+                if file.name.endswith(_SUFFIX):
+                    entries.append((stat.st_mtime_ns, stat.st_size, file.path))
+                elif file.name.endswith(_UNFINISHED) and stat.st_mtime < time.time() - _FORGOTTEN_SECONDS:
+                    os.unlink(file.path)
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in sorted(entries)[:-1]:  # the newest one stays, however large it is
+            if total <= self.limit:
+                break
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            total -= size
+
+
+def of_server(name: str, limit: int = LIMIT) -> SharedCache:
+    """The cache ``name`` of the tritonserver that this process belongs to; it goes when the server goes.
+
+    Where nobody watches there is no folder of the server: then the cache is this process's own.
+    """
+    home = heartbeat.folder(os.getppid())
+    if home.is_dir():
+        return SharedCache(home / name, limit)
+    cache = SharedCache(Path(tempfile.mkdtemp(prefix=f"tritonvision-own-{name}-")), limit)
+    weakref.finalize(cache, shutil.rmtree, cache.folder, ignore_errors=True)
+    return cache

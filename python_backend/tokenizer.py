@@ -1,0 +1,49 @@
+"""Texts to token ids as CLIP's own tokenizer gives them: cleaned, lower-cased, byte-level pairs, padded with zeros."""
+
+from __future__ import annotations
+
+import html
+
+import ftfy
+import numpy as np
+import tokenizers
+
+from tritonvision.errors import InvalidParameter
+
+# Characters of a text that is looked at. What fits a context of 77 has a few hundred; only blanks make it longer.
+LONGEST = 10_000
+
+
+def clean(text: str) -> str:
+    """Mojibake and quotes repaired, HTML entities resolved (twice), blanks collapsed, lower case."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
+
+
+class Tokenizer:
+    """A text to the token ids of one context.
+
+    Args:
+        vocabulary: a ``tokenizer.json`` of the ``tokenizers`` package; its post-processor puts the start and the end.
+        context: ids of a text, padding included.
+    """
+
+    def __init__(self, vocabulary: str, context: int):
+        self._tokenizer = tokenizers.Tokenizer.from_str(vocabulary)
+        self.context = context
+
+    def __call__(self, text: str) -> np.ndarray:
+        """int64 ``[context]``: start, text, end, zeros. An empty text is start and end.
+
+        Raises:
+            InvalidParameter: the text does not fit; it is not cut, since half a text means something else.
+        """
+        ids = self._tokenizer.encode(clean(text)).ids if len(text) <= LONGEST else None
+        if ids is None or len(ids) > self.context:
+            raise InvalidParameter(
+                f"The text is longer than {self.context - 2} tokens, which is all that the model reads.",
+                hint="Shorten it; a token is a short word or a part of a longer one.",
+            )
+        padded = np.zeros(self.context, dtype=np.int64)
+        padded[: len(ids)] = ids
+        return padded

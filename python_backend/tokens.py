@@ -1,0 +1,36 @@
+"""The pre step of texts: UTF-8 bytes to token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tritonvision import tasks
+from tritonvision.errors import InvalidParameter
+from tritonvision.python_backend.step import Step, read_parameters
+from tritonvision.python_backend.tokenizer import Tokenizer
+
+
+class TritonPythonModel(Step):
+    """``text`` BYTES ``[B,1]`` to ``input_ids`` int64 ``[B,context]``."""
+
+    def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
+        """The vocabulary lies beside ``model.py``; its name and the context stand in the config."""
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self.tokenizer = Tokenizer((folder / parameters["tokenizer"]).read_text(), int(parameters["context"]))
+
+    def answer(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The settings of pictures may come along; a text has none of its own."""
+        texts = tensors["text"].reshape(-1)
+        for settings in read_parameters(tensors, len(texts)):
+            tasks.resolve(tasks.EMBEDDING.parameters, settings)
+        return {"input_ids": np.stack([self.tokenizer(_decode(text)) for text in texts])}
+
+
+def _decode(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidParameter("The text is not UTF-8.") from error

@@ -1,0 +1,90 @@
+"""What a person asks about a picture on the command line, beside the picture: thresholds, points, a box, texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tritonvision import tasks
+from tritonvision.errors import InvalidParameter
+
+_PROMPTED = tasks.PROMPTABLE.name
+_COMPARED = tasks.EMBEDDING.name
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question, the same for every picture of a command.
+
+    Attributes:
+        confidence: lowest score that counts, or None for the task's own.
+        points: (x, y, label) each, pixels; label 1 on the object, 0 off it.
+        box: left, top, right, bottom, pixels.
+        texts: that a picture is compared with.
+    """
+
+    confidence: float | None = None
+    points: tuple[tuple[float, float, int], ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    texts: tuple[str, ...] = ()
+
+    def check(self, model_id: str, task: str) -> None:
+        """Raise InvalidParameter unless a model of ``task`` can be asked this."""
+        prompted = bool(self.points or self.box)
+        if task == _PROMPTED and not prompted:
+            raise InvalidParameter(
+                f"'{model_id}' has to be shown what is meant.", hint="Add --point X,Y or --box LEFT,TOP,RIGHT,BOTTOM."
+            )
+        if prompted and task != _PROMPTED:
+            raise InvalidParameter(f"'{model_id}' does {task}, which takes no --point and no --box.")
+        if self.texts and task != _COMPARED:
+            raise InvalidParameter(f"'{model_id}' does {task}, which takes no --text.")
+
+    def parameters(self, task: str) -> dict[str, Any]:
+        """Settings of the task; what is not asked keeps its default."""
+        known = {parameter.name for parameter in tasks.TASKS[task].parameters}
+        given: dict[str, Any] = {}
+        if self.confidence is not None and "confidence" in known:
+            given["confidence"] = self.confidence
+        if self.points:
+            given["points"] = [[x, y] for x, y, _ in self.points]
+            given["point_labels"] = [label for _, _, label in self.points]
+        if self.box is not None:
+            given["box"] = list(self.box)
+        return given
+
+
+def ask(
+    confidence: float | None, points: Sequence[str] | None, box: str | None, texts: Sequence[str] | None
+) -> Question:
+    """The question of these options. Raises InvalidParameter for what cannot be read."""
+    return Question(
+        confidence,
+        tuple(_point(text) for text in points or ()),
+        None if box is None else _box(box),
+        tuple(texts or ()),
+    )
+
+
+def _point(text: str) -> tuple[float, float, int]:
+    values = _numbers(text, "--point", "X,Y in pixels, or X,Y,0 for what is not meant")
+    if len(values) == 2:
+        return values[0], values[1], 1
+    if len(values) == 3 and values[2] in (0, 1):
+        return values[0], values[1], int(values[2])
+    raise InvalidParameter(f"--point {text} is no point.", hint="X,Y in pixels, or X,Y,0 for what is not meant.")
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    values = _numbers(text, "--box", "LEFT,TOP,RIGHT,BOTTOM in pixels")
+    if len(values) != 4 or not (values[0] < values[2] and values[1] < values[3]):
+        raise InvalidParameter(f"--box {text} is no box.", hint="LEFT,TOP,RIGHT,BOTTOM in pixels.")
+    return values[0], values[1], values[2], values[3]
+
+
+def _numbers(text: str, option: str, wanted: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidParameter(f"{option} {text[:40]} cannot be read.", hint=f"{wanted}.") from error
