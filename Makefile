@@ -71,13 +71,14 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 # ---- models that tests and benchmarks ask ----------------------------------------------------------------------------
 # The real face model, and true architectures with seeded random weights: no hub is needed.
 
-TEST_MODELS := .cache/test_repository
+TEST_MODELS   := .cache/test_repository
+RANDOM_MODELS := yolov8n-640 yolov8n-seg-640 rfdetr-nano resnet18 clip/RN50 depth-anything-v2-small sam-vit_b l2cs-gaze
 EXPORTERS   := $(shell find exporters ensembles python_backend -name '*.py' 2>/dev/null)
 
 $(TEST_MODELS)/.ready: .venv-export/.ready $(EXPORTERS)
 	@echo "Exporting the models that the tests ask ..."
 	.venv-export/bin/python -m tritonvision export mediapipe-face-detection --force --repository $(TEST_MODELS)
-	.venv-export/bin/python -m tritonvision export yolov8n-640 resnet18 --weights random --force --repository $(TEST_MODELS)
+	.venv-export/bin/python -m tritonvision export $(RANDOM_MODELS) --weights random --force --repository $(TEST_MODELS)
 	touch $@
 
 # ---- what a person does ---------------------------------------------------------------------------------------------

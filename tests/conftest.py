@@ -13,6 +13,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -66,21 +67,33 @@ def served_repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def server_url(served_repository: Path) -> Iterator[str]:
-    """``http://localhost:PORT`` of ``tritonvision serve`` in the serving environment, a process of its own."""
-    python = os.environ.get("TRITONVISION_TEST_PYTHON", str(TREE / ".venv" / "bin" / "python"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [python, "-m", "tritonvision", "serve", "--port", str(port), "--repository", str(served_repository)]
-    server = subprocess.Popen(command, cwd=TREE)
-    url = f"http://localhost:{port}"
-    try:
-        wait_ready(url, server)
+def serve_with(served_repository: Path):
+    """``with serve_with(*options) as url``: ``tritonvision serve`` in the serving environment, a process of its own."""
+
+    @contextmanager
+    def serve(*options: str) -> Iterator[str]:
+        python = os.environ.get("TRITONVISION_TEST_PYTHON", str(TREE / ".venv" / "bin" / "python"))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [python, "-m", "tritonvision", "serve", "--port", str(port), "--repository", str(served_repository)]
+        server = subprocess.Popen([*command, *options], cwd=TREE)
+        url = f"http://localhost:{port}"
+        try:
+            wait_ready(url, server)
+            yield url
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(30)
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def server_url(serve_with) -> Iterator[str]:
+    """``http://localhost:PORT`` of a server with default settings."""
+    with serve_with() as url:
         yield url
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(30)
 
 
 def wait_ready(url: str, server: subprocess.Popen) -> None:
