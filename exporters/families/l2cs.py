@@ -1,0 +1,293 @@
+"""L2CS: a ResNet-50 whose two heads say in degrees where a face looks, behind the MediaPipe face model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from tritonvision import catalog
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.heads import KEYPOINTS
+from tritonvision.ensembles.points import Composition, Net
+from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import calibrate, fixtures, torch_tools
+from tritonvision.exporters import weights as files
+from tritonvision.exporters.family import Family, Network, Oracle, Tolerance, Weights
+from tritonvision.python_backend.compositions import gaze
+from tritonvision.tasks import resolve
+
+if TYPE_CHECKING:
+    import torch
+
+FILE = "L2CSNet_gaze360.pkl"
+SIDE = 448  # pixels of a face
+TOLERANCE = 1e-4  # radians
+_SIGNAL = 1000  # times the tolerance: how far a random network's answers to faces must be apart
+_FACES = ((177, 83, 273, 178), (200, 100, 250, 150), (120, 20, 330, 230))  # boxes in the photo in the tree
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
+POINTS = ("right-eye", "left-eye", "nose", "mouth", "right-ear", "left-ear")  # those of the face model
+# Number of bins -> (degrees a bin, degrees of the first one): Gaze360 and MPIIGaze, as the authors train them.
+BINS = {90: (4, -180), 28: (3, -42)}
+_SUFFIXES = (".pkl", ".pth", ".safetensors")
+# What the network answers: logits of the bins, and radians.
+_OUTPUTS = (
+    Tensor("yaw_logits", "FP32", (-1,)), Tensor("pitch_logits", "FP32", (-1,)),
+    Tensor("yaw", "FP32", (1,)), Tensor("pitch", "FP32", (1,)),
+)  # fmt: skip
+POINT = Composition(
+    name="gaze",
+    version=1,
+    task=gaze.TASK,
+    nets=(Net("", (Tensor("pixels", "UINT8", (SIDE, SIDE, 3)),), _OUTPUTS),),
+    outputs=(
+        Tensor("boxes", "FP32", (-1, 4)), Tensor("scores", "FP32", (-1,)), Tensor("keypoints", "FP32", (-1, -1, 2)),
+        Tensor("yaw", "FP32", (-1,)), Tensor("pitch", "FP32", (-1,)), Tensor("seconds", "FP32", (2,)), IMAGE_SIZE,
+    ),
+    options=(("side", SIDE),),
+    needs=(gaze.FACES,),
+    size=(SIDE, SIDE),
+)  # fmt: skip
+
+
+class L2CS(Family):
+    """The network of L2CS-Net with ResNet-50; faces come from the published face model."""
+
+    name = "L2CS"
+    tolerance = Tolerance(
+        tensors={"yaw_logits": 1e-3, "pitch_logits": 1e-3, "yaw": TOLERANCE, "pitch": TOLERANCE},
+        answers={"pixels": 0.1, "scores": 5e-5, "degrees": 0.01},
+    )
+    oracle = Oracle(
+        "torchvision", "0.28.0",
+        "the steps of L2CS-Net's Pipeline, which no package holds, on the face model's boxes: crop, RGB, cv2 to 224, "
+        "transforms.Resize(448) of the PIL image, ToTensor, Normalize, network, softmax expectation",
+    )  # fmt: skip
+    license_notice = "The official L2CS weights were trained on Gaze360, whose terms allow research only."
+
+    def points(self, entry: Entry) -> tuple[Composition]:
+        """Faces, then the network on each."""
+        return (POINT,)
+
+    def build(self, entry: Entry, weights: Weights) -> L2CSNetwork:
+        """The network of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
+        torch_tools.import_torchvision()
+        if weights.labels not in (None, ("face",)):
+            raise ExportFailed(f"'{entry.id}' knows one class, 'face'.", hint="Leave --labels out.")
+        if weights.kind == "official":
+            raise ExportFailed(
+                f"The official weights {FILE} lie on a drive that only people can fetch them from.",
+                hint=f"Fetch {FILE} from the page of Ahmednull/L2CS-Net and name it with --weights PATH; "
+                "or --weights random.",
+            )
+        if weights.kind == "random":
+            note = "Random weights, calibrated only to carry signal: the angles mean nothing."
+            return L2CSNetwork(_random(weights.seed), source=f"{entry.id}, seed {weights.seed}", notes=(note,))
+        path = files.user_file(weights, _SUFFIXES)
+        return L2CSNetwork(_load(files.state_dict(path)), source=path.name, sha256=files.sha256(path))
+
+
+class L2CSNetwork(Network):
+    """One network; its oracle is the authors' pipeline, written down here, on the faces of the face model."""
+
+    def __init__(self, network: torch.nn.Module, **facts: Any):
+        """``facts`` are the attributes of :class:`Network`."""
+        packages = torch_tools.versions("torchvision")
+        super().__init__(labels=("face",), keypoint_labels=POINTS, versions=packages, **facts)
+        self._network = network.eval()
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`: faces uint8 ``[B,448,448,3]`` RGB in, logits and radians out."""
+        import torch
+
+        example = torch.zeros(2, SIDE, SIDE, 3, dtype=torch.uint8)
+        graph = _graph(self._network)
+        torch_tools.export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in _OUTPUTS))
+
+    @cached_property
+    def _double(self) -> torch.nn.Module:
+        return copy.deepcopy(self._network).double()
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> dict[str, np.ndarray]:
+        """See :meth:`Network.tensors`. The first head is the yaw, whatever the authors' callers name it."""
+        import torch
+
+        with torch.inference_mode():
+            logits = (self._double if double else self._network)(_normalised(inputs["pixels"], double))
+        values = (*(v.numpy() for v in logits), *(_radians(v)[:, None] for v in logits))
+        return dict(zip((tensor.name for tensor in _OUTPUTS), values, strict=True))
+
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> dict[str, np.ndarray]:
+        """See :meth:`Network.predict`. Faces are the face model's, whose own parity is proven where it is exported."""
+        height, width = sample.shape[:2]
+        if parameters["detect_faces"]:
+            found = self._find_faces(sample, parameters)
+        else:
+            found = {
+                "boxes": np.array([[0, 0, width, height]], np.float32), "scores": np.ones(1, np.float32),
+                "keypoints": np.zeros((1, 0, 2), np.float32),
+            }  # fmt: skip
+        angles = [self._authors_angles(sample, box) for box in found["boxes"]]
+        yaw, pitch = np.array(angles, np.float32).reshape(-1, 2).T
+        return {**found, "yaw": yaw, "pitch": pitch, "image_size": np.array([height, width], np.int32)}
+
+    def _authors_angles(self, picture: np.ndarray, box: np.ndarray) -> tuple[float, float]:
+        """Yaw and pitch in radians by the steps of the authors' ``Pipeline``, which starts with a BGR frame."""
+        import torch
+        from torchvision import transforms
+
+        frame = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        x_min, y_min, x_max, y_max = (max(int(v), 0) for v in box)
+        crop = cv2.cvtColor(frame[y_min:y_max, x_min:x_max], cv2.COLOR_BGR2RGB)
+        prepare = transforms.Compose([
+            transforms.ToPILImage(), transforms.Resize(SIDE), transforms.ToTensor(), transforms.Normalize(MEAN, STD),
+        ])  # fmt: skip
+        with torch.inference_mode():
+            heads = self._network(prepare(cv2.resize(crop, (224, 224)))[None])
+        return tuple(_radians(head)[0] for head in heads)
+
+    @cached_property
+    def _face_model(self) -> tuple[Resize, Network]:
+        from tritonvision.exporters import families
+
+        entry = catalog.find(gaze.FACES)
+        family = families.find(entry.family)
+        return family.resize(entry), family.build(entry, Weights())
+
+    def _find_faces(self, picture: np.ndarray, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Boxes, scores and key points of the reference face network."""
+        square, network = self._face_model
+        pixels, geometry = square(picture)
+        tensors = {name: v[0] for name, v in network.tensors({"pixels": pixels[None]}).items()}
+        given = {"confidence": parameters["confidence"], "iou_threshold": 0.3}
+        found = KEYPOINTS.post(tensors, geometry, resolve(KEYPOINTS.task.parameters, given))
+        return {name: found[name] for name in ("boxes", "scores", "keypoints")}
+
+    def examples(self, role: str) -> dict[str, dict[str, np.ndarray]]:
+        """Faces and noise, as the network gets them."""
+        faces, noise = _faces(SIDE), fixtures.noise(SIDE, SIDE)
+        batches = {"a face": faces[:1], "noise": [noise], "a batch of both": [*faces, noise]}
+        return {what: {"pixels": np.stack(batch)} for what, batch in batches.items()}
+
+    def questions(self) -> list[dict[str, Any]]:
+        """Faces that are looked for, and a picture that is one."""
+        return [{}, {"detect_faces": False}]
+
+
+def _module(bins: int) -> torch.nn.Module:
+    """The authors' network and its names: torchvision's ResNet-50 with two heads on the pooled features."""
+    from torch import nn
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    class Module(ResNet):
+        def __init__(self):
+            super().__init__(Bottleneck, [3, 4, 6, 3])
+            self.fc_yaw_gaze = nn.Linear(self.fc.in_features, bins)
+            self.fc_pitch_gaze = nn.Linear(self.fc.in_features, bins)
+            self.fc = nn.Identity()
+
+        def forward(self, images):
+            features = super().forward(images)
+            return self.fc_yaw_gaze(features), self.fc_pitch_gaze(features)
+
+    return Module().eval()
+
+
+def _normalised(pixels: np.ndarray, double: bool = False) -> torch.Tensor:
+    """uint8 ``[B,H,W,3]`` RGB as the authors' transform gives it to the network."""
+    import torch
+
+    dtype = torch.float64 if double else torch.float32
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(dtype) / 255
+    mean, std = (torch.tensor(v, dtype=dtype).view(3, 1, 1) for v in (MEAN, STD))
+    return (images - mean) / std
+
+
+def _radians(logits: torch.Tensor) -> np.ndarray:
+    """``[B,bins]`` to ``[B]`` as the authors decode them: expected bin, degrees, radians."""
+    shares = logits.softmax(1).numpy()
+    scale, first = BINS[shares.shape[1]]
+    return ((shares * np.arange(shares.shape[1])).sum(1) * scale + first) * np.pi / 180
+
+
+def _graph(network: torch.nn.Module) -> torch.nn.Module:
+    """uint8 ``[B,H,W,3]`` RGB to logits and radians; mean, std and the expectation over the bins are inside."""
+    import torch
+    from torch import nn
+
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+            self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1))
+            self.register_buffer("std", 255 * torch.tensor(STD).view(3, 1, 1))
+            bins = torch.arange(network.fc_yaw_gaze.out_features, dtype=torch.float64)
+            scale, first = BINS[len(bins)]
+            self.register_buffer("radians", torch.deg2rad(bins * scale + first).float())
+
+        def forward(self, pixels):
+            yaw, pitch = self.network((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+            return yaw, pitch, *((v.softmax(1) * self.radians).sum(1, keepdim=True) for v in (yaw, pitch))
+
+    return Graph()
+
+
+def _load(state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """The network with ``state``; the number of bins is that of its heads. Raises ExportFailed."""
+    wrong = ExportFailed(
+        "The weights are not those of L2CS-Net with ResNet-50.",
+        hint="Their names must be the authors' (conv1, bn1, layer1 to layer4, fc_yaw_gaze, fc_pitch_gaze), "
+        f"their bins {' or '.join(map(str, BINS))}.",
+    )
+    heads = state.get("fc_yaw_gaze.weight")
+    if heads is None or heads.ndim != 2 or len(heads) not in BINS:
+        raise wrong
+    network = _module(len(heads))
+    try:
+        network.load_state_dict({name: v for name, v in state.items() if not name.startswith("fc_finetune.")})
+    except RuntimeError as error:
+        raise wrong from error
+    return network
+
+
+def _random(seed: int) -> torch.nn.Module:
+    """The true architecture with random weights whose angles differ by tens of degrees between faces.
+
+    Batch norms take the statistics of structured pictures at half the size, which is the same to them; those that
+    close a residual branch get a gain of 0.15, so that depth does not turn rounding into chaos.
+    """
+    import torch
+
+    pictures = np.concatenate([calibrate.structured_pictures(8, SIDE // 2, SIDE // 2, seed), _faces(SIDE // 2)])
+    images = _normalised(pictures)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        network = _module(max(BINS))
+        for name, layer in network.named_modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = None  # one batch, whole statistics
+                layer.weight.fill_(0.15 if name.endswith("bn3") else 1)
+        network.train()(images)
+        network.eval()
+        heads = [network.fc_yaw_gaze, network.fc_pitch_gaze]
+        for head, rows in zip(heads, calibrate.inputs_of(heads, network, images), strict=True):
+            calibrate.standardise(head, rows, 2.5, torch.zeros(head.out_features, dtype=torch.float64))
+        apart = [np.ptp(_radians(logits)) for logits in network(_normalised(_faces(SIDE)))]
+    if not min(apart) >= _SIGNAL * TOLERANCE:
+        raise ExportFailed("The random network carries no signal.", hint="Try another --seed.")
+    return network
+
+
+def _faces(side: int) -> np.ndarray:
+    """uint8 ``[3,side,side,3]``: the photo's face as the face model frames it, closer, and from afar."""
+    return np.stack([gaze.face(fixtures.photo(), np.array(box), side) for box in _FACES])
+
+
+FAMILY = L2CS()
