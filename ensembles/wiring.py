@@ -92,16 +92,21 @@ def net_config(name: str, net: Net, threads: int = 2) -> str:
     """A network on ONNX Runtime.
 
     Two instances of two threads that do not spin: the best single setting on two cores, one caller or many
-    (benchmarks/RESULTS.md). The parameter names are those of Triton's native ONNX Runtime backend.
+    (benchmarks/RESULTS.md). A network whose pixels follow the picture, or of which one process is enough, hands its
+    working memory back after each run, else it would hold what the largest picture needed. The parameter names are
+    those of Triton's native ONNX Runtime backend.
     """
     config = pb.ModelConfig(name=net_name(name, net.role), backend="onnxruntime", max_batch_size=MAX_BATCH)
     _declare(config, net.inputs, net.outputs)
     _instances(config, net.instances)
-    for key, value in {
+    settings = {
         "intra_op_thread_count": str(threads),
         "inter_op_thread_count": "1",
         "session.intra_op.allow_spinning": "0",
-    }.items():
+    }
+    if net.instances == 1 or any(-1 in tensor.dims for tensor in net.inputs):
+        settings["memory.enable_memory_arena_shrinkage"] = "cpu:0"
+    for key, value in settings.items():
         config.parameters[key].string_value = value
     return text_format.MessageToString(config)
 

@@ -13,8 +13,9 @@ from tritonvision.errors import TritonVisionError, Unauthorized
 
 
 def reply(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """``content`` as a JSON response."""
-    return Response(orjson.dumps(content), status, dict(headers or {}), "application/json")
+    """``content``, arrays in it too, as a JSON response."""
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, dict(headers or {}), "application/json")
 
 
 class Dialect(Protocol):

@@ -61,12 +61,13 @@ class TritonPythonModel(Step):
         else:
             self.sessions = dict.fromkeys((True, False), session({}))
         self.outputs = [output["name"] for output in self.config["output"]]
+        self.run_options = run_options(parameters)
         release_free_memory()
 
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         """The graph's outputs, as the config names them."""
         with self.siblings as alone:
-            return dict(zip(self.outputs, self.sessions[alone].run(self.outputs, tensors), strict=True))
+            return dict(zip(self.outputs, self.sessions[alone].run(self.outputs, tensors, self.run_options), strict=True))
 
 
 def session_options(parameters: Mapping[str, str], level: str = "0") -> onnxruntime.SessionOptions:
@@ -81,6 +82,16 @@ def session_options(parameters: Mapping[str, str], level: str = "0") -> onnxrunt
     for key, value in parameters.items():
         if key.startswith("session."):
             options.add_session_config_entry(key, value)
+    return options
+
+
+def run_options(parameters: Mapping[str, str]) -> onnxruntime.RunOptions | None:
+    """What the native backend passes to each run: its ``memory.*`` entry."""
+    name = "memory.enable_memory_arena_shrinkage"
+    if name not in parameters:
+        return None
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry(name, parameters[name])
     return options
 
 

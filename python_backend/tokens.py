@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ class TritonPythonModel(Step):
         folder = Path(args["model_repository"]) / args["model_version"]
         self.tokenizer = Tokenizer((folder / parameters["tokenizer"]).read_text(), int(parameters["context"]))
 
-    def answer(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         """The settings of pictures may come along; a text has none of its own."""
         texts = tensors["text"].reshape(-1)
         for settings in read_parameters(tensors, len(texts)):

@@ -1,10 +1,11 @@
-"""The Hugging Face Inference dialect: object detection and image classification.
+"""The Hugging Face Inference dialect: object detection, image classification and depth estimation.
 
 Its clients name no task: the path names the model, and the model's task says how the body is read.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +18,10 @@ from starlette.responses import Response
 
 import tritonvision
 from tritonvision import tasks
-from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, TritonVisionError
+from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, NotSupported, TritonVisionError
 from tritonvision.facade.context import desk_of, read_json
 from tritonvision.facade.desk import Read
+from tritonvision.facade.dialects import huggingface_depth
 from tritonvision.facade.dialects.roboflow_format import name_of
 from tritonvision.facade.inputs import Pictures
 from tritonvision.facade.replies import reply, sentence
@@ -78,7 +80,7 @@ class _Task:
     does: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     settings: Callable[[Mapping[str, Any]], dict[str, Any]]
-    format: Callable[[Any, Manifest, Mapping[str, Any]], list[dict[str, Any]]]
+    format: Callable[[Any, Manifest, Mapping[str, Any]], list[dict[str, Any]] | dict[str, Any]]
 
 
 def _boxes(result: Any, manifest: Manifest, _: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -117,7 +119,11 @@ _CLASSIFICATION = _Task(
     "image-classification", (tasks.CLASSIFICATION.name,), (_TOP_K, _FUNCTION),
     lambda given: {"confidence": 0.0, "function": given["function_to_apply"]}, _classes,
 )  # fmt: skip
-_TASKS = {task.name: task for task in (_DETECTION, _CLASSIFICATION)}
+_DEPTH = _Task(
+    "depth-estimation", (tasks.DEPTH_ESTIMATION.name,), huggingface_depth.PARAMETERS, lambda given: {},
+    huggingface_depth.depth,
+)  # fmt: skip
+_TASKS = {task.name: task for task in (_DETECTION, _CLASSIFICATION, _DEPTH)}
 _TASK_OF = {name: task for task in _TASKS.values() for name in task.does}
 
 _BODY = {"requestBody": {"required": True, "content": {
@@ -185,16 +191,21 @@ async def _answer(request: Request, model: str, task_name: str | None) -> Respon
     desk = desk_of(request)
     wait = _boolean(request.headers.get("x-wait-for-model"), False)
     patience = _PATIENCE if wait else 0.0
-    manifest = await desk.manifest(request, model, _TASK_OF, wait=wait, patience=patience)
-    task = _TASK_OF[manifest.task]
+    manifest = await desk.manifest(request, model, tasks.TASKS, wait=wait, patience=patience)
+    task = _TASK_OF.get(manifest.task)
+    if task is None:
+        raise NotSupported(f"'{model}' does {manifest.task}, which this dialect does not answer yet.")
     if task_name not in (None, task.name):
         raise InvalidParameter(f"'{model}' does {task.name}, not {task_name[:60]}.")
     read, given = await _read(request, desk.pictures)
     parameters = tasks.resolve(task.parameters, {p.name: given[p.name] for p in task.parameters if p.name in given})
     settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, task.settings(parameters))
     answered = await desk.ask(request, manifest, [read], settings, wait=wait, patience=patience)
-    body = task.format(answered.results[0], answered.manifest, parameters)
-    return reply(body, headers={"x-compute-time": f"{answered.seconds:.3f}"})
+    headers = {"x-compute-time": f"{answered.seconds:.3f}"}
+    if task is _DEPTH:  # megabytes
+        body = await asyncio.to_thread(task.format, answered.results[0], answered.manifest, parameters)
+        return await asyncio.to_thread(reply, body, headers=headers)
+    return reply(task.format(answered.results[0], answered.manifest, parameters), headers=headers)
 
 
 # ---- reading a request -----------------------------------------------------------------------------------------------

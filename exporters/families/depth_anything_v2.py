@@ -1,0 +1,270 @@
+"""Depth Anything V2, small to large; the reference is transformers' network with its DPT image processor.
+
+One graph serves every aspect. The picture keeps its own, each side a multiple of 14; what the library bakes in while
+it is traced (the size of the last enlargement) or leaves to a cubic ``Resize`` (the table of positions) is computed
+from the pixels' height and width in the graph.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.heads import DENSE_MAP
+from tritonvision.ensembles.points import Chain
+from tritonvision.ensembles.resize import Resize
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import calibrate, torch_tools, transformers_tools
+from tritonvision.exporters.family import Family, Network, Oracle, Tolerance, Weights
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import DepthAnythingConfig
+
+PATCH, SIDE = 14, 518
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
+# The preprocessor_config.json of the released repositories; resample 3 is bicubic.
+PROCESSOR = {
+    "size": {"height": SIDE, "width": SIDE}, "keep_aspect_ratio": True, "ensure_multiple_of": PATCH, "resample": 3,
+    "do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_pad": False,
+    "image_mean": list(MEAN), "image_std": list(STD),
+}  # fmt: skip
+# The config.json of each, as far as it differs from the next: the backbone (Dinov2), and the neck's channels.
+_BACKBONES = {
+    "small": {"hidden_size": 384, "num_attention_heads": 6, "num_hidden_layers": 12, "out_indices": [3, 6, 9, 12]},
+    "base": {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12, "out_indices": [3, 6, 9, 12]},
+    "large": {"hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 24, "out_indices": [5, 12, 18, 24]},
+}
+_NECKS = {
+    "small": {"neck_hidden_sizes": [48, 96, 192, 384], "fusion_hidden_size": 64},
+    "base": {"neck_hidden_sizes": [96, 192, 384, 768], "fusion_hidden_size": 128},
+    "large": {"neck_hidden_sizes": [256, 512, 1024, 1024], "fusion_hidden_size": 256},
+}
+_CUBIC = -0.75  # the coefficient of torch's bicubic kernel
+_COARSE = 4  # random patch kernels are enlarged from so many values a side
+_EXAMPLE = (2, 5 * PATCH, 7 * PATCH, 3)  # traced small: nothing of it may remain
+
+
+class DepthAnythingV2(Family):
+    """Relative inverse depth (larger is nearer, no unit) by a Dinov2 backbone and a DPT head."""
+
+    name = "Depth Anything V2"
+    head = DENSE_MAP
+    map_meaning = "inverse-depth"
+    tolerance = Tolerance({"map": 1e-3})
+    oracle = Oracle(
+        "transformers", "5.23.0",
+        "DPTImageProcessorPil(**PROCESSOR), network, processor.post_process_depth_estimation(answer, target_sizes)",
+    )  # fmt: skip
+    license_notice = "The official base and large weights are CC-BY-NC-4.0: not for commercial use (small: Apache-2.0)."
+
+    def resize(self, entry: Entry) -> Resize:
+        """The uint8 part of the processor; the pixels' size follows the picture."""
+        return Resize("multiple", *entry.input_size, (("multiple", PATCH),))
+
+    def points(self, entry: Entry) -> tuple[Chain, ...]:
+        """The larger networks run in one process: each holds the weights."""
+        return (Chain(self.resize(entry), self.head, instances=2 if _size(entry) == "small" else 1),)
+
+    def build(self, entry: Entry, weights: Weights) -> DepthNetwork:
+        """The network of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
+        torch_tools.import_torchvision()
+        from transformers import DepthAnythingForDepthEstimation
+
+        if weights.kind == "random":
+            network = _random(entry, weights.seed)
+            note = "Random weights, calibrated only to carry signal: what it sees means nothing."
+            return DepthNetwork(network, labels=(), source=f"{entry.id}, seed {weights.seed}", notes=(note,))
+        repository = f"depth-anything/Depth-Anything-V2-{_size(entry).capitalize()}-hf"
+        loaded = transformers_tools.load(
+            DepthAnythingForDepthEstimation, repository, weights, lambda _: _config(entry)
+        )  # fmt: skip
+        if loaded.module.config.neck_hidden_sizes != _config(entry).neck_hidden_sizes:
+            raise ExportFailed(f"The weights are not those of {entry.id}, but of another size.")
+        return DepthNetwork(loaded.module, labels=(), source=loaded.source, sha256=loaded.sha256)
+
+
+class DepthNetwork(Network):
+    """One network: transformers' module as the reference, with the processor around it as the oracle."""
+
+    def __init__(self, network: torch.nn.Module, **facts: Any):
+        """``facts`` are the attributes of :class:`Network`."""
+        super().__init__(**facts, versions=torch_tools.versions("transformers"))
+        self._network = network.eval()
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`. Batch, height and width are dynamic; both sides must be multiples of 14."""
+        import torch
+
+        sides = {1: "height", 2: "width"}
+        with _open_to_every_size(self._network):
+            torch_tools.export_onnx(
+                _graph(self._network), torch.zeros(_EXAMPLE, dtype=torch.uint8), path, ("pixels",), ("map",),
+                {"pixels": sides, "map": sides},
+            )  # fmt: skip
+
+    @cached_property
+    def _double(self) -> torch.nn.Module:
+        return copy.deepcopy(self._network).double()
+
+    def tensors(
+        self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = ""
+    ) -> dict[str, np.ndarray]:  # fmt: skip
+        """See :meth:`Network.tensors`."""
+        import torch
+
+        dtype = torch.float64 if double else torch.float32
+        images = torch.tensor(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255
+        mean, std = (torch.tensor(v, dtype=dtype).view(3, 1, 1) for v in (MEAN, STD))
+        with torch.inference_mode():
+            depth = (self._double if double else self._network)((images - mean) / std).predicted_depth
+        return {"map": depth.numpy()}
+
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> dict[str, np.ndarray]:
+        """See :meth:`Network.predict`; the map's values, where the head kind gives 16 bits over their range."""
+        import torch
+
+        size = sample.shape[:2]
+        inputs = self._processor(images=sample, return_tensors="pt", input_data_format="channels_last")
+        with torch.inference_mode():
+            answer = self._network(**inputs)
+        (found,) = self._processor.post_process_depth_estimation(answer, target_sizes=[size])
+        return {"map": found["predicted_depth"].numpy().reshape(size)}  # a side of one pixel was squeezed away
+
+    @cached_property
+    def _processor(self):
+        # with Pillow, as when the weights were released; torchvision's is a grey level off in one value of 200
+        from transformers import DPTImageProcessorPil
+
+        return DPTImageProcessorPil(**PROCESSOR)
+
+
+def _size(entry: Entry) -> str:
+    """``small``, ``base`` or ``large``."""
+    return entry.id.rpartition("-")[2]
+
+
+def _config(entry: Entry) -> DepthAnythingConfig:
+    from transformers import DepthAnythingConfig, Dinov2Config
+
+    size = _size(entry)
+    backbone = Dinov2Config(
+        image_size=SIDE, patch_size=PATCH, reshape_hidden_states=False, apply_layernorm=True, **_BACKBONES[size]
+    )  # fmt: skip
+    return DepthAnythingConfig(
+        backbone_config=backbone, patch_size=PATCH, reassemble_hidden_size=backbone.hidden_size,
+        reassemble_factors=[4, 2, 1, 0.5], head_hidden_size=32, depth_estimation_type="relative", **_NECKS[size],
+    )  # fmt: skip
+
+
+# ---- the graph -------------------------------------------------------------------------------------------------------
+
+
+def _graph(network: torch.nn.Module) -> torch.nn.Module:
+    """uint8 ``[B,H,W,3]`` RGB to the map, with mean and std inside."""
+    import torch
+    from torch import nn
+
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+            self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1))
+            self.register_buffer("std", 255 * torch.tensor(STD).view(3, 1, 1))
+
+        def forward(self, pixels):
+            return self.network((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std).predicted_depth
+
+    return Graph()
+
+
+@contextmanager
+def _open_to_every_size(network: torch.nn.Module) -> Iterator[None]:
+    """While it lasts, ``network`` computes the same by means whose trace holds for every height and width."""
+    embeddings, head = network.backbone.embeddings, network.head
+    embeddings.interpolate_pos_encoding = partial(_positions, embeddings)
+    head.forward = partial(_head, head)
+    try:
+        yield
+    finally:
+        del embeddings.interpolate_pos_encoding, head.forward  # the classes' own come back
+
+
+def _positions(embeddings: torch.nn.Module, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """``Dinov2Embeddings.interpolate_pos_encoding``: the bicubic resize of the square table as two matrix products."""
+    import torch
+
+    table, side = embeddings.position_embeddings, embeddings.config.image_size // PATCH
+    patches = table[0, 1:].reshape(side, side, embeddings.config.hidden_size)
+    rows, columns = _bicubic(height // PATCH, side), _bicubic(width // PATCH, side)
+    resized = columns @ torch.einsum("ha,abd->hbd", rows, patches)
+    return torch.cat((table[:, :1], resized.reshape(1, -1, embeddings.config.hidden_size)), dim=1)
+
+
+def _bicubic(count: int, side: int) -> torch.Tensor:
+    """float32 ``[count, side]``: the weights by which torch's bicubic ``interpolate`` makes ``count`` of ``side``.
+
+    Every output lies at (i + 0.5) * side / count - 0.5 and weighs its four neighbours; the border is repeated.
+    """
+    import torch
+
+    places = (torch.arange(count) + 0.5) * (side / count) - 0.5
+    taps = torch.arange(-2, side + 2)
+    far = (places[:, None] - taps).abs()
+    inner = ((_CUBIC + 2) * far - (_CUBIC + 3)) * far * far + 1
+    outer = ((far - 5) * far + 8) * (far * _CUBIC) - 4 * _CUBIC
+    weights = torch.where(far <= 1, inner, torch.where(far < 2, outer, torch.zeros(())))
+    repeated = torch.nn.functional.one_hot(taps.clamp(0, side - 1), side).float()
+    return weights @ repeated
+
+
+def _head(head: torch.nn.Module, features: list[torch.Tensor], rows: int, columns: int) -> torch.Tensor:
+    """``DepthAnythingDepthEstimationHead.forward`` without the ``int()`` that would bake the example's size in."""
+    from torch.nn.functional import interpolate
+
+    size = (rows * head.patch_size, columns * head.patch_size)
+    depth = interpolate(head.conv1(features[head.head_in_index]), size, mode="bilinear", align_corners=True)
+    depth = head.conv3(head.activation1(head.conv2(depth)))
+    return (head.activation2(depth) * head.max_depth).squeeze(1)
+
+
+# ---- random weights --------------------------------------------------------------------------------------------------
+
+
+def _random(entry: Entry, seed: int) -> torch.nn.Module:
+    """The true architecture with random weights whose map varies over a picture and between pictures.
+
+    The kernels that read the pixels are made smooth, as trained ones are: a grey level in one pixel of two hundred, by
+    which two libraries' resizing differs, shall not weigh like the picture. The last layer is standardised so that the
+    final ReLU cuts some of the map, as the sky is cut, and not most of it.
+    """
+    import torch
+    from transformers import DepthAnythingForDepthEstimation
+
+    network = transformers_tools.random(DepthAnythingForDepthEstimation, _config(entry), seed)
+    kernel = network.backbone.embeddings.patch_embeddings.projection.weight
+    with torch.no_grad():
+        coarse = kernel[..., :_COARSE, :_COARSE] * (_COARSE / PATCH)
+        kernel.copy_(torch.nn.functional.interpolate(coarse, size=PATCH, mode="bicubic"))
+    pictures = calibrate.structured_pictures(3, 12 * PATCH, 16 * PATCH, seed)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    images = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    (rows,) = calibrate.inputs_of([network.head.conv3], network, images)
+    calibrate.standardise(network.head.conv3, rows, 3.0, torch.tensor([5.0], dtype=torch.float64))
+    with torch.inference_mode():
+        maps = network(images).predicted_depth
+    flat = (maps == 0).float().mean()
+    apart = (maps[0] - maps[1]).abs().mean()
+    if not (0.001 < flat < 0.3 and maps.std(dim=(1, 2)).min() > 0.5 and apart > 0.5):
+        raise ExportFailed("The random network carries no signal.", hint="Try another --seed.")
+    return network
+
+
+FAMILY = DepthAnythingV2()
