@@ -15,7 +15,7 @@ EXPORTING := $(SERVING),torch-cpu,export
 PINNED    := pyproject.toml constraints.txt
 PYTEST    := -m pytest
 
-.PHONY: help demo test test-serving test-export test-sdk test-mediapipe lint bench steps clean
+.PHONY: help demo test test-serving test-export test-sdk test-mediapipe lint bench parity-all steps clean
 
 help:
 	@echo "make demo    a real photo through a real tritonserver; ONCE=1 ends after the answer, PORT=9001"
@@ -23,6 +23,7 @@ help:
 	echo "make lint    the linter"
 	echo "make steps   write the shared steps of model_repository/ anew"
 	echo "make bench   the figures of benchmarks/RESULTS.md"
+	echo "make parity-all  every id through the parity gate into benchmarks/PARITY.md (hours); MODELS='ID \"FAMILY\"', MAX=MB"
 	echo "make clean   remove environments and build outputs; published models stay"
 
 # ---- environments ---------------------------------------------------------------------------------------------------
@@ -116,6 +117,10 @@ bench: .venv/.serving $(TEST_MODELS)/.ready
 	@for script in faces detection_speed start_and_memory healing; do
 		.venv/bin/python benchmarks/$$script.py --repository $(TEST_MODELS)
 	done
+
+# Every id at its real input, or those of MODELS, into benchmarks/PARITY.md; MAX leaves out larger ones (MB of weights).
+parity-all: .venv-export/.ready
+	@.venv-export/bin/python benchmarks/parity_all.py $(MODELS) $(if $(MAX),--skip-larger-than $(MAX))
 
 # The generated files of model_repository/ that are in git; a test keeps them equal to the generator.
 steps: .venv-export/.ready

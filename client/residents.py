@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from tritonvision.errors import NoRoom
+from tritonvision.errors import NoRoom, Overloaded
 from tritonvision.publication import Manifest
 
 # onnxruntime holds 1.2 times a graph once what loading left is handed back, and working memory while it runs; a Python
@@ -90,7 +90,8 @@ class Residents:
             patience: seconds to wait while all that could leave are answering.
 
         Raises:
-            NoRoom: it does not fit by itself, or nobody could leave in time.
+            NoRoom: it does not fit by itself.
+            Overloaded: nobody could leave in time.
         """
         if self.budget is not None and footprint(manifest) > self.budget:
             raise NoRoom(
@@ -110,7 +111,7 @@ class Residents:
                 try:
                     await asyncio.wait_for(self._changed.wait(), max(give_up - time.monotonic(), 0.001))
                 except TimeoutError:
-                    raise NoRoom(
+                    raise Overloaded(
                         f"There is no room for '{manifest.id}': every loaded model is answering.", retry_after=2
                     ) from None
                 finally:

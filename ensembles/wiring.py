@@ -79,7 +79,7 @@ def _ensemble(name: str, chain: Chain) -> pb.ModelConfig:
 def _composition(name: str, point: Composition) -> pb.ModelConfig:
     """A Python model that takes one request at a time in each of its processes, without a batch axis of its own."""
     config = pb.ModelConfig(name=point_name(name, point.role), backend="python", max_batch_size=MAX_BATCH)
-    _declare(config, point.inputs, (*point.outputs, IMAGE_SIZE))
+    _declare(config, point.inputs, point.outputs)
     _instances(config, point.instances)
     config.parameters["composition"].string_value = point.name
     config.parameters["schema_version"].string_value = str(point.version)

@@ -67,7 +67,8 @@ class TritonPythonModel(Step):
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         """The graph's outputs, as the config names them."""
         with self.siblings as alone:
-            return dict(zip(self.outputs, self.sessions[alone].run(self.outputs, tensors, self.run_options), strict=True))
+            found = self.sessions[alone].run(self.outputs, tensors, self.run_options)
+        return dict(zip(self.outputs, found, strict=True))
 
 
 def session_options(parameters: Mapping[str, str], level: str = "0") -> onnxruntime.SessionOptions:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tritonvision.client.residents import Residents, footprint, only_for
-from tritonvision.errors import NoRoom
+from tritonvision.errors import NoRoom, Overloaded
 from tritonvision.publication import Manifest
 
 MB = 2**20
@@ -89,7 +89,7 @@ def test_a_model_that_is_answering_never_leaves_and_another_waits_for_its_end():
 def test_waiting_for_room_ends_with_a_sentence():
     async def work(residents, load, left):
         await load(A)
-        with residents.using(A), pytest.raises(NoRoom, match="every loaded model is answering"):
+        with residents.using(A), pytest.raises(Overloaded, match="every loaded model is answering"):
             await load(B, patience=0.05)
         assert ids(residents) == ["a"]
 

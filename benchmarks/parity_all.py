@@ -1,0 +1,155 @@
+"""Every id that can be exported, at its real input, through the whole pipeline: the figures of ``PARITY.md``.
+
+    python benchmarks/parity_all.py                                  (the export environment; hours)
+    python benchmarks/parity_all.py resnet18 "YOLOv8 Seg"            ids, aliases or families
+    python benchmarks/parity_all.py --skip-larger-than 400           MB of float32 weights
+    python benchmarks/parity_all.py --render                         write PARITY.md anew, run nothing
+
+Weights are random (the face model's official ones come in a wheel). Each model is a process of its own and is published
+into a temporary repository that goes with it; what fails is written down, and the next one begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import machine
+import parity_table
+
+from tritonvision import catalog
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.points import Composition
+from tritonvision.exporters import families
+from tritonvision.exporters.family import Tolerance
+
+OFFICIAL = frozenset({"mediapipe-face-detection"})  # their weights need no hub
+_SEEDS = 3  # a random network may carry no signal, which says nothing about parity: then the next seed
+_ANOTHER_SEED = "--seed"
+
+
+def main() -> None:
+    """Run what is asked for; the exit code is 1 when something failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="ID|FAMILY", help="everything when none is given")
+    parser.add_argument("--skip-larger-than", type=float, metavar="MB", help="of float32 weights")
+    parser.add_argument("--seed", type=int, default=0, help="the first one to try")
+    parser.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="for one model")
+    parser.add_argument("--render", action="store_true", help="write PARITY.md out of parity.json and do nothing else")
+    options = parser.parse_args()
+    entries, records = catalog.entries(), parity_table.read()
+    failed = 0
+    with _shown() as show:
+        chosen = [] if options.render else select(options.names, options.skip_larger_than)
+        for i, entry in enumerate(chosen):
+            show(f"{entry.id} ({i + 1} of {len(chosen)})")
+            record = run(entry, options.seed, options.timeout)
+            if record["failure"] and entry.upstream_exists is False:
+                continue  # the family has no such architecture, and nobody ever released one
+            if record["failure"]:
+                failed += 1
+                print(f"{entry.id}: {record['failure']}", file=sys.stderr)
+            records = parity_table.merged(records, {entry.id: record})
+            parity_table.write(records, entries)  # a run that is interrupted keeps what it has
+    parity_table.write(records, entries)
+    sys.exit(1 if failed else 0)
+
+
+def select(names: Sequence[str], megabytes: float | None = None) -> list[Entry]:
+    """The entries that names of ids, aliases and families stand for, in catalogue order; all that can be exported if
+    there are none. Exits with a sentence for what cannot be.
+    """
+    can = [entry for entry in catalog.entries().values() if entry.family in families.exportable()]
+    chosen = {entry.id for entry in can if not names}
+    for name in names:
+        found = {e.id for e in can if e.id == catalog.canonical(name) or e.family.lower() == name.lower()}
+        if not found:
+            sys.exit(f"'{name}' is neither an id nor a family that can be exported.")
+        chosen |= found
+    return [e for e in can if e.id in chosen and (megabytes is None or 4 * (e.params_m or 0) <= megabytes)]
+
+
+def run(entry: Entry, seed: int, timeout: float) -> dict:
+    """The record of one id, see :mod:`parity_table`."""
+    family = families.find(entry.family)
+    points = family.points(entry)
+    weights = "official" if entry.id in OFFICIAL else "random"
+    record = {
+        "head": points[0].name, "weights": weights, "seed": seed, "input": list(points[0].size or ()) or None,
+        "figures": {}, "relative": [], "answers": {}, "seconds": 0.0, "machine": machine.describe("torch"),
+        "failure": "",
+    }  # fmt: skip
+    limits, relative = limits_of(points, family.tolerance)
+    needs = [need for point in points if isinstance(point, Composition) for need in point.needs]
+    for attempt in range(_SEEDS):
+        record["seed"] = seed + attempt
+        with tempfile.TemporaryDirectory(prefix="tritonvision-parity-") as repository:
+            for need in needs:
+                export(need, "official" if need in OFFICIAL else "random", seed, repository, timeout)
+            began = time.monotonic()
+            parity, failure = export(entry.id, weights, seed + attempt, repository, timeout)
+            record["seconds"] = round(time.monotonic() - began, 1)
+        if _ANOTHER_SEED not in failure:
+            break
+    figures, record["answers"] = parity_table.split_answers(parity)
+    record["figures"] = {name: [value, limits[name]] for name, value in figures.items()}
+    record["relative"] = [name for name in figures if name in relative]
+    record["failure"] = failure.splitlines()[0] if failure else ""
+    return record
+
+
+def limits_of(points: Sequence, tolerance: Tolerance) -> tuple[dict[str, float], set[str]]:
+    """What each figure of the gate may reach, by its name in the manifest, and which of them are relative."""
+    limits, relative = {}, set()
+    for point in points:
+        prefix = f"{point.role}_" if point.role else ""
+        for name in (tensor.name for net in point.nets for tensor in net.outputs):
+            limits[f"{prefix}tensor_{name}"] = tolerance.tensors[name]
+            if name in tolerance.relative:
+                relative.add(f"{prefix}tensor_{name}")
+        limits |= {f"{prefix}pipeline_{name}": tolerance.answer(name) for name in tolerance.DEFAULTS}
+    return limits, relative
+
+
+def export(
+    model_id: str, weights: str, seed: int, repository: str, timeout: float
+) -> tuple[dict[str, float], str]:
+    """The figures of the gate and nothing, or nothing and why not: the sentence, and the hint in a line of its own."""
+    command = [sys.executable, "-m", "tritonvision", "export", model_id, "--weights", weights, "--seed", str(seed),
+               "--repository", repository, "--json"]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return {}, f"It was not done after {timeout:g} seconds."
+    if done.returncode == 0:
+        return json.loads(done.stdout)[0]["parity"], ""
+    lines = done.stderr.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith("Error: ")), None)
+    if first is None:  # killed by the system, for its memory above all
+        return {}, f"Its process ended with {done.returncode} and said nothing."
+    return {}, "\n".join(lines[first:]).removeprefix("Error: ")
+
+
+@contextmanager
+def _shown() -> Iterator:
+    """What says which model runs: a line that counts seconds on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        line = bars.add_task("")
+        yield lambda text: bars.reset(line, description=text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What ``parity.json`` holds and ``PARITY.md`` shows: figures of the parity gate for every id of the catalogue.
+
+The JSON maps an id to its record: ``head``, ``weights``, ``seed``, ``input`` ([height, width] or null where it follows
+the picture), ``figures`` (name of the gate -> [difference, limit]), ``relative`` (names that count relative to the
+largest value), ``answers`` (entry point -> how many were compared), ``seconds``, ``machine``, and ``failure``, a
+sentence that is empty when the gate let the model through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tritonvision.catalog import Entry
+
+Record = Mapping[str, Any]
+
+FOLDER = Path(__file__).parent
+JSON, MARKDOWN = FOLDER / "parity.json", FOLDER / "PARITY.md"
+STATUSES = ("proven", "ported", "missing")
+_ANSWERS = "pipeline_answers"
+
+_HEADER = """\
+# Parity
+
+Written by `make parity-all` (`benchmarks/parity_all.py`), which exports every id at its real input through the whole
+pipeline, one process a model; an id that was not run keeps the line of its last run, from `parity.json`. Each figure is
+the largest difference found by the gate, next to its limit.
+
+* **answers**: public answers of our pipeline compared with those of the family's oracle on pictures and texts.
+* **graph** columns: the ONNX graph against the reference network, in the tensor's own unit (`rel`: of its largest
+  value), on one sample, another and both in a batch. `*`: over the limit, and let through because it is within three
+  times what float32 itself is off by against a float64 run of the reference.
+* **answer** columns: pixels; scores; masks as 1 - IoU; map as a share of its largest value; embeddings as a share of
+  their spread between samples; degrees.
+* **proven**: official weights were loaded and gated. **ported**: the true architecture was gated with seeded random
+  weights, calibrated to carry signal. **missing**: neither, so far.
+"""
+
+
+def read(path: Path = JSON) -> dict[str, Record]:
+    """All records by id; none where nothing was ever run."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write(records: Mapping[str, Record], entries: Mapping[str, Entry], folder: Path = FOLDER) -> None:
+    """Both files."""
+    in_order = {model_id: records[model_id] for model_id in entries if model_id in records}
+    lines = [f"{json.dumps(i)}: {json.dumps(record, ensure_ascii=False)}" for i, record in in_order.items()]
+    (folder / JSON.name).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    (folder / MARKDOWN.name).write_text(render(records, entries), encoding="utf-8")
+
+
+def merged(records: Mapping[str, Record], fresh: Mapping[str, Record]) -> dict[str, Record]:
+    """The records after a run: what was not run stays as it was, and a failure takes the place of an older success."""
+    return {**records, **fresh}
+
+
+def status(record: Record | None) -> str:
+    """``proven``, ``ported`` or ``missing``."""
+    if record is None or record["failure"]:
+        return "missing"
+    return "proven" if record["weights"] == "official" else "ported"
+
+
+def counts(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> Counter[str]:
+    """How many ids of the catalogue have which status."""
+    return Counter(status(records.get(model_id)) for model_id in entries)
+
+
+def render(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
+    """The Markdown: the summary, one table a head kind, what failed."""
+    parts = [_HEADER, _summary(records, entries)]
+    heads = dict.fromkeys(records[model_id]["head"] for model_id in entries if model_id in records)
+    for head in heads:
+        rows = {
+            model_id: records[model_id]
+            for model_id in entries
+            if model_id in records and records[model_id]["head"] == head and not records[model_id]["failure"]
+        }
+        if rows:
+            parts.append(f"## {head}\n\n{_table(rows, entries)}")
+    failed = [
+        f"* `{model_id}`: {records[model_id]['failure']}"
+        for model_id in entries
+        if model_id in records and records[model_id]["failure"]
+    ]
+    if failed:
+        parts.append("## Failed\n\n" + "\n".join(failed) + "\n")
+    machines = dict.fromkeys(records[model_id]["machine"] for model_id in entries if model_id in records)
+    parts.append("Seconds are of a whole export, its process included, on:\n\n" + "".join(f"* {m}\n" for m in machines))
+    return "\n".join(parts)
+
+
+def _summary(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
+    """How many ids of each family have which status."""
+    families: dict[str, Counter[str]] = {}
+    for entry in entries.values():
+        families.setdefault(entry.family, Counter())[status(records.get(entry.id))] += 1
+    whole = counts(records, entries)
+    rows = [[name, str(found.total()), *(str(found[s] or "") for s in STATUSES)] for name, found in families.items()]
+    rows.append(["**all**", *(f"**{n}**" for n in (whole.total(), *(whole[s] for s in STATUSES)))])
+    return f"## The catalogue\n\n{_markdown(['family', 'ids', *STATUSES], rows)}"
+
+
+def _table(rows: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
+    roles = list(dict.fromkeys(role for record in rows.values() for role in record["answers"]))
+    figures = list(dict.fromkeys(name for record in rows.values() for name in record["figures"]))
+    titles = ["id", "params, M", "input", "seed", *(_spoken(role, "answers") for role in roles)]
+    titles += [*map(_title, figures), "seconds", "status"]
+    lines = []
+    for model_id, record in rows.items():
+        params, size = entries[model_id].params_m, record["input"]
+        lines.append([
+            model_id,
+            "" if params is None else f"{params:g}",
+            "as the picture" if size is None else f"{size[0]} x {size[1]}",
+            "" if record["weights"] == "official" else str(record["seed"]),
+            *(str(record["answers"].get(role, "")) for role in roles),
+            *(_cell(record, name) for name in figures),
+            f"{record['seconds']:.0f}",
+            status(record),
+        ])  # fmt: skip
+    return _markdown(titles, lines)
+
+
+def _cell(record: Record, name: str) -> str:
+    """``2.3e-06 / 1e-05``."""
+    if name not in record["figures"]:
+        return ""
+    value, limit = record["figures"][name]
+    star = "" if value <= limit else "*"
+    relative = " rel" if name in record["relative"] else ""
+    return f"{value:.1e}{star} / {limit:g}{relative}" if value else f"0 / {limit:g}{relative}"
+
+
+def _title(name: str) -> str:
+    """``text_tensor_embeddings`` -> ``text, graph: embeddings``."""
+    for key, word in (("tensor_", "graph"), ("pipeline_", "answer")):
+        role, found, figure = name.partition(key)
+        if found:
+            return _spoken(role.rstrip("_"), f"{word}: {figure}")
+    raise ValueError(f"no figure of the gate: {name}")
+
+
+def _spoken(role: str, what: str) -> str:
+    return f"{role}, {what}" if role else what
+
+
+def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def split_answers(parity: Mapping[str, float]) -> tuple[dict[str, float], dict[str, int]]:
+    """Figures of a manifest without the counts of answers, and these by entry point."""
+    answers = {name.removesuffix(_ANSWERS).rstrip("_"): int(n) for name, n in parity.items() if name.endswith(_ANSWERS)}
+    return {name: value for name, value in parity.items() if not name.endswith(_ANSWERS)}, answers

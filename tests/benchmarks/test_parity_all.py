@@ -1,0 +1,87 @@
+"""The run behind PARITY.md: who is chosen, which seed counts, what a failure leaves; exports are stood in for."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from tritonvision import catalog
+from tritonvision.exporters import families
+
+
+@pytest.fixture(scope="module")
+def runner():
+    folder = str(Path(__file__).parents[2] / "benchmarks")
+    sys.path.insert(0, folder)
+    yield importlib.import_module("parity_all")
+    sys.path.remove(folder)
+
+
+@pytest.fixture
+def exports(runner, monkeypatch):
+    """Calls of ``export``, answered out of a list of answers."""
+    calls, answers = [], []
+
+    def export(model_id, weights, seed, repository, timeout):
+        assert Path(repository).is_dir()
+        calls.append((model_id, weights, seed))
+        return answers.pop(0)
+
+    monkeypatch.setattr(runner, "export", export)
+    return calls, answers
+
+
+def test_ids_aliases_and_families_are_chosen_in_catalogue_order(runner):
+    chosen = [entry.id for entry in runner.select(["vit", "coco/3"])]
+    assert chosen[0] == "yolov8n-640" and len(chosen) == 9
+    assert {entry.family for entry in runner.select([])} == set(families.exportable())
+
+
+def test_large_ones_can_be_skipped_by_their_megabytes(runner):
+    assert [entry.id for entry in runner.select(["ResNet"], megabytes=100)] == ["resnet18", "resnet34"]
+
+
+def test_a_name_that_is_none_ends_the_run(runner):
+    with pytest.raises(SystemExit, match="neither an id nor a family"):
+        runner.select(["nvila"])
+
+
+@pytest.mark.parametrize("name", sorted(families.exportable()))
+def test_every_figure_of_a_family_has_a_limit(runner, name):
+    family = families.find(name)
+    entry = next(entry for entry in catalog.entries().values() if entry.family == name)
+    points = family.points(entry)
+    limits, relative = runner.limits_of(points, family.tolerance)
+    prefixes = [f"{point.role}_" if point.role else "" for point in points]
+    assert {f"{prefix}pipeline_pixels" for prefix in prefixes} <= set(limits)
+    assert len([limit for limit in limits if "tensor_" in limit]) >= len(family.tolerance.tensors)
+    assert relative <= set(limits)
+
+
+def test_a_network_without_signal_gets_another_seed(runner, exports):
+    calls, answers = exports
+    answers += [({}, "No signal.\nHint: Try another --seed."), ({"tensor_logits": 1e-6, "pipeline_answers": 4.0}, "")]
+    record = runner.run(catalog.find("resnet18"), 7, 60)
+    assert calls == [("resnet18", "random", 7), ("resnet18", "random", 8)]
+    assert record["seed"] == 8 and not record["failure"] and record["answers"] == {"": 4}
+    assert record["figures"] == {"tensor_logits": [1e-6, 1e-4]}
+
+
+def test_a_difference_is_a_failure_with_any_seed_and_keeps_its_sentence(runner, exports):
+    calls, answers = exports
+    answers.append(({}, "The pipeline differs.\nHint: none."))
+    record = runner.run(catalog.find("resnet18"), 0, 60)
+    assert len(calls) == 1 and record["failure"] == "The pipeline differs." and record["figures"] == {}
+
+
+def test_a_model_that_asks_another_finds_it_published(runner, exports):
+    calls, answers = exports
+    answers += [({}, ""), ({"pipeline_answers": 5.0}, "")]
+    runner.run(catalog.find("l2cs-gaze"), 0, 60)
+    assert calls == [("mediapipe-face-detection", "official", 0), ("l2cs-gaze", "random", 0)]
+
+
+def test_an_export_that_fails_says_why(runner, tmp_path):
+    figures, failure = runner.export("nvila", "random", 0, str(tmp_path), 60)
+    assert figures == {} and failure.startswith("The NVILA family cannot be exported yet.")

@@ -1,0 +1,124 @@
+"""docs/head-kinds.md says of every head kind, composition and task exactly what the code says."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tritonvision import results, tasks
+from tritonvision.ensembles.heads import HEADS
+from tritonvision.ensembles.points import Composition
+from tritonvision.ensembles.tensors import IMAGE, IMAGE_SIZE, PARAMETERS
+from tritonvision.exporters.families import l2cs, sam
+
+TREE = Path(__file__).parents[2]
+TEXT = (TREE / "docs" / "head-kinds.md").read_text()
+SECTIONS = {part.split("\n", 1)[0]: part for part in TEXT.split("\n## ")[1:]}
+COMPOSITIONS = {point.name: point for point in (sam.point(), l2cs.POINT)}
+COMMON = {IMAGE.name, PARAMETERS.name, IMAGE_SIZE.name}
+
+
+def tables(section):
+    """Rows of cells by the first title of each table."""
+    found, rows = {}, None
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
+        if cells is None:
+            rows = None
+        elif rows is None:
+            rows = found.setdefault(cells[0], [])
+        elif set(line) != set("|-"):
+            rows.append(cells)
+    return found
+
+
+def written(rows):
+    """Tensors of a table: name, type, axes with -1 for a letter."""
+    axes = [[axis.strip() for axis in row[2].strip("[]").split(",")] for row in rows]
+    return {
+        (row[0].strip("`"), row[1], tuple(int(a) if a.isdigit() else -1 for a in dims))
+        for row, dims in zip(rows, axes, strict=True)
+    }
+
+
+(RESULTS,) = tables(TEXT.split("\n## ")[0]).values()
+
+
+def coded(tensors):
+    return {(tensor.name, tensor.dtype, tensor.dims) for tensor in tensors if tensor.name not in COMMON}
+
+
+def test_the_sections_are_the_head_kinds_and_the_settings():
+    assert set(SECTIONS) == {*HEADS, *COMPOSITIONS, "Settings of the tasks"}
+
+
+@pytest.mark.parametrize("name", [*HEADS, *COMPOSITIONS])
+def test_a_section_names_version_and_task(name):
+    kind = HEADS.get(name) or COMPOSITIONS[name]
+    assert f"Version {kind.version}, task `{kind.task.name}`" in SECTIONS[name]
+    assert f"`{name}`" in "".join(row[0] for row in RESULTS)
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_a_head_kinds_tables_are_its_tensors(name):
+    found = tables(SECTIONS[name])
+    assert set(found) == {"the network emits", "the public model answers"}
+    assert written(found["the network emits"]) == coded(HEADS[name].tensors)
+    assert written(found["the public model answers"]) == coded(HEADS[name].outputs)
+
+
+@pytest.mark.parametrize("name", list(COMPOSITIONS))
+def test_a_compositions_tables_are_its_tensors_and_those_of_its_networks(name):
+    point: Composition = COMPOSITIONS[name]
+    wanted = {"the public model answers": point.outputs, "the caller may send": point.extra_inputs}
+    for net in point.nets:
+        spoken = f"`{net.role}`" if net.role else "the network"
+        wanted |= {f"{spoken} reads": net.inputs, f"{spoken} emits": net.outputs}
+    found = tables(SECTIONS[name])
+    assert {title: written(rows) for title, rows in found.items()} == {
+        title: coded(tensors) for title, tensors in wanted.items() if tensors
+    }
+
+
+@pytest.mark.parametrize("name", [*HEADS, *COMPOSITIONS])
+def test_the_table_of_the_architecture_has_every_kind(name):
+    assert f"\n| `{name}` " in (TREE / "docs" / "architecture.md").read_text()
+
+
+def test_the_result_types_and_routes_exist():
+    routes = "".join(path.read_text() for path in (TREE / "facade" / "dialects").glob("roboflow*.py"))
+    for _, types, paths in RESULTS:
+        for name in re.findall(r"[A-Z]\w{2,}", types):
+            assert hasattr(results, name), name
+        for path in re.findall("`([^`]+)`", paths):
+            assert f'"{path}"' in routes, path
+
+
+def test_every_composition_of_the_server_has_a_section():
+    modules = {path.stem for path in (TREE / "python_backend" / "compositions").glob("*.py")} - {"__init__"}
+    assert modules == {name.replace("-", "_") for name in COMPOSITIONS}
+
+
+def allowed(parameter):
+    if parameter.shape:
+        return f"[{', '.join('n' if n is None else str(n) for n in parameter.shape)}]"
+    if parameter.choices:
+        return ", ".join(parameter.choices)
+    return "" if parameter.low is None else f"{parameter.low:g} to {parameter.high:g}"
+
+
+def default(parameter):
+    return parameter.default if isinstance(parameter.default, str) else json.dumps(parameter.default)
+
+
+def test_the_settings_are_those_of_the_tasks():
+    (rows,) = tables(SECTIONS["Settings of the tasks"]).values()
+    found = {
+        (task, row[0].strip("`"), *row[1:4])
+        for row in rows
+        for task in (tasks.TASKS if row[4] == "all" else re.findall("`([^`]+)`", row[4]))
+    }
+    assert found == {
+        (task.name, p.name, p.kind, default(p), allowed(p)) for task in tasks.TASKS.values() for p in task.parameters
+    }
