@@ -34,12 +34,15 @@ from tritonvision.results import Result
 from tritonvision.server import Embedded
 from tritonvision.server.control import Control
 from tritonvision.settings import Settings
+from tritonvision.tasks import PROMPTABLE
 
 # Pictures of one request under way at once; more would only queue in Triton.
 _CONCURRENT = 8
 _RETRIES = 3
 # Samples of one Triton request: what the steps' configs allow.
 _BATCH = 8
+# What an answer is made of, where a model could say megabytes more.
+_OUTPUTS = {PROMPTABLE.name: ("masks", "scores", "low_res_masks", "image_size")}
 _Batch = tuple[Sequence[codec.Sample], Sequence[Mapping[str, Any]]]
 
 
@@ -240,6 +243,7 @@ class Engine:
         outputs: Collection[str],
     ) -> list[dict[str, np.ndarray]]:  # fmt: skip
         model = f"{manifest.triton_name}--{role}" if role else manifest.triton_name
+        outputs = outputs or _OUTPUTS.get(manifest.task, ())
         picture = samples[0].get("image", b"")
         self._suspects.check(picture)
         give_up = time.monotonic() + self._settings.deadline

@@ -57,7 +57,8 @@ class TritonPythonModel(Step):
             requested_output_names=list(outputs),
             inputs=[pb_utils.Tensor(name, value) for name, value in inputs.items()],
         )
-        response = request.exec()
+        with self.heart.waiting():
+            response = request.exec()
         if response.has_error():
             text = response.error().message()
             raise from_wire(text) or ServerUnavailable(f"A part of the model does not answer: {self.name}.")

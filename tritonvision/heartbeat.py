@@ -10,6 +10,8 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 BEAT_SECONDS = 1.0
@@ -74,6 +76,15 @@ class Heart:
 
     def __exit__(self, *_: object) -> None:
         self._busy_since = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within it this process waits for another one, which answers for itself: that is no work of its own."""
+        before, self._busy_since = self._busy_since, None
+        try:
+            yield
+        finally:
+            self._busy_since = None if before is None else time.monotonic()
 
     def _beat(self) -> None:
         while True:

@@ -90,7 +90,7 @@ def test_a_picture_that_is_one_face_has_no_landmarks(gaze, picture):
 
 def test_the_version_names_the_model_and_the_defaults_are_sent(gaze, picture):
     ask(gaze, picture)
-    ask(gaze, picture, gaze_version_id="L2CS", model_id="yolov8n-640", api_key="k")
+    ask(gaze, picture, gaze_version_id="ignored", model_id="l2cs-gaze", api_key="k")
     assert [model for model, *_ in gaze.engine.asked] == ["l2cs-gaze"] * 2
     assert gaze.engine.asked[0][2] == {"auto_orient": True, "confidence": 0.5, "detect_faces": True}
 

@@ -50,6 +50,18 @@ def test_work_that_takes_too_long_stops_the_beat_until_it_ends(folder, monkeypat
     assert not age_grows(file)
 
 
+def test_waiting_for_another_process_is_no_work_of_its_own(folder, monkeypatch):
+    monkeypatch.setattr(heartbeat, "LONGEST_EXECUTE_SECONDS", 0.1)
+    heart = Heart()
+    file = folder / str(os.getpid())
+    with heart:
+        with heart.waiting():
+            time.sleep(0.2)
+            assert not age_grows(file)
+        assert not age_grows(file)  # what was waited for does not count afterwards
+        assert age_grows(file)
+
+
 def test_a_file_that_was_not_touched_for_long_is_stale(folder):
     file = folder / "12345"
     file.touch()

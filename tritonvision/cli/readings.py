@@ -102,7 +102,7 @@ def to_gaze(body: Mapping[str, Any], metadata: dict[str, int]) -> Answer:
     faces = {"image": metadata, "predictions": [{"class_id": 0, "class": "face", **p["face"]} for p in listed]}
     detections = to_answer("object-detection", faces).result
     points = [[[mark["x"], mark["y"]] for mark in p["face"].get("landmarks", ())] for p in listed]
-    xy = np.array(points, dtype=np.float32).reshape(len(listed), -1, 2)
+    xy = np.array(points, dtype=np.float32).reshape(len(listed), len(points[0]) if points else 0, 2)
     angles = (np.array([p[name] for p in listed], dtype=np.float32) for name in ("yaw", "pitch"))
     keypoints = KeyPoints(xy, detections.class_id, np.ones(xy.shape[:2], dtype=np.float32), metadata)
     return Answer((keypoints, detections, L2CSGazeDetection(*angles)), ("face",))

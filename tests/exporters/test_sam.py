@@ -1,0 +1,212 @@
+"""SAM: both graphs compute what transformers' SamModel computes, the composition selects what its processor selects."""
+
+import torch  # isort: skip
+
+import re
+
+import numpy as np
+import pytest
+
+from tritonvision import catalog
+from tritonvision.ensembles.local import LocalComposition, LocalNet
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import compare, fixtures
+from tritonvision.exporters.families import sam
+from tritonvision.exporters.family import Weights
+from tritonvision.exporters.judges import mask_areas
+from tritonvision.python_backend import resize
+from tritonvision.tasks import resolve
+
+ENTRY = catalog.find("sam-vit_b")
+# Pixels a side: windows have padding, and attention to everything comes in two parts. Four layers, two of each kind.
+SMALL = 256
+LAYERS = {"num_hidden_layers": 4, "global_attn_indexes": [1, 3]}
+RELATIVE = 1e-3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The networks of vit_b over a frame of 256 pixels, exported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sam._VISION, "vit_b", LAYERS)
+        network = sam.SAMNetwork(sam.random(sam.config(ENTRY, SMALL), seed=3), "seed 3")
+    folder = tmp_path_factory.mktemp("graphs")
+    graphs = {role: folder / f"{role}.onnx" for role in ("encoder", "decoder")}
+    for role, path in graphs.items():
+        network.export(path, role)
+    return network, LocalComposition(graphs, sam.point(SMALL))
+
+
+def relative(got, want):
+    return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_encoder_graph_computes_the_models_embeddings(model, batch):
+    network, local = model
+    photo, _ = resize.longest(fixtures.photo(), SMALL, SMALL)
+    pixels = np.stack([fixtures.noise(SMALL, SMALL), photo])[:batch]
+    inputs = {"pixels": pixels, "valid_size": np.array([[200, 256], [256, 131]], np.int32)[:batch]}
+    got, want = local.nets["encoder"].tensors(inputs), network.tensors(inputs, role="encoder")
+    assert got["embeddings"].shape == (batch, 256, 16, 16)
+    assert relative(got["embeddings"], want["embeddings"]) <= RELATIVE
+
+
+def test_what_lies_outside_the_picture_does_not_matter(model):
+    _, local = model
+    pixels, geometry = resize.longest(fixtures.photo()[:150], SMALL, SMALL)
+    size = np.array([geometry.valid_size], np.int32)
+    dirty = pixels.copy()
+    dirty[size[0, 0] :] = fixtures.noise(SMALL - size[0, 0], SMALL)
+    clean, other = (local.nets["encoder"].tensors({"pixels": p[None], "valid_size": size}) for p in (pixels, dirty))
+    np.testing.assert_array_equal(clean["embeddings"], other["embeddings"])
+
+
+def test_the_models_own_processor_prepares_the_same_pixels(model):
+    network, _ = model
+    for name, picture in fixtures.views().items():
+        pixels, geometry = resize.longest(picture, SMALL, SMALL)
+        processed = network._processor(picture, return_tensors="np")
+        assert processed["reshaped_input_sizes"][0].tolist() == list(geometry.valid_size), name
+        normal = (pixels / 255 - sam.sam_graphs.MEAN) / np.array(sam.sam_graphs.STD)
+        normal[geometry.valid_size[0] :] = 0
+        normal[:, geometry.valid_size[1] :] = 0
+        # Pillow and torchvision round some pixels to neighbouring grey levels, of which one is 0.0175
+        assert np.abs(processed["pixel_values"][0].transpose(1, 2, 0) - normal).max() <= 0.018, name
+
+
+@pytest.mark.parametrize("what", ["two prompts of points", "a box", "a box, points and a mask"])
+def test_the_decoder_graph_computes_the_models_masks_at_true_size(true_size, what):
+    network, decoder = true_size
+    inputs = network.examples("decoder")[what]
+    got, want = decoder.tensors(inputs), network.tensors(inputs, role="decoder")
+    assert got["low_res_masks"].shape == (len(inputs["embeddings"]), 4, 256, 256)
+    for name in want:
+        assert relative(got[name], want[name]) <= RELATIVE, name
+
+
+@pytest.fixture(scope="module")
+def true_size(tmp_path_factory):
+    """The decoder as it is released, beside an encoder of one layer, which it never asks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sam._VISION, "vit_b", {"num_hidden_layers": 1})
+        network = sam.SAMNetwork(sam.random(sam.config(ENTRY), seed=4), "seed 4")
+    path = tmp_path_factory.mktemp("decoder") / "decoder.onnx"
+    network.export(path, "decoder")
+    return network, LocalNet(path, sam.point().nets[1])
+
+
+def test_float64_reference_agrees_with_float32(true_size):
+    network, _ = true_size
+    inputs = network.examples("decoder")["a box, points and a mask"]
+    single, double = network.tensors(inputs, role="decoder"), network.tensors(inputs, double=True, role="decoder")
+    assert double["low_res_masks"].dtype == np.float64
+    assert relative(single["low_res_masks"], double["low_res_masks"]) <= 1e-4
+
+
+QUESTIONS = (
+    {"points": [[60, 40]]},
+    {"points": [[60, 40], [10.5, 70]], "point_labels": [1, 0]},
+    {"points": [[60, 40], [10.5, 70], [0, 0]], "point_labels": [0, 1, -1], "multimask": False},
+    {"box": [5, 6.5, 80, 70]},
+    {"box": [5, 6.5, 80, 70], "points": [[40, 30]], "point_labels": [0], "multimask": False},
+    {},
+)
+
+
+@pytest.mark.parametrize("view", ["odd-220x316", "wide-512x260", "large-1100"])
+def test_the_composition_selects_what_the_processor_and_the_model_select(model, view):
+    network, local = model
+    picture = fixtures.views()[view]
+    for given in QUESTIONS:
+        got = local(picture, given)
+        want = network.predict(picture, resolve(local.point.task.parameters, given))
+        assert got["image_size"].tolist() == list(picture.shape[:2])
+        assert len(got["masks"]) == len(want["masks"]) == (3 if given.get("multimask", True) else 1)
+        # logits carry the grey levels by which Pillow and torchvision differ
+        assert np.abs(got["scores"] - want["scores"]).max() <= 5e-3, given
+        for mask, other in zip(got["masks"], want["masks"], strict=True):
+            assert compare.mask_difference(mask, other, np.array(picture.shape[:2])) <= 0.01, given
+
+
+def test_random_masks_cover_some_of_the_picture_and_differ_between_prompts_and_pictures(model):
+    _, local = model
+    size = fixtures.photo().shape[:2]
+    answers = [local(fixtures.photo(), given)["masks"] for given in QUESTIONS]
+    for masks in answers:
+        shares = mask_areas(masks, size) / (size[0] * size[1])
+        assert ((shares >= 0.05) & (shares <= 0.95)).any()
+    mirrored = local(fixtures.photo()[:, ::-1], QUESTIONS[0])["masks"]
+    for other in (answers[1], answers[3], mirrored):
+        assert max(compare.mask_difference(a, b, np.array(size)) for a, b in zip(answers[0], other, strict=True)) > 0.05
+
+
+def test_an_earlier_mask_as_a_prompt_is_what_the_model_makes_of_it(model):
+    network, local = model
+    first = local(fixtures.photo(), {"points": [[200, 100]]})
+    sample = {"embeddings": first["embeddings"], "mask_input": first["low_res_masks"][1]}
+    got = local(sample, {"points": [[200, 100]], "image_size": [512, 512]})
+    prompt = {
+        "embeddings": first["embeddings"][None], "mask_input": first["low_res_masks"][None, 1:2],
+        "has_mask": np.ones((1, 1), np.float32), "point_coords": np.float32([[[100, 50], [0, 0]]]),
+        "point_labels": np.float32([[1, -1]]),
+    }  # fmt: skip
+    want = network.tensors(prompt, role="decoder")
+    assert relative(got["low_res_masks"], want["low_res_masks"][0, 1:]) <= RELATIVE
+    assert relative(got["low_res_masks"], first["low_res_masks"]) > 0.05
+
+
+def authors_names(state):
+    """The state dict under the names of segment-anything."""
+    inverse = [
+        ("vision_encoder.", "image_encoder."), ("neck.conv1", "neck.0"), ("neck.layer_norm1", "neck.1"),
+        ("neck.conv2", "neck.2"), ("neck.layer_norm2", "neck.3"), ("patch_embed.projection", "patch_embed.proj"),
+        ("mask_embed.conv1", "mask_downscaling.0"), ("mask_embed.layer_norm1", "mask_downscaling.1"),
+        ("mask_embed.conv2", "mask_downscaling.3"), ("mask_embed.layer_norm2", "mask_downscaling.4"),
+        ("mask_embed.conv3", "mask_downscaling.6"), (".point_embed.", ".point_embeddings."),
+        ("shared_embedding.positional_embedding", "pe_layer.positional_encoding_gaussian_matrix"),
+        ("upscale_conv1", "output_upscaling.0"), ("upscale_layer_norm", "output_upscaling.1"),
+        ("upscale_conv2", "output_upscaling.3"), (".layer_norm", ".norm"),
+        ("layers.0.", "layers.1."), ("proj_in.", "layers.0."), ("proj_out.", "layers.2."),
+    ]  # fmt: skip
+    renamed = {}
+    for name, value in state.items():
+        if name == "shared_image_embedding.positional_embedding":
+            continue
+        if name.startswith("vision_encoder"):
+            name = re.sub(r"\.layers\.", ".blocks.", name)
+        small = "_mlps." in name or "iou_prediction_head" in name
+        for ours, theirs in inverse:
+            if ("layers" in ours + theirs) <= small:
+                name = name.replace(ours, theirs)
+        renamed[name] = value
+    return renamed
+
+
+def test_weights_under_the_authors_names_are_read(true_size, tmp_path, monkeypatch):
+    network, _ = true_size
+    monkeypatch.setitem(sam._VISION, "vit_b", {"num_hidden_layers": 1})
+    state = authors_names(network._model.state_dict())
+    assert {"image_encoder.pos_embed", "mask_decoder.transformer.norm_final_attn.weight"} <= set(state)
+    torch.save(state, tmp_path / "sam_vit_b.pth")
+    read = sam.FAMILY.build(ENTRY, Weights("user", path=tmp_path / "sam_vit_b.pth"))
+    for (name, ours), theirs in zip(
+        network._model.state_dict().items(), read._model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs), name
+    assert read.source == "sam_vit_b.pth" and len(read.sha256) == 64
+    with pytest.raises(ExportFailed, match="not those of sam-vit_l"):
+        sam.FAMILY.build(catalog.find("sam-vit_l"), Weights("user", path=tmp_path / "sam_vit_b.pth"))
+
+
+def test_class_names_are_refused():
+    with pytest.raises(ExportFailed, match="no classes"):
+        sam.FAMILY.build(ENTRY, Weights("random", labels=("cat",)))

@@ -1,0 +1,92 @@
+"""What the dialect writes, ``predict`` reads back: the same result comes out as from a server without HTTP."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pycocotools import mask
+
+from tritonvision.cli import readings
+from tritonvision.cli.answers import Answer, lines
+from tritonvision.facade.dialects import roboflow_depth, roboflow_gaze, roboflow_sam
+from tritonvision.facade.dialects.roboflow_mask_fields import instances
+from tritonvision.publication import Manifest
+from tritonvision.results import (
+    DepthMap,
+    Detections,
+    InstanceDetections,
+    InstancesRLEMasks,
+    KeyPoints,
+    L2CSGazeDetection,
+    SAMPrediction,
+)
+
+SIZE = {"height": 30, "width": 40}
+BOXES = np.array([[1.25, 2.5, 21.75, 22.5], [30.5, 10, 40, 30]], np.float32)
+FOUND = BOXES, np.array([1, 0], np.int32), np.array([0.9, 0.5], np.float32), SIZE
+MANIFEST = Manifest(
+    id="m", family="f", task="t", head="h", weights="random", source="s", sha256="0", license="x", precision="fp32",
+    labels=("cat", "dog"), input_size=None, steps=(),
+)  # fmt: skip
+
+
+@pytest.fixture
+def shapes() -> np.ndarray:
+    dense = np.zeros((2, 30, 40), np.uint8)
+    dense[0, 3:20, 2:20], dense[1, 12:29, 31:39] = 1, 1
+    return dense
+
+
+@pytest.fixture
+def masks(shapes) -> InstancesRLEMasks:
+    return InstancesRLEMasks((30, 40), [mask.encode(np.asfortranarray(shape))["counts"] for shape in shapes])
+
+
+def test_instances_come_back_with_their_masks(masks, shapes):
+    found = InstanceDetections(*FOUND, mask=masks)
+    answer = readings.to_answer("instance-segmentation", instances(found, MANIFEST))
+    np.testing.assert_allclose(answer.result.xyxy, BOXES, atol=1e-5)
+    np.testing.assert_array_equal(answer.result.mask.to_dense(), shapes.astype(bool))
+    assert answer.predictions(None)[0]["class"] == "dog" and answer.predictions(None)[0]["area"] == 17 * 18
+    assert answer.result.to_supervision().mask.shape == (2, 30, 40)
+    assert "mask of 306 px" in "\n".join(lines("p", answer.predictions(None)))
+
+
+def test_a_depth_map_comes_back_as_nearness():
+    values = np.linspace(3, 9, 1200, dtype=np.float32).reshape(30, 40)
+    answer = readings.to_depth(roboflow_depth.depth(DepthMap(values, "inverse-depth", SIZE), "png16"))
+    np.testing.assert_allclose(answer.result.values, (values - 3) / 6, atol=1e-5)
+    (found,) = answer.predictions(None)
+    assert found["nearest"] == [39, 29] and found["farthest"] == [0, 0]
+    assert "larger is nearer" in "\n".join(lines("p", [found]))
+
+
+def test_faces_come_back_with_their_angles_and_landmarks():
+    points = KeyPoints(np.arange(24, dtype=np.float32).reshape(2, 6, 2), FOUND[1], np.ones((2, 6), np.float32), SIZE)
+    gaze = L2CSGazeDetection(np.array([0.5, -0.25], np.float32), np.array([0.1, 0], np.float32))
+    answer = readings.to_gaze(roboflow_gaze.gaze((points, Detections(*FOUND), gaze)), SIZE)
+    np.testing.assert_allclose(answer.result[0].xy, points.xy)
+    np.testing.assert_allclose(answer.result[1].xyxy, BOXES, atol=1e-5)
+    np.testing.assert_allclose(answer.result[2].yaw, gaze.yaw)
+    assert "yaw +28.6, pitch +5.7 degrees" in "\n".join(lines("p", answer.predictions(None)))
+
+
+def test_no_face_is_an_answer_too():
+    nothing = KeyPoints(np.zeros((0, 6, 2), np.float32), np.zeros(0, np.int32), np.zeros((0, 6), np.float32), SIZE)
+    empty = Detections(BOXES[:0], FOUND[1][:0], FOUND[2][:0], SIZE)
+    angles = L2CSGazeDetection(np.zeros(0, np.float32), np.zeros(0, np.float32))
+    assert readings.to_gaze(roboflow_gaze.gaze((nothing, empty, angles)), SIZE).predictions(None) == []
+
+
+def test_what_a_prompt_selected_comes_back_best_first(masks, shapes):
+    logits = np.zeros((2, 256, 256), np.float32)
+    found = SAMPrediction(np.array([0.25, 0.75], np.float32), masks, None, logits, SIZE)
+    answer = readings.to_masks(roboflow_sam._npz(found))
+    np.testing.assert_array_equal(answer.result.masks.to_dense(), shapes.astype(bool))
+    first, second = answer.predictions(None)
+    assert (first["confidence"], first["area"]) == (0.75, 17 * 8) and second["class"] == "mask 2"
+
+
+def test_a_vector_is_told_by_its_length():
+    answer = Answer(np.full((1, 4), 2, np.float32), ())
+    assert list(lines("p", answer.predictions(None))) == ["p: a vector of 4 numbers, length 4.0000"]
