@@ -245,7 +245,8 @@ class Engine:
         model = f"{manifest.triton_name}--{role}" if role else manifest.triton_name
         outputs = outputs or _OUTPUTS.get(manifest.task, ())
         picture = samples[0].get("image", b"")
-        self._suspects.check(picture)
+        if picture:
+            self._suspects.check(picture)
         give_up = time.monotonic() + self._settings.deadline
         for attempt in range(_RETRIES + 1):
             try:
@@ -255,7 +256,8 @@ class Engine:
                 if attempt == _RETRIES or time.monotonic() >= give_up or not await self._mend(error, manifest, picture):
                     raise failures.to_error(error) from error
             else:
-                self._suspects.clear(picture)
+                if picture:
+                    self._suspects.clear(picture)
                 return rows
         raise DeadlineExceeded()
 
@@ -269,7 +271,7 @@ class Engine:
             return False
         deaths = self._server.deaths
         await asyncio.to_thread(self._server.wait_healed, self._settings.deadline)
-        if "stub" in (error.details() or "").lower():
+        if picture and "stub" in (error.details() or "").lower():
             self._suspects.add(picture, max(deaths, self._server.deaths))
             self._suspects.check(picture)
         return True

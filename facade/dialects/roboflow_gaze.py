@@ -25,7 +25,9 @@ router = APIRouter(tags=["Roboflow"])
 
 
 class GazeRequest(ImageRequest):
-    """``/gaze/gaze_detection``. The version names the model; ``confidence``, of a face, is a field of our own."""
+    """``/gaze/gaze_detection``. The version names the model, unless ``model_id`` does; ``confidence``, of a face, is a
+    field of our own.
+    """
 
     model_id: str = ""
     gaze_version_id: str = "L2CS"
@@ -46,7 +48,8 @@ async def gaze_detection(request: Request) -> Response:
     """Faces and where they look. Always an array, one element a picture; angles in radians."""
     ask = await read_body(request, GazeRequest)
     desk = desk_of(request)
-    manifest = await desk.manifest(request, f"gaze/{ask.gaze_version_id}", (tasks.GAZE.name,))
+    name = ask.model_id or f"gaze/{ask.gaze_version_id}"
+    manifest = await desk.manifest(request, name, (tasks.GAZE.name,))
     reads: list[Read] = [partial(desk.pictures.read, image.type, image.value) for image in ask.images]
     answered = await desk.ask(request, manifest, reads, ask.settings(manifest))
     answers = []

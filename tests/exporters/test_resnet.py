@@ -32,8 +32,8 @@ def model(request, tmp_path_factory):
 def test_graph_computes_the_networks_logits_and_scores(model, batch):
     network, pipeline = model
     photo, _ = pipeline.resize(fixtures.photo())
-    pixels = np.stack([photo, fixtures.noise(224, 224), photo[:, ::-1]])[:batch]
-    got, want = pipeline.tensors(pixels), network.tensors(pixels)
+    inputs = {"pixels": np.stack([photo, fixtures.noise(224, 224), photo[:, ::-1]])[:batch]}
+    got, want = pipeline.tensors(inputs), network.tensors(inputs)
     assert got["logits"].shape == got["scores"].shape == (batch, 1000)
     assert np.abs(got["logits"] - want["logits"]).max() <= 1e-4
     assert np.abs(got["scores"] - want["scores"]).max() <= 1e-5
@@ -54,7 +54,7 @@ def test_pipeline_answers_what_timms_transform_and_network_answer(model):
 def test_a_random_classifier_tells_pictures_apart(model):
     network, pipeline = model
     pixels = np.stack([pipeline.resize(picture)[0] for picture in fixtures.views().values()])
-    tensors = network.tensors(pixels)
+    tensors = network.tensors({"pixels": pixels})
     assert len(set(tensors["logits"].argmax(1).tolist())) >= 3
     assert np.abs(tensors["logits"][0] - tensors["logits"][6]).max() >= 0.1
     assert tensors["scores"].max(axis=1).min() >= 0.01
@@ -64,8 +64,8 @@ def test_a_random_classifier_tells_pictures_apart(model):
 
 def test_float64_reference_agrees_with_float32(model):
     network, _ = model
-    pixels = fixtures.noise(224, 224)[None]
-    single, double = network.tensors(pixels), network.tensors(pixels, double=True)
+    inputs = {"pixels": fixtures.noise(224, 224)[None]}
+    single, double = network.tensors(inputs), network.tensors(inputs, double=True)
     assert double["logits"].dtype == np.float64
     assert np.abs(single["logits"] - double["logits"]).max() <= 1e-4
 
@@ -100,8 +100,8 @@ def test_users_weights_are_read_and_give_the_class_count(state, tmp_path, form):
     named = FAMILY.build(ENTRY, Weights("user", path=path, labels=("rose", "tulip", "daisy"), multi_label=True))
     assert (named.labels, named.multi_label, named.notes) == (("rose", "tulip", "daisy"), True, ())
     pipeline = exported(named, tmp_path)
-    pixels, _ = pipeline.resize(fixtures.photo())
-    assert np.abs(pipeline.tensors(pixels[None])["scores"] - named.tensors(pixels[None])["scores"]).max() <= 1e-5
+    inputs = {"pixels": pipeline.resize(fixtures.photo())[0][None]}
+    assert np.abs(pipeline.tensors(inputs)["scores"] - named.tensors(inputs)["scores"]).max() <= 1e-5
 
 
 def test_weights_of_another_depth_are_refused(state, tmp_path):

@@ -1,0 +1,287 @@
+"""CLIP as OpenAI released it: a tower for pictures and one for texts, whose embeddings can be compared."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.heads import EMBEDDINGS
+from tritonvision.ensembles.points import Chain, Tokens
+from tritonvision.ensembles.resize import Resize
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import calibrate, clip_vocabulary, torch_tools, transformers_tools
+from tritonvision.exporters import weights as files
+from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
+
+if TYPE_CHECKING:
+    import torch
+
+TEXT = "text"
+CONTEXT = 77
+_LARGE = 200  # million parameters from which one process of each tower has to do
+_OF_AN_ARCHIVE = ("input_resolution", "context_length", "vocab_size")  # not tensors of the network
+# Of random networks: the spread of embeddings from picture to picture, and how much louder than drawn attention speaks.
+# It averages over all tokens, which leaves little of a picture beside what is the same for every one.
+_SPREAD = 0.05
+_ATTENTION = 8
+
+
+class CLIP(Family):
+    """open_clip's networks with OpenAI's activation: bicubic, centre crop, OpenAI's mean and std; 77 tokens."""
+
+    name = "CLIP"
+    head = EMBEDDINGS
+    tolerance = Tolerance({"embeddings": 2e-5})
+    oracle = Oracle(
+        "open_clip_torch", "3.3.0",
+        "create_model(name, force_quick_gelu=True); encode_image(image_transform(size, is_train=False)(image)), "
+        "encode_text(get_tokenizer(name)(text)), neither normalised",
+    )  # fmt: skip
+
+    def points(self, entry: Entry) -> tuple[Chain, ...]:
+        """Pictures, and texts under the role ``text``."""
+        instances = 1 if entry.params_m > _LARGE else 2
+        pixels = Resize("crop", *entry.input_size, (("interpolation", "bicubic"), ("percent", 100)))
+        return (
+            Chain(pixels, EMBEDDINGS, instances=instances),
+            Chain(Tokens("clip", CONTEXT), EMBEDDINGS, role=TEXT, instances=instances),
+        )
+
+    def build(self, entry: Entry, weights: Weights) -> Towers:
+        """Both towers of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
+        torch_tools.import_torchvision()
+        if weights.kind == "random":
+            network = _random(entry, weights.seed)
+            note = "Random weights, calibrated only to carry signal: what it says of pictures and texts means nothing."
+            source = f"{entry.id}, seed {weights.seed}"
+            return Towers(network, entry.input_size, labels=(), source=source, notes=(note,))
+        if weights.kind == "official":
+            from open_clip.pretrained import get_pretrained_cfg
+
+            source = get_pretrained_cfg(_name(entry), "openai")["hf_hub"].rstrip("/")
+            path = files.hub_file(source, "open_clip_model.safetensors")
+        else:
+            path = files.user_file(weights, (".safetensors", ".pt", ".pth"))
+            source = path.name
+        network = _load(entry, files.state_dict(path))
+        return Towers(network, entry.input_size, labels=(), source=source, sha256=files.sha256(path))
+
+
+class Towers(Network):
+    """open_clip's module as the reference, its transform and its tokenizer before it as the oracle."""
+
+    def __init__(self, network: torch.nn.Module, size: tuple[int, int], **facts: Any):
+        """``size`` is (height, width) of the pixels, ``facts`` are the attributes of :class:`Network`."""
+        super().__init__(**facts, versions=torch_tools.versions("open_clip_torch", "tokenizers"))
+        self._size = size
+        self._network = network.eval()
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`."""
+        import torch
+
+        if role == TEXT:
+            name, example = "input_ids", torch.from_numpy(_some_tokens(2, seed=0))
+        else:
+            name, example = "pixels", torch.zeros(2, *self._size, 3, dtype=torch.uint8)
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)  # its one operator has no counterpart in ONNX
+        try:
+            torch_tools.export_onnx(_graph(self._network, role), example, path, (name,), ("embeddings",))
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+
+    @cached_property
+    def _double(self) -> torch.nn.Module:
+        return copy.deepcopy(self._network).double()
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`."""
+        import torch
+
+        network = self._double if double else self._network
+        with torch.inference_mode():
+            if role == TEXT:
+                return {"embeddings": network.encode_text(torch.from_numpy(inputs["input_ids"])).numpy()}
+            dtype = torch.float64 if double else torch.float32
+            images = _normalised(torch.from_numpy(inputs["pixels"]), network, dtype)
+            return {"embeddings": network.encode_image(images).numpy()}
+
+    def predict(self, sample: np.ndarray | str, parameters: Mapping[str, Any], role: str = "") -> Tensors:
+        """See :meth:`Network.predict`."""
+        import torch
+
+        with torch.inference_mode():
+            if role == TEXT:
+                return {"embeddings": self._network.encode_text(_tokenizer()(sample))[0].numpy()}
+            image = self._transform(Image.fromarray(sample))[None]
+            return {"embeddings": self._network.encode_image(image)[0].numpy()}
+
+    def assets(self, role: str) -> dict[str, bytes]:
+        """See :meth:`Network.assets`."""
+        return {"tokenizer.json": clip_vocabulary.tokenizer_json(_tokenizer())} if role == TEXT else {}
+
+    @cached_property
+    def _transform(self):
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        return image_transform_v2(PreprocessCfg(**self._network.visual.preprocess_cfg), is_train=False)
+
+
+def _name(entry: Entry) -> str:
+    """``clip/ViT-L-14-336px`` is open_clip's ``ViT-L-14-336``."""
+    return entry.id.removeprefix("clip/").removesuffix("px")
+
+
+def _tokenizer():
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer(context_length=CONTEXT)
+
+
+def _create(entry: Entry) -> torch.nn.Module:
+    import open_clip
+
+    with _quiet():
+        return open_clip.create_model(_name(entry), pretrained=None, force_quick_gelu=True).eval()
+
+
+def _load(entry: Entry, state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """open_clip's network with ``state``. Raises ExportFailed."""
+    network = _create(entry)
+    try:
+        network.load_state_dict({name: value for name, value in state.items() if name not in _OF_AN_ARCHIVE})
+    except RuntimeError as error:
+        raise ExportFailed(
+            f"The weights are not those of {entry.id}.",
+            hint=f"Their names and sizes must be those of open_clip's {_name(entry)}.",
+        ) from error
+    return network
+
+
+def _normalised(pixels: torch.Tensor, network: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
+    """uint8 ``[B,H,W,3]`` to what the picture tower reads, ``[B,3,H,W]``."""
+    import torch
+
+    config = network.visual.preprocess_cfg
+    mean, std = (torch.tensor(config[name], dtype=dtype).view(3, 1, 1) for name in ("mean", "std"))
+    return (pixels.permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
+
+
+def _graph(network: torch.nn.Module, role: str) -> torch.nn.Module:
+    """One tower: uint8 ``[B,H,W,3]`` RGB, or int64 ``[B,77]`` ids, to float32 ``[B,D]``."""
+    import torch
+    from torch import nn
+
+    class Pictures(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.visual = network.visual
+            for name in ("mean", "std"):
+                self.register_buffer(name, 255 * torch.tensor(network.visual.preprocess_cfg[name]).view(3, 1, 1))
+
+        def forward(self, pixels):
+            return self.visual((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+
+    class Texts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, input_ids):
+            return self.network.encode_text(input_ids)
+
+    return Texts() if role == TEXT else Pictures()
+
+
+# ---- random weights --------------------------------------------------------------------------------------------------
+
+
+def _random(entry: Entry, seed: int) -> torch.nn.Module:
+    """The true architecture with random weights whose embeddings differ between pictures and between texts.
+
+    Without training all pictures share most of what a tower says about them: each projection is made blind to that.
+    """
+    import torch
+
+    pictures = calibrate.structured_pictures(8, *entry.input_size, seed)
+    tokens = torch.from_numpy(_some_tokens(16, seed))
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        network = _create(entry)
+        transformers_tools.redraw(network, seed)
+        for name, layer in network.named_modules():
+            if isinstance(layer, torch.nn.MultiheadAttention):
+                layer.in_proj_weight.mul_(layer.embed_dim**-0.5)  # kernels, though their name says a table
+                layer.out_proj.weight.mul_(_ATTENTION)
+            elif isinstance(layer, torch.nn.BatchNorm2d) and ".layer" in name and name.endswith("bn3"):
+                layer.weight.mul_(0.15)  # branches of depth without chaos, see families.resnet
+        images = _normalised(torch.from_numpy(pictures), network, torch.float32)
+        transformers_tools.settle(network, lambda: network.encode_image(images))
+        visual = network.visual
+        if hasattr(visual, "proj"):
+            rows = _without(visual, "proj", None, lambda: network.encode_image(images))
+            _project(visual.proj.T, rows)
+        else:
+            width = visual.attnpool.c_proj.in_features
+            through = torch.nn.Linear(width, width, bias=False)
+            through.weight.copy_(torch.eye(width))
+            rows = _without(visual.attnpool, "c_proj", through, lambda: network.encode_image(images))
+            _project(visual.attnpool.c_proj.weight, rows)
+        rows = _without(network, "text_projection", None, lambda: network.encode_text(tokens))
+        _project(network.text_projection.T, rows)
+    return network
+
+
+def _without(owner: torch.nn.Module, name: str, instead: Any, encode: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What ``encode`` gives while the projection ``name`` of ``owner`` is replaced by one that lets all through."""
+    projection = getattr(owner, name)
+    setattr(owner, name, instead)
+    rows = encode()
+    setattr(owner, name, projection)
+    return rows
+
+
+def _project(kernel: torch.Tensor, rows: torch.Tensor) -> None:
+    """Change ``kernel [C_out,C_in]`` so that over ``rows [n,C_in]`` each output has the mean 0 and the std _SPREAD."""
+    rows, drawn = rows.double(), kernel.double()
+    mean = rows.mean(0)
+    blind = drawn - (drawn @ mean).outer(mean) / mean.square().sum()
+    kernel.copy_(blind * (_SPREAD / (rows @ blind.T).std(0))[:, None])
+
+
+def _some_tokens(count: int, seed: int) -> np.ndarray:
+    """int64 ``[count,77]``: start, up to 20 random words, end, zeros."""
+    rng = np.random.default_rng(seed)
+    start, end = _tokenizer().all_special_ids
+    tokens = np.zeros((count, CONTEXT), dtype=np.int64)
+    for row in tokens:
+        words = rng.integers(0, start, rng.integers(0, 21))
+        row[: len(words) + 2] = start, *words, end
+    return tokens
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without open_clip's warning, to the root logger, that weights are random until they are loaded."""
+    root, nobody = logging.getLogger(), logging.NullHandler()
+    level = root.level
+    root.addHandler(nobody)  # or the first warning installs a handler for good
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(nobody)
+
+
+FAMILY = CLIP()

@@ -1,0 +1,46 @@
+"""Vision Transformers, tiny to large, with patches of 16 and 32 pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tritonvision.catalog import Entry
+from tritonvision.exporters import transformers_tools
+from tritonvision.exporters.timm_classifier import TimmClassifier
+
+if TYPE_CHECKING:
+    import torch
+
+# timm's names where they do not follow from the id; the tiny one with patches of 32 pixels was never released.
+_TAG = "augreg_in21k_ft_in1k"
+_NAMES = {
+    "vit-tiny-patch32": f"vit_tiny_patch16_224.{_TAG}",
+    "vit-base-patch16": "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    "vit-large-patch32": "vit_large_patch32_384.orig_in21k_ft_in1k",
+}
+
+
+class ViT(TimmClassifier):
+    """timm's ``vit_SIZE_patchNN_224``, trained on ImageNet-21k, fine-tuned on ImageNet: mean and std 0.5."""
+
+    name = "ViT"
+    mean = std = (0.5, 0.5, 0.5)
+
+    def timm_name(self, entry: Entry) -> str:
+        """``vit-small-patch16`` is ``vit_small_patch16_224``."""
+        return _NAMES.get(entry.id, f"{entry.id.replace('-', '_')}_{entry.input_size[0]}.{_TAG}")
+
+    def options(self, entry: Entry) -> dict[str, Any]:
+        """timm has no tiny one with patches of 32 pixels."""
+        return {"patch_size": 32} if entry.id == "vit-tiny-patch32" else {}
+
+    def percent(self, entry: Entry) -> int:
+        """Nothing is cropped at 384 pixels but what is not square."""
+        return 100 if entry.input_size == (384, 384) else 90
+
+    def redraw(self, network: torch.nn.Module, images: torch.Tensor, entry: Entry, seed: int) -> None:
+        """Every weight, the tokens and positions too."""
+        transformers_tools.redraw(network, seed)
+
+
+FAMILY = ViT()
