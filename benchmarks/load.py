@@ -8,6 +8,7 @@ import itertools
 import json
 import time
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -24,15 +25,20 @@ class Window:
         return ordered[min(int(q * len(ordered)), len(ordered) - 1)]
 
 
-def detections(model: str, jpegs: list[bytes]) -> list[bytes]:
-    """Whole HTTP/1.1 requests for object detection, base64 in JSON, ready to be written to a socket."""
-    head = "POST /infer/object_detection HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+def requests(route: str, jpegs: list[bytes], **fields: Any) -> list[bytes]:
+    """Whole HTTP/1.1 requests, base64 in JSON beside ``fields``, ready to be written to a socket."""
+    head = f"POST {route} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     messages = []
     for jpeg in jpegs:
         image = {"type": "base64", "value": base64.b64encode(jpeg).decode()}
-        body = json.dumps({"model_id": model, "image": image}).encode()
+        body = json.dumps({**fields, "image": image}).encode()
         messages.append(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     return messages
+
+
+def detections(model: str, jpegs: list[bytes]) -> list[bytes]:
+    """:func:`requests` for object detection."""
+    return requests("/infer/object_detection", jpegs, model_id=model)
 
 
 def run(port: int, messages: list[bytes], concurrency: int, seconds: float) -> Window:

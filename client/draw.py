@@ -93,7 +93,7 @@ def _letters(canvas: np.ndarray) -> int:
 
 
 def _boxes(canvas: np.ndarray, detections: Detections, labels: Sequence[str]) -> np.ndarray:
-    boxes = detections.to_supervision()
+    boxes = Detections.to_supervision(detections)  # without masks, which are large
     letters = _letters(canvas)
     names = [
         f"{labels[i]} {score:.2f}" for i, score in zip(detections.class_id, detections.confidence, strict=True)

@@ -1,9 +1,12 @@
-"""Detectors of ultralytics with its ``Detect`` head: one graph, one oracle, one family class for all of them."""
+"""Detectors of ultralytics with its ``Detect`` head: one graph, one oracle, one family class for all of them.
+
+What ends in more than ``Detect`` (see :mod:`tritonvision.exporters.ultralytics_segment`) extends the three of them.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +19,115 @@ from tritonvision.ensembles.resize import Resize
 from tritonvision.errors import NotSupported
 from tritonvision.exporters import calibrate, fixtures, torch_tools, ultralytics_models
 from tritonvision.exporters import weights as files
-from tritonvision.exporters.family import Family, Network, Oracle, Tolerance, Weights
+from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
 
 if TYPE_CHECKING:
     import torch
     from ultralytics import YOLO
+    from ultralytics.engine.results import Results
+
+Further = Callable[["torch.nn.Module"], "torch.nn.Module"]
 
 CANDIDATES = 3840  # the largest K of TensorRT's TopK
-_STANDARD_SIZE = 320  # pixels at which random heads are standardised: its statistics hardly depend on the size
+STANDARD_SIZE = 320  # pixels at which random heads are standardised: its statistics hardly depend on the size
+
+
+class UltralyticsNetwork(Network):
+    """One detector: ultralytics' model as the reference, ``YOLO.predict`` as the oracle.
+
+    Attributes:
+        further: makes the module that gives the graph's tensors beyond those of dense boxes, see
+            :func:`detection_graph`.
+    """
+
+    head = DENSE_BOXES
+    further: Further | None = None
+
+    def __init__(self, yolo: YOLO, size: tuple[int, int], **facts: Any):
+        """``facts`` are the attributes of :class:`Network`."""
+        super().__init__(**facts, versions=torch_tools.versions("ultralytics"))
+        self._yolo = yolo
+        self._size = size
+        self._model = copy.deepcopy(yolo.model).eval()  # predict() fuses the one it is given
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`. The batch axis is dynamic, height and width are not."""
+        import torch
+
+        height, width = self._size
+        graph = detection_graph(copy.deepcopy(self._model).fuse(verbose=False), height, width, self.further)
+        example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+        torch_tools.export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in self.head.tensors))
+
+    @cached_property
+    def _fused(self) -> torch.nn.Module:
+        return copy.deepcopy(self._model).fuse(verbose=False)
+
+    @cached_property
+    def _fused_double(self) -> torch.nn.Module:
+        return copy.deepcopy(self._model).double().fuse(verbose=False)
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`. ultralytics' own decoding, then the best anchors by score, ties by anchor."""
+        import torch
+
+        model = self._fused_double if double else self._fused
+        images = torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(torch.float64 if double else torch.float32)
+        with torch.inference_mode():
+            return self.canonical(model(images / 255)[0])
+
+    def canonical(self, output: Any) -> Tensors:
+        """The canonical tensors of what ultralytics' network gives: ``[B, 4 + classes, anchors]``."""
+        return best_anchors(output.transpose(1, 2).numpy(), len(self._model.names))
+
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
+        """See :meth:`Network.predict`. ``max_candidates`` has no counterpart in ultralytics and is not used."""
+        return boxes_of(self.ask(sample, parameters))
+
+    def ask(self, picture: np.ndarray, parameters: Mapping[str, Any], **options: Any) -> Results:
+        """ultralytics' answer about RGB uint8 ``[h,w,3]``; ``options`` are further ones of its ``predict``."""
+        bgr = np.ascontiguousarray(picture[..., ::-1])
+        (result,) = self._yolo.predict(
+            bgr, imgsz=list(self._size), rect=False, conf=parameters["confidence"], iou=parameters["iou_threshold"],
+            max_det=parameters["max_detections"], agnostic_nms=parameters["class_agnostic_nms"],
+            classes=parameters["classes"], device="cpu", save=False, verbose=False, **options,
+        )  # fmt: skip
+        return result
+
+
+def best_anchors(predictions: np.ndarray, class_count: int) -> Tensors:
+    """The canonical tensors of ultralytics' decoded ``[B, anchors, 4 + classes + rest]``.
+
+    Where there is a rest, it comes as ``rest [B, K, rest]``.
+    """
+    centres, sizes = predictions[..., :2], predictions[..., 2:4]
+    classes, rest = np.split(predictions[..., 4:], [class_count], axis=2)
+    scores = classes.max(2)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :CANDIDATES]
+    corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=2)
+    found = {
+        "boxes": np.take_along_axis(corners, order[..., None], axis=1),
+        "scores": np.take_along_axis(scores, order, axis=1),
+        "class_ids": np.take_along_axis(classes.argmax(2).astype(np.int32), order, axis=1),
+    }
+    return found | ({"rest": np.take_along_axis(rest, order[..., None], axis=1)} if rest.size else {})
+
+
+def boxes_of(result: Results) -> Tensors:
+    """The public outputs of dense boxes."""
+    found = result.boxes.data.numpy()
+    return {
+        "boxes": found[:, :4].astype(np.float32),
+        "scores": found[:, 4].astype(np.float32),
+        "class_ids": found[:, 5].astype(np.int32),
+    }
 
 
 class UltralyticsDetector(Family):
     """A family whose ids read ``<name><size>-<pixels>`` and whose networks end in ultralytics' ``Detect`` head."""
 
     head = DENSE_BOXES
+    network = UltralyticsNetwork
     tolerance = Tolerance({"boxes": 1e-3, "scores": 1e-5, "class_ids": 0})
     oracle = Oracle(
         "ultralytics", "8.4.190", "YOLO(weights).predict(bgr, imgsz=(H, W), rect=False, conf=, iou=, max_det=)"
@@ -46,93 +144,36 @@ class UltralyticsDetector(Family):
 
     def architecture(self, entry: Entry) -> str:
         """ultralytics' name of one id, e.g. ``yolo11n`` for ``yolov11n-640``."""
-        return self.stem + entry.id.removeprefix(self.name.lower()).split("-")[0]
+        return self.stem + entry.id.removeprefix(self.name.lower().split()[0]).rsplit("-", 1)[0]
 
     def resize(self, entry: Entry) -> Resize:
         """Letterbox to the id's own size."""
         return Resize("letterbox", *entry.input_size)
 
     def build(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
-        """The detector of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
+        """The network of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
         ultralytics_models.prepare()
         stem = self.architecture(entry)
         if weights.multi_label:
-            raise NotSupported("A detector has no multi-label head.", hint="Leave out --multi-label.")
+            raise NotSupported("A network that finds boxes has no multi-label head.", hint="Leave out --multi-label.")
         if weights.kind == "random":
             labels = weights.labels or ultralytics_models.coco_names()
             yolo = ultralytics_models.architecture(stem, len(labels), weights.seed)
-            _calibrate(yolo.model, entry.input_size, self.resize(entry), weights.seed)
+            self.calibrate(yolo.model, entry, weights.seed)
             yolo.model.names = dict(enumerate(labels))
             note = "Random weights, calibrated only to carry signal: what it finds means nothing."
             source = f"{stem}, seed {weights.seed}"
-            return UltralyticsNetwork(yolo, entry.input_size, labels=labels, source=source, notes=(note,))
+            return self.network(yolo, entry.input_size, labels=labels, source=source, notes=(note,))
         path = ultralytics_models.official(stem) if weights.kind == "official" else files.user_file(weights, (".pt",))
         yolo = ultralytics_models.checkpoint(path, stem)
         names = yolo.model.names
         labels = files.class_names(weights, tuple(str(names[i]) for i in range(len(names))))
         sha256 = files.sha256(path)
-        return UltralyticsNetwork(yolo, entry.input_size, labels=labels, source=path.name, sha256=sha256)
+        return self.network(yolo, entry.input_size, labels=labels, source=path.name, sha256=sha256)
 
-
-class UltralyticsNetwork(Network):
-    """One detector: ultralytics' model as the reference, ``YOLO.predict`` as the oracle."""
-
-    def __init__(self, yolo: YOLO, size: tuple[int, int], **facts: Any):
-        """``facts`` are the attributes of :class:`Network`."""
-        super().__init__(**facts, versions=torch_tools.versions("ultralytics"))
-        self._yolo = yolo
-        self._size = size
-        self._model = copy.deepcopy(yolo.model).eval()  # predict() fuses the one it is given
-
-    def export(self, path: Path) -> None:
-        """See :meth:`Network.export`. The batch axis is dynamic, height and width are not."""
-        import torch
-
-        height, width = self._size
-        graph = _graph(copy.deepcopy(self._model).fuse(verbose=False), height, width)
-        example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-        torch_tools.export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in DENSE_BOXES.tensors))
-
-    @cached_property
-    def _fused(self) -> torch.nn.Module:
-        return copy.deepcopy(self._model).fuse(verbose=False)
-
-    @cached_property
-    def _fused_double(self) -> torch.nn.Module:
-        return copy.deepcopy(self._model).double().fuse(verbose=False)
-
-    def tensors(self, pixels: np.ndarray, double: bool = False) -> dict[str, np.ndarray]:
-        """See :meth:`Network.tensors`. ultralytics' own decoding, then the best anchors by score, ties by anchor."""
-        import torch
-
-        model = self._fused_double if double else self._fused
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float64 if double else torch.float32) / 255
-        with torch.inference_mode():
-            predictions = model(images)[0].transpose(1, 2).numpy()  # [B, anchors, 4 + classes]
-        centres, sizes, classes = predictions[..., :2], predictions[..., 2:4], predictions[..., 4:]
-        scores = classes.max(2)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :CANDIDATES]
-        corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=2)
-        return {
-            "boxes": np.take_along_axis(corners, order[..., None], axis=1),
-            "scores": np.take_along_axis(scores, order, axis=1),
-            "class_ids": np.take_along_axis(classes.argmax(2).astype(np.int32), order, axis=1),
-        }
-
-    def predict(self, picture: np.ndarray, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """See :meth:`Network.predict`. ``max_candidates`` has no counterpart in ultralytics and is not used."""
-        bgr = np.ascontiguousarray(picture[..., ::-1])
-        (result,) = self._yolo.predict(
-            bgr, imgsz=list(self._size), rect=False, conf=parameters["confidence"], iou=parameters["iou_threshold"],
-            max_det=parameters["max_detections"], agnostic_nms=parameters["class_agnostic_nms"],
-            classes=parameters["classes"], device="cpu", save=False, verbose=False,
-        )  # fmt: skip
-        found = result.boxes.data.numpy()
-        return {
-            "boxes": found[:, :4].astype(np.float32),
-            "scores": found[:, 4].astype(np.float32),
-            "class_ids": found[:, 5].astype(np.int32),
-        }
+    def calibrate(self, model: torch.nn.Module, entry: Entry, seed: int) -> None:
+        """Give the random ``model`` weights that carry signal, in place."""
+        _calibrate(model, entry.input_size, self.resize(entry), seed)
 
 
 def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, seed: int) -> None:
@@ -140,7 +181,7 @@ def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, se
     import torch
 
     detect = model.model[-1]
-    pictures = calibrate.structured_pictures(4, _STANDARD_SIZE, _STANDARD_SIZE, seed)
+    pictures = calibrate.structured_pictures(4, STANDARD_SIZE, STANDARD_SIZE, seed)
     padding = np.full_like(pictures[:1], 114)  # what letterboxes are filled up with
     box_layers, class_layers = ([branch[-1] for branch in branches] for branches in (detect.cv2, detect.cv3))
     layers = [*box_layers, *class_layers]
@@ -157,7 +198,7 @@ def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, se
             # at -14 the sigmoid keeps all digits of its argument, which the shift below needs back
             calibrate.standardise(layer, rows, 0.8, 0.1 * noise - 14, dull)
     pixels, _ = resize(fixtures.photo())
-    graph = _graph(copy.deepcopy(model), *size)
+    graph = detection_graph(copy.deepcopy(model), *size)
     with torch.inference_mode():
         boxes, scores, class_ids = (t[0].numpy() for t in graph(torch.from_numpy(pixels)[None]))
     logits = np.log(scores) - np.log1p(-scores)
@@ -167,13 +208,19 @@ def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, se
             layer.bias += shift
 
 
-def _graph(model: torch.nn.Module, height: int, width: int) -> torch.nn.Module:
+def detection_graph(
+    model: torch.nn.Module, height: int, width: int, further: Further | None = None
+) -> torch.nn.Module:  # fmt: skip
     """``model``, changed in place: uint8 ``[B,H,W,3]`` RGB to the canonical tensors of dense boxes.
 
     The best candidates are chosen first, from the maximum over the class logits, and only they are decoded: the graph
     then costs a little less than ultralytics' own, which decodes all anchors and applies a sigmoid to every class.
     Equal scores keep the order of their anchors in onnxruntime (ONNX TopK); TensorRT leaves it open. A network that
     gives NaN gives NaN scores, which no threshold lets through and no gate takes for equal.
+
+    Args:
+        further: from ultralytics' head to a module that gives further tensors: from the feature maps, finest first, and
+            the chosen anchors, int64 ``[B,K]``.
     """
     import torch
     from torch import nn
@@ -188,6 +235,7 @@ def _graph(model: torch.nn.Module, height: int, width: int) -> torch.nn.Module:
             self.register_buffer("strides", strides)
             self.register_buffer("bins", torch.arange(detect.reg_max, dtype=torch.float32))
             self.count = min(CANDIDATES, len(centres))
+            self.further = further(detect) if further else None
 
         def forward(self, features):
             logits = torch.cat([b(x).flatten(2) for b, x in zip(self.class_branches, features, strict=True)], 2)
@@ -201,7 +249,7 @@ def _graph(model: torch.nn.Module, height: int, width: int) -> torch.nn.Module:
             sides = sides.transpose(1, 2)
             centres = self.centres[best]
             boxes = torch.cat([centres - sides[..., :2], centres + sides[..., 2:]], 2) * self.strides[best]
-            return boxes, scores, class_ids.int()
+            return boxes, scores, class_ids.int(), *(self.further(features, best) if self.further else ())
 
     class Graph(nn.Module):
         def __init__(self):

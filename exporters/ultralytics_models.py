@@ -47,18 +47,25 @@ def prepare() -> None:
 
 
 def architecture(stem: str, class_count: int, seed: int) -> YOLO:
-    """A detector of ultralytics' own description, e.g. ``yolov8n``, with the initial weights that ``seed`` gives."""
+    """A network of ultralytics' own description, e.g. ``yolov8n`` or ``yolov8n-seg``, with the initial weights that
+    ``seed`` gives.
+    """
     import torch
     from ultralytics import YOLO
-    from ultralytics.nn.tasks import DetectionModel
 
+    task = _task(stem)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        yolo = YOLO(f"{stem}.yaml", task="detect")
-        model = DetectionModel(f"{stem}.yaml", nc=class_count, verbose=False)
-    model.args, model.task = yolo.model.args, "detect"
+        yolo = YOLO(f"{stem}.yaml", task=task)
+        model = type(yolo.model)(f"{stem}.yaml", nc=class_count, verbose=False)
+    model.args, model.task = yolo.model.args, task
     yolo.model = model.eval()
     return yolo
+
+
+def _task(stem: str) -> str:
+    """ultralytics' name of what an architecture does."""
+    return "segment" if stem.endswith("-seg") else "detect"
 
 
 def coco_names() -> tuple[str, ...]:
@@ -88,7 +95,7 @@ def official(stem: str) -> Path:
 
 
 def checkpoint(path: Path, stem: str) -> YOLO:
-    """A detector from a ``.pt`` file, when it is of architecture ``stem``; class count and names are the file's own.
+    """A network from a ``.pt`` file, when it is of architecture ``stem``; class count and names are the file's own.
 
     Raises:
         ExportFailed: unreadable, of another task or another architecture.
@@ -96,19 +103,20 @@ def checkpoint(path: Path, stem: str) -> YOLO:
     import pickle
 
     from ultralytics import YOLO
-    from ultralytics.nn.modules import Detect
+    from ultralytics.nn.modules import Detect, Segment
 
     try:
-        yolo = YOLO(str(path.resolve()), task="detect")
+        yolo = YOLO(str(path.resolve()), task=_task(stem))
     except (OSError, TypeError, AttributeError, RuntimeError, ImportError, KeyError, pickle.UnpicklingError) as error:
         raise ExportFailed(
             "The weights file is not a checkpoint that ultralytics reads.",
             hint="Train or export it with ultralytics 8.",
         ) from error
     head = yolo.model.model[-1]
-    if type(head) is not Detect or getattr(head, "one2one_cv2", None) is not None:
+    kind, what = {"detect": (Detect, "detector"), "segment": (Segment, "segmenter")}[_task(stem)]
+    if type(head) is not kind or getattr(head, "one2one_cv2", None) is not None:
         raise ExportFailed(
-            "The weights are not those of a plain detector.",
+            f"The weights are not those of a plain {what}.",
             hint="Export them under an id of their own task and family.",
         )
     theirs = {name: tuple(value.shape) for name, value in yolo.model.state_dict().items()}

@@ -17,8 +17,8 @@ from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 from tritonvision.pictures import MAX_PIXELS
 from tritonvision.python_backend import masks, resize, shared_cache
-from tritonvision.python_backend.heads.prototype_masks import Axis
-from tritonvision.python_backend.heads.prototype_masks import decode as masks_on
+from tritonvision.python_backend.mask_decoding import Axis
+from tritonvision.python_backend.mask_decoding import decode as masks_on
 from tritonvision.python_backend.pictures import decode
 
 TASK = tasks.PROMPTABLE
