@@ -217,7 +217,7 @@ def test_an_export_that_fails_is_said_and_not_tried_again_at_once(settings, embe
     async def work(engine: Engine):
         for _ in range(300):
             try:
-                await engine.infer("vit-tiny-patch16", [photo], {})
+                await engine.infer("moondream2", [photo], {})
             except errors.ModelLoading:
                 await asyncio.sleep(0.1)
             except errors.UnknownModel as error:
@@ -233,7 +233,7 @@ def test_without_an_own_server_nothing_is_exported(settings, embedded, photo):
 
     async def work(engine: Engine):
         with pytest.raises(errors.UnknownModel, match="not published here"):
-            await engine.infer("vit-tiny-patch16", [photo], {})
+            await engine.infer("moondream2", [photo], {})
 
     using(foreign, None, work)
 
