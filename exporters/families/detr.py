@@ -1,0 +1,259 @@
+"""DETR with a ResNet-50; the reference is transformers' network, its image processor and its post-processing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.heads import QUERY_BOXES
+from tritonvision.ensembles.resize import Resize
+from tritonvision.errors import NotSupported
+from tritonvision.exporters import calibrate, fixtures, query_networks, torch_tools, transformers_tools
+from tritonvision.exporters import weights as files
+from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
+from tritonvision.python_backend import resize
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import DetrConfig, DetrForObjectDetection
+
+SHORTEST, LONGEST = 800, 1333  # pixels, as DETR was evaluated
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
+_NO_NAME = "N/A"  # what the official configuration calls a column that stands for no class
+_COCO_COLUMNS = 91
+_HEAD = "class_labels_classifier.weight"
+_STANDARD_SIZE = 320  # pixels at which random networks are standardised: statistics hardly depend on the size
+# By what random layers are scaled, by the end of their names: residual branches of the backbone, so that depth does not
+# turn rounding into chaos; the encoder's mixing; where a query of the decoder looks, and how much it takes from there.
+_GAINS = {"bn3": 0.15, ".self_attn.o_proj": 0.3, "encoder_attn.q_proj": 4.0, "encoder_attn.o_proj": 3.0}
+
+
+class Detr(Family):
+    """Shorter side to 800, longer to at most 1333; 100 queries with a softmax over the classes and "no object"."""
+
+    name = "DETR"
+    head = QUERY_BOXES
+    tolerance = Tolerance({"boxes": 1e-4, "scores": 1e-4, "class_ids": 0}, {"pixels": 0.05, "scores": 1e-4})
+    oracle = Oracle(
+        "transformers", "5.23.0",
+        "DetrImageProcessorPil()(rgb), DetrForObjectDetection, post_process_object_detection(threshold=)",
+    )  # fmt: skip
+
+    def resize(self, entry: Entry) -> Resize:
+        """The uint8 part of the image processor; the size follows the picture."""
+        return Resize("shortest", SHORTEST, LONGEST)
+
+    def build(self, entry: Entry, weights: Weights) -> DetrNetwork:
+        """The detector. Raises ExportFailed when the weights cannot be had or are of something else."""
+        if weights.multi_label:
+            raise NotSupported("A detector has no multi-label head.", hint="Leave out --multi-label.")
+        torch_tools.import_torchvision()
+        from transformers import DetrForObjectDetection
+
+        if weights.kind == "random":
+            model, names = _random(self.resize(entry), weights)
+            note = "Random weights, calibrated only to carry signal: what it finds means nothing."
+            return DetrNetwork(
+                model, tuple(names), labels=tuple(names.values()), source=f"{entry.id}, seed {weights.seed}",
+                notes=(note,),
+            )  # fmt: skip
+        loaded = transformers_tools.load(DetrForObjectDetection, entry.id, weights, _config)
+        names, named = _names(loaded.module.config)
+        labels = files.class_names(weights, tuple(names.values()))
+        notes = () if named or weights.labels else ("The weights do not name their classes; --labels FILE does.",)
+        return DetrNetwork(
+            loaded.module, tuple(names), labels=labels, source=loaded.source, sha256=loaded.sha256, notes=notes
+        )
+
+
+class DetrNetwork(Network):
+    """One detector: transformers' module as the reference, its processor around it as the oracle."""
+
+    def __init__(self, model: DetrForObjectDetection, columns: tuple[int, ...], **facts: Any):
+        """``columns`` of the class logits by class id; ``facts`` are the attributes of :class:`Network`."""
+        super().__init__(**facts, versions=torch_tools.versions("transformers", "timm"))
+        self._model = model.eval()
+        self._columns = columns
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`. Batch, height and width are dynamic."""
+        import torch
+
+        height, width = 256, 320
+        pixels = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+        sizes = torch.tensor([[height, width], [height - 40, width - 70]], dtype=torch.int32)
+        outputs = tuple(tensor.name for tensor in QUERY_BOXES.tensors)
+        torch_tools.export_onnx(
+            _graph(self._model, self._columns), (pixels, sizes), path, ("pixels", "valid_size"), outputs,
+            {"pixels": {1: "height", 2: "width"}},
+        )  # fmt: skip
+
+    @cached_property
+    def _double(self) -> torch.nn.Module:
+        return copy.deepcopy(self._model).double()
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`. What lies outside the valid size is zero after normalising, as the processor
+        pads.
+        """
+        import torch
+
+        dtype = torch.float64 if double else torch.float32
+        images = _images(inputs["pixels"], dtype)
+        mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.int64)
+        for row, (height, width) in enumerate(inputs["valid_size"].tolist()):
+            images[row, :, height:], images[row, :, :, width:] = 0, 0
+            mask[row, :height, :width] = 1
+        with torch.inference_mode():
+            found = (self._double if double else self._model)(pixel_values=images, pixel_mask=mask)
+        probabilities = found.logits.softmax(2).numpy()[..., list(self._columns)]
+        boxes, scores = found.pred_boxes.numpy(), probabilities.max(2)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        corners = np.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=2)
+        return {
+            "boxes": np.take_along_axis(corners, order[..., None], axis=1),
+            "scores": np.take_along_axis(scores, order, axis=1),
+            "class_ids": np.take_along_axis(probabilities.argmax(2).astype(np.int32), order, axis=1),
+        }
+
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
+        """See :meth:`Network.predict`. Columns that stand for no class are left out of the processor's answer.
+
+        The processor clips no boxes; public boxes are clipped, so they are here.
+        """
+        import torch
+
+        inputs = self._processor(sample, return_tensors="pt", input_data_format="channels_last")
+        size = [sample.shape[:2]]
+        with torch.inference_mode():
+            found = self._model(**inputs)
+            (result,) = self._processor.post_process_object_detection(found, parameters["confidence"], size)
+        boxes, scores, columns = (result[name].numpy() for name in ("boxes", "scores", "labels"))
+        boxes = boxes.clip(0, [*sample.shape[1::-1]] * 2)
+        return query_networks.answer(boxes, scores, columns, self._columns, parameters)
+
+    @cached_property
+    def _processor(self):
+        from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
+
+        # of the two backends the one on Pillow: what serves has no torch, and the other rounds a grey level differently
+        return DetrImageProcessorPil(size={"shortest_edge": SHORTEST, "longest_edge": LONGEST})
+
+
+def _images(pixels: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """uint8 ``[B,H,W,3]`` to normalised ``[B,3,H,W]``."""
+    import torch
+
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(dtype) / 255
+    mean, std = (torch.tensor(values, dtype=dtype).view(3, 1, 1) for values in (MEAN, STD))
+    return (images - mean) / std
+
+
+def _graph(model: DetrForObjectDetection, columns: tuple[int, ...]) -> torch.nn.Module:
+    """uint8 ``[B,H,W,3]`` RGB and int32 ``[B,2]`` (height, width) of what is no padding, to canonical query boxes."""
+    import torch
+    from torch import nn
+
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = model
+            self.register_buffer("mean", 255 * torch.tensor(MEAN))
+            self.register_buffer("std", 255 * torch.tensor(STD))
+            self.register_buffer("columns", torch.tensor(columns))
+
+        def forward(self, pixels, valid_size):
+            height, width = pixels.shape[1:3]
+            rows = torch.arange(height)[None, :, None] < valid_size[:, 0, None, None]
+            mask = rows & (torch.arange(width)[None, None, :] < valid_size[:, 1, None, None])
+            images = (pixels.float() - self.mean) / self.std * mask[..., None]
+            found = self.network(pixel_values=images.permute(0, 3, 1, 2), pixel_mask=mask.long(), return_dict=True)
+            probabilities = found.logits.softmax(2).index_select(2, self.columns)
+            scores, class_ids = probabilities.max(2)
+            scores, best = scores.topk(found.pred_boxes.shape[1], dim=1)
+            boxes = found.pred_boxes.gather(1, best[:, :, None].repeat(1, 1, 4))
+            half = boxes[..., 2:] / 2
+            corners = torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], 2)
+            return corners, scores, class_ids.gather(1, best).int()
+
+    return Graph().eval()
+
+
+def _config(state: Mapping[str, torch.Tensor]) -> DetrConfig:
+    """The official configuration with the class count of a bare file of tensors."""
+    from transformers import DetrConfig
+
+    columns = len(state[_HEAD]) - 1 if _HEAD in state else _COCO_COLUMNS
+    return DetrConfig(num_labels=columns)
+
+
+def _names(config: DetrConfig) -> tuple[dict[int, str], bool]:
+    """Name by column of the class logits, and whether the configuration gives them or nobody does."""
+    labels = {int(column): str(name) for column, name in config.id2label.items()}
+    if any(name != f"LABEL_{column}" for column, name in labels.items()):
+        return {column: name for column, name in sorted(labels.items()) if name != _NO_NAME}, True
+    if len(labels) == _COCO_COLUMNS:
+        return query_networks.coco_columns(), True
+    return {column: f"class {column}" for column in sorted(labels)}, False
+
+
+def _random(pre: Resize, weights: Weights) -> tuple[DetrForObjectDetection, dict[int, str]]:
+    """The true architecture with random weights that find some thirty things on the photo."""
+    import torch
+    from transformers import DetrConfig, DetrForObjectDetection
+
+    names = dict(enumerate(weights.labels)) if weights.labels else query_networks.coco_columns()
+    config = DetrConfig(num_labels=max(names) + 1)
+    model = transformers_tools.random(DetrForObjectDetection, config, weights.seed)
+    _standardise(model, list(names), weights.seed)
+    head, images = model.class_labels_classifier, _images(pre(fixtures.photo())[0][None], torch.float32)
+    (states,) = query_networks.seen_by([head], lambda: model(images))
+    with torch.no_grad():
+        logits = head(states[0].float())[:, list(names)].double().numpy()
+        # the logit of "no object" at which the best class of a query gets the threshold
+        levels = np.log(np.maximum(np.exp(logits.max(1)) / 0.4 - np.exp(logits).sum(1), 1e-30))
+        head.bias[-1] = query_networks.cut(levels, logits.argmax(1), len(names))
+    return model, names
+
+
+def _standardise(model: DetrForObjectDetection, columns: list[int], seed: int) -> None:
+    """Make queries differ from each other, and answers from picture to picture.
+
+    Drawn alike, attention averages over hundreds of places, layer by layer, until all tokens and all queries are one.
+    So features are centred, the encoder mixes less, and the decoder's queries look at few places.
+    """
+    import torch
+
+    views = [fixtures.views()[name] for name in ("photo", "odd-220x316", "no-face-noise-333x97")]
+    pictures = [resize.stretch(view, _STANDARD_SIZE, _STANDARD_SIZE)[0] for view in views]
+    pictures.extend(calibrate.structured_pictures(2, _STANDARD_SIZE, _STANDARD_SIZE, seed))
+    images = _images(np.stack(pictures), torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, layer in model.named_modules():
+            for end, gain in _GAINS.items():
+                if name.endswith(end):
+                    layer.weight *= gain
+    projection = model.model.input_projection
+    boxes, head = model.bbox_predictor.layers[-1], model.class_labels_classifier
+    features: list[torch.Tensor] = []
+    transformers_tools.settle(model, lambda: features.extend(calibrate.inputs_of([projection], model, images)))
+    calibrate.standardise(projection, *features, 1.0, torch.zeros(projection.out_channels, dtype=torch.float64))
+    states = query_networks.seen_by([boxes, head], lambda: model(images))
+    calibrate.standardise(boxes, states[0].flatten(0, 1), 1.0, torch.randn(4, generator=generator, dtype=torch.float64))
+    unnamed = torch.ones(head.out_features, dtype=torch.bool)
+    unnamed[columns] = False
+    bias = torch.randn(head.out_features, generator=generator, dtype=torch.float64)
+    bias = bias.masked_fill(unnamed, query_networks.UNNAMED)
+    calibrate.standardise(head, states[1].flatten(0, 1), 3.0, bias)
+    with torch.no_grad():
+        head.weight[-1] = 0  # "no object" is as likely everywhere
+
+
+FAMILY = Detr()

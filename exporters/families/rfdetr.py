@@ -1,0 +1,211 @@
+"""RF-DETR nano to large; the reference is the authors' package, network and ``predict`` alike."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.heads import QUERY_BOXES
+from tritonvision.ensembles.resize import Resize
+from tritonvision.errors import NotSupported
+from tritonvision.exporters import calibrate, fixtures, proposals, query_networks, rfdetr_models, torch_tools
+from tritonvision.exporters import weights as files
+from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
+from tritonvision.python_backend import resize
+
+if TYPE_CHECKING:
+    import torch
+    from rfdetr import RFDETR
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
+_SELECTED = 300  # query and class pairs that predict() keeps
+_NEARNESS = 0.1
+
+
+class RFDetr(Family):
+    """``rfdetr-<size>``: stretched in float32 to its square, ImageNet mean and std, 300 best query and class pairs."""
+
+    name = "RFDetr"
+    head = QUERY_BOXES
+    tolerance = Tolerance({"boxes": 1e-4, "scores": 1e-4, "class_ids": 0}, {"pixels": 0.05, "scores": 1e-4})
+    oracle = Oracle("rfdetr", "1.11.2", "RFDETRNano(pretrain_weights=path).predict(rgb, threshold=)")
+
+    def resize(self, entry: Entry) -> Resize:
+        """The package scales to 0..1 first and resizes then: rounding between would show in the scores."""
+        return Resize("stretch", *entry.input_size, (("encoding", "float32"),))
+
+    def build(self, entry: Entry, weights: Weights) -> RFDetrNetwork:
+        """The detector of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
+        if weights.multi_label:
+            raise NotSupported("A detector has no multi-label head.", hint="Leave out --multi-label.")
+        size = entry.id.removeprefix("rfdetr-")
+        with rfdetr_models.quiet():
+            if weights.kind == "random":
+                return _random(size, entry, weights)
+            if weights.kind == "official":
+                path = rfdetr_models.official(size)
+            else:
+                path = files.user_file(weights, rfdetr_models.SUFFIXES)
+            detector, classes = rfdetr_models.load(size, path, entry.id)
+        labels = files.class_names(weights, classes.names)
+        unnamed = "The weights do not name their classes; --labels FILE does."
+        notes = () if classes.named or weights.labels else (unnamed,)
+        sha256 = files.sha256(path)
+        return RFDetrNetwork(detector, classes.columns, labels=labels, source=path.name, sha256=sha256, notes=notes)
+
+
+class RFDetrNetwork(Network):
+    """One detector: the package's network as the reference, its ``predict`` as the oracle."""
+
+    def __init__(self, detector: RFDETR, columns: tuple[int, ...], **facts: Any):
+        """``columns`` of the class logits by class id; ``facts`` are the attributes of :class:`Network`."""
+        super().__init__(**facts, versions=torch_tools.versions("rfdetr"))
+        self._detector = detector
+        self._model = detector.model.model.eval()
+        self._columns = columns
+        self._ranking: proposals.GraphRanking | None = None
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`. The batch axis is dynamic, height and width are not."""
+        import torch
+
+        size = self._detector.model.resolution
+        outputs = tuple(tensor.name for tensor in QUERY_BOXES.tensors)
+        with rfdetr_models.quiet():
+            graph = _graph(self._model, self._columns)
+            torch_tools.export_onnx(graph, torch.zeros(2, size, size, 3), path, ("pixels",), outputs)
+        self._ranking = proposals.GraphRanking(path)
+
+    def _ranked(self, model: torch.nn.Module, pixels: np.ndarray) -> AbstractContextManager[None]:
+        """Once there is a graph, the reference takes its proposals in the graph's order, see :mod:`proposals`."""
+        scores = self._ranking({"pixels": pixels}) if self._ranking else None
+        return proposals.ranked_by(model.transformer.enc_out_class_embed[0], scores)
+
+    @cached_property
+    def _double(self) -> torch.nn.Module:
+        return copy.deepcopy(self._model).double()
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`. The package's own forward pass, not the one it exports."""
+        import torch
+
+        model, dtype = (self._double, torch.float64) if double else (self._model, torch.float32)
+        with torch.inference_mode(), self._ranked(model, inputs["pixels"]):
+            found = model(_images(inputs["pixels"], dtype))
+        scores = found["pred_logits"].sigmoid().numpy()[:, :, list(self._columns)]
+        boxes, classes = found["pred_boxes"].numpy(), len(self._columns)
+        pairs = scores.reshape(len(scores), -1)
+        order = np.argsort(-pairs, axis=1, kind="stable")[:, :_SELECTED]
+        corners = np.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=2)
+        return {
+            "boxes": np.take_along_axis(corners, (order // classes)[..., None], axis=1),
+            "scores": np.take_along_axis(pairs, order, axis=1),
+            "class_ids": (order % classes).astype(np.int32),
+        }
+
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
+        """See :meth:`Network.predict`. Columns that stand for no class are left out of the package's answer."""
+        pixels, _ = resize.stretch(sample, *[self._detector.model.resolution] * 2, "float32")
+        with rfdetr_models.quiet(), self._ranked(self._model, pixels[None]):
+            found = self._detector.predict(np.ascontiguousarray(sample), threshold=parameters["confidence"])
+        return query_networks.answer(found.xyxy, found.confidence, found.class_id, self._columns, parameters)
+
+
+def _images(pixels: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """``[B,H,W,3]`` in 0..1 to normalised ``[B,3,H,W]``."""
+    import torch
+
+    images = torch.from_numpy(pixels).to(dtype)
+    mean, std = (torch.tensor(values, dtype=dtype) for values in (MEAN, STD))
+    return ((images - mean) / std).permute(0, 3, 1, 2)
+
+
+def _graph(model: torch.nn.Module, columns: tuple[int, ...]) -> torch.nn.Module:
+    """float32 ``[B,H,W,3]`` RGB in 0..1 to the canonical tensors of query boxes; ``model`` stays as it is.
+
+    The best pairs of query and class are chosen by score as ``predict`` does it, among the columns that have a name.
+    """
+    import torch
+    from torch import nn
+
+    network = copy.deepcopy(model)
+    network.export()  # the package's switch to a forward pass without masks
+
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+            self.register_buffer("mean", torch.tensor(MEAN))
+            self.register_buffer("std", torch.tensor(STD))
+            self.register_buffer("columns", torch.tensor(columns))
+
+        def forward(self, pixels):
+            boxes, logits = self.network(((pixels - self.mean) / self.std).permute(0, 3, 1, 2))
+            pairs = logits.index_select(2, self.columns).sigmoid().flatten(1)
+            scores, best = pairs.topk(min(_SELECTED, boxes.shape[1] * len(columns)), dim=1)
+            queries = torch.div(best, len(columns), rounding_mode="floor")
+            boxes = boxes.gather(1, queries[:, :, None].repeat(1, 1, 4))
+            half = boxes[..., 2:] / 2
+            corners = torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], 2)
+            return corners, scores, (best - queries * len(columns)).int()
+
+    return Graph().eval()
+
+
+def _random(size: str, entry: Entry, weights: Weights) -> RFDetrNetwork:
+    """The true architecture with random weights that find some thirty things on the photo."""
+    import torch
+
+    coco = query_networks.coco_columns()
+    labels = weights.labels or tuple(coco.values())
+    columns = tuple(range(len(labels))) if weights.labels else tuple(coco)
+    model = rfdetr_models.random(size, max(columns) + 1 + bool(weights.labels), weights.seed).eval()
+    _calibrate(model, columns, entry, weights.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "random.pth"  # the oracle reads it like any other
+        torch.save({"model": model.state_dict(), "args": {"class_names": list(labels)}}, path)
+        detector, _ = rfdetr_models.load(size, path, entry.id)
+    note = "Random weights, calibrated only to carry signal: what it finds means nothing."
+    return RFDetrNetwork(detector, columns, labels=labels, source=f"{entry.id}, seed {weights.seed}", notes=(note,))
+
+
+def _calibrate(model: torch.nn.Module, columns: tuple[int, ...], entry: Entry, seed: int) -> None:
+    """Standardise both class heads on structured pictures, then shift the scores until the photo has its boxes.
+
+    Before that the decoder's sampling points are drawn nearer to each other: a random network's features change from
+    place to place, so what rounding moves a point would grow from layer to layer.
+    """
+    import torch
+
+    with torch.no_grad():
+        for layer in model.transformer.decoder.layers:
+            layer.cross_attn.sampling_offsets.weight *= _NEARNESS
+    photo = FAMILY.resize(entry)(fixtures.photo())[0]
+    structured = calibrate.structured_pictures(4, *entry.input_size, seed).astype(np.float32) / 255
+    images = _images(np.concatenate([photo[None], structured]), torch.float32)
+    unnamed = torch.ones(len(model.class_embed.bias), dtype=torch.bool)
+    unnamed[list(columns)] = False
+    generator = torch.Generator().manual_seed(seed)
+    # the first head ranks the proposals; of the second at -14 the sigmoid keeps all digits of its argument
+    for head, spread, mean in ((model.transformer.enc_out_class_embed[0], 1.0, -4), (model.class_embed, 1.5, -14)):
+        (states,) = query_networks.seen_by([head], lambda: model(images))
+        states = states[-1] if head is model.class_embed else states  # of the last layer
+        bias = mean + 0.3 * torch.randn(len(unnamed), generator=generator, dtype=torch.float64)
+        bias = bias.masked_fill(unnamed, query_networks.UNNAMED)
+        calibrate.standardise(head, states.flatten(0, 1), spread, bias)
+    with torch.no_grad():
+        logits = model.class_embed(states[0].float())[:, list(columns)].numpy()
+        classes = np.broadcast_to(np.arange(len(columns)), logits.shape).ravel()
+        level = query_networks.cut(logits.ravel(), classes, len(columns))
+        model.class_embed.bias[~unnamed] += query_networks.logit(0.4) - level
+
+
+FAMILY = RFDetr()

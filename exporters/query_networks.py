@@ -1,0 +1,99 @@
+"""What detectors with queries share: the classes of their sparse columns, the calibration of random ones, answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import torch_tools
+
+if TYPE_CHECKING:
+    import torch
+
+UNNAMED = -20.0  # class logit of a column that stands for no class: as low as training makes it, the oracle shows it
+_BOXES = 20, 40  # so many shall be over the threshold on the photo; the widest gap between these ranks is the cut
+
+
+def coco_columns() -> dict[int, str]:
+    """Category ids of COCO, 1 to 90 with ten gaps, and their 80 names: the columns of networks trained on its ids."""
+    torch_tools.import_torchvision()
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
+    categories = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    return {column: name for column, name in enumerate(categories) if column and name != "N/A"}
+
+
+def seen_by(layers: Sequence[torch.nn.Module], run: Callable[[], Any]) -> list[torch.Tensor]:
+    """What reaches each of ``layers``, whose channels are the last axis, the first time that ``run`` calls it; float64.
+
+    :func:`calibrate.inputs_of` is for layers whose channels come second, and takes the last call.
+    """
+    import torch
+
+    seen: dict[int, torch.Tensor] = {}
+
+    def keep(index: int):
+        def look(_, arguments) -> None:
+            seen.setdefault(index, arguments[0].detach().double())
+
+        return look
+
+    hooks = [layer.register_forward_pre_hook(keep(index)) for index, layer in enumerate(layers)]
+    with torch.no_grad():
+        run()
+    for hook in hooks:
+        hook.remove()
+    return [seen[index] for index in range(len(layers))]
+
+
+def cut(levels: np.ndarray, class_ids: np.ndarray, class_count: int) -> float:
+    """The level that 20 to 40 candidates are over, in the middle of the widest gap there: no rounding closes it.
+
+    Args:
+        levels: ``[n]``, the higher the surer.
+        class_ids: ``[n]``.
+
+    Raises:
+        ExportFailed: fewer than 20 candidates, or one class of several: the network carries no signal.
+    """
+    order = np.argsort(-levels, kind="stable")
+    levels, class_ids = levels[order].astype(np.float64), class_ids[order]
+    low, high = _BOXES
+    gaps = levels[low - 1 : high] - levels[low : high + 1]
+    if len(gaps) == 0 or not np.isfinite(gaps).any() or len(set(class_ids[:low].tolist())) < min(2, class_count):
+        raise ExportFailed("The random network carries no signal.", hint="Try another --seed.")
+    after = low - 1 + int(np.nanargmax(np.where(np.isfinite(gaps), gaps, np.nan)))
+    return float((levels[after] + levels[after + 1]) / 2)
+
+
+def logit(probability: float) -> float:
+    """The inverse of the sigmoid."""
+    return math.log(probability / (1 - probability))
+
+
+def answer(
+    boxes: np.ndarray, scores: np.ndarray, columns: np.ndarray, named: Sequence[int], parameters: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """An oracle's detections as public outputs: class columns become class ids, settings it does not have are heeded.
+
+    Args:
+        boxes: ``[n,4]`` corners in picture pixels; not clipped ones are clipped by the caller.
+        columns: ``[n]`` raw class columns; what is not among ``named`` stands for no class.
+    """
+    class_ids = np.full(max([*named, *columns.tolist()], default=0) + 1, -1, dtype=np.int32)
+    class_ids[list(named)] = np.arange(len(named))
+    found = class_ids[columns]
+    kept = np.flatnonzero(found >= 0)
+    kept = kept[np.argsort(-scores[kept], kind="stable")][: parameters["max_candidates"]]
+    if parameters["classes"] is not None:
+        kept = kept[np.isin(found[kept], parameters["classes"])]
+    kept = kept[: parameters["max_detections"]]
+    return {
+        "boxes": boxes[kept].astype(np.float32),
+        "scores": scores[kept].astype(np.float32),
+        "class_ids": found[kept],
+    }
