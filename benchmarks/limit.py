@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import multiprocessing
+import os
 import statistics
 import time
 from pathlib import Path
@@ -53,6 +54,8 @@ class Limit:
     def __init__(
         self, repository: Path, model: str, settings: dict[str, Any], processes: int, threads: int, jpegs: list[bytes]
     ):  # fmt: skip
+        # numpy's products on one thread, as in the server's processes: else the workers fight for the cores
+        os.environ |= {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         context = multiprocessing.get_context("spawn")
         self._orders, self._results = context.Queue(), context.Queue()
         given = (str(repository), model, settings, threads, jpegs, self._orders, self._results)

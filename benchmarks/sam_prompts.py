@@ -22,13 +22,13 @@ from pathlib import Path
 import grpc
 import machine
 import numpy as np
+import onnxruntime
 import pictures
 from served import Served
 from tritonclient.grpc import service_pb2_grpc
 
 from tritonvision import catalog
 from tritonvision.client import codec
-from tritonvision.ensembles.local import open_session
 from tritonvision.publication import Repository
 from tritonvision.server import Embedded
 from tritonvision.server.control import CHANNEL_OPTIONS
@@ -85,7 +85,11 @@ class Decoder:
     """The decoder's graph in this process, with as many threads as it has when it is served."""
 
     def __init__(self, graph: Path):
-        self._session = open_session(graph, threads=2)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 2
+        # when a run ends, its threads leave the cores: the server works in between
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self._embeddings = np.random.default_rng(0).normal(size=(1, 256, 64, 64)).astype(np.float32)
 
     def __call__(self, point: list[float]) -> None:

@@ -104,7 +104,7 @@ def net_config(name: str, net: Net, threads: int = 2) -> str:
         "inter_op_thread_count": "1",
         "session.intra_op.allow_spinning": "0",
     }
-    if net.instances == 1 or any(-1 in tensor.dims for tensor in net.inputs):
+    if net.instances == 1 or any(tensor.dims.count(-1) > 1 for tensor in net.inputs):
         settings["memory.enable_memory_arena_shrinkage"] = "cpu:0"
     for key, value in settings.items():
         config.parameters[key].string_value = value
