@@ -88,12 +88,13 @@ def test_the_catalogues_classifiers_declare_what_timm_ships_for_them():
     from timm.models import get_pretrained_cfg
 
     from tritonvision import catalog
-    from tritonvision.exporters.families import resnet
+    from tritonvision.exporters.families import resnet, vit
 
-    for entry in catalog.entries().values():
-        if entry.family == "ResNet":
-            config = get_pretrained_cfg(f"{entry.id}.{resnet.TAG}")
-            rule = resnet.FAMILY.resize(entry)
+    for family in (resnet.FAMILY, vit.FAMILY):
+        ids = [e for e in catalog.entries().values() if e.family == family.name and e.upstream_exists]
+        assert len(ids) >= 5
+        for entry in ids:
+            config, rule = get_pretrained_cfg(family.timm_name(entry)), family.resize(entry)
             assert (3, rule.height, rule.width) == config.input_size
             assert dict(rule.options) == {"interpolation": config.interpolation, "percent": config.crop_pct * 100}
-            assert (config.mean, config.std) == (resnet.MEAN, resnet.STD)
+            assert (config.mean, config.std) == (family.mean, family.std)

@@ -61,9 +61,9 @@ def test_twenty_pictures_of_odd_sizes_give_the_detections_of_predict(
         png = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
         found = served.infer("shapes/1", png, **given)
         got = {"boxes": found.xyxy, "scores": found.confidence, "class_ids": found.class_id}
-        missing, off_pixels, off_scores = compare.detections(got, wanted, confidence, 1e-6, 300)
+        missing, worst = compare.detections(got, wanted, confidence, 1e-6, 300)
         count, lonely = count + len(wanted["scores"]), lonely + missing
-        pixels, scores = max(pixels, off_pixels), max(scores, off_scores)
+        pixels, scores = max(pixels, worst["pixels"]), max(scores, worst["scores"])
     print(f"\nconfidence {confidence}: {count} detections, {lonely} without a partner, {pixels:.2g} px, {scores:.2g}")
     assert count >= 20
     assert lonely == 0
