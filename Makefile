@@ -54,6 +54,7 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 	@$(call new_environment,.venv-export)
 	echo "Installing what exporting needs into .venv-export (torch on the CPU) ..."
 	.venv-export/bin/python -m pip install -qq -c constraints.txt -e '.[$(EXPORTING),test]'
+	.venv-export/bin/python -m pip install -qq --no-deps -c constraints.txt python-doctr
 	.venv-export/bin/python -m pip install -qq --force-reinstall --no-deps -c constraints.txt opencv-python-headless
 	touch $@
 
@@ -73,13 +74,15 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 # The real face model, and true architectures with seeded random weights: no hub is needed.
 
 TEST_MODELS   := .cache/test_repository
-RANDOM_MODELS := yolov8n-640 yolov8n-seg-640 rfdetr-nano resnet18 clip/RN50 depth-anything-v2-small sam-vit_b l2cs-gaze
+RANDOM_MODELS := yolov8n-640 yolov8n-seg-640 rfdetr-nano resnet18 clip/RN50 depth-anything-v2-small sam-vit_b l2cs-gaze \
+	doctr-db_mobilenet_v3
 EXPORTERS   := $(shell find exporters ensembles python_backend -name '*.py' 2>/dev/null)
 
-$(TEST_MODELS)/.ready: .venv-export/.ready $(EXPORTERS)
+$(TEST_MODELS)/.ready: .venv-export/.ready $(EXPORTERS) tests/small_models.py
 	@echo "Exporting the models that the tests ask ..."
 	.venv-export/bin/python -m tritonvision export mediapipe-face-detection --force --repository $(TEST_MODELS)
 	.venv-export/bin/python -m tritonvision export $(RANDOM_MODELS) --weights random --force --repository $(TEST_MODELS)
+	.venv-export/bin/python -P tests/small_models.py $(TEST_MODELS)
 	touch $@
 
 # ---- what a person does ---------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from tritonvision import catalog
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.points import Composition
 from tritonvision.exporters import families
-from tritonvision.exporters.family import Tolerance
+from tritonvision.exporters.family import Tolerance, kind
 
 OFFICIAL = frozenset({"mediapipe-face-detection"})  # their weights need no hub
 _SEEDS = 3  # a random network may carry no signal, which says nothing about parity: then the next seed
@@ -110,9 +110,10 @@ def limits_of(points: Sequence, tolerance: Tolerance) -> tuple[dict[str, float],
     for point in points:
         prefix = f"{point.role}_" if point.role else ""
         for name in (tensor.name for net in point.nets for tensor in net.outputs):
-            limits[f"{prefix}tensor_{name}"] = tolerance.tensors[name]
-            if name in tolerance.relative:
-                relative.add(f"{prefix}tensor_{name}")
+            figure = f"{prefix}tensor_{kind(name)}"
+            limits[figure] = tolerance.tensor(name)
+            if tolerance.is_relative(name):
+                relative.add(figure)
         limits |= {f"{prefix}pipeline_{name}": tolerance.answer(name) for name in tolerance.DEFAULTS}
     return limits, relative
 

@@ -12,6 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tritonvision.results import (
     ClassificationPrediction,
+    Delta,
     DepthMap,
     Detections,
     InstanceDetections,
@@ -24,12 +25,37 @@ from tritonvision.results import (
     SAMPrediction,
 )
 
-Sample = Mapping[str, "bytes | np.ndarray"]
+Sample = Mapping[str, "bytes | Sequence[bytes] | np.ndarray"]
 _DTYPES = {
     "FP64": np.float64, "FP32": np.float32, "FP16": np.float16, "INT64": np.int64, "INT32": np.int32,
     "UINT16": np.uint16, "UINT8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+
+
+def encode_chat(
+    model: str, pictures: Sequence[bytes], messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]
+) -> pb.ModelInferRequest:
+    """The request that asks a writing model; messages as the OpenAI dialect has them, pictures in their order."""
+    request = pb.ModelInferRequest(model_name=model)
+    given = {"image": list(pictures), "messages": [orjson.dumps(messages)], "parameters": [orjson.dumps(parameters)]}
+    for name, values in given.items():
+        if values:
+            request.inputs.add(name=name, datatype="BYTES", shape=(len(values),))
+            request.raw_input_contents.append(_strings_of(values))
+    return request
+
+
+def decode_delta(response: pb.ModelInferResponse) -> Delta | None:
+    """What one response of a writing model adds; None of the empty one that only says that it was the last."""
+    found = {
+        output.name: _array(output, raw)
+        for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
+    }
+    if not found:
+        return None
+    prompt, answer = (int(count) for count in found["usage"])
+    return Delta(found["text"][0].decode(), found["token_ids"], found["finish_reason"][0].decode(), (prompt, answer))
 
 
 def encode(
@@ -39,7 +65,7 @@ def encode(
 
     Args:
         samples: inputs by name, the same names in each: an encoded picture (or ``.npy`` bytes, RGB) as ``image``, a
-            ``text`` in UTF-8, or arrays.
+            ``text`` in UTF-8, several encoded pictures, or arrays.
         parameters: the settings of each sample.
         outputs: what is wanted; everything when empty.
     """
@@ -52,14 +78,19 @@ def encode(
     return request
 
 
-def _add(request: pb.ModelInferRequest, name: str, values: Sequence[bytes | np.ndarray]) -> None:
-    if isinstance(values[0], bytes):
-        request.inputs.add(name=name, datatype="BYTES", shape=(len(values), 1))
-        request.raw_input_contents.append(b"".join(struct.pack("<I", len(v)) + v for v in values))
+def _add(request: pb.ModelInferRequest, name: str, values: Sequence[bytes | Sequence[bytes] | np.ndarray]) -> None:
+    if not isinstance(values[0], np.ndarray):
+        rows = [[value] if isinstance(value, bytes) else value for value in values]
+        request.inputs.add(name=name, datatype="BYTES", shape=(len(rows), len(rows[0])))
+        request.raw_input_contents.append(_strings_of([value for row in rows for value in row]))
         return
     batch = np.stack(values)
     request.inputs.add(name=name, datatype=_NAMES[batch.dtype], shape=batch.shape)
     request.raw_input_contents.append(batch.tobytes())
+
+
+def _strings_of(values: Sequence[bytes]) -> bytes:
+    return b"".join(struct.pack("<I", len(v)) + v for v in values)
 
 
 def decode(response: pb.ModelInferResponse) -> list[dict[str, np.ndarray]]:
@@ -108,6 +139,10 @@ def to_result(
         return *_points(tensors, metadata), L2CSGazeDetection(tensors["yaw"], tensors["pitch"])
     if "keypoints" in tensors:
         return _points(tensors, metadata)
+    if "texts" in tensors:
+        return _text(tensors), _page(tensors, metadata)
+    if "text" in tensors:
+        return _text(tensors)
     if "boxes" in tensors:
         return _boxes(tensors, metadata, mask_format)
     if "map" in tensors:
@@ -129,6 +164,19 @@ def _boxes(tensors: Mapping[str, np.ndarray], metadata: dict[str, int], mask_for
         return Detections(*found)
     masks, polygons = _masks(tensors["masks"], metadata, mask_format)
     return InstanceDetections(*found, mask=masks, polygons=polygons)
+
+
+def _text(tensors: Mapping[str, np.ndarray]) -> str:
+    return tensors["text"].reshape(-1)[0].decode()
+
+
+def _page(tensors: Mapping[str, np.ndarray], metadata: dict[str, int]) -> Detections:
+    """Blocks, lines and words, each with its text and the row of what it is a part of."""
+    more = [
+        {"text": text.decode(), "parent": int(parent)}
+        for text, parent in zip(tensors["texts"], tensors["parents"], strict=True)
+    ]
+    return Detections(tensors["boxes"], tensors["class_ids"], tensors["scores"], metadata, more)
 
 
 def _masks(

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tritonvision.client.draw_depth import draw_depth
 from tritonvision.client.draw_gaze import draw_gaze
 from tritonvision.client.draw_masks import draw_masks
+from tritonvision.client.draw_text import draw_line, draw_page
 from tritonvision.results import (
     ClassificationPrediction,
     DepthMap,
@@ -49,7 +50,8 @@ class _Row:
 def draw(
     picture: np.ndarray, result: Result, labels: Sequence[str], keypoint_labels: Sequence[str] = ()
 ) -> np.ndarray:
-    """A copy of ``picture`` with ``result`` drawn in, lines and letters sized to the picture. A vector draws nothing.
+    """A copy of ``picture`` with ``result`` drawn in, lines and letters sized to the picture. A vector draws nothing,
+    a line of text a panel below the picture, which grows by it.
 
     Args:
         picture: BGR uint8 ``[h, w, 3]``, oriented as the result's coordinates are.
@@ -57,6 +59,10 @@ def draw(
         keypoint_labels: names of the key points, in order, for the legend.
     """
     canvas = picture.copy()
+    if isinstance(result, str):
+        return draw_line(canvas, result)
+    if isinstance(result, tuple) and isinstance(result[0], str):
+        return draw_page(canvas, *result)
     if isinstance(result, ClassificationPrediction):
         return _classes(canvas, result.confidence[0], labels)
     if isinstance(result, MultiLabelClassificationPrediction):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -30,11 +30,11 @@ from tritonvision.errors import (
     UnknownModel,
 )
 from tritonvision.publication import Manifest, Repository
-from tritonvision.results import Result
+from tritonvision.results import Delta, Result
 from tritonvision.server import Embedded
 from tritonvision.server.control import Control
 from tritonvision.settings import Settings
-from tritonvision.tasks import PROMPTABLE
+from tritonvision.tasks import PROMPTABLE, VLM
 
 # Pictures of one request under way at once; more would only queue in Triton.
 _CONCURRENT = 8
@@ -123,6 +123,55 @@ class Engine:
         size = _BATCH if "text" in samples[0] else 1
         batches = [(part, [parameters] * len(part)) for part in _parts(samples, size)]
         return await self._ask_batches(name, batches, parameters, wait=wait, task=task, role=role, outputs=outputs)
+
+    async def chat(
+        self, name: str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
+        parameters: Mapping[str, Any], *, wait: bool = True,
+    ) -> AsyncIterator[Delta]:  # fmt: skip
+        """The pieces of the answer that the model called ``name`` writes. Closing the iterator ends the work in Triton.
+
+        Args:
+            messages: ``{"role", "content"}``, the content a list of ``{"type": "text", "text"}`` and
+                ``{"type": "image"}``.
+            pictures: encoded, in the order of the image parts.
+            parameters: settings of :data:`tritonvision.tasks.VLM`.
+            wait: as for :meth:`infer`.
+
+        Raises:
+            As :meth:`infer`; a process that is lost after the first piece is an error, since nothing is said twice.
+        """
+        manifest = self._resolve(name)
+        if manifest.task != VLM.name:
+            raise InvalidParameter(f"'{name}' does {manifest.task}, not {VLM.name}.")
+        for picture in pictures:
+            self._suspects.check(picture)
+        request = codec.encode_chat(manifest.triton_name, pictures, messages, parameters)
+        with self.residents.using(manifest):
+            await self._ensure_loaded(manifest, wait)
+            for attempt in range(_RETRIES + 1):
+                said = False
+                pieces = self._client.stream(request, self._settings.silence, self._loses(manifest.triton_name))
+                try:
+                    async for delta in pieces:
+                        said = True
+                        yield delta
+                except TimeoutError as error:
+                    raise DeadlineExceeded(hint="Raise TRITONVISION_SILENCE, or send less at once.") from error
+                except grpc.RpcError as error:
+                    suspect = pictures[0] if pictures else b""
+                    if said or attempt == _RETRIES or not await self._mend(error, manifest, suspect):
+                        raise failures.to_error(error) from error
+                else:
+                    return
+                finally:
+                    await pieces.aclose()
+
+    def _loses(self, model: str) -> Callable[[], bool]:
+        """Whether a process of the Triton model ``model`` is lost from now on, as far as this process can know."""
+        if self._server is None:
+            return lambda: False
+        server, before = self._server, self._server.deaths_of(model)
+        return lambda: server.deaths_of(model) > before
 
     async def load(self, name: str) -> Manifest:
         """Load the model called ``name`` if it is not loaded."""

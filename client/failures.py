@@ -6,6 +6,7 @@ import grpc
 
 from tritonvision.errors import (
     DeadlineExceeded,
+    InvalidParameter,
     Overloaded,
     ServerUnavailable,
     TritonVisionError,
@@ -15,7 +16,25 @@ from tritonvision.errors import (
 
 # How Triton speaks of a Python process that died under a request, or before it came.
 _DEAD_STUB = ("stub process", "stub is not", "is not healthy")
+# How it speaks of inputs that a model has not.
+_UNEXPECTED = ("expected number of inputs", "unexpected inference input")
 _GONE = ("failed to connect", "connection refused", "socket closed", "connection reset", "goaway", "recvmsg")
+
+
+class StreamFailure(grpc.RpcError):
+    """What went wrong with one request of a stream, as Triton says it in a message of the stream."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self._text = text
+
+    def details(self) -> str:
+        """Triton's sentence."""
+        return self._text
+
+    def code(self) -> grpc.StatusCode:
+        """Streams carry no codes of their own."""
+        return grpc.StatusCode.UNAVAILABLE
 
 
 def lost_process(error: grpc.RpcError) -> bool:
@@ -44,6 +63,10 @@ def to_error(error: grpc.RpcError) -> TritonVisionError:
         return spoken
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(hint="Raise TRITONVISION_DEADLINE, or send less at once.")
+    if code == grpc.StatusCode.INVALID_ARGUMENT and any(sign in details for sign in _UNEXPECTED):
+        return InvalidParameter(
+            "The model does not take all that the request holds.", hint="docs/head-kinds.md lists what it takes."
+        )
     if not_loaded(error):
         return UnknownModel("The inference server does not have this model loaded.")
     if code == grpc.StatusCode.UNAVAILABLE and "exceeds maximum queue size" in details.lower():

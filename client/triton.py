@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -12,8 +14,10 @@ from tritonclient.grpc import service_pb2_grpc
 
 from tritonvision import catalog
 from tritonvision.client import codec, failures
-from tritonvision.results import Result
+from tritonvision.results import Delta, Result
 from tritonvision.server.control import CHANNEL_OPTIONS
+
+_LOOK = 0.5  # seconds between two looks whether the process that writes is still there
 
 
 class TritonClient:
@@ -62,7 +66,7 @@ class TritonClient:
 
 
 class AsyncTritonClient:
-    """:class:`TritonClient` for asyncio; a cancelled call is cancelled in the server."""
+    """:class:`TritonClient` for asyncio; a cancelled call is cancelled in the server, a closed stream too."""
 
     def __init__(self, address: str = "127.0.0.1:8001", deadline: float = 30.0):
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
@@ -76,6 +80,32 @@ class AsyncTritonClient:
         """Output tensors of each sample from the Triton model ``model``, for callers that handle ``grpc.RpcError``."""
         request = codec.encode(model, samples, parameters, outputs)
         return codec.decode(await self._stub.ModelInfer(request, timeout=deadline))
+
+    async def stream(
+        self, request: Any, silence: float, lost: Callable[[], bool] = lambda: False
+    ) -> AsyncIterator[Delta]:  # fmt: skip
+        """The pieces of a written answer, for callers that handle ``grpc.RpcError``.
+
+        Args:
+            request: of :func:`codec.encode_chat`.
+            silence: seconds that may pass between two pieces. Raises TimeoutError after more.
+            lost: whether the process that writes is gone: Triton itself does not say so in a stream.
+        """
+        call = self._stub.ModelStreamInfer()
+        try:
+            await call.write(request)
+            await call.done_writing()
+            while True:
+                message = await _patiently(asyncio.ensure_future(call.read()), silence, lost)
+                if message is grpc.aio.EOF:
+                    return
+                if message.error_message:
+                    raise failures.StreamFailure(message.error_message)
+                delta = codec.decode_delta(message.infer_response)
+                if delta is not None:
+                    yield delta
+        finally:
+            call.cancel()
 
     async def infer(self, model_id: str, picture: bytes, *, multi_label: bool = False, **parameters: Any) -> Result:
         """As :meth:`TritonClient.infer`."""
@@ -95,3 +125,20 @@ class AsyncTritonClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+async def _patiently(reading: asyncio.Future[Any], silence: float, lost: Callable[[], bool]) -> Any:
+    """What ``reading`` gives, unless it takes too long or nobody is there any more to say it."""
+    give_up = time.monotonic() + silence
+    try:
+        while True:
+            left = give_up - time.monotonic()
+            await asyncio.wait((reading,), timeout=min(_LOOK, max(left, 0)))
+            if reading.done():
+                return reading.result()
+            if lost():
+                raise failures.StreamFailure("The stub process was lost in the middle of an answer.")
+            if left <= 0:
+                raise TimeoutError
+    finally:
+        reading.cancel()

@@ -15,9 +15,11 @@ import numpy as np
 import onnxruntime
 
 from tritonvision.ensembles.heads import HeadKind
-from tritonvision.ensembles.points import Chain, Composition, EntryPoint, Net, Tokens
+from tritonvision.ensembles.points import Chain, Chat, Composition, EntryPoint, Net, Tokens
 from tritonvision.ensembles.resize import Resize
 from tritonvision.ensembles.wiring import TOKENIZER
+from tritonvision.python_backend.generation.talker import Talker
+from tritonvision.python_backend.sessions import Sessions
 from tritonvision.tasks import resolve
 
 Tensors = dict[str, np.ndarray]
@@ -94,14 +96,18 @@ class LocalComposition:
     Args:
         graphs: the ONNX file of each of its networks, by role.
         models: how to ask the published models it needs, by public id: ``ask(inputs, outputs)``, batch axis first.
+        assets: files beside its ``model.py``, by name.
     """
 
-    def __init__(self, graphs: Mapping[str, Path], point: Composition, models: Mapping[str, Ask] | None = None):
+    def __init__(
+        self, graphs: Mapping[str, Path], point: Composition, models: Mapping[str, Ask] | None = None,
+        assets: Mapping[str, bytes] | None = None,
+    ):  # fmt: skip
         self.point = point
         self.nets = {net.role: LocalNet(graphs[net.role], net) for net in point.nets}
         self._models = models or {}
         module = importlib.import_module(f"tritonvision.python_backend.compositions.{point.name.replace('-', '_')}")
-        self._composition = module.Composition(self._ask, dict(point.options))
+        self._composition = module.Composition(self._ask, {**dict(point.options), "assets": dict(assets or {})})
 
     def __call__(self, sample: np.ndarray | Mapping[str, Any], parameters: Mapping[str, Any] | None = None) -> Tensors:
         """A picture, RGB uint8 ``[h,w,3]``, or all inputs by name, to the public outputs."""
@@ -116,13 +122,45 @@ class LocalComposition:
         return self._models[model](inputs, outputs)
 
 
+class LocalChat:
+    """A model that writes, with its networks in this process and one answer at a time.
+
+    Args:
+        graphs: the ONNX file of each of its networks, by role.
+        assets: files beside its ``model.py``: the tokenizer.
+    """
+
+    def __init__(self, graphs: Mapping[str, Path], point: Chat, assets: Mapping[str, bytes]):
+        self.point = point
+        self.nets = {net.role: LocalNet(graphs[net.role], net) for net in point.nets}
+        sessions = Sessions.of({role: net.session for role, net in self.nets.items()})
+        self._talker = Talker(sessions, point.module, dict(point.options), assets)
+
+    def __call__(self, sample: Mapping[str, Any], parameters: Mapping[str, Any] | None = None) -> Tensors:
+        """``messages`` and ``pictures`` (RGB uint8) to the whole answer: ``token_ids`` int64, ``text``, ``usage``."""
+        settings = resolve(self.point.task.parameters, parameters or {})
+        deltas = list(self._talker.talk(sample["messages"], sample["pictures"], settings))
+        return {
+            "token_ids": np.concatenate([delta.token_ids for delta in deltas]),
+            "text": np.array(["".join(delta.text for delta in deltas)], dtype=object),
+            "finish_reason": np.array([deltas[-1].finish_reason], dtype=object),
+            "usage": np.array(deltas[-1].usage, dtype=np.int32),
+        }
+
+    def close(self) -> None:
+        """End the thread that writes."""
+        self._talker.close()
+
+
 def open_point(
     graphs: Mapping[str, Path], point: EntryPoint, assets: Mapping[str, bytes] | None = None,
     models: Mapping[str, Ask] | None = None,
-) -> LocalPipeline | LocalComposition:  # fmt: skip
+) -> LocalPipeline | LocalComposition | LocalChat:  # fmt: skip
     """The entry point ``point`` of a model whose graphs, by role, are these files."""
+    if isinstance(point, Chat):
+        return LocalChat(graphs, point, assets or {})
     if isinstance(point, Composition):
-        return LocalComposition(graphs, point, models)
+        return LocalComposition(graphs, point, models, assets)
     return LocalPipeline(graphs[point.role], point.pre, point.head, assets=assets)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tritonvision.ensembles.heads import HeadKind
 from tritonvision.ensembles.resize import Resize
 from tritonvision.ensembles.tensors import IMAGE, PARAMETERS, TEXT, Tensor
-from tritonvision.tasks import Task
+from tritonvision.tasks import VLM, Task
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,9 @@ class Composition:
         options: constants of the family, for the module.
         needs: published models it asks, by public id.
         instances: processes, each of which works on one request at a time.
+        embedded: whether the networks are sessions of its own processes instead of Triton models: where a cache of
+            keys and values goes in and out of them, which would be copied each time.
+        image_optional: whether another input may stand for the picture.
     """
 
     name: str
@@ -115,12 +118,57 @@ class Composition:
     instances: int = 2
     size: tuple[int, int] | None = None
     role: str = ""
+    embedded: bool = False
+    image_optional: bool = False
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
         """What a caller sends; the picture may stay away where another input stands for it."""
-        image = Tensor(IMAGE.name, IMAGE.dtype, IMAGE.dims, optional=bool(self.extra_inputs))
+        image = Tensor(IMAGE.name, IMAGE.dtype, IMAGE.dims, optional=self.image_optional)
         return (image, PARAMETERS, *self.extra_inputs)
 
 
-EntryPoint = Chain | Composition
+@dataclass(frozen=True)
+class Chat:
+    """A decoupled Python model that writes an answer token by token; its networks are sessions of its own process.
+
+    The networks are ``vision`` (what the family's prompt makes of pictures -> ``image_embeds``), ``embed``
+    (``input_ids`` -> ``inputs_embeds``), and ``decoder``, which reads ``past_key_values.N.key/value`` and gives the
+    ``logits`` of the last position and ``present.N.key/value``.
+
+    Attributes:
+        module: of the family's prompt, ``python_backend/vlm/<module>.py``.
+        options: constants of the family, for that module.
+        size: (height, width) of one tile of a picture.
+    """
+
+    module: str
+    nets: tuple[Net, ...]
+    options: tuple[tuple[str, Any], ...] = ()
+    size: tuple[int, int] | None = None
+    version: int = 1
+    role: str = ""
+
+    name = "chat"
+    task = VLM
+    embedded = True
+    instances = 1
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a caller sends: encoded pictures, and a prompt or messages (JSON)."""
+        return (
+            Tensor(IMAGE.name, "STRING", (-1,), optional=True), Tensor("prompt", "STRING", (1,), optional=True),
+            Tensor("messages", "STRING", (1,), optional=True), PARAMETERS,
+        )  # fmt: skip
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """What each response carries: new text, new tokens, why it ended (empty before), tokens in and out so far."""
+        return (
+            Tensor("text", "STRING", (1,)), Tensor("token_ids", "INT64", (-1,)),
+            Tensor("finish_reason", "STRING", (1,)), Tensor("usage", "INT32", (2,)),
+        )  # fmt: skip
+
+
+EntryPoint = Chain | Composition | Chat

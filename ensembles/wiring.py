@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonvision.ensembles.heads import HeadKind
-from tritonvision.ensembles.points import Chain, Composition, EntryPoint, Net, Tokens
+from tritonvision.ensembles.points import Chain, Chat, Composition, EntryPoint, Net, Tokens
 from tritonvision.ensembles.resize import Resize
 from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, PARAMETERS, TEXT, Tensor
 
@@ -37,7 +37,7 @@ def point_name(name: str, role: str = "") -> str:
 
 def shared_steps(point: EntryPoint) -> tuple[Step, ...]:
     """The steps that an entry point shares with others of their kind."""
-    if isinstance(point, Composition):
+    if not isinstance(point, Chain):
         return ()
     return (point.pre,) if isinstance(point.pre, Tokens) else (point.pre, point.head)
 
@@ -45,13 +45,27 @@ def shared_steps(point: EntryPoint) -> tuple[Step, ...]:
 def step_names(name: str, points: Sequence[EntryPoint]) -> tuple[str, ...]:
     """The Triton models a public model needs, its further entry points at the end, each after what it needs."""
     shared = [step.triton_name for point in points for step in shared_steps(point)]
-    nets = [net_name(name, net.role) for point in points for net in point.nets]
+    nets = [net_name(name, net.role) for point in points for net in point.nets if not embedded(point)]
     return tuple(dict.fromkeys((*shared, *nets)))
 
 
-def public_config(name: str, point: EntryPoint) -> str:
-    """The entry point that callers know as :func:`point_name`."""
-    config = _composition(name, point) if isinstance(point, Composition) else _ensemble(name, point)
+def embedded(point: EntryPoint) -> bool:
+    """Whether the networks of an entry point are sessions of its own process, see :func:`net_file`."""
+    return not isinstance(point, Chain) and point.embedded
+
+
+def net_file(role: str) -> str:
+    """Name of the ONNX file of an embedded network, beside the ``model.py`` that opens it."""
+    return f"{role or 'model'}.onnx"
+
+
+def public_config(name: str, point: EntryPoint, assets: Iterable[str] = ()) -> str:
+    """The entry point that callers know as :func:`point_name`; ``assets`` are the files beside its ``model.py``."""
+    if isinstance(point, Chain):
+        config = _ensemble(name, point)
+    else:
+        config = _chat(name, point) if isinstance(point, Chat) else _composition(name, point)
+        config.parameters["assets"].string_value = json.dumps(sorted(assets))
     return text_format.MessageToString(config)
 
 
@@ -84,7 +98,21 @@ def _composition(name: str, point: Composition) -> pb.ModelConfig:
     config.parameters["composition"].string_value = point.name
     config.parameters["schema_version"].string_value = str(point.version)
     config.parameters["options"].string_value = json.dumps(dict(point.options))
-    config.parameters["nets"].string_value = json.dumps({net.role: net_name(name, net.role) for net in point.nets})
+    where = {net.role: net_file(net.role) if point.embedded else net_name(name, net.role) for net in point.nets}
+    config.parameters["nets" if not point.embedded else "sessions"].string_value = json.dumps(where)
+    return config
+
+
+def _chat(name: str, point: Chat) -> pb.ModelConfig:
+    """A Python model that answers a request with many responses, for as many requests at once as there are."""
+    config = pb.ModelConfig(name=point_name(name, point.role), backend="python", max_batch_size=0)
+    config.model_transaction_policy.decoupled = True
+    _declare(config, point.inputs, point.outputs)
+    _instances(config, point.instances)
+    config.parameters["module"].string_value = point.module
+    config.parameters["schema_version"].string_value = str(point.version)
+    config.parameters["options"].string_value = json.dumps(dict(point.options))
+    config.parameters["sessions"].string_value = json.dumps({net.role: net_file(net.role) for net in point.nets})
     return config
 
 
@@ -147,8 +175,10 @@ def step_config(step: Step) -> str:
     return text_format.MessageToString(config)
 
 
-def composition_py() -> str:
-    """The ``model.py`` of every composition."""
+def point_py(point: Composition | Chat) -> str:
+    """The ``model.py`` of an entry point that is a Python model."""
+    if isinstance(point, Chat):
+        return _MODEL_PY.format(line="Writes answers token by token; how, stands in config.pbtxt.", module="chat")
     return _MODEL_PY.format(line="Asks networks and models; which, stands in config.pbtxt.", module="composition")
 
 

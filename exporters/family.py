@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,10 +42,11 @@ class Tolerance:
     """How far the graphs may be from the reference network, and the answers from the oracle's.
 
     Attributes:
-        tensors: largest absolute difference of a network's outputs, by name.
+        tensors: largest absolute difference of a network's outputs, by name; see :func:`kind` for those of layers.
         answers: largest difference of the whole pipeline's answers: ``pixels`` and ``scores`` of boxes and classes,
             ``masks`` (1 - IoU), ``map`` (relative to the largest value), ``embeddings`` (relative to their spread
-            between samples), ``degrees``. What is absent here keeps its default.
+            between samples), ``degrees``, ``tokens`` and ``words`` (how many differ). What is absent here keeps its
+            default.
         relative: names of outputs whose difference is taken relative to the largest value of the reference.
     """
 
@@ -52,11 +54,27 @@ class Tolerance:
     answers: Mapping[str, float] = field(default_factory=dict)
     relative: frozenset[str] = frozenset()
 
-    DEFAULTS = {"pixels": 0.01, "scores": 1e-5, "masks": 0.01, "map": 1e-3, "embeddings": 1e-3, "degrees": 0.01}
+    DEFAULTS = {
+        "pixels": 0.01, "scores": 1e-5, "masks": 0.01, "map": 1e-3, "embeddings": 1e-3, "degrees": 0.01, "tokens": 0,
+        "words": 0,
+    }  # fmt: skip
+
+    def tensor(self, name: str) -> float:
+        """The limit of one output, or of its :func:`kind`."""
+        return self.tensors[name] if name in self.tensors else self.tensors[kind(name)]
+
+    def is_relative(self, name: str) -> bool:
+        """Whether the difference of that output, or of its :func:`kind`, is relative."""
+        return name in self.relative or kind(name) in self.relative
 
     def answer(self, figure: str) -> float:
         """The limit of one figure of the answers."""
         return self.answers.get(figure, self.DEFAULTS[figure])
+
+
+def kind(name: str) -> str:
+    """What outputs of the same kind of each layer have in common: ``present.17.key`` is a ``present.key``."""
+    return re.sub(r"\.\d+\.", ".", name)
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,8 @@ class Network(ABC):
         sha256: of the weights file; empty for random weights.
         versions: packages that took part.
         notes: sentences a person should see in the manifest.
+        points: its entry points, where the weights decide about sizes in them; else the family's, see
+            :func:`points_of`.
     """
 
     labels: tuple[str, ...]
@@ -92,6 +112,7 @@ class Network(ABC):
     multi_label: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    points: tuple[EntryPoint, ...] = ()
 
     @abstractmethod
     def export(self, path: Path, role: str = "") -> None:
@@ -156,3 +177,8 @@ class Family(ABC):
     @abstractmethod
     def build(self, entry: Entry, weights: Weights) -> Network:
         """The reference network of one catalogue id. Raises ExportFailed with a hint when weights cannot be had."""
+
+
+def points_of(family: Family, entry: Entry, network: Network) -> tuple[EntryPoint, ...]:
+    """The entry points of a built network, the model itself first."""
+    return network.points or family.points(entry)

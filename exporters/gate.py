@@ -11,14 +11,16 @@ import numpy as np
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.local import Ask, LocalComposition, LocalNet, LocalPipeline, open_point
+from tritonvision.ensembles.local import Ask, LocalChat, LocalComposition, LocalNet, LocalPipeline, open_point
 from tritonvision.ensembles.points import Chain, EntryPoint, Tokens
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import compare, fixtures
-from tritonvision.exporters.family import Family, Network, Tensors
-from tritonvision.exporters.judges import JUDGES, TEXTS
+from tritonvision.exporters.family import Family, Network, Tensors, kind, points_of
+from tritonvision.exporters.judge import TEXTS
+from tritonvision.exporters.judges import JUDGES
 
 _FLOAT64_FACTOR = 3
+Local = LocalPipeline | LocalComposition | LocalChat
 
 # What onnxruntime raises when a graph cannot be loaded or run.
 _ORT_ERRORS = (
@@ -63,29 +65,32 @@ class Gate:
             ExportFailed: something differs by more than the family allows; the sentence says what, and by how much.
         """
         found: dict[str, float] = {}
-        for point in self.family.points(self.entry):
+        for point in points_of(self.family, self.entry, self.network):
             with _refusing_what_cannot_run():
                 local = open_point(self.graphs, point, self.network.assets(point.role), self.needs)
             figures = self._check_tensors(point, local) | self._check_answers(point, local)
             found |= {f"{point.role}_{name}" if point.role else name: value for name, value in figures.items()}
         return found
 
-    def _check_tensors(self, point: EntryPoint, local: LocalPipeline | LocalComposition) -> dict[str, float]:
+    def _check_tensors(self, point: EntryPoint, local: Local) -> dict[str, float]:
         worst: dict[str, float] = {}
         for net in [local] if isinstance(local, LocalPipeline) else local.nets.values():
-            role = net.net.role if isinstance(local, LocalComposition) else point.role
+            role = point.role if isinstance(local, LocalPipeline) else net.net.role
             batches = examples(point, local) if isinstance(point, Chain) else self.network.examples(role)
             for what, inputs in batches.items():
                 for name, difference in self._differences(point.name, net, role, inputs, what).items():
-                    worst[f"tensor_{name}"] = max(worst.get(f"tensor_{name}", 0.0), difference)
+                    figure = f"tensor_{kind(name)}"
+                    worst[figure] = max(worst.get(figure, 0.0), difference)
         return worst
 
     def _differences(self, head: str, net: LocalNet, role: str, inputs: Tensors, what: str) -> dict[str, float]:
         """Differences on one batch, each within its tolerance or within three times float32's own error."""
-        allowed, relative = self.family.tolerance.tensors, self.family.tolerance.relative
+        tolerance = self.family.tolerance
         with _refusing_what_cannot_run():
             graph = net.tensors(inputs)
         reference = self.network.tensors(inputs, role=role)
+        allowed = {name: tolerance.tensor(name) for name in reference}
+        relative = {name for name in reference if tolerance.is_relative(name)}
         found = compare.tensor_differences(head, graph, reference, allowed, relative)
         over = [name for name, difference in found.items() if not difference <= allowed[name]]
         if over:
@@ -100,7 +105,7 @@ class Gate:
                     )
         return found
 
-    def _check_answers(self, point: EntryPoint, local: LocalPipeline | LocalComposition) -> dict[str, float]:
+    def _check_answers(self, point: EntryPoint, local: Local) -> dict[str, float]:
         judge = JUDGES[point.name](point, self.network, self.family.tolerance, self.weights)
         count, missing, worst = judge.judge(local)
         oracle = self.family.oracle.package

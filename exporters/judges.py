@@ -1,93 +1,20 @@
-"""How answers are judged, one judge a kind of head: what is asked, what is signal, how far two answers are apart."""
+"""How the answers of each kind are judged: what is asked, what is signal, how far two answers are apart."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tritonvision.ensembles.points import EntryPoint, Tokens
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import compare, fixtures
-from tritonvision.exporters.family import Network, Tensors, Tolerance
-from tritonvision.tasks import resolve
-
-_SIGNAL = 1000  # times its tolerance: how far answers to two samples must be apart
-_RANDOM_BOXES = range(10, 61)  # so many must survive on the photo at the default settings
-_VIEWS = ("photo", "odd-220x316", "wide-512x260", "no-face-noise-333x97")
-TEXTS = (
-    "a photo of an astronaut", "a diagram", "two dogs playing in the snow", "x", "",
-    "The quick brown fox jumps over the lazy dog, twice: once at dawn & once at dusk; nobody saw it (of course)!",
-)  # fmt: skip
-
-Answer = Callable[..., Tensors]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One question and the oracle's answer."""
-
-    sample: Any
-    given: Mapping[str, Any]
-    wanted: Tensors
-
-
-class Judge(ABC):
-    """Judges the answers of one entry point.
-
-    Args:
-        weights: ``official``, ``random`` or ``user``: random ones have to prove that they say anything at all.
-    """
-
-    settings: Sequence[Mapping[str, Any]] = ({},)
-
-    def __init__(self, point: EntryPoint, network: Network, tolerance: Tolerance, weights: str):
-        self.point, self.network, self.tolerance, self.weights = point, network, tolerance, weights
-
-    def resolved(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All settings of the task."""
-        return resolve(self.point.task.parameters, given)
-
-    def samples(self) -> list[Any]:
-        """What the oracle and the pipeline are asked about."""
-        if isinstance(getattr(self.point, "pre", None), Tokens):
-            return list(TEXTS)
-        views = fixtures.views()
-        return [views[name] for name in _VIEWS]
-
-    def cases(self) -> list[Case]:
-        """Every question with the oracle's answer. Raises ExportFailed when there is no oracle."""
-        recorded = [Case(*case) for case in self.network.golden()]
-        if recorded:
-            return recorded
-        found = []
-        for given in self.settings:
-            for sample in self.samples():
-                answer = self.network.predict(sample, self.resolved(given), self.point.role)
-                if answer is None:
-                    raise ExportFailed("The family has neither an oracle nor recorded answers.")
-                found.append(Case(sample, dict(given), answer))
-        return found
-
-    @abstractmethod
-    def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """Raise ExportFailed unless the answers say enough for a comparison to prove anything."""
-
-    @abstractmethod
-    def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
-        """How many answers were compared, how many have no partner, and the largest differences by name."""
-
-    def judge(self, answer: Answer) -> tuple[int, int, dict[str, float]]:
-        """:meth:`compare` over all cases."""
-        cases = self.cases()
-        self.demand_signal(answer, cases)
-        compared = [self.compare(answer(case.sample, case.given), case) for case in cases]
-        names = dict.fromkeys(name for _, _, figures in compared for name in figures)
-        worst = {name: float(np.max([f[name] for _, _, f in compared if name in f])) for name in names}  # NaN wins
-        return sum(count for count, _, _ in compared), sum(missing for _, missing, _ in compared), worst
+from tritonvision.exporters.chat_judge import Chat
+from tritonvision.exporters.family import Tensors
+from tritonvision.exporters.judge import RANDOM_BOXES, SIGNAL, Answer, Case, Judge, largest
+from tritonvision.exporters.line_judge import LineText
+from tritonvision.exporters.open_vocabulary_judge import OpenVocabulary
+from tritonvision.exporters.page_judge import PageText
 
 
 class Boxes(Judge):
@@ -100,9 +27,9 @@ class Boxes(Judge):
         if not any(len(case.wanted["scores"]) for case in cases):
             raise ExportFailed("The network finds nothing on the test pictures; that proves nothing.")
         count = len(answer(fixtures.photo())["scores"])
-        if self.weights == "random" and count not in _RANDOM_BOXES:
+        if self.weights == "random" and count not in RANDOM_BOXES:
             raise ExportFailed(
-                f"The random network finds {count} boxes on the photo, not {_RANDOM_BOXES[0]} to {_RANDOM_BOXES[-1]}.",
+                f"The random network finds {count} boxes on the photo, not {RANDOM_BOXES[0]} to {RANDOM_BOXES[-1]}.",
                 hint="Try another --seed.",
             )
 
@@ -135,7 +62,7 @@ class Classes(Judge):
         """A classifier that answers every picture alike would pass any comparison."""
         photo, noise = (answer(p, {"function": "none"})["scores"] for p in (fixtures.photo(), fixtures.noise(300, 400)))
         apart = float(np.abs(photo - noise).max())
-        if not apart >= _SIGNAL * self.tolerance.tensors["logits"]:
+        if not apart >= SIGNAL * self.tolerance.tensors["logits"]:
             raise ExportFailed(f"The network tells the photo and noise apart by {apart:.3g} only; that proves nothing.")
 
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
@@ -143,7 +70,7 @@ class Classes(Judge):
         threshold, within = self.resolved(case.given)["confidence"], self.tolerance.answer("scores")
         differing = np.setxor1d(got["class_ids"], case.wanted["class_ids"])
         missing = int((np.abs(case.wanted["scores"][differing] - threshold) > within).sum())
-        return len(case.wanted["scores"]), missing, {"scores": _largest(got["scores"] - case.wanted["scores"])}
+        return len(case.wanted["scores"]), missing, {"scores": largest(got["scores"] - case.wanted["scores"])}
 
 
 class Embeddings(Judge):
@@ -153,12 +80,12 @@ class Embeddings(Judge):
         """Vectors that hardly differ between samples would compare as equal."""
         vectors = np.stack([case.wanted["embeddings"] for case in cases])
         self._spread = float(vectors.std(0).mean())
-        if not self._spread >= _SIGNAL * self.tolerance.tensors["embeddings"]:
+        if not self._spread >= SIGNAL * self.tolerance.tensors["embeddings"]:
             raise ExportFailed(f"The embeddings spread by {self._spread:.3g} only; that proves nothing.")
 
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
         """Element by element."""
-        return 1, 0, {"embeddings": _largest(got["embeddings"] - case.wanted["embeddings"]) / self._spread}
+        return 1, 0, {"embeddings": largest(got["embeddings"] - case.wanted["embeddings"]) / self._spread}
 
 
 class Map(Judge):
@@ -176,7 +103,7 @@ class Map(Judge):
         values, wanted = low + got["map"] * ((high - low) / 65535), case.wanted["map"]
         if values.shape != wanted.shape:
             return wanted.size, wanted.size, {}
-        return wanted.size, 0, {"map": _largest(values - wanted) / max(float(np.abs(wanted).max()), 1e-30)}
+        return wanted.size, 0, {"map": largest(values - wanted) / max(float(np.abs(wanted).max()), 1e-30)}
 
 
 class Prompts(Judge):
@@ -207,7 +134,7 @@ class Prompts(Judge):
             return len(case.wanted["masks"]), len(case.wanted["masks"]), {}
         pairs = zip(got["masks"], case.wanted["masks"], strict=True)
         figures = {"masks": max(compare.mask_difference(a, b, size) for a, b in pairs)}
-        return len(got["masks"]), 0, figures | {"scores": _largest(got["scores"] - case.wanted["scores"])}
+        return len(got["masks"]), 0, figures | {"scores": largest(got["scores"] - case.wanted["scores"])}
 
 
 class Gaze(Judge):
@@ -226,7 +153,7 @@ class Gaze(Judge):
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Faces that all look the same way would compare as equal."""
         angles = np.degrees(np.concatenate([case.wanted["yaw"] for case in cases]))
-        if len(angles) < 3 or not np.ptp(angles) >= _SIGNAL * self.tolerance.answer("degrees"):
+        if len(angles) < 3 or not np.ptp(angles) >= SIGNAL * self.tolerance.answer("degrees"):
             raise ExportFailed("All faces look the same way; that proves nothing.", hint="Try another --seed.")
 
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
@@ -236,13 +163,15 @@ class Gaze(Judge):
             return count, max(count, 1), {}
         if not count:
             return 0, 0, {}
-        angles = max(_largest(np.degrees(got[name] - case.wanted[name])) for name in ("yaw", "pitch"))
-        return count, 0, {"pixels": _largest(got["boxes"] - case.wanted["boxes"]), "degrees": angles}
+        angles = max(largest(np.degrees(got[name] - case.wanted[name])) for name in ("yaw", "pitch"))
+        return count, 0, {"pixels": largest(got["boxes"] - case.wanted["boxes"]), "degrees": angles}
 
 
 JUDGES: dict[str, type[Judge]] = {
     "dense-boxes": Boxes, "keypoints": Boxes, "query-boxes": Boxes, "prototype-masks": Masks, "classes": Classes,
     "embeddings": Embeddings, "dense-map": Map, "promptable-masks": Prompts, "gaze": Gaze,
+    "line-text": LineText, "chat": Chat, "phrase-grounding": OpenVocabulary, "open-vocabulary": OpenVocabulary,
+    "page-text": PageText,
 }  # fmt: skip
 
 
@@ -251,8 +180,3 @@ def mask_areas(masks: Sequence[bytes], size: tuple[int, int]) -> np.ndarray:
     from pycocotools import mask
 
     return np.asarray(mask.area([{"size": list(size), "counts": counts} for counts in masks]), dtype=np.float64)
-
-
-def _largest(difference: np.ndarray) -> float:
-    """NaN when any is; 0 of nothing."""
-    return float(np.abs(difference).max(initial=0))

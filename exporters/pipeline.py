@@ -11,7 +11,7 @@ from tritonvision import __version__, catalog
 from tritonvision.catalog import Entry
 from tritonvision.errors import SetupError
 from tritonvision.exporters import families
-from tritonvision.exporters.family import Family, Network, Weights
+from tritonvision.exporters.family import Family, Network, Weights, points_of
 from tritonvision.publication import Manifest, Repository
 
 # Packages that a missing module belongs to, and the extras that bring them.
@@ -21,6 +21,8 @@ _EXTRAS = {
     "onnxruntime": "onnx-cpu",
 }
 _TORCH_EXTRAS = "export,torch-cpu"
+# It names versions of other packages that it does not need at all.
+_ALONE = {"doctr": "pip install --no-deps python-doctr"}
 
 
 class Progress(Protocol):
@@ -80,10 +82,10 @@ def export(
         if error.name is None or error.name.startswith("tritonvision"):
             raise
         package = error.name.split(".")[0]
-        extras = _EXTRAS.get(package, _TORCH_EXTRAS)
+        install = _ALONE.get(package) or f"pip install 'tritonvision[{_EXTRAS.get(package, _TORCH_EXTRAS)}]'"
         raise SetupError(
             f"Exporting '{entry.id}' needs the package '{package}', which is not installed.",
-            hint=f"Get it with: pip install 'tritonvision[{extras}]'",
+            hint=f"Get it with: {install}",
         ) from error
 
 
@@ -94,11 +96,13 @@ def _export(entry: Entry, weights: Weights, repository: Path, public_id: str, pr
     from tritonvision.exporters import local, onnx_check, publish  # what is missing is missed before anything is built
     from tritonvision.exporters.gate import Gate
 
-    points = family.points(entry)
-    needs = {need: local.needed(repository, need) for point in points for need in getattr(point, "needs", ())}
+    needs = {
+        need: local.needed(repository, need) for point in family.points(entry) for need in getattr(point, "needs", ())
+    }
     with publish.staging(repository) as folder:
         progress.stage("weights")
         network = family.build(entry, weights)
+        points = points_of(family, entry, network)
         progress.stage("graph")
         graphs = {}
         for net in (net for point in points for net in point.nets):
@@ -119,9 +123,9 @@ def _manifest(
     graphs: Mapping[str, Path],
 ) -> Manifest:  # fmt: skip
     from tritonvision.ensembles import wiring
-    from tritonvision.ensembles.points import Composition
+    from tritonvision.ensembles.points import Chain
 
-    points = family.points(entry)
+    points = points_of(family, entry, network)
     return Manifest(
         id=public_id,
         family=entry.family,
@@ -138,10 +142,11 @@ def _manifest(
         roles=tuple(point.role for point in points),
         needs=tuple(need for point in points for need in getattr(point, "needs", ())),
         graph_bytes=sum(
-            graphs[net.role].stat().st_size * net.instances for point in points for net in point.nets
+            graphs[net.role].stat().st_size * (point.instances if wiring.embedded(point) else net.instances)
+            for point in points for net in point.nets
         ),
-        processes=sum(net.instances for point in points for net in point.nets) + sum(
-            point.instances for point in points if isinstance(point, Composition)
+        processes=sum(net.instances for point in points for net in point.nets if not wiring.embedded(point)) + sum(
+            point.instances for point in points if not isinstance(point, Chain)
         ),
         map_meaning=family.map_meaning,
         keypoint_labels=network.keypoint_labels,

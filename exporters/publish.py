@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tritonvision.ensembles import wiring
-from tritonvision.ensembles.points import Composition, EntryPoint
+from tritonvision.ensembles.points import Chain, EntryPoint
 from tritonvision.errors import SetupError
 from tritonvision.publication import MANIFEST, Manifest
 
@@ -65,7 +65,7 @@ def publish(
     Args:
         folder: of :func:`staging`.
         graphs: the ONNX file of each network by role, on the same file system; they are moved.
-        assets: files beside the pre step of an entry point, by role and name.
+        assets: files of an entry point, by role and name; beside its pre step, or beside the Python model that it is.
 
     Raises:
         SetupError: the repository cannot be written; it is then as it was.
@@ -80,7 +80,7 @@ def publish(
                 wiring.ensure_step(built, step, files if step is getattr(point, "pre", None) else None)
                 for step in wiring.shared_steps(point)
             ]
-            for net in point.nets:
+            for net in () if wiring.embedded(point) else point.nets:
                 target = built / wiring.net_name(name, net.role)
                 _write(target / "config.pbtxt", wiring.net_config(name, net))
                 (target / "1").mkdir()
@@ -88,11 +88,16 @@ def publish(
                 order.append(target.name)
         for point in reversed(points):  # the model itself, which makes all of it known, is the last
             public = built / wiring.point_name(name, point.role)
-            _write(public / "config.pbtxt", wiring.public_config(name, point))
-            if isinstance(point, Composition):
-                _write(public / "1" / "model.py", wiring.composition_py())
-            else:
+            beside = {} if isinstance(point, Chain) else (assets or {}).get(point.role, {})
+            _write(public / "config.pbtxt", wiring.public_config(name, point, beside))
+            if isinstance(point, Chain):
                 _write(public / "1" / ".keep", "")  # an ensemble needs a version folder, and empty ones get lost
+            else:
+                _write(public / "1" / "model.py", wiring.point_py(point))
+            for file, data in beside.items():
+                (public / "1" / file).write_bytes(data)
+            for net in point.nets if wiring.embedded(point) else ():
+                graphs[net.role].rename(public / "1" / wiring.net_file(net.role))
             order.append(public.name)
         _write(built / name / MANIFEST, manifest.to_json())
         with _locked(repository):

@@ -16,9 +16,11 @@ import numpy as np
 from tritonvision.errors import ExportFailed, SetupError
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
 OPSET = 17
+_LARGE = 1 << 16  # bytes of a weight that is set aside
 IR_VERSION = 8  # what the runtimes of 2022 and later read; newer onnx packages would write a newer one
 
 _fragments: list[torch.library.Library] = []  # an operator lives as long as the Library that defined it
@@ -98,7 +100,7 @@ def greedy_nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> n
 
 def export_onnx(
     module: torch.nn.Module, example: torch.Tensor | Sequence[torch.Tensor], path: Path, inputs: Sequence[str],
-    outputs: Sequence[str], dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    outputs: Sequence[str], dynamic: Mapping[str, Mapping[int, str]] | None = None, large: bool = False,
 ) -> None:  # fmt: skip
     """Write ``module`` as one slimmed and checked ONNX file: opset 17, IR 8, batch axis dynamic, all else static.
 
@@ -107,6 +109,8 @@ def export_onnx(
             because the exporter restores whatever mode it finds.
         example: of the inputs, with a batch of two, so that nothing can take the batch for the number one.
         dynamic: names of further free axes, by input or output and axis.
+        large: leave the weights out of slimming and checking, which copy a graph several times over; whoever publishes
+            the file checks it whole (:mod:`tritonvision.exporters.onnx_check`).
 
     Raises:
         ExportFailed: the graph is not valid ONNX.
@@ -125,13 +129,42 @@ def export_onnx(
             module.eval(), examples, path, dynamo=False, opset_version=OPSET, input_names=list(inputs),
             output_names=list(outputs), dynamic_axes=axes,
         )  # fmt: skip
-    model = onnxslim.slim(onnx.load(path))
+    model = onnx.load(path)
+    weights = _set_aside(model.graph) if large else {}
+    model = onnxslim.slim(model)
     model.ir_version = IR_VERSION
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportFailed("The exported graph is not valid ONNX.") from error
+    _put_back(model.graph, weights)
     onnx.save(model, path)
+    if large:
+        from tritonvision.python_backend.sessions import release_free_memory
+
+        del model, weights
+        release_free_memory()
+
+
+def _set_aside(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Take the large weights out of a graph; they are inputs of it meanwhile."""
+    import onnx
+
+    weights = {tensor.name: tensor for tensor in graph.initializer if len(tensor.raw_data) >= _LARGE}
+    constants = [tensor for tensor in graph.initializer if tensor.name not in weights]
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in weights.values()
+    )
+    return weights
+
+
+def _put_back(graph: onnx.GraphProto, weights: Mapping[str, onnx.TensorProto]) -> None:
+    """The inverse of :func:`_set_aside`, for what the graph still reads."""
+    for value in [value for value in graph.input if value.name in weights]:
+        graph.input.remove(value)
+        graph.initializer.append(weights[value.name])
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -80,7 +80,7 @@ def _loaded(cls: type, repository: str, folder: Path | None, **options: Any) -> 
         f"The weights are not those of {repository}.", hint="They must be saved from transformers' class of that name."
     )
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             module, report = cls.from_pretrained(
                 folder, output_loading_info=True, attn_implementation="eager", dtype=torch.float32, **options
             )
@@ -96,7 +96,7 @@ def random(cls: type[PreTrainedModel], config: PretrainedConfig, seed: int) -> P
     import torch
 
     torch_tools.import_torchvision()
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config._attn_implementation = "eager"  # the graph's reference is the plain arithmetic
         module = cls(config).eval()
@@ -164,7 +164,7 @@ def _fan_in(layer: torch.nn.Module, weight: torch.Tensor) -> int:
 
 
 @contextmanager
-def _quiet():
+def quiet():
     """Without the library's progress bars and loading reports."""
     torch_tools.import_torchvision()
     from transformers.utils import logging

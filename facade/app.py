@@ -18,11 +18,15 @@ from tritonvision.facade.auth import authorize
 from tritonvision.facade.desk import DataPlane, Desk
 from tritonvision.facade.dialects import (
     huggingface,
+    openai,
     roboflow,
     roboflow_clip,
     roboflow_depth,
     roboflow_gaze,
+    roboflow_lmm,
     roboflow_masks,
+    roboflow_ocr,
+    roboflow_open_vocabulary,
     roboflow_sam,
     roboflow_server,
 )
@@ -53,7 +57,8 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
 
     app = FastAPI(
         title="tritonvision", version=tritonvision.__version__, lifespan=lifespan, redirect_slashes=False,
-        description="Vision models on NVIDIA Triton, in the dialects of Roboflow Inference and Hugging Face.",
+        description="Vision models on NVIDIA Triton, in the dialects of Roboflow Inference, Hugging Face and "
+        "OpenAI's chat completions.",
         dependencies=[Depends(authorize)],
     )  # fmt: skip
     app.state.desk = Desk(engine, settings, admission, metrics, Pictures(settings, fetcher))
@@ -66,8 +71,9 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     for router in (
-        huggingface.router, roboflow_server.router, roboflow.router, roboflow_masks.router, roboflow_clip.router,
-        roboflow_depth.router, roboflow_sam.router, roboflow_gaze.router, roboflow.legacy,
+        huggingface.router, openai.router, roboflow_server.router, roboflow.router, roboflow_masks.router,
+        roboflow_clip.router, roboflow_depth.router, roboflow_sam.router, roboflow_gaze.router, roboflow_lmm.router,
+        roboflow_ocr.router, roboflow_open_vocabulary.router, roboflow.legacy,
     ):  # fmt: skip
         app.include_router(router)  # the legacy route swallows every path of two segments, so it is the last
     return app
@@ -75,6 +81,8 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
 
 def dialect_of(path: str) -> Dialect:
     """The dialect whose clients call ``path``."""
+    if f"{path}/".startswith(openai.PREFIX):
+        return openai
     return huggingface if path.startswith(huggingface.PREFIXES) else roboflow
 
 

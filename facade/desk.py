@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -18,11 +19,13 @@ from tritonvision.facade.context import context_of
 from tritonvision.facade.inputs import Pictures
 from tritonvision.facade.metrics import Metrics
 from tritonvision.publication import Manifest, Repository
+from tritonvision.results import Delta
 from tritonvision.settings import Settings
 from tritonvision.tasks import TASKS
 
 T = TypeVar("T")
 Read = Callable[[Hold], Awaitable[bytes]]
+Samples = Sequence[Mapping[str, Any]]
 # How often a model that somebody waits for is asked again, seconds.
 _LOOK = 1.0
 
@@ -42,6 +45,11 @@ class DataPlane(Protocol):
         self, name: str, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
         outputs: Collection[str] = (), wait: bool = True, task: str | None = None,
     ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
+
+    def chat(
+        self, name: str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
+        parameters: Mapping[str, Any], *, wait: bool = True,
+    ) -> AsyncGenerator[Delta, None]: ...  # fmt: skip
 
     async def load(self, name: str) -> Manifest: ...
 
@@ -126,8 +134,7 @@ class Desk:
         """
         if not pictures:
             raise InvalidPicture("There is no picture in the request.")
-        if len(pictures) > self.settings.max_batch:
-            raise InvalidParameter(f"One request may hold {self.settings.max_batch} pictures, not {len(pictures)}.")
+        self._check_count(pictures)
         if regions is not None and len(pictures) != 1:
             raise InvalidParameter("Regions go with one picture.", hint="Send the pictures one by one.")
         if regions is not None and not 1 <= len(regions) <= self.settings.max_regions:
@@ -143,24 +150,65 @@ class Desk:
             return await unless_gone(request, self._work(request, manifest, pictures, work))
 
     async def ask_samples(
-        self, request: Request, manifest: Manifest, samples: Sequence[Mapping[str, Any]],
+        self, request: Request, manifest: Manifest, samples: Samples | Callable[[Sequence[bytes]], Samples],
         parameters: Mapping[str, Any], *, pictures: Sequence[Read] = (), role: str = "", outputs: Collection[str] = (),
     ) -> Answered:  # fmt: skip
         """As :meth:`ask`, about samples that are more, or something else, than a picture.
 
         Args:
-            samples: inputs by name: texts in UTF-8, arrays.
-            pictures: how to read the ``image`` of each sample; none where they have none.
+            samples: inputs by name: texts in UTF-8, arrays; or what makes them of the pictures that were read.
+            pictures: how to read the ``image`` of each sample, or whatever ``samples`` makes them of; none where they
+                have none.
             role: of the entry point, e.g. ``text``.
             outputs: what is wanted; everything when empty.
         """
+        self._check_count(pictures)
 
         def work(read: Sequence[bytes]) -> Awaitable[tuple[Manifest, list[Any]]]:
-            whole = [{"image": image, **s} for image, s in zip(read, samples, strict=True)] if read else samples
+            if callable(samples):
+                whole = samples(read)
+            else:
+                whole = [{"image": image, **s} for image, s in zip(read, samples, strict=True)] if read else samples
             return self.engine.ask(manifest.id, whole, parameters, role=role, outputs=outputs)
 
         with self.admission.admit(max(len(pictures), 1)):
             return await unless_gone(request, self._work(request, manifest, pictures, work))
+
+    async def chat(
+        self, request: Request, manifest: Manifest, messages: Sequence[Mapping[str, Any]], pictures: Sequence[Read],
+        parameters: Mapping[str, Any],
+    ) -> AsyncGenerator[Delta, None]:  # fmt: skip
+        """What the model answers to a conversation, piece by piece as it is written.
+
+        The work ends when the caller hangs up, and when the iterator is closed. What goes wrong before the first piece
+        is raised with it.
+
+        Args:
+            messages: ``{"role", "content"}`` with the roles system, user and assistant, the content a list of
+                ``{"type": "text", "text"}`` and ``{"type": "image"}``.
+            pictures: how to read each image, in their order.
+
+        Raises:
+            InvalidPicture, InvalidParameter, Overloaded, ClientDisconnect, and what the engine raises.
+        """
+        self._check_count(pictures)
+        context = context_of(request)
+        with self.admission.admit(max(len(pictures), 1)):
+            read = await unless_gone(request, read_all(pictures, context.hold)) if pictures else []
+            began = time.perf_counter()
+            failed = True
+            try:
+                pieces = until_gone(request, self.engine.chat(manifest.id, messages, read, parameters))
+                async with aclosing(pieces):
+                    async for delta in pieces:
+                        yield delta
+                failed = False
+            finally:
+                self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+
+    def _check_count(self, pictures: Sequence[Read]) -> None:
+        if len(pictures) > self.settings.max_batch:
+            raise InvalidParameter(f"One request may hold {self.settings.max_batch} pictures, not {len(pictures)}.")
 
     async def _work(
         self, request: Request, manifest: Manifest, reads: Sequence[Read],
@@ -219,6 +267,43 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         for pending in (task, gone):
             pending.cancel()
         await asyncio.wait((task, gone))
+
+
+async def until_gone(request: Request, pieces: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """``pieces`` as they come, closed with this iterator or when the caller hangs up. The body must have been read.
+
+    Raises:
+        ClientDisconnect: the caller hung up.
+    """
+    gone = asyncio.ensure_future(_gone(request))
+    async with aclosing(pieces):
+        try:
+            while not gone.done():
+                step = asyncio.ensure_future(_next(pieces))
+                try:
+                    await asyncio.wait((step, gone), return_when=asyncio.FIRST_COMPLETED)
+                    if not step.done():
+                        break
+                finally:
+                    if not step.done():
+                        step.cancel()
+                        await asyncio.wait((step,))
+                piece = step.result()
+                if not piece:
+                    return
+                yield piece[0]
+            raise ClientDisconnect
+        finally:
+            gone.cancel()
+            await asyncio.wait((gone,))
+
+
+async def _next(pieces: AsyncGenerator[T, None]) -> tuple[T, ...]:
+    """The next piece, or nothing after the last one."""
+    try:
+        return (await anext(pieces),)
+    except StopAsyncIteration:
+        return ()
 
 
 async def _gone(request: Request) -> None:

@@ -40,6 +40,8 @@ def refuse(dialect: Dialect, error: TritonVisionError) -> Response:
         headers["Retry-After"] = str(math.ceil(error.retry_after or 1))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
+    if error.status >= 500 and not error.retryable:
+        headers["X-Should-Retry"] = "false"  # OpenAI's client would ask twice more
     return reply(dialect.error_body(error), error.status, headers)
 
 

@@ -1,4 +1,4 @@
-"""The Triton step around a composition: one sample after another, asking networks and models by BLS."""
+"""The Triton step around a composition: one sample after another, asking networks and models by BLS or in-process."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import triton_python_backend_utils as pb_utils
 
 from tritonvision.errors import InvalidParameter, ServerUnavailable, from_wire
 from tritonvision.publication import MANIFEST
+from tritonvision.python_backend.sessions import Sessions
 from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import resolve
 
@@ -26,8 +27,12 @@ class TritonPythonModel(Step):
         cv2.setNumThreads(1)
         name = parameters["composition"].replace("-", "_")
         self.module = importlib.import_module(f"tritonvision.python_backend.compositions.{name}")
-        self.nets: dict[str, str] = json.loads(parameters["nets"])
-        options = {**json.loads(parameters["options"]), "model": _identity(args)}
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self.nets: dict[str, str] = json.loads(parameters.get("nets", "{}"))
+        files = json.loads(parameters.get("sessions", "{}"))
+        self.sessions = Sessions({role: folder / file for role, file in files.items()}) if files else None
+        assets = {name: (folder / name).read_bytes() for name in json.loads(parameters.get("assets", "[]"))}
+        options = {**json.loads(parameters["options"]), "model": _identity(args), "assets": assets}
         self.composition = self.module.Composition(self.call, options)
 
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
@@ -52,6 +57,8 @@ class TritonPythonModel(Step):
 
         Raises what that one refused with, or ServerUnavailable.
         """
+        if self.sessions is not None:
+            return self.sessions(model, inputs, outputs)
         request = pb_utils.InferenceRequest(
             model_name=self.nets.get(model, model),
             requested_output_names=list(outputs),

@@ -6,13 +6,13 @@ and honours the parameter names of Triton's native backend, so one repository ru
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
+from tritonvision.python_backend.sessions import release_free_memory
 from tritonvision.python_backend.siblings import Siblings
 from tritonvision.python_backend.step import Step
 
@@ -94,11 +94,3 @@ def run_options(parameters: Mapping[str, str]) -> onnxruntime.RunOptions | None:
     options = onnxruntime.RunOptions()
     options.add_run_config_entry(name, parameters[name])
     return options
-
-
-def release_free_memory() -> None:
-    """Hand what loading left behind back to the system: a session holds 2.7 x its graph before, 1.2 x after."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # not glibc
-        return

@@ -223,7 +223,25 @@ class L2CSGazeDetection:
     pitch: np.ndarray
 
 
-# What one picture's answer may be; an embedding is float32 (1, D).
+@dataclass(frozen=True)
+class Delta:
+    """What one step of a writing model adds to its answer.
+
+    Attributes:
+        text: new text; empty while a character or a stop text is not whole.
+        token_ids: (n,) int64, new tokens.
+        finish_reason: empty until the last one, then ``stop`` (it ended, or met a stop text) or ``length``.
+        usage: tokens of the prompt, pictures included, and of the answer so far.
+    """
+
+    text: str
+    token_ids: np.ndarray
+    finish_reason: str = ""
+    usage: tuple[int, int] = (0, 0)
+
+
+# What one picture's answer may be; an embedding is float32 (1, D), a line of text is text, a page of text is its text
+# and the boxes of blocks, lines and words, whose ``bboxes_metadata`` hold ``text`` and ``parent`` (a row, or -1).
 Result = (
     Detections
     | InstanceDetections
@@ -235,4 +253,6 @@ Result = (
     | SAMPrediction
     | SAMImageEmbeddings
     | np.ndarray
+    | str
+    | tuple[str, Detections]
 )

@@ -15,7 +15,8 @@ class Parameter:
     """One per-request setting, as it travels in the JSON of the ``parameters`` input.
 
     Attributes:
-        kind: ``float``, ``int``, ``bool``, ``ids`` (list of class ids), ``choice`` or ``floats`` (nested list).
+        kind: ``float``, ``int``, ``bool``, ``ids`` (list of class ids), ``choice``, ``floats`` (nested list) or
+            ``texts`` (list of strings).
         default: value when absent; ``None`` means "off".
         low, high: inclusive bounds of numbers.
         shape: of ``floats``; None is an axis of any length.
@@ -44,6 +45,8 @@ class Parameter:
                 return int(value)
         if self.kind == "ids" and isinstance(value, list) and all(type(v) is int and v >= 0 for v in value):
             return value
+        if self.kind == "texts" and isinstance(value, list) and all(isinstance(text, str) for text in value):
+            return value
         if self.kind == "choice" and isinstance(value, str) and value in self.choices:
             return value
         if self.kind == "floats" and _is_nested(value, self.shape):
@@ -56,7 +59,7 @@ class Parameter:
             return f"{axes} finite numbers"
         return {
             "bool": "true or false", "float": "a number", "int": "a whole number", "ids": "a list of class ids",
-            "choice": " or ".join(self.choices),
+            "texts": "a list of texts", "choice": " or ".join(self.choices),
         }[self.kind]  # fmt: skip
 
 
@@ -123,12 +126,51 @@ GAZE = Task(
     "gaze-detection",
     (AUTO_ORIENT, Parameter("confidence", "float", 0.5, 0.0, 1.0), Parameter("detect_faces", "bool", True)),
 )
+# Class names in the caller's own words, or boxes of examples: the only task whose classes come with the request.
+OPEN_VOCABULARY = Task(
+    "open-vocabulary-object-detection",
+    (
+        AUTO_ORIENT,
+        Parameter("texts", "texts", None),  # one a class; class ids count them
+        Parameter("confidence", "float", 0.25, 0.0, 1.0),
+        Parameter("text_threshold", "float", None, 0.0, 1.0),  # of a word of the phrase; None: as confidence
+        Parameter("iou_threshold", "float", None, 0.0, 1.0),  # overlap that suppresses; None suppresses nothing
+        Parameter("class_agnostic_nms", "bool", False),
+        Parameter("max_detections", "int", 300, 1, 10_000),
+        Parameter("example_boxes", "floats", None, shape=(None, 4)),  # corners, pixels of their own picture
+        Parameter("example_pictures", "ids", None),  # which of the pictures in ``examples`` each box lies in
+        Parameter("example_classes", "ids", None),  # class id of each box
+        Parameter("example_negatives", "ids", None),  # 1 where the box shows what the class is not
+    ),
+)
+STRUCTURED_OCR = Task("structured-ocr", (AUTO_ORIENT,))
+TEXT_OCR = Task(
+    "text-only-ocr",
+    (
+        AUTO_ORIENT,
+        Parameter("max_new_tokens", "int", None, 1, 512),  # None: as the checkpoint has it
+        Parameter("num_beams", "int", None, 1, 16),
+    ),
+)
+VLM = Task(
+    "vlm",
+    (
+        AUTO_ORIENT,
+        Parameter("max_new_tokens", "int", 512, 1, 8192),
+        Parameter("temperature", "float", 0.0, 0.0, 2.0),  # 0 takes the likeliest token
+        Parameter("top_p", "float", 1.0, 0.0, 1.0),
+        Parameter("top_k", "int", 0, 0, 1_000_000),  # 0 is off
+        Parameter("repetition_penalty", "float", 1.0, 0.01, 10.0),
+        Parameter("seed", "int", None, 0, 2**63 - 1),
+        Parameter("stop", "texts", None),  # texts that end the answer and are not part of it
+    ),
+)
 
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         OBJECT_DETECTION, KEYPOINT_DETECTION, CLASSIFICATION, INSTANCE_SEGMENTATION, EMBEDDING, DEPTH_ESTIMATION,
-        PROMPTABLE, GAZE,
+        PROMPTABLE, GAZE, OPEN_VOCABULARY, STRUCTURED_OCR, TEXT_OCR, VLM,
     )
 }  # fmt: skip
 

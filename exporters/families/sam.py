@@ -70,6 +70,7 @@ def point(side: int = SIDE) -> Composition:
         ),
         options=(("side", side),),
         size=(side, side),
+        image_optional=True,
     )  # fmt: skip
 
 

@@ -52,10 +52,9 @@ RESERVED = (
 )  # fmt: skip
 # Routes of the contract whose families are not here yet.
 NOT_YET = (
-    "/infer/semantic_segmentation", "/infer/lmm", "/infer/lmm/{model_id:path}", "/infer/embeddings",
-    "/perception_encoder/embed_image", "/perception_encoder/embed_text", "/perception_encoder/compare",
-    "/doctr/ocr", "/easy_ocr/ocr", "/ocr/trocr", "/sam2/embed_image", "/sam2/segment_image",
-    "/grounding_dino/infer", "/yolo_world/infer", "/owlv2/infer",
+    "/infer/semantic_segmentation", "/infer/embeddings", "/perception_encoder/embed_image",
+    "/perception_encoder/embed_text", "/perception_encoder/compare", "/easy_ocr/ocr", "/sam2/embed_image",
+    "/sam2/segment_image", "/yolo_world/infer",
 )  # fmt: skip
 Format = Callable[[Any, Manifest], dict[str, Any]]
 _UNREADABLE = "Could not load input image. Cause: "

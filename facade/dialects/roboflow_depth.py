@@ -11,12 +11,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tritonvision import catalog, tasks
+from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 from tritonvision.facade import depth_maps
 from tritonvision.facade.context import desk_of
 from tritonvision.facade.dialects.roboflow import read_body
-from tritonvision.facade.dialects.roboflow_schema import ImageRequest, json_schema
+from tritonvision.facade.dialects.roboflow_schema import ImageRequest, json_schema, one_name
 from tritonvision.facade.replies import reply
 from tritonvision.publication import Manifest
 from tritonvision.results import DepthMap
@@ -35,9 +35,7 @@ class DepthRequest(ImageRequest):
 
     def model(self, path_id: str) -> str:
         """The model asked for, in the path, in the body, or by its version. Raises InvalidParameter."""
-        if path_id and self.model_id and catalog.canonical(path_id) != catalog.canonical(self.model_id):
-            raise InvalidParameter("The path and 'model_id' name different models.")
-        return path_id or self.model_id or f"depth-anything-v2/{self.depth_version_id}"
+        return one_name(path_id, self.model_id) or f"depth-anything-v2/{self.depth_version_id}"
 
     def settings(self, manifest: Manifest) -> dict[str, Any]:
         """Every setting of the task."""

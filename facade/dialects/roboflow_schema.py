@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
-from tritonvision import tasks
+from tritonvision import catalog, tasks
+from tritonvision.errors import InvalidParameter
 from tritonvision.facade.dialects.roboflow_mask_fields import MaskFields
 from tritonvision.publication import Manifest
 
@@ -156,11 +157,29 @@ def class_ids(names: list[str] | None, manifest: Manifest) -> list[int] | None:
     return [i for i, label in enumerate(manifest.labels) if label in set(names)]
 
 
+def one_name(in_path: str, in_body: str) -> str:
+    """The model that the path, or the body, or both name; empty when neither does. Raises InvalidParameter."""
+    if in_path and in_body and catalog.canonical(in_path) != catalog.canonical(in_body):
+        raise InvalidParameter("The path and 'model_id' name different models.")
+    return in_path or in_body
+
+
 def json_schema(model: type[BaseModel]) -> Mapping[str, Any]:
     """What ``/docs`` shows of a body that the route reads by itself."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
+    schema = model.model_json_schema()
+    schema = _inlined(schema, schema.pop("$defs", {}))
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """``schema`` with what it refers to in its place."""
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inlined(part, definitions) for name, part in schema.items()}
 
 
 def _number(confidence: Threshold) -> float:

@@ -28,7 +28,8 @@ _LANDING = """<!doctype html>
 <style>body{font:16px/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem;color:#0f172a}
 code{background:#f1f5f9;padding:.1em .3em;border-radius:4px}a{color:#2563eb}</style>
 <h1>tritonvision</h1>
-<p>Vision models on NVIDIA Triton, in the dialects of Roboflow Inference and the Hugging Face Inference API.</p>
+<p>Vision models on NVIDIA Triton, in the dialects of Roboflow Inference, the Hugging Face Inference
+API and OpenAI's chat completions.</p>
 <ul><li><a href="docs">Routes and their fields</a></li><li><a href="model/registry">Loaded models</a></li>
 <li><a href="readiness">Readiness</a></li><li><a href="metrics">Metrics</a></li></ul>
 <p>Try: <code>InferenceHTTPClient(api_url="http://localhost:9001").infer(image, model_id="coco/3")</code></p></html>

@@ -64,3 +64,15 @@ def test_scores_are_one_label_or_many():
     one, many = codec.to_result(tensors), codec.to_result(tensors, multi_label=True)
     assert isinstance(one, ClassificationPrediction) and one.class_id.tolist() == [1] and one.confidence.shape == (1, 3)
     assert isinstance(many, MultiLabelClassificationPrediction) and many.class_ids.tolist() == [1]
+
+
+def test_several_pictures_of_one_input_travel_side_by_side():
+    request = codec.encode("m", [{"image": b"one", "examples": [b"ab", b"cde"]}], [{}])
+    (examples,) = [tensor for tensor in request.inputs if tensor.name == "examples"]
+    assert (examples.datatype, list(examples.shape)) == ("BYTES", [1, 2])
+    assert request.raw_input_contents[1] == b"\x02\0\0\0ab\x03\0\0\0cde"
+
+
+def test_a_chat_request_leaves_out_pictures_it_has_not():
+    request = codec.encode_chat("m", [], [{"role": "user", "content": []}], {"seed": 1})
+    assert [(tensor.name, list(tensor.shape)) for tensor in request.inputs] == [("messages", [1]), ("parameters", [1])]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tritonvision.client.draw import draw
+from tritonvision.client.draw_text import draw_line, draw_page
 from tritonvision.results import (
     ClassificationPrediction,
     Detections,
@@ -82,3 +83,10 @@ def test_lines_grow_with_the_picture():
         return changed(picture, draw(picture, box, LABELS)).mean()
 
     assert share(6) == pytest.approx(share(2), rel=0.5)
+
+
+def test_a_line_of_text_and_a_page_are_drawn_as_what_they_are():
+    words = Detections(BOX.xyxy, np.array([2], np.int32), BOX.confidence, None, [{"text": "Sir", "parent": -1}])
+    assert np.array_equal(draw(GREY, "Dear Sir", ()), draw_line(GREY, "Dear Sir"))
+    assert np.array_equal(draw(GREY, ("Sir", words), ()), draw_page(GREY, "Sir", words))
+    assert draw(GREY, "Dear Sir", ()).shape[0] > 240 and changed(GREY, draw(GREY, ("Sir", words), ())).any()

@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tritonvision.ensembles import wiring
 from tritonvision.ensembles.heads import EMBEDDINGS, HEADS
-from tritonvision.ensembles.points import Chain, Composition, Net, Tokens
+from tritonvision.ensembles.points import Chain, Chat, Composition, Net, Tokens
 from tritonvision.ensembles.resize import Resize
 from tritonvision.ensembles.tensors import Tensor
 from tritonvision.tasks import GAZE
@@ -53,12 +53,36 @@ def test_the_steps_of_an_ensemble_agree_on_tensors(chain):
 
 def test_a_composition_names_its_networks_and_may_do_without_a_picture_where_another_input_stands_for_it():
     net = Net("encoder", LETTERBOX.tensors, (Tensor("embeddings", "FP32", (4,)),), instances=1)
-    point = Composition("gaze", 1, GAZE, (net,), net.outputs, extra_inputs=(Tensor("embeddings", "FP32", (4,), True),))
+    extra = (Tensor("embeddings", "FP32", (4,), True),)
+    point = Composition("gaze", 1, GAZE, (net,), net.outputs, extra_inputs=extra, image_optional=True)
     config = parse(wiring.public_config("m", point))
     assert config.backend == "python" and wiring.step_names("m", [point]) == ("net--m--encoder",)
     assert config.parameters["nets"].string_value == '{"encoder": "net--m--encoder"}'
     assert {t.name: t.optional for t in config.input} == {"image": True, "parameters": True, "embeddings": True}
     assert parse(wiring.net_config("m", net)).instance_group[0].count == 1
+
+
+def test_networks_of_a_models_own_process_are_files_beside_it_and_no_steps():
+    net = Net("decoder", LETTERBOX.tensors, (Tensor("embeddings", "FP32", (4,)),))
+    point = Composition("gaze", 1, GAZE, (net,), net.outputs, embedded=True)
+    config = parse(wiring.public_config("m", point, ("tokenizer.json",)))
+    assert wiring.step_names("m", [point]) == ()
+    assert config.parameters["sessions"].string_value == '{"decoder": "decoder.onnx"}'
+    assert config.parameters["assets"].string_value == '["tokenizer.json"]'
+    assert {t.name: t.optional for t in config.input} == {"image": False, "parameters": True}
+
+
+def test_a_model_that_writes_is_decoupled_and_takes_pictures_a_prompt_or_messages():
+    nets = tuple(Net(role, (), ()) for role in ("vision", "embed", "decoder"))
+    point = Chat("smolvlm", nets, (("context", 8192),))
+    config = parse(wiring.public_config("m", point, ("tokenizer.json",)))
+    assert config.model_transaction_policy.decoupled and config.max_batch_size == 0
+    assert wiring.step_names("m", [point]) == ()
+    assert all(tensor.optional for tensor in config.input)
+    assert {t.name: list(t.dims) for t in config.output} == {
+        "text": [1], "token_ids": [-1], "finish_reason": [1], "usage": [2],
+    }  # fmt: skip
+    assert "chat import TritonPythonModel" in wiring.point_py(point)
 
 
 def test_the_letterbox_step_is_written_as_it_always_was():

@@ -14,7 +14,7 @@ from tritonvision.errors import ExportFailed, InvalidParameter
 from tritonvision.exporters import clip_vocabulary, fixtures, torch_tools
 from tritonvision.exporters.families import clip
 from tritonvision.exporters.family import Weights
-from tritonvision.exporters.judges import TEXTS
+from tritonvision.exporters.judge import TEXTS
 from tritonvision.python_backend.tokenizer import Tokenizer
 
 ENTRY = catalog.find("clip/RN50")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tritonvision.facade.app import create_app
 from tritonvision.publication import MANIFEST, Manifest, Repository
 from tritonvision.results import (
     ClassificationPrediction,
+    Delta,
     Detections,
     InstanceDetections,
     InstancesRLEMasks,
@@ -32,6 +33,9 @@ from tritonvision.settings import Settings
 
 FACE, DETECTOR, CLASSIFIER, MANY_LABELS, SEGMENTER = (
     "mediapipe-face-detection", "yolov8n-640", "resnet18", "mine/weather/1", "yolov8n-seg-640",
+)  # fmt: skip
+WRITER, PAGES, LINES, PHRASES, EXAMPLES = (
+    "smolvlm-256m", "doctr-db_resnet50", "trocr-base-printed", "grounding-dino-tiny", "owlv2-large-patch14",
 )  # fmt: skip
 SIZE = (40, 30)  # width, height
 POINTS = ("right-eye", "left-eye")
@@ -51,6 +55,11 @@ MANIFESTS = (
     manifest_of(CLASSIFIER, "classification", input_size=(224, 224)),
     manifest_of(MANY_LABELS, "classification", labels=("sunny", "windy"), multi_label=True),
     manifest_of(SEGMENTER, "instance-segmentation"),
+    manifest_of(WRITER, "vlm", labels=()),
+    manifest_of(PAGES, "structured-ocr", labels=()),
+    manifest_of(LINES, "text-only-ocr", labels=()),
+    manifest_of(PHRASES, "open-vocabulary-object-detection", labels=()),
+    manifest_of(EXAMPLES, "open-vocabulary-object-detection", labels=()),
 )
 
 
@@ -76,14 +85,29 @@ def instances(boxes: Detections, mask_format: str) -> InstanceDetections:
     return found
 
 
+def page(metadata: Mapping[str, int]) -> tuple[str, Detections]:
+    """Two words in one line of one block, and a word that is in no line."""
+    boxes = np.array([[0, 0, 40, 10], [0, 0, 40, 8], [0, 1, 18, 7], [20, 1, 39.5, 7], [1, 20, 9, 28]], np.float32)
+    regions = [("two words", -1), ("two words", 0), ("two", 1), ("words", 1), ("alone", -1)]
+    more = [{"text": text, "parent": parent} for text, parent in regions]
+    kinds, scores = np.array([0, 1, 2, 2, 2], np.int32), np.linspace(0.9, 0.5, 5, dtype=np.float32)
+    return "two words\n\nalone", Detections(boxes, kinds, scores, dict(metadata), more)
+
+
 class MemoryEngine:
     """Answers from memory, as :class:`tritonvision.client.engine.Engine` would from Triton.
 
     Attributes:
         asked: (model, pictures, parameters, wait) of each inference with a picture.
+        samples: (model, samples, parameters) of each inference of something else than a picture.
+        chats: (model, messages, pictures, parameters) of each conversation.
+        pieces: what answers of a conversation are made of; each has two tokens.
+        last: why answers of a conversation end.
         regions: of the last inference that had some.
-        held: an event that inferences wait for, when set by a test.
-        failure: what the next inferences raise.
+        held: an event that inferences, and every piece but the first of a conversation, wait for, when set by a test.
+        cancelled: inferences and conversations whose caller went.
+        failure: what the next inferences and conversations raise.
+        late_failure: what the next conversations raise after their first piece.
     """
 
     server_id = "5b0c9a0e-0000-4000-8000-000000000000"
@@ -91,6 +115,11 @@ class MemoryEngine:
     def __init__(self, root: Path):
         self.repository = Repository(root)
         self.asked: list[tuple[str, list[bytes], dict[str, Any], bool]] = []
+        self.samples: list[tuple[str, list[Mapping[str, Any]], dict[str, Any]]] = []
+        self.chats: list[tuple[str, list[Any], list[bytes], dict[str, Any]]] = []
+        self.pieces = ["A cat", ", ", "\u732b", " \U0001f408", "."]
+        self.last = "stop"
+        self.late_failure: Exception | None = None
         self.regions: list[Sequence[float]] = []
         self.held: asyncio.Event | None = None
         self.cancelled = 0
@@ -124,6 +153,39 @@ class MemoryEngine:
             pictures = [pictures[0] for _ in regions]
         return manifest, [self._result(manifest, picture, settings) for picture in pictures]
 
+    async def ask(
+        self, name: str, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
+        outputs: Collection[str] = (), wait: bool = True, task: str | None = None,
+    ) -> tuple[Manifest, list[Any]]:  # fmt: skip
+        manifest = await self.load(name)
+        self.samples.append((manifest.id, list(samples), dict(parameters)))
+        if self.failure is not None:
+            raise self.failure
+        settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, parameters)
+        return manifest, [self._result(manifest, sample["image"], settings) for sample in samples]
+
+    async def chat(
+        self, name: str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
+        parameters: Mapping[str, Any], *, wait: bool = True,
+    ) -> AsyncGenerator[Delta, None]:  # fmt: skip
+        manifest = await self.load(name)
+        self.chats.append((manifest.id, list(messages), list(pictures), dict(parameters)))
+        tasks.resolve(tasks.VLM.parameters, parameters)
+        if self.failure is not None:
+            raise self.failure
+        prompt = 7 + 64 * len(pictures)
+        try:
+            for i, text in enumerate(self.pieces, 1):
+                if self.held is not None and i > 1:
+                    await self.held.wait()
+                if self.late_failure is not None and i > 1:
+                    raise self.late_failure
+                reason = self.last if i == len(self.pieces) else ""
+                yield Delta(text, np.array([2 * i, 2 * i + 1]), reason, (prompt, 2 * i))
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled += 1
+            raise
+
     async def load(self, name: str) -> Manifest:
         manifest = self.repository.resolve(name)
         return self._loaded.setdefault(manifest.id, manifest)
@@ -154,8 +216,16 @@ class MemoryEngine:
         metadata = {"height": height, "width": width}
         if manifest.task == "classification":
             return self._classes(manifest, settings, metadata)
+        if manifest.task == "structured-ocr":
+            return page(metadata)
+        if manifest.task == "text-only-ocr":
+            return "a line"
         boxes = found(metadata)
         kept = boxes.confidence > settings["confidence"]
+        if manifest.task == "open-vocabulary-object-detection":
+            classes = len(settings["texts"] or set(settings["example_classes"]))
+            ids = np.minimum(boxes.class_id, classes - 1)[kept].astype(np.int32)
+            return Detections(boxes.xyxy[kept], ids, boxes.confidence[kept], metadata)
         if settings["classes"] is not None:
             kept &= np.isin(boxes.class_id, settings["classes"])
         rows = np.flatnonzero(kept)[: settings["max_detections"]]

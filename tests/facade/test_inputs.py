@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import io
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tritonvision.errors import InvalidPicture
-from tritonvision.facade.inputs import from_base64
+from tritonvision.facade.inputs import from_base64, shown_size
+from tritonvision.pictures import decode
 
 
 @given(st.binary(min_size=1, max_size=200))
@@ -35,3 +39,27 @@ def test_any_text_is_bytes_or_a_refusal(text):
 def test_nothing_is_refused(text):
     with pytest.raises(InvalidPicture):
         from_base64(text)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_the_shown_size_is_the_decoded_pictures(form, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.new("RGB", (7, 4)).save(stream, form, exif=exif)
+    for turn in (True, False):
+        height, width, _ = decode(stream.getvalue(), turn).shape
+        assert shown_size(stream.getvalue(), turn) == (width, height)
+
+
+def test_pictures_without_orientation_have_a_shown_size_too():
+    stream = io.BytesIO()
+    np.save(stream, np.zeros((5, 8, 3), np.uint8))
+    assert shown_size(stream.getvalue()) == (8, 5)
+    for form in ("BMP", "GIF"):
+        stream = io.BytesIO()
+        Image.new("RGB", (7, 4)).save(stream, form)
+        assert shown_size(stream.getvalue()) == (7, 4)
+    with pytest.raises(InvalidPicture):
+        shown_size(b"no picture")

@@ -51,6 +51,7 @@ COMMANDS = {
     "export": Command("Turn weights into a published, proven model.", needs="onnx", extra="mediapipe"),
     "serve": Command("Serve the published models over HTTP."),
     "predict": Command("Ask a model about pictures."),
+    "chat": Command("Talk with a model about pictures."),
     "models": Command("List every model id and what is published."),
     "doctor": Command("Check what this machine has, and what to do about the rest."),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from tritonvision.results import (
 )
 
 _BEST_CLASSES = 5
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and line feeds
+_WORD = 2  # class of a region of a page: 0 is a block, 1 a line
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,14 @@ class Answer:
         """Named predictions, best first: what ``--json`` prints.
 
         A box is ``[left, top, right, bottom]`` in pixels of the oriented picture. Of a classification everything at or
-        over ``confidence`` is named, or the best five when it is None.
+        over ``confidence`` is named, or the best five when it is None. A text that was read or written is one
+        prediction, ``{"text"}``; that of a page has its ``words`` too, ``{"text", "box"}`` each, in reading order.
         """
         result = self.result
+        if isinstance(result, str):
+            return [{"text": result}]
+        if isinstance(result, tuple) and isinstance(result[0], str):
+            return [_page(*result)]
         if isinstance(result, ClassificationPrediction):
             return self._classes(result.confidence[0], confidence)
         if isinstance(result, MultiLabelClassificationPrediction):
@@ -68,7 +76,7 @@ class Answer:
         class_id = int(detections.class_id[i])
         named: dict[str, Any] = {
             "class": self.labels[class_id], "class_id": class_id, "confidence": float(detections.confidence[i]),
-            "box": [round(float(v), 2) for v in detections.xyxy[i]],
+            "box": _corners(detections, i),
         }  # fmt: skip
         if gaze is not None:
             named["yaw"], named["pitch"] = float(gaze.yaw[i]), float(gaze.pitch[i])
@@ -80,6 +88,18 @@ class Answer:
                 for name, (x, y) in zip(self.keypoint_labels, points.xy[i], strict=False)
             ]
         return named
+
+
+def _corners(detections: Detections, i: int) -> list[float]:
+    return [round(float(v), 2) for v in detections.xyxy[i]]
+
+
+def _page(text: str, found: Detections) -> dict[str, Any]:
+    """The text and its words; without confidences, which the Roboflow route does not tell."""
+    words = np.flatnonzero(found.class_id == _WORD).tolist()
+    return {
+        "text": text, "words": [{"text": found.bboxes_metadata[i]["text"], "box": _corners(found, i)} for i in words],
+    }  # fmt: skip
 
 
 def _depth(found: DepthMap) -> dict[str, Any]:
@@ -107,8 +127,16 @@ def _mask(masks: InstancesRLEMasks, i: int) -> dict[str, Any]:
     return {"area": int(mask.area(rle)), "rle": {"size": rle["size"], "counts": rle["counts"].decode()}}
 
 
+def printable(text: str) -> str:
+    """``text`` without what would steer a terminal: a model may write any character."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def lines(name: str, predictions: Sequence[dict[str, Any]]) -> Iterator[str]:
     """What a person reads about one picture, see :meth:`Answer.predictions`."""
+    if predictions and "text" in predictions[0]:
+        yield from _text_lines(name, predictions[0])
+        return
     if predictions and "meaning" in predictions[0]:
         yield from _depth_lines(name, predictions[0])
         return
@@ -128,6 +156,21 @@ def lines(name: str, predictions: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f"  {found['class']:<20} {found['confidence']:.4f}{place}"
         for point in found.get("keypoints", ()):
             yield f"    {point['class']:<18} {point['x']:.1f}, {point['y']:.1f}"
+
+
+def _text_lines(name: str, found: dict[str, Any]) -> Iterator[str]:
+    """A line of text behind the name; a page, or several lines, below it."""
+    said = printable(found["text"].strip()).splitlines()
+    if "words" in found and said:
+        count = len(found["words"])
+        yield f"{name}: {count} word{'s' * (count != 1)}"
+    elif len(said) < 2:
+        yield f"{name}: {said[0] if said else 'no text'}"
+        return
+    else:
+        yield f"{name}:"
+    for line in said:
+        yield f"  {line}".rstrip()
 
 
 def _depth_lines(name: str, found: dict[str, Any]) -> Iterator[str]:

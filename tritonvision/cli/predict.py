@@ -40,7 +40,12 @@ def predict(
         str | None, typer.Option(metavar="LEFT,TOP,RIGHT,BOTTOM", help="SAM: a box around what is meant, pixels.")
     ] = None,
     text: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="CLIP: compare the picture with this text. Repeat.")
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="A class to look for (Grounding DINO, OWLv2; repeat), a text to compare the picture with (CLIP; "
+            "repeat), or the question (SmolVLM).",
+        ),
     ] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the pictures with the answers drawn in to this folder.")
@@ -53,7 +58,7 @@ def predict(
     api_key: Annotated[str | None, typer.Option(metavar="K", help="The server's API key.")] = None,
     repository: Annotated[Path | None, typer.Option(help="Model repository, when no server runs.")] = None,
 ) -> None:
-    """Ask a model about pictures and print what it finds, by name.
+    """Ask a model about pictures and print what it finds, by name, or the text that it reads or writes.
 
     A picture that cannot be read is reported, the others are answered, and the command ends with 1.
 
@@ -64,6 +69,10 @@ def predict(
       tritonvision predict coco/3 photo.jpg --json --url http://gpu-box:9001
       tritonvision predict sam-vit_b photo.jpg --point 220,140 --save out
       tritonvision predict clip/ViT-B-32 photo.jpg --text "a cat" --text "an astronaut"
+      tritonvision predict grounding-dino-tiny photo.jpg --text "a helmet" --text "a flag" --save out
+      tritonvision predict doctr-db_mobilenet_v3 letter.png --json
+      tritonvision predict trocr-base-printed line.png
+      tritonvision predict smolvlm-256m photo.jpg --text "Who is this?"
     """
     settings = settings_with(repository=repository, api_key=api_key)
     catalog.check_id(model_id)
@@ -84,7 +93,7 @@ async def _ask_all(source: Source, images: Sequence[Path], report: _Report) -> N
     async def ask(path: Path) -> Answer | TritonVisionError:
         async with gate:
             try:
-                return await source.ask(await asyncio.to_thread(_read, path))
+                return await source.ask(await asyncio.to_thread(read_picture, path))
             except (InvalidPicture, PictureTooLarge) as error:  # this picture's fault, not the others'
                 return error
 
@@ -148,15 +157,17 @@ def _source(settings, model_id: str, question: Question, url: str | None) -> Sou
     if url is None and loaded_ids(settings.port) is not None:
         url = f"http://127.0.0.1:{settings.port}"
     if url is not None:
-        return FacadeSource(url, model_id, question, settings.api_key, _note)
-    return EmbeddedSource(settings, model_id, question, _note)
+        return FacadeSource(url, model_id, question, settings.api_key, note)
+    return EmbeddedSource(settings, model_id, question, note)
 
 
-def _note(sentence: str) -> None:
+def note(sentence: str) -> None:
+    """What a person should know besides, on standard error."""
     typer.secho(f"Note: {sentence}", err=True, fg="yellow")
 
 
-def _read(path: Path) -> bytes:
+def read_picture(path: Path) -> bytes:
+    """The bytes of a file. Raises InvalidPicture."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:

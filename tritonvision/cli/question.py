@@ -10,7 +10,7 @@ from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 
 _PROMPTED = tasks.PROMPTABLE.name
-_COMPARED = tasks.EMBEDDING.name
+_NAMED, _COMPARED, _WRITTEN = tasks.OPEN_VOCABULARY.name, tasks.EMBEDDING.name, tasks.VLM.name
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Question:
         confidence: lowest score that counts, or None for the task's own.
         points: (x, y, label) each, pixels; label 1 on the object, 0 off it.
         box: left, top, right, bottom, pixels.
-        texts: that a picture is compared with.
+        texts: that a picture is compared with; the classes to look for; or the question, one text.
     """
 
     confidence: float | None = None
@@ -38,8 +38,23 @@ class Question:
             )
         if prompted and task != _PROMPTED:
             raise InvalidParameter(f"'{model_id}' does {task}, which takes no --point and no --box.")
-        if self.texts and task != _COMPARED:
+        if task == _NAMED and not self.texts:
+            raise InvalidParameter(
+                f"'{model_id}' has to be told what to look for.", hint='Add --text "a cat", once for each class.'
+            )
+        if task == _WRITTEN and not self.texts:
+            raise InvalidParameter(
+                f"'{model_id}' has to be asked something.",
+                hint=f'Add --text "What is this?", or talk with it: tritonvision chat {model_id} IMAGE',
+            )
+        if task == _WRITTEN and len(self.texts) > 1:
+            raise InvalidParameter(
+                f"'{model_id}' is asked one --text.", hint=f"Talk with it: tritonvision chat {model_id} IMAGE"
+            )
+        if self.texts and task not in (_NAMED, _COMPARED, _WRITTEN):
             raise InvalidParameter(f"'{model_id}' does {task}, which takes no --text.")
+        if not all(text.strip() for text in self.texts):
+            raise InvalidParameter("A --text is empty.")
 
     def parameters(self, task: str) -> dict[str, Any]:
         """Settings of the task; what is not asked keeps its default."""
@@ -52,6 +67,8 @@ class Question:
             given["point_labels"] = [label for _, _, label in self.points]
         if self.box is not None:
             given["box"] = list(self.box)
+        if self.texts and "texts" in known:
+            given["texts"] = list(self.texts)
         return given
 
 

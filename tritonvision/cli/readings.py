@@ -52,6 +52,20 @@ def to_answer(task: str, body: Mapping[str, Any]) -> Answer:
     return Answer((KeyPoints(xy, class_id, sure, metadata), detections), labels, names)
 
 
+def to_named(body: Mapping[str, Any], texts: tuple[str, ...]) -> Answer:
+    """The answer behind ``/owlv2/infer`` and ``/grounding_dino/infer``: classes count the texts that were asked."""
+    return Answer(to_answer("object-detection", body).result, texts)
+
+
+def to_page(body: Mapping[str, Any]) -> Answer:
+    """The answer behind ``/doctr/ocr`` with ``generate_bounding_boxes``: blocks, lines and words, all certain."""
+    found = to_answer("object-detection", body).result
+    listed = body["predictions"]
+    rows = {region["detection_id"]: i for i, region in enumerate(listed)}
+    found.bboxes_metadata = [{"text": p["text"], "parent": rows.get(p.get("parent_id"), -1)} for p in listed]
+    return Answer((body["result"], found), ())
+
+
 def _to_classification(listed, body: Mapping[str, Any], metadata: dict[str, int]) -> Answer:
     if isinstance(listed, dict):  # several labels may hold: every class, by name
         pairs = [(p["class_id"], name, p["confidence"]) for name, p in listed.items()]

@@ -4,43 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 
-from tritonvision import catalog
+from tritonvision import tasks
 from tritonvision.cli import readings
 from tritonvision.cli.answers import Answer
 from tritonvision.cli.question import Question
-from tritonvision.errors import (
-    DeadlineExceeded,
-    InvalidPicture,
-    ModelLoading,
-    NoRoom,
-    NotSupported,
-    Overloaded,
-    PictureTooLarge,
-    ServerUnavailable,
-    TritonVisionError,
-    Unauthorized,
-    UnknownModel,
-)
+from tritonvision.cli.running import RunningFacade
+from tritonvision.errors import NotSupported
 from tritonvision.pictures import read_header
+from tritonvision.publication import Manifest, Repository
 from tritonvision.results import ClassificationPrediction
 from tritonvision.settings import Settings
 
-_ERRORS: dict[int, type[TritonVisionError]] = {
-    # everything but the picture is checked before it is sent
-    400: InvalidPicture, 401: Unauthorized, 404: UnknownModel, 413: PictureTooLarge, 429: Overloaded,
-    501: NotSupported, 502: ServerUnavailable, 503: ModelLoading, 504: DeadlineExceeded, 507: NoRoom,
-}  # fmt: skip
-_PATIENCE_SECONDS = 600.0  # an export that the first request began may take minutes
+if TYPE_CHECKING:
+    from tritonvision.client.engine import Engine
 
-
+WRITING_SECONDS = 600.0  # a long answer, word by word, on a processor
 class Source(AbstractAsyncContextManager, ABC):
     """Something that answers questions about pictures, open while its ``async with`` block runs."""
 
@@ -57,46 +43,69 @@ class EmbeddedSource(Source):
     """
 
     def __init__(self, settings: Settings, model_id: str, question: Question, say: Callable[[str], None]):
-        self._settings = settings.model_copy(update={"export_missing": False})
+        self._settings = settings
         self._model_id = model_id
         self._question = question
         self._say = say
 
     async def __aenter__(self) -> EmbeddedSource:
-        from tritonvision.client.engine import Engine
-        from tritonvision.publication import Repository
-        from tritonvision.server import Embedded
-
-        manifest = Repository(self._settings.repository).resolve(self._model_id)  # before anything is started
+        manifest = published(self._settings, self._model_id, self._say)
         self._question.check(self._model_id, manifest.task)
-        if manifest.weights == "random":
-            self._say(f"The weights of {manifest.id} are random: its answers mean nothing.")
-        self._server = Embedded(self._settings)
-        try:
-            await asyncio.to_thread(self._server.start)
-            self._engine = Engine(self._settings, self._server)
-            await self._engine.start()
-        except BaseException:  # Ctrl-C too: a server must not stay behind
-            await asyncio.to_thread(self._server.stop)
-            raise
+        self._own = own_engine(self._settings)
+        self._engine = await self._own.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        try:
-            await self._engine.close()
-        finally:
-            await asyncio.to_thread(self._server.stop)
+    async def __aexit__(self, *error: object) -> None:
+        await self._own.__aexit__(*error)
 
     async def ask(self, picture: bytes) -> Answer:
         manifest = self._engine.repository.resolve(self._model_id)
         parameters = self._question.parameters(manifest.task)
-        manifest, (result,) = await self._engine.infer(self._model_id, [picture], parameters)
         texts = self._question.texts
+        if manifest.task == tasks.VLM.name:
+            said = self._engine.chat(self._model_id, asked_about_one(texts[0]), [picture], parameters)
+            return Answer("".join([delta.text async for delta in said]), ())
+        manifest, (result,) = await self._engine.infer(self._model_id, [picture], parameters)
+        if manifest.task == tasks.OPEN_VOCABULARY.name:
+            return Answer(result, texts)
         if not texts:
             return Answer(result, manifest.labels, manifest.keypoint_labels)
         samples = [{"text": text.encode()} for text in texts]
         _, vectors = await self._engine.ask(self._model_id, samples, {}, role="text")
         return _comparison(_cosines(result, np.concatenate(vectors)), texts, picture)
+
+
+def published(settings: Settings, model_id: str, say: Callable[[str], None]) -> Manifest:
+    """The model in the repository; of random weights a person is told. Raises UnknownModel."""
+    manifest = Repository(settings.repository).resolve(model_id)
+    if manifest.weights == "random":
+        say(f"The weights of {manifest.id} are random: its answers mean nothing.")
+    return manifest
+
+
+@asynccontextmanager
+async def own_engine(settings: Settings) -> AsyncIterator[Engine]:
+    """``async with`` an engine on a tritonserver of its own; models that are not published stay unpublished."""
+    from tritonvision.client.engine import Engine
+    from tritonvision.server import Embedded
+
+    settings = settings.model_copy(update={"export_missing": False})
+    server = Embedded(settings)
+    try:
+        await asyncio.to_thread(server.start)
+        engine = Engine(settings, server)
+        await engine.start()
+        try:
+            yield engine
+        finally:
+            await engine.close()
+    finally:  # after Ctrl-C too: a server must not stay behind
+        await asyncio.to_thread(server.stop)
+
+
+def asked_about_one(text: str) -> list[dict[str, Any]]:
+    """The messages that ask a writing model ``text`` about one picture."""
+    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
 
 
 class FacadeSource(Source):
@@ -109,29 +118,29 @@ class FacadeSource(Source):
     def __init__(
         self, url: str, model_id: str, question: Question, api_key: str | None, say: Callable[[str], None]
     ):
-        self._url = url.rstrip("/")
-        self._body: dict[str, Any] = {"model_id": model_id, "api_key": api_key}
+        self._facade = RunningFacade(url, api_key, say)
+        self._model_id = model_id
         self._question = question
-        self._say = say
         self._task = ""
-        self._said = ""
 
     async def __aenter__(self) -> FacadeSource:
-        self._http = httpx.AsyncClient(base_url=self._url, timeout=60.0, trust_env=False)
+        await self._facade.__aenter__()
         try:
-            self._task = await self._find_task()
-            self._question.check(self._body["model_id"], self._task)
+            self._task = await self._facade.task_of(self._model_id)
+            if self._task not in _ASK:
+                raise NotSupported(f"'predict' cannot show the answers of {self._model_id} yet.")
+            self._question.check(self._model_id, self._task)
         except BaseException:
-            await self._http.aclose()
+            await self._facade.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+        await self._facade.__aexit__()
 
     async def ask(self, picture: bytes) -> Answer:
         image = {"type": "base64", "value": base64.b64encode(picture).decode()}
-        return await _ASK[self._task](self, self._body | {"image": image}, picture)
+        return await _ASK[self._task](self, {"model_id": self._model_id, "image": image}, picture)
 
     async def _boxes(self, body: dict[str, Any], _: bytes) -> Answer:
         # a classifier is asked for everything: its own threshold would hide the best class of a thousand
@@ -143,15 +152,16 @@ class FacadeSource(Source):
         }[self._task]  # fmt: skip
         if self._task == "instance-segmentation":
             body["response_mask_format"] = "rle"
-        return readings.to_answer(self._task, await self._json(f"/infer/{route}", body))
+        return readings.to_answer(self._task, await self._facade.json(f"/infer/{route}", body))
 
     async def _depth(self, body: dict[str, Any], _: bytes) -> Answer:
-        return readings.to_depth(await self._json("/infer/depth-estimation", body | {"depth_map_format": "png16"}))
+        found = await self._facade.json("/infer/depth-estimation", body | {"depth_map_format": "png16"})
+        return readings.to_depth(found)
 
     async def _gaze(self, body: dict[str, Any], picture: bytes) -> Answer:
         header = read_header(picture)
         size = {"height": header.height, "width": header.width}
-        return readings.to_gaze((await self._json("/gaze/gaze_detection", body))[0], size)
+        return readings.to_gaze((await self._facade.json("/gaze/gaze_detection", body))[0], size)
 
     async def _masks(self, body: dict[str, Any], _: bytes) -> Answer:
         asked = self._question
@@ -161,84 +171,51 @@ class FacadeSource(Source):
             body["point_labels"] = [label for _, _, label in asked.points]
         if asked.box is not None:
             body["box"] = list(asked.box)
-        reply = await self._post("/sam/segment_image", body)
-        return readings.to_masks(reply.content)
+        return readings.to_masks(await self._facade.bytes("/sam/segment_image", body))
 
     async def _vectors(self, body: dict[str, Any], picture: bytes) -> Answer:
         texts = self._question.texts
         if not texts:
-            found = await self._json("/clip/embed_image", body)
+            found = await self._facade.json("/clip/embed_image", body)
             return Answer(np.array(found["embeddings"], dtype=np.float32), ())
         scores = np.zeros(len(texts), dtype=np.float32)
         for first in range(0, len(texts), 8):  # as many prompts as the route takes at once
             compared = body | {"subject": body["image"], "prompt": list(texts[first : first + 8])}
-            scores[first : first + 8] = (await self._json("/clip/compare", compared))["similarity"]
+            scores[first : first + 8] = (await self._facade.json("/clip/compare", compared))["similarity"]
         return _comparison(scores, texts, picture)
 
-    async def _find_task(self) -> str:
-        name = self._body["model_id"]
-        entry = catalog.entries().get(catalog.canonical(name))
-        if entry is None:  # a model of the user's own: the server knows what it does
-            listed = (await self._json("/model/add", self._body))["models"]
-            names = {name, *catalog.names_of(catalog.canonical(name))}
-            task = next((model["task_type"] for model in listed if model["model_id"] in names), "")
-        else:
-            task = entry.task
-        if task not in _ASK:
-            raise NotSupported(f"'predict' cannot show the answers of {name} yet.")
-        return task
+    async def _named(self, body: dict[str, Any], _: bytes) -> Answer:
+        # with texts this route takes every model of the task and keeps to the task's own defaults; Grounding DINO's
+        # has thresholds of another server
+        asked = {"text": list(self._question.texts), "confidence": self._question.confidence}
+        return readings.to_named(await self._facade.json("/owlv2/infer", body | asked), self._question.texts)
 
-    async def _json(self, path: str, body: Mapping[str, Any]) -> Any:
-        return (await self._post(path, body)).json()
+    async def _page(self, body: dict[str, Any], _: bytes) -> Answer:
+        return readings.to_page(await self._facade.json("/doctr/ocr", body | {"generate_bounding_boxes": True}))
 
-    async def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
-        """What ``path`` answers; waits while the server loads or exports the model."""
-        waited = 0.0
-        while True:
-            try:
-                return _checked(await self._http.post(path, json=body))
-            except ModelLoading as error:
-                if error.message != self._said:
-                    self._said = error.message
-                    self._say(error.message)
-                pause = min(max(error.retry_after or 2.0, 1.0), 10.0)
-                if waited > _PATIENCE_SECONDS:
-                    raise
-            except httpx.TimeoutException as error:
-                raise DeadlineExceeded("The server did not answer within a minute.") from error
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise ServerUnavailable(
-                    f"No server answers at {self._url}.", hint="Start one with: tritonvision serve"
-                ) from error
-            await asyncio.sleep(pause)
-            waited += pause
+    async def _line(self, body: dict[str, Any], _: bytes) -> Answer:
+        return Answer((await self._facade.json("/ocr/trocr", body))["result"], ())
+
+    async def _written(self, body: dict[str, Any], _: bytes) -> Answer:
+        asked = body | {"prompt": self._question.texts[0]}
+        said = (await self._facade.json("/infer/lmm", asked, WRITING_SECONDS))["response"]
+        return Answer(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False), ())
 
 
 _ASK = {
-    "object-detection": FacadeSource._boxes,
-    "keypoint-detection": FacadeSource._boxes,
-    "instance-segmentation": FacadeSource._boxes,
-    "classification": FacadeSource._boxes,
-    "depth-estimation": FacadeSource._depth,
-    "gaze-detection": FacadeSource._gaze,
-    "interactive-instance-segmentation": FacadeSource._masks,
-    "embedding": FacadeSource._vectors,
+    tasks.OBJECT_DETECTION.name: FacadeSource._boxes,
+    tasks.KEYPOINT_DETECTION.name: FacadeSource._boxes,
+    tasks.INSTANCE_SEGMENTATION.name: FacadeSource._boxes,
+    tasks.CLASSIFICATION.name: FacadeSource._boxes,
+    tasks.DEPTH_ESTIMATION.name: FacadeSource._depth,
+    tasks.GAZE.name: FacadeSource._gaze,
+    tasks.PROMPTABLE.name: FacadeSource._masks,
+    tasks.EMBEDDING.name: FacadeSource._vectors,
+    tasks.OPEN_VOCABULARY.name: FacadeSource._named,
+    tasks.STRUCTURED_OCR.name: FacadeSource._page,
+    tasks.TEXT_OCR.name: FacadeSource._line,
+    tasks.VLM.name: FacadeSource._written,
 }
-
-
-def _checked(reply: httpx.Response) -> httpx.Response:
-    if reply.is_success and reply.headers.get("content-type", "").startswith("application/octet-stream"):
-        return reply
-    try:
-        body = reply.json()
-    except ValueError as error:
-        raise ServerUnavailable("What answers there is not a tritonvision server.") from error
-    if reply.is_success:
-        return reply
-    message = body.get("message") if isinstance(body, dict) else None
-    kind = _ERRORS.get(reply.status_code, TritonVisionError)
-    wait = reply.headers.get("retry-after", "")
-    raise kind(str(message or "The server refused."), retry_after=float(wait) if wait.isdigit() else None)
 
 
 def _cosines(one: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import secrets
 import select
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from tritonvision import heartbeat
@@ -50,6 +50,7 @@ class Embedded:
         self.address = f"127.0.0.1:{self._port}"
         self.version = self._installation.version
         self.deaths = 0
+        self._deaths_of: Counter[str] = Counter()
         self._instances: dict[str, int] = {}  # loaded models and how many stubs each should have
         self._stubs: dict[int, Stub] = {}
         self._retired: dict[int, float] = {}  # processes whose successors are up, and since when
@@ -98,6 +99,10 @@ class Embedded:
     def healthy(self) -> bool:
         """Whether the server runs and nothing of it is being replaced at this moment."""
         return self._failure is None and not self._stopping and not self._sick and self._process is not None
+
+    def deaths_of(self, model: str) -> int:
+        """Stubs of one Triton model that ended unasked so far."""
+        return self._deaths_of[model]
 
     def load(self, model: str) -> None:
         """Load one Triton model, or load it again where its files changed. Raises ServerUnavailable and others."""
@@ -215,6 +220,7 @@ class Embedded:
             present = sum(s.model == model and s.pid not in self._retired for s in living.values())
             if present < self._instances.get(model, 0):
                 self.deaths += self._instances[model] - present
+                self._deaths_of[model] += self._instances[model] - present
                 self._heal(model)
 
     def _watch(self, living: dict[int, Stub]) -> None:

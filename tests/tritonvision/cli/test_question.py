@@ -6,6 +6,7 @@ from tritonvision.cli.question import ask
 from tritonvision.errors import InvalidParameter
 
 SAM, CLIP, DETECTION = "interactive-instance-segmentation", "embedding", "object-detection"
+NAMED, PAGE, LINE, WRITTEN = "open-vocabulary-object-detection", "structured-ocr", "text-only-ocr", "vlm"
 
 
 def test_points_boxes_and_texts_become_settings_of_the_task():
@@ -15,7 +16,9 @@ def test_points_boxes_and_texts_become_settings_of_the_task():
     }  # fmt: skip
     assert ask(0.7, None, None, None).parameters(DETECTION) == {"confidence": 0.7}
     assert ask(0.7, None, None, None).parameters("depth-estimation") == {}
-    assert ask(None, None, None, ["a cat", "a dog"]).texts == ("a cat", "a dog")
+    named = ask(0.3, None, None, ["a cat", "a dog"])
+    assert named.texts == ("a cat", "a dog") and named.parameters(CLIP) == named.parameters(WRITTEN) == {}
+    assert named.parameters(NAMED) == {"texts": ["a cat", "a dog"], "confidence": 0.3}
 
 
 @pytest.mark.parametrize("point", ["", "1", "1,2,3", "a,b", "1,2,3,4"])
@@ -40,6 +43,12 @@ def test_what_is_no_box_is_refused_with_the_way_to_write_one(box):
         (DETECTION, (None, None, "1,2,3,4", None), "takes no --point and no --box"),
         (DETECTION, (None, None, None, ["a cat"]), "takes no --text"),
         (SAM, (None, ["1,2"], None, ["a cat"]), "takes no --text"),
+        (PAGE, (None, None, None, ["a cat"]), "takes no --text"),
+        (LINE, (None, None, None, ["a cat"]), "takes no --text"),
+        (NAMED, (None, None, None, None), "what to look for"),
+        (NAMED, (None, None, None, ["a cat", " "]), "is empty"),
+        (WRITTEN, (None, None, None, None), "has to be asked"),
+        (WRITTEN, (None, None, None, ["a cat?", "a dog?"]), "asked one --text"),
     ],
 )
 def test_what_a_model_cannot_be_asked_is_refused_in_a_sentence(task, options, words):
@@ -51,3 +60,13 @@ def test_what_a_model_can_be_asked_passes():
     ask(None, ["1,2"], None, None).check("sam-vit_b", SAM)
     ask(None, None, None, ["a cat"]).check("clip/RN50", CLIP)
     ask(0.5, None, None, None).check("yolov8n-640", DETECTION)
+    ask(None, None, None, ["a cat", "a dog"]).check("owlv2-base-patch14", NAMED)
+    ask(None, None, None, ["Who is this?"]).check("smolvlm-256m", WRITTEN)
+    ask(None, None, None, None).check("doctr-db_resnet50", PAGE)
+
+
+@pytest.mark.parametrize("texts", [None, ["a?", "b?"]])
+def test_who_asks_a_writing_model_too_little_or_too_much_is_told_of_chat(texts):
+    with pytest.raises(InvalidParameter) as caught:
+        ask(None, None, None, texts).check("smolvlm-256m", WRITTEN)
+    assert "tritonvision chat smolvlm-256m" in caught.value.hint

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from pycocotools import mask
 
 from tritonvision.cli import readings
 from tritonvision.cli.answers import Answer, lines
-from tritonvision.facade.dialects import roboflow_depth, roboflow_gaze, roboflow_sam
+from tritonvision.facade.dialects import roboflow_depth, roboflow_gaze, roboflow_ocr, roboflow_sam
+from tritonvision.facade.dialects import roboflow_format as formats
 from tritonvision.facade.dialects.roboflow_mask_fields import instances
 from tritonvision.publication import Manifest
 from tritonvision.results import (
@@ -90,3 +93,57 @@ def test_what_a_prompt_selected_comes_back_best_first(masks, shapes):
 def test_a_vector_is_told_by_its_length():
     answer = Answer(np.full((1, 4), 2, np.float32), ())
     assert list(lines("p", answer.predictions(None))) == ["p: a vector of 4 numbers, length 4.0000"]
+
+
+WORDS = Detections(
+    np.array(
+        [[0, 0, 40, 20], [0, 0, 40, 10], [1, 1, 18.5, 9], [20, 1, 39, 9], [0, 10, 40, 20], [1, 11, 9, 19]], np.float32
+    ),
+    np.array([0, 1, 2, 2, 1, 2], np.int32), np.array([0.9, 0.9, 0.75, 0.5, 0.9, 0.25], np.float32), SIZE,
+    [
+        {"text": "Dear Sir\nI", "parent": -1}, {"text": "Dear Sir", "parent": 0}, {"text": "Dear", "parent": 1},
+        {"text": "Sir", "parent": 1}, {"text": "I", "parent": 0}, {"text": "I", "parent": 4},
+    ],
+)  # fmt: skip
+
+
+def test_a_page_is_told_by_its_lines_and_listed_by_its_words():
+    answer = Answer(("Dear Sir\nI", WORDS), ())
+    (found,) = answer.predictions(None)
+    assert found["text"] == "Dear Sir\nI" and [word["text"] for word in found["words"]] == ["Dear", "Sir", "I"]
+    assert found["words"][0] == {"text": "Dear", "box": [1.0, 1.0, 18.5, 9.0]}
+    assert list(lines("p", [found])) == ["p: 3 words", "  Dear Sir", "  I"]
+
+
+def test_a_page_comes_back_with_the_text_of_every_region_and_what_it_lies_in():
+    body = {"result": "Dear Sir\nI", **roboflow_ocr.page(WORDS, MANIFEST)}
+    answer = readings.to_page(body)
+    text, found = answer.result
+    np.testing.assert_allclose(found.xyxy, WORDS.xyxy, atol=1e-5)
+    assert (text, found.bboxes_metadata) == ("Dear Sir\nI", WORDS.bboxes_metadata)
+    assert answer.predictions(None) == Answer((text, WORDS), ()).predictions(None)
+
+
+def test_classes_of_an_open_vocabulary_are_the_texts_that_were_asked():
+    texts = "a cat", "a dog"
+    body = formats.detections(Detections(*FOUND), dataclasses.replace(MANIFEST, labels=texts))
+    answer = readings.to_named(body, texts)
+    assert answer.predictions(None) == Answer(Detections(*FOUND), texts).predictions(None)
+    assert [found["class"] for found in answer.predictions(None)] == ["a dog", "a cat"]
+    assert readings.to_named(body | {"predictions": []}, texts).predictions(None) == []
+
+
+def test_a_line_of_text_stands_behind_the_name_and_several_below_it():
+    def told(text: str) -> list[str]:
+        return list(lines("p", Answer(text, ()).predictions(None)))
+
+    assert told("HELLO ") == ["p: HELLO"]
+    assert told("one\n\ntwo\n") == ["p:", "  one", "", "  two"]
+    assert told("") == ["p: no text"]
+    assert told("a\x1b[2Jb") == ["p: a\N{REPLACEMENT CHARACTER}[2Jb"]
+
+
+def test_a_page_without_words_is_an_answer_too():
+    nothing = Detections(BOXES[:0], FOUND[1][:0], FOUND[2][:0], SIZE, [])
+    (found,) = Answer(("", nothing), ()).predictions(None)
+    assert found == {"text": "", "words": []} and list(lines("p", [found])) == ["p: no text"]

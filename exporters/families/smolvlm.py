@@ -1,0 +1,399 @@
+"""SmolVLM: pictures as tiles through SigLIP and a pixel shuffle, between the tokens of a SmolLM2 that writes."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.points import Chat, Net
+from tritonvision.ensembles.tensors import Tensor
+from tritonvision.ensembles.wiring import TOKENIZER
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import (
+    calibrate,
+    causal_decoder,
+    fixtures,
+    small_tokenizers,
+    torch_tools,
+    transformers_tools,
+)
+from tritonvision.exporters import weights as files
+from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
+from tritonvision.python_backend.vlm import smolvlm
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration, SmolVLMProcessor
+
+# Sizes by id: of the text (SmolLM2), of the vision (SigLIP), patches a side that a picture's token takes the place of.
+# To be checked against the real config.json; their numbers of parameters are the published ones. ``reduced`` has every
+# part at a size for tests.
+_BOTH = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+_TEXT = (*_BOTH, "num_key_value_heads", "intermediate_size", "rope_theta")
+_VISION = (*_BOTH, "intermediate_size", "image_size", "patch_size")
+_SIZES = {
+    "smolvlm-256m": ((576, 30, 9, 3, 1536, 1e5), (768, 12, 12, 3072, 512, 16), 4),
+    "smolvlm-2.2b": ((2048, 24, 32, 32, 8192, 13e4), (1152, 27, 16, 4304, 384, 14), 3),
+    "reduced": ((48, 3, 6, 2, 96, 1e5), (64, 2, 4, 128, 64, 8), 2),
+}
+_REPOSITORIES = {
+    "smolvlm-256m": "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm-2.2b": "HuggingFaceTB/SmolVLM2-2.2B-Instruct"
+}  # fmt: skip
+_FILES = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
+_MAYBE = ("processor_config.json", "chat_template.jinja", "chat_template.json")  # of which a repository has some
+_TILES_ACROSS = 4  # a picture's longer edge
+_PADDING = "<|im_end|>"
+# Where the special tokens are, to be checked against the real tokenizer.json; all else is reserved or text.
+SPECIAL = {
+    "<|endoftext|>": 0, smolvlm.START: 1, _PADDING: 2, smolvlm.GLOBAL: 49152,
+    **{f"<row_{n // 6 + 1}_col_{n % 6 + 1}>": 49153 + n for n in range(36)},
+    smolvlm.AROUND: 49189, smolvlm.PICTURE: 49190, smolvlm.END_OF_UTTERANCE: 49279,
+}  # fmt: skip
+_PLACES = 0.3  # of random weights: how much of a patch is where it stands
+
+
+class SmolVLM(Family):
+    """transformers' network and processor, the pictures resized by Pillow."""
+
+    name = "SmolVLM"
+    tolerance = Tolerance(
+        {"image_embeds": 1e-4, "inputs_embeds": 0, "logits": 1e-4, "present.key": 1e-4, "present.value": 1e-4}
+    )
+    oracle = Oracle(
+        "transformers", "5.23.0",
+        "SmolVLMForConditionalGeneration.generate(**SmolVLMProcessor(apply_chat_template(messages), images), "
+        "do_sample=False), the processor with SmolVLMImageProcessorPil",
+    )  # fmt: skip
+
+    def points(self, entry: Entry) -> tuple[Chat]:
+        """One model that writes, over three graphs."""
+        return (_point(_plain(entry.id)),)
+
+    def build(self, entry: Entry, weights: Weights) -> SmolVLMNetwork:
+        """Network and processor of one id; the user's own weights decide about their sizes themselves.
+
+        Raises:
+            ExportFailed: weights cannot be had, or something of them is missing.
+            NotSupported: a graph would be too large to write.
+        """
+        if weights.labels is not None:
+            raise ExportFailed(f"'{entry.id}' knows no classes.", hint="Leave --labels out.")
+        torch_tools.import_torchvision()
+        if weights.kind == "random":
+            causal_decoder.check_size(_plain(entry.id).text_config, entry.id)
+            model, processor = random(config(entry.id), weights.seed)
+            note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
+            return SmolVLMNetwork(model, processor, f"{entry.id}, seed {weights.seed}", notes=(note,))
+        return _loaded(entry, weights)
+
+
+class SmolVLMNetwork(Network):
+    """transformers' model as the reference, with its processor and its ``generate`` as the oracle."""
+
+    def __init__(
+        self, model: SmolVLMForConditionalGeneration, processor: SmolVLMProcessor, source: str, **facts: Any
+    ):  # fmt: skip
+        """``facts`` are further attributes of :class:`Network`."""
+        super().__init__((), source, versions=torch_tools.versions("transformers", "tokenizers", "pillow"), **facts)
+        self._model, self._processor = model, processor
+        ends = model.generation_config.eos_token_id
+        longest = processor.image_processor.size["longest_edge"]
+        self.points = (_point(model.config, longest, [ends] if isinstance(ends, int) else list(ends)),)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return dict(self.points[0].options)
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`: ``vision``, ``embed`` or ``decoder``."""
+        import torch
+
+        text_model = self._model.model.text_model
+        if role == "decoder":
+            causal_decoder.export_decoder(text_model, self._model.lm_head, path)
+        elif role == "embed":
+            causal_decoder.export_embed(text_model.get_input_embeddings(), text_model.config, path)
+        else:
+            side = self._options["tile"]
+            pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+            torch_tools.export_onnx(_vision(self._model), pixels, path, ("pixels",), ("image_embeds",))
+
+    @cached_property
+    def _double(self) -> SmolVLMForConditionalGeneration:
+        return copy.deepcopy(self._model).double()
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`."""
+        import torch
+
+        dtype = torch.float64 if double else torch.float32
+        model = self._double if double else self._model
+        if role == "decoder":
+            return causal_decoder.reference(model.model.text_model, model.lm_head, inputs, dtype)
+        with torch.inference_mode():
+            if role == "embed":
+                return {"inputs_embeds": model.get_input_embeddings()(torch.from_numpy(inputs["input_ids"])).numpy()}
+            pixels = (torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255 - 0.5) / 0.5
+            (rows,) = model.get_image_features(pixels[None], return_dict=True).pooler_output
+        return {"image_embeds": rows.view(len(pixels), -1, rows.shape[-1]).numpy()}
+
+    def predict(self, sample: Mapping[str, Any], parameters: Mapping[str, Any], role: str = "") -> Tensors:
+        """See :meth:`Network.predict`; ``sample`` has ``messages`` and ``pictures``, see the prompt's ``Reader``.
+
+        The answer: ``token_ids`` int64 ``[n]`` with the one that ends it, ``text``, ``finish_reason``, ``usage`` int32
+        ``[2]``. Of the settings all are heeded but ``stop``. Pictures are looked at with the library's own choice of
+        attention: the plain one takes 3 GB for the scores of 17 tiles.
+        """
+        import torch
+
+        given = self.read(sample)
+        hot = parameters["temperature"] > 0
+        sampled = {name: parameters[name] for name in ("temperature", "top_p", "top_k")} if hot else {}
+        vision = self._model.model.vision_model
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(parameters["seed"] or 0)
+            vision.set_attn_implementation("sdpa")
+            whole = self._model.generate(
+                **given, max_new_tokens=parameters["max_new_tokens"], do_sample=hot,
+                repetition_penalty=parameters["repetition_penalty"], **sampled,
+            )  # fmt: skip
+            vision.set_attn_implementation("eager")
+        count = given["input_ids"].shape[1]
+        ids = whole[0, count:]
+        text = self._processor.tokenizer.decode(ids, skip_special_tokens=True)
+        ended = int(ids[-1]) in self._options["end_ids"]
+        return {
+            "token_ids": ids.numpy(),
+            "text": np.array([text], dtype=object),
+            "finish_reason": np.array(["stop" if ended else "length"], dtype=object),
+            "usage": np.array([count, len(ids)], dtype=np.int32),
+        }
+
+    def read(self, sample: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """What the library's processor makes of ``messages`` and ``pictures``: ``input_ids``, ``pixel_values``, ..."""
+        text = self._processor.apply_chat_template(sample["messages"], add_generation_prompt=True)
+        images = [Image.fromarray(picture) for picture in sample["pictures"]]
+        return dict(self._processor(text=[text], images=[images] if images else None, return_tensors="pt"))
+
+    def examples(self, role: str) -> dict[str, Tensors]:
+        """See :meth:`Network.examples`."""
+        text = self._model.config.text_config
+        if role == "decoder":
+            return causal_decoder.examples(text)
+        if role == "embed":
+            return {"some tokens": {"input_ids": np.arange(2 * 7).reshape(2, 7) * (text.vocab_size // 14)}}
+        side = self._options["tile"]
+        cut = smolvlm.tiles(fixtures.photo()[:256], 2 * side, side)
+        return {"two tiles of the photo": {"pixels": cut[:2]}, "noise": {"pixels": fixtures.noise(side, side)[None]}}
+
+    def assets(self, role: str) -> dict[str, bytes]:
+        """See :meth:`Network.assets`: the tokenizer."""
+        return {TOKENIZER: self._processor.tokenizer.backend_tokenizer.to_str().encode()}
+
+    def save(self, folder: Path) -> None:
+        """Write network and processor as ``save_pretrained`` does: a folder that the export takes as weights."""
+        with transformers_tools.quiet():
+            self._model.save_pretrained(folder)
+            self._processor.save_pretrained(folder)
+
+
+def save_reduced(folder: Path, seed: int = 0) -> None:
+    """Write random weights of the reduced size with their processor: what tests publish and serve."""
+    SmolVLMNetwork(*random(config("reduced"), seed), f"reduced, seed {seed}").save(folder)
+
+
+def config(name: str) -> SmolVLMConfig:
+    """The configuration of an id, or of ``reduced``, which has every part at a size for tests."""
+    torch_tools.import_torchvision()
+    from transformers import LlamaConfig, SmolVLMConfig
+    from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
+
+    plain = _plain(name)
+    text = LlamaConfig(
+        rms_norm_eps=1e-5, bos_token_id=SPECIAL[smolvlm.START], eos_token_id=SPECIAL[smolvlm.END_OF_UTTERANCE],
+        pad_token_id=SPECIAL[_PADDING], **vars(plain.text_config),
+    )  # fmt: skip
+    return SmolVLMConfig(
+        text_config=text, vision_config=SmolVLMVisionConfig(**vars(plain.vision_config)),
+        scale_factor=plain.scale_factor, image_token_id=plain.image_token_id, tie_word_embeddings=False,
+    )  # fmt: skip
+
+
+def _plain(name: str) -> SimpleNamespace:
+    """What :func:`_point` asks of a configuration, for those who have no transformers."""
+    text, vision, scale = _SIZES[name]
+    known = {"vocab_size": 49280, "max_position_embeddings": 8192}
+    return SimpleNamespace(
+        text_config=SimpleNamespace(**dict(zip(_TEXT, text, strict=True)), **known),
+        vision_config=SimpleNamespace(**dict(zip(_VISION, vision, strict=True))),
+        scale_factor=scale, image_token_id=SPECIAL[smolvlm.PICTURE],
+    )  # fmt: skip
+
+
+def _point(config: SmolVLMConfig, longest: int | None = None, end_ids: list[int] | None = None) -> Chat:
+    """The entry point of a network with that configuration; what it does not tell is as the authors have it."""
+    text, vision = config.text_config, config.vision_config
+    side, count = vision.image_size, (vision.image_size // vision.patch_size) ** 2 // config.scale_factor**2
+    pixels = Tensor("pixels", "UINT8", (side, side, 3))
+    embeds = Tensor("image_embeds", "FP32", (count, text.hidden_size))
+    nets = Net("vision", (pixels,), (embeds,), 1), causal_decoder.embed_net(text), causal_decoder.decoder_net(text)
+    options = {
+        "tile": side, "longest_edge": longest or _TILES_ACROSS * side, "tokens_per_tile": count,
+        "image_token": config.image_token_id, "end_ids": tuple(end_ids or [SPECIAL[smolvlm.END_OF_UTTERANCE]]),
+        "context": text.max_position_embeddings,
+    }  # fmt: skip
+    return Chat("smolvlm", nets, tuple(sorted(options.items())), (side, side))
+
+
+def _vision(model: SmolVLMForConditionalGeneration) -> torch.nn.Module:
+    """Tiles uint8 ``[n,side,side,3]`` RGB to ``image_embeds`` float32 ``[n,tokens,H]``.
+
+    Where a patch of a full tile stands is computed by the library once and is constant here.
+    """
+    import torch
+    from torch import nn
+
+    vision = model.model.vision_model
+    side = model.config.vision_config.image_size
+    seen = []
+    hook = vision.embeddings.position_embedding.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.inference_mode():
+        whole = torch.ones(1, *(2 * [side // model.config.vision_config.patch_size]), dtype=torch.bool)
+        vision.embeddings(torch.zeros(1, 3, side, side), whole)
+    hook.remove()
+
+    class Vision(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.vision, self.connector = vision, model.model.connector
+            self.register_buffer("places", seen[0].clone())
+
+        def forward(self, pixels):
+            images = (pixels.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+            embeddings = self.vision.embeddings
+            hidden = embeddings.patch_embedding(images).flatten(2).transpose(1, 2)
+            hidden = hidden + embeddings.position_embedding(self.places)
+            for layer in self.vision.encoder.layers:
+                hidden = layer(hidden, None)
+            return self.connector(self.vision.post_layernorm(hidden))
+
+    return Vision()
+
+
+# ---- weights ---------------------------------------------------------------------------------------------------------
+
+
+def _loaded(entry: Entry, weights: Weights) -> SmolVLMNetwork:
+    """Official weights, or a folder of the user's. Raises ExportFailed, NotSupported."""
+    from transformers import SmolVLMForConditionalGeneration
+
+    repository = _REPOSITORIES[entry.id]
+    if weights.kind == "official":
+        causal_decoder.check_size(_plain(entry.id).text_config, entry.id)
+        folder = files.hub_file(repository, "config.json").parent
+        for name in _FILES:
+            files.hub_file(repository, name)
+        for name in _MAYBE:
+            with contextlib.suppress(ExportFailed):
+                files.hub_file(repository, name)
+    elif weights.path is None or not weights.path.is_dir():
+        raise ExportFailed(
+            "The weights are no folder.",
+            hint="Name one with model.safetensors and the files of its processor: save_pretrained(folder) of both.",
+        )
+    else:
+        folder = weights.path
+    loaded = transformers_tools.load(SmolVLMForConditionalGeneration, repository, weights, lambda state: None)
+    causal_decoder.check_size(loaded.module.config.text_config, entry.id)
+    processor = _processor_of(folder, loaded.module.config)
+    return SmolVLMNetwork(loaded.module, processor, loaded.source, sha256=loaded.sha256)
+
+
+def _processor_of(folder: Path, config: SmolVLMConfig) -> SmolVLMProcessor:
+    """The processor that lies beside the weights, resizing with Pillow. Raises ExportFailed."""
+    from transformers import AutoTokenizer
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+    from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
+
+    try:
+        images = SmolVLMImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportFailed(
+            "The weights folder lacks the files of the processor.",
+            hint="Write them with processor.save_pretrained(folder).",
+        ) from error
+    given, _ = SmolVLMProcessor.get_processor_dict(folder, local_files_only=True)
+    return _processor(tokenizer, images, config, given.get("chat_template") or tokenizer.chat_template)
+
+
+def _processor(tokenizer: Any, images: Any, config: SmolVLMConfig, template: str | None = None) -> SmolVLMProcessor:
+    from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE, SmolVLMProcessor
+    from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
+
+    tokens = dict(_point(config).options)["tokens_per_tile"]
+    template = template or DEFAULT_CHAT_TEMPLATE
+    return SmolVLMProcessor(images, tokenizer, SmolVLMVideoProcessor(), image_seq_len=tokens, chat_template=template)
+
+
+def random(config: SmolVLMConfig, seed: int) -> tuple[SmolVLMForConditionalGeneration, SmolVLMProcessor]:
+    """The true architecture with random weights whose answers do not repeat themselves and follow the picture.
+
+    Its tokenizer is a small one; only its tokens are ever said.
+    """
+    from transformers import SmolVLMForConditionalGeneration
+
+    processor = random_processor(config)
+    model = transformers_tools.random(SmolVLMForConditionalGeneration, config, seed)
+    said = sorted(set(processor.tokenizer.get_vocab().values()) - set(SPECIAL.values()))
+    _calibrate(model, said, seed)
+    return model, processor
+
+
+def random_processor(config: SmolVLMConfig) -> SmolVLMProcessor:
+    """The true processor around a small tokenizer: true special tokens at their true ids."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(small_tokenizers.byte_pairs(SPECIAL)), bos_token=smolvlm.START,
+        eos_token=smolvlm.END_OF_UTTERANCE, pad_token=_PADDING, unk_token="<|endoftext|>",
+    )  # fmt: skip
+    options = dict(_point(config).options)
+    images = SmolVLMImageProcessorPil(
+        size={"longest_edge": options["longest_edge"]}, max_image_size={"longest_edge": options["tile"]},
+        image_mean=[0.5] * 3, image_std=[0.5] * 3,
+    )  # fmt: skip
+    return _processor(tokenizer, images, config)
+
+
+def _calibrate(model: SmolVLMForConditionalGeneration, said: list[int], seed: int) -> None:
+    """Make pictures differ in the prompt, of which most is what all have in common, and let only ``said`` be said."""
+    import torch
+
+    side = model.config.vision_config.image_size
+    tiles = torch.from_numpy(calibrate.structured_pictures(4, side, side, seed)).permute(0, 3, 1, 2) / 127.5 - 1
+    vision, connector = model.model.vision_model, model.model.connector
+    with torch.no_grad():
+        vision.embeddings.position_embedding.weight.mul_(_PLACES)
+        whole = vision(tiles).last_hidden_state
+        rows = connector.pixel_shuffle(whole, connector.scale_factor).flatten(0, 1).double()
+        kernel, mean = connector.modality_projection.proj.weight, rows.mean(0)
+        blind = kernel.double() - (kernel.double() @ mean).outer(mean) / mean.square().sum()
+        kernel.copy_(blind / (rows @ blind.T).std(0)[:, None])
+        picture = connector(whole).flatten(0, 1)
+    whole_picture = picture.repeat(-(-_TILES_ACROSS**2 // len(tiles)), 1)
+    causal_decoder.tune(model.model.text_model, model.lm_head, said, whole_picture, seed)
+
+
+FAMILY = SmolVLM()

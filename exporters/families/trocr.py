@@ -1,0 +1,375 @@
+"""TrOCR, base and large, printed and handwritten; the reference is transformers' ``VisionEncoderDecoderModel`` behind
+its ``TrOCRProcessor``."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.points import Composition
+from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import (
+    byte_vocabulary,
+    calibrate,
+    encoder_decoder,
+    fixtures,
+    text_pages,
+    torch_tools,
+    transformers_tools,
+)
+from tritonvision.exporters import weights as files
+from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
+from tritonvision.python_backend.compositions import line_text
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import RobertaTokenizer, VisionEncoderDecoderConfig, VisionEncoderDecoderModel
+
+MEAN = STD = 0.5  # preprocessor_config.json
+START, PAD, END = 0, 1, 2  # ids of RoBERTa's vocabulary; answers are begun with the end
+VOCABULARY = 50265
+
+SIDE, PATCH = 384, 16  # pixels of the encoder's square input and of what it takes for one position
+
+# The architectures, as transformers' conversion script of the authors' checkpoints sets them (what it leaves is the
+# default of ViTConfig and TrOCRConfig). To be checked against each config.json when weights are at hand; official and
+# user weights bring their own.
+_ENCODERS = {
+    "base": {"image_size": SIDE, "patch_size": PATCH, "qkv_bias": False},
+    "large": {
+        "image_size": SIDE, "patch_size": PATCH, "qkv_bias": False, "hidden_size": 1024, "intermediate_size": 4096,
+        "num_hidden_layers": 24, "num_attention_heads": 16,
+    },
+}  # fmt: skip
+_DECODER = {
+    "vocab_size": VOCABULARY, "d_model": 1024, "decoder_layers": 12, "decoder_attention_heads": 16,
+    "decoder_ffn_dim": 4096, "max_position_embeddings": 512,
+}  # fmt: skip
+_DECODERS = {
+    # positions by sines, a table of tokens of its own for the output, embeddings scaled and not normed
+    "large-printed": {
+        "tie_word_embeddings": False, "activation_function": "relu", "max_position_embeddings": 1024,
+        "scale_embedding": True, "use_learned_position_embeddings": False, "layernorm_embedding": False,
+    },
+}  # fmt: skip
+# Of random weights, how much louder the tokens' own part of a layer speaks than what it was told, and how much quieter
+# attention of twelve layers, which tells all of them much the same: else a token begets itself, over and over.
+_FORGETTING, _HEARD = 4.0, 0.4
+_PEAKED = 3.0  # spread of the scores of cross attention with random weights: a few places stand out
+_EMITTED = ("logits", "cross.key", "cross.value", "present.key", "present.value")
+
+
+def point(side: int = SIDE, text: Mapping[str, Any] = _DECODER) -> Composition:
+    """The entry point over networks for pictures of ``side`` pixels with a decoder of this configuration."""
+    layers, heads = text["decoder_layers"], text["decoder_attention_heads"]
+    networks = encoder_decoder.nets(
+        (Tensor("pixels", "UINT8", (side, side, 3)),), layers, heads, text["d_model"] // heads,
+        (side // PATCH) ** 2 + 1, text["vocab_size"],
+    )  # fmt: skip
+    return Composition(
+        name="line-text",
+        version=1,
+        task=line_text.TASK,
+        nets=networks,
+        outputs=(Tensor("text", "STRING", (1,)), Tensor("token_ids", "INT64", (-1,)), IMAGE_SIZE),
+        options=(("side", side), ("layers", layers), ("positions", text["max_position_embeddings"])),
+        instances=1,
+        size=(side, side),
+        embedded=True,
+    )
+
+
+class TrOCR(Family):
+    """A picture of one line to its text."""
+
+    name = "TrOCR"
+    # ten-thousandths of the largest value, which is about 5 of keys, values and logits
+    tolerance = Tolerance(dict.fromkeys(_EMITTED, 1e-4), relative=frozenset(_EMITTED))
+    oracle = Oracle(
+        "transformers", "5.23.0",
+        "VisionEncoderDecoderModel.generate(TrOCRProcessor(image)), batch_decode(skip_special_tokens=True); pictures "
+        "by ViTImageProcessorPil",
+    )  # fmt: skip
+
+    def points(self, entry: Entry) -> tuple[Composition]:
+        """One Python model over two graphs."""
+        vision, text = _shapes(entry)
+        return (point(vision["image_size"], text),)
+
+    def build(self, entry: Entry, weights: Weights) -> TrOCRNetwork:
+        """Encoder and decoder of one id. Raises ExportFailed when the weights cannot be had or are not its own."""
+        if weights.labels is not None:
+            raise ExportFailed(f"'{entry.id}' knows no classes.", hint="Leave --labels out.")
+        if weights.kind == "random":
+            note = "Random weights, calibrated only to carry signal: what it reads means nothing."
+            shape = config(entry)
+            tokenizer = byte_vocabulary.vocabulary(shape.decoder.vocab_size)
+            model = random(shape, weights.seed)
+            return TrOCRNetwork(model, tokenizer, f"{entry.id}, seed {weights.seed}", notes=(note,))
+        repository = entry.weights_source.removeprefix("HF ")
+        folder = weights.path
+        if weights.kind == "official":
+            # beside the weights, where from_pretrained looks for them
+            for name in ("generation_config.json", "vocab.json", "merges.txt"):
+                folder = files.hub_file(repository, name).parent
+        elif folder is None or not folder.is_dir():
+            raise ExportFailed(
+                "TrOCR's weights are a folder: a vocabulary belongs to them.",
+                hint="Write it with model.save_pretrained(folder) and processor.save_pretrained(folder).",
+            )
+        loaded = transformers_tools.load(_recogniser(), repository, weights, lambda state: config(entry))
+        _complete(loaded.module)
+        return TrOCRNetwork(loaded.module, _tokenizer(folder), loaded.source, sha256=loaded.sha256)
+
+
+class TrOCRNetwork(Network):
+    """One model: transformers' as the reference, with its processor and its ``generate`` as the oracle."""
+
+    def __init__(self, model: VisionEncoderDecoderModel, tokenizer: RobertaTokenizer, source: str, **facts: Any):
+        """``facts`` are further attributes of :class:`Network`."""
+        versions = torch_tools.versions("transformers", "tokenizers")
+        super().__init__(labels=(), source=source, versions=versions, **facts)
+        self._model = model.eval()
+        self._tokenizer = tokenizer
+        self._search = encoder_decoder.search_of(model)
+        self._point = point(model.config.encoder.image_size, model.config.decoder.to_dict())
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`: ``encoder`` or ``decoder``, as :mod:`tritonvision.exporters.encoder_decoder`
+        has them.
+        """
+        import torch
+
+        nets = {net.role: net for net in self._point.nets}
+        graph = encoder(self._model) if role == "encoder" else decoder(self._model)
+        examples = {name: torch.from_numpy(value) for name, value in self._traced(role).items()}
+        encoder_decoder.export(graph, nets[role], path, examples)
+
+    def _traced(self, role: str) -> Tensors:
+        """Inputs to trace with: no two axes of one length, none of length one."""
+        if role == "encoder":
+            return {"pixels": np.zeros((2, *self._point.size, 3), dtype=np.uint8)}
+        return self._prompt(samples=2, beams=2, tokens=3, before=5)
+
+    def _prompt(self, samples: int, beams: int, tokens: int, before: int) -> Tensors:
+        """Inputs of the decoder, drawn: several continuations of several samples."""
+        rng = np.random.default_rng(before)
+        inputs: Tensors = {}
+        rows = {"input_ids": samples * beams, "past_key_values": samples * beams, "cross": samples}
+        for tensor in self._point.nets[1].inputs:
+            kind = tensor.name.split(".")[0]
+            shape = (rows[kind], *(before if size == -1 else size for size in tensor.dims))
+            inputs[tensor.name] = rng.normal(size=shape).astype(np.float32)
+        inputs["input_ids"] = rng.integers(4, self._model.config.decoder.vocab_size, (samples * beams, tokens))
+        return inputs
+
+    @cached_property
+    def _double(self) -> VisionEncoderDecoderModel:
+        return copy.deepcopy(self._model).double()
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`: the library's own decoder with its own cache."""
+        import torch
+
+        model = self._double if double else self._model
+        if role == "decoder":
+            return encoder_decoder.decoded(model.decoder, inputs, model.config.encoder.hidden_size)
+        pixels = torch.tensor(inputs["pixels"]).permute(0, 3, 1, 2).to(model.dtype)
+        with torch.inference_mode():
+            hidden = model.encoder((pixels / 255 - MEAN) / STD).last_hidden_state
+        return encoder_decoder.encoded(model.decoder, hidden)
+
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
+        """See :meth:`Network.predict`."""
+        import torch
+
+        asked = {name: parameters[name] for name in ("max_new_tokens", "num_beams")}
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a checkpoint sets no length is no news to a person
+            pixels = self._processor(sample, input_data_format="channels_last", return_tensors="pt").pixel_values
+            ids = self._model.generate(pixels, **{name: value for name, value in asked.items() if value is not None})
+        (text,) = self._processor.batch_decode(ids, skip_special_tokens=True)
+        return {
+            "text": np.array([text.encode()], dtype=object),
+            "token_ids": ids[0, 1:].numpy(),
+            "image_size": np.array(sample.shape[:2], dtype=np.int32),
+        }
+
+    @cached_property
+    def _processor(self):
+        from transformers import TrOCRProcessor, ViTImageProcessorPil
+
+        height, width = self._point.size
+        size = {"height": height, "width": width}
+        return TrOCRProcessor(
+            ViTImageProcessorPil(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3), self._tokenizer
+        )
+
+    def examples(self, role: str) -> dict[str, Tensors]:
+        """See :meth:`Network.examples`: the first token, a further one of several beams, several at once."""
+        if role == "encoder":
+            side = self._model.config.encoder.image_size
+            pictures = [line_text.frame(picture, side) for picture in (text_pages.line("ledger 2"), fixtures.photo())]
+            return {"a line": {"pixels": pictures[0][None]}, "two pictures": {"pixels": np.stack(pictures)}}
+        first = self._prompt(samples=1, beams=1, tokens=1, before=0)
+        first["input_ids"][:] = END
+        return {
+            "the first token": first, "the next one of three beams": self._prompt(1, 3, 1, 7),
+            "two pictures, two beams, four tokens": self._prompt(2, 2, 4, 2),
+        }  # fmt: skip
+
+    def questions(self) -> list[dict[str, Any]]:
+        """See :meth:`Network.questions`: a long greedy answer, beams, and as a checkpoint has it."""
+        asked: list[dict[str, Any]] = [{"max_new_tokens": 24, "num_beams": 1}, {"max_new_tokens": 8, "num_beams": 3}]
+        return [*asked, {}] if self.sha256 else asked
+
+    def assets(self, role: str) -> dict[str, bytes]:
+        """See :meth:`Network.assets`: the vocabulary, and how the checkpoint looks for answers."""
+        return {
+            line_text.TOKENIZER: self._tokenizer.backend_tokenizer.to_str().encode(),
+            line_text.SEARCH: json.dumps(self._search).encode(),
+        }
+
+
+def encoder(model: VisionEncoderDecoderModel) -> torch.nn.Module:
+    """The graph of the encoder: pixels uint8 ``[B,H,W,3]`` to what the decoder's cross attention reads."""
+    import torch
+
+    class Encode(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.vision = model.encoder
+
+        def forward(self, pixels):
+            return self.vision((pixels.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD).last_hidden_state
+
+    return encoder_decoder.encoder(Encode(), model.decoder.model.decoder.layers)
+
+
+def decoder(model: VisionEncoderDecoderModel) -> torch.nn.Module:
+    """The graph of the decoder, see :func:`encoder_decoder.decoder`."""
+    import torch
+
+    layers = model.decoder.model.decoder
+
+    class Embed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens, self.positions, self.norm = (
+                layers.embed_tokens, layers.embed_positions, layers.layernorm_embedding or torch.nn.Identity()
+            )  # fmt: skip
+
+        def forward(self, input_ids, before):
+            return self.norm(self.tokens(input_ids) + self.positions(input_ids, past_key_values_length=before))
+
+    return encoder_decoder.decoder(Embed(), layers.layers, model.decoder.output_projection.weight)
+
+
+def config(entry: Entry) -> VisionEncoderDecoderConfig:
+    """The configuration of one id."""
+    torch_tools.import_torchvision()
+    from transformers import TrOCRConfig, VisionEncoderDecoderConfig, ViTConfig
+
+    encoder, decoder = _shapes(entry)
+    vision = ViTConfig(**encoder)
+    text = TrOCRConfig(
+        cross_attention_hidden_size=vision.hidden_size, is_decoder=True, add_cross_attention=True, **decoder
+    )
+    found = VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, text)
+    found.pad_token_id, found.eos_token_id, found.decoder_start_token_id = PAD, END, END
+    return found
+
+
+def _shapes(entry: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the encoder and the decoder of one id are configured with."""
+    kind = entry.id.removeprefix("trocr-")
+    return _ENCODERS[kind.split("-")[0]], _DECODER | _DECODERS.get(kind, {})
+
+
+def random(config: VisionEncoderDecoderConfig, seed: int) -> VisionEncoderDecoderModel:
+    """The true architecture with random weights that write various tokens, others for other pictures.
+
+    Tokens and positions get an equal share of what the decoder reads. Keys and values of cross attention, and what
+    each layer hands to the next, are standardised over places, tokens and pictures: otherwise what all of them have in
+    common drowns the rest, layer by layer, and the answer is one token over and over.
+    """
+    import torch
+    from transformers import GenerationConfig, VisionEncoderDecoderModel
+
+    model = transformers_tools.random(VisionEncoderDecoderModel, config, seed)
+    model.generation_config = GenerationConfig(
+        bos_token_id=START, pad_token_id=PAD, eos_token_id=END, decoder_start_token_id=END
+    )
+    text, side = model.decoder.model.decoder, config.encoder.image_size
+    pictures = list(calibrate.structured_pictures(2, side, side, seed))
+    pictures += [line_text.frame(text_pages.line(words), side) for words in ("Receipt no. 9", "lamp oil & rope")]
+    tokens = torch.randint(4, config.decoder.vocab_size, (4, 16), generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for table in (text.embed_tokens, model.decoder.output_projection, text.embed_positions):
+            if hasattr(table, "weight"):  # sines have none
+                table.weight.mul_(config.decoder.d_model**-0.5 / table.weight.std())
+        hidden = encoder(model).encode(torch.from_numpy(np.stack(pictures)))
+        rows = hidden.flatten(0, 1)[::4].double()
+        for layer in text.layers:
+            layer.fc2.weight.mul_(_FORGETTING)
+            for attention in (layer.self_attn, layer.encoder_attn):
+                attention.out_proj.weight.mul_(_HEARD * (12 / len(text.layers)) ** 0.5)
+            for projection, spread in ((layer.encoder_attn.k_proj, _PEAKED), (layer.encoder_attn.v_proj, 1.0)):
+                calibrate.standardise(projection, rows, spread, torch.zeros(config.decoder.d_model))
+        hooks = [layer.final_layer_norm.register_forward_hook(_standardise) for layer in text.layers]
+        model(encoder_outputs=(hidden,), decoder_input_ids=tokens)
+    for hook in hooks:
+        hook.remove()
+    return model
+
+
+def _standardise(norm: torch.nn.LayerNorm, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    """Give each channel of what a norm lets out mean 0 and spread 1, from now on."""
+    mean, spread = output.mean((0, 1)), output.std((0, 1))
+    norm.weight /= spread
+    norm.bias.copy_((norm.bias - mean) / spread)
+    return (output - mean) / spread
+
+
+def _recogniser() -> type[VisionEncoderDecoderModel]:
+    """The reference's class for weights that lack the encoder's pooler, as the authors' do: nothing reads it."""
+    from transformers import VisionEncoderDecoderModel
+
+    class Recogniser(VisionEncoderDecoderModel):
+        _keys_to_ignore_on_load_missing = [r"encoder\.pooler\."]
+
+    return Recogniser
+
+
+def _complete(model: VisionEncoderDecoderModel) -> None:
+    """Compute the table of sines, which is no parameter and which from_pretrained leaves without values."""
+    positions = model.decoder.model.decoder.embed_positions
+    if not model.config.decoder.use_learned_position_embeddings:
+        count, width = positions.weights.shape
+        positions.weights = positions.get_embedding(count, width, positions.padding_idx)
+
+
+def _tokenizer(folder: Path) -> RobertaTokenizer:
+    """The tokenizer beside the weights, ``vocab.json`` and ``merges.txt`` or ``tokenizer.json``."""
+    from transformers import RobertaTokenizer
+
+    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
+        raise ExportFailed(
+            "The weights folder lacks a vocabulary.", hint="Write it with processor.save_pretrained(folder)."
+        )
+    try:
+        return RobertaTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportFailed("The vocabulary beside the weights cannot be read.") from error
+
+
+FAMILY = TrOCR()

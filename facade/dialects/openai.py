@@ -1,0 +1,182 @@
+"""OpenAI's dialect: chat completions of the models that look and write, in one piece or as they are written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tritonvision import tasks
+from tritonvision.errors import TritonVisionError, Unauthorized, UnknownModel
+from tritonvision.facade.context import desk_of
+from tritonvision.facade.desk import Read
+from tritonvision.facade.dialects.openai_schema import ChatRequest
+from tritonvision.facade.dialects.roboflow import read_body
+from tritonvision.facade.dialects.roboflow_schema import json_schema
+from tritonvision.facade.events import EventStream, event
+from tritonvision.facade.replies import reply, sentence
+from tritonvision.results import Delta
+
+NAME = "openai"
+PREFIX = "/v1/"
+_OWNER = "tritonvision"
+# When a model was made is not known here; what clients sort by is when this server came up.
+_CREATED = int(time.time())
+_CODES = {UnknownModel: "model_not_found", Unauthorized: "invalid_api_key"}
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_DONE = b"data: [DONE]\n\n"
+
+router = APIRouter(tags=["OpenAI"])
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+def error_body(error: TritonVisionError) -> dict[str, Any]:
+    """``{"error": {message, type, param, code}}``."""
+    return _error(sentence(error), error.status, code=_CODES.get(type(error), error.code))
+
+
+def http_error_body(status: int, sentence: str) -> dict[str, Any]:
+    """``{"error": {message, type, param, code}}``."""
+    return _error(sentence, status)
+
+
+def invalid(problems: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:
+    """The first thing that does not fit, and where; its value stays out, it may be a picture or a key."""
+    problem = problems[0]
+    where = ".".join(str(step) for step in problem["loc"] if step != "body")
+    told = f"{where}: {problem['msg']}" if where else problem["msg"]
+    return 400, _error(told, 400, param=where or None, code="invalid_request")
+
+
+def _error(told: str, status: int, *, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": told, "type": kind, "param": param, "code": code}}
+
+
+# ---- the server and its models ---------------------------------------------------------------------------------------
+
+
+@router.get("/v1/health/live")
+async def live(request: Request) -> Response:
+    """Whether this process is worth keeping."""
+    return _health(desk_of(request).engine.live(), "live")
+
+
+@router.get("/v1/health/ready")
+async def ready(request: Request) -> Response:
+    """Whether requests would be answered now."""
+    return _health(await asyncio.to_thread(desk_of(request).engine.ready), "ready")  # it may ask the inference server
+
+
+def _health(well: bool, word: str) -> Response:
+    told = f"Service is {word}." if well else f"Service is not {word}."
+    return reply({"object": "health.response", "message": told}, 200 if well else 503)
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> Response:
+    """The published models that chat."""
+    published = await asyncio.to_thread(list, desk_of(request).engine.repository)  # reads the disk
+    return reply({"object": "list", "data": [_model(m.id) for m in published if m.task == tasks.VLM.name]})
+
+
+@router.get("/v1/models/{model:path}")
+async def retrieve_model(request: Request, model: str) -> Response:
+    """One of them, under any of its names."""
+    manifest = desk_of(request).engine.repository.resolve(model)
+    if manifest.task != tasks.VLM.name:
+        raise UnknownModel(f"'{model}' does {manifest.task}; it does not chat.")
+    return reply(_model(model))
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _CREATED, "owned_by": _OWNER}
+
+
+# ---- chat ------------------------------------------------------------------------------------------------------------
+
+
+@router.post("/v1/chat/completions", openapi_extra=json_schema(ChatRequest))
+async def chat_completions(request: Request) -> Response:
+    """The next message of the assistant: whole, or in pieces as it is written (``stream``)."""
+    ask = await read_body(request, ChatRequest)
+    desk = desk_of(request)
+    settings = ask.settings(desk.settings.max_texts)
+    messages, references = ask.conversation()
+    manifest = await desk.manifest(request, ask.model, (tasks.VLM.name,))
+    reads: list[Read] = [partial(desk.pictures.read, kind, value) for kind, value in references]
+    pieces = desk.chat(request, manifest, messages, reads, settings)
+    first = await anext(pieces)  # what goes wrong before it has a status of its own
+    answer = Completion(ask.model)
+    if ask.stream:
+        return EventStream(_events(answer, first, pieces, bool(ask.stream_options.include_usage)), _failed)
+    said = [first, *[piece async for piece in pieces]]
+    return reply(answer.whole(said))
+
+
+async def _events(
+    answer: Completion, first: Delta, pieces: AsyncGenerator[Delta, None], include_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """The chunks of one answer, and the end of the stream."""
+    extra = {"usage": None} if include_usage else {}
+    last = first
+    async with aclosing(pieces):
+        yield event(answer.chunk({"role": "assistant", "content": ""}) | extra)
+        if first.text:
+            yield event(answer.chunk({"content": first.text}) | extra)
+        async for last in pieces:
+            if last.text:
+                yield event(answer.chunk({"content": last.text}) | extra)
+    yield event(answer.chunk({}, last.finish_reason) | extra)
+    if include_usage:
+        yield event(answer.head("chat.completion.chunk") | {"choices": [], "usage": usage(last)})
+    yield _DONE
+
+
+def _failed(error: TritonVisionError) -> bytes:
+    return event(error_body(error))
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What is the same in every piece of one answer.
+
+    Attributes:
+        model: as the caller called it.
+    """
+
+    model: str
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def head(self, kind: str) -> dict[str, Any]:
+        """What every object begins with."""
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+    def whole(self, pieces: Sequence[Delta]) -> dict[str, Any]:
+        """The answer in one piece."""
+        message = {"role": "assistant", "content": "".join(piece.text for piece in pieces)}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": pieces[-1].finish_reason}
+        return self.head("chat.completion") | {"choices": [choice], "usage": usage(pieces[-1])}
+
+    def chunk(self, delta: Mapping[str, str], finish_reason: str = "") -> dict[str, Any]:
+        """One piece of it."""
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason or None}
+        return self.head("chat.completion.chunk") | {"choices": [choice]}
+
+
+def usage(last: Delta) -> dict[str, int]:
+    """Tokens of the prompt, pictures included, and of the answer."""
+    prompt, answer = last.usage
+    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}

@@ -1,0 +1,77 @@
+"""Server-sent events: an answer that goes out piece by piece, each the moment it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tritonvision.errors import TritonVisionError
+from tritonvision.facade.context import context_of
+
+log = logging.getLogger("tritonvision.facade")
+# A caller who takes nothing for this long counts as gone; the place is somebody else's.
+_STALLED_SECONDS = 60.0
+# Proxies would collect the pieces otherwise.
+_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+def event(content: Any) -> bytes:
+    """One event that carries ``content`` as JSON."""
+    return b"data: " + orjson.dumps(content) + b"\n\n"
+
+
+class EventStream(Response):
+    """A response of ``events``, written one by one and closed with it. The status is out: errors are events too.
+
+    Args:
+        events: made by :func:`event`, or alike. They end by themselves, or with ClientDisconnect.
+        failed: the event that tells of an error.
+    """
+
+    def __init__(self, events: AsyncGenerator[bytes, None], failed: Callable[[TritonVisionError], bytes]):
+        self._events, self._failed = events, failed
+        self.status_code, self.background = 200, None
+        self.media_type = "text/event-stream"
+        self.init_headers(_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI's hook."""
+        async with aclosing(self._events):
+            try:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                async for piece in self._told(scope):
+                    await _write(send, piece)
+            except ClientDisconnect:
+                return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _told(self, scope: Scope) -> AsyncGenerator[bytes, None]:
+        """The events, and what went wrong with them as the last one."""
+        try:
+            async for piece in self._events:
+                yield piece
+        except TritonVisionError as error:
+            yield self._failed(error)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # the boundary of the process, as for answers in one piece
+            request_id = context_of(Request(scope)).request_id
+            log.error("%s %s failed, request_id=%s", scope["method"], scope["path"], request_id, exc_info=error)
+            yield self._failed(TritonVisionError("Internal error."))
+
+
+async def _write(send: Send, piece: bytes) -> None:
+    """Raises ClientDisconnect when the caller takes nothing any more."""
+    try:
+        async with asyncio.timeout(_STALLED_SECONDS):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    except TimeoutError as error:
+        raise ClientDisconnect from error

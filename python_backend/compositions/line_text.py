@@ -1,0 +1,87 @@
+"""The text of one line: the picture is encoded once, the decoder writes token by token, greedily or with beams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tokenizers
+from PIL import Image
+
+from tritonvision import tasks
+from tritonvision.errors import InvalidParameter
+from tritonvision.python_backend.generation.beams import Call, Decoder, Search, search
+from tritonvision.python_backend.pictures import decode
+
+TASK = tasks.TEXT_OCR
+# Files beside the model: the vocabulary, and how the checkpoint wants answers to be looked for (fields of Search).
+TOKENIZER, SEARCH = "tokenizer.json", "search.json"
+
+
+class Composition:
+    """Text of one picture.
+
+    Args:
+        call: asks the networks ``encoder`` and ``decoder``.
+        options: ``side``, pixels of the encoder's square input; ``layers`` of the decoder; ``positions``, the most
+            tokens it can read; ``assets``, the files.
+    """
+
+    def __init__(self, call: Call, options: Mapping[str, Any]):
+        self._call = call
+        self._side, self._positions = int(options["side"]), int(options["positions"])
+        self._cross = [f"cross.{n}.{part}" for n in range(options["layers"]) for part in ("key", "value")]
+        self._tokenizer = tokenizers.Tokenizer.from_str(options["assets"][TOKENIZER].decode())
+        self._checkpoint = read_search(options["assets"][SEARCH])
+
+    def answer(
+        self, sample: Mapping[str, Any], parameters: Mapping[str, Any], wanted: set[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The text of one picture.
+
+        Args:
+            sample: ``image``, an encoded picture or ``.npy`` bytes.
+            parameters: settings of the task, resolved; None is what the checkpoint's authors set.
+
+        Returns:
+            ``text`` ``[1]`` (UTF-8), ``token_ids`` int64 ``[n]`` as they were written, the end included, and
+            ``image_size`` int32 ``[2]`` (height, width).
+
+        Raises:
+            InvalidPicture, InvalidParameter: more tokens are asked for than the decoder has positions.
+        """
+        how = self._how(parameters)
+        picture = decode(sample["image"], parameters["auto_orient"])
+        cross = self._call("encoder", {"pixels": frame(picture, self._side)[None]}, self._cross)
+        ids = search(Decoder(self._call, cross), how)
+        text = self._tokenizer.decode(ids.tolist(), skip_special_tokens=True)
+        return {
+            "text": np.array([text.encode()], dtype=object),
+            "token_ids": ids,
+            "image_size": np.array(picture.shape[:2], dtype=np.int32),
+        }
+
+    def _how(self, parameters: Mapping[str, Any]) -> Search:
+        asked = {"most": parameters["max_new_tokens"], "beams": parameters["num_beams"]}
+        given = {name: value for name, value in asked.items() if value is not None}
+        how = Search(**{**self._checkpoint, **given})
+        if how.most > self._positions:
+            raise InvalidParameter(
+                f"The model writes at most {self._positions} tokens, not {how.most}.", hint="Lower 'max_new_tokens'."
+            )
+        return how
+
+
+def frame(picture: np.ndarray, side: int) -> np.ndarray:
+    """The picture as the encoder sees it, uint8 ``[side, side, 3]``: each axis stretched by itself, as
+    ``ViTImageProcessorPil`` does it with Pillow, bilinear and antialiased.
+    """
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.BILINEAR))
+
+
+def read_search(data: bytes) -> dict[str, Any]:
+    """The fields of a :class:`Search` out of its file."""
+    fields = json.loads(data)
+    return fields | {"ends": tuple(fields["ends"]), "last": tuple(fields["last"])}

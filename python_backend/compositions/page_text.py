@@ -1,0 +1,70 @@
+"""The text of a page: a detector says where words stand, a recogniser reads each of them, geometry makes lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tritonvision import tasks
+from tritonvision.python_backend import ctc, page_layout, text_pixels, text_regions
+from tritonvision.python_backend.page_layout import Word
+from tritonvision.python_backend.pictures import decode
+
+TASK = tasks.STRUCTURED_OCR
+VOCABULARY = "vocabulary.txt"  # the recogniser's characters in their order; the blank comes after them
+_MOST = 8  # pieces of words a question to the recogniser
+
+# call(role of a network, inputs, names of outputs) -> outputs; all with a batch axis
+Call = Callable[[str, Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
+
+
+class Composition:
+    """Words, lines and block of one picture.
+
+    Args:
+        call: asks the networks ``detector`` and ``recogniser``.
+        options: ``page`` and ``word``, (height, width) of what the networks read, and the assets.
+    """
+
+    def __init__(self, call: Call, options: Mapping[str, Any]):
+        self._call = call
+        self._page, self._word = tuple(options["page"]), tuple(options["word"])
+        self._vocabulary = options["assets"][VOCABULARY].decode()
+
+    def answer(
+        self, sample: Mapping[str, Any], parameters: Mapping[str, Any], wanted: set[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The tensors of :func:`page_layout.page` and ``image_size`` int32 ``[2]`` (height, width).
+
+        Args:
+            sample: ``image``, an encoded picture or ``.npy`` bytes.
+            parameters: settings of the task, resolved.
+        """
+        picture = decode(sample["image"], parameters["auto_orient"])
+        shape = picture.shape[:2]
+        pixels = text_pixels.fit(picture, *self._page, centred=True)
+        found = self._call("detector", {"pixels": pixels[None]}, ["probabilities"])
+        boxes = text_regions.unpadded(text_regions.find(found["probabilities"][0]), *shape)
+        crops, kept = text_pixels.crops(picture, boxes)
+        words = [
+            Word(*read, tuple(box)) for read, box in zip(self._read(crops), boxes[kept].tolist(), strict=True)
+        ]  # fmt: skip
+        return {**page_layout.page(words, shape), "image_size": np.array(shape, np.int32)}
+
+    def _read(self, crops: Sequence[np.ndarray]) -> list[tuple[str, float]]:
+        """Text and confidence of each word; of one in pieces their mean."""
+        words = [text_pixels.split(crop) for crop in crops]
+        pieces = [text_pixels.fit(piece, *self._word, centred=False) for word in words for piece in word.pictures]
+        read = []
+        for start in range(0, len(pieces), _MOST):
+            pixels = np.stack(pieces[start : start + _MOST])
+            logits = self._call("recogniser", {"pixels": pixels}, ["logits"])["logits"]
+            read.extend(ctc.decode(sample, self._vocabulary) for sample in logits)
+        found, remaining = [], iter(read)
+        for word in words:
+            texts, confidences = zip(*(next(remaining) for _ in word.pictures), strict=True)
+            text = ctc.join(texts, text_pixels.OVERLAP, word.overlap)
+            found.append((text, sum(confidences) / len(confidences)))
+        return found

@@ -1,0 +1,74 @@
+"""From logits to the next token: penalty, temperature, top-k and top-p in the order of ``transformers``, in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# Likeliest tokens that are sorted first: they nearly always hold the whole of top-p, and sorting all is slow.
+_HEAD = 512
+
+
+class Sampler:
+    """Chooses the tokens of one answer.
+
+    Args:
+        settings: ``temperature`` (0 takes the likeliest), ``top_k`` (0 is off), ``top_p``, ``repetition_penalty``,
+            ``seed`` (None draws one).
+        prompt_ids: (S,) tokens before the answer; the penalty looks at them too, as in ``transformers``.
+        vocabulary: number of logits.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], prompt_ids: np.ndarray, vocabulary: int):
+        self._temperature = float(settings["temperature"])
+        self._top_k = int(settings["top_k"])
+        self._top_p = float(settings["top_p"])
+        self._penalty = float(settings["repetition_penalty"])
+        self._random = np.random.default_rng(settings["seed"])
+        self._seen = np.zeros(vocabulary, dtype=bool)
+        self._seen[prompt_ids[(prompt_ids >= 0) & (prompt_ids < vocabulary)]] = True
+
+    def __call__(self, logits: np.ndarray) -> int:
+        """The next token of ``logits`` float32 (V,)."""
+        if self._temperature == 0:
+            token = int(self._penalized(logits).argmax())
+        else:
+            tokens, probabilities = self.distribution(logits)
+            levels = probabilities.cumsum()
+            token = int(tokens[np.searchsorted(levels, self._random.random() * levels[-1], side="right")])
+        self._seen[token] = True
+        return token
+
+    def distribution(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is drawn from: tokens (n,), likeliest first, and their probabilities (n,) float64."""
+        scores = self._penalized(logits) / np.float32(self._temperature or 1.0)
+        kept = np.arange(len(scores))
+        if 0 < self._top_k < len(scores):
+            # what ties with the last one stays, as in transformers
+            kept = np.flatnonzero(scores >= np.partition(scores, -self._top_k)[-self._top_k])
+        probabilities = np.exp(scores[kept].astype(np.float64) - float(scores.max()))
+        probabilities /= probabilities.sum()
+        order = self._nucleus(probabilities)
+        probabilities = probabilities[order]
+        return kept[order], probabilities / probabilities.sum()
+
+    def _penalized(self, logits: np.ndarray) -> np.ndarray:
+        """Logits of tokens that were there before, divided by the penalty when positive, multiplied when negative."""
+        if self._penalty == 1:
+            return logits
+        punished = np.where(logits > 0, logits / np.float32(self._penalty), logits * np.float32(self._penalty))
+        return np.where(self._seen, punished, logits)
+
+    def _nucleus(self, probabilities: np.ndarray) -> np.ndarray:
+        """Positions of the smallest set that holds ``top_p`` of the probability, likeliest first; one at least."""
+        count = len(probabilities)
+        for size in (min(_HEAD, count), count):
+            head = np.argpartition(-probabilities, size - 1)[:size] if size < count else np.arange(count)
+            head = head[np.argsort(-probabilities[head], kind="stable")]
+            before = probabilities[head].cumsum() - probabilities[head]  # of those that are likelier
+            inside = int((before < self._top_p).sum()) if self._top_p < 1 else count
+            if inside < size or size == count:
+                return head[: max(inside, 1)]
+        raise AssertionError("the second round sorts everything")

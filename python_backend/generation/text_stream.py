@@ -1,0 +1,69 @@
+"""Tokens to text as they come: whole characters only, and never a part of a text that ends the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tokenizers
+
+_UNFINISHED = "\ufffd"  # what a decoder puts for bytes that are no whole character yet
+
+
+class TextStream:
+    """The text of one answer.
+
+    Args:
+        tokenizer: special tokens are left out of the text.
+        stop: texts that end the answer and are not part of it.
+
+    Attributes:
+        stopped: whether one of them came.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, stop: Sequence[str] = ()):
+        self._tokenizer = tokenizer
+        self._stop = tuple(text for text in stop if text)
+        self._ids: list[int] = []
+        # Only the last tokens are decoded again: those from _start on, of which those before _read are told already.
+        self._start = self._read = 0
+        self._held = ""
+        self.stopped = False
+
+    def push(self, token: int) -> str:
+        """The text that ``token`` completes; empty while something is not whole."""
+        self._ids.append(token)
+        told = self._decode(self._start, self._read)
+        text = self._decode(self._start, len(self._ids))
+        if len(text) <= len(told) or text.endswith(_UNFINISHED):
+            return ""
+        self._start, self._read = self._read, len(self._ids)
+        return self._release(text[len(told) :])
+
+    def flush(self) -> str:
+        """What is still held back when the answer ends."""
+        told = self._decode(self._start, self._read)
+        rest = self._release(self._decode(self._start, len(self._ids))[len(told) :])
+        rest, self._held = rest + ("" if self.stopped else self._held), ""
+        return rest
+
+    def _decode(self, start: int, end: int) -> str:
+        return self._tokenizer.decode(self._ids[start:end], skip_special_tokens=True)
+
+    def _release(self, text: str) -> str:
+        """``text`` after what was held, but for what may be the beginning of a stop text."""
+        if self.stopped:
+            return ""
+        self._held += text
+        found = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
+        if found:
+            self.stopped = True
+            return self._held[: min(found)]
+        kept = max((_overlap(self._held, stop) for stop in self._stop), default=0)
+        released = self._held[: len(self._held) - kept]
+        self._held = self._held[len(self._held) - kept :]
+        return released
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that ``stop`` begins with."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

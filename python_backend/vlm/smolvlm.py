@@ -1,0 +1,158 @@
+"""SmolVLM's prompt: the conversation as its chat template writes it, pictures as tiles and the tokens that hold them.
+
+A picture is resized until its longer edge has ``longest_edge`` pixels, stretched to whole tiles, cut, and given once
+more as a whole: ``SmolVLMProcessor`` with its Pillow image processor (transformers 5.23) to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tokenizers
+from PIL import Image
+
+from tritonvision.errors import InvalidParameter
+from tritonvision.python_backend.generation.prompt import Prompt
+
+START, END_OF_UTTERANCE = "<|im_start|>", "<end_of_utterance>"
+AROUND, GLOBAL, PICTURE = "<fake_token_around_image>", "<global-img>", "<image>"
+ROLES = ("system", "user", "assistant")
+
+
+class Reader:
+    """See :class:`tritonvision.python_backend.generation.prompt.Reader`.
+
+    Args:
+        options: ``tile``, ``longest_edge`` (pixels), ``tokens_per_tile``, ``image_token``, ``end_ids``, ``context``.
+        tokenizer: with SmolVLM's special tokens. Texts of callers that spell one of them out are only texts.
+    """
+
+    def __init__(self, options: Mapping[str, Any], tokenizer: tokenizers.Tokenizer):
+        self.end_ids = tuple(options["end_ids"])
+        self.context = options["context"]
+        self._tile, self._longest = options["tile"], options["longest_edge"]
+        self._tokens_per_tile, self._image_token = options["tokens_per_tile"], options["image_token"]
+        self._texts = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+        self._texts.encode_special_tokens = True
+        self._special = tokenizer.token_to_id
+
+    def read(self, messages: Sequence[Mapping[str, Any]], pictures: Sequence[np.ndarray]) -> Prompt:
+        """The prompt of a conversation; its vision inputs are ``pixels`` uint8 ``[tiles, tile, tile, 3]``.
+
+        Raises:
+            InvalidParameter: an unknown role, nobody asks anything, parts and pictures do not match, or it is longer
+                than the context.
+        """
+        _check(messages, len(pictures))
+        grids = iter([grid(*picture.shape[:2], self._longest, self._tile) for picture in pictures])
+        input_ids = list(self._ids(self._conversation(messages, grids)))
+        if len(input_ids) >= self.context:
+            raise InvalidParameter(
+                f"The prompt is {len(input_ids)} tokens long, the model reads less than {self.context}.",
+                hint="Shorten the conversation or send fewer pictures.",
+            )
+        vision = [{"pixels": tiles(picture, self._longest, self._tile)} for picture in pictures]
+        return Prompt(np.array(input_ids, dtype=np.int64), vision, self._image_token)
+
+    def _conversation(self, messages: Sequence[Mapping[str, Any]], grids: Iterator[tuple[int, int]]) -> Iterator[Any]:
+        """Texts (str) and special tokens (int), as the chat template puts them."""
+        yield self._special(START)
+        for message in messages:
+            parts = message["content"]
+            yield f"{message['role'].capitalize()}{':' if parts[0]['type'] == 'image' else ': '}"
+            for part in parts:
+                if part["type"] == "image":
+                    yield from self._picture(*next(grids))
+                else:
+                    yield part["text"]
+            yield self._special(END_OF_UTTERANCE)
+            yield "\n"
+        yield "Assistant:"
+
+    def _picture(self, rows: int, columns: int) -> Iterator[Any]:
+        """Where the rows of ``image_embeds`` go: each tile by its place, then the picture as a whole."""
+        around, tile = self._special(AROUND), [self._image_token] * self._tokens_per_tile
+        for row in range(1, rows + 1):
+            for column in range(1, columns + 1):
+                yield from (around, self._special(f"<row_{row}_col_{column}>"), *tile)
+            yield "\n"
+        if rows:
+            yield "\n"
+        yield from (around, self._special(GLOBAL), *tile, around)
+
+    def _ids(self, parts: Iterator[str | int]) -> Iterator[int]:
+        """Token ids; texts that touch are one text to the tokenizer."""
+        text = ""
+        for part in parts:
+            if isinstance(part, str):
+                text += part
+                continue
+            yield from self._encode(text)
+            text = ""
+            yield part
+        yield from self._encode(text)
+
+    def _encode(self, text: str) -> list[int]:
+        return self._texts.encode(text, add_special_tokens=False).ids if text else []
+
+
+def _check(messages: Sequence[Mapping[str, Any]], pictures: int) -> None:
+    """Raises InvalidParameter unless this is a conversation that ends in something to answer."""
+    for message in messages:
+        if message["role"] not in ROLES:
+            raise InvalidParameter(f"'{str(message['role'])[:40]}' is no role; {', '.join(ROLES)} are.")
+        if not message["content"]:
+            raise InvalidParameter("A message is empty.", hint="Give each message a text or a picture.")
+    asked = [part for message in messages if message["role"] == "user" for part in message["content"]]
+    if not asked:
+        raise InvalidParameter("No message is the user's.", hint="Send a message with the role 'user'.")
+    if not any(part["type"] == "image" or part["text"].strip() for part in asked):
+        raise InvalidParameter("The prompt is empty.", hint="Ask something, or send a picture.")
+    places = sum(part["type"] == "image" for message in messages for part in message["content"])
+    if places != pictures:
+        raise InvalidParameter(f"The messages have places for {places} pictures, {pictures} came.")
+
+
+def grid(height: int, width: int, longest: int, tile: int) -> tuple[int, int]:
+    """Rows and columns of tiles of a picture of that size; (0, 0) when it is one tile and is not cut."""
+    rows, columns = (side // tile for side in _sizes(height, width, longest, tile)[1])
+    return (0, 0) if rows == columns == 1 else (rows, columns)
+
+
+def tiles(picture: np.ndarray, longest: int, tile: int) -> np.ndarray:
+    """RGB uint8 ``[h,w,3]`` to uint8 ``[rows x columns + 1, tile, tile, 3]``: row by row, the whole picture last."""
+    image = Image.fromarray(picture)
+    for height, width in _sizes(*picture.shape[:2], longest, tile):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    rows, columns = image.height // tile, image.width // tile
+    whole = np.asarray(image.resize((tile, tile), Image.Resampling.LANCZOS))[None]
+    if rows == columns == 1:
+        return whole
+    cut = np.asarray(image).reshape(rows, tile, columns, tile, 3).swapaxes(1, 2).reshape(-1, tile, tile, 3)
+    return np.concatenate([cut, whole])
+
+
+def _sizes(height: int, width: int, longest: int, tile: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) a picture is resized to: first to the longer edge, the other one even, then to whole tiles."""
+    wide, aspect = width >= height, width / height
+    if wide:
+        first = max(_even(int(longest / aspect)), 1), longest
+    else:
+        first = longest, max(_even(int(longest * aspect)), 1)
+    aspect = first[1] / first[0]
+    if first[1] >= first[0]:
+        across = _whole(first[1], tile)
+        return first, (_whole(int(across / aspect), tile), across)
+    down = _whole(first[0], tile)
+    return first, (down, _whole(int(down * aspect), tile))
+
+
+def _even(side: int) -> int:
+    return side + side % 2
+
+
+def _whole(side: int, tile: int) -> int:
+    return math.ceil(side / tile) * tile

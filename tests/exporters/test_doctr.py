@@ -1,0 +1,160 @@
+"""docTR: both graphs compute its networks, the pipeline answers what its predictor answers, word for word."""
+
+import torch  # isort: skip
+
+import numpy as np
+import pytest
+
+from tritonvision import catalog
+from tritonvision.ensembles.local import LocalComposition
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import fixtures, onnx_check, text_pages
+from tritonvision.exporters.families import doctr
+from tritonvision.exporters.families.doctr import DETECTOR, FAMILY, POINT, RECOGNISER
+from tritonvision.exporters.family import Weights
+from tritonvision.exporters.judge import Case
+from tritonvision.exporters.page_judge import PageText
+from tritonvision.python_backend.page_layout import WORD
+
+ENTRY = catalog.find("doctr-db_mobilenet_v3")
+ROLES = {net.role: net for net in POINT.nets}
+
+
+@pytest.fixture(scope="module")
+def network():
+    return FAMILY.build(ENTRY, Weights("random"))
+
+
+@pytest.fixture(scope="module")
+def graphs(network, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("doctr")
+    for role in ROLES:
+        network.export(folder / f"{role}.onnx", role)
+    return {role: folder / f"{role}.onnx" for role in ROLES}
+
+
+@pytest.fixture(scope="module")
+def pipeline(network, graphs):
+    return LocalComposition(graphs, POINT, assets=network.assets(""))
+
+
+@pytest.fixture(scope="module")
+def pages():
+    page = text_pages.page(7)
+    return {"flat": page, "turned": text_pages.turned(page), "photo": text_pages.photographed(page, 3)}
+
+
+@pytest.mark.parametrize("role", list(ROLES))
+def test_graphs_keep_their_contract_and_compute_docs_networks(network, graphs, pipeline, role):
+    onnx_check.check(graphs[role], ROLES[role])
+    (output,) = ROLES[role].outputs
+    batches = network.examples(role)
+    assert {len(batch["pixels"]) for batch in batches.values()} == ({1, 2} if role == DETECTOR else {1, 8})
+    for inputs in batches.values():
+        got, want = pipeline.nets[role].tensors(inputs)[output.name], network.tensors(inputs, role=role)[output.name]
+        assert got.shape == want.shape and want.std() > 0.01
+        assert np.abs(got - want).max() <= FAMILY.tolerance.tensors[output.name]
+
+
+@pytest.mark.parametrize("name", ["flat", "turned", "photo"])
+def test_pages_are_read_word_for_word_as_docs_predictor_reads_them(network, pipeline, pages, name):
+    wanted = network.predict(pages[name], {})
+    words = wanted["texts"][wanted["class_ids"] == WORD].tolist()
+    assert len(words) >= 20 and len(set(words)) >= 8  # so that the comparison says something
+    judge = PageText(POINT, network, FAMILY.tolerance, "random")
+    count, missing, figures = judge.compare(pipeline(pages[name]), Case(pages[name], {}, wanted))
+    assert count > len(words) and missing == 0 and figures["words"] == 0
+    assert figures["pixels"] <= 0.01 and figures["scores"] <= 1e-4
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (600, 600)])
+def test_what_holds_no_text_is_an_empty_page(network, pipeline, shape):
+    picture = np.full((*shape, 3), 255, np.uint8)
+    got, want = pipeline(picture), network.predict(picture, {})
+    assert got.keys() >= want.keys()
+    for name, value in want.items():
+        assert got[name].shape == value.shape and got[name].dtype == value.dtype
+    assert got["text"].tolist() == want["text"].tolist() == [b""] and len(got["boxes"]) == 0
+
+
+@pytest.mark.parametrize("name", ["photo", "two pixels"])
+def test_what_is_no_page_is_read_alike(network, pipeline, name):
+    picture = fixtures.views()["odd-220x316"] if name == "photo" else np.full((2, 1, 3), 255, np.uint8)
+    judge = PageText(POINT, network, FAMILY.tolerance, "random")
+    _, missing, figures = judge.compare(pipeline(picture), Case(picture, {}, network.predict(picture, {})))
+    assert missing == 0 and figures["words"] == 0
+
+
+@pytest.fixture(scope="module")
+def states():
+    """Weights of the small pair, drawn but not fitted."""
+    torch.manual_seed(4)
+    return {name: doctr._module(name).state_dict() for name in doctr.ARCHITECTURES[ENTRY.id]}
+
+
+@pytest.fixture
+def folder(tmp_path, states):
+    for name, state in states.items():
+        torch.save(state, tmp_path / f"{name}-0a1b2c3d.pt")
+    return tmp_path
+
+
+def test_a_folder_with_the_users_two_files_is_loaded(folder, states):
+    loaded = FAMILY.build(ENTRY, Weights("user", path=folder))
+    assert len(loaded.sha256) == 64 and "db_mobilenet_v3_large-0a1b2c3d.pt" in loaded.source
+    assert loaded.labels == ("block", "line", "word")
+    for role, state in zip((DETECTOR, RECOGNISER), states.values(), strict=True):
+        found = loaded._modules[role].state_dict()
+        assert found.keys() == state.keys() and all(torch.equal(found[name], value) for name, value in state.items())
+    assert len(loaded.assets("")["vocabulary.txt"].decode()) == 126
+
+
+def test_a_vocabulary_of_ones_own_lies_beside_the_weights(folder):
+    name = "crnn_mobilenet_v3_small"
+    torch.save(doctr._module(name, vocab="abcß漢").state_dict(), folder / f"{name}-0a1b2c3d.pt")
+    with pytest.raises(ExportFailed, match="knows 5 characters, its vocabulary names 126") as failure:
+        FAMILY.build(ENTRY, Weights("user", path=folder))
+    assert "vocabulary.txt" in failure.value.hint
+    (folder / "vocabulary.txt").write_text("abcß漢\n", "utf-8")
+    assert FAMILY.build(ENTRY, Weights("user", path=folder)).assets("") == {"vocabulary.txt": "abcß漢".encode()}
+
+
+def test_a_lone_file_and_a_folder_without_both_are_refused_with_a_hint(folder):
+    with pytest.raises(ExportFailed, match="two files in a folder") as failure:
+        FAMILY.build(ENTRY, Weights("user", path=folder / "db_mobilenet_v3_large-0a1b2c3d.pt"))
+    assert "crnn_mobilenet_v3_small.pt" in failure.value.hint
+    (folder / "db_mobilenet_v3_large-0a1b2c3d.pt").unlink()
+    with pytest.raises(ExportFailed, match="holds 0 files of db_mobilenet_v3_large"):
+        FAMILY.build(ENTRY, Weights("user", path=folder))
+
+
+def test_weights_of_something_else_are_refused(folder, states):
+    torch.save(states["crnn_mobilenet_v3_small"], folder / "db_mobilenet_v3_large-0a1b2c3d.pt")
+    with pytest.raises(ExportFailed, match="not those of db_mobilenet_v3_large"):
+        FAMILY.build(ENTRY, Weights("user", path=folder))
+
+
+def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch, tmp_path):
+    """docTR's own downloader runs; only the way to the network is closed."""
+    import urllib.request
+
+    def no_route(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setenv("DOCTR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", no_route)
+    with pytest.raises(ExportFailed, match="db_mobilenet_v3_large.* could not be fetched"):
+        FAMILY.build(ENTRY, Weights("official"))
+
+
+def test_labels_are_the_familys_own():
+    with pytest.raises(ExportFailed, match="three classes"):
+        FAMILY.build(ENTRY, Weights("random", labels=("word",)))
+
+
+def test_every_id_of_the_family_stands_for_two_architectures():
+    entries = [entry for entry in catalog.entries().values() if entry.family == FAMILY.name]
+    assert {entry.id for entry in entries} == set(doctr.ARCHITECTURES)
+    for detector, recogniser in doctr.ARCHITECTURES.values():
+        assert doctr._module(detector).cfg["input_shape"][1:] == doctr.PAGE
+        assert doctr._module(recogniser).cfg["input_shape"][1:] == doctr.WORD

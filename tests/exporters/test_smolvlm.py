@@ -1,0 +1,293 @@
+"""SmolVLM at a reduced size: its graphs compute what transformers' model computes, its prompt is the processor's own,
+its answers are those of ``generate``.
+"""
+
+import torch  # isort: skip
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tritonvision import catalog
+from tritonvision.ensembles.local import LocalChat, LocalNet
+from tritonvision.errors import ExportFailed, NotSupported
+from tritonvision.exporters import causal_decoder, fixtures, pipeline
+from tritonvision.exporters.chat_judge import Chat
+from tritonvision.exporters.families import smolvlm
+from tritonvision.exporters.family import Weights
+from tritonvision.publication import Repository
+from tritonvision.python_backend.vlm.smolvlm import Reader
+
+ENTRY = catalog.find("smolvlm-256m")
+PARAMETERS = 256_484_928  # of smolvlm-256m
+LIMIT = 2e-5  # of logits that spread by 3
+PICTURE = {"type": "image"}
+VIEWS = fixtures.views()
+SIZES = [(1, 1), (1, 700), (64, 512), (512, 63), (91, 77), (200, 401), (256, 256), (257, 256), (300, 299), (999, 37)]
+QUESTION = [{"role": "user", "content": [PICTURE, {"type": "text", "text": "What is it?"}]}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return smolvlm.SmolVLMNetwork(*smolvlm.random(smolvlm.config("reduced"), 0), "seed 0")
+
+
+@pytest.fixture(scope="module")
+def graphs(network, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("graphs")
+    found = {net.role: folder / f"{net.role}.onnx" for net in network.points[0].nets}
+    for role, path in found.items():
+        network.export(path, role)
+    return found
+
+
+@pytest.fixture(scope="module")
+def nets(network, graphs):
+    return {net.role: LocalNet(graphs[net.role], net) for net in network.points[0].nets}
+
+
+@pytest.fixture(scope="module")
+def folder(network, tmp_path_factory):
+    """The reduced network as a user's weights."""
+    path = tmp_path_factory.mktemp("weights") / "mine"
+    network.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def judge(network):
+    return Chat(network.points[0], network, smolvlm.FAMILY.tolerance, "random")
+
+
+@pytest.fixture(scope="module")
+def cases(judge):
+    """The conversations with what ``generate`` says in them."""
+    return judge.cases()
+
+
+def reader(network):
+    tokenizer = tokenizers.Tokenizer.from_str(network.assets("")["tokenizer.json"].decode())
+    return Reader(dict(network.points[0].options), tokenizer)
+
+
+def same_prompt(network, sample):
+    """Whether the reader and the library's processor make the same of ``sample``; returns the tiles."""
+    got, want = reader(network).read(sample["messages"], sample["pictures"]), network.read(sample)
+    np.testing.assert_array_equal(got.input_ids, want["input_ids"][0].numpy())
+    if not sample["pictures"]:
+        assert not got.vision and "pixel_values" not in want
+        return np.zeros(0)
+    assert want["pixel_attention_mask"].bool().all()
+    tiles = np.concatenate([picture["pixels"] for picture in got.vision])
+    pixels = want["pixel_values"][0].numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(tiles, np.rint((pixels * 0.5 + 0.5) * 255).astype(np.uint8))
+    np.testing.assert_allclose((tiles.astype(np.float32) / 255 - 0.5) / 0.5, pixels, rtol=0, atol=1e-6)
+    return tiles
+
+
+@pytest.mark.parametrize("role", ["vision", "embed", "decoder"])
+def test_a_graph_computes_what_the_model_computes(network, nets, role):
+    for inputs in network.examples(role).values():
+        got, want = nets[role].tensors(inputs), network.tensors(inputs, role=role)
+        for name, value in want.items():
+            assert got[name].shape == value.shape, name
+            assert np.abs(got[name] - value).max() <= LIMIT, name
+    outputs = nets[role].net.outputs[0].name
+    assert want[outputs].std() > 0.1
+
+
+@pytest.mark.parametrize(("past", "new"), [(0, 9), (13, 1), (7, 4)])
+def test_a_padded_row_computes_what_it_computes_alone(network, nets, past, new):
+    config, padding = network._model.config.text_config, 5 if not past else 4
+    both = causal_decoder.example(config, batch=2, past=past, new=new, padding=padding)
+    alone = {name: value[:1] for name, value in both.items()}
+    if past:  # the padding is in the cache
+        alone = {n: v[:, :, padding:] if n.startswith("past") else v for n, v in alone.items()}
+    else:  # the padding is in the prompt
+        alone |= {name: alone[name][:, padding:] for name in ("inputs_embeds", "position_ids")}
+    alone["attention_mask"] = alone["attention_mask"][:, padding:]
+    got, want = nets["decoder"].tensors(both), nets["decoder"].tensors(alone)
+    np.testing.assert_allclose(got["logits"][:1], want["logits"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(got["present.2.key"][:1, :, padding:], want["present.2.key"], rtol=0, atol=1e-5)
+
+
+def test_what_padding_holds_does_not_matter(network, nets):
+    given = causal_decoder.example(network._model.config.text_config, batch=2, past=6, new=1, padding=6)
+    want = nets["decoder"].tensors(given)["logits"]
+    for name in given:
+        if name.startswith("past"):
+            given[name][0] = 50
+    np.testing.assert_array_equal(nets["decoder"].tensors(given)["logits"], want)
+
+
+def test_the_prompt_token_by_token_gives_the_logits_of_the_prompt_at_once(network, nets):
+    config = network._model.config.text_config
+    whole = causal_decoder.example(config, batch=1, past=0, new=6)
+    want = nets["decoder"].tensors(whole)
+    cache = {name: value for name, value in whole.items() if name.startswith("past")}
+    for place in range(6):
+        step = {name: whole[name][:, place : place + 1] for name in ("inputs_embeds", "position_ids")}
+        got = nets["decoder"].tensors({**step, "attention_mask": whole["attention_mask"][:, : place + 1], **cache})
+        cache = {name: got[name.replace("past_key_values", "present")] for name in cache}
+    np.testing.assert_allclose(got["logits"], want["logits"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_the_tiles_of_a_picture_are_the_processors(network, height, width):
+    picture = fixtures.noise(height, width)
+    tiles = same_prompt(network, {"messages": QUESTION, "pictures": [picture]})
+    assert tiles.shape[1:] == (64, 64, 3) and len(tiles) in (5, 9, 13, 17)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(height=st.integers(1, 400), width=st.integers(1, 400))
+def test_the_tiles_of_any_picture_are_the_processors(network, height, width):
+    same_prompt(network, {"messages": QUESTION, "pictures": [fixtures.noise(height, width)]})
+
+
+@pytest.mark.parametrize("view", ["photo", "wide-512x260", "odd-220x316"])
+def test_the_tiles_of_the_true_size_are_the_processors(view):
+    """Tiles of 512 pixels and 64 tokens, without the network."""
+    true = object.__new__(smolvlm.SmolVLMNetwork)
+    true._processor = smolvlm.random_processor(smolvlm.config("smolvlm-256m"))
+    true.points = smolvlm.FAMILY.points(ENTRY)
+    tiles = same_prompt(true, {"messages": QUESTION, "pictures": [VIEWS[view]]})
+    assert tiles.shape[1:] == (512, 512, 3) and len(tiles) == {"photo": 17}.get(view, 13)
+
+
+def texts(*parts):
+    return [part if isinstance(part, dict) else {"type": "text", "text": part} for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("messages", "pictures"),
+    [
+        ([{"role": "user", "content": texts("Who are you?")}], 0),
+        ([{"role": "system", "content": texts("Brief. ")}, {"role": "user", "content": texts(" Hi  ", "\n\nyou")}], 0),
+        ([{"role": "user", "content": texts("One: ", PICTURE, "\ntwo:", PICTURE, " Which?")}], 2),
+        ([{"role": "user", "content": texts(PICTURE, PICTURE, PICTURE)}], 3),
+        (
+            [
+                {"role": "user", "content": texts(PICTURE, "What is it?")},
+                {"role": "assistant", "content": texts("A cat, 12 years old.")},
+                {"role": "user", "content": texts("Grüße 😀 \t and 2026?", PICTURE)},
+            ],
+            2,
+        ),
+    ],
+    ids=["text", "system", "two pictures", "pictures alone", "conversation"],
+)  # fmt: skip
+def test_a_conversation_is_what_the_chat_template_makes_of_it(network, messages, pictures):
+    some = [VIEWS[name] for name in ("tiny-91x77", "wide-512x260", "tall-300x512")][:pictures]
+    same_prompt(network, {"messages": messages, "pictures": some})
+
+
+def test_answers_are_those_of_generate(network, graphs, judge, cases):
+    chat = LocalChat(graphs, network.points[0], network.assets(""))
+    try:
+        answers = [chat(case.sample, case.given) for case in cases]
+        judge.demand_signal(chat, cases)
+    finally:
+        chat.close()
+    for case, answer in zip(cases, answers, strict=True):
+        assert judge.compare(answer, case) == (24, 0, {"tokens": 0, "words": 0})
+        assert answer["usage"].tolist() == case.wanted["usage"].tolist()
+        assert answer["finish_reason"][0] == case.wanted["finish_reason"][0] == "length"
+        assert len(set(case.wanted["token_ids"].tolist())) >= 8
+
+
+def test_the_judge_refuses_what_does_not_look_at_pictures(judge, cases):
+    with pytest.raises(ExportFailed, match="do not depend on the picture"):
+        judge.demand_signal(lambda sample, given: cases[3].wanted, cases)
+
+
+def test_the_judge_refuses_a_loop(judge, cases):
+    ids = np.tile([3, 4, 5], 8)
+    loop = [dataclasses.replace(cases[0], wanted=cases[0].wanted | {"token_ids": ids}), *cases[1:]]
+    with pytest.raises(ExportFailed, match="3 different tokens") as caught:
+        judge.demand_signal(lambda sample, given: cases[3].wanted, loop)
+    assert "--seed" in caught.value.hint
+
+
+def test_the_judge_counts_tokens_that_differ(judge, cases):
+    case = cases[0]
+    other = case.wanted | {"token_ids": np.append(case.wanted["token_ids"][:-1] + 1, [5, 6])}
+    assert judge.compare(other, case)[2] == {"tokens": len(case.wanted["token_ids"]) + 1, "words": 0}
+
+
+def test_a_users_folder_of_another_size_goes_through_the_gate(folder, tmp_path):
+    manifest = pipeline.export("smolvlm-256m", Weights("user", path=folder), tmp_path, as_id="small-smolvlm")
+    assert manifest.head == "chat" and manifest.task == "vlm" and manifest.input_size == (64, 64)
+    assert manifest.parity["pipeline_tokens"] == 0 and manifest.parity["tensor_logits"] <= 1e-4
+    assert manifest.parity["tensor_present.key"] <= 1e-4
+    assert Repository(tmp_path).get("small-smolvlm") == manifest
+    files = {path.name for path in (tmp_path / "small-smolvlm" / "1").iterdir()}
+    assert files >= {"model.py", "tokenizer.json", "vision.onnx", "embed.onnx", "decoder.onnx"}
+
+
+def test_a_folder_without_its_processor_is_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("processor_config.json"))
+    with pytest.raises(ExportFailed, match="lacks the files of the processor") as caught:
+        smolvlm.FAMILY.build(ENTRY, Weights("user", path=tmp_path / "bare"))
+    assert "save_pretrained" in caught.value.hint
+
+
+def test_a_file_is_no_folder(folder):
+    with pytest.raises(ExportFailed, match="no folder") as caught:
+        smolvlm.FAMILY.build(ENTRY, Weights("user", path=folder / "model.safetensors"))
+    assert "save_pretrained" in caught.value.hint
+
+
+def test_weights_of_something_else_are_refused(folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, tmp_path / "other")
+    state = load_file(folder / "model.safetensors")
+    state.pop("lm_head.weight")
+    save_file(state, tmp_path / "other" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ExportFailed, match="not those of HuggingFaceTB/SmolVLM2-256M"):
+        smolvlm.FAMILY.build(ENTRY, Weights("user", path=tmp_path / "other"))
+
+
+def test_labels_are_refused(folder):
+    with pytest.raises(ExportFailed, match="knows no classes"):
+        smolvlm.FAMILY.build(ENTRY, Weights("user", path=folder, labels=("a",)))
+
+
+def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch):
+    import huggingface_hub
+
+    def refuse(*args, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(ExportFailed, match="SmolVLM2-256M-Video-Instruct/config.json could not be fetched"):
+        smolvlm.FAMILY.build(ENTRY, Weights("official"))
+
+
+@pytest.mark.parametrize("kind", ["random", "official"])
+def test_the_large_one_is_too_large_for_a_graph(kind):
+    with pytest.raises(NotSupported, match="over 2 GB"):
+        smolvlm.FAMILY.build(catalog.find("smolvlm-2.2b"), Weights(kind))
+
+
+@pytest.mark.parametrize(("name", "count"), [("smolvlm-256m", PARAMETERS), ("smolvlm-2.2b", 2_246_784_880)])
+def test_the_sizes_are_the_published_ones(name, count):
+    from transformers import SmolVLMForConditionalGeneration
+
+    with torch.device("meta"):
+        model = SmolVLMForConditionalGeneration(smolvlm.config(name))
+    assert sum(parameter.numel() for parameter in model.parameters()) == count

@@ -1,0 +1,116 @@
+"""``/doctr/ocr`` and ``/ocr/trocr``: pages and lines of text."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from tritonvision import errors
+
+PAGES, LINES = "/doctr/ocr", "/ocr/trocr"
+TEXT = "two words\n\nalone"
+
+
+def b64(data: bytes) -> dict:
+    return {"type": "base64", "value": base64.b64encode(data).decode()}
+
+
+def ask(house, route: str, image: object, **more):
+    answer = house.client.post(route, json={"image": image, **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def refusal(house, route: str, **body) -> tuple[int, str]:
+    answer = house.client.post(route, json=body)
+    return answer.status_code, answer.json().get("message", "")
+
+
+def test_a_page_is_its_text(house, picture):
+    answer = ask(house, PAGES, b64(picture), id="mine")
+    assert answer.pop("time") > 0
+    assert answer == {"inference_id": "mine", "result": TEXT, "parent_id": None}
+    assert house.engine.asked == [("doctr-db_resnet50", [picture], {"auto_orient": True}, True)]
+
+
+def test_an_array_of_pages_gives_an_array(house, picture):
+    assert [page["result"] for page in ask(house, PAGES, [b64(picture)])] == [TEXT]
+    assert len(ask(house, PAGES, [b64(picture)] * 3, generate_bounding_boxes=True)) == 3
+
+
+def test_a_page_with_its_regions(house, picture):
+    answer = ask(house, PAGES, b64(picture), generate_bounding_boxes=True)
+    assert answer["image"] == {"width": 40, "height": 30} and answer["result"] == TEXT
+    regions = answer["predictions"]
+    assert [(r["class"], r["class_id"]) for r in regions] == [
+        ("block", 0), ("line", 1), ("word", 2), ("word", 2), ("word", 2),
+    ]  # fmt: skip
+    assert [r["text"] for r in regions] == ["two words", "two words", "two", "words", "alone"]
+    assert {r["confidence"] for r in regions} == {1.0}
+    assert {name: regions[3][name] for name in ("x", "y", "width", "height")} == {
+        "x": 29.75, "y": 4.0, "width": 19.5, "height": 6.0,
+    }  # fmt: skip
+    ids = [r["detection_id"] for r in regions]
+    assert len(set(ids)) == 5
+    assert [r.get("parent_id") for r in regions] == [None, ids[0], ids[1], ids[1], None]
+
+
+def test_a_line_is_its_text(house, picture):
+    answer = ask(house, LINES, b64(picture), generate_bounding_boxes=True)
+    assert set(answer) == {"inference_id", "result", "time", "parent_id"}
+    assert answer["result"] == "a line" and answer["parent_id"] is None
+    settings = {"auto_orient": True, "max_new_tokens": None, "num_beams": None}
+    assert house.engine.asked == [("trocr-base-printed", [picture], settings, True)]
+
+
+def test_settings_of_a_line_reach_the_model(house, picture):
+    ask(house, LINES, b64(picture), max_new_tokens=9, num_beams=4, disable_preproc_auto_orient=True)
+    assert house.engine.asked[0][2] == {"auto_orient": False, "max_new_tokens": 9, "num_beams": 4}
+    for more in ({"max_new_tokens": 0}, {"num_beams": 1000}):
+        assert refusal(house, LINES, image=b64(picture), **more)[0] == 400
+
+
+def test_one_line_a_request(house, picture):
+    assert refusal(house, LINES, image=[b64(picture)])[0] == 400
+    assert house.engine.asked == []
+
+
+@pytest.mark.parametrize("route, field, good", [
+    (PAGES, "doctr_version_id", "default"), (LINES, "trocr_version_id", "trocr-base-printed"),
+])  # fmt: skip
+def test_the_version_names_the_model_unless_model_id_does(house, picture, route, field, good):
+    mine = "doctr-db_resnet50" if route == PAGES else "trocr-base-printed"
+    ask(house, route, b64(picture), **{field: good})
+    ask(house, route, b64(picture), **{field: "ignored", "model_id": mine})
+    for version in ("nobody", "../etc", "", "a b", "x" * 3000):
+        assert refusal(house, route, image=b64(picture), **{field: version})[0] == 404
+    status, message = refusal(house, route, image=b64(picture), model_id="resnet18")
+    assert status == 400 and "classification" in message
+    status, message = refusal(house, LINES, image=b64(picture), trocr_version_id="trocr-large-printed")
+    assert status == 404 and "tritonvision export trocr-large-printed" in message
+
+
+@pytest.mark.parametrize("route", [PAGES, LINES])
+@pytest.mark.parametrize("image", [
+    b64(b"no picture"), b64(b""), {"type": "file", "value": "/etc/passwd"}, {"type": "url", "value": "file:///etc/passwd"},
+    [],
+])  # fmt: skip
+def test_what_is_no_picture_is_refused(house, route, image):
+    assert refusal(house, route, image=image)[0] == 400
+    assert house.engine.asked == []
+
+
+@pytest.mark.parametrize("route", [PAGES, LINES])
+def test_bodies_that_do_not_fit(house, picture, route):
+    for body in ({}, {"image": "x"}, {"image": None}, {"image": b64(picture), "generate_bounding_boxes": "perhaps"}):
+        answer = house.client.post(route, json=body)
+        if route == PAGES or "generate_bounding_boxes" not in body:
+            assert answer.status_code == 422 and answer.json()["detail"]
+    assert house.client.post(route, content=b"{").status_code == 422
+
+
+@pytest.mark.parametrize("route", [PAGES, LINES])
+def test_what_the_model_says_is_wrong_is_told(house, picture, route):
+    house.engine.failure = errors.DeadlineExceeded("It took too long.")
+    assert refusal(house, route, image=b64(picture)) == (504, "It took too long.")

@@ -1,0 +1,64 @@
+"""Tokens to text: nothing half is ever said, and nothing of a stop text."""
+
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from tritonvision.python_backend.generation.text_stream import TextStream
+
+WORDS = "the quick brown fox jumps over the lazy dog and asks: what is in the picture? Größe, café, naïve."
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    made = tokenizers.Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=["<end>"])
+    made.train_from_iterator([WORDS] * 5, trainer)
+    return made
+
+
+def said(tokenizer, text, stop=()):
+    stream = TextStream(tokenizer, stop)
+    pieces = []
+    for token in tokenizer.encode(text).ids:
+        pieces.append(stream.push(token))
+        if stream.stopped:
+            break
+    return [*pieces, stream.flush()], stream.stopped
+
+
+@given(st.text(max_size=60))
+def test_the_pieces_are_the_text(tokenizer, text):
+    pieces, _ = said(tokenizer, text)
+    assert "".join(pieces) == text
+
+
+@given(st.text(alphabet="aé漢🙂\n ", max_size=40))
+def test_no_piece_holds_half_a_character(tokenizer, text):
+    assert not any("\ufffd" in piece for piece in said(tokenizer, text)[0])
+
+
+@given(st.text(alphabet="abc ", max_size=40), st.lists(st.text(alphabet="abc ", min_size=1, max_size=4), max_size=3))
+def test_a_stop_text_ends_the_answer_and_is_not_said(tokenizer, text, stop):
+    pieces, stopped = said(tokenizer, text, stop)
+    ends = [at for at in (text.find(mark) for mark in stop) if at >= 0]
+    answer = "".join(pieces)
+    assert stopped == bool(ends)
+    # the first stop text that is complete ends the answer, though another one may begin before it
+    assert answer == text if not ends else text.startswith(answer) and not any(mark in answer for mark in stop)
+
+
+def test_special_tokens_are_not_said(tokenizer):
+    stream = TextStream(tokenizer)
+    assert [stream.push(tokenizer.token_to_id("<end>")), stream.push(tokenizer.encode("fox").ids[0])][0] == ""
+
+
+def test_an_answer_that_ends_within_a_character_says_so_at_the_end(tokenizer):
+    stream = TextStream(tokenizer)
+    first, *_ = tokenizer.encode("漢").ids
+    assert stream.push(first) == ""
+    assert stream.flush() == "\ufffd"

@@ -1,0 +1,364 @@
+"""``tritonvision chat`` as a person or a script meets it: a process of its own, before a server that writes slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tritonvision.server.process import free_port
+
+PHOTO = Path(__file__).parents[3] / "tritonvision" / "data" / "astronaut.png"
+MODEL = "smolvlm-256m"
+CTRL_C, CTRL_D = b"\x03", b"\x04"
+SLOW_WORDS = 400  # a tenth of a second each: longer than any test waits
+
+
+class Writer:
+    """A server of ``/v1/chat/completions`` that remembers what it was asked. The question says how to answer.
+
+    ``slow``: a word every tenth of a second, until the caller hangs up. ``break``: an error after one word. ``refuse``:
+    an error at once. ``wild``: what would steer a terminal, and what Unicode calls the end of a line. ``loading``: not
+    before the second try. Everything else is repeated.
+    """
+
+    def __init__(self):
+        self.asked: list[dict] = []
+        self.hung_up = threading.Event()
+
+    async def add(self, request: Request) -> Response:
+        name = (await request.json())["model_id"]
+        task = "vlm" if name == MODEL else "classification"
+        return JSONResponse({"models": [{"model_id": name, "task_type": task}]})
+
+    async def complete(self, request: Request) -> Response:
+        body = await request.json()
+        self.asked.append(body)
+        content = body["messages"][-1]["content"]
+        question = content if isinstance(content, str) else content[-1]["text"]
+        if question == "refuse":
+            error = {"message": "The prompt is too long.", "type": "invalid_request_error", "code": "invalid_parameter"}
+            return JSONResponse({"error": error}, 400)
+        if question == "loading" and len(self.asked) == 1:
+            error = {"message": "Model smolvlm-256m is currently loading.", "type": "server_error", "code": None}
+            return JSONResponse({"error": error}, 503, {"Retry-After": "1"})
+        return StreamingResponse(self.write(question), media_type="text/event-stream")
+
+    async def write(self, question: str):
+        yield event({"role": "assistant"})
+        if question == "slow":
+            try:
+                for i in range(SLOW_WORDS):
+                    yield event({"content": f"word{i} "})
+                    await asyncio.sleep(0.1)
+            except asyncio.CancelledError:
+                self.hung_up.set()
+                raise
+        elif question == "break":
+            yield event({"content": "half "})
+            error = {"message": "The inference server does not answer.", "code": "server_unavailable"}
+            yield b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+            return
+        elif question == "wild":
+            yield event({"content": "a\x1b[2Jb\u2028c\x85d"})
+        else:
+            for part in ("You said: ", question):
+                yield event({"content": part})
+        yield event({}, "length" if question == "long" else "stop")
+        yield b"data: [DONE]\n\n"
+
+
+def event(delta: dict, finish_reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    body = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": MODEL, "choices": [choice]}
+    return b"data: " + json.dumps(body, ensure_ascii=False).encode() + b"\n\n"
+
+
+@pytest.fixture
+def writer():
+    writer = Writer()
+    app = Starlette(routes=[
+        Route("/v1/chat/completions", writer.complete, methods=["POST"]),
+        Route("/model/add", writer.add, methods=["POST"]),
+    ])  # fmt: skip
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    writer.url = f"http://127.0.0.1:{port}"
+    yield writer
+    server.should_exit = True
+    thread.join()
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "tritonvision", "chat", *map(str, arguments)]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs ``tritonvision chat`` without a terminal; ``typed`` comes through a pipe."""
+
+    def run(*arguments, typed: str = "", **environment):
+        settings = {"TRITONVISION_REPOSITORY": str(tmp_path / "repository"), "TRITONVISION_PORT": str(free_port())}
+        return subprocess.run(
+            command(*arguments), input=typed, capture_output=True, text=True, cwd=tmp_path,
+            env=os.environ | settings | environment, timeout=60, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+class Terminal:
+    """A process on a terminal of its own, and what it has shown."""
+
+    def __init__(self, *arguments):
+        self.pid, self._end = pty.fork()
+        if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs tests in the background has it ignored
+            os.execve(sys.executable, command(*arguments), os.environ | {"TERM": "dumb"})
+        self.shown = ""
+        self._seen = 0
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._end, keys)
+
+    def wait_for(self, text: str, seconds: float = 20) -> None:
+        """Return once ``text`` has been shown after what was waited for before."""
+        limit = time.monotonic() + seconds
+        while text not in self.shown[self._seen :]:
+            assert time.monotonic() < limit, f"{text!r} is not in {self.shown!r}"
+            self._look()
+        self._seen = self.shown.index(text, self._seen) + len(text)
+
+    def interrupt(self, text: str) -> None:
+        """Ctrl-C at the prompt, until ``text`` is shown.
+
+        Once more after a second: readline misses the one that comes in the instant between its prompt and its waiting,
+        which no person's hands can meet.
+        """
+        limit = time.monotonic() + 20
+        while text not in self.shown[self._seen :]:
+            assert time.monotonic() < limit, f"{text!r} is not in {self.shown!r}"
+            self.type(CTRL_C)
+            second = time.monotonic() + 1
+            while text not in self.shown[self._seen :] and time.monotonic() < second:
+                self._look()
+        self.wait_for(text)
+
+    def status(self, seconds: float = 20) -> int:
+        """The exit code, once the process has ended."""
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit:
+            self._look()
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.pid = 0
+                return os.waitstatus_to_exitcode(status)
+        raise AssertionError(f"it goes on: {self.shown!r}")
+
+    def close(self) -> None:
+        if self.pid:
+            os.kill(self.pid, 9)
+            os.waitpid(self.pid, 0)
+        os.close(self._end)
+
+    def _look(self) -> None:
+        if select.select([self._end], [], [], 0.05)[0]:
+            try:
+                self.shown += os.read(self._end, 65536).decode()
+            except OSError:  # nobody is left at the other end
+                time.sleep(0.01)
+
+
+@pytest.fixture
+def terminal(writer):
+    opened = []
+
+    def open_terminal(*arguments) -> Terminal:
+        opened.append(Terminal(MODEL, *arguments, "--url", writer.url))
+        opened[-1].wait_for("> ")
+        return opened[-1]
+
+    yield open_terminal
+    for each in opened:
+        each.close()
+
+
+# ---- scripts --------------------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_is_answered_alone_on_standard_output(run, writer):
+    done = run(MODEL, PHOTO, "--prompt", "Who is this?", "--url", writer.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "You said: Who is this?\n", "")
+    (asked,) = writer.asked
+    picture, text = asked["messages"][0]["content"]
+    assert picture["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
+    assert text == {"type": "text", "text": "Who is this?"}
+    assert (asked["model"], asked["stream"], asked["max_tokens"], asked["temperature"]) == (MODEL, True, 512, 0)
+    assert "seed" not in asked
+
+
+def test_options_become_settings_of_the_request(run, writer):
+    options = ["--max-tokens", 7, "--temperature", 0.5, "--top-p", 0.9, "--seed", 3, "--system", "Be brief."]
+    done = run(MODEL, "--prompt", "Hello", "--url", writer.url, "--api-key", "K", *options)
+    assert done.returncode == 0, done.stderr
+    (asked,) = writer.asked
+    assert [asked[name] for name in ("max_tokens", "temperature", "top_p", "seed")] == [7, 0.5, 0.9, 3]
+    assert asked["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    assert asked["api_key"] == "K"
+
+
+def test_lines_of_a_pipe_are_one_conversation(run, writer):
+    done = run(MODEL, PHOTO, PHOTO, "--url", writer.url, typed="first\n\n  second  \n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "You said: first\nYou said: second\n", "")
+    messages = writer.asked[1]["messages"]
+    assert [part["type"] for part in messages[0]["content"]] == ["image_url", "image_url", "text"]
+    assert messages[1:] == [
+        {"role": "assistant", "content": "You said: first"}, {"role": "user", "content": "second"}
+    ]  # fmt: skip
+
+
+def test_nothing_asked_is_nothing_answered(run, writer):
+    done = run(MODEL, "--url", writer.url)
+    assert (done.returncode, done.stdout, writer.asked) == (0, "", [])
+
+
+def test_a_pipe_that_is_not_utf_8_is_read_all_the_same(writer):
+    done = subprocess.run(command(MODEL, "--url", writer.url), input=b"caf\xe9\n", capture_output=True, check=True)
+    assert done.stdout.decode() == "You said: caf\N{REPLACEMENT CHARACTER}\n"
+
+
+def test_a_script_gets_the_text_as_it_was_written(run, writer):
+    assert run(MODEL, "--prompt", "wild", "--url", writer.url).stdout == "a\x1b[2Jb\u2028c\x85d\n"
+
+
+def test_a_model_that_loads_is_waited_for(run, writer):
+    done = run(MODEL, "--prompt", "loading", "--url", writer.url)
+    assert (done.returncode, done.stdout) == (0, "You said: loading\n")
+    assert done.stderr == "Note: Model smolvlm-256m is currently loading.\n"
+
+
+@pytest.mark.parametrize(
+    ("question", "status", "words"),
+    [("refuse", 2, "The prompt is too long."), ("break", 4, "The inference server does not answer.")],
+)
+def test_an_error_of_the_server_ends_a_script_with_its_sentence(run, writer, question, status, words):
+    done = run(MODEL, "--url", writer.url, typed=f"{question}\nnever asked\n")
+    assert done.returncode == status and f"Error: {words}" in done.stderr and "Traceback" not in done.stderr
+    assert len(writer.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        ((MODEL, "--prompt", " "), 2, "empty"),
+        ((MODEL, "--temperature", "3"), 2, "--temperature"),
+        ((MODEL, "--max-tokens", "9000"), 2, "--max-tokens"),
+        ((MODEL, "missing.png", "--prompt", "x"), 1, "missing.png: There is no such file."),
+        ((MODEL, __file__, "--prompt", "x"), 1, "test_chat.py: "),
+        ((MODEL, "--prompt", "x"), 2, "not published"),
+        ((MODEL, "--prompt", "x", "--url", "http://127.0.0.1:9"), 4, "No server answers"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_begun_is_told_in_a_sentence_and_by_the_exit_code(run, arguments, status, words):
+    done = run(*arguments)
+    assert done.returncode == status, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_a_model_that_does_not_talk_is_refused_before_anything_is_asked(run, writer):
+    done = run("resnet18", "--prompt", "x", "--url", writer.url)
+    assert done.returncode == 2 and "it does not talk" in done.stderr and "tritonvision predict resnet18" in done.stderr
+    assert writer.asked == []
+
+
+def test_a_published_model_that_does_not_talk_is_refused_before_a_server_starts(run, served_repository, tmp_path):
+    log = tmp_path / "log"
+    done = run("resnet18", "--prompt", "x", "--repository", served_repository, TRITONVISION_LOG_DIR=str(log))
+    assert done.returncode == 2 and "tritonvision predict resnet18" in done.stderr
+    assert not log.exists()
+
+
+# ---- people ---------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_talk(terminal, writer):
+    talk = terminal(PHOTO)
+    talk.type(b"slow\n")
+    talk.wait_for("word3")  # it appears as it is written
+    talk.type(CTRL_C)
+    talk.wait_for("> ")
+    assert writer.hung_up.wait(5)
+    assert f"word{SLOW_WORDS // 2}" not in talk.shown
+    talk.type(b"hello\n")
+    talk.wait_for("You said: hello")
+    talk.wait_for("> ")
+    said = writer.asked[1]["messages"]
+    assert [message["role"] for message in said] == ["user", "assistant", "user"]
+    assert re.match(r"word0 word1 word2 word3", said[1]["content"]), "what was written before the cut is part of it"
+    talk.interrupt("\r\n")  # at the empty prompt
+    assert talk.status() == 0
+
+
+def test_ctrl_c_throws_away_what_was_typed_and_asks_on(terminal, writer):
+    talk = terminal()
+    talk.type(b"never asked")
+    talk.wait_for("never asked")
+    talk.interrupt("> ")
+    talk.type(b"hello\n")
+    talk.wait_for("You said: hello")
+    talk.wait_for("> ")
+    talk.type(b"/quit\n")
+    assert talk.status() == 0
+    assert len(writer.asked) == 1
+
+
+def test_ctrl_d_ends_the_talk(terminal):
+    talk = terminal()
+    talk.type(CTRL_D)
+    assert talk.status() == 0
+
+
+def test_an_error_does_not_end_the_talk_and_its_question_is_forgotten(terminal, writer):
+    talk = terminal(PHOTO)
+    talk.type(b"refuse\n")
+    talk.wait_for("Error: The prompt is too long.")
+    talk.wait_for("> ")
+    talk.type(b"hello\n")
+    talk.wait_for("You said: hello")
+    (message,) = writer.asked[1]["messages"]
+    assert [part["type"] for part in message["content"]] == ["image_url", "text"]
+
+
+def test_a_person_is_told_of_an_answer_that_was_cut_off(terminal):
+    talk = terminal()
+    talk.type(b"long\n")
+    talk.wait_for("You said: long")
+    talk.wait_for("--max-tokens")
+
+
+def test_a_model_cannot_steer_the_terminal(terminal):
+    talk = terminal()
+    talk.type(b"wild\n")
+    talk.wait_for("a\N{REPLACEMENT CHARACTER}[2Jb")
+    talk.wait_for("> ")
+    assert "\x1b[2J" not in talk.shown

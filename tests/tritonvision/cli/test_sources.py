@@ -1,0 +1,220 @@
+"""An engine answers the commands the same with HTTP in between and without: the real facade, answers from memory."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+import uvicorn
+
+from tritonvision.cli import chat_sources, sources
+from tritonvision.cli.answers import lines
+from tritonvision.cli.chat_sources import EmbeddedChat, FacadeChat
+from tritonvision.cli.question import ask
+from tritonvision.cli.sources import EmbeddedSource, FacadeSource
+from tritonvision.client.residents import Memory
+from tritonvision.errors import InvalidParameter, UnknownModel
+from tritonvision.facade.app import create_app
+from tritonvision.publication import MANIFEST, Manifest, Repository
+from tritonvision.results import Delta, Detections
+from tritonvision.server.process import free_port
+from tritonvision.settings import Settings
+from tritonvision.tasks import TASKS, VLM, resolve
+
+SIZE = {"height": 512, "width": 512}
+TASK_OF = {
+    "grounding-dino-tiny": "open-vocabulary-object-detection", "owlv2-base-patch14": "open-vocabulary-object-detection",
+    "my/finder/1": "open-vocabulary-object-detection", "doctr-db_mobilenet_v3": "structured-ocr",
+    "trocr-base-printed": "text-only-ocr", "smolvlm-256m": "vlm", "my/talker/1": "vlm", "resnet18": "classification",
+}  # fmt: skip
+PIECES = ("A\u2028man ", "with", " a\x85helm", "et.")
+
+
+class MemoryEngine:
+    """Keeps the engine's contract and remembers the settings of what it was asked."""
+
+    server_id = "5b0c9a0e-0000-4000-8000-000000000000"
+
+    def __init__(self, repository: Repository):
+        self.repository = repository
+        self.asked: list = []
+
+    async def infer(self, name, pictures, parameters, *, wait=True, task=None, regions=None):
+        manifest = self.repository.resolve(name)
+        settings = resolve(TASKS[manifest.task].parameters, parameters)
+        self.asked.append(settings)
+        return manifest, [self._result(manifest.task, settings) for _ in pictures]
+
+    async def ask(self, name, samples, parameters, *, role="", outputs=(), wait=True, task=None):
+        return await self.infer(name, [sample["image"] for sample in samples], parameters)
+
+    async def chat(self, name, messages, pictures, parameters, *, wait=True):
+        self.asked.append((messages, list(pictures), resolve(VLM.parameters, parameters)))
+        for count, text in enumerate(PIECES, 1):
+            await asyncio.sleep(0)
+            yield Delta(text, np.array([count]), "length" if count == len(PIECES) else "", (70, count))
+
+    async def load(self, name):
+        return self.repository.resolve(name)
+
+    async def unload(self, name):
+        pass
+
+    def loaded(self):
+        return list(self.repository)
+
+    def memory(self):
+        return Memory({}, {})
+
+    def ready(self):
+        return True
+
+    live = ready
+
+    def why_not_ready(self):
+        return ""
+
+    @staticmethod
+    def _result(task: str, settings):
+        if task == "text-only-ocr":
+            return "INVOICE 42"
+        boxes = np.array([[0, 0, 300, 200], [0, 0, 300, 90.5], [1.25, 2.5, 140.75, 88], [160, 3, 299, 87]], np.float32)
+        scores = np.array([0.75, 0.5, 0.25, 0.125], np.float32)
+        if task == "structured-ocr":
+            more = [
+                {"text": "Dear Sir", "parent": -1}, {"text": "Dear Sir", "parent": 0}, {"text": "Dear", "parent": 1},
+                {"text": "Sir", "parent": 1},
+            ]  # fmt: skip
+            return "Dear Sir", Detections(boxes, np.array([0, 1, 2, 2], np.int32), scores, SIZE, more)
+        kept = scores >= settings["confidence"]
+        classes = np.arange(4, dtype=np.int32) % len(settings["texts"])
+        return Detections(boxes[kept], classes[kept], scores[kept], SIZE)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Settings, the engine behind the facade, and the facade's address."""
+    root = tmp_path_factory.mktemp("repository")
+    for model, task in TASK_OF.items():
+        manifest = Manifest(
+            id=model, family="f", task=task, head="h", weights="random", source="s", sha256="0", license="x",
+            precision="fp32", labels=(), input_size=None, steps=(),
+        )  # fmt: skip
+        (root / manifest.triton_name).mkdir()
+        (root / manifest.triton_name / MANIFEST).write_text(manifest.to_json())
+    settings = Settings(repository=root)
+    engine, port = MemoryEngine(Repository(root)), free_port()
+    facade = uvicorn.Server(uvicorn.Config(create_app(engine, settings), port=port, log_level="error"))
+    thread = threading.Thread(target=facade.run)
+    thread.start()
+    while not facade.started:
+        time.sleep(0.01)
+    yield settings, engine, f"http://127.0.0.1:{port}"
+    facade.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def both(server, monkeypatch):
+    """``both(kind, question)``: what is asked without HTTP, and with it."""
+    settings, engine, url = server
+    engine.asked.clear()
+
+    @asynccontextmanager
+    async def own_engine(_):
+        yield engine
+
+    monkeypatch.setattr(sources, "own_engine", own_engine)
+    monkeypatch.setattr(chat_sources, "own_engine", own_engine)
+    notes: list[str] = []
+
+    def make(model: str, question):
+        yield EmbeddedSource(settings, model, question, notes.append)
+        yield FacadeSource(url, model, question, None, notes.append)
+
+    def make_chat(model: str, pictures, writing):
+        yield EmbeddedChat(settings, model, pictures, writing, notes.append)
+        yield FacadeChat(url, None, model, pictures, writing, notes.append)
+
+    make.chat, make.engine, make.notes = make_chat, engine, notes
+    return make
+
+
+async def asked(source, picture: bytes):
+    async with source:
+        return await source.ask(picture)
+
+
+@pytest.mark.parametrize(
+    ("model", "texts"),
+    [
+        ("grounding-dino-tiny", ["a helmet", "a flag"]), ("owlv2-base-patch14", ["a helmet"]),
+        ("my/finder/1", ["a flag"]), ("doctr-db_mobilenet_v3", None), ("trocr-base-printed", None),
+        ("smolvlm-256m", ["Who is this?"]), ("my/talker/1", ["Who is this?"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("confidence", [None, 0.5], ids=["default", "half"])
+def test_predict_says_the_same_of_both(both, photo, model, texts, confidence):
+    own, there = (asyncio.run(asked(s, photo)) for s in both(model, ask(confidence, None, None, texts)))
+    assert own.predictions(None) == there.predictions(None) != []
+    assert list(lines("photo", own.predictions(None))) == list(lines("photo", there.predictions(None)))
+    first, second = both.engine.asked
+    assert first == second, "both sources ask with the same settings"
+    assert both.notes == [f"The weights of {model} are random: its answers mean nothing."]
+
+
+def test_boxes_are_called_by_the_texts(both, photo):
+    question = ask(None, None, None, ["a helmet", "a flag"])
+    for source in both("grounding-dino-tiny", question):
+        found = asyncio.run(asked(source, photo)).predictions(None)
+        assert [f["class"] for f in found] == ["a helmet", "a flag", "a helmet"]
+        assert [f["confidence"] for f in found] == [0.75, 0.5, 0.25], "0.25 is the task's own threshold, of both"
+
+
+@pytest.mark.parametrize("model", ["grounding-dino-tiny", "my/finder/1", "smolvlm-256m", "my/talker/1"])
+def test_what_needs_a_text_is_not_asked_without_one(both, photo, model):
+    for source in both(model, ask(None, None, None, None)):
+        with pytest.raises(InvalidParameter) as caught:
+            asyncio.run(asked(source, photo))
+        assert "--text" in caught.value.hint
+    assert both.engine.asked == []
+
+
+@pytest.mark.parametrize("model", ["smolvlm-256m", "my/talker/1"])
+def test_chat_hears_the_same_of_both(both, photo, model):
+    messages = [
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+        {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Who?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "A man."}]},
+        {"role": "user", "content": [{"type": "text", "text": "And what?"}]},
+    ]
+    given = {"max_new_tokens": 9, "temperature": 0.5, "top_p": 0.75, "seed": 2**40}
+
+    async def hear(source) -> list[Delta]:
+        async with source:
+            return [piece async for piece in source.answer(messages)]
+
+    for source in both.chat(model, [photo, photo[:-1]], resolve(VLM.parameters, given)):
+        pieces = asyncio.run(hear(source))
+        assert [piece.text for piece in pieces if piece.text] == list(PIECES)
+        assert [piece.finish_reason for piece in pieces if piece.finish_reason] == ["length"]
+    first, second = both.engine.asked
+    assert first == second == (messages, [photo, photo[:-1]], resolve(VLM.parameters, given))
+
+
+def test_chat_refuses_what_does_not_talk(both):
+    async def open_and_close(source) -> None:
+        async with source:
+            pass
+
+    for source in both.chat("resnet18", [], resolve(VLM.parameters, {})):
+        with pytest.raises(InvalidParameter) as caught:
+            asyncio.run(open_and_close(source))
+        assert "predict resnet18" in caught.value.hint
+    for source in both.chat("my/nobody/1", [], resolve(VLM.parameters, {})):
+        with pytest.raises(UnknownModel):
+            asyncio.run(open_and_close(source))

@@ -1,0 +1,214 @@
+"""``tritonvision chat``: talk with a model about pictures in the terminal, the answer appearing as it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tritonvision import catalog, tasks
+from tritonvision.cli import complain
+from tritonvision.cli.answers import printable
+from tritonvision.cli.chat_sources import ChatSource, EmbeddedChat, FacadeChat
+from tritonvision.cli.models import loaded_ids
+from tritonvision.cli.options import settings_with
+from tritonvision.cli.predict import note, read_picture
+from tritonvision.errors import InvalidParameter, TritonVisionError
+from tritonvision.pictures import read_header
+
+_LIMITS = {parameter.name: parameter for parameter in tasks.VLM.parameters}
+_MOST_TOKENS, _LARGEST_SEED = int(_LIMITS["max_new_tokens"].high), int(_LIMITS["seed"].high)
+_PROMPT = "> "
+_QUIT = "/quit"
+
+
+def chat(
+    model_id: Annotated[str, typer.Argument(help="Id or alias of a model that writes, see 'tritonvision models'.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="What the talk is about; none for text alone.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="Ask this one question and end.")] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="What the model is told before the talk.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, max=_MOST_TOKENS, metavar="N", help="Most tokens of an answer. [512]")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, metavar="F", help="0 takes the likeliest token. [0]")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, metavar="F", help="Draw from this share of the likeliest. [1]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=_LARGEST_SEED, metavar="N", help="Draw the same again.")
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Ask this server. Default: the one on this machine, or one started for the duration."),
+    ] = None,
+    api_key: Annotated[str | None, typer.Option(metavar="K", help="The server's API key.")] = None,
+    repository: Annotated[Path | None, typer.Option(help="Model repository, when no server runs.")] = None,
+) -> None:
+    """Talk with a model about pictures; the answer appears as it is written.
+
+    Ctrl-C ends the answer. Ctrl-C at the empty prompt, Ctrl-D or /quit ends the talk. Without a terminal every line of
+    standard input is a question, and standard output holds the answers alone.
+
+    \b
+    Examples:
+      tritonvision chat smolvlm-256m photo.jpg
+      tritonvision chat smolvlm-256m photo.jpg --prompt "Who is this?"
+      tritonvision chat smolvlm-256m before.jpg after.jpg --system "Answer in one sentence."
+      tritonvision chat smolvlm-256m photo.jpg --temperature 0.7 --top-p 0.9 --seed 1
+      tritonvision chat smolvlm-256m photo.jpg --url http://gpu-box:9001 < questions.txt
+    """
+    settings = settings_with(repository=repository, api_key=api_key)
+    catalog.check_id(model_id)
+    if prompt is not None and not prompt.strip():
+        raise InvalidParameter("The --prompt is empty.")
+    writing = tasks.resolve(tasks.VLM.parameters, {
+        "max_new_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed,
+    })  # fmt: skip
+    pictures = [_read(path) for path in images or ()]
+    if url is None and loaded_ids(settings.port) is not None:
+        url = f"http://127.0.0.1:{settings.port}"
+    conversation = model_id, pictures, writing, note
+    with asyncio.Runner() as runner:
+        _talk(
+            runner,
+            EmbeddedChat(settings, *conversation) if url is None else FacadeChat(url, settings.api_key, *conversation),
+            Talk(len(pictures), system),
+            prompt,
+        )
+
+
+class Talk:
+    """What has been said.
+
+    Args:
+        pictures: how many the first question is about.
+        system: what the model is told before it, or None.
+    """
+
+    def __init__(self, pictures: int, system: str | None):
+        self.messages: list[dict[str, Any]] = [] if system is None else [_message("system", system)]
+        self._pictures = pictures
+
+    async def ask(self, source: ChatSource, question: str, write: Callable[[str], None]) -> str:
+        """Ask ``question``, ``write`` the answer piece by piece, and return why it ended: ``stop`` or ``length``.
+
+        What was written before the answer was cut off is part of the talk. A question that nothing was written to
+        has not been asked.
+        """
+        before = len(self.messages)
+        self.messages.append(self._question(question))
+        said, reason = "", ""
+        try:
+            async with aclosing(source.answer(self.messages)) as pieces:
+                async for piece in pieces:
+                    said, reason = said + piece.text, piece.finish_reason or reason
+                    write(piece.text)
+        finally:
+            if said or reason:
+                self.messages.append(_message("assistant", said))
+            else:
+                del self.messages[before:]
+        return reason
+
+    def _question(self, text: str) -> dict[str, Any]:
+        message = _message("user", text)
+        if not any(earlier["role"] == "user" for earlier in self.messages):
+            message["content"][:0] = [{"type": "image"}] * self._pictures
+        return message
+
+
+def _message(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+def _talk(runner: asyncio.Runner, source: ChatSource, talk: Talk, prompt: str | None) -> None:
+    """Every question and its answer, between opening and closing ``source``.
+
+    The runner turns Ctrl-C into the end of what it runs; while nothing runs, a question is waited for.
+    """
+    runner.run(source.__aenter__())
+    try:
+        if prompt is not None:
+            _answer(runner, source, talk, prompt)
+        elif sys.stdin.isatty():
+            _talk_with_a_person(runner, source, talk)
+        else:
+            sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+            for question in filter(None, map(str.strip, sys.stdin)):
+                _answer(runner, source, talk, question)
+    finally:
+        runner.run(source.__aexit__(None, None, None))
+
+
+def _talk_with_a_person(runner: asyncio.Runner, source: ChatSource, talk: Talk) -> None:
+    typer.secho("Ctrl-C ends an answer; Ctrl-D or /quit ends the talk.", err=True, dim=True)
+    for question in _questions():
+        try:
+            if _answer(runner, source, talk, question) == "length":
+                typer.secho("(cut off: --max-tokens allows longer answers)", err=True, dim=True)
+        except KeyboardInterrupt:  # ends this answer
+            sys.stdout.write("\n")
+        except TritonVisionError as error:  # the next question may fare better
+            complain(error.message, error.hint)
+
+
+def _answer(runner: asyncio.Runner, source: ChatSource, talk: Talk, question: str) -> str:
+    """Print one answer on a line of its own, and return why it ended."""
+    clean = printable if sys.stdout.isatty() else str
+
+    def write(text: str) -> None:
+        sys.stdout.write(clean(text))
+        sys.stdout.flush()
+
+    reason = runner.run(talk.ask(source, question, write))
+    write("\n")
+    return reason
+
+
+def _questions() -> Iterator[str]:
+    """What a person types, line by line, until they end the talk."""
+    line_editor = None
+    with contextlib.suppress(ImportError):  # not every Python has it: then there is no history
+        import readline as line_editor
+    while True:
+        try:
+            line = _read_line()
+        except EOFError:
+            sys.stderr.write("\n")
+            return
+        except KeyboardInterrupt:
+            sys.stderr.write("\n")
+            if line_editor is None or not line_editor.get_line_buffer():
+                return
+            continue  # what was typed is thrown away, as a shell does
+        if line.strip() == _QUIT:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _read_line() -> str:
+    if sys.stdout.isatty():
+        return input(_PROMPT)
+    sys.stderr.write(_PROMPT)  # standard output is for the answers
+    sys.stderr.flush()
+    return input()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        picture = read_picture(path)
+        read_header(picture)
+    except TritonVisionError as error:
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
+    return picture
