@@ -58,6 +58,7 @@ class TritonPythonModel(Step):
         Raises what that one refused with, or ServerUnavailable.
         """
         if self.sessions is not None:
+            self.heart.step()
             return self.sessions(model, inputs, outputs)
         request = pb_utils.InferenceRequest(
             model_name=self.nets.get(model, model),

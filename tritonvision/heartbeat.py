@@ -77,6 +77,11 @@ class Heart:
     def __exit__(self, *_: object) -> None:
         self._busy_since = None
 
+    def step(self) -> None:
+        """One more step of a long piece of work begins: each has the whole time."""
+        if self._busy_since is not None:
+            self._busy_since = time.monotonic()
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Within it this process waits for another one, which answers for itself: that is no work of its own."""

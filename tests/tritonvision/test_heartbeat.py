@@ -62,6 +62,18 @@ def test_waiting_for_another_process_is_no_work_of_its_own(folder, monkeypatch):
         assert age_grows(file)
 
 
+def test_long_work_of_many_steps_has_the_time_for_each_of_them(folder, monkeypatch):
+    monkeypatch.setattr(heartbeat, "LONGEST_EXECUTE_SECONDS", 0.1)
+    heart = Heart()
+    file = folder / str(os.getpid())
+    with heart:
+        for _ in range(10):
+            heart.step()
+            time.sleep(0.03)
+        assert not age_grows(file)
+        assert age_grows(file)
+
+
 def test_a_file_that_was_not_touched_for_long_is_stale(folder):
     file = folder / "12345"
     file.touch()
