@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tritonvision.exporters import text_pages, transformers_tools
-from tritonvision.python_backend import text_pixels
+from tritonvision.python_backend.pages import text_pixels
 
 if TYPE_CHECKING:
     import torch

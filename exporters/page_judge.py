@@ -11,7 +11,7 @@ from tritonvision.errors import ExportFailed
 from tritonvision.exporters import text_pages
 from tritonvision.exporters.family import Tensors
 from tritonvision.exporters.judge import Answer, Case, Judge, largest
-from tritonvision.python_backend.page_layout import WORD
+from tritonvision.python_backend.pages.page_layout import WORD
 
 _WORDS, _DIFFERENT = 20, 8  # that random weights must find on each printed page
 

@@ -19,8 +19,8 @@ from tritonvision.errors import ExportFailed
 from tritonvision.exporters import doctr_random, text_pages, torch_tools
 from tritonvision.exporters import weights as files
 from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
-from tritonvision.python_backend import page_layout, text_pixels
 from tritonvision.python_backend.compositions import page_text
+from tritonvision.python_backend.pages import page_layout, text_pixels
 
 if TYPE_CHECKING:
     import torch

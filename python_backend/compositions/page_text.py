@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tritonvision import tasks
-from tritonvision.python_backend import ctc, page_layout, text_pixels, text_regions
-from tritonvision.python_backend.page_layout import Word
+from tritonvision.python_backend.pages import ctc, page_layout, text_pixels, text_regions
+from tritonvision.python_backend.pages.page_layout import Word
 from tritonvision.python_backend.pictures import decode
 
 TASK = tasks.STRUCTURED_OCR

@@ -14,7 +14,7 @@ from tritonvision.exporters.families.doctr import DETECTOR, FAMILY, POINT, RECOG
 from tritonvision.exporters.family import Weights
 from tritonvision.exporters.judge import Case
 from tritonvision.exporters.page_judge import PageText
-from tritonvision.python_backend.page_layout import WORD
+from tritonvision.python_backend.pages.page_layout import WORD
 
 ENTRY = catalog.find("doctr-db_mobilenet_v3")
 ROLES = {net.role: net for net in POINT.nets}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritonvision.exporters import text_pages, torch_tools
-from tritonvision.python_backend import ctc, page_layout, reading_order, text_pixels, text_regions
+from tritonvision.python_backend.pages import ctc, page_layout, reading_order, text_pixels, text_regions
 
 torch_tools.import_torchvision()
 

@@ -7,8 +7,8 @@ from tritonvision.errors import ExportFailed
 from tritonvision.exporters.families.doctr import FAMILY, POINT
 from tritonvision.exporters.judge import Case
 from tritonvision.exporters.page_judge import PageText
-from tritonvision.python_backend import page_layout
-from tritonvision.python_backend.page_layout import Word
+from tritonvision.python_backend.pages import page_layout
+from tritonvision.python_backend.pages.page_layout import Word
 
 SIZE = (100, 100)
 

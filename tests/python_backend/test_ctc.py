@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonvision.python_backend import ctc
+from tritonvision.python_backend.pages import ctc
 
 LETTERS = "abcdefghij"
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonvision.python_backend import page_layout
-from tritonvision.python_backend.page_layout import Word
+from tritonvision.python_backend.pages import page_layout
+from tritonvision.python_backend.pages.page_layout import Word
 
 SHAPE = (1000, 800)
 

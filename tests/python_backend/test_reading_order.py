@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonvision.python_backend import reading_order
+from tritonvision.python_backend.pages import reading_order
 
 TITLE = (0.1, 0.05, 0.9, 0.10)
 LEFT = [(0.1, y, 0.45, y + 0.02) for y in (0.20, 0.23, 0.26)]

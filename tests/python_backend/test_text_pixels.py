@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tritonvision.python_backend import text_pixels
+from tritonvision.python_backend.pages import text_pixels
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 small = st.integers(1, 80)

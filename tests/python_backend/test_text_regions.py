@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonvision.python_backend import text_regions
+from tritonvision.python_backend.pages import text_regions
 
 
 def drawn(*rectangles, size=(64, 96), value=0.9):

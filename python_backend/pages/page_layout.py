@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tritonvision.python_backend import reading_order
+from tritonvision.python_backend.pages import reading_order
 
 _BREAK = 0.035  # share of the page's width: a wider gap between two words parts lines
 _MANY = 5  # gaps from which on a page's own spacing decides
