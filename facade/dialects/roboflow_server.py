@@ -154,4 +154,5 @@ def _entry(name: str, manifest: Manifest) -> dict[str, Any]:
     return {
         "model_id": name, "task_type": manifest.task, "batch_size": None, "input_height": height,
         "input_width": width, "vram_bytes": None, "request_aliases": [], "request_paths": [],
+        "weights": manifest.weights,  # a field of our own: what random ones say means nothing
     }  # fmt: skip

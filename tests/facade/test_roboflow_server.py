@@ -25,7 +25,7 @@ def test_only_loaded_models_are_listed_under_every_name(house):
     assert entry == {
         "model_id": "coco/3", "task_type": "object-detection", "batch_size": None, "input_height": 480,
         "input_width": 640, "vram_bytes": None, "request_aliases": [], "request_paths": [],
-        "memory_bytes": 2**20, "last_used": 1.0,
+        "weights": "random", "memory_bytes": 2**20, "last_used": 1.0,
     }  # fmt: skip
 
 

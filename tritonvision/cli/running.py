@@ -81,15 +81,21 @@ class RunningFacade(AbstractAsyncContextManager):
             await reply.aclose()
 
     async def task_of(self, model_id: str) -> str:
-        """The task of a model: as the catalogue has it, or as the server says of a model of the user's own."""
+        """The task of a model, which the server loads: as the server says, or as the catalogue has it."""
         entry = catalog.entries().get(catalog.canonical(model_id))
-        return await self.load(model_id) if entry is None else entry.task
+        return await self.load(model_id) or (entry.task if entry else "")
 
     async def load(self, model_id: str) -> str:
-        """Have the server load a model, and return the model's task; empty when the server does not tell it."""
+        """Have the server load a model, and return the model's task; empty when the server does not tell it.
+
+        Of random weights a person is told.
+        """
         listed = (await self.json("/model/add", {"model_id": model_id}))["models"]
         names = {model_id, *catalog.names_of(catalog.canonical(model_id))}
-        return next((model["task_type"] for model in listed if model["model_id"] in names), "")
+        found = next((model for model in listed if model["model_id"] in names), {})
+        if found.get("weights") == "random":
+            self._say(f"The weights of {model_id} are random: its answers mean nothing.")
+        return found.get("task_type", "")
 
     async def _post(
         self, path: str, body: Mapping[str, Any], seconds: float, stream: bool = False

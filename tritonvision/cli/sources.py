@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tritonvision.client.engine import Engine
 
 WRITING_SECONDS = 600.0  # a long answer, word by word, on a processor
+
+
 class Source(AbstractAsyncContextManager, ABC):
     """Something that answers questions about pictures, open while its ``async with`` block runs."""
 

@@ -164,7 +164,7 @@ def test_predict_says_the_same_of_both(both, photo, model, texts, confidence):
     assert list(lines("photo", own.predictions(None))) == list(lines("photo", there.predictions(None)))
     first, second = both.engine.asked
     assert first == second, "both sources ask with the same settings"
-    assert both.notes == [f"The weights of {model} are random: its answers mean nothing."]
+    assert both.notes == [f"The weights of {model} are random: its answers mean nothing."] * 2
 
 
 def test_boxes_are_called_by_the_texts(both, photo):
