@@ -117,6 +117,13 @@ class Desk:
             raise InvalidParameter(f"'{name}' does {manifest.task}, not {' or '.join(tasks)}.")
         return manifest
 
+    async def loaded(self, request: Request, manifest: Manifest, *, wait: bool = True, patience: float = 0.0) -> None:
+        """Return when the model is loaded; arguments as for :meth:`ask`. Raises ModelLoading, ClientDisconnect."""
+        # a question about no picture needs the model and nothing else
+        await unless_gone(
+            request, self._patiently(partial(self.engine.infer, manifest.id, (), {}, wait=wait), patience)
+        )
+
     async def ask(
         self, request: Request, manifest: Manifest, pictures: Sequence[Read], parameters: Mapping[str, Any], *,
         wait: bool = True, patience: float = 0.0, regions: Sequence[Sequence[float]] | None = None,

@@ -1,39 +1,37 @@
-"""The Hugging Face Inference dialect: object detection, image classification and depth estimation.
+"""The Hugging Face Inference dialect: its routes, and the tasks that ask a picture alone.
 
-Its clients name no task: the path names the model, and the model's task says how the body is read.
+Its clients name no task: the path names the model, and the model's task says how the body is read. Where a model does
+several, what is in the body decides.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 import tritonvision
 from tritonvision import tasks
-from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, NotSupported, TritonVisionError
-from tritonvision.facade.context import desk_of, read_json
-from tritonvision.facade.desk import Read
-from tritonvision.facade.dialects import huggingface_depth
-from tritonvision.facade.dialects.roboflow_format import name_of
+from tritonvision.errors import InvalidParameter, ModelLoading, NotSupported, TritonVisionError
+from tritonvision.facade.context import context_of, desk_of
+from tritonvision.facade.dialects import huggingface_depth, huggingface_text
+from tritonvision.facade.dialects import huggingface_format as formats
+from tritonvision.facade.dialects.huggingface_request import Asked, Question, Task, boolean, read
 from tritonvision.facade.inputs import Pictures
 from tritonvision.facade.replies import reply, sentence
 from tritonvision.publication import Manifest
-from tritonvision.results import Detections, MultiLabelClassificationPrediction
+from tritonvision.results import MultiLabelClassificationPrediction
 from tritonvision.tasks import Parameter
 
 NAME = "huggingface"
 PREFIXES = ("/models/", "/pipeline/", "/predict")
 _LOADING_SECONDS = 5.0
 _PATIENCE = 300.0  # the most a caller who asked to wait for a model waits, seconds
-_TRUE, _FALSE = ("true", "1"), ("false", "0")
 _THRESHOLD = Parameter("threshold", "float", 0.5, 0.0, 1.0)
 _TOP_K = Parameter("top_k", "int", 5, 1, 1_000_000)
 _FUNCTION = Parameter("function_to_apply", "choice", None, choices=("sigmoid", "softmax", "none"))
@@ -64,82 +62,71 @@ def invalid(problems: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]
 # ---- the tasks -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One task of the dialect.
-
-    Attributes:
-        name: as its paths spell it.
-        does: the tasks of ours that answer it.
-        parameters: what a request may set.
-        settings: the model's settings for those.
-        format: a result in the dialect's JSON.
-    """
-
-    name: str
-    does: tuple[str, ...]
-    parameters: tuple[Parameter, ...]
-    settings: Callable[[Mapping[str, Any]], dict[str, Any]]
-    format: Callable[[Any, Manifest, Mapping[str, Any]], list[dict[str, Any]] | dict[str, Any]]
+async def _detect(question: Question) -> list[dict[str, Any]]:
+    answered = await question.about_picture(confidence=question.given(_THRESHOLD)["threshold"])
+    result = answered.results[0]
+    return formats.boxes(result[1] if isinstance(result, tuple) else result, answered.manifest.labels)
 
 
-def _boxes(result: Any, manifest: Manifest, _: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Corners clipped to the picture, then cut to whole pixels; boxes of no area are left out."""
-    found: Detections = result[1] if isinstance(result, tuple) else result
-    corners = found.xyxy.astype(np.float64).reshape(-1, 4)
-    if found.image_metadata:
-        size = [found.image_metadata["width"], found.image_metadata["height"]]
-        corners = np.clip(corners, 0, size * 2)
-    seen = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
-    order = np.argsort(-found.confidence, kind="stable")
-    whole = corners.astype(np.int64).tolist()
-    return [
-        {
-            "score": float(found.confidence[i]),
-            "label": name_of(manifest.labels, int(found.class_id[i])),
-            "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), whole[i], strict=True)),
-        }
-        for i in order[seen[order]].tolist()
-    ]
-
-
-def _classes(result: Any, manifest: Manifest, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The best ``top_k`` classes."""
+async def _classify(question: Question) -> list[dict[str, Any]]:
+    given = question.given(_TOP_K, _FUNCTION)
+    answered = await question.about_picture(confidence=0.0, function=given["function_to_apply"])
+    result = answered.results[0]
     multi = isinstance(result, MultiLabelClassificationPrediction)
-    scores = result.confidence if multi else result.confidence[0]
-    best = np.argsort(-scores, kind="stable")[: given["top_k"]]
-    return [{"label": name_of(manifest.labels, i), "score": float(scores[i])} for i in best.tolist()]
+    return formats.classes(
+        result.confidence if multi else result.confidence[0], answered.manifest.labels, given["top_k"]
+    )
 
 
-_DETECTION = _Task(
-    "object-detection", (tasks.OBJECT_DETECTION.name, tasks.KEYPOINT_DETECTION.name), (_THRESHOLD,),
-    lambda given: {"confidence": given["threshold"]}, _boxes,
-)  # fmt: skip
-_CLASSIFICATION = _Task(
-    "image-classification", (tasks.CLASSIFICATION.name,), (_TOP_K, _FUNCTION),
-    lambda given: {"confidence": 0.0, "function": given["function_to_apply"]}, _classes,
-)  # fmt: skip
-_DEPTH = _Task(
-    "depth-estimation", (tasks.DEPTH_ESTIMATION.name,), huggingface_depth.PARAMETERS, lambda given: {},
-    huggingface_depth.depth,
-)  # fmt: skip
-_TASKS = {task.name: task for task in (_DETECTION, _CLASSIFICATION, _DEPTH)}
-_TASK_OF = {name: task for task in _TASKS.values() for name in task.does}
+async def _depth(question: Question) -> dict[str, Any]:
+    given = question.given(*huggingface_depth.PARAMETERS)
+    answered = await question.about_picture()
+    return await asyncio.to_thread(huggingface_depth.depth, answered.results[0], answered.manifest, given)
+
+
+_TASKS = (
+    Task("object-detection", (tasks.OBJECT_DETECTION.name, tasks.KEYPOINT_DETECTION.name), _detect),
+    Task("image-classification", (tasks.CLASSIFICATION.name,), _classify),
+    Task("depth-estimation", (tasks.DEPTH_ESTIMATION.name,), _depth),
+    *huggingface_text.TASKS,
+)
 
 _BODY = {"requestBody": {"required": True, "content": {
     "image/*": {"schema": {"type": "string", "format": "binary"}},
     "application/json": {"schema": {
         "type": "object", "required": ["inputs"],
         "properties": {
-            "inputs": {"type": "string", "description": "The picture in base64."},
+            "inputs": {"description": "The picture in base64, or as the 'image' of an object; or texts, where the "
+                                      "model takes them."},
+            "question": {"type": "string", "description": "About the picture, for a model that writes."},
             "parameters": {"type": "object", "properties": {
-                "threshold": {"type": "number", "default": _THRESHOLD.default},
+                "threshold": {"type": "number", "description": "0.5, and 0.1 with candidate labels, by default."},
                 "top_k": {"type": "integer", "default": _TOP_K.default},
                 "function_to_apply": {"enum": list(_FUNCTION.choices)},
+                "candidate_labels": {"type": "array", "items": {"type": "string"}},
+                "hypothesis_template": {"type": "string"},
+                "normalize": {"type": "boolean", "default": False},
+                "max_new_tokens": {"type": "integer"},
+                "generation_parameters": {"type": "object"},
             }},
         },
     }},
 }}}  # fmt: skip
+
+
+def _tasks_of(manifest: Manifest) -> list[Task]:
+    return [task for task in _TASKS if manifest.task in task.does]
+
+
+def _task(manifest: Manifest, model: str, name: str | None, asked: Asked, pictures: Pictures) -> Task:
+    """The task that the path names, or that the request fits. Raises NotSupported, InvalidParameter."""
+    possible = _tasks_of(manifest)
+    if not possible:
+        raise NotSupported(f"'{model}' does {manifest.task}, which this dialect does not answer yet.")
+    for task in possible:
+        if name == task.name or name is None and task.fits(asked, pictures):
+            return task
+    raise InvalidParameter(f"'{model}' does {' or '.join(task.name for task in possible)}, not {(name or '')[:60]}.")
 
 
 # ---- routes: the suffixes before the greedy path ---------------------------------------------------------------------
@@ -158,10 +145,10 @@ async def status(request: Request, model: str) -> Response:
     """What the model is, and whether it is loaded."""
     engine = desk_of(request).engine
     manifest = engine.repository.resolve(model)
-    task = _TASK_OF.get(manifest.task)
+    possible = _tasks_of(manifest)
     loaded = any(other.id == manifest.id for other in engine.loaded())
     return reply({
-        "id": manifest.id, "pipeline_tag": task.name if task else manifest.task, "loaded": loaded,
+        "id": manifest.id, "pipeline_tag": possible[-1].name if possible else manifest.task, "loaded": loaded,
         "state": "Loaded" if loaded else "Loadable", "weights": manifest.weights, "license": manifest.license,
         "version": tritonvision.__version__,
     })  # fmt: skip
@@ -170,7 +157,7 @@ async def status(request: Request, model: str) -> Response:
 @router.post("/models/{model:path}/pipeline/{task}", openapi_extra=_BODY)
 @router.post("/pipeline/{task}/{model:path}", openapi_extra=_BODY)
 async def pipeline(request: Request, task: str, model: str) -> Response:
-    """The model's answer, when the task in the path is the model's own."""
+    """The model's answer, when the task in the path is one of its own."""
     return await _answer(request, model, task)
 
 
@@ -189,82 +176,14 @@ async def no_model() -> Response:
 
 async def _answer(request: Request, model: str, task_name: str | None) -> Response:
     desk = desk_of(request)
-    wait = _boolean(request.headers.get("x-wait-for-model"), False)
+    wait = boolean(request.headers.get("x-wait-for-model"), False)
     patience = _PATIENCE if wait else 0.0
     manifest = await desk.manifest(request, model, tasks.TASKS, wait=wait, patience=patience)
-    task = _TASK_OF.get(manifest.task)
-    if task is None:
-        raise NotSupported(f"'{model}' does {manifest.task}, which this dialect does not answer yet.")
-    if task_name not in (None, task.name):
-        raise InvalidParameter(f"'{model}' does {task.name}, not {task_name[:60]}.")
-    read, given = await _read(request, desk.pictures)
-    parameters = tasks.resolve(task.parameters, {p.name: given[p.name] for p in task.parameters if p.name in given})
-    settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, task.settings(parameters))
-    answered = await desk.ask(request, manifest, [read], settings, wait=wait, patience=patience)
-    headers = {"x-compute-time": f"{answered.seconds:.3f}"}
-    if task is _DEPTH:  # megabytes
-        body = await asyncio.to_thread(task.format, answered.results[0], answered.manifest, parameters)
+    asked = await read(request)
+    task = _task(manifest, model, task_name, asked, desk.pictures)
+    body = await task.answer(Question(request, manifest, asked, wait, patience))
+    seconds = time.perf_counter() - context_of(request).started
+    headers = {"x-compute-time": f"{seconds:.3f}"}
+    if task.answer is _depth:  # megabytes
         return await asyncio.to_thread(reply, body, headers=headers)
-    return reply(task.format(answered.results[0], answered.manifest, parameters), headers=headers)
-
-
-# ---- reading a request -----------------------------------------------------------------------------------------------
-
-
-async def _read(request: Request, pictures: Pictures) -> tuple[Read, dict[str, Any]]:
-    """How to read the picture, and the parameters that are not null. The content type is a hint, not more."""
-    data = await request.body()
-    is_json = request.headers.get("content-type", "").lower().startswith("application/json")
-    if is_json or data.lstrip()[:1] == b"{":
-        body = await _json(request)
-        if is_json or isinstance(body, dict) and ("inputs" in body or "image" in body):
-            return _json_picture(body, pictures), _parameters(body)
-    return partial(_encoded, pictures, data), {
-        name: _number(value) for name, value in request.query_params.items() if value
-    }
-
-
-async def _json(request: Request) -> Any:
-    try:
-        return await read_json(request)
-    except ValueError as error:
-        raise InvalidPicture("The body is neither JSON nor a picture.") from error
-
-
-def _json_picture(body: Any, pictures: Pictures) -> Read:
-    if not isinstance(body, dict):
-        raise InvalidPicture("The body must be a JSON object with 'inputs'.")
-    value = body.get("inputs", body.get("image"))
-    if isinstance(value, dict):
-        value = value.get("image")
-    if not isinstance(value, str) or not value:
-        raise InvalidPicture("'inputs' must be one picture in base64.")
-    if value[:8].lower().startswith(("http://", "https://")):
-        return partial(pictures.read, "url", value)
-    return partial(pictures.read, "base64", value)
-
-
-def _parameters(body: Mapping[str, Any]) -> dict[str, Any]:
-    given = body.get("parameters")
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise InvalidParameter("'parameters' must be an object.")
-    return {name: value for name, value in given.items() if value is not None}
-
-
-async def _encoded(pictures: Pictures, data: bytes, _: Any) -> bytes:
-    return pictures.encoded(data)
-
-
-def _number(text: str) -> Any:
-    """A number of the query string, or the text itself."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _boolean(text: str | None, default: bool) -> bool:
-    value = (text or "").strip().lower()
-    return value in _TRUE if value in _TRUE + _FALSE else default
+    return reply(body, headers=headers)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 PHOTO = Path(__file__).parents[2] / "tritonvision" / "data" / "astronaut.png"
-FACE = "mediapipe-face-detection"
+FACE, TOWERS, WRITER = "mediapipe-face-detection", "clip/RN50", "tests/small-vlm/1"
 
 
 def client_of(server_url: str, model: str) -> InferenceClient:
@@ -55,3 +58,49 @@ def test_a_wrong_task_is_a_400_that_names_both(server_url: str):
         InferenceClient(model=f"{server_url}/models/resnet18/pipeline/object-detection").object_detection(PHOTO)
     assert caught.value.response.status_code == 400
     assert "classification" in str(caught.value) and "object-detection" in str(caught.value)
+
+
+def test_zero_shot_image_classification(server_url: str):
+    labels = ["an astronaut", "a cat", "a red cup"]
+    client = client_of(server_url, TOWERS)
+    found = client.zero_shot_image_classification(PHOTO, labels)
+    assert sorted(c.label for c in found) == sorted(labels)
+    scores = [c.score for c in found]
+    assert scores == sorted(scores, reverse=True) and sum(scores) == pytest.approx(1)
+    other = client.zero_shot_image_classification(PHOTO, labels, hypothesis_template="{}, drawn")
+    assert {c.label: c.score for c in other} != {c.label: c.score for c in found}
+
+
+def test_feature_extraction_of_texts(server_url: str):
+    client = client_of(server_url, TOWERS)
+    one, two = client.feature_extraction("a cat"), client.feature_extraction(["a dog", "a cat"])
+    assert one.shape == (1, 1024) and two.shape == (2, 1024)
+    assert two[1] == pytest.approx(one[0], abs=2e-5) and two[0] != pytest.approx(one[0], abs=2e-2)
+    unit = client.feature_extraction("a cat", normalize=True)
+    assert unit[0] == pytest.approx(one[0] / np.linalg.norm(one[0]), abs=1e-6)
+
+
+def test_image_to_text_of_a_line_reader_and_of_a_model_that_chats(server_url: str):
+    for model in ("tests/small-line/1", WRITER):
+        client = client_of(server_url, model)
+        first, again = client.image_to_text(PHOTO), client.image_to_text(PHOTO.read_bytes())
+        assert first.generated_text == again.generated_text != ""
+
+
+def test_visual_question_answering(server_url: str):
+    client = client_of(server_url, WRITER)
+    (found,) = client.visual_question_answering(PHOTO, "What is this?", top_k=1)
+    assert found.answer and found.score == 1.0
+
+
+def test_zero_shot_object_detection_which_the_client_has_no_method_for(server_url: str):
+    labels = ["a cat", "an astronaut", "a red cup"]
+    body = {
+        "inputs": base64.b64encode(PHOTO.read_bytes()).decode(),
+        "parameters": {"candidate_labels": labels, "threshold": 0.05},
+    }
+    url = f"{server_url}/models/tests/small-owl/1"
+    answer = httpx.post(url, json=body, headers={"x-wait-for-model": "true"}, timeout=120)
+    assert answer.status_code == 200, answer.text
+    assert answer.json() and all(found["label"] in labels for found in answer.json())
+    assert all(isinstance(v, int) and 0 <= v <= 512 for found in answer.json() for v in found["box"].values())

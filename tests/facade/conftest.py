@@ -37,6 +37,7 @@ FACE, DETECTOR, CLASSIFIER, MANY_LABELS, SEGMENTER = (
 WRITER, PAGES, LINES, PHRASES, EXAMPLES = (
     "smolvlm-256m", "doctr-db_resnet50", "trocr-base-printed", "grounding-dino-tiny", "owlv2-large-patch14",
 )  # fmt: skip
+TOWERS = "clip/ViT-B-32"
 SIZE = (40, 30)  # width, height
 POINTS = ("right-eye", "left-eye")
 
@@ -60,6 +61,7 @@ MANIFESTS = (
     manifest_of(LINES, "text-only-ocr", labels=()),
     manifest_of(PHRASES, "open-vocabulary-object-detection", labels=()),
     manifest_of(EXAMPLES, "open-vocabulary-object-detection", labels=()),
+    manifest_of(TOWERS, "embedding", labels=(), roles=("", "text")),
 )
 
 
@@ -92,6 +94,11 @@ def page(metadata: Mapping[str, int]) -> tuple[str, Detections]:
     more = [{"text": text, "parent": parent} for text, parent in regions]
     kinds, scores = np.array([0, 1, 2, 2, 2], np.int32), np.linspace(0.9, 0.5, 5, dtype=np.float32)
     return "two words\n\nalone", Detections(boxes, kinds, scores, dict(metadata), more)
+
+
+def vector_of(data: bytes) -> np.ndarray:
+    """Any bytes' own float32 ``[1,4]``."""
+    return np.random.default_rng(list(data[-64:])).normal(size=(1, 4)).astype(np.float32)
 
 
 class MemoryEngine:
@@ -162,7 +169,7 @@ class MemoryEngine:
         if self.failure is not None:
             raise self.failure
         settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, parameters)
-        return manifest, [self._result(manifest, sample["image"], settings) for sample in samples]
+        return manifest, [self._result(manifest, sample["text" if role else "image"], settings) for sample in samples]
 
     async def chat(
         self, name: str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
@@ -209,6 +216,8 @@ class MemoryEngine:
         return "" if self.is_ready else "It is starting."
 
     def _result(self, manifest: Manifest, picture: bytes, settings: Mapping[str, Any]) -> Any:
+        if manifest.task == "embedding":
+            return vector_of(picture)
         if picture.startswith(b"\x93NUMPY"):
             height, width = np.load(io.BytesIO(picture)).shape[:2]
         else:
