@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from transformers import GroundingDinoForObjectDetection
 
@@ -27,6 +28,15 @@ def as_released(model: GroundingDinoForObjectDetection) -> GroundingDinoForObjec
     """
     model.model.text_backbone.config._attn_implementation = "sdpa"
     return model.eval()
+
+
+def normalised(pixels: np.ndarray, double: bool = False) -> torch.Tensor:
+    """uint8 ``[B,H,W,3]`` RGB to what the library's network reads, ``[B,3,H,W]``."""
+    import torch
+
+    dtype = torch.float64 if double else torch.float32
+    mean, std = (torch.tensor(values, dtype=dtype).view(3, 1, 1) for values in (MEAN, STD))
+    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
 
 
 def graph(model: GroundingDinoForObjectDetection) -> torch.nn.Module:

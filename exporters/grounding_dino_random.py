@@ -82,7 +82,7 @@ def _standardise(model: GroundingDinoForObjectDetection, tokenizer: tokenizers.T
     import torch
 
     views = [fixtures.views()[name] for name in ("photo", "odd-220x316", "no-face-noise-333x97")]
-    images = _images(np.stack([resize.stretch(view, _SIZE, _SIZE)[0] for view in views]))
+    images = grounding_dino_graph.normalised(np.stack([resize.stretch(view, _SIZE, _SIZE)[0] for view in views]))
     ids = torch.from_numpy(phrase_grounding.caption(tokenizer, open_vocabulary_judge.MANY[:24]).ids)
     ids = ids.repeat(len(images), 1)
 
@@ -130,7 +130,7 @@ def _threshold(model: GroundingDinoForObjectDetection, tokenizer: tokenizers.Tok
     import torch
 
     caption = phrase_grounding.caption(tokenizer, open_vocabulary_judge.SEVERAL)
-    images = _images(resize.shortest(fixtures.photo(), *sides)[0][None])
+    images = grounding_dino_graph.normalised(resize.shortest(fixtures.photo(), *sides)[0][None])
     norm = model.model.decoder.layer_norm
     with torch.no_grad():
         (logits,) = model(images, torch.from_numpy(caption.ids[None])).logits.numpy()
@@ -140,12 +140,3 @@ def _threshold(model: GroundingDinoForObjectDetection, tokenizer: tokenizers.Tok
         norm.bias *= scale
         level = query_networks.cut(scale * scores.max(1), scores.argmax(1), len(caption.spans))
         norm.bias[0] = query_networks.logit(_CONFIDENCE) - level
-
-
-def _images(pixels: np.ndarray) -> torch.Tensor:
-    """uint8 ``[B,H,W,3]`` to normalised ``[B,3,H,W]``."""
-    import torch
-
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (grounding_dino_graph.MEAN, grounding_dino_graph.STD))
-    return (images - mean) / std

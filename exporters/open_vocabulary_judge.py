@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import compare, fixtures
-from tritonvision.exporters.family import Tensors
-from tritonvision.exporters.judge import RANDOM_BOXES, Answer, Case, Judge
+from tritonvision.exporters import fixtures
+from tritonvision.exporters.boxes_judge import Boxes
+from tritonvision.exporters.judge import RANDOM_BOXES, Answer, Case
 
 SEVERAL = ("a person", "a red space suit", "helmet", "the flag", "a model of a space shuttle")
 # Forty things of COCO; what is looked for with them is mostly not there.
@@ -31,8 +31,11 @@ _QUESTIONS = (
 )  # fmt: skip
 
 
-class OpenVocabulary(Judge):
-    """Detections of classes that come with the question."""
+class OpenVocabulary(Boxes):
+    """Detections of classes that come with the question.
+
+    As sets: what lies on one of the thresholds, or is cut off behind the last, may be missing on either side.
+    """
 
     def cases(self) -> list[Case]:
         """Every question about its picture; those of the family, if it has its own, about the whole photo."""
@@ -57,11 +60,3 @@ class OpenVocabulary(Judge):
                 f"{RANDOM_BOXES[-1]} of several.",
                 hint="Try another --seed.",
             )
-
-    def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
-        """As sets. What lies on one of the thresholds, or is cut off behind the last, may be missing on either side."""
-        settings = self.resolved(case.given)
-        within, most = self.tolerance.answer("scores"), settings["max_detections"]
-        wanted = case.wanted | {"image_size": np.array(case.sample.shape[:2])}
-        missing, figures = compare.detections(got, wanted, settings["confidence"], within, most)
-        return len(wanted["scores"]), missing, figures

@@ -70,6 +70,33 @@ def cut(levels: np.ndarray, class_ids: np.ndarray, class_count: int) -> float:
     return float((levels[after] + levels[after + 1]) / 2)
 
 
+def limited(
+    boxes: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, size: tuple[int, int], parameters: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """What an oracle found, best first, under those settings of the open-vocabulary task that the library does not
+    have: suppression with torchvision's arithmetic, a number of boxes, and the picture's edges.
+
+    Args:
+        boxes: float32 ``[n,4]`` corners in picture pixels.
+        size: (height, width) of the picture.
+    """
+    order = np.argsort(-scores, kind="stable")
+    if parameters["iou_threshold"] is not None:
+        groups = np.zeros_like(class_ids) if parameters["class_agnostic_nms"] else class_ids
+        kept = np.zeros(len(scores), dtype=bool)
+        for group in np.unique(groups):
+            rows = order[groups[order] == group]
+            kept[rows[torch_tools.greedy_nms(boxes[rows], scores[rows], parameters["iou_threshold"])]] = True
+        order = order[kept[order]]
+    order = order[: parameters["max_detections"]]
+    return {
+        "boxes": boxes[order].clip(0, [*size[::-1]] * 2).astype(np.float32),
+        "scores": scores[order],
+        "class_ids": class_ids[order].astype(np.int32),
+        "image_size": np.array(size, dtype=np.int32),
+    }
+
+
 def logit(probability: float) -> float:
     """The inverse of the sigmoid."""
     return math.log(probability / (1 - probability))

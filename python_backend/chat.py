@@ -15,6 +15,7 @@ import triton_python_backend_utils as pb_utils
 
 from tritonvision.errors import InvalidParameter, TritonVisionError, to_wire
 from tritonvision.heartbeat import Heart
+from tritonvision.python_backend.generation.prompt import ROLES
 from tritonvision.python_backend.generation.scheduler import Cancelled
 from tritonvision.python_backend.generation.talker import Messages, Talker
 from tritonvision.python_backend.pictures import decode
@@ -93,16 +94,13 @@ def read_messages(inputs: Mapping[str, np.ndarray], pictures: int) -> Messages:
         raise InvalidParameter("'messages' is not JSON.") from error
     if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
         raise InvalidParameter("'messages' must be a list of roles and contents.")
-    places = sum(part["type"] == "image" for message in messages for part in message["content"])
-    if places != pictures:
-        raise InvalidParameter(f"The messages speak of {places} pictures, and {pictures} came along.")
     return messages
 
 
 def _is_message(message: Any) -> bool:
     return (
         isinstance(message, dict)
-        and message.get("role") in ("system", "user", "assistant")
+        and message.get("role") in ROLES
         and isinstance(message.get("content"), list)
         and all(_is_part(part) for part in message["content"])
     )

@@ -23,6 +23,7 @@ from tritonvision.exporters import (
     grounding_dino_graph,
     grounding_dino_random,
     proposals,
+    query_networks,
     torch_tools,
     transformers_tools,
 )
@@ -170,13 +171,8 @@ class GroundingDinoNetwork(Network):
         """
         import torch
 
-        model, dtype = (self._double, torch.float64) if double else (self._model, torch.float32)
-        images = torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255
-        mean, std = (
-            torch.tensor(values, dtype=dtype).view(3, 1, 1)
-            for values in (grounding_dino_graph.MEAN, grounding_dino_graph.STD)
-        )
-        images = (images - mean) / std
+        model = self._double if double else self._model
+        images = grounding_dino_graph.normalised(inputs["pixels"], double)
         mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.int64)
         for row, (height, width) in enumerate(inputs["valid_size"].tolist()):
             images[row, :, height:], images[row, :, :, width:] = 0, 0
@@ -214,19 +210,9 @@ class GroundingDinoNetwork(Network):
         )  # fmt: skip
         scores, class_ids = torch.stack([result["scores"] for result in results]).max(0)
         least = max(v for v in (parameters["confidence"], parameters["text_threshold"]) if v is not None)
-        order = scores.argsort(descending=True, stable=True)
-        kept = order[scores[order] > least]
-        boxes = results[0]["boxes"]
-        if parameters["iou_threshold"] is not None:
-            groups = torch.zeros_like(class_ids) if parameters["class_agnostic_nms"] else class_ids
-            kept = kept[_batched_nms(boxes[kept], scores[kept], groups[kept], parameters["iou_threshold"])]
-        kept = kept[: parameters["max_detections"]]
-        return {
-            "boxes": boxes[kept].numpy().clip(0, [*sample.shape[1::-1]] * 2).astype(np.float32),
-            "scores": scores[kept].numpy(),
-            "class_ids": class_ids[kept].numpy().astype(np.int32),
-            "image_size": np.array(sample.shape[:2], dtype=np.int32),
-        }
+        kept = scores > least
+        found = (values[kept].numpy() for values in (results[0]["boxes"], scores, class_ids))
+        return query_networks.limited(*found, sample.shape[:2], parameters)
 
     def _spans(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each class by where its letters stand in the processor's caption."""
@@ -270,18 +256,6 @@ class GroundingDinoNetwork(Network):
     def assets(self, role: str) -> dict[str, bytes]:
         """See :meth:`Network.assets`."""
         return {TOKENIZER: self._vocabulary}
-
-
-def _batched_nms(boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, limit: float) -> torch.Tensor:
-    """Kept indices, best first, of candidates that suppress each other within their group; torchvision's arithmetic."""
-    import torch
-
-    kept = [torch.zeros(0, dtype=torch.int64)]
-    for group in groups.unique():
-        rows = (groups == group).nonzero()[:, 0]
-        found = torch_tools.greedy_nms(boxes[rows].numpy(), scores[rows].numpy(), limit)
-        kept.append(rows[torch.from_numpy(found)])
-    return torch.cat(kept).sort().values
 
 
 def config(entry: Entry) -> GroundingDinoConfig:

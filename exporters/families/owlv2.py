@@ -14,7 +14,14 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.points import Composition, Net
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import fixtures, owlv2_graphs, owlv2_random, torch_tools, transformers_tools
+from tritonvision.exporters import (
+    fixtures,
+    owlv2_graphs,
+    owlv2_random,
+    query_networks,
+    torch_tools,
+    transformers_tools,
+)
 from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
 from tritonvision.exporters.open_vocabulary_judge import SEVERAL
 from tritonvision.exporters.owlv2_graphs import CONTEXT, EMBEDS, IDS, IMAGE_OUTPUTS, PIXELS
@@ -189,7 +196,8 @@ class OWLv2Network(Network):
                 logits=logits, pred_boxes=self._model.box_predictor(features, feature_map)
             )
         (result,) = self.processor.post_process_grounded_object_detection(found, parameters["confidence"], [size])
-        return answer(*(result[name].numpy() for name in ("boxes", "scores", "labels")), size, parameters)
+        found = (result[name].numpy() for name in ("boxes", "scores", "labels"))
+        return query_networks.limited(*found, size, parameters)
 
     def _feature_map(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Of the last pictures they are kept: the encoder takes seconds, and a picture is asked several things."""
@@ -228,24 +236,6 @@ class OWLv2Network(Network):
         file = tokenizers.Tokenizer.from_str(owlv2_graphs.tokenizer().backend_tokenizer.to_str())
         file.no_padding()  # as the last text happened to be padded
         return {open_vocabulary.TOKENIZER: file.to_str().encode()}
-
-
-def answer(
-    boxes: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, size: tuple[int, int], parameters: Mapping[str, Any]
-) -> Tensors:
-    """What the oracle found, best first, under the settings that the library does not have."""
-    order = np.argsort(-scores, kind="stable")
-    if parameters["iou_threshold"] is not None:
-        group = np.zeros(len(order)) if parameters["class_agnostic_nms"] else class_ids[order]
-        apart = boxes[order].astype(np.float64) + group[:, None] * 1e6
-        order = order[torch_tools.greedy_nms(apart, scores[order], parameters["iou_threshold"])]
-    order = order[: parameters["max_detections"]]
-    return {
-        "boxes": boxes[order].clip(0, [*size[::-1]] * 2).astype(np.float32),
-        "scores": scores[order],
-        "class_ids": class_ids[order].astype(np.int32),
-        "image_size": np.array(size, dtype=np.int32),
-    }
 
 
 def config(entry: Entry) -> Owlv2Config:

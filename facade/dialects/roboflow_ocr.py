@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from functools import partial
 from typing import Any
@@ -23,9 +22,6 @@ from tritonvision.publication import Manifest
 from tritonvision.results import Detections
 
 router = APIRouter(tags=["Roboflow"])
-
-_KINDS = ("block", "line", "word")  # by class id
-
 
 class PageRequest(ImageRequest):
     """``/doctr/ocr``. The version names the model, unless ``model_id`` does."""
@@ -99,7 +95,7 @@ def page(found: Detections, manifest: Manifest) -> dict[str, Any]:
 
     ``text`` is a field of our own; ``parent_id`` is the ``detection_id`` of the line or block that a region lies in.
     """
-    answer = formats.detections(found, dataclasses.replace(manifest, labels=_KINDS))
+    answer = formats.detections(found, manifest)
     regions = answer["predictions"]
     for region, more in zip(regions, found.bboxes_metadata or [], strict=True):
         region |= {"confidence": 1.0, "text": more["text"]}

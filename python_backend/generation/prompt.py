@@ -8,6 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tritonvision.errors import InvalidParameter
+
+ROLES = ("system", "user", "assistant")
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -44,5 +48,27 @@ class Reader(Protocol):
             pictures: RGB uint8 ``[h,w,3]``.
 
         Raises:
-            InvalidParameter: the family cannot say this.
+            InvalidParameter: :func:`check` refuses it, the family cannot say it, or it is not shorter than the context.
         """
+
+
+def check(messages: Sequence[Mapping[str, Any]], pictures: int) -> None:
+    """What every family's reader demands of a conversation, before it looks at any picture.
+
+    Raises:
+        InvalidParameter: a role or a message that says nothing, nobody asks anything, or there are not as many places
+            for pictures as ``pictures``.
+    """
+    for message in messages:
+        if message["role"] not in ROLES:
+            raise InvalidParameter(f"'{str(message['role'])[:40]}' is no role; {', '.join(ROLES)} are.")
+        if not message["content"]:
+            raise InvalidParameter("A message is empty.", hint="Give each message a text or a picture.")
+    asked = [part for message in messages if message["role"] == "user" for part in message["content"]]
+    if not asked:
+        raise InvalidParameter("No message is the user's.", hint="Send a message with the role 'user'.")
+    if not any(part["type"] == "image" or part["text"].strip() for part in asked):
+        raise InvalidParameter("The prompt is empty.", hint="Ask something, or send a picture.")
+    places = sum(part["type"] == "image" for message in messages for part in message["content"])
+    if places != pictures:
+        raise InvalidParameter(f"The messages have places for {places} pictures, {pictures} came.")

@@ -59,7 +59,6 @@ class Scheduler:
         self._cache: Cache | None = None
         self._change = threading.Condition()
         self._closed = False
-        self.steps = self.tokens = 0
         self._thread = threading.Thread(target=self._run, daemon=True, name="scheduler")
         self._thread.start()
 
@@ -134,11 +133,9 @@ class Scheduler:
     def _write(self) -> None:
         embeds = self._embed(np.array([[job.token] for job in self._rows], dtype=np.int64))
         logits, self._cache = self._decoder(self._cache, embeds)
-        self.steps += 1
         self._keep([i for i, job in enumerate(self._rows) if self._took(job, logits[i])])
 
     def _took(self, job: Job, logits: np.ndarray) -> bool:
         """Whether the job, given its next token, goes on."""
         job.token = job.sampler(logits)
-        self.tokens += 1
         return job.accept(job.token)

@@ -112,15 +112,10 @@ class Talker:
                 hint="Shorten the conversation.",
             )
         prompt = self._reader.read(messages, pictures)
-        count, room = len(prompt.input_ids), self._reader.context - len(prompt.input_ids)
-        if room < 1:
-            raise InvalidParameter(
-                f"The prompt is {count} tokens long, pictures included; the model reads {self._reader.context}."
-            )
-        answer = Answer(
-            TextStream(self._tokenizer, settings["stop"] or ()), min(settings["max_new_tokens"], room),
-            self._reader.end_ids, count, emit,
-        )  # fmt: skip
+        count = len(prompt.input_ids)
+        most = min(settings["max_new_tokens"], self._reader.context - count)
+        text = TextStream(self._tokenizer, settings["stop"] or ())
+        answer = Answer(text, most, self._reader.end_ids, count, emit)
         sampler = Sampler(settings, prompt.input_ids, self._decoder.vocabulary)
         return Job(self._embeds(prompt, cancelled), sampler, answer.accept, failed, cancelled)
 

@@ -15,11 +15,10 @@ import tokenizers
 from PIL import Image
 
 from tritonvision.errors import InvalidParameter
-from tritonvision.python_backend.generation.prompt import Prompt
+from tritonvision.python_backend.generation.prompt import Prompt, check
 
 START, END_OF_UTTERANCE = "<|im_start|>", "<end_of_utterance>"
 AROUND, GLOBAL, PICTURE = "<fake_token_around_image>", "<global-img>", "<image>"
-ROLES = ("system", "user", "assistant")
 
 
 class Reader:
@@ -46,7 +45,7 @@ class Reader:
             InvalidParameter: an unknown role, nobody asks anything, parts and pictures do not match, or it is longer
                 than the context.
         """
-        _check(messages, len(pictures))
+        check(messages, len(pictures))
         grids = iter([grid(*picture.shape[:2], self._longest, self._tile) for picture in pictures])
         input_ids = list(self._ids(self._conversation(messages, grids)))
         if len(input_ids) >= self.context:
@@ -97,23 +96,6 @@ class Reader:
 
     def _encode(self, text: str) -> list[int]:
         return self._texts.encode(text, add_special_tokens=False).ids if text else []
-
-
-def _check(messages: Sequence[Mapping[str, Any]], pictures: int) -> None:
-    """Raises InvalidParameter unless this is a conversation that ends in something to answer."""
-    for message in messages:
-        if message["role"] not in ROLES:
-            raise InvalidParameter(f"'{str(message['role'])[:40]}' is no role; {', '.join(ROLES)} are.")
-        if not message["content"]:
-            raise InvalidParameter("A message is empty.", hint="Give each message a text or a picture.")
-    asked = [part for message in messages if message["role"] == "user" for part in message["content"]]
-    if not asked:
-        raise InvalidParameter("No message is the user's.", hint="Send a message with the role 'user'.")
-    if not any(part["type"] == "image" or part["text"].strip() for part in asked):
-        raise InvalidParameter("The prompt is empty.", hint="Ask something, or send a picture.")
-    places = sum(part["type"] == "image" for message in messages for part in message["content"])
-    if places != pictures:
-        raise InvalidParameter(f"The messages have places for {places} pictures, {pictures} came.")
 
 
 def grid(height: int, width: int, longest: int, tile: int) -> tuple[int, int]:

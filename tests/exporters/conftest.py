@@ -11,6 +11,15 @@ from tritonvision.exporters import fixtures, ultralytics_models
 SHAPES = ("disc", "box", "triangle")
 
 
+@pytest.fixture(scope="module")
+def few_threads():
+    """Two threads for torch, for the tests of a module that asks for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def photo_rgb():
     return fixtures.photo()

@@ -27,12 +27,7 @@ RELATIVE = 1e-3
 TEXTS = ("a dog", "a red cup", "dog")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("few_threads")
 
 
 def shallow(entry, true_config=grounding_dino.config):

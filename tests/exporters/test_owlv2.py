@@ -10,7 +10,7 @@ import pytest
 from tritonvision import catalog
 from tritonvision.ensembles.local import LocalComposition, npy
 from tritonvision.errors import ExportFailed, InvalidParameter
-from tritonvision.exporters import compare, fixtures, onnx_check, owlv2_graphs, torch_tools
+from tritonvision.exporters import compare, fixtures, onnx_check, owlv2_graphs, query_networks, torch_tools
 from tritonvision.exporters.families import owlv2
 from tritonvision.exporters.family import Weights
 from tritonvision.exporters.open_vocabulary_judge import MANY, SEVERAL
@@ -25,12 +25,7 @@ RELATIVE = 1e-3
 PIXELS, SCORES = 0.5, 1e-3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("few_threads")
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +194,7 @@ def test_what_examples_find_is_what_the_networks_class_head_says_of_their_embedd
     scores = np.stack([scores[:, 1], scores[:, [0, 2]].max(1)], axis=1)
     corners = np.concatenate([centres[:, :2] - centres[:, 2:] / 2, centres[:, :2] + centres[:, 2:] / 2], axis=1) * 512
     above = scores.max(1) > 0.05
-    want = owlv2.answer(corners[above], scores.max(1)[above], scores.argmax(1)[above], size, resolved(given))
+    want = query_networks.limited(corners[above], scores.max(1)[above], scores.argmax(1)[above], size, resolved(given))
     assert len(want["scores"]) >= 3 and len(set(want["class_ids"].tolist())) == 2
     missing, figures = compare.detections(got, want, 0.05, SCORES, 300)
     assert missing == 0

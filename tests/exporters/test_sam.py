@@ -24,12 +24,7 @@ LAYERS = {"num_hidden_layers": 4, "global_attn_indexes": [1, 3]}
 RELATIVE = 1e-3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("few_threads")
 
 
 @pytest.fixture(scope="module")

@@ -32,12 +32,7 @@ SIZES = [(1, 1), (1, 700), (64, 512), (512, 63), (91, 77), (200, 401), (256, 256
 QUESTION = [{"role": "user", "content": [PICTURE, {"type": "text", "text": "What is it?"}]}]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("few_threads")
 
 
 @pytest.fixture(scope="module")

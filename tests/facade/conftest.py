@@ -57,7 +57,7 @@ MANIFESTS = (
     manifest_of(MANY_LABELS, "classification", labels=("sunny", "windy"), multi_label=True),
     manifest_of(SEGMENTER, "instance-segmentation"),
     manifest_of(WRITER, "vlm", labels=()),
-    manifest_of(PAGES, "structured-ocr", labels=()),
+    manifest_of(PAGES, "structured-ocr", labels=("block", "line", "word")),
     manifest_of(LINES, "text-only-ocr", labels=()),
     manifest_of(PHRASES, "open-vocabulary-object-detection", labels=()),
     manifest_of(EXAMPLES, "open-vocabulary-object-detection", labels=()),

@@ -102,7 +102,8 @@ def server(tmp_path_factory):
     for model, task in TASK_OF.items():
         manifest = Manifest(
             id=model, family="f", task=task, head="h", weights="random", source="s", sha256="0", license="x",
-            precision="fp32", labels=(), input_size=None, steps=(),
+            precision="fp32", labels=("block", "line", "word") if task == "structured-ocr" else (), input_size=None,
+            steps=(),
         )  # fmt: skip
         (root / manifest.triton_name).mkdir()
         (root / manifest.triton_name / MANIFEST).write_text(manifest.to_json())
