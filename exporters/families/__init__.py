@@ -14,12 +14,20 @@ if TYPE_CHECKING:
     from tritonvision.ensembles.wiring import Step
     from tritonvision.exporters.family import Family
 
+# Ids with a graph over 2 GB, which is more than an ONNX file holds; their families refuse them.
+TOO_LARGE = frozenset(("sam-vit_h", "smolvlm-2.2b"))
+
 
 def exportable() -> frozenset[str]:
     """Catalogue names of the families that can be exported. Imports none of them."""
     files = {path.name for path in resources.files(__name__).iterdir()}
     names = {entry.family for entry in catalog.entries().values()}
     return frozenset(name for name in names if f"{module_name(name)}.py" in files)
+
+
+def can_export(entry: catalog.Entry) -> bool:
+    """Whether this version exports the model ``entry``."""
+    return entry.family in exportable() and entry.id not in TOO_LARGE
 
 
 def find(name: str) -> Family:

@@ -17,6 +17,7 @@ from tritonvision.ensembles.tensors import IMAGE_SIZE, VALID_SIZE, Tensor
 from tritonvision.errors import ExportFailed, NotSupported
 from tritonvision.exporters import fixtures, sam_graphs, torch_tools, transformers_tools
 from tritonvision.exporters import weights as files
+from tritonvision.exporters.families import TOO_LARGE
 from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
 from tritonvision.python_backend import resize
 from tritonvision.python_backend.compositions import promptable_masks
@@ -103,7 +104,7 @@ class SAM(Family):
         """Encoder and decoder of one id. Raises ExportFailed when the weights cannot be had or are not its own."""
         if weights.labels is not None:
             raise ExportFailed(f"'{entry.id}' knows no classes.", hint="Leave --labels out.")
-        if _size(entry) == "vit_h":
+        if entry.id in TOO_LARGE:
             raise NotSupported(
                 f"The graph of '{entry.id}' would be over 2 GB, which this version cannot write.",
                 hint="Take sam-vit_l or sam-vit_b.",

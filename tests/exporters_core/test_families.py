@@ -27,6 +27,13 @@ def test_a_family_without_exporter_is_refused_with_a_hint():
         families.find("NVILA")
 
 
+def test_what_can_be_exported_leaves_out_graphs_that_are_too_large():
+    entries = catalog.entries()
+    assert all(entries[name].family in families.exportable() for name in families.TOO_LARGE)
+    assert not any(families.can_export(entries[name]) for name in (*families.TOO_LARGE, "moondream2"))
+    assert families.can_export(entries["sam-vit_l"])
+
+
 def test_asking_what_is_exportable_imports_no_family():
     program = (
         "import sys\n"

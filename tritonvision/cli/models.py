@@ -21,7 +21,7 @@ class Row:
     """One model as the table shows it.
 
     Attributes:
-        exportable: whether this version of tritonvision has an exporter for its family.
+        exportable: whether this version of tritonvision can export it.
         weights: ``official``, ``random`` or ``user`` once published, else None.
         loaded: None when no server answers on this machine.
     """
@@ -64,23 +64,22 @@ def models(
 
 def rows(settings) -> list[Row]:
     """Every catalogue entry in catalogue order, then what else is published in ``settings.repository``."""
-    from tritonvision.exporters.families import exportable
+    from tritonvision.exporters import families
     from tritonvision.publication import Repository
 
-    can = exportable()
     here = {manifest.id: manifest for manifest in Repository(settings.repository)}
     loaded = loaded_ids(settings.port)
     found = []
     for entry in catalog.entries().values():
         manifest = here.pop(entry.id, None)
         found.append(Row(
-            entry.id, entry.family, entry.task, entry.license, entry.aliases, entry.family in can,
+            entry.id, entry.family, entry.task, entry.license, entry.aliases, families.can_export(entry),
             manifest is not None, manifest.weights if manifest else None, _is_loaded(entry.id, loaded),
         ))  # fmt: skip
     for manifest in here.values():
         found.append(Row(
-            manifest.id, manifest.family, manifest.task, manifest.license, (), manifest.family in can,
-            True, manifest.weights, _is_loaded(manifest.id, loaded),
+            manifest.id, manifest.family, manifest.task, manifest.license, (),
+            manifest.family in families.exportable(), True, manifest.weights, _is_loaded(manifest.id, loaded),
         ))  # fmt: skip
     return found
 
