@@ -171,4 +171,29 @@ class Chat:
         )  # fmt: skip
 
 
-EntryPoint = Chain | Composition | Chat
+@dataclass(frozen=True)
+class LocalCode:
+    """A Python model that runs the code of a user's own package, see ``python_backend/local_code.py``.
+
+    Attributes:
+        outputs: what it answers, as the head kind of its task does, and ``image_size``.
+        options: where the package lies and what of it is run.
+        environment: folder beside its ``model.py`` that stands for the Python environment of the process, or empty.
+    """
+
+    task: Task
+    outputs: tuple[Tensor, ...]
+    options: tuple[tuple[str, Any], ...]
+    environment: str = ""
+
+    name = "local-code"
+    version = 1
+    role = ""
+    nets = ()
+    instances = 1
+    size = None
+    embedded = False
+    inputs = (IMAGE, PARAMETERS)
+
+
+EntryPoint = Chain | Composition | Chat | LocalCode

@@ -10,9 +10,10 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonvision.ensembles.heads import HeadKind
-from tritonvision.ensembles.points import Chain, Chat, Composition, EntryPoint, Net, Tokens
+from tritonvision.ensembles.points import Chain, Chat, Composition, EntryPoint, LocalCode, Net, Tokens
 from tritonvision.ensembles.resize import Resize
 from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, PARAMETERS, TEXT, Tensor
+from tritonvision.publication import MANIFEST_PARAMETER, Manifest
 
 MAX_BATCH = 8
 TOKENIZER = "tokenizer.json"
@@ -59,13 +60,23 @@ def net_file(role: str) -> str:
     return f"{role or 'model'}.onnx"
 
 
-def public_config(name: str, point: EntryPoint, assets: Iterable[str] = ()) -> str:
-    """The entry point that callers know as :func:`point_name`; ``assets`` are the files beside its ``model.py``."""
+def public_config(name: str, point: EntryPoint, assets: Iterable[str] = (), manifest: Manifest | None = None) -> str:
+    """The entry point that callers know as :func:`point_name`.
+
+    Args:
+        assets: the files beside its ``model.py``.
+        manifest: of the model, for the entry point that is the model itself: whoever asks a Triton whose repository
+            is elsewhere learns from it what the model is.
+    """
     if isinstance(point, Chain):
         config = _ensemble(name, point)
+    elif isinstance(point, LocalCode):
+        config = _local_code(name, point)
     else:
         config = _chat(name, point) if isinstance(point, Chat) else _composition(name, point)
         config.parameters["assets"].string_value = json.dumps(sorted(assets))
+    if manifest is not None:
+        config.parameters[MANIFEST_PARAMETER].string_value = manifest.to_json()
     return text_format.MessageToString(config)
 
 
@@ -113,6 +124,19 @@ def _chat(name: str, point: Chat) -> pb.ModelConfig:
     config.parameters["schema_version"].string_value = str(point.version)
     config.parameters["options"].string_value = json.dumps(dict(point.options))
     config.parameters["sessions"].string_value = json.dumps({net.role: net_file(net.role) for net in point.nets})
+    return config
+
+
+def _local_code(name: str, point: LocalCode) -> pb.ModelConfig:
+    """A Python model of one process, which may have a Python environment of its own."""
+    config = pb.ModelConfig(name=name, backend="python", max_batch_size=MAX_BATCH)
+    _declare(config, point.inputs, point.outputs)
+    _instances(config, point.instances)
+    config.parameters["task"].string_value = point.task.name
+    config.parameters["schema_version"].string_value = str(point.version)
+    config.parameters["options"].string_value = json.dumps(dict(point.options))
+    if point.environment:  # Triton's own name, and its word for the folder of the model
+        config.parameters["EXECUTION_ENV_PATH"].string_value = f"$$TRITON_MODEL_DIRECTORY/1/{point.environment}"
     return config
 
 
@@ -175,8 +199,10 @@ def step_config(step: Step) -> str:
     return text_format.MessageToString(config)
 
 
-def point_py(point: Composition | Chat) -> str:
+def point_py(point: Composition | Chat | LocalCode) -> str:
     """The ``model.py`` of an entry point that is a Python model."""
+    if isinstance(point, LocalCode):
+        return _MODEL_PY.format(line="Runs the code of a package; which, stands in config.pbtxt.", module="local_code")
     if isinstance(point, Chat):
         return _MODEL_PY.format(line="Writes answers token by token; how, stands in config.pbtxt.", module="chat")
     return _MODEL_PY.format(line="Asks networks and models; which, stands in config.pbtxt.", module="composition")

@@ -30,11 +30,12 @@ _ORT_ERRORS = (
 
 
 @contextmanager
-def _refusing_what_cannot_run() -> Iterator[None]:
+def refusing_what_cannot_run(what: str = "the exported graph") -> Iterator[None]:
+    """Turn onnxruntime's complaints into an ExportFailed."""
     try:
         yield
     except _ORT_ERRORS as error:
-        raise ExportFailed("onnxruntime cannot run the exported graph.") from error
+        raise ExportFailed(f"onnxruntime cannot run {what}.") from error
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Gate:
         """
         found: dict[str, float] = {}
         for point in points_of(self.family, self.entry, self.network):
-            with _refusing_what_cannot_run():
+            with refusing_what_cannot_run():
                 local = open_point(self.graphs, point, self.network.assets(point.role), self.needs)
             figures = self._check_tensors(point, local) | self._check_answers(point, local)
             found |= {f"{point.role}_{name}" if point.role else name: value for name, value in figures.items()}
@@ -86,7 +87,7 @@ class Gate:
     def _differences(self, head: str, net: LocalNet, role: str, inputs: Tensors, what: str) -> dict[str, float]:
         """Differences on one batch, each within its tolerance or within three times float32's own error."""
         tolerance = self.family.tolerance
-        with _refusing_what_cannot_run():
+        with refusing_what_cannot_run():
             graph = net.tensors(inputs)
         reference = self.network.tensors(inputs, role=role)
         allowed = {name: tolerance.tensor(name) for name in reference}

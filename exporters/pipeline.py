@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -75,22 +76,36 @@ def export(
     existing = published(model_id, repository, as_id)
     if existing is not None and not force:
         return existing
-    progress = progress or Quiet()
+    with naming_what_is_missing(entry.id):
+        family = families.find(entry.family)
+        return publish_family(family, entry, weights, repository, public_id, progress or Quiet())
+
+
+@contextmanager
+def naming_what_is_missing(model_id: str) -> Iterator[None]:
+    """Turn the failed import of somebody else's package into a SetupError that says how to get it."""
     try:
-        return _export(entry, weights, repository, public_id, progress)
+        yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("tritonvision"):
             raise
         package = error.name.split(".")[0]
         install = _ALONE.get(package) or f"pip install 'tritonvision[{_EXTRAS.get(package, _TORCH_EXTRAS)}]'"
         raise SetupError(
-            f"Exporting '{entry.id}' needs the package '{package}', which is not installed.",
+            f"Exporting '{model_id}' needs the package '{package}', which is not installed.",
             hint=f"Get it with: {install}",
         ) from error
 
 
-def _export(entry: Entry, weights: Weights, repository: Path, public_id: str, progress: Progress) -> Manifest:
-    family = families.find(entry.family)
+def publish_family(
+    family: Family, entry: Entry, weights: Weights, repository: Path, public_id: str, progress: Progress
+) -> Manifest:
+    """Build, prove and publish one id of a family under ``public_id``, in the place of what is there.
+
+    Raises:
+        ExportFailed, SetupError: as :func:`export`.
+        ModuleNotFoundError: a package that the export needs is not installed.
+    """
     if family.license_notice:
         progress.notice(family.license_notice)
     from tritonvision.exporters import local, onnx_check, publish  # what is missing is missed before anything is built

@@ -89,13 +89,16 @@ def publish(
         for point in reversed(points):  # the model itself, which makes all of it known, is the last
             public = built / wiring.point_name(name, point.role)
             beside = {} if isinstance(point, Chain) else (assets or {}).get(point.role, {})
-            _write(public / "config.pbtxt", wiring.public_config(name, point, beside))
+            itself = None if point.role else manifest
+            _write(public / "config.pbtxt", wiring.public_config(name, point, beside, itself))
             if isinstance(point, Chain):
                 _write(public / "1" / ".keep", "")  # an ensemble needs a version folder, and empty ones get lost
             else:
                 _write(public / "1" / "model.py", wiring.point_py(point))
             for file, data in beside.items():
-                (public / "1" / file).write_bytes(data)
+                path = public / "1" / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
             for net in point.nets if wiring.embedded(point) else ():
                 graphs[net.role].rename(public / "1" / wiring.net_file(net.role))
             order.append(public.name)

@@ -34,9 +34,14 @@ class TritonPythonModel(Step):
         for i, (geometry, given) in enumerate(zip(geometries, settings, strict=True)):
             sample = {name: tensors[name][i] for name in names}
             answers.append(self.head.post(sample, geometry, resolve(self.head.TASK.parameters, given)))
-        outputs = {name: _stack([a[name] for a in answers], _PADDING.get(name, 0)) for name in answers[0]}
+        outputs = stack_padded(answers)
         outputs["image_size"] = np.array([(g.height, g.width) for g in geometries], dtype=np.int32)
         return outputs
+
+
+def stack_padded(answers: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The answers of one request, batch axis first, each padded to the longest."""
+    return {name: _stack([a[name] for a in answers], _PADDING.get(name, 0)) for name in answers[0]}
 
 
 def _stack(rows: Sequence[np.ndarray], fill: Any) -> np.ndarray:

@@ -62,11 +62,17 @@ class Geometry:
         return (points - offset) / np.array([self.gain_x, self.gain_y], dtype=np.float32)
 
 
-def letterbox(picture: np.ndarray, height: int, width: int, pad: int = 114) -> tuple[np.ndarray, Geometry]:
-    """Keep the aspect, centre, pad with grey ``pad``: ultralytics' LetterBox(auto=False), cv2 bilinear."""
+def letterbox(
+    picture: np.ndarray, height: int, width: int, pad: int = 114, sizes: str = "rounded"
+) -> tuple[np.ndarray, Geometry]:
+    """Keep the aspect, centre, pad with grey ``pad``: ultralytics' LetterBox(auto=False), cv2 bilinear.
+
+    With ``sizes="truncated"`` nothing is rounded up: packages of Roboflow's are trained and asked so.
+    """
     h, w = picture.shape[:2]
     scale = min(height / h, width / w)
-    new_w, new_h = max(round(w * scale), 1), max(round(h * scale), 1)
+    whole = {"rounded": round, "truncated": int}[sizes]
+    new_w, new_h = max(whole(w * scale), 1), max(whole(h * scale), 1)
     left, top = round((width - new_w) / 2 - 0.1), round((height - new_h) / 2 - 0.1)
     if (new_h, new_w) != (h, w):
         picture = cv2.resize(picture, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
@@ -171,6 +177,17 @@ def stretch(
     return pixels, Geometry(w, h, 0, 0, width / w, height / h)
 
 
+def centre(picture: np.ndarray, height: int, width: int) -> tuple[np.ndarray, Geometry]:
+    """The middle of the picture as it is: nothing is resized, what is larger is cut and what is smaller gets black."""
+    h, w = picture.shape[:2]
+    top, left = abs(height - h) // 2, abs(width - w) // 2
+    ys, xs = (0, top) if h > height else (top, 0), (0, left) if w > width else (left, 0)
+    part = picture[ys[1] : ys[1] + height, xs[1] : xs[1] + width]
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[ys[0] : ys[0] + part.shape[0], xs[0] : xs[0] + part.shape[1]] = part
+    return pixels, Geometry(w, h, xs[0] - xs[1], ys[0] - ys[1], 1, 1)
+
+
 def shortest(picture: np.ndarray, height: int, width: int) -> tuple[np.ndarray, Geometry]:
     """Shorter side to ``height``, but the longer one to no more than ``width``; Pillow bilinear, antialiased.
 
@@ -235,8 +252,8 @@ def multiple(picture: np.ndarray, height: int, width: int, multiple: int = 14) -
 
 
 RULES: dict[str, Callable[..., tuple[np.ndarray, Geometry]]] = {
-    "letterbox": letterbox, "square": square, "crop": crop, "stretch": stretch, "shortest": shortest,
-    "longest": longest, "multiple": multiple,
+    "letterbox": letterbox, "square": square, "crop": crop, "centre": centre, "stretch": stretch,
+    "shortest": shortest, "longest": longest, "multiple": multiple,
 }  # fmt: skip
 # Rules whose size follows the picture, and rules whose padding is a matter of the network, after it has normalised.
 DYNAMIC = frozenset({"shortest", "multiple"})

@@ -13,6 +13,7 @@ from tritonvision import catalog
 from tritonvision.errors import UnknownModel
 
 MANIFEST = "manifest.json"
+MANIFEST_PARAMETER = "manifest"  # of the public model's config in Triton: the same JSON
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Manifest:
         graph_bytes: of its networks, counted once for each process that holds them.
         processes: of the server that are its own, not shared with other models.
         map_meaning: of a depth map: ``inverse-depth``, larger is nearer, or ``depth``.
+        backend: what its networks are published as: ``onnx``, or ``custom`` where the model is a user's own code.
         parity: figures of the gate, name to number.
         versions: packages that took part in the export.
     """
@@ -59,6 +61,7 @@ class Manifest:
     map_meaning: str = ""
     keypoint_labels: tuple[str, ...] = ()
     multi_label: bool = False
+    backend: str = "onnx"
     parity: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

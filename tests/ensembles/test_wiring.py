@@ -10,9 +10,10 @@ from tritonclient.grpc import model_config_pb2
 
 from tritonvision.ensembles import wiring
 from tritonvision.ensembles.heads import EMBEDDINGS, HEADS
-from tritonvision.ensembles.points import Chain, Chat, Composition, Net, Tokens
+from tritonvision.ensembles.points import Chain, Chat, Composition, LocalCode, Net, Tokens
 from tritonvision.ensembles.resize import Resize
 from tritonvision.ensembles.tensors import Tensor
+from tritonvision.publication import MANIFEST_PARAMETER, Manifest
 from tritonvision.tasks import GAZE
 
 ROOT = Path(__file__).parents[2] / "model_repository"
@@ -37,6 +38,16 @@ def test_every_tensor_of_an_ensemble_comes_from_somewhere(chain):
     assert {tensor.name for tensor in config.output} <= made
     models = [step.model_name for step in config.ensemble_scheduling.step]
     assert sorted(models) == sorted(wiring.step_names("m", [chain]))
+
+
+def test_the_config_of_a_public_model_tells_what_the_model_is():
+    manifest = Manifest(
+        id="mine/tags/1", family="f", task="classification", head="classes", weights="user", source="s", sha256="0",
+        license='as "the owner" says', precision="fp32", labels=("Katze – chat", "dog\n"), input_size=None, steps=(),
+    )  # fmt: skip
+    config = parse(wiring.public_config("m", CHAINS["classes"], manifest=manifest))
+    assert Manifest.from_json(config.parameters[MANIFEST_PARAMETER].string_value) == manifest
+    assert not parse(wiring.public_config("m", CHAINS["classes"])).parameters
 
 
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
@@ -83,6 +94,19 @@ def test_a_model_that_writes_is_decoupled_and_takes_pictures_a_prompt_or_message
         "text": [1], "token_ids": [-1], "finish_reason": [1], "usage": [2],
     }  # fmt: skip
     assert "chat import TritonPythonModel" in wiring.point_py(point)
+
+
+@pytest.mark.parametrize("environment", ["", "environment"])
+def test_a_package_of_code_is_one_python_model_without_steps_and_may_have_an_environment_of_its_own(environment):
+    point = LocalCode(GAZE, EMBEDDINGS.outputs, (("directory", "/somewhere"),), environment)
+    config = parse(wiring.public_config("m", point))
+    assert config.backend == "python" and wiring.step_names("m", [point]) == ()
+    assert config.parameters["options"].string_value == '{"directory": "/somewhere"}'
+    assert [group.count for group in config.instance_group] == [1]
+    path = "$$TRITON_MODEL_DIRECTORY/1/environment" if environment else None
+    given = dict(config.parameters)
+    assert (given["EXECUTION_ENV_PATH"].string_value if environment else given.get("EXECUTION_ENV_PATH")) == path
+    assert "local_code import TritonPythonModel" in wiring.point_py(point)
 
 
 def test_the_letterbox_step_is_written_as_it_always_was():

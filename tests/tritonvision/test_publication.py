@@ -37,6 +37,12 @@ def test_a_manifest_reads_back_as_it_was_written():
     assert "Katze – chat" in written.to_json()
 
 
+def test_what_was_published_before_backends_were_told_is_onnx():
+    told = json.loads(manifest("yolov8n-640").to_json())
+    del told["backend"]
+    assert Manifest.from_json(json.dumps(told)).backend == "onnx"
+
+
 def test_a_repository_lists_what_is_published_by_its_public_id(repository):
     published = [publish(repository, name) for name in ("project/3", "yolov8n-640")]
     (repository.root / "pre--letterbox-640").mkdir()

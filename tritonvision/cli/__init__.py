@@ -34,11 +34,13 @@ class Command:
         summary: its line in ``tritonvision --help``.
         needs: a package without which it cannot do anything.
         extra: the smallest extra that brings it.
+        module: of its function, and the function's name; empty where they are called like the command.
     """
 
     summary: str
     needs: str = ""
     extra: str = ""
+    module: str = ""
 
     def line(self) -> str:
         """The summary, and how to get what is missing. Looks for the package and does not import it."""
@@ -49,6 +51,7 @@ class Command:
 
 COMMANDS = {
     "export": Command("Turn weights into a published, proven model.", needs="onnx", extra="mediapipe"),
+    "import": Command("Publish a package of yours: weights.onnx, or code.", module="import_package"),
     "serve": Command("Serve the published models over HTTP."),
     "predict": Command("Ask a model about pictures."),
     "chat": Command("Talk with a model about pictures."),
@@ -153,7 +156,8 @@ def exit_code(error: TritonVisionError) -> int:
 
 
 def _load(name: str) -> TyperCommand:
-    callback: Callable = getattr(importlib.import_module(f"tritonvision.cli.{name}"), name)
+    module = COMMANDS[name].module or name
+    callback: Callable = getattr(importlib.import_module(f"tritonvision.cli.{module}"), module)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     single.command(name=name, epilog=EXIT_CODES)(callback)
     loaded = typer.main.get_command(single)

@@ -96,12 +96,12 @@ def _export(
             typer.echo(f"{existing.id} is published already ({existing.weights} weights); --force replaces it.")
         return existing, False
     public_id = as_id or catalog.find(model_id).id
-    with _shown(public_id, quiet) as progress:
+    with shown(public_id, quiet) as progress:
         manifest = pipeline.export(model_id, weights, root, as_id, force, progress)
     if not quiet:
         for sentence in (*progress.notices, *manifest.notes):
             typer.echo(f"Note: {sentence}")
-        typer.echo(_summary(manifest))
+        typer.echo(summary(manifest))
     return manifest, True
 
 
@@ -112,7 +112,8 @@ _FIGURES = {
 }  # fmt: skip
 
 
-def _summary(manifest: Manifest) -> str:
+def summary(manifest: Manifest) -> str:
+    """What was published and how exactly it was proven, in one sentence."""
     parity = manifest.parity
     figures = {name.removeprefix("pipeline_"): value for name, value in parity.items()}
     within = [text.format(figures[name]) for name, text in _FIGURES.items() if name in figures]
@@ -123,7 +124,7 @@ def _summary(manifest: Manifest) -> str:
 
 
 @contextmanager
-def _shown(public_id: str, quiet: bool):
+def shown(public_id: str, quiet: bool):
     """A progress that a person at a terminal sees on standard error, and nobody else."""
     if quiet or not sys.stderr.isatty():
         yield _Stages()

@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from tritonvision.errors import ModelLoading, ServerUnavailable, SetupError, TritonVisionError
+from tritonvision.errors import ModelLoading, ServerUnavailable, SetupError, TritonVisionError, from_wire
 
 # Largest message either way: a big picture in, a big mask out.
 MESSAGE_BYTES = 256 * 1024 * 1024
@@ -69,6 +69,10 @@ class Control:
         groups = self._config(model).instance_group
         return sum(group.count for group in groups)
 
+    def parameter(self, model: str, name: str) -> str:
+        """A parameter of the config of ``model``, empty where it has none."""
+        return self._config(model).parameters[name].string_value
+
     def swap(self, model: str, generation: int) -> None:
         """Bring up new processes of ``model`` beside the old ones, then drop the old: dependents never leave.
 
@@ -91,6 +95,9 @@ class Control:
 def admin_error(error: grpc.RpcError) -> TritonVisionError:
     """What an admin call's failure means to a person."""
     code, details = error.code(), error.details() or ""
+    spoken = from_wire(details)
+    if spoken is not None:  # a step of ours says why it cannot be loaded
+        return spoken
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return ModelLoading("The model takes longer to load than expected.", retry_after=5)
     if code == grpc.StatusCode.UNAVAILABLE and "failed to connect" in details.lower():

@@ -1,0 +1,319 @@
+"""The kinds of packages: told by the shapes of their outputs, and brought to canonical tensors by a piece of graph.
+
+Each kind is written twice: as ONNX for the published graph, and in numpy for what the gate compares it with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tritonvision.ensembles.heads import CLASSES, DENSE_BOXES, PROTOTYPE_MASKS, QUERY_BOXES, HeadKind
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.family import Tensors, Tolerance
+from tritonvision.exporters.package_config import InferenceConfig
+from tritonvision.exporters.package_graph import PackageGraph
+from tritonvision.exporters.ultralytics_detect import CANDIDATES, best_anchors
+
+MULTI_LABEL = "multi-label-classification"
+_SELECTED = 300  # pairs of query and class, as RF-DETR's authors keep them
+_COEFFICIENTS = 32
+_KINDS = {1: "float", 10: "float16", 11: "double"}  # ONNX's numbers and names of types
+_GREY = 127  # of YOLO's fit-longer-edge
+_EPSILON = 1e-7  # probabilities are kept this far from 0 and 1 before they become logits
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class PackageHead:
+    """What a package's outputs are.
+
+    Attributes:
+        task: as the catalogue spells it.
+        labels: class names by class id.
+        columns: of the class scores that have a name.
+        tolerance: of the wrapped graph against the package's own, and of the answers.
+        after: body of the ONNX function from ``raw0``, ``raw1``, ... to the canonical tensors.
+        canonical: the same in numpy, from the outputs float32 in their order, batch axis first.
+        grey: see :meth:`InferenceConfig.resize`.
+        activation: ``softmax`` or ``sigmoid`` of classes.
+    """
+
+    head: HeadKind
+    task: str
+    labels: tuple[str, ...]
+    columns: tuple[int, ...]
+    tolerance: Tolerance
+    after: str
+    canonical: Callable[[list[np.ndarray]], Tensors]
+    grey: int | None = None
+    activation: str = ""
+    multi_label: bool = False
+
+
+def choose(
+    shapes: Shapes, kinds: Mapping[str, int], names: tuple[str, ...], config: InferenceConfig, task: str | None,
+    size: tuple[int, int],
+) -> PackageHead:  # fmt: skip
+    """The kind of a package whose graph has outputs of these shapes, batch axis first.
+
+    Args:
+        kinds: ONNX's number of each output's type.
+        names: lines of ``class_names.txt``.
+        task: what ``model_config.json`` says it does.
+        size: (height, width) of its pictures.
+
+    Raises:
+        ExportFailed: it is none that is known, or of another task.
+    """
+    columns = tuple(i for i, name in enumerate(names) if name not in config.removed)
+    labels = tuple(names[i] for i in columns)
+    types = [_KINDS[kinds[name]] for name in shapes]
+    outputs = [shape[1:] for shape in shapes.values()]
+    found: PackageHead | None = None
+    match outputs:
+        case [(count,)] if count == len(names):
+            found = _classes(types, labels, columns, config, task)
+        case [(rows, anchors)] if rows == 4 + len(names):
+            found = _yolo(types, labels, columns, rows, anchors, None)
+        case [(rows, anchors), (channels, *cells)] if (
+            rows == 4 + len(names) + _COEFFICIENTS and channels == _COEFFICIENTS
+        ):
+            if cells != [side // 4 for side in size]:
+                raise ExportFailed(
+                    "The mask prototypes of weights.onnx are not a quarter of its pictures' size.",
+                    hint="Export the weights with the size that training_input_size names.",
+                )
+            found = _yolo(types, labels, columns, rows, anchors, tuple(cells))
+        case [(queries, first), (same, second)] if queries == same and 4 in (first, second):
+            boxes = 0 if first == 4 else 1
+            found = _queries(types, labels, columns, queries, (first, second), boxes, len(names))
+    if found is None:
+        raise ExportFailed(
+            f"The outputs of weights.onnx {[list(shape) for shape in shapes.values()]} are of no kind that is known "
+            f"for {len(names)} class names.",
+            hint="Known are YOLO's [N, 4 + classes, anchors] with or without masks, RF-DETR's boxes and logits, and "
+            "classifiers' [N, classes]. Is class_names.txt complete?",
+        )
+    if task is not None and task.replace(MULTI_LABEL, "classification") != found.task:
+        raise ExportFailed(
+            f"model_config.json says {task[:60]!r}, and the outputs of weights.onnx are those of '{found.task}'.",
+            hint="Correct 'task_type', or leave it out.",
+        )
+    return found
+
+
+def before(config: InferenceConfig, graph: PackageGraph) -> str:
+    """The ONNX function from uint8 ``pixels`` ``[B,H,W,3]`` RGB to the ``images`` that a package's graph reads."""
+    given, (height, width) = config.network_input, graph.size
+    kind, number = ("float16", 10) if graph.dtype == np.float16 else ("float", 1)
+    values, nodes = [], ["read = Cast<to=1>(pixels)"]
+    last = "read"
+    if given.color_mode == "bgr":
+        values.append("int64[3] swapped = {2,1,0}")
+        nodes.append("bgr = Gather<axis=3>(read, swapped)")
+        last = "bgr"
+    if given.scaling_factor is not None:
+        values.append(f"float[1] divisor = {{{given.scaling_factor}}}")
+        nodes.append(f"scaled = Div({last}, divisor)")
+        last = "scaled"
+    if given.normalization is not None:
+        means, deviations = (",".join(map(repr, numbers)) for numbers in given.normalization)
+        values += [f"float[3] means = {{{means}}}", f"float[3] deviations = {{{deviations}}}"]
+        nodes += [f"centred = Sub({last}, means)", "normal = Div(centred, deviations)"]
+        last = "normal"
+    nodes += [f"planes = Transpose<perm=[0,3,1,2]>({last})", f"images = Cast<to={number}>(planes)"]
+    body = "\n  ".join(nodes)
+    return (
+        f"prepare (uint8[B,{height},{width},3] pixels) => ({kind}[B,3,{height},{width}] images)\n"
+        + (f"<{', '.join(values)}>\n" if values else "")
+        + f"{{\n  {body}\n}}"
+    )
+
+
+# ---- YOLO ----------------------------------------------------------------------------------------------------------
+
+
+def _yolo(
+    types: list[str], labels: tuple[str, ...], columns: tuple[int, ...], rows: int, anchors: int,
+    cells: tuple[int, int] | None,
+) -> PackageHead:  # fmt: skip
+    count, named = min(CANDIDATES, anchors), ",".join(str(4 + column) for column in columns)
+    rest = rows - _COEFFICIENTS if cells else rows
+    more = {"in": "", "out": "", "weights": "", "nodes": ""}
+    if cells:
+        grid = f"{_COEFFICIENTS},{cells[0]},{cells[1]}"
+        more = {
+            "in": f", {types[1]}[B,{grid}] raw1",
+            "out": f", float[B,{count},{_COEFFICIENTS}] coefficients, float[B,{grid}] prototypes",
+            "weights": f", int64[1] mask_from = {{{rest}}}, int64[1] mask_to = {{{rows}}}, "
+            f"int64[3] mask_wide = {{1,1,{_COEFFICIENTS}}}",
+            "nodes": """
+  mask_rows = Slice(rows, mask_from, mask_to, axis)
+  mask_order = Tile(place, mask_wide)
+  coefficients = GatherElements<axis=1>(mask_rows, mask_order)
+  prototypes = Cast<to=1>(raw1)""",
+        }
+    after = f"""answer ({types[0]}[B,{rows},{anchors}] raw0{more["in"]})
+ => (float[B,{count},4] boxes, float[B,{count}] scores, int32[B,{count}] class_ids{more["out"]})
+<int64[1] at0 = {{0}}, int64[1] at2 = {{2}}, int64[1] at4 = {{4}}, int64[1] axis = {{2}}, int64[1] best = {{{count}}},
+ int64[{len(columns)}] named = {{{named}}}, int64[2] flat = {{0,{anchors}}}, int64[3] tall = {{0,{count},1}},
+ int64[2] wide = {{0,{count}}}, int64[3] corner = {{1,1,4}}, float[1] two = {{2}}{more["weights"]}>
+{{
+  raw = Cast<to=1>(raw0)
+  rows = Transpose<perm=[0,2,1]>(raw)
+  middles = Slice(rows, at0, at2, axis)
+  sides = Slice(rows, at2, at4, axis)
+  classes = Gather<axis=2>(rows, named)
+  halves = Div(sides, two)
+  lower = Sub(middles, halves)
+  upper = Add(middles, halves)
+  corners = Concat<axis=2>(lower, upper)
+  kinds = ArgMax<axis=2, keepdims=1>(classes)
+  tops = GatherElements<axis=2>(classes, kinds)
+  top = Reshape(tops, flat)
+  scores, order = TopK<axis=1, largest=1, sorted=1>(top, best)
+  place = Reshape(order, tall)
+  places = Tile(place, corner)
+  boxes = GatherElements<axis=1>(corners, places)
+  chosen = GatherElements<axis=1>(kinds, place)
+  chosen_ids = Reshape(chosen, wide)
+  class_ids = Cast<to=6>(chosen_ids){more["nodes"]}
+}}"""
+
+    def canonical(outputs: list[np.ndarray]) -> Tensors:
+        values = outputs[0].transpose(0, 2, 1)
+        kept = [0, 1, 2, 3, *(4 + column for column in columns), *range(rest, rows)]
+        found = best_anchors(values[..., kept], len(columns))
+        return found | ({"coefficients": found.pop("rest"), "prototypes": outputs[1]} if cells else {})
+
+    tolerances = {"boxes": 1e-3, "scores": 1e-5, "class_ids": 0}
+    if cells is None:
+        return PackageHead(
+            DENSE_BOXES, "object-detection", labels, columns, Tolerance(tolerances), after, canonical, _GREY
+        )
+    masks = Tolerance(tolerances | {"coefficients": 1e-3, "prototypes": 1e-3})
+    return PackageHead(PROTOTYPE_MASKS, "instance-segmentation", labels, columns, masks, after, canonical, _GREY)
+
+
+# ---- RF-DETR -------------------------------------------------------------------------------------------------------
+
+
+def _queries(
+    types: list[str], labels: tuple[str, ...], columns: tuple[int, ...], queries: int, widths: tuple[int, int],
+    boxes: int, names: int,
+) -> PackageHead | None:  # fmt: skip
+    if widths[1 - boxes] < names:
+        return None
+    classes = len(columns)
+    count = min(_SELECTED, queries * classes)
+    given = ", ".join(f"{types[i]}[B,{queries},{widths[i]}] raw{i}" for i in range(2))
+    after = f"""answer ({given})
+ => (float[B,{count},4] boxes, float[B,{count}] scores, int32[B,{count}] class_ids)
+<int64[1] at0 = {{0}}, int64[1] at2 = {{2}}, int64[1] at4 = {{4}}, int64[1] axis = {{2}}, int64[1] best = {{{count}}},
+ int64[{classes}] named = {{{",".join(map(str, columns))}}}, int64[2] flat = {{0,{queries * classes}}},
+ int64[3] tall = {{0,{count},1}}, int64[3] corner = {{1,1,4}}, int64[1] classes = {{{classes}}}, float[1] two = {{2}}>
+{{
+  given = Cast<to=1>(raw{boxes})
+  middles = Slice(given, at0, at2, axis)
+  sides = Slice(given, at2, at4, axis)
+  halves = Div(sides, two)
+  lower = Sub(middles, halves)
+  upper = Add(middles, halves)
+  corners = Concat<axis=2>(lower, upper)
+  logits = Cast<to=1>(raw{1 - boxes})
+  known = Gather<axis=2>(logits, named)
+  likely = Sigmoid(known)
+  pairs = Reshape(likely, flat)
+  scores, order = TopK<axis=1, largest=1, sorted=1>(pairs, best)
+  query = Div(order, classes)
+  place = Reshape(query, tall)
+  places = Tile(place, corner)
+  boxes = GatherElements<axis=1>(corners, places)
+  before = Mul(query, classes)
+  kind = Sub(order, before)
+  class_ids = Cast<to=6>(kind)
+}}"""
+
+    def canonical(outputs: list[np.ndarray]) -> Tensors:
+        pairs = sigmoid(outputs[1 - boxes][..., list(columns)]).reshape(len(outputs[0]), -1)
+        order = np.argsort(-pairs, axis=1, kind="stable")[:, :count]
+        given = outputs[boxes]
+        corners = np.concatenate([given[..., :2] - given[..., 2:] / 2, given[..., :2] + given[..., 2:] / 2], axis=2)
+        return {
+            "boxes": np.take_along_axis(corners, (order // classes)[..., None], axis=1),
+            "scores": np.take_along_axis(pairs, order, axis=1),
+            "class_ids": (order % classes).astype(np.int32),
+        }
+
+    tolerance = Tolerance({"boxes": 1e-4, "scores": 1e-5, "class_ids": 0}, {"pixels": 0.05})
+    return PackageHead(QUERY_BOXES, "object-detection", labels, columns, tolerance, after, canonical)
+
+
+# ---- classifiers ---------------------------------------------------------------------------------------------------
+
+
+def _classes(
+    types: list[str], labels: tuple[str, ...], columns: tuple[int, ...], config: InferenceConfig, task: str | None
+) -> PackageHead:
+    given = config.post_processing
+    activation = given.type if given else ("sigmoid" if task == MULTI_LABEL else "softmax")
+    fused, count = given is not None and given.fused, len(columns)
+    if activation not in ("softmax", "sigmoid"):
+        raise ExportFailed(
+            f"A classifier's post_processing is softmax or sigmoid, not {activation[:40]!r}.",
+            hint="Correct 'post_processing' in inference_config.json.",
+        )
+    if config.removed:
+        raise ExportFailed(
+            "Classes of a classifier cannot be removed by class_names_operations.", hint="Leave them out."
+        )
+    nodes = {
+        (False, "softmax"): "logits = Cast<to=1>(raw0)\n  scores = Softmax<axis=1>(logits)",
+        (False, "sigmoid"): "logits = Cast<to=1>(raw0)\n  scores = Sigmoid(logits)",
+        (True, "softmax"): f"""scores = Cast<to=1>(raw0)
+  least = Constant<value = float[1] {{{_EPSILON}}}>()
+  safe = Max(scores, least)
+  logits = Log(safe)""",
+        (True, "sigmoid"): f"""scores = Cast<to=1>(raw0)
+  least = Constant<value = float[1] {{{_EPSILON}}}>()
+  most = Constant<value = float[1] {{{1 - _EPSILON}}}>()
+  one = Constant<value = float[1] {{1}}>()
+  above = Max(scores, least)
+  safe = Min(above, most)
+  rest = Sub(one, safe)
+  odds = Div(safe, rest)
+  logits = Log(odds)""",
+    }[fused, activation]
+    after = f"""answer ({types[0]}[B,{count}] raw0) => (float[B,{count}] logits, float[B,{count}] scores)
+{{
+  {nodes}
+}}"""
+
+    def canonical(outputs: list[np.ndarray]) -> Tensors:
+        values = outputs[0]
+        if not fused:
+            return {"logits": values, "scores": softmax(values) if activation == "softmax" else sigmoid(values)}
+        safe = np.clip(values, np.float32(_EPSILON), np.float32(1 - _EPSILON) if activation == "sigmoid" else None)
+        return {"logits": np.log(safe) - (np.log1p(-safe) if activation == "sigmoid" else 0), "scores": values}
+
+    multi_label = task == MULTI_LABEL if task is not None else activation == "sigmoid"
+    tolerance = Tolerance({"logits": 1e-4, "scores": 1e-5})
+    return PackageHead(
+        CLASSES, "classification", labels, columns, tolerance, after, canonical, activation=activation,
+        multi_label=multi_label,
+    )  # fmt: skip
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """float32, also far from zero."""
+    return (1 / (1 + np.exp(-np.clip(values, -80, 80).astype(np.float64)))).astype(np.float32)
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    """float32 over the last axis."""
+    exponents = np.exp(values.astype(np.float64) - values.max(-1, keepdims=True))
+    return (exponents / exponents.sum(-1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,97 @@
+"""Packages without code: their graph, wrapped, goes through the pipeline of every export, gate and all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.resize import Resize
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import package_graph, package_heads, package_oracle, pipeline
+from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Weights
+from tritonvision.exporters.package_config import InferenceConfig
+from tritonvision.exporters.package_files import FAMILY, INFERENCE, NAMES, WEIGHTS, PackageFolder
+from tritonvision.publication import Manifest
+
+
+class PackageFamily(Family):
+    """One package, in the place of a family: what others declare in a file is read from the folder here.
+
+    Raises:
+        ExportFailed: something about the package is wrong, or cannot be done; the sentence says what.
+    """
+
+    name = FAMILY
+    oracle = Oracle("the package's own graph and description", "", "onnxruntime on weights.onnx, numpy around it")
+
+    def __init__(self, package: PackageFolder):
+        names = package.class_names()
+        if names is None:
+            raise ExportFailed(f"The package has no {NAMES}.", hint="One class a line, in the order of the class ids.")
+        self.package = package
+        self.config = package.json(INFERENCE, InferenceConfig)
+        size = self.config.network_input.training_input_size
+        self.size = size.height, size.width
+        self.graph = package_graph.read(package.file(WEIGHTS), self.size)
+        self.kind = package_heads.choose(
+            self.graph.shapes, self.graph.kinds, names, self.config, package.config.task_type, self.size
+        )
+        self.head, self.tolerance = self.kind.head, self.kind.tolerance
+        pre = self.config.resize(self.kind.grey)
+        if self.head.name == "query-boxes" and pre.rule != "stretch":
+            raise ExportFailed(
+                "A network whose boxes are fractions of the picture is stretched, not fitted or cut.",
+                hint="Its resize_mode is 'stretch'.",
+            )
+        self._resize = pre
+
+    def resize(self, entry: Entry) -> Resize:
+        """As the package's description says."""
+        return self._resize
+
+    def build(self, entry: Entry, weights: Weights) -> PackageNetwork:
+        """The package's own graph."""
+        return PackageNetwork(self)
+
+
+class PackageNetwork(Network):
+    """``weights.onnx`` in onnxruntime as the reference, and the peer's steps around it as the oracle."""
+
+    def __init__(self, family: PackageFamily):
+        kind = family.kind
+        super().__init__(
+            labels=kind.labels, source=WEIGHTS, sha256=family.package.digest, multi_label=kind.multi_label,
+            versions={"onnx": metadata.version("onnx")},
+        )  # fmt: skip
+        self._config, self._graph, self._kind = family.config, family.graph, kind
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`."""
+        before = package_heads.before(self._config, self._graph)
+        package_graph.wrap(self._graph, before, self._kind.after, path)
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`. There is no float64 of somebody else's graph: ``double`` is float32 as well."""
+        outputs = self._graph(package_oracle.normalised(inputs["pixels"], self._config))
+        return self._kind.canonical(list(outputs.values()))
+
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
+        """See :meth:`Network.predict`."""
+        return package_oracle.predict(sample, parameters, self._graph, self._config, self._kind)
+
+
+def publish_graph(package: PackageFolder, public_id: str, repository: Path, progress: pipeline.Progress) -> Manifest:
+    """Publish a package without code under ``public_id``, in the place of what is there.
+
+    Raises:
+        ExportFailed: something about the package is wrong, or it does not compute what its own graph computes.
+        SetupError: the repository cannot be written.
+    """
+    family = PackageFamily(package)
+    entry = Entry(public_id, FAMILY, family.kind.task, family.size, "user", "", "unsure", None, ())
+    return pipeline.publish_family(family, entry, Weights("user"), repository, public_id, progress)

@@ -1,0 +1,118 @@
+"""The Triton step that runs the code of a user's own package, in a process that has nothing else to do.
+
+The package lies in a folder of the user's; its class offers ``from_pretrained(directory)``, and what that gives is
+asked about one picture at a time, BGR uint8 ``[h, w, 3]`` as OpenCV reads them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from tritonvision.errors import TritonVisionError, to_wire
+from tritonvision.python_backend import foreign_answers, regions
+from tritonvision.python_backend.pictures import decode
+from tritonvision.python_backend.post import stack_padded
+from tritonvision.python_backend.resize import Geometry
+from tritonvision.python_backend.step import Step, read_parameters
+from tritonvision.tasks import TASKS, resolve
+
+_MODULE = "tritonvision_local_package"
+# Settings of ours that no package knows, and those that are applied here to models that do not take them.
+_OURS = {"auto_orient", "region", "mask_format", "function"}
+_APPLIED = ("confidence", "classes", "max_detections")
+
+
+class TritonPythonModel(Step):
+    """``image`` BYTES ``[B,1]`` to what the task's head kind answers, and ``image_size`` int32 ``[B,2]``."""
+
+    def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
+        """Load the package. What goes wrong is one sentence to whoever asked for the model; the log has the trace."""
+        self.task = TASKS[parameters["task"]]
+        options = json.loads(parameters["options"])
+        self.classes = options["classes"]
+        try:
+            model = load(Path(options["directory"]), options["module"], options["class"])
+        except (Exception, SystemExit) as error:  # the boundary: the code is not ours
+            pb_utils.Logger.log_error(f"{self.name}: {traceback.format_exc()}")
+            failure = TritonVisionError(f"The package's code could not be loaded: {type(error).__name__}.")
+            raise pb_utils.TritonModelException(to_wire(failure)) from None
+        self.model = model if callable(model) else model.infer
+        self.accepted = accepted(self.model)
+
+    def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
+        """One picture after another; answers of different length are padded as those of post steps are."""
+        images = tensors["image"].reshape(-1)
+        rows, before = [], b""
+        for data, given in zip(images, read_parameters(tensors, len(images)), strict=True):
+            before = data or before  # an empty sample stands for the picture before it
+            rows.append(self._ask(before, given))
+        return stack_padded(rows)
+
+    def _ask(self, data: bytes, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        settings = resolve(self.task.parameters, given)
+        picture = decode(data, settings["auto_orient"])
+        if settings.get("region") is not None:
+            picture, _ = regions.apply(_whole, picture, settings["region"], {})
+        said = {name: settings[name] for name in given if name not in _OURS and given[name] is not None}
+        passed = {name: value for name, value in said.items() if self.accepted is None or name in self.accepted}
+        answer = self.model(np.ascontiguousarray(picture[..., ::-1]), **passed)
+        left = settings | {name: None if name in passed else said.get(name) for name in _APPLIED}
+        size = picture.shape[:2]
+        found = foreign_answers.to_tensors(answer, self.task.name, size, left, self.classes)
+        return found | {"image_size": np.array(size, dtype=np.int32)}
+
+
+def load(directory: Path, module: str, class_name: str | None) -> Any:
+    """The model of a package: its class is asked for one with ``from_pretrained(directory)``.
+
+    Args:
+        module: name of the file.
+        class_name: of the class; None for the only one in the module that offers ``from_pretrained``.
+
+    Raises:
+        Exception: whatever the package's code raises.
+    """
+    sys.path.append(str(directory))  # so that the module finds what lies beside it, and hides nothing of ours
+    spec = importlib.util.spec_from_file_location(_MODULE, directory / module)
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[_MODULE] = loaded  # where dataclasses and pickles look for it
+    spec.loader.exec_module(loaded)
+    return _class_of(loaded, class_name).from_pretrained(str(directory))
+
+
+def _class_of(module: ModuleType, name: str | None) -> Any:
+    if name is not None:
+        return getattr(module, name)
+    own = [
+        value for value in vars(module).values()
+        if inspect.isclass(value) and value.__module__ == _MODULE and hasattr(value, "from_pretrained")
+    ]  # fmt: skip
+    if len(own) != 1:
+        raise TypeError(f"The module has {len(own)} classes with from_pretrained, not one: name it as model_class.")
+    return own[0]
+
+
+def accepted(call: Callable) -> frozenset[str] | None:
+    """Names of the settings that a call takes; None where it takes any, or does not tell."""
+    try:
+        parameters = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset(p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD))
+
+
+def _whole(picture: np.ndarray) -> tuple[np.ndarray, Geometry]:
+    return picture, Geometry(picture.shape[1], picture.shape[0], 0, 0, 1, 1)
