@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 import numpy as np
 
 from tritonvision import catalog
-from tritonvision.client import codec, failures
+from tritonvision.client import codec, failures, mask_grid
 from tritonvision.client.exports import Exports
 from tritonvision.client.residents import Memory, Residents, only_for
 from tritonvision.client.suspects import Suspects
@@ -25,12 +26,13 @@ from tritonvision.errors import (
     DeadlineExceeded,
     InvalidParameter,
     ModelLoading,
+    NotSupported,
     SetupError,
     TritonVisionError,
     UnknownModel,
 )
 from tritonvision.publication import Manifest, Repository
-from tritonvision.results import Delta, Result
+from tritonvision.results import Delta, Result, SAMPrediction
 from tritonvision.server import Embedded
 from tritonvision.server.control import Control
 from tritonvision.settings import Settings
@@ -52,13 +54,17 @@ class Engine:
     Args:
         settings: where the repository is, deadlines.
         server: the tritonserver we own, or None to use the one at ``settings.triton_url``.
+        exportable: ids of the catalogue that this version can export; None when that is not known.
     """
 
-    def __init__(self, settings: Settings, server: Embedded | None = None):
+    def __init__(
+        self, settings: Settings, server: Embedded | None = None, exportable: Collection[str] | None = None
+    ):  # fmt: skip
         if server is None and settings.triton_url is None:
             raise SetupError("There is no inference server to ask.", hint="Give --triton-url HOST:PORT.")
         self.repository = Repository(settings.repository)
         self.server_id = str(uuid.uuid4())
+        self.exportable = exportable
         self._settings = settings
         self._server = server
         self.residents = Residents(settings.max_loaded, settings.memory_budget)
@@ -166,6 +172,32 @@ class Engine:
                 finally:
                     await pieces.aclose()
 
+    async def generate_masks(
+        self, name: str, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
+    ) -> AsyncGenerator[mask_grid.Progress | SAMPrediction, None]:
+        """Every object of a picture, as :func:`mask_grid.walk` finds them. Closing the iterator ends the work.
+
+        Args:
+            parameters: of :data:`mask_grid.PARAMETERS`.
+            wait: as for :meth:`infer`.
+
+        Raises:
+            As :meth:`infer`; each step may take as long as an answer that is written may pause.
+        """
+        manifest = self._resolve(name)
+        if manifest.task != PROMPTABLE.name:
+            raise InvalidParameter(f"'{name}' does {manifest.task}, not {PROMPTABLE.name}.")
+
+        async def ask(sample: codec.Sample, given: Mapping[str, Any], outputs: Collection[str]) -> Result:
+            (row,) = await self._ask(manifest, [sample], [given], "", outputs, self._settings.silence)
+            return _result(row, manifest, given)
+
+        with self.residents.using(manifest):
+            await self._ensure_loaded(manifest, wait)
+            async with aclosing(mask_grid.walk(ask, picture, parameters)) as steps:
+                async for step in steps:
+                    yield step
+
     def _loses(self, model: str) -> Callable[[], bool]:
         """Whether a process of the Triton model ``model`` is lost from now on, as far as this process can know."""
         if self._server is None:
@@ -219,7 +251,14 @@ class Engine:
             return self.repository.resolve(name)
         except UnknownModel:
             known = catalog.canonical(name)
-            if self._exports is None or known not in catalog.entries():
+            if known not in catalog.entries():
+                raise
+            if self.exportable is not None and known not in self.exportable:
+                raise NotSupported(
+                    f"'{known}' cannot be served by this version yet.",
+                    hint="'tritonvision models' lists what can be exported.",
+                ) from None
+            if self._exports is None:
                 raise
             self._exports.begin(known)  # raises ModelLoading while it runs, and the failure after it failed
             return self.repository.resolve(name)
@@ -289,14 +328,14 @@ class Engine:
 
     async def _ask(
         self, manifest: Manifest, samples: Sequence[codec.Sample], parameters: Sequence[Mapping[str, Any]], role: str,
-        outputs: Collection[str],
+        outputs: Collection[str], deadline: float | None = None,
     ) -> list[dict[str, np.ndarray]]:  # fmt: skip
         model = f"{manifest.triton_name}--{role}" if role else manifest.triton_name
         outputs = outputs or _OUTPUTS.get(manifest.task, ())
         picture = samples[0].get("image", b"")
         if picture:
             self._suspects.check(picture)
-        give_up = time.monotonic() + self._settings.deadline
+        give_up = time.monotonic() + (deadline or self._settings.deadline)
         for attempt in range(_RETRIES + 1):
             try:
                 left = max(give_up - time.monotonic(), 0.001)

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from tritonvision.client.mask_grid import Progress
 from tritonvision.client.residents import Memory
 from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, NotSupported, UnknownModel
 from tritonvision.facade.admission import Admission, Hold
@@ -19,7 +20,7 @@ from tritonvision.facade.context import context_of
 from tritonvision.facade.inputs import Pictures
 from tritonvision.facade.metrics import Metrics
 from tritonvision.publication import Manifest, Repository
-from tritonvision.results import Delta
+from tritonvision.results import Delta, SAMPrediction
 from tritonvision.settings import Settings
 from tritonvision.tasks import TASKS
 
@@ -35,6 +36,7 @@ class DataPlane(Protocol):
 
     repository: Repository
     server_id: str
+    exportable: Collection[str] | None
 
     async def infer(
         self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
@@ -50,6 +52,10 @@ class DataPlane(Protocol):
         self, name: str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
         parameters: Mapping[str, Any], *, wait: bool = True,
     ) -> AsyncGenerator[Delta, None]: ...  # fmt: skip
+
+    def generate_masks(
+        self, name: str, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
+    ) -> AsyncGenerator[Progress | SAMPrediction, None]: ...
 
     async def load(self, name: str) -> Manifest: ...
 
@@ -181,7 +187,7 @@ class Desk:
         with self.admission.admit(max(len(pictures), 1)):
             return await unless_gone(request, self._work(request, manifest, pictures, work))
 
-    async def chat(
+    def chat(
         self, request: Request, manifest: Manifest, messages: Sequence[Mapping[str, Any]], pictures: Sequence[Read],
         parameters: Mapping[str, Any],
     ) -> AsyncGenerator[Delta, None]:  # fmt: skip
@@ -198,6 +204,27 @@ class Desk:
         Raises:
             InvalidPicture, InvalidParameter, Overloaded, ClientDisconnect, and what the engine raises.
         """
+        return self._written(
+            request, manifest, pictures, lambda read: self.engine.chat(manifest.id, messages, read, parameters)
+        )
+
+    def generate_masks(
+        self, request: Request, manifest: Manifest, picture: Read, parameters: Mapping[str, Any]
+    ) -> AsyncGenerator[Progress | SAMPrediction, None]:
+        """How far the walk over a picture's grid is, and at last its masks; ends and raises as :meth:`chat`.
+
+        Args:
+            parameters: of :data:`tritonvision.client.mask_grid.PARAMETERS`.
+        """
+        return self._written(
+            request, manifest, [picture], lambda read: self.engine.generate_masks(manifest.id, read[0], parameters)
+        )
+
+    async def _written(
+        self, request: Request, manifest: Manifest, pictures: Sequence[Read],
+        work: Callable[[Sequence[bytes]], AsyncGenerator[T, None]],
+    ) -> AsyncGenerator[T, None]:  # fmt: skip
+        """The pieces of an answer that comes by and by: in the room of its pictures, until the caller hangs up."""
         self._check_count(pictures)
         context = context_of(request)
         with self.admission.admit(max(len(pictures), 1)):
@@ -205,10 +232,10 @@ class Desk:
             began = time.perf_counter()
             failed = True
             try:
-                pieces = until_gone(request, self.engine.chat(manifest.id, messages, read, parameters))
+                pieces = until_gone(request, work(read))
                 async with aclosing(pieces):
-                    async for delta in pieces:
-                        yield delta
+                    async for piece in pieces:
+                        yield piece
                 failed = False
             finally:
                 self.metrics.inference(manifest.id, time.perf_counter() - began, failed)

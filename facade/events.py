@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -34,13 +34,17 @@ class EventStream(Response):
     Args:
         events: made by :func:`event`, or alike. They end by themselves, or with ClientDisconnect.
         failed: the event that tells of an error.
+        headers: of the response, besides those of every stream.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None], failed: Callable[[TritonVisionError], bytes]):
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], failed: Callable[[TritonVisionError], bytes],
+        headers: Mapping[str, str] | None = None,
+    ):  # fmt: skip
         self._events, self._failed = events, failed
         self.status_code, self.background = 200, None
         self.media_type = "text/event-stream"
-        self.init_headers(_HEADERS)
+        self.init_headers({**_HEADERS, **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's hook."""

@@ -81,7 +81,7 @@ def _neighbours(places: np.ndarray, scale: np.float32, size: int) -> list[tuple[
 
 
 def decode(
-    coefficients: np.ndarray, prototypes: np.ndarray, rows: Axis, columns: Axis, box: Sequence[int]
+    coefficients: np.ndarray, prototypes: np.ndarray, rows: Axis, columns: Axis, box: Sequence[int], level: float = 0.0
 ) -> np.ndarray:
     """The mask of one instance on its box, bool ``[y2 - y1, x2 - x1]``.
 
@@ -89,22 +89,44 @@ def decode(
         coefficients: float32 ``[c]``.
         prototypes: float32 ``[c,h,w]``.
         box: x1, y1, x2, y2 in whole picture pixels, the last two exclusive.
+        level: logits over it belong to the mask.
     """
     x1, y1, x2, y2 = box
     patch = np.zeros((max(y2 - y1, 0), max(x2 - x1, 0)), dtype=bool)
-    if not patch.size:
-        return patch
+    for start, begin, logits in _enlarged(coefficients, prototypes, rows, columns, box):
+        target = patch[start - y1 : start - y1 + len(logits), begin - x1 : begin - x1 + logits.shape[1]]
+        np.greater(logits, level, out=target)
+    return patch
+
+
+def areas(
+    coefficients: np.ndarray, prototypes: np.ndarray, rows: Axis, columns: Axis, box: Sequence[int],
+    levels: Sequence[float],
+) -> list[int]:  # fmt: skip
+    """How many pixels of the box have a logit over each of ``levels``; arguments as for :func:`decode`."""
+    counts = [0] * len(levels)
+    for _, _, logits in _enlarged(coefficients, prototypes, rows, columns, box):
+        for i, level in enumerate(levels):
+            counts[i] += np.count_nonzero(logits > level)
+    return counts
+
+
+def _enlarged(
+    coefficients: np.ndarray, prototypes: np.ndarray, rows: Axis, columns: Axis, box: Sequence[int]
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """The logits of the box's pixels, tile by tile: upper and left pixel, and float32 ``[h,w]``."""
+    x1, y1, x2, y2 = box
+    if x2 <= x1 or y2 <= y1:
+        return
     # tiles of one area: a strip of one pixel by a million has long ones
-    across = list(_tiles(columns, x1, x2, max(_TILE, _TILE**2 // len(patch))))
-    for start, top, down in _tiles(rows, y1, y2, max(_TILE, _TILE**2 // patch.shape[1])):
+    across = list(_tiles(columns, x1, x2, max(_TILE, _TILE**2 // (y2 - y1))))
+    for start, top, down in _tiles(rows, y1, y2, max(_TILE, _TILE**2 // (x2 - x1))):
         for begin, left, right in across:
             window = prototypes[:, top : top + down.shape[1], left : left + right.shape[1]]
             logits = (coefficients @ window.reshape(len(window), -1)).reshape(window.shape[1:])
             # the larger product is the second; its inner length shall be the shorter side of the window
             logits = down @ (logits @ right.T) if len(logits) <= logits.shape[1] else (down @ logits) @ right.T
-            target = patch[start - y1 : start - y1 + len(logits), begin - x1 : begin - x1 + logits.shape[1]]
-            np.greater(logits, 0, out=target)
-    return patch
+            yield start, begin, logits
 
 
 def _tiles(axis: Axis, start: int, stop: int, side: int) -> Iterator[tuple[int, int, np.ndarray]]:

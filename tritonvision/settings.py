@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 9001
     triton_url: str | None = Field(None, description="gRPC address of a tritonserver somebody else runs")
+    server: str | None = Field(None, description="what AutoModel asks: http(s)://HOST:PORT or grpc://HOST:PORT")
     tritonserver: Path | None = Field(None, description="path of a tritonserver binary to run")
     api_key: str | None = None
     log_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "tritonvision" / "log")
@@ -41,6 +42,9 @@ class Settings(BaseSettings):
     memory_budget: ByteSize | None = Field(None, description="what all loaded models may be reckoned at together")
     max_texts: int = Field(512, description="most texts in one request")
     max_regions: int = Field(256, description="most regions of a picture in one request")
+    response_cache: ByteSize = Field(
+        ByteSize(64 * 1024 * 1024), description="answers kept for the same requests; 0 keeps none"
+    )
     export_missing: bool = Field(True, description="export a known, unpublished model on its first request")
 
     cors_origins: frozenset[str] = Field(frozenset(), description="web pages that may ask; '*' lets every page")

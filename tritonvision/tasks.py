@@ -117,7 +117,13 @@ PROMPTABLE = Task(
         Parameter("points", "floats", None, shape=(None, 2)),  # x, y, pixels of the oriented picture
         Parameter("point_labels", "floats", None, shape=(None,)),  # 1 on the object, 0 off it, -1 no point
         Parameter("box", "floats", None, shape=(4,)),  # left, top, right, bottom, pixels
-        Parameter("multimask", "bool", True),  # three proposals, or one
+        Parameter("each_point", "bool", False),  # whether every point is a prompt of its own
+        Parameter("multimask", "bool", True),  # three proposals a prompt, or one
+        Parameter("mask_threshold", "float", 0.0, -100.0, 100.0),  # a logit over it belongs to the mask
+        Parameter("min_score", "float", 0.0, 0.0, 1.0),  # masks of no higher score are left out; 0 leaves out none
+        # The share of a mask that is left when its threshold moves from offset below to offset above: the same.
+        Parameter("min_stability", "float", 0.0, 0.0, 1.0),
+        Parameter("stability_offset", "float", 1.0, 0.0, 100.0),
         MASK_FORMAT,
         Parameter("image_size", "floats", None, shape=(2,)),  # height, width, when embeddings stand for the picture
     ),

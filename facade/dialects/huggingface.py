@@ -7,8 +7,10 @@ several, what is in the body decides.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter
@@ -17,21 +19,26 @@ from starlette.responses import Response
 
 import tritonvision
 from tritonvision import tasks
-from tritonvision.errors import InvalidParameter, ModelLoading, NotSupported, TritonVisionError
+from tritonvision.errors import InvalidParameter, ModelLoading, NotSupported, Overloaded, TritonVisionError
 from tritonvision.facade.context import context_of, desk_of
-from tritonvision.facade.dialects import huggingface_depth, huggingface_text
+from tritonvision.facade.dialects import huggingface_depth, huggingface_masks, huggingface_text, openai
 from tritonvision.facade.dialects import huggingface_format as formats
-from tritonvision.facade.dialects.huggingface_request import Asked, Question, Task, boolean, read
+from tritonvision.facade.dialects.huggingface_request import Asked, Question, Task, boolean, patience_of, read
+from tritonvision.facade.dialects.openai_schema import ChatRequest
+from tritonvision.facade.dialects.roboflow import read_body
+from tritonvision.facade.dialects.roboflow_schema import json_schema
+from tritonvision.facade.events import EventStream, event
 from tritonvision.facade.inputs import Pictures
 from tritonvision.facade.replies import reply, sentence
+from tritonvision.facade.response_cache import ResponseCache
 from tritonvision.publication import Manifest
 from tritonvision.results import MultiLabelClassificationPrediction
 from tritonvision.tasks import Parameter
 
 NAME = "huggingface"
-PREFIXES = ("/models/", "/pipeline/", "/predict")
 _LOADING_SECONDS = 5.0
-_PATIENCE = 300.0  # the most a caller who asked to wait for a model waits, seconds
+_DEVICE = "cpu"  # what every configuration that this version writes asks for
+_EVENTS = "text/event-stream"
 _THRESHOLD = Parameter("threshold", "float", 0.5, 0.0, 1.0)
 _TOP_K = Parameter("top_k", "int", 5, 1, 1_000_000)
 _FUNCTION = Parameter("function_to_apply", "choice", None, choices=("sigmoid", "softmax", "none"))
@@ -85,33 +92,18 @@ async def _depth(question: Question) -> dict[str, Any]:
 
 
 _TASKS = (
-    Task("object-detection", (tasks.OBJECT_DETECTION.name, tasks.KEYPOINT_DETECTION.name), _detect),
-    Task("image-classification", (tasks.CLASSIFICATION.name,), _classify),
-    Task("depth-estimation", (tasks.DEPTH_ESTIMATION.name,), _depth),
+    Task(
+        "object-detection", (tasks.OBJECT_DETECTION.name, tasks.KEYPOINT_DETECTION.name), _detect, reads=(_THRESHOLD,)
+    ),
+    Task("image-classification", (tasks.CLASSIFICATION.name,), _classify, reads=(_TOP_K, _FUNCTION)),
+    Task(
+        "depth-estimation", (tasks.DEPTH_ESTIMATION.name,), _depth, reads=huggingface_depth.PARAMETERS, large=True
+    ),
+    *huggingface_masks.TASKS,
     *huggingface_text.TASKS,
-)
-
-_BODY = {"requestBody": {"required": True, "content": {
-    "image/*": {"schema": {"type": "string", "format": "binary"}},
-    "application/json": {"schema": {
-        "type": "object", "required": ["inputs"],
-        "properties": {
-            "inputs": {"description": "The picture in base64, or as the 'image' of an object; or texts, where the "
-                                      "model takes them."},
-            "question": {"type": "string", "description": "About the picture, for a model that writes."},
-            "parameters": {"type": "object", "properties": {
-                "threshold": {"type": "number", "description": "0.5, and 0.1 with candidate labels, by default."},
-                "top_k": {"type": "integer", "default": _TOP_K.default},
-                "function_to_apply": {"enum": list(_FUNCTION.choices)},
-                "candidate_labels": {"type": "array", "items": {"type": "string"}},
-                "hypothesis_template": {"type": "string"},
-                "normalize": {"type": "boolean", "default": False},
-                "max_new_tokens": {"type": "integer"},
-                "generation_parameters": {"type": "object"},
-            }},
-        },
-    }},
-}}}  # fmt: skip
+)  # fmt: skip
+# Tasks of the dialect that no model here does.
+_NOBODYS = ("document-question-answering",)
 
 
 def _tasks_of(manifest: Manifest) -> list[Task]:
@@ -120,6 +112,8 @@ def _tasks_of(manifest: Manifest) -> list[Task]:
 
 def _task(manifest: Manifest, model: str, name: str | None, asked: Asked, pictures: Pictures) -> Task:
     """The task that the path names, or that the request fits. Raises NotSupported, InvalidParameter."""
+    if name in _NOBODYS:
+        raise NotSupported(f"No model of this server does {name} yet.")
     possible = _tasks_of(manifest)
     if not possible:
         raise NotSupported(f"'{model}' does {manifest.task}, which this dialect does not answer yet.")
@@ -130,6 +124,15 @@ def _task(manifest: Manifest, model: str, name: str | None, asked: Asked, pictur
 
 
 # ---- routes: the suffixes before the greedy path ---------------------------------------------------------------------
+
+
+@router.get("/health")
+async def server_health(request: Request) -> Response:
+    """200 while the server would answer, for a client whose address names no model."""
+    engine = desk_of(request).engine
+    if not await asyncio.to_thread(engine.ready):  # it may ask the inference server
+        raise Overloaded(engine.why_not_ready(), retry_after=1.0)
+    return reply({"status": "ok"})
 
 
 @router.get("/models/{model:path}/health")
@@ -154,14 +157,28 @@ async def status(request: Request, model: str) -> Response:
     })  # fmt: skip
 
 
-@router.post("/models/{model:path}/pipeline/{task}", openapi_extra=_BODY)
-@router.post("/pipeline/{task}/{model:path}", openapi_extra=_BODY)
+class PathChatRequest(ChatRequest):
+    """``/models/{model}/v1/chat/completions``: the path names the model, whatever the body says."""
+
+    model: str = ""
+
+
+@router.post("/models/{model:path}/v1/chat/completions", openapi_extra=json_schema(PathChatRequest))
+async def chat_completions(request: Request, model: str) -> Response:
+    """The next message of the assistant, as on OpenAI's route: whole, or in pieces as it is written (``stream``)."""
+    wait, patience = patience_of(request)
+    ask = await read_body(request, PathChatRequest)
+    return await openai.complete(request, ask, model, wait=wait, patience=patience, failed=_stream_failed)
+
+
+@router.post("/models/{model:path}/pipeline/{task}")
+@router.post("/pipeline/{task}/{model:path}")
 async def pipeline(request: Request, task: str, model: str) -> Response:
     """The model's answer, when the task in the path is one of its own."""
     return await _answer(request, model, task)
 
 
-@router.post("/models/{model:path}", openapi_extra=_BODY)
+@router.post("/models/{model:path}")
 async def infer(request: Request, model: str) -> Response:
     """The model's answer to the picture in the body: raw bytes, or JSON ``{"inputs": base64, "parameters": {}}``."""
     return await _answer(request, model, None)
@@ -174,16 +191,77 @@ async def no_model() -> Response:
     return reply({"error": "The path names no model: POST to /models/MODEL_ID."}, 404)
 
 
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
 async def _answer(request: Request, model: str, task_name: str | None) -> Response:
-    desk = desk_of(request)
-    wait = boolean(request.headers.get("x-wait-for-model"), False)
-    patience = _PATIENCE if wait else 0.0
+    """One answer: one that was given before, a new one, or a new one with its progress as events."""
+    desk, kept = desk_of(request), _responses_of(request)
+    wait, patience = patience_of(request)
     manifest = await desk.manifest(request, model, tasks.TASKS, wait=wait, patience=patience)
     asked = await read(request)
     task = _task(manifest, model, task_name, asked, desk.pictures)
-    body = await task.answer(Question(request, manifest, asked, wait, patience))
+    question = Question(request, manifest, asked, wait, patience)
+    events = inspect.isasyncgenfunction(task.answer) and _EVENTS in request.headers.get("accept", "")
+    key = await question.key(task) if kept.limit else None
+    if key is not None and boolean(request.headers.get("x-use-cache"), True):
+        body = kept.get(key, manifest)
+        if body is not None:
+            headers = _told(request, "hit", "cache")
+            if events:
+                return EventStream(_one_event(body), _stream_failed, headers)
+            return Response(body, headers=headers, media_type="application/json")
+
+    def keep(body: bytes) -> None:
+        if key is not None:
+            kept.put(key, manifest, body)
+
+    if events:
+        steps = task.answer(question)
+        first = await anext(steps)  # what goes wrong before it has a status of its own
+        return EventStream(_events(first, steps, keep), _stream_failed, _told(request, "miss", _DEVICE))
+    content = await _last(task.answer(question))
+    response = await asyncio.to_thread(reply, content) if task.large else reply(content)
+    response.headers.update(_told(request, "miss", _DEVICE))
+    keep(response.body)
+    return response
+
+
+async def _last(answer: Awaitable[Any] | AsyncGenerator[Any, None]) -> Any:
+    """The answer, of one that comes in steps the last of them."""
+    if inspect.isawaitable(answer):
+        return await answer
+    async with aclosing(answer):
+        steps = [step async for step in answer]
+    return steps[-1]
+
+
+async def _events(
+    first: Any, steps: AsyncGenerator[Any, None], keep: Callable[[bytes], None]
+) -> AsyncGenerator[bytes, None]:
+    """Every step as an event; the last one is the answer, and kept."""
+    async with aclosing(steps):
+        told = event(first)
+        yield told
+        async for step in steps:
+            told = await asyncio.to_thread(event, step)
+            yield told
+    keep(told.removeprefix(b"data: ").rstrip())
+
+
+async def _one_event(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield b"data: " + body + b"\n\n"
+
+
+def _stream_failed(error: TritonVisionError) -> bytes:
+    # the client looks there for what kind of error it is
+    return event(error_body(error) | {"error_type": "generation"})
+
+
+def _told(request: Request, cache: str, device: str) -> dict[str, str]:
     seconds = time.perf_counter() - context_of(request).started
-    headers = {"x-compute-time": f"{seconds:.3f}"}
-    if task.answer is _depth:  # megabytes
-        return await asyncio.to_thread(reply, body, headers=headers)
-    return reply(body, headers=headers)
+    return {"x-cache": cache, "x-compute-type": device, "x-compute-time": f"{seconds:.3f}"}
+
+
+def _responses_of(request: Request) -> ResponseCache:
+    return request.app.state.responses

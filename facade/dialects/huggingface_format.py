@@ -1,14 +1,16 @@
-"""Results in Hugging Face's JSON: boxes of whole pixels, and classes by their scores."""
+"""Results in Hugging Face's JSON: boxes of whole pixels, classes by their scores, and masks."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 
 from tritonvision.facade.dialects.roboflow_format import name_of
-from tritonvision.results import Detections
+from tritonvision.results import Detections, InstancesRLEMasks
 
 
 def boxes(found: Detections, labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -40,3 +42,10 @@ def classes(scores: np.ndarray, labels: Sequence[str], most: int | None = None) 
     """``[{"label", "score"}]`` of the ``most`` best of ``scores``, float ``[n]``, best first."""
     best = np.argsort(-scores, kind="stable")[:most]
     return [{"label": name_of(labels, i), "score": float(scores[i])} for i in best.tolist()]
+
+
+def mask(masks: InstancesRLEMasks, row: int) -> str:
+    """Base64 of a PNG of one of the masks: grey, of the picture's size, 255 on the object and 0 off it."""
+    (dense,) = masks.only(row).to_dense()
+    _, data = cv2.imencode(".png", dense.astype(np.uint8) * 255)
+    return base64.b64encode(data).decode()

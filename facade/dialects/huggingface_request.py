@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+import orjson
 from starlette.requests import Request
 
 from tritonvision import tasks
@@ -19,6 +22,9 @@ from tritonvision.tasks import Parameter
 
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 _URL = ("http://", "https://")
+_JAVASCRIPT = "@huggingface/inference"
+_PATIENCE = 300.0  # the most a caller who asked to wait for a model waits, seconds
+_LARGE = 256 * 1024  # more bytes than this are worth a thread
 
 
 @dataclass(frozen=True)
@@ -41,26 +47,37 @@ class Asked:
         inside = self.inputs.get("question") if isinstance(self.inputs, dict) else None
         return inside if inside is not None else self.root.get("question")
 
+    @cached_property
+    def data(self) -> bytes | None:
+        """The encoded picture; None where a URL names it. Raises InvalidPicture when there cannot be one."""
+        if isinstance(self.inputs, bytes):
+            return self.inputs
+        text = self._text
+        if not isinstance(text, str) or not text:
+            raise InvalidPicture("'inputs' must be one picture in base64.")
+        return None if _is_url(text) else from_base64(text)
+
+    @property
+    def _text(self) -> Any:
+        return self.inputs.get("image") if isinstance(self.inputs, dict) else self.inputs
+
     def is_text(self, pictures: Pictures) -> bool:
         """Whether ``inputs`` is texts for a model that reads both: nothing marks them, so what is no picture is."""
         if isinstance(self.inputs, list):
             return True
-        if not isinstance(self.inputs, str) or self.inputs[:8].lower().startswith((*_URL, "data:")):
+        if not isinstance(self.inputs, str) or _is_url(self.inputs) or self.inputs[:5].lower() == "data:":
             return False
         try:
-            pictures.encoded(from_base64(self.inputs))
+            pictures.encoded(self.data)
         except InvalidPicture:
             return True
         return False
 
     def picture(self, pictures: Pictures) -> Read:
         """How to read the picture. Raises InvalidPicture when there cannot be one."""
-        if isinstance(self.inputs, bytes):
-            return partial(_encoded, pictures, self.inputs)
-        value = self.inputs.get("image") if isinstance(self.inputs, dict) else self.inputs
-        if not isinstance(value, str) or not value:
-            raise InvalidPicture("'inputs' must be one picture in base64.")
-        return partial(pictures.read, "url" if value[:8].lower().startswith(_URL) else "base64", value)
+        if self.data is None:
+            return partial(pictures.read, "url", self._text)
+        return partial(_encoded, pictures, self.data)
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,29 @@ class Question:
         all_given = {**self.asked.root, **self.asked.parameters} if root else self.asked.parameters
         return tasks.resolve(parameters, {p.name: all_given[p.name] for p in parameters if p.name in all_given})
 
+    @property
+    def javascript(self) -> bool:
+        """Whether the JavaScript client asks, which wants an object where Python's wants a list."""
+        return self.request.headers.get("user-agent", "").startswith(_JAVASCRIPT)
+
+    async def key(self, task: Task) -> bytes | None:
+        """What tells this question from all others that the model may be asked, or None where its answer is not kept.
+
+        The same picture has the same key however it was sent, and a parameter that is its default is as good as none.
+        Raises InvalidParameter, InvalidPicture.
+        """
+        if not task.keeps(self):
+            return None
+        what: Any = self.asked.inputs if task.of_texts else self.asked.data
+        if what is None:  # what a URL shows may be something else tomorrow
+            return None
+        if isinstance(what, bytes):
+            what = await _digest(what)
+        checked = self.given(*(p for p in task.reads if isinstance(p, Parameter)), root=task.of_texts)
+        others = {name: self.asked.parameters.get(name) for name in task.reads if isinstance(name, str)}
+        facts = [task.name, self.manifest.id, self.asked.question, self.javascript, what, checked, others]
+        return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).digest()
+
     def settings(self, **given: Any) -> dict[str, Any]:
         """Every setting of the model's task. Raises InvalidParameter."""
         return tasks.resolve(tasks.TASKS[self.manifest.task].parameters, given)
@@ -117,14 +157,23 @@ class Task:
     Attributes:
         name: as its paths spell it.
         does: the tasks of ours that answer it.
-        answer: the body of the answer.
+        answer: the body of the answer; or its steps, of which the last is the body.
         fits: whether a request that names no task means this one.
+        reads: what the answer depends on besides ``inputs`` and a question: parameters, or names of those that the task
+            checks by itself.
+        of_texts: whether ``inputs`` are texts; then parameters may stand at the root, too.
+        keeps: whether the same question has the same answer every time.
+        large: whether the body may be megabytes.
     """
 
     name: str
     does: tuple[str, ...]
-    answer: Callable[[Question], Awaitable[Any]]
+    answer: Callable[[Question], Awaitable[Any] | AsyncGenerator[Any, None]]
     fits: Callable[[Asked, Pictures], bool] = lambda *_: True
+    reads: tuple[Parameter | str, ...] = ()
+    of_texts: bool = False
+    keeps: Callable[[Question], bool] = lambda _: True
+    large: bool = False
 
 
 async def read(request: Request) -> Asked:
@@ -138,10 +187,26 @@ async def read(request: Request) -> Asked:
     return Asked(data, {name: _literal(value) for name, value in request.query_params.items() if value})
 
 
+def patience_of(request: Request) -> tuple[bool, float]:
+    """Whether the caller waits for a model that is not loaded, and for how many seconds."""
+    wait = boolean(request.headers.get("x-wait-for-model"), False)
+    return wait, _PATIENCE if wait else 0.0
+
+
 def boolean(text: str | None, default: bool) -> bool:
     """What a header says, or ``default`` when it says nothing of the kind."""
     value = (text or "").strip().lower()
     return value in _TRUE if value in _TRUE + _FALSE else default
+
+
+async def _digest(data: bytes) -> str:
+    if len(data) < _LARGE:
+        return hashlib.sha256(data).hexdigest()
+    return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+
+
+def _is_url(text: str) -> bool:
+    return text[:8].lower().startswith(_URL)
 
 
 async def _json(request: Request) -> Any:

@@ -24,8 +24,6 @@ _TEMPLATE, _PLACE = "This is a photo of {}.", "{}"
 _LOGIT_SCALE = 100.0
 # What a model that takes instructions is told when the caller has none, as the dialect's client cannot send one.
 _PROMPT = "Describe this image."
-# The JavaScript client wants an object where Python's wants a list.
-_JAVASCRIPT = "@huggingface/inference"
 
 
 # ---- candidate labels ------------------------------------------------------------------------------------------------
@@ -115,6 +113,12 @@ async def read_line(question: Question) -> list[dict[str, str]] | dict[str, str]
     return _generated(question, answered.results[0])
 
 
+async def read_page(question: Question) -> list[dict[str, str]] | dict[str, str]:
+    """The text of a page: words with spaces, lines with line breaks, blocks with empty lines between them."""
+    text, _ = (await question.about_picture()).results[0]
+    return _generated(question, text)
+
+
 async def describe(question: Question) -> list[dict[str, str]] | dict[str, str]:
     """What the model writes about the picture; ``prompt``, a field of our own, says what to."""
     prompt = question.asked.parameters.get("prompt", _PROMPT)
@@ -154,27 +158,40 @@ def _generation(question: Question) -> dict[str, Any]:
     return {name: value for name, value in merged.items() if name in known}
 
 
+def _repeats(question: Question) -> bool:
+    """Whether the model writes the same again: it does not when it draws its tokens without a seed."""
+    given = _generation(question)
+    return not given.get("temperature") or given.get("seed") is not None
+
+
 def _generated(question: Question, text: str) -> list[dict[str, str]] | dict[str, str]:
     answer = {"generated_text": text}
-    javascript = question.request.headers.get("user-agent", "").startswith(_JAVASCRIPT)
-    return answer if javascript else [answer]
+    return answer if question.javascript else [answer]
 
 
 # ---- the tasks: of those that one model answers, the first that fits -------------------------------------------------
 
+_WRITES = ("max_new_tokens", "generation_parameters", "generate_kwargs", "prompt")
+
 TASKS = (
-    Task("zero-shot-object-detection", (tasks.OPEN_VOCABULARY.name,), detect),
+    Task(
+        "zero-shot-object-detection", (tasks.OPEN_VOCABULARY.name,), detect,
+        reads=("candidate_labels", _THRESHOLD, _TOP_K),
+    ),
     Task(
         "zero-shot-image-classification", (tasks.EMBEDDING.name,), classify,
-        lambda asked, _: "candidate_labels" in asked.parameters,
+        lambda asked, _: "candidate_labels" in asked.parameters, reads=("candidate_labels", "hypothesis_template"),
     ),
     Task(
-        "feature-extraction", (tasks.EMBEDDING.name,), text_features, lambda asked, pictures: asked.is_text(pictures)
+        "feature-extraction", (tasks.EMBEDDING.name,), text_features,
+        lambda asked, pictures: asked.is_text(pictures), reads=(_NORMALIZE, _ENCODING), of_texts=True,
     ),
-    Task("image-feature-extraction", (tasks.EMBEDDING.name,), picture_features),
+    Task("image-feature-extraction", (tasks.EMBEDDING.name,), picture_features, reads=(_NORMALIZE, _POOL)),
     Task(
-        "visual-question-answering", (tasks.VLM.name,), answer_question, lambda asked, _: asked.question is not None
+        "visual-question-answering", (tasks.VLM.name,), answer_question, lambda asked, _: asked.question is not None,
+        reads=_WRITES, keeps=_repeats,
     ),
-    Task("image-to-text", (tasks.VLM.name,), describe),
-    Task("image-to-text", (tasks.TEXT_OCR.name,), read_line),
+    Task("image-to-text", (tasks.VLM.name,), describe, reads=_WRITES, keeps=_repeats),
+    Task("image-to-text", (tasks.TEXT_OCR.name,), read_line, reads=_WRITES),
+    Task("image-to-text", (tasks.STRUCTURED_OCR.name,), read_page),
 )  # fmt: skip

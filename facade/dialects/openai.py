@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from tritonvision import tasks
 from tritonvision.errors import TritonVisionError, Unauthorized, UnknownModel
 from tritonvision.facade.context import desk_of
 from tritonvision.facade.desk import Read
+from tritonvision.facade.dialects.huggingface_request import patience_of
 from tritonvision.facade.dialects.openai_schema import ChatRequest
 from tritonvision.facade.dialects.roboflow import read_body
 from tritonvision.facade.dialects.roboflow_schema import json_schema
@@ -27,12 +28,12 @@ from tritonvision.facade.replies import reply, sentence
 from tritonvision.results import Delta
 
 NAME = "openai"
-PREFIX = "/v1/"
 _OWNER = "tritonvision"
 # When a model was made is not known here; what clients sort by is when this server came up.
 _CREATED = int(time.time())
 _CODES = {UnknownModel: "model_not_found", Unauthorized: "invalid_api_key"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_NO_NAMES = ("dummy", "tgi")  # what Hugging Face's clients send when a URL stands for the model
 _DONE = b"data: [DONE]\n\n"
 
 router = APIRouter(tags=["OpenAI"])
@@ -109,20 +110,55 @@ def _model(name: str) -> dict[str, Any]:
 
 @router.post("/v1/chat/completions", openapi_extra=json_schema(ChatRequest))
 async def chat_completions(request: Request) -> Response:
-    """The next message of the assistant: whole, or in pieces as it is written (``stream``)."""
+    """The next message of the assistant: whole, or in pieces as it is written (``stream``).
+
+    Hugging Face's client, which has a URL and no model, calls the model ``dummy``: that is the only one there is.
+    """
     ask = await read_body(request, ChatRequest)
+    name = await _only_one(request) if ask.model in _NO_NAMES else ask.model
+    _, patience = patience_of(request)
+    return await complete(request, ask, name, patience=patience)
+
+
+async def complete(
+    request: Request, ask: ChatRequest, name: str, *, wait: bool = True, patience: float = 0.0,
+    failed: Callable[[TritonVisionError], bytes] | None = None,
+) -> Response:  # fmt: skip
+    """The answer of the model called ``name``.
+
+    Args:
+        wait, patience: for a model that is not loaded, as :meth:`Desk.ask` has them.
+        failed: the event that tells of an error in the middle of a stream; by default in OpenAI's words.
+
+    Raises:
+        InvalidPicture, InvalidParameter, ModelLoading, Overloaded, ClientDisconnect, and what the engine raises.
+    """
     desk = desk_of(request)
     settings = ask.settings(desk.settings.max_texts)
     messages, references = ask.conversation()
-    manifest = await desk.manifest(request, ask.model, (tasks.VLM.name,))
+    manifest = await desk.manifest(request, name, (tasks.VLM.name,), wait=wait, patience=patience)
     reads: list[Read] = [partial(desk.pictures.read, kind, value) for kind, value in references]
+    if patience or not wait:
+        await desk.loaded(request, manifest, wait=wait, patience=patience)
     pieces = desk.chat(request, manifest, messages, reads, settings)
     first = await anext(pieces)  # what goes wrong before it has a status of its own
-    answer = Completion(ask.model)
+    answer = Completion(name)
     if ask.stream:
-        return EventStream(_events(answer, first, pieces, bool(ask.stream_options.include_usage)), _failed)
+        return EventStream(_events(answer, first, pieces, bool(ask.stream_options.include_usage)), failed or _failed)
     said = [first, *[piece async for piece in pieces]]
     return reply(answer.whole(said))
+
+
+async def _only_one(request: Request) -> str:
+    """The published model that chats. Raises UnknownModel where there is none, or more than one."""
+    published = await asyncio.to_thread(list, desk_of(request).engine.repository)  # reads the disk
+    names = [manifest.id for manifest in published if manifest.task == tasks.VLM.name]
+    if len(names) != 1:
+        raise UnknownModel(
+            f"The request names no model, and {len(names)} of those that are published here chat.",
+            hint="Name one as 'model', or ask /models/MODEL_ID/v1/chat/completions.",
+        )
+    return names[0]
 
 
 async def _events(

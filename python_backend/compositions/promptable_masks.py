@@ -17,12 +17,14 @@ from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 from tritonvision.pictures import MAX_PIXELS
 from tritonvision.python_backend import masks, resize, shared_cache
-from tritonvision.python_backend.mask_decoding import Axis
+from tritonvision.python_backend.mask_decoding import Axis, areas
 from tritonvision.python_backend.mask_decoding import decode as masks_on
 from tritonvision.python_backend.pictures import decode
 
 TASK = tasks.PROMPTABLE
-_MOST_POINTS = 256  # each is one more token that attends to the whole picture
+_MOST_POINTS = 256  # each is one more token that attends to the whole picture, or one more prompt
+_AT_ONCE = 8  # prompts: the largest batch of a network
+_ANSWERS = {"masks", "scores", "low_res_masks"}
 _SHRINK = 4  # the masks that the decoder gives and takes are so much smaller than the encoder's frame
 _LABELS = (-1, 0, 1, 2, 3)  # no point, off the object, on it, upper left and lower right corner of a box
 
@@ -50,7 +52,7 @@ class Composition:
     def answer(
         self, sample: Mapping[str, Any], parameters: Mapping[str, Any], wanted: set[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """The masks of one prompt.
+        """The masks of one prompt, or with ``each_point`` of one prompt a point, one after another.
 
         Args:
             sample: ``image``, an encoded picture or ``.npy`` bytes, or instead of it ``embeddings`` float32
@@ -62,27 +64,58 @@ class Composition:
         Returns:
             ``masks`` objects ``[k]`` of bytes (none when ``mask_format`` is), ``scores`` float32 ``[k]``, the IoU that
             the network expects of each, ``low_res_masks`` float32 ``[k,256,256]`` logits, ``image_size`` int32 ``[2]``
-            (height, width), and ``embeddings`` when wanted. k is 3 with ``multimask``, the three proposals in the
-            network's order, else 1.
+            (height, width), and ``embeddings`` when wanted. k is 3 a prompt with ``multimask``, the three proposals in
+            the network's order, else 1; less those that ``min_score`` and ``min_stability`` leave out.
 
         Raises:
             InvalidParameter: a prompt that the picture does not have, or no picture at all.
         """
         embeddings, (height, width) = self._encoding(sample, parameters)
         outputs = {"image_size": np.array([height, width], dtype=np.int32)}
-        if wanted is None or wanted & {"masks", "scores", "low_res_masks"}:
-            prompt = self._prompt(sample, parameters, height, width)
-            found = self._call("decoder", {"embeddings": embeddings[None], **prompt}, ["low_res_masks", "iou_scores"])
-            chosen = slice(1, None) if parameters["multimask"] else slice(0, 1)
-            outputs["low_res_masks"] = found["low_res_masks"][0, chosen]
-            outputs["scores"] = found["iou_scores"][0, chosen]
-            form = parameters["mask_format"]
-            logits = outputs["low_res_masks"] if form != "none" and (wanted is None or "masks" in wanted) else ()
-            encoded = [masks.encode(*self._patch(mask, height, width), height, width, form) for mask in logits]
-            outputs["masks"] = np.array(encoded, dtype=object)
+        asked = _ANSWERS if wanted is None else _ANSWERS & wanted
+        if asked:
+            outputs |= self._selected(embeddings, sample.get("mask_input"), parameters, height, width, asked)
         if wanted is not None and "embeddings" in wanted:
             outputs["embeddings"] = embeddings
         return outputs
+
+    def _selected(
+        self, embeddings: np.ndarray, mask_input: np.ndarray | None, parameters: Mapping[str, Any], height: int,
+        width: int, asked: set[str],
+    ) -> dict[str, np.ndarray]:  # fmt: skip
+        """The masks of all prompts, as many of them at once as the decoder takes."""
+        coords, labels = self._prompts(parameters, height, width)
+        if mask_input is not None and len(coords) > 1:
+            raise InvalidParameter("An earlier mask goes with one prompt, not with 'each_point'.")
+        small, form = self._side // _SHRINK, parameters["mask_format"]
+        earlier = np.zeros((small, small), np.float32) if mask_input is None else _finite("mask_input", mask_input)
+        earlier = earlier.reshape(1, 1, small, small).astype(np.float32, copy=False)
+        proposals = slice(1, None) if parameters["multimask"] else slice(0, 1)
+        scores, logits, encoded = [], [], []
+        for first in range(0, len(coords), _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            count = len(coords[part])
+            given = {
+                "embeddings": np.repeat(embeddings[None], count, 0), "point_coords": coords[part],
+                "point_labels": labels[part], "mask_input": np.repeat(earlier, count, 0),
+                "has_mask": np.full((count, 1), mask_input is not None, np.float32),
+            }  # fmt: skip
+            found = self._call("decoder", given, ["low_res_masks", "iou_scores"])
+            proposed = found["low_res_masks"][:, proposals].reshape(-1, small, small)
+            for mask, score in zip(proposed, found["iou_scores"][:, proposals].ravel(), strict=True):
+                if not self._counts(mask, score, parameters, height, width):
+                    continue
+                scores.append(score)
+                if "low_res_masks" in asked:
+                    logits.append(mask)
+                if "masks" in asked and form != "none":
+                    patch = self._patch(mask, height, width, parameters["mask_threshold"])
+                    encoded.append(masks.encode(*patch, height, width, form))
+        return {
+            "scores": np.array(scores, dtype=np.float32),
+            "low_res_masks": np.array(logits, dtype=np.float32).reshape(-1, small, small),
+            "masks": np.array(encoded, dtype=object),
+        }
 
     def _encoding(self, sample: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
         """The encoded picture and its (height, width): the caller's, one somebody asked for before, or a new one."""
@@ -103,43 +136,78 @@ class Composition:
         (embeddings,) = self._call("encoder", inputs, ["embeddings"])["embeddings"]
         return embeddings, np.array(picture.shape[:2], dtype=np.int64)
 
-    def _prompt(
-        self, sample: Mapping[str, Any], parameters: Mapping[str, Any], height: int, width: int
-    ) -> dict[str, np.ndarray]:
-        """What the decoder reads beside the embeddings, batch axis first."""
-        points, labels = _points(parameters, height, width)
+    def _prompts(self, parameters: Mapping[str, Any], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """float32 ``[n,p,2]`` in the encoder's frame and ``[n,p]``: the points of each prompt, and their labels."""
+        alone = [_points(prompt, height, width) for prompt in _apart(parameters)]
         valid_height, valid_width = resize.fitted(height, width, self._side)
-        coords = np.array(points, dtype=np.float64) * (valid_width / width, valid_height / height)
-        mask = sample.get("mask_input")
-        small = self._side // _SHRINK
-        earlier = np.zeros((small, small), np.float32) if mask is None else _finite("mask_input", mask)
-        return {
-            "point_coords": coords.astype(np.float32)[None],
-            "point_labels": np.array([labels], dtype=np.float32),
-            "mask_input": earlier.reshape(1, 1, small, small).astype(np.float32, copy=False),
-            "has_mask": np.array([[mask is not None]], dtype=np.float32),
-        }
+        coords = np.array([points for points, _ in alone], dtype=np.float64)
+        coords *= (valid_width / width, valid_height / height)
+        return coords.astype(np.float32), np.array([labels for _, labels in alone], dtype=np.float32)
 
-    def _patch(self, logits: np.ndarray, height: int, width: int) -> tuple[np.ndarray, int, int]:
+    def _counts(
+        self, logits: np.ndarray, score: np.float32, parameters: Mapping[str, Any], height: int, width: int
+    ) -> bool:
+        """Whether a mask is good enough: by the score that the network gives it, and by how sharp its edge is."""
+        if parameters["min_score"] > 0 and not score > np.float32(parameters["min_score"]):
+            return False
+        if parameters["min_stability"] <= 0:
+            return True
+        level, offset = parameters["mask_threshold"], parameters["stability_offset"]
+        box, axes = self._where(logits > level - offset, height, width)
+        if box is None:
+            return False
+        inner, outer = areas(np.ones(1, np.float32), logits[None], *axes, box, (level + offset, level - offset))
+        return outer > 0 and np.float32(inner / outer) > np.float32(parameters["min_stability"])
+
+    def _patch(self, logits: np.ndarray, height: int, width: int, level: float) -> tuple[np.ndarray, int, int]:
         """Where one mask is, bool, cut out of the picture, and the left and upper edge of the cut.
 
         Logits are enlarged to the encoder's frame, cut where the padding begins, and enlarged to the picture: for the
         pixels of the cut two small matrix products.
         """
-        positive = logits > 0
-        if not positive.any():
-            return positive[:0, :0], 0, 0
-        spans, axes = [], []
+        box, axes = self._where(logits > level, height, width)
+        if box is None:
+            return np.zeros((0, 0), dtype=bool), 0, 0
+        return masks_on(np.ones(1, np.float32), logits[None], *axes, box, level), box[0], box[1]
+
+    def _where(
+        self, cells: np.ndarray, height: int, width: int
+    ) -> tuple[tuple[int, int, int, int] | None, tuple[Axis, Axis]]:
+        """The box of the picture's pixels that ``cells``, bool ``[256,256]``, have a part in, and how to enlarge them.
+
+        No box where there is no cell.
+        """
         content = resize.fitted(height, width, self._side)
-        for axis, (length, inside) in enumerate(zip((height, width), content, strict=True)):
-            cells = np.flatnonzero(positive.any(axis=1 - axis))
-            # as far as the neighbours of positive cells, and one pixel of the frame for the second enlargement
-            edges = np.array([cells[0] - 1, cells[-1] + 2]) * _SHRINK * length / inside + (-2, 2)
-            spans.append([int(edge) for edge in np.clip(np.rint(edges), 0, length)])
-            axes.append(Axis(cells=len(logits), factor=_SHRINK, offset=0, content=inside, length=length))
+        rows, columns = (
+            Axis(cells=len(cells), factor=_SHRINK, offset=0, content=inside, length=length)
+            for length, inside in zip((height, width), content, strict=True)
+        )
+        if not cells.any():
+            return None, (rows, columns)
+        spans = []
+        for number, axis in enumerate((rows, columns)):
+            seen = np.flatnonzero(cells.any(axis=1 - number))
+            # as far as the neighbours of the cells, and one pixel of the frame for the second enlargement
+            edges = np.array([seen[0] - 1, seen[-1] + 2]) * _SHRINK * axis.length / axis.content + (-2, 2)
+            spans.append([int(edge) for edge in np.clip(np.rint(edges), 0, axis.length)])
         (top, bottom), (left, right) = spans
-        patch = masks_on(np.ones(1, np.float32), logits[None], *axes, (left, top, right, bottom))
-        return patch, left, top
+        return (left, top, right, bottom), (rows, columns)
+
+
+def _apart(parameters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The prompts of a request: with ``each_point`` its points one by one. Raises InvalidParameter."""
+    if not parameters["each_point"]:
+        return [parameters]
+    points, labels = parameters["points"] or [], parameters["point_labels"]
+    labels = [1.0] * len(points) if labels is None else labels
+    if not points or parameters["box"] is not None:
+        raise InvalidParameter("With 'each_point' there must be points, and no box.")
+    _check_points(points, labels)
+    if set(labels) & {2, 3}:
+        raise InvalidParameter("With 'each_point' a label must be 1 (on the object), 0 (off it) or -1 (no point).")
+    return [
+        {"points": [point], "point_labels": [label], "box": None} for point, label in zip(points, labels, strict=True)
+    ]
 
 
 def _points(parameters: Mapping[str, Any], height: int, width: int) -> tuple[list[list[float]], list[float]]:
@@ -149,10 +217,7 @@ def _points(parameters: Mapping[str, Any], height: int, width: int) -> tuple[lis
     """
     points, labels, box = parameters["points"] or [], parameters["point_labels"], parameters["box"]
     labels = [1.0] * len(points) if labels is None else labels
-    if len(points) != len(labels):
-        raise InvalidParameter(f"There are {len(points)} points and {len(labels)} labels.")
-    if len(points) > _MOST_POINTS:
-        raise InvalidParameter(f"A prompt may have {_MOST_POINTS} points, not {len(points)}.")
+    _check_points(points, labels)
     if not set(labels) <= set(_LABELS):
         raise InvalidParameter("A point's label must be 1 (on the object), 0 (off it) or -1 (no point).")
     for (x, y), label in zip(points, labels, strict=True):
@@ -170,6 +235,13 @@ def _points(parameters: Mapping[str, Any], height: int, width: int) -> tuple[lis
     if set(labels) & {2, 3}:
         return points, labels
     return [*points, [0, 0]], [*labels, -1]
+
+
+def _check_points(points: Sequence[Any], labels: Sequence[Any]) -> None:
+    if len(points) != len(labels):
+        raise InvalidParameter(f"There are {len(points)} points and {len(labels)} labels.")
+    if len(points) > _MOST_POINTS:
+        raise InvalidParameter(f"A prompt may have {_MOST_POINTS} points, not {len(points)}.")
 
 
 def _picture_size(given: Sequence[float] | None) -> tuple[int, int]:

@@ -228,6 +228,17 @@ def test_an_export_that_fails_is_said_and_not_tried_again_at_once(settings, embe
     assert "its export failed" in said and "cannot be exported yet" in said
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_model_that_no_export_makes_is_refused_at_once_where_that_is_known(settings, known):
+    foreign = settings.model_copy(update={"triton_url": "127.0.0.1:1"})
+    engine = Engine(foreign, None, exportable=[FACE] if known else None)
+    refusal = errors.NotSupported if known else errors.UnknownModel
+    with pytest.raises(refusal, match="'moondream2' (cannot be served by this version yet|is not published here)"):
+        engine._resolve("moondream2")
+    with pytest.raises(errors.UnknownModel, match="No model is called"):
+        engine._resolve("nobody/1")
+
+
 def test_without_an_own_server_nothing_is_exported(settings, embedded, photo):
     foreign = settings.model_copy(update={"triton_url": embedded.address})
 

@@ -104,3 +104,74 @@ def test_zero_shot_object_detection_which_the_client_has_no_method_for(server_ur
     assert answer.status_code == 200, answer.text
     assert answer.json() and all(found["label"] in labels for found in answer.json())
     assert all(isinstance(v, int) and 0 <= v <= 512 for found in answer.json() for v in found["box"].values())
+
+
+# ---- chat, whatever the base URL is ----------------------------------------------------------------------------------
+
+HELLO = [{"role": "user", "content": "Hello"}]
+WAIT = {"x-wait-for-model": "true"}
+
+
+def chats(server_url: str) -> list[InferenceClient]:
+    """A client for each form of the address that its documentation knows."""
+    bases = (
+        f"{server_url}/models/{WRITER}", f"{server_url}/models/{WRITER}/v1", f"{server_url}/models/{WRITER}/",
+        f"{server_url}/models/{WRITER}/v1/chat/completions",
+        server_url, f"{server_url}/", f"{server_url}/v1", f"{server_url}/v1/chat/completions",
+    )  # fmt: skip
+    return [InferenceClient(base_url=base, headers=WAIT) for base in bases] + [
+        InferenceClient(model=bases[0], headers=WAIT), InferenceClient(model=bases[-2], headers=WAIT),
+    ]  # fmt: skip
+
+
+def test_chat_completion_under_every_form_of_the_address(server_url: str):
+    said = [client.chat_completion(HELLO, max_tokens=6) for client in chats(server_url)]
+    texts = {answer.choices[0].message.content for answer in said}
+    assert len(texts) == 1 and texts.pop() and {answer.model for answer in said} == {WRITER}
+    assert {answer.usage.completion_tokens for answer in said} == {6}
+
+
+def test_chat_completion_in_pieces_under_every_form_of_the_address(server_url: str):
+    wanted = chats(server_url)[0].chat_completion(HELLO, max_tokens=6).choices[0].message.content
+    for client in chats(server_url):
+        pieces = list(client.chat_completion(HELLO, max_tokens=6, stream=True))
+        assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == wanted
+        assert pieces[-1].choices[0].finish_reason == "length"
+
+
+def test_chat_completion_about_a_picture_and_one_that_cannot_be(server_url: str):
+    url = f"data:image/png;base64,{base64.b64encode(PHOTO.read_bytes()).decode()}"
+    asked = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What is this?"}]
+    client = chats(server_url)[0]
+    assert client.chat_completion([{"role": "user", "content": asked}], max_tokens=4).choices[0].message.content
+    for name, status in (("yolov8n-640", 400), ("nobody/nothing", 404)):
+        with pytest.raises(HfHubHTTPError) as caught:
+            InferenceClient(base_url=f"{server_url}/models/{name}", headers=WAIT).chat_completion(HELLO)
+        assert caught.value.response.status_code == status and name in str(caught.value)
+
+
+def test_how_an_endpoint_is(server_url: str):
+    client = InferenceClient(model=f"{server_url}/models/{FACE}", provider="hf-inference")
+    assert client.health_check() is True
+    info = client.get_endpoint_info()
+    assert info["id"] == FACE and info["pipeline_tag"] == "object-detection"
+    assert client.health_check(f"{server_url}/models/nobody/1") is False
+    whole = InferenceClient(model=server_url, provider="hf-inference")
+    assert whole.health_check() is True and whole.get_endpoint_info()["name"]
+
+
+def test_document_question_answering_of_a_model_that_writes(server_url: str):
+    (found, *_) = client_of(server_url, WRITER).document_question_answering(PHOTO, "What is this?")
+    assert found.answer and found.score == 1.0 and found.start is None
+    with pytest.raises(HfHubHTTPError) as caught:
+        client_of(server_url, f"{WRITER}/pipeline/document-question-answering").document_question_answering(PHOTO, "?")
+    assert caught.value.response.status_code == 501 and "document-question-answering" in str(caught.value)
+
+
+def test_the_answers_cache_is_steered_by_its_header(server_url: str):
+    url, photo = f"{server_url}/models/{FACE}", PHOTO.read_bytes()
+    told = [
+        httpx.post(url, content=photo, headers={**WAIT, **headers}, timeout=60).headers["x-cache"]
+        for headers in ({"x-use-cache": "false"}, {}, {"x-use-cache": "0"})
+    ]
+    assert told == ["miss", "hit", "miss"]

@@ -2,12 +2,15 @@
 
 import torch  # isort: skip
 
+import asyncio
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tritonvision import catalog
+from tritonvision.client import codec, mask_grid
 from tritonvision.ensembles.local import LocalComposition, LocalNet
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import compare, fixtures
@@ -205,3 +208,84 @@ def test_weights_under_the_authors_names_are_read(true_size, tmp_path, monkeypat
 def test_class_names_are_refused():
     with pytest.raises(ExportFailed, match="no classes"):
         sam.FAMILY.build(ENTRY, Weights("random", labels=("cat",)))
+
+
+# ---- every object of a picture ---------------------------------------------------------------------------------------
+
+
+def every_mask(local, encoding, **given):
+    """What the walk over the grid ends with, and how far it said it was."""
+
+    async def ask(sample, parameters, outputs):
+        found = encoding if "image" in sample else local(sample, parameters)
+        return codec.to_result({name: found[name] for name in outputs})
+
+    async def walked():
+        return [step async for step in mask_grid.walk(ask, b"", given)]
+
+    *told, found = asyncio.run(walked())
+    return found, [(step.done, step.total) for step in told]
+
+
+def all_figures(network, local, encoding, given):
+    """Expected IoU and stability of every mask of the grid, both by transformers' own arithmetic."""
+    from transformers.models.sam.image_processing_sam import _compute_stability_score
+
+    size = encoding["image_size"].tolist()
+    settings = resolve(mask_grid.PARAMETERS, {**given, "pred_iou_thresh": 0, "stability_score_thresh": 0})
+    answers = [
+        local({"embeddings": encoding["embeddings"]}, question | {"image_size": size})
+        for question in mask_grid.questions(settings, *size)
+    ]
+    low = torch.from_numpy(np.concatenate([answer["low_res_masks"] for answer in answers]))
+    sizes = [size], [resize.fitted(*size, SMALL)]
+    (masks,) = network._processor.image_processor.post_process_masks([low[None]], *sizes, binarize=False)
+    stability = _compute_stability_score(masks[0], settings["mask_threshold"], settings["stability_score_offset"])
+    return np.concatenate([answer["scores"] for answer in answers]), stability.numpy()
+
+
+def between(figures, share):
+    """A threshold inside 0 to 1 that leaves out about ``share`` of the figures, and lies next to none of them."""
+    ordered = np.sort(figures[(figures > 0.02) & (figures < 1)])
+    near = np.arange(len(ordered) - 1)[: int(share * len(ordered)) + 1][-8:]
+    widest = near[np.argmax(np.diff(ordered)[near])]
+    assert ordered[widest + 1] - ordered[widest] > 1e-4
+    return float(ordered[widest : widest + 2].mean())
+
+
+@pytest.mark.parametrize("view", ["odd-220x316", "wide-512x260"])
+@pytest.mark.parametrize("given", [
+    # random masks reach over the whole picture, their peaks do not
+    {"points_per_side": 6, "points_per_batch": 10, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0,
+     "mask_threshold": 8.0},
+    {"points_per_side": 6, "mask_threshold": 9.0, "crops_nms_thresh": 0.9, "pred_iou_thresh": 0.0},
+    {"points_per_side": 4, "stability_score_offset": 0.5, "crops_nms_thresh": 1.0},
+])  # fmt: skip
+def test_every_object_of_a_picture_is_what_the_pipeline_finds(model, monkeypatch, view, given):
+    from transformers import MaskGenerationPipeline
+
+    network, local = model
+    picture = fixtures.views()[view]
+    encoding = local(picture)
+    # grey levels by which Pillow and torchvision differ would decide what is left out
+    ours = torch.from_numpy(encoding["embeddings"])[None]
+    monkeypatch.setattr(network._model, "get_image_embeddings", lambda pixels: ours)
+    scores, stability = all_figures(network, local, encoding, given)
+    if "pred_iou_thresh" not in given:  # random weights know no scale
+        given = given | {"pred_iou_thresh": between(scores, 0.1)}
+        stability = stability[scores > given["pred_iou_thresh"]]
+    if "stability_score_thresh" not in given:
+        given = given | {"stability_score_thresh": between(stability, 0.1)}
+    pipeline = MaskGenerationPipeline(
+        model=network._model, image_processor=network._processor.image_processor, device="cpu"
+    )
+    theirs = {name.replace("points_per_side", "points_per_crop"): value for name, value in given.items()}
+    want = pipeline(Image.fromarray(picture), **theirs)
+    got, told = every_mask(local, encoding, **given)
+    total = given["points_per_side"] ** 2
+    assert told[0] == (0, total) and told[-1] == (total, total)
+    assert len(told) == 1 + -(-total // given.get("points_per_batch", 64))
+    assert 1 < len(got.scores) == len(want["scores"]) < len(scores)
+    assert np.abs(got.scores - want["scores"].numpy()).max() <= 1e-4
+    for mask, other in zip(got.masks.to_dense(), want["masks"], strict=True):
+        assert (mask != other.numpy()).mean() <= 1e-4

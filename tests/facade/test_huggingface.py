@@ -83,6 +83,7 @@ def test_the_spellings_of_inputs(ready, picture):
 
 
 def test_the_threshold_reaches_the_model_and_its_default_is_a_half(ready, picture):
+    ready.client.headers["x-use-cache"] = "false"
     sent(ready, picture), sent(ready, picture, threshold=0.7), sent(ready, picture, threshold=None), raw(ready, picture)
     raw(ready, picture, threshold="0.25"), sent(ready, picture, threshold=0, other="x")
     assert [p["confidence"] for _, _, p, _ in ready.engine.asked] == [0.5, 0.7, 0.5, 0.5, 0.25, 0.0]
@@ -242,15 +243,18 @@ def test_an_unknown_model_is_a_404_at_once(house, picture):
         assert answer.status_code == 404 and "nobody/nothing" in answer.json()["error"]
 
 
-def test_a_model_of_another_kind_is_a_501(house, picture):
-    answer = raw(house, picture, "yolov8n-seg-640", WAIT)
-    assert answer.status_code == 501 and isinstance(answer.json()["error"], str)
+def test_a_model_of_another_kind_is_a_501_that_says_what_it_does(whole_house, picture):
+    answer = raw(whole_house, picture, "l2cs-gaze", WAIT)
+    assert answer.status_code == 501 and "does gaze-detection" in answer.json()["error"]
+    assert whole_house.engine.asked == []
 
 
-def test_the_cache_header_is_accepted(ready, picture):
-    for value in ("false", "true", "0"):
-        assert raw(ready, picture, headers={"x-use-cache": value}).status_code == 200
-    assert len(ready.engine.asked) == 3
+def test_a_task_that_no_model_does_is_a_501_and_one_that_there_is_not_a_400(ready, picture):
+    task = "document-question-answering"
+    for path in (f"/pipeline/{task}/{DETECTOR}", f"/models/{DETECTOR}/pipeline/{task}"):
+        answer = ready.client.post(path, content=picture)
+        assert answer.status_code == 501 and task in answer.json()["error"]
+    assert ready.client.post(f"/pipeline/mind-reading/{DETECTOR}", content=picture).status_code == 400
 
 
 def test_headers_of_an_answer(ready, picture):
@@ -267,6 +271,12 @@ def test_status_of_a_model(house):
     house.client.post("/model/add", json={"model_id": DETECTOR})
     assert house.client.get(f"/models/{DETECTOR}/info").json()["loaded"] is True
     assert house.client.get("/models/coco/3/health").status_code == 200
+
+
+def test_the_servers_own_health(house):
+    assert house.client.get("/health").status_code == 200
+    house.engine.is_ready = False
+    assert house.client.get("/health").status_code == 503
 
 
 @pytest.mark.parametrize("path", ["/models/nobody/1", "/models/nobody/1/health", "/models/nobody/1/info"])

@@ -62,6 +62,7 @@ def test_boxes_carry_the_candidate_labels_verbatim(ready, picture):
 
 
 def test_threshold_and_top_k_reach_the_model(ready, picture):
+    ready.client.headers["x-use-cache"] = "false"
     for more in ({}, {"threshold": 0.7, "top_k": 3}, {"threshold": None, "top_k": None}, {"threshold": 0}):
         post(ready, PHRASES, inputs=b64(picture), parameters={"candidate_labels": LABELS, **more})
     asked = [(p["texts"], p["confidence"], p["max_detections"]) for _, _, p, _ in ready.engine.asked]

@@ -32,10 +32,10 @@ class Networks:
             seed = int.from_bytes(digest[:4], "little")
             return {"embeddings": np.random.default_rng(seed).normal(size=(1, 256, 64, 64)).astype(np.float32)}
         y, x = np.mgrid[:256, :256].astype(np.float32)
-        centre = inputs["point_coords"][0, 0] / 4
-        far = np.hypot(x + 0.5 - centre[0], y + 0.5 - centre[1])
-        logits = np.stack([radius - far for radius in (10, 20, 30, 40)])[None].astype(np.float32)
-        return {"low_res_masks": logits, "iou_scores": np.float32([[0.1, 0.2, 0.3, 0.4]])}
+        centres = inputs["point_coords"][:, 0] / 4
+        far = np.hypot(x + 0.5 - centres[:, 0, None, None], y + 0.5 - centres[:, 1, None, None])
+        logits = np.stack([radius - far for radius in (10, 20, 30, 40)], axis=1).astype(np.float32)
+        return {"low_res_masks": logits, "iou_scores": np.tile(np.float32([0.1, 0.2, 0.3, 0.4]), (len(centres), 1))}
 
     @property
     def roles(self):
@@ -237,3 +237,75 @@ def test_no_picture_at_all_and_one_that_is_none_are_refused(composition, network
     with pytest.raises(InvalidPicture):
         ask(composition, {"image": b"no picture"})
     assert networks.roles == []
+
+
+# ---- one prompt a point ----------------------------------------------------------------------------------------------
+
+
+def test_each_point_is_a_prompt_of_its_own_and_answered_as_if_it_were_alone(composition, networks):
+    points = [[20.0 * (i + 1), 15.0 * (i + 1)] for i in range(19)]
+    together = ask(composition, points=points, point_labels=[1] * 18 + [0], each_point=True)
+    assert [len(given["embeddings"]) for role, given in networks.asked if role == "decoder"] == [8, 8, 3]
+    assert networks.prompt["point_labels"].tolist() == [[1, -1], [1, -1], [0, -1]]
+    alone = [ask(composition, points=[point]) for point in points]
+    assert together["masks"].tolist() == [mask for one in alone for mask in one["masks"]]
+    np.testing.assert_array_equal(together["scores"], np.concatenate([one["scores"] for one in alone]))
+    np.testing.assert_array_equal(together["low_res_masks"], np.concatenate([one["low_res_masks"] for one in alone]))
+    assert len(ask(composition, points=points, each_point=True, multimask=False)["masks"]) == 19
+
+
+def test_logits_travel_only_when_they_are_wanted(composition):
+    answer = ask(composition, points=[[9, 9]] * 9, each_point=True, wanted={"masks", "scores", "image_size"})
+    assert len(answer["masks"]) == 27 and answer["low_res_masks"].shape == (0, 256, 256)
+
+
+def test_masks_of_no_higher_score_are_left_out(composition):
+    answer = ask(composition, points=[[200, 100]], min_score=0.25)
+    assert answer["scores"].tolist() == np.float32([0.3, 0.4]).tolist() and len(answer["masks"]) == 2
+    assert len(answer["low_res_masks"]) == 2
+    nothing = ask(composition, points=[[200, 100]] * 2, each_point=True, min_score=0.9)
+    assert nothing["scores"].shape == nothing["masks"].shape == (0,) and nothing["scores"].dtype == np.float32
+
+
+@pytest.mark.parametrize("level, offset", [(0, 1), (5, 2), (-3, 0.5)])
+def test_stability_is_the_share_of_a_mask_between_two_thresholds(composition, level, offset):
+    given = {"points": [[200, 150]], "mask_threshold": level, "stability_offset": offset}
+    for i, radius in enumerate((20, 30, 40)):
+        # a disc whose logits fall by one a cell
+        share = ((radius - level - offset) / (radius - level + offset)) ** 2
+        below, over = (ask(composition, min_stability=share + step, **given) for step in (-0.005, 0.005))
+        assert len(below["masks"]) == 3 - i and len(over["masks"]) == 2 - i
+
+
+def test_the_threshold_of_logits_moves_the_edge(composition):
+    areas = [
+        decoded(ask(composition, points=[[200, 150]], multimask=False, mask_threshold=level))[0].sum()
+        for level in (-3, 0, 3, 9.9, 50)
+    ]
+    for area, radius in zip(areas, (13, 10, 7), strict=False):
+        assert area == pytest.approx(np.pi * (radius * 4 * WIDTH / 1024) ** 2, rel=0.05)
+    assert areas[3] <= 1 and areas[4] == 0
+
+
+def test_an_empty_mask_is_not_stable(composition):
+    assert len(ask(composition, points=[[200, 150]], mask_threshold=60, min_stability=0.01)["masks"]) == 0
+    assert len(ask(composition, points=[[200, 150]], mask_threshold=60)["masks"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({}, "there must be points, and no box"),
+        ({"points": [[1, 1]], "box": [0, 0, 5, 5]}, "no box"),
+        ({"points": [[1, 1], [2, 2]], "point_labels": [1]}, "There are 2 points and 1 labels."),
+        ({"points": [[1, 1], [2, 2]], "point_labels": [2, 3]}, "label must be"),
+        ({"points": [[1, 1], [401, 2]]}, "outside the picture of 400 x 300"),
+        ({"points": [[1, 1]] * 257}, "may have 256 points"),
+    ],
+)
+def test_prompts_that_cannot_be_asked_one_by_one_are_refused(composition, settings, sentence):
+    with pytest.raises(InvalidParameter, match=sentence):
+        ask(composition, each_point=True, **settings)
+    with pytest.raises(InvalidParameter, match="earlier mask"):
+        mask = np.zeros((256, 256), np.float32)
+        ask(composition, {"image": png(), "mask_input": mask}, points=[[1, 1]] * 2, each_point=True)

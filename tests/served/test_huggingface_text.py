@@ -103,5 +103,5 @@ def test_a_question_is_answered_as_by_the_other_dialect(http, photo):
 def test_a_model_without_the_task_is_refused_and_one_without_any_is_a_501(http, photo):
     refused = http.post(f"/pipeline/image-to-text/{TOWERS}", json=asked(photo))
     assert refused.status_code == 400 and "image-to-text" in refused.json()["error"]
-    refused = http.post("/models/sam-vit_b", content=photo)
+    refused = http.post("/models/l2cs-gaze", content=photo)
     assert refused.status_code == 501 and isinstance(refused.json()["error"], str)

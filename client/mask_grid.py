@@ -1,0 +1,134 @@
+"""Every object of a picture: a grid of points over a promptable model, its good masks, each object once.
+
+The steps and their defaults are those of transformers' ``MaskGenerationPipeline`` over ``SamImageProcessor``, without
+crops: points in the middle of the fields of a grid, three masks a point, those left that the network thinks well of and
+whose edge is sharp, and of masks whose boxes overlap the one with the highest score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco
+
+from tritonvision import tasks
+from tritonvision.results import InstancesRLEMasks, Result, SAMPrediction
+from tritonvision.tasks import Parameter
+
+PARAMETERS = (
+    tasks.AUTO_ORIENT,
+    Parameter("points_per_side", "int", 32, 1, 100),
+    Parameter("points_per_batch", "int", 64, 1, 256),  # points of one question
+    Parameter("pred_iou_thresh", "float", 0.88, 0.0, 1.0),  # the score of a mask is over it; 0 leaves none out
+    Parameter("stability_score_thresh", "float", 0.95, 0.0, 1.0),  # its stability is over it; 0 leaves none out
+    Parameter("stability_score_offset", "float", 1.0, 0.0, 100.0),  # how far the threshold of logits moves for it
+    Parameter("mask_threshold", "float", 0.0, -100.0, 100.0),  # a logit over it belongs to the mask
+    Parameter("crops_nms_thresh", "float", 0.7, 0.0, 1.0),  # overlap of boxes that suppresses
+)
+_FEATURES, _MASKS = ("embeddings", "image_size"), ("masks", "scores", "image_size")
+
+# ask(sample, settings of the task, wanted outputs) -> the model's answer
+Ask = Callable[[Mapping[str, Any], Mapping[str, Any], Sequence[str]], Awaitable[Result]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many of the grid's points have been asked."""
+
+    done: int
+    total: int
+
+
+async def walk(
+    ask: Ask, picture: bytes, parameters: Mapping[str, Any]
+) -> AsyncGenerator[Progress | SAMPrediction, None]:
+    """How far it is, time and again, and at last the masks. Nothing more is asked once the generator is closed.
+
+    Args:
+        ask: one question to the model. The first, about the picture, takes longest.
+        picture: encoded, or ``.npy`` bytes.
+        parameters: of :data:`PARAMETERS`; what is absent takes its default.
+
+    Raises:
+        InvalidParameter, and what ``ask`` raises.
+    """
+    settings = tasks.resolve(PARAMETERS, parameters)
+    encoding = await ask({"image": picture}, {"auto_orient": settings["auto_orient"]}, _FEATURES)
+    height, width = encoding.image_size_hw
+    sample = {"embeddings": encoding.embeddings}
+    total, parts = settings["points_per_side"] ** 2, []
+    yield Progress(0, total)
+    done = 0
+    for question in questions(settings, height, width):
+        parts.append(await ask(sample, question | {"image_size": [height, width]}, _MASKS))
+        done += len(question["points"])
+        yield Progress(done, total)
+    yield distinct(parts, settings["crops_nms_thresh"])
+
+
+def questions(settings: Mapping[str, Any], height: int, width: int) -> Iterator[dict[str, Any]]:
+    """Settings of the promptable task, a part of the grid each, that together ask for the whole of it.
+
+    Args:
+        settings: all of :data:`PARAMETERS`.
+        height, width: of the picture, oriented.
+    """
+    points = grid(settings["points_per_side"], height, width).tolist()
+    for start in range(0, len(points), settings["points_per_batch"]):
+        yield {
+            "points": points[start : start + settings["points_per_batch"]], "each_point": True, "multimask": True,
+            "min_score": settings["pred_iou_thresh"], "min_stability": settings["stability_score_thresh"],
+            "stability_offset": settings["stability_score_offset"], "mask_threshold": settings["mask_threshold"],
+        }  # fmt: skip
+
+
+def grid(side: int, height: int, width: int) -> np.ndarray:
+    """float32 ``[side * side, 2]``: x, y in pixels of the middle of each field, row by row."""
+    middles = np.linspace(1 / (2 * side), 1 - 1 / (2 * side), side).astype(np.float32)
+    x, y = np.meshgrid(middles * np.float32(width), middles * np.float32(height))
+    return np.stack([x.ravel(), y.ravel()], axis=1)
+
+
+def distinct(parts: Sequence[SAMPrediction], threshold: float) -> SAMPrediction:
+    """The masks of all ``parts``, best first, one an object.
+
+    Args:
+        parts: of one picture, with run lengths.
+        threshold: IoU of two boxes over which only the better one's mask stays.
+    """
+    size = parts[0].masks.image_size
+    scores = np.concatenate([part.scores for part in parts])
+    masks = [counts for part in parts for counts in part.masks.masks]
+    kept = _suppress(boxes(InstancesRLEMasks(size, masks)), scores, threshold)
+    return SAMPrediction(
+        scores[kept], InstancesRLEMasks(size, [masks[i] for i in kept]), image_metadata=parts[0].image_metadata
+    )
+
+
+def boxes(masks: InstancesRLEMasks) -> np.ndarray:
+    """float32 ``[n,4]``: the first and the last column and row of each mask, as left, top, right, bottom; or zeros."""
+    if not masks.masks:
+        return np.zeros((0, 4), dtype=np.float32)
+    found = coco.toBbox(masks.to_coco_rle_masks())
+    found[:, 2:] = np.maximum(found[:, :2] + found[:, 2:] - 1, 0)
+    return found.astype(np.float32)
+
+
+def _suppress(corners: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
+    """Rows that stay, best first: torchvision's ``nms``, to whom a box without an area overlaps nothing."""
+    left, top, right, bottom = corners.T
+    area = (right - left) * (bottom - top)
+    order, kept = np.argsort(-scores, kind="stable"), []
+    while order.size:
+        best, order = order[0], order[1:]
+        kept.append(int(best))
+        across = np.minimum(right[best], right[order]) - np.maximum(left[best], left[order])
+        down = np.minimum(bottom[best], bottom[order]) - np.maximum(top[best], top[order])
+        both = np.maximum(across, 0) * np.maximum(down, 0)
+        either = area[best] + area[order] - both
+        overlap = np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+        order = order[~(overlap.astype(np.float64) > threshold)]
+    return kept
