@@ -48,8 +48,9 @@ class _Row:
 
 
 def draw(
-    picture: np.ndarray, result: Result, labels: Sequence[str], keypoint_labels: Sequence[str] = ()
-) -> np.ndarray:
+    picture: np.ndarray, result: Result, labels: Sequence[str], keypoint_labels: Sequence[str] = (), *,
+    line: int | None = None, names: bool = True,
+) -> np.ndarray:  # fmt: skip
     """A copy of ``picture`` with ``result`` drawn in, lines and letters sized to the picture. A vector draws nothing,
     a line of text a panel below the picture, which grows by it.
 
@@ -57,8 +58,11 @@ def draw(
         picture: BGR uint8 ``[h, w, 3]``, oriented as the result's coordinates are.
         labels: class names by class id.
         keypoint_labels: names of the key points, in order, for the legend.
+        line: width of the lines of boxes and masks, pixels; without it one that suits the picture.
+        names: whether boxes and key points are named.
     """
     canvas = picture.copy()
+    line = line or _line(canvas)
     if isinstance(result, str):
         return draw_line(canvas, result)
     if isinstance(result, tuple) and isinstance(result[0], str):
@@ -72,7 +76,7 @@ def draw(
     if isinstance(result, SAMPrediction):
         best = int(result.scores.argmax())
         shapes = result.polygons[best : best + 1] if result.masks is None else result.masks.only(best)
-        return draw_masks(canvas, shapes, [_BOXES.by_idx(0).as_bgr()], _line(canvas))
+        return draw_masks(canvas, shapes, [_BOXES.by_idx(0).as_bgr()], line)
     if isinstance(result, tuple) and len(result) == 3:
         return draw_gaze(canvas, *result[1:])
     if not isinstance(result, Detections | tuple):
@@ -83,9 +87,9 @@ def draw(
     if isinstance(detections, InstanceDetections):
         colours = [_BOXES.by_idx(int(i)).as_bgr() for i in detections.class_id]
         shapes = detections.polygons if detections.mask is None else detections.mask
-        canvas = draw_masks(canvas, shapes, colours, _line(canvas))
-    canvas = _boxes(canvas, detections, labels)
-    return canvas if points is None else _points(canvas, points, detections, keypoint_labels)
+        canvas = draw_masks(canvas, shapes, colours, line)
+    canvas = _boxes(canvas, detections, labels, line, names)
+    return canvas if points is None else _points(canvas, points, detections, keypoint_labels if names else ())
 
 
 def _line(canvas: np.ndarray) -> int:
@@ -98,13 +102,17 @@ def _letters(canvas: np.ndarray) -> int:
     return max(9, round(min(canvas.shape[:2]) / 32))
 
 
-def _boxes(canvas: np.ndarray, detections: Detections, labels: Sequence[str]) -> np.ndarray:
+def _boxes(
+    canvas: np.ndarray, detections: Detections, labels: Sequence[str], line: int, named: bool
+) -> np.ndarray:  # fmt: skip
     boxes = Detections.to_supervision(detections)  # without masks, which are large
+    canvas = sv.BoxAnnotator(color=_BOXES, thickness=line).annotate(canvas, boxes)
+    if not named:
+        return canvas
     letters = _letters(canvas)
     names = [
         f"{labels[i]} {score:.2f}" for i, score in zip(detections.class_id, detections.confidence, strict=True)
     ]  # fmt: skip
-    canvas = sv.BoxAnnotator(color=_BOXES, thickness=_line(canvas)).annotate(canvas, boxes)
     return sv.RichLabelAnnotator(
         color=_BOXES, font_size=letters, text_padding=max(2, letters // 4), smart_position=len(detections) < 50
     ).annotate(canvas, boxes, names)

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import binascii
-import io
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pybase64
-from PIL import ExifTags, Image
 
 from tritonvision.errors import InvalidPicture
 from tritonvision.facade import arrays
@@ -24,8 +22,6 @@ from tritonvision.settings import Settings
 
 # Longer work than this many bytes cause leaves the event loop.
 _LARGE = 256 * 1024
-# Orientations that swap width and height (Exif 2.32, tag 274).
-_LYING = (5, 6, 7, 8)
 _DATA_URI = re.compile(r"\s*data:[^,]{0,200};base64,")
 
 
@@ -55,20 +51,6 @@ def _decode(text: bytes) -> bytes:
         return binascii.a2b_base64(text + b"==")
     except binascii.Error as error:
         raise InvalidPicture("The picture is not valid base64.") from error
-
-
-def shown_size(data: bytes, auto_orient: bool = True) -> tuple[int, int]:
-    """(width, height) of an encoded picture or ``.npy`` bytes, after the EXIF turn unless ``auto_orient`` is False.
-
-    Raises:
-        InvalidPicture: the bytes are no picture.
-    """
-    header = read_header(data)
-    if auto_orient and header.format not in ("NPY", "TIFF"):  # a TIFF's header is read as if it were turned already
-        with Image.open(io.BytesIO(data)) as image:
-            if image.getexif().get(ExifTags.Base.Orientation) in _LYING:
-                return header.height, header.width
-    return header.width, header.height
 
 
 class Pictures:

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from tritonvision.errors import InvalidPicture, PictureTooLarge
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 NPY_MAGIC = b"\x93NUMPY"
 MAX_PIXELS = 50_000_000
+# Orientations that swap width and height (Exif 2.32, tag 274).
+_LYING = (5, 6, 7, 8)
 
 # Our own limit below replaces Pillow's, which warns and raises at numbers of its own.
 Image.MAX_IMAGE_PIXELS = None
@@ -48,6 +50,20 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
             f"The picture has {header.width} x {header.height} pixels, over the limit of {max_pixels / 1e6:g} million."
         )
     return header
+
+
+def shown_size(data: bytes, auto_orient: bool = True) -> tuple[int, int]:
+    """(width, height) of an encoded picture or ``.npy`` bytes, after the EXIF turn unless ``auto_orient`` is False.
+
+    Raises:
+        InvalidPicture: the bytes are no picture.
+    """
+    header = read_header(data)
+    if auto_orient and header.format not in ("NPY", "TIFF"):  # a TIFF's header is read as if it were turned already
+        with Image.open(io.BytesIO(data)) as image:
+            if image.getexif().get(ExifTags.Base.Orientation) in _LYING:
+                return header.height, header.width
+    return header.width, header.height
 
 
 def decode(data: bytes, auto_orient: bool = True) -> np.ndarray:

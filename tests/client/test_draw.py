@@ -90,3 +90,11 @@ def test_a_line_of_text_and_a_page_are_drawn_as_what_they_are():
     assert np.array_equal(draw(GREY, "Dear Sir", ()), draw_line(GREY, "Dear Sir"))
     assert np.array_equal(draw(GREY, ("Sir", words), ()), draw_page(GREY, "Sir", words))
     assert draw(GREY, "Dear Sir", ()).shape[0] > 240 and changed(GREY, draw(GREY, ("Sir", words), ())).any()
+
+
+def test_names_are_left_out_and_lines_are_as_wide_as_asked():
+    bare = changed(GREY, draw(GREY, (POINTS, BOX), LABELS, ("eye", "nose"), names=False))
+    named = changed(GREY, draw(GREY, (POINTS, BOX), LABELS, ("eye", "nose")))
+    assert bare.sum() < named.sum() and not bare[:78].any() and not bare[190:].any()
+    thin, wide = (changed(GREY, draw(GREY, BOX, LABELS, line=line, names=False)).sum() for line in (1, 6))
+    assert 3 * thin < wide

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tritonvision.errors import InvalidPicture
-from tritonvision.facade.inputs import from_base64, shown_size
-from tritonvision.pictures import decode
+from tritonvision.facade.inputs import from_base64
+from tritonvision.pictures import decode, shown_size
 
 
 @given(st.binary(min_size=1, max_size=200))

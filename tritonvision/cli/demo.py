@@ -19,10 +19,10 @@ import httpx
 import typer
 
 from tritonvision.cli import INTERRUPTED, complain, exit_code
-from tritonvision.cli.answers import lines
+from tritonvision.cli.answers import Answer, lines
 from tritonvision.cli.options import settings_with
 from tritonvision.cli.predict import save_drawn
-from tritonvision.cli.readings import to_answer
+from tritonvision.client.readings import to_reading
 from tritonvision.errors import SetupError, TritonVisionError
 from tritonvision.facade.serve import listen
 from tritonvision.publication import Repository
@@ -100,7 +100,7 @@ def _ask(url: str) -> None:
     took = time.perf_counter() - started
     if not reply.is_success:
         raise TritonVisionError(f"The server answered {reply.status_code}: {reply.text[:200]}")
-    answer = to_answer("keypoint-detection", reply.json())
+    answer = Answer(*to_reading("keypoint-detection", reply.json()))
     typer.echo("\n".join(lines("astronaut.png", answer.predictions(None))))
     if not answer.result[1]:
         raise TritonVisionError("The face was not found.", hint="'tritonvision doctor' looks for the cause.")

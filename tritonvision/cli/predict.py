@@ -157,7 +157,7 @@ def _source(settings, model_id: str, question: Question, url: str | None) -> Sou
     if url is None and loaded_ids(settings.port) is not None:
         url = f"http://127.0.0.1:{settings.port}"
     if url is not None:
-        return FacadeSource(url, model_id, question, settings.api_key, note)
+        return FacadeSource(url, settings.api_key, model_id, question, note)
     return EmbeddedSource(settings, model_id, question, note)
 
 

@@ -67,11 +67,14 @@ def serve(
 
 
 async def _serve(settings: Settings, named: Sequence[str]) -> None:
+    from tritonvision import catalog
     from tritonvision.client.engine import Engine
+    from tritonvision.exporters import families
     from tritonvision.server import Embedded
 
     server = None if settings.triton_url else Embedded(settings)
-    engine = Engine(settings, server)
+    exportable = frozenset(entry.id for entry in catalog.entries().values() if families.can_export(entry))
+    engine = Engine(settings, server, exportable)
     await engine.start()
     try:
         await _until_told_to_end(_answer(engine, settings, server, named))

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tritonvision import tasks
-from tritonvision.cli import readings
 from tritonvision.cli.answers import Answer
 from tritonvision.cli.question import Question
-from tritonvision.cli.running import RunningFacade
 from tritonvision.errors import NotSupported
 from tritonvision.pictures import read_header
 from tritonvision.publication import Manifest, Repository
@@ -24,65 +20,121 @@ from tritonvision.results import ClassificationPrediction
 from tritonvision.settings import Settings
 
 if TYPE_CHECKING:
+    from tritonvision.client.connections import Connection, Facts
     from tritonvision.client.engine import Engine
 
-WRITING_SECONDS = 600.0  # a long answer, word by word, on a processor
+_TOLD_RANDOM = "The weights of {} are random: its answers mean nothing."
 
 
 class Source(AbstractAsyncContextManager, ABC):
-    """Something that answers questions about pictures, open while its ``async with`` block runs."""
+    """Something that answers questions about pictures, open while its ``async with`` block runs.
+
+    Args:
+        say: told in one sentence what a person should know before reading the answers, or waits for.
+    """
+
+    def __init__(self, model_id: str, question: Question, say: Callable[[str], None]):
+        self._model_id = model_id
+        self._question = question
+        self._say = say
+
+    async def __aenter__(self) -> Source:
+        self._connection, self._facts = await self._connect()
+        return self
 
     @abstractmethod
+    async def _connect(self) -> tuple[Connection, Facts]:
+        """Who answers, and what the model is. The question has been checked, nothing stays open when this raises."""
+
     async def ask(self, picture: bytes) -> Answer:
         """The answer about one encoded picture. Raises the errors of :mod:`tritonvision.errors`."""
+        facts, texts = self._facts, self._question.texts
+        settings = tasks.resolve(tasks.TASKS[facts.task].parameters, self._question.parameters(facts.task))
+        if facts.task == tasks.VLM.name:
+            said = self._connection.chat(facts, asked_about_one(texts[0]), [picture], settings)
+            return Answer("".join([delta.text async for delta in said]), ())
+        (result,) = await self._connection.infer(facts, [picture], settings)
+        if facts.task == tasks.OPEN_VOCABULARY.name:
+            return Answer(result, texts)
+        if not texts:
+            return Answer(result, facts.labels, facts.keypoint_labels)
+        return _comparison(_cosines(result, await self._connection.embed_texts(facts, texts)), texts, picture)
+
+    def _check(self, task: str) -> None:
+        if task not in tasks.TASKS:
+            raise NotSupported(f"'predict' cannot show the answers of {self._model_id} yet.")
+        self._question.check(self._model_id, task)
 
 
 class EmbeddedSource(Source):
     """A tritonserver started for the duration, without any HTTP.
 
     Args:
-        say: told in one sentence what a person should know before reading the answers.
+        settings: its own.
+        more: as for :class:`Source`.
     """
 
-    def __init__(self, settings: Settings, model_id: str, question: Question, say: Callable[[str], None]):
+    def __init__(self, settings: Settings, *more):
+        super().__init__(*more)
         self._settings = settings
-        self._model_id = model_id
-        self._question = question
-        self._say = say
 
-    async def __aenter__(self) -> EmbeddedSource:
-        manifest = published(self._settings, self._model_id, self._say)
-        self._question.check(self._model_id, manifest.task)
+    async def _connect(self) -> tuple[Connection, Facts]:
+        from tritonvision.client.connections import EngineConnection, Facts
+
+        facts = Facts.of(published(self._settings, self._model_id, self._say))
+        self._check(facts.task)
         self._own = own_engine(self._settings)
-        self._engine = await self._own.__aenter__()
-        return self
+        return EngineConnection(await self._own.__aenter__(), self._say), facts
 
     async def __aexit__(self, *error: object) -> None:
         await self._own.__aexit__(*error)
 
-    async def ask(self, picture: bytes) -> Answer:
-        manifest = self._engine.repository.resolve(self._model_id)
-        parameters = self._question.parameters(manifest.task)
-        texts = self._question.texts
-        if manifest.task == tasks.VLM.name:
-            said = self._engine.chat(self._model_id, asked_about_one(texts[0]), [picture], parameters)
-            return Answer("".join([delta.text async for delta in said]), ())
-        manifest, (result,) = await self._engine.infer(self._model_id, [picture], parameters)
-        if manifest.task == tasks.OPEN_VOCABULARY.name:
-            return Answer(result, texts)
-        if not texts:
-            return Answer(result, manifest.labels, manifest.keypoint_labels)
-        samples = [{"text": text.encode()} for text in texts]
-        _, vectors = await self._engine.ask(self._model_id, samples, {}, role="text")
-        return _comparison(_cosines(result, np.concatenate(vectors)), texts, picture)
+
+class FacadeSource(Source):
+    """A tritonvision server that already runs, asked through the routes that it has.
+
+    Args:
+        url, api_key: of the server.
+        more: as for :class:`Source`.
+    """
+
+    def __init__(self, url: str, api_key: str | None, *more):
+        super().__init__(*more)
+        self._url, self._api_key = url, api_key
+
+    async def _connect(self) -> tuple[Connection, Facts]:
+        connection = await facade(self._url, self._api_key, self._say)
+        try:
+            facts = await connection.facts(self._model_id)
+            tell_random(facts, self._model_id, self._say)
+            self._check(facts.task)
+        except BaseException:  # Ctrl-C too
+            await connection.close()
+            raise
+        return connection, facts
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._connection.close()
+
+
+async def facade(url: str, api_key: str | None, say: Callable[[str], None]) -> Connection:
+    """A connection to the server at ``url``, which the caller closes."""
+    from tritonvision.client.remote_models import FacadeConnection
+
+    return await FacadeConnection(url, api_key, say).open()
 
 
 def published(settings: Settings, model_id: str, say: Callable[[str], None]) -> Manifest:
     """The model in the repository; of random weights a person is told. Raises UnknownModel."""
     manifest = Repository(settings.repository).resolve(model_id)
-    if manifest.weights == "random":
-        say(f"The weights of {manifest.id} are random: its answers mean nothing.")
+    tell_random(manifest, manifest.id, say)
     return manifest
+
+
+def tell_random(model: Manifest | Facts, model_id: str, say: Callable[[str], None]) -> None:
+    """Tell a person of random weights."""
+    if model.weights == "random":
+        say(_TOLD_RANDOM.format(model_id))
 
 
 @asynccontextmanager
@@ -105,119 +157,9 @@ async def own_engine(settings: Settings) -> AsyncIterator[Engine]:
         await asyncio.to_thread(server.stop)
 
 
-def asked_about_one(text: str) -> list[dict[str, Any]]:
+def asked_about_one(text: str) -> list[dict]:
     """The messages that ask a writing model ``text`` about one picture."""
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
-
-
-class FacadeSource(Source):
-    """A tritonvision server that already runs, asked through its Roboflow routes.
-
-    Args:
-        say: told in one sentence what a person waits for.
-    """
-
-    def __init__(
-        self, url: str, model_id: str, question: Question, api_key: str | None, say: Callable[[str], None]
-    ):
-        self._facade = RunningFacade(url, api_key, say)
-        self._model_id = model_id
-        self._question = question
-        self._task = ""
-
-    async def __aenter__(self) -> FacadeSource:
-        await self._facade.__aenter__()
-        try:
-            self._task = await self._facade.task_of(self._model_id)
-            if self._task not in _ASK:
-                raise NotSupported(f"'predict' cannot show the answers of {self._model_id} yet.")
-            self._question.check(self._model_id, self._task)
-        except BaseException:
-            await self._facade.__aexit__()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._facade.__aexit__()
-
-    async def ask(self, picture: bytes) -> Answer:
-        image = {"type": "base64", "value": base64.b64encode(picture).decode()}
-        return await _ASK[self._task](self, {"model_id": self._model_id, "image": image}, picture)
-
-    async def _boxes(self, body: dict[str, Any], _: bytes) -> Answer:
-        # a classifier is asked for everything: its own threshold would hide the best class of a thousand
-        confidence = 0.0 if self._task == "classification" else self._question.confidence
-        body |= {} if confidence is None else {"confidence": confidence}
-        route = {
-            "object-detection": "object_detection", "keypoint-detection": "keypoints_detection",
-            "instance-segmentation": "instance_segmentation", "classification": "classification",
-        }[self._task]  # fmt: skip
-        if self._task == "instance-segmentation":
-            body["response_mask_format"] = "rle"
-        return readings.to_answer(self._task, await self._facade.json(f"/infer/{route}", body))
-
-    async def _depth(self, body: dict[str, Any], _: bytes) -> Answer:
-        found = await self._facade.json("/infer/depth-estimation", body | {"depth_map_format": "png16"})
-        return readings.to_depth(found)
-
-    async def _gaze(self, body: dict[str, Any], picture: bytes) -> Answer:
-        header = read_header(picture)
-        size = {"height": header.height, "width": header.width}
-        return readings.to_gaze((await self._facade.json("/gaze/gaze_detection", body))[0], size)
-
-    async def _masks(self, body: dict[str, Any], _: bytes) -> Answer:
-        asked = self._question
-        body |= {"format": "binary", "multimask_output": True}
-        if asked.points:
-            body["point_coords"] = [[x, y] for x, y, _ in asked.points]
-            body["point_labels"] = [label for _, _, label in asked.points]
-        if asked.box is not None:
-            body["box"] = list(asked.box)
-        return readings.to_masks(await self._facade.bytes("/sam/segment_image", body))
-
-    async def _vectors(self, body: dict[str, Any], picture: bytes) -> Answer:
-        texts = self._question.texts
-        if not texts:
-            found = await self._facade.json("/clip/embed_image", body)
-            return Answer(np.array(found["embeddings"], dtype=np.float32), ())
-        scores = np.zeros(len(texts), dtype=np.float32)
-        for first in range(0, len(texts), 8):  # as many prompts as the route takes at once
-            compared = body | {"subject": body["image"], "prompt": list(texts[first : first + 8])}
-            scores[first : first + 8] = (await self._facade.json("/clip/compare", compared))["similarity"]
-        return _comparison(scores, texts, picture)
-
-    async def _named(self, body: dict[str, Any], _: bytes) -> Answer:
-        # with texts this route takes every model of the task and keeps to the task's own defaults; Grounding DINO's
-        # has thresholds of another server
-        asked = {"text": list(self._question.texts), "confidence": self._question.confidence}
-        return readings.to_named(await self._facade.json("/owlv2/infer", body | asked), self._question.texts)
-
-    async def _page(self, body: dict[str, Any], _: bytes) -> Answer:
-        return readings.to_page(await self._facade.json("/doctr/ocr", body | {"generate_bounding_boxes": True}))
-
-    async def _line(self, body: dict[str, Any], _: bytes) -> Answer:
-        return Answer((await self._facade.json("/ocr/trocr", body))["result"], ())
-
-    async def _written(self, body: dict[str, Any], _: bytes) -> Answer:
-        asked = body | {"prompt": self._question.texts[0]}
-        said = (await self._facade.json("/infer/lmm", asked, WRITING_SECONDS))["response"]
-        return Answer(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False), ())
-
-
-_ASK = {
-    tasks.OBJECT_DETECTION.name: FacadeSource._boxes,
-    tasks.KEYPOINT_DETECTION.name: FacadeSource._boxes,
-    tasks.INSTANCE_SEGMENTATION.name: FacadeSource._boxes,
-    tasks.CLASSIFICATION.name: FacadeSource._boxes,
-    tasks.DEPTH_ESTIMATION.name: FacadeSource._depth,
-    tasks.GAZE.name: FacadeSource._gaze,
-    tasks.PROMPTABLE.name: FacadeSource._masks,
-    tasks.EMBEDDING.name: FacadeSource._vectors,
-    tasks.OPEN_VOCABULARY.name: FacadeSource._named,
-    tasks.STRUCTURED_OCR.name: FacadeSource._page,
-    tasks.TEXT_OCR.name: FacadeSource._line,
-    tasks.VLM.name: FacadeSource._written,
-}
 
 
 def _cosines(one: np.ndarray, others: np.ndarray) -> np.ndarray:

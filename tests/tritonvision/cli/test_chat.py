@@ -47,6 +47,10 @@ class Writer:
         task = "vlm" if name == MODEL else "classification"
         return JSONResponse({"models": [{"model_id": name, "task_type": task}]})
 
+    async def facts(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        return JSONResponse({"id": name, "task": "vlm" if name == MODEL else "classification"})
+
     async def complete(self, request: Request) -> Response:
         body = await request.json()
         self.asked.append(body)
@@ -95,7 +99,7 @@ def writer():
     writer = Writer()
     app = Starlette(routes=[
         Route("/v1/chat/completions", writer.complete, methods=["POST"]),
-        Route("/model/add", writer.add, methods=["POST"]),
+        Route("/model/add", writer.add, methods=["POST"]), Route("/model/facts/{name:path}", writer.facts),
     ])  # fmt: skip
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))

@@ -135,7 +135,7 @@ def both(server, monkeypatch):
 
     def make(model: str, question):
         yield EmbeddedSource(settings, model, question, notes.append)
-        yield FacadeSource(url, model, question, None, notes.append)
+        yield FacadeSource(url, None, model, question, notes.append)
 
     def make_chat(model: str, pictures, writing):
         yield EmbeddedChat(settings, model, pictures, writing, notes.append)

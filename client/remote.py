@@ -1,4 +1,4 @@
-"""A facade that runs, as the commands ask it over HTTP: JSON, streams of events, errors of this package."""
+"""A facade that runs, as clients ask it over HTTP: JSON, streams of events, errors of this package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 
-from tritonvision import catalog
 from tritonvision.errors import (
     BY_CODE,
     DeadlineExceeded,
@@ -28,10 +27,11 @@ from tritonvision.errors import (
 )
 
 _ERRORS: dict[int, type[TritonVisionError]] = {
-    # everything but the picture is checked before it is sent
-    400: InvalidPicture, 401: Unauthorized, 404: UnknownModel, 413: PictureTooLarge, 422: InvalidParameter,
+    400: InvalidParameter, 401: Unauthorized, 404: UnknownModel, 413: PictureTooLarge, 422: InvalidParameter,
     429: Overloaded, 501: NotSupported, 502: ServerUnavailable, 503: ModelLoading, 504: DeadlineExceeded, 507: NoRoom,
 }  # fmt: skip
+# How the Roboflow routes begin what they say about a picture.
+_UNREADABLE = "Could not load input image. Cause: "
 _PATIENCE_SECONDS = 600.0  # an export that the first request began may take minutes
 _MINUTE = 60.0
 _BYTES, _EVENTS = "application/octet-stream", "text/event-stream"
@@ -54,11 +54,17 @@ class RunningFacade(AbstractAsyncContextManager):
         self._said = ""
 
     async def __aenter__(self) -> RunningFacade:
-        self._http = httpx.AsyncClient(base_url=self._url, timeout=_MINUTE, trust_env=False)
+        with _in_our_words(self._url):
+            self._http = httpx.AsyncClient(base_url=self._url, timeout=_MINUTE, trust_env=False)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
+
+    async def get(self, path: str) -> Any:
+        """The JSON that stands at ``path``."""
+        headers = {} if self._api_key is None else {"authorization": f"Bearer {self._api_key}"}
+        return (await self._ask("GET", path, {"headers": headers}, _MINUTE)).json()
 
     async def json(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> Any:
         """The JSON that ``path`` answers."""
@@ -80,34 +86,22 @@ class RunningFacade(AbstractAsyncContextManager):
         finally:
             await reply.aclose()
 
-    async def task_of(self, model_id: str) -> str:
-        """The task of a model, which the server loads: as the server says, or as the catalogue has it."""
-        entry = catalog.entries().get(catalog.canonical(model_id))
-        return await self.load(model_id) or (entry.task if entry else "")
-
-    async def load(self, model_id: str) -> str:
-        """Have the server load a model, and return the model's task; empty when the server does not tell it.
-
-        Of random weights a person is told.
-        """
-        listed = (await self.json("/model/add", {"model_id": model_id}))["models"]
-        names = {model_id, *catalog.names_of(catalog.canonical(model_id))}
-        found = next((model for model in listed if model["model_id"] in names), {})
-        if found.get("weights") == "random":
-            self._say(f"The weights of {model_id} are random: its answers mean nothing.")
-        return found.get("task_type", "")
-
     async def _post(
         self, path: str, body: Mapping[str, Any], seconds: float, stream: bool = False
     ) -> httpx.Response:  # fmt: skip
+        content = {"json": {**body, "api_key": self._api_key}, "headers": {"accept": _EVENTS} if stream else {}}
+        return await self._ask("POST", path, content, seconds, stream)
+
+    async def _ask(
+        self, method: str, path: str, content: Mapping[str, Any], seconds: float, stream: bool = False
+    ) -> httpx.Response:
         """What ``path`` answers, once the model is loaded and exported. A stream is the caller's to close."""
-        keyed = {**body, "api_key": self._api_key}
         patience = httpx.Timeout(_MINUTE, read=seconds)
         waited = 0.0
         while True:
             try:
                 with _in_our_words(self._url):
-                    request = self._http.build_request("POST", path, json=keyed, timeout=patience)
+                    request = self._http.build_request(method, path, timeout=patience, **content)
                     reply = await self._http.send(request, stream=stream)
                     if stream and not _is(reply, _EVENTS):
                         await reply.aread()
@@ -168,8 +162,19 @@ def _checked(reply: httpx.Response) -> httpx.Response:
 
 
 def _error(body: Any, status: int, retry_after: float | None = None) -> TritonVisionError:
-    """The error behind a refusal: ``{"message"}`` of the Roboflow routes, ``{"error": {...}}`` of the OpenAI ones."""
+    """The error behind a refusal.
+
+    ``{"message"}`` of the Roboflow routes, ``{"error": {...}}`` of the OpenAI ones, ``{"error": sentence}`` of Hugging
+    Face's, where everything but the picture is checked before it is sent.
+    """
     told = body.get("error", body) if isinstance(body, dict) else {}
-    told = told if isinstance(told, dict) else {"message": told}
-    kind = BY_CODE.get(str(told.get("code")), _ERRORS.get(status, TritonVisionError))
-    return kind(str(told.get("message") or "The server refused."), retry_after=retry_after)
+    kind = _ERRORS.get(status, TritonVisionError)
+    if isinstance(told, dict):
+        message = str(told.get("message") or "The server refused.")
+        kind = BY_CODE.get(str(told.get("code")), kind)
+    else:
+        message = str(told)
+        kind = InvalidPicture if status == 400 else kind
+    if message.startswith(_UNREADABLE):
+        kind, message = InvalidPicture, message.removeprefix(_UNREADABLE)
+    return kind(message, retry_after=retry_after)

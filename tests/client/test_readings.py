@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import orjson
 import pytest
 from pycocotools import mask
 
-from tritonvision.cli import readings
 from tritonvision.cli.answers import Answer, lines
-from tritonvision.facade.dialects import roboflow_depth, roboflow_gaze, roboflow_ocr, roboflow_sam
+from tritonvision.client import readings
+from tritonvision.facade.dialects import huggingface_depth, roboflow_gaze, roboflow_ocr, roboflow_sam
 from tritonvision.facade.dialects import roboflow_format as formats
 from tritonvision.facade.dialects.roboflow_mask_fields import instances
 from tritonvision.publication import Manifest
@@ -47,7 +48,7 @@ def masks(shapes) -> InstancesRLEMasks:
 
 def test_instances_come_back_with_their_masks(masks, shapes):
     found = InstanceDetections(*FOUND, mask=masks)
-    answer = readings.to_answer("instance-segmentation", instances(found, MANIFEST))
+    answer = Answer(*readings.to_reading("instance-segmentation", instances(found, MANIFEST)))
     np.testing.assert_allclose(answer.result.xyxy, BOXES, atol=1e-5)
     np.testing.assert_array_equal(answer.result.mask.to_dense(), shapes.astype(bool))
     assert answer.predictions(None)[0]["class"] == "dog" and answer.predictions(None)[0]["area"] == 17 * 18
@@ -55,10 +56,12 @@ def test_instances_come_back_with_their_masks(masks, shapes):
     assert "mask of 306 px" in "\n".join(lines("p", answer.predictions(None)))
 
 
-def test_a_depth_map_comes_back_as_nearness():
+def test_a_depth_map_comes_back_with_its_own_values():
     values = np.linspace(3, 9, 1200, dtype=np.float32).reshape(30, 40)
-    answer = readings.to_depth(roboflow_depth.depth(DepthMap(values, "inverse-depth", SIZE), "png16"))
-    np.testing.assert_allclose(answer.result.values, (values - 3) / 6, atol=1e-5)
+    given = {"return_tensor": True, "depth_map_format": "png8"}
+    body = orjson.loads(orjson.dumps(huggingface_depth.depth(DepthMap(values, "inverse-depth", SIZE), MANIFEST, given)))
+    answer = Answer(readings.to_depth(body, "inverse-depth"), ())
+    np.testing.assert_allclose(answer.result.values, values, atol=1e-4)
     (found,) = answer.predictions(None)
     assert found["nearest"] == [39, 29] and found["farthest"] == [0, 0]
     assert "larger is nearer" in "\n".join(lines("p", [found]))
@@ -67,7 +70,7 @@ def test_a_depth_map_comes_back_as_nearness():
 def test_faces_come_back_with_their_angles_and_landmarks():
     points = KeyPoints(np.arange(24, dtype=np.float32).reshape(2, 6, 2), FOUND[1], np.ones((2, 6), np.float32), SIZE)
     gaze = L2CSGazeDetection(np.array([0.5, -0.25], np.float32), np.array([0.1, 0], np.float32))
-    answer = readings.to_gaze(roboflow_gaze.gaze((points, Detections(*FOUND), gaze)), SIZE)
+    answer = Answer(readings.to_gaze(roboflow_gaze.gaze((points, Detections(*FOUND), gaze)), SIZE), ("face",))
     np.testing.assert_allclose(answer.result[0].xy, points.xy)
     np.testing.assert_allclose(answer.result[1].xyxy, BOXES, atol=1e-5)
     np.testing.assert_allclose(answer.result[2].yaw, gaze.yaw)
@@ -78,13 +81,13 @@ def test_no_face_is_an_answer_too():
     nothing = KeyPoints(np.zeros((0, 6, 2), np.float32), np.zeros(0, np.int32), np.zeros((0, 6), np.float32), SIZE)
     empty = Detections(BOXES[:0], FOUND[1][:0], FOUND[2][:0], SIZE)
     angles = L2CSGazeDetection(np.zeros(0, np.float32), np.zeros(0, np.float32))
-    assert readings.to_gaze(roboflow_gaze.gaze((nothing, empty, angles)), SIZE).predictions(None) == []
+    assert Answer(readings.to_gaze(roboflow_gaze.gaze((nothing, empty, angles)), SIZE), ()).predictions(None) == []
 
 
 def test_what_a_prompt_selected_comes_back_best_first(masks, shapes):
     logits = np.zeros((2, 256, 256), np.float32)
     found = SAMPrediction(np.array([0.25, 0.75], np.float32), masks, None, logits, SIZE)
-    answer = readings.to_masks(roboflow_sam._npz(found))
+    answer = Answer(readings.to_masks(roboflow_sam._npz(found)), ())
     np.testing.assert_array_equal(answer.result.masks.to_dense(), shapes.astype(bool))
     first, second = answer.predictions(None)
     assert (first["confidence"], first["area"]) == (0.75, 17 * 8) and second["class"] == "mask 2"
@@ -117,7 +120,7 @@ def test_a_page_is_told_by_its_lines_and_listed_by_its_words():
 
 def test_a_page_comes_back_with_the_text_of_every_region_and_what_it_lies_in():
     body = {"result": "Dear Sir\nI", **roboflow_ocr.page(WORDS, MANIFEST)}
-    answer = readings.to_page(body)
+    answer = Answer(readings.to_page(body), ())
     text, found = answer.result
     np.testing.assert_allclose(found.xyxy, WORDS.xyxy, atol=1e-5)
     assert (text, found.bboxes_metadata) == ("Dear Sir\nI", WORDS.bboxes_metadata)
@@ -127,10 +130,11 @@ def test_a_page_comes_back_with_the_text_of_every_region_and_what_it_lies_in():
 def test_classes_of_an_open_vocabulary_are_the_texts_that_were_asked():
     texts = "a cat", "a dog"
     body = formats.detections(Detections(*FOUND), dataclasses.replace(MANIFEST, labels=texts))
-    answer = readings.to_named(body, texts)
+    answer = Answer(readings.to_reading("object-detection", body).result, texts)
     assert answer.predictions(None) == Answer(Detections(*FOUND), texts).predictions(None)
     assert [found["class"] for found in answer.predictions(None)] == ["a dog", "a cat"]
-    assert readings.to_named(body | {"predictions": []}, texts).predictions(None) == []
+    nothing = readings.to_reading("object-detection", body | {"predictions": []}).result
+    assert Answer(nothing, texts).predictions(None) == []
 
 
 def test_a_line_of_text_stands_behind_the_name_and_several_below_it():

@@ -1,0 +1,196 @@
+"""Whom a model is asked through: one protocol, and the engine behind it; :mod:`remote_models` is the one over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tritonvision import catalog
+from tritonvision.client.engine import Engine
+from tritonvision.client.mask_grid import Progress
+from tritonvision.errors import ModelLoading, TritonVisionError, UnknownModel
+from tritonvision.publication import MANIFEST_PARAMETER, Manifest, Repository
+from tritonvision.results import Delta, Result, SAMPrediction
+from tritonvision.server.control import Control
+
+Messages = Sequence[Mapping[str, Any]]
+_PATIENCE_SECONDS = 600.0  # a large model on a busy machine
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model is, as far as its callers care.
+
+    Attributes:
+        weights: ``official``, ``random`` or ``user``; empty where nobody tells.
+        backend: what it is published as.
+        labels: class names by class id.
+        keypoint_labels: names of the key points, in order.
+        map_meaning: of a depth map, see :class:`tritonvision.results.DepthMap`.
+    """
+
+    id: str
+    task: str
+    family: str = ""
+    license: str = ""
+    weights: str = ""
+    backend: str = "onnx"
+    labels: tuple[str, ...] = ()
+    keypoint_labels: tuple[str, ...] = ()
+    multi_label: bool = False
+    map_meaning: str = ""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Facts:
+        """Those of a published model."""
+        return cls(**{name: getattr(manifest, name) for name in cls.__dataclass_fields__})
+
+
+class Connection(ABC):
+    """Answers questions about pictures, the same whoever answers them in the end.
+
+    Every method raises the errors of :mod:`tritonvision.errors`. Pictures are encoded, or ``.npy`` bytes (uint8 RGB);
+    settings are all those of the model's task, see :func:`tritonvision.tasks.resolve`.
+    """
+
+    @abstractmethod
+    async def facts(self, name: str) -> Facts:
+        """What the model called ``name`` is, once it is loaded."""
+
+    @abstractmethod
+    async def infer(self, facts: Facts, pictures: Sequence[bytes], settings: Mapping[str, Any]) -> list[Result]:
+        """One result a picture, in order."""
+
+    @abstractmethod
+    async def embed_texts(self, facts: Facts, texts: Sequence[str]) -> np.ndarray:
+        """float32 ``[n,D]``."""
+
+    @abstractmethod
+    def chat(
+        self, facts: Facts, messages: Messages, pictures: Sequence[bytes], settings: Mapping[str, Any]
+    ) -> AsyncGenerator[Delta, None]:
+        """The pieces of an answer; closing the iterator ends the work on it.
+
+        Args:
+            messages: ``{"role", "content"}``, the content a list of ``{"type": "text", "text"}`` and
+                ``{"type": "image"}``.
+            pictures: in the order of the image parts.
+        """
+
+    @abstractmethod
+    def generate_masks(
+        self, facts: Facts, picture: bytes, settings: Mapping[str, Any]
+    ) -> AsyncGenerator[Progress | SAMPrediction, None]:
+        """How far the search for every object is, time and again, and at last the masks.
+
+        Args:
+            settings: all of :data:`tritonvision.client.mask_grid.PARAMETERS`.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Drop what was opened."""
+
+
+class EngineConnection(Connection):
+    """Asks Triton through an engine, which is started; it is closed with the connection.
+
+    Args:
+        say: told in one sentence what a person waits for.
+    """
+
+    def __init__(self, engine: Engine, say: Callable[[str], None]):
+        self._engine = engine
+        self._say = say
+
+    async def facts(self, name: str) -> Facts:
+        waited = 0.0
+        while True:
+            try:
+                return Facts.of(await self._engine.load(name))
+            except ModelLoading as error:
+                if not waited:
+                    self._say(error.message)
+                if waited > _PATIENCE_SECONDS:
+                    raise
+                await asyncio.sleep(error.retry_after or 1.0)
+                waited += error.retry_after or 1.0
+
+    async def infer(self, facts: Facts, pictures: Sequence[bytes], settings: Mapping[str, Any]) -> list[Result]:
+        _, results = await self._engine.infer(facts.id, pictures, settings)
+        return results
+
+    async def embed_texts(self, facts: Facts, texts: Sequence[str]) -> np.ndarray:
+        _, vectors = await self._engine.ask(facts.id, [{"text": text.encode()} for text in texts], {}, role="text")
+        return np.concatenate(vectors)
+
+    def chat(
+        self, facts: Facts, messages: Messages, pictures: Sequence[bytes], settings: Mapping[str, Any]
+    ) -> AsyncGenerator[Delta, None]:
+        return self._engine.chat(facts.id, messages, pictures, settings)
+
+    def generate_masks(
+        self, facts: Facts, picture: bytes, settings: Mapping[str, Any]
+    ) -> AsyncGenerator[Progress | SAMPrediction, None]:
+        return self._engine.generate_masks(facts.id, picture, settings)
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+
+class ForeignConnection(EngineConnection):
+    """Asks a Triton of somebody else's. What a model is, the local repository knows, or its config in that Triton."""
+
+    def __init__(self, engine: Engine, address: str, say: Callable[[str], None]):
+        super().__init__(engine, say)
+        self._address = address
+        engine.repository = self._repository = _Learned(engine.repository.root)
+
+    async def facts(self, name: str) -> Facts:
+        await self._learn(name)
+        return await super().facts(name)
+
+    async def _learn(self, name: str) -> None:
+        """Know the model called ``name``, and those that it asks. Raises UnknownModel."""
+        try:
+            manifest = self._repository.resolve(name)
+        except UnknownModel:
+            manifest = await asyncio.to_thread(self._told, name)
+            self._repository.learn(manifest)
+        for need in manifest.needs:
+            await self._learn(need)
+
+    def _told(self, name: str) -> Manifest:
+        model_id = catalog.canonical(catalog.check_id(name))
+        model, control = catalog.triton_name(model_id), Control(self._address)
+        try:
+            if not control.ready(model):
+                control.load(model)
+            return Manifest.from_json(control.parameter(model, MANIFEST_PARAMETER))
+        except (TritonVisionError, ValueError, TypeError, KeyError) as error:
+            raise UnknownModel(
+                f"'{name}' is not published here, and the Triton at {self._address} does not tell what it is.",
+                hint="Load it there, or let TRITONVISION_REPOSITORY be the model repository of that Triton.",
+            ) from error
+        finally:
+            control.close()
+
+
+class _Learned(Repository):
+    """A repository that also knows the manifests which a Triton told."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self._told: dict[str, Manifest] = {}
+
+    def learn(self, manifest: Manifest) -> None:
+        """Know it from now on."""
+        self._told[manifest.id] = manifest
+
+    def get(self, model_id: str) -> Manifest | None:
+        return super().get(model_id) or self._told.get(model_id)
