@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import tritonvision
+from tritonvision.facade import model_facts, page
+from tritonvision.facade.addresses import owner_of
 from tritonvision.facade.admission import Admission
 from tritonvision.facade.auth import authorize
 from tritonvision.facade.desk import DataPlane, Desk
@@ -34,9 +36,12 @@ from tritonvision.facade.fetch import Fetcher
 from tritonvision.facade.frame import Frame
 from tritonvision.facade.inputs import Pictures
 from tritonvision.facade.metrics import Metrics
+from tritonvision.facade.openapi import describe
 from tritonvision.facade.replies import Dialect, reply
+from tritonvision.facade.response_cache import ResponseCache
 from tritonvision.settings import Settings
 
+_DIALECTS: dict[str, Dialect] = {dialect.NAME: dialect for dialect in (roboflow, huggingface, openai)}
 _SENTENCES = {404: "There is no such route.", 405: "The route does not know this method."}
 
 
@@ -57,33 +62,36 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
 
     app = FastAPI(
         title="tritonvision", version=tritonvision.__version__, lifespan=lifespan, redirect_slashes=False,
+        docs_url=None, redoc_url=None,  # our own, which ask no other host
         description="Vision models on NVIDIA Triton, in the dialects of Roboflow Inference, Hugging Face and "
         "OpenAI's chat completions.",
         dependencies=[Depends(authorize)],
     )  # fmt: skip
     app.state.desk = Desk(engine, settings, admission, metrics, Pictures(settings, fetcher))
+    app.state.responses = ResponseCache(settings.response_cache)
     app.add_middleware(Frame, admission=admission, metrics=metrics, dialect_of=dialect_of)
     if settings.cors_origins:  # none by default: any page a person visits could unload the models of a local server
         app.add_middleware(
             CORSMiddleware, allow_origins=sorted(settings.cors_origins), allow_methods=["GET", "POST"],
-            allow_headers=["*"], expose_headers=["x-request-id", "x-compute-time", "retry-after"],
+            allow_headers=["*"], expose_headers=["x-request-id", "x-compute-time", "x-cache", "retry-after"],
         )  # fmt: skip
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
+    page.add_pages(app)
     for router in (
-        huggingface.router, openai.router, roboflow_server.router, roboflow.router, roboflow_masks.router,
-        roboflow_clip.router, roboflow_depth.router, roboflow_sam.router, roboflow_gaze.router, roboflow_lmm.router,
-        roboflow_ocr.router, roboflow_open_vocabulary.router, roboflow.legacy,
+        page.router, model_facts.router, huggingface.router, openai.router, roboflow_server.router, roboflow.router,
+        roboflow_masks.router, roboflow_clip.router, roboflow_depth.router, roboflow_sam.router,
+        roboflow_gaze.router, roboflow_lmm.router, roboflow_ocr.router, roboflow_open_vocabulary.router,
+        roboflow.legacy,
     ):  # fmt: skip
         app.include_router(router)  # the legacy route swallows every path of two segments, so it is the last
+    describe(app)
     return app
 
 
 def dialect_of(path: str) -> Dialect:
     """The dialect whose clients call ``path``."""
-    if f"{path}/".startswith(openai.PREFIX):
-        return openai
-    return huggingface if path.startswith(huggingface.PREFIXES) else roboflow
+    return _DIALECTS[owner_of(path)]
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

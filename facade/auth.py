@@ -10,10 +10,11 @@ from starlette.requests import Request
 from tritonvision.errors import Unauthorized
 from tritonvision.facade.context import desk_of, read_json
 
-# What tells how the server does, and what it is: reachable without a key.
+# What tells how the server does, and what it is: reachable without a key, as are the pages
+# and files for people, see page.py.
 OPEN_PATHS = frozenset((
-    "/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/info", "/healthz", "/readiness", "/metrics",
-    "/v1/health/live", "/v1/health/ready",
+    "/", "/docs", "/redoc", "/openapi.json", "/info", "/healthz", "/readiness", "/metrics", "/v1/health/live",
+    "/v1/health/ready",
 ))  # fmt: skip
 _BEARER = re.compile(r"bearer:?\s+(\S+)\s*", re.IGNORECASE)
 _NO_KEYS = ("", "None", "null")

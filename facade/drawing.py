@@ -15,8 +15,14 @@ from tritonvision.publication import Manifest
 _QUALITY = 90
 
 
-def annotated(picture: bytes, result: Any, manifest: Manifest, auto_orient: bool = True) -> bytes:
+def annotated(
+    picture: bytes, result: Any, manifest: Manifest, auto_orient: bool = True, *, line: int | None = None,
+    names: bool = True,
+) -> bytes:  # fmt: skip
     """JPEG bytes of ``picture`` (encoded, or ``.npy`` RGB) at full size with ``result`` drawn in.
+
+    Args:
+        line, names: as :func:`tritonvision.client.draw.draw` takes them.
 
     Raises:
         InvalidPicture: the picture cannot be decoded.
@@ -27,7 +33,9 @@ def annotated(picture: bytes, result: Any, manifest: Manifest, auto_orient: bool
     except ImportError as error:
         raise NotSupported("This server cannot draw.", hint="Install tritonvision[client].") from error
     rgb = decode(picture, auto_orient)
-    drawn = draw(np.ascontiguousarray(rgb[..., ::-1]), result, manifest.labels, manifest.keypoint_labels)
+    drawn = draw(
+        np.ascontiguousarray(rgb[..., ::-1]), result, manifest.labels, manifest.keypoint_labels, line=line, names=names
+    )
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(drawn[..., ::-1])).save(stream, "JPEG", quality=_QUALITY)
     return stream.getvalue()

@@ -176,7 +176,7 @@ def test_the_wheel_carries_every_module_and_every_data_file(wheel_names):
     wanted = set()
     for package, folder in FOLDERS.items():
         for path in folder.rglob("*"):
-            if path.suffix in (".py", ".json", ".png", ".txt"):
+            if path.suffix in (".py", ".json", ".png", ".txt", ".html", ".css", ".js", ".svg"):
                 wanted.add(f"{package.replace('.', '/')}/{path.relative_to(folder).as_posix()}")
     assert wanted <= set(wheel_names)
     assert any(name.endswith("licenses/NOTICE") for name in wheel_names)

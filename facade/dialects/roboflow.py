@@ -20,10 +20,12 @@ from starlette.responses import Response
 from tritonvision import tasks
 from tritonvision.errors import InvalidPicture, NotSupported, TritonVisionError, Unauthorized
 from tritonvision.facade import drawing
+from tritonvision.facade.addresses import RESERVED
 from tritonvision.facade.context import desk_of, read_json
 from tritonvision.facade.desk import Answered, Read
 from tritonvision.facade.dialects import roboflow_format as formats
 from tritonvision.facade.dialects.roboflow_mask_fields import instances
+from tritonvision.facade.dialects.roboflow_models import model_of
 from tritonvision.facade.dialects.roboflow_schema import (
     ClassificationRequest,
     DetectionRequest,
@@ -44,11 +46,6 @@ DETECTION, KEYPOINTS, CLASSES, INSTANCES = (
     for task in (
         tasks.OBJECT_DETECTION, tasks.KEYPOINT_DETECTION, tasks.CLASSIFICATION, tasks.INSTANCE_SEGMENTATION,
     )
-)  # fmt: skip
-# First segments that are no project; what is not a route below one of them is a 404, whatever its method.
-RESERVED = (
-    "infer", "model", "clip", "perception_encoder", "sam", "sam2", "sam3", "grounding_dino", "yolo_world", "owlv2",
-    "doctr", "easy_ocr", "ocr", "gaze", "workflows", "static", "docs", "start", "models", "pipeline", "v1", "v2", "api",
 )  # fmt: skip
 # Routes of the contract whose families are not here yet.
 NOT_YET = (
@@ -177,7 +174,7 @@ async def infer(
         regions: parts of the only picture; one answer a region.
     """
     desk = desk_of(request)
-    manifest = await desk.manifest(request, ask.model_id, tasks)
+    manifest = await model_of(request, ask.model_id, tasks)
     reads: list[Read] = [partial(desk.pictures.read, image.type, image.value) for image in ask.images]
     answered = await desk.ask(request, manifest, reads, ask.settings(manifest), regions=regions)
     answers = []
@@ -185,8 +182,7 @@ async def infer(
     for picture, result in zip(pictures, map(reduce, answered.results), strict=True):
         answer = _head(answered, ask.id) | format(result, answered.manifest)
         if ask.visualize_predictions:
-            orient = not ask.disable_preproc_auto_orient
-            answer["visualization"] = base64.b64encode(await _draw(answered, picture, result, orient)).decode()
+            answer["visualization"] = await drawn_text(ask, picture, result, answered.manifest)
         answers.append(answer)
     return reply(answers if ask.many or regions is not None else answers[0])
 
@@ -195,8 +191,15 @@ def _head(answered: Answered, inference_id: str | None) -> dict[str, Any]:
     return {"inference_id": inference_id or str(uuid.uuid4()), "time": answered.seconds}
 
 
-async def _draw(answered: Answered, picture: bytes, result: Any, auto_orient: bool) -> bytes:
-    return await asyncio.to_thread(drawing.annotated, picture, result, answered.manifest, auto_orient)
+async def drawn(ask: ImageRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> bytes:
+    """A JPEG of the picture with its result drawn in, as the request wants it drawn."""
+    orient = not ask.disable_preproc_auto_orient
+    return await asyncio.to_thread(partial(drawing.annotated, picture, result, manifest, orient, **ask.style))
+
+
+async def drawn_text(ask: ImageRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> str:
+    """The same in base64."""
+    return base64.b64encode(await drawn(ask, picture, result, manifest)).decode()
 
 
 # ---- the legacy route ------------------------------------------------------------------------------------------------
@@ -213,13 +216,12 @@ async def legacy_infer(
     settings = query.settings(manifest)
     answered = await desk.ask(request, manifest, [await _legacy_picture(request, query)], settings)
     result, picture = answered.results[0], answered.pictures[0]
-    drawn = b""
-    if query.format != "json":
-        drawn = await _draw(answered, picture, result, not query.disable_preproc_auto_orient)
     if query.format == "image":
-        return Response(drawn, media_type="image/jpeg")
+        return Response(await drawn(query, picture, result, answered.manifest), media_type="image/jpeg")
     answer = _head(answered, None) | _legacy_format(manifest, query)(result, answered.manifest)
-    return reply(answer | {"visualization": base64.b64encode(drawn).decode()} if drawn else answer)
+    if query.format == "image_and_json":
+        answer["visualization"] = await drawn_text(query, picture, result, answered.manifest)
+    return reply(answer)
 
 
 def _legacy_format(manifest: Manifest, query: LegacyQuery) -> Format:

@@ -17,6 +17,7 @@ from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 from tritonvision.facade.context import context_of, desk_of
 from tritonvision.facade.dialects.roboflow import read_body
+from tritonvision.facade.dialects.roboflow_models import model_of, named
 from tritonvision.facade.dialects.roboflow_schema import ImageRequest, Picture, json_schema
 from tritonvision.facade.replies import reply
 from tritonvision.publication import Manifest
@@ -36,11 +37,6 @@ class ClipRequest(BaseModel):
     clip_version_id: str = "ViT-B-16"
     id: str | None = None
     disable_preproc_auto_orient: bool = False
-
-    @property
-    def model(self) -> str:
-        """The name of the model."""
-        return self.model_id or f"clip/{self.clip_version_id}"
 
     def settings(self) -> dict[str, Any]:
         """Every setting of the task."""
@@ -135,7 +131,7 @@ def _typed(value: Any, kind: str, field: str) -> str | Picture:
 
 
 async def _manifest(request: Request, ask: ClipRequest) -> Manifest:
-    return await desk_of(request).manifest(request, ask.model, (tasks.EMBEDDING.name,))
+    return await model_of(request, await named(request, ask, "clip", "clip_version_id"), (tasks.EMBEDDING.name,))
 
 
 async def _embed(

@@ -16,6 +16,7 @@ from tritonvision.errors import InvalidParameter
 from tritonvision.facade import depth_maps
 from tritonvision.facade.context import desk_of
 from tritonvision.facade.dialects.roboflow import read_body
+from tritonvision.facade.dialects.roboflow_models import model_of, named
 from tritonvision.facade.dialects.roboflow_schema import ImageRequest, json_schema, one_name
 from tritonvision.facade.replies import reply
 from tritonvision.publication import Manifest
@@ -33,10 +34,6 @@ class DepthRequest(ImageRequest):
     depth_version_id: str = "small"
     depth_map_format: Literal["json", "png16", "png8"] = "json"
 
-    def model(self, path_id: str) -> str:
-        """The model asked for, in the path, in the body, or by its version. Raises InvalidParameter."""
-        return one_name(path_id, self.model_id) or f"depth-anything-v2/{self.depth_version_id}"
-
     def settings(self, manifest: Manifest) -> dict[str, Any]:
         """Every setting of the task."""
         return tasks.resolve(tasks.DEPTH_ESTIMATION.parameters, {"auto_orient": not self.disable_preproc_auto_orient})
@@ -50,7 +47,8 @@ async def depth_estimation(request: Request, model_id: str = "") -> Response:
     if ask.many:
         raise InvalidParameter("Depth is estimated for one picture a request, not for an array.")
     desk = desk_of(request)
-    manifest = await desk.manifest(request, ask.model(model_id), (tasks.DEPTH_ESTIMATION.name,))
+    name = one_name(model_id, ask.model_id) or await named(request, ask, "depth-anything-v2", "depth_version_id")
+    manifest = await model_of(request, name, (tasks.DEPTH_ESTIMATION.name,))
     read = partial(desk.pictures.read, ask.image.type, ask.image.value)
     answered = await desk.ask(request, manifest, [read], ask.settings(manifest))
     body = {

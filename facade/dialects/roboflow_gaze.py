@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 from functools import partial
 from typing import Any
 
@@ -12,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tritonvision import tasks
-from tritonvision.facade import drawing
 from tritonvision.facade.context import desk_of
 from tritonvision.facade.desk import Read
-from tritonvision.facade.dialects.roboflow import read_body
+from tritonvision.facade.dialects.roboflow import drawn_text, read_body
+from tritonvision.facade.dialects.roboflow_models import model_of, named
 from tritonvision.facade.dialects.roboflow_schema import ImageRequest, json_schema
 from tritonvision.facade.replies import reply
 from tritonvision.publication import Manifest
@@ -48,17 +46,14 @@ async def gaze_detection(request: Request) -> Response:
     """Faces and where they look. Always an array, one element a picture; angles in radians."""
     ask = await read_body(request, GazeRequest)
     desk = desk_of(request)
-    name = ask.model_id or f"gaze/{ask.gaze_version_id}"
-    manifest = await desk.manifest(request, name, (tasks.GAZE.name,))
+    manifest = await model_of(request, await named(request, ask, "gaze", "gaze_version_id"), (tasks.GAZE.name,))
     reads: list[Read] = [partial(desk.pictures.read, image.type, image.value) for image in ask.images]
     answered = await desk.ask(request, manifest, reads, ask.settings(manifest))
     answers = []
     for picture, result in zip(answered.pictures, answered.results, strict=True):
         answer = gaze(result) | {"time": answered.seconds}
         if ask.visualize_predictions:
-            orient = not ask.disable_preproc_auto_orient
-            drawn = await asyncio.to_thread(drawing.annotated, picture, result, answered.manifest, orient)
-            answer["visualization"] = base64.b64encode(drawn).decode()
+            answer["visualization"] = await drawn_text(ask, picture, result, answered.manifest)
         answers.append(answer)
     return reply(answers)
 

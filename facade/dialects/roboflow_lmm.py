@@ -16,9 +16,10 @@ from tritonvision.errors import InvalidParameter
 from tritonvision.facade.admission import Hold
 from tritonvision.facade.context import context_of, desk_of
 from tritonvision.facade.dialects.roboflow import read_body
+from tritonvision.facade.dialects.roboflow_models import model_of
 from tritonvision.facade.dialects.roboflow_schema import ImageRequest, json_schema, one_name
-from tritonvision.facade.inputs import shown_size
 from tritonvision.facade.replies import reply
+from tritonvision.pictures import shown_size
 from tritonvision.publication import Manifest
 
 router = APIRouter(tags=["Roboflow"])
@@ -48,7 +49,7 @@ async def lmm(request: Request, model_id: str = "") -> Response:
     if not name:
         raise InvalidParameter("The request names no model.", hint="Send 'model_id'.")
     desk = desk_of(request)
-    manifest = await desk.manifest(request, name, (tasks.VLM.name,))
+    manifest = await model_of(request, name, (tasks.VLM.name,))
     if not ask.prompt:
         raise InvalidParameter(f"'{name}' needs a 'prompt'.")
     orient, size = not ask.disable_preproc_auto_orient, {}

@@ -16,12 +16,14 @@ from tritonvision.facade.context import desk_of
 from tritonvision.facade.desk import Answered, Read
 from tritonvision.facade.dialects import roboflow_format as formats
 from tritonvision.facade.dialects.roboflow import read_body
+from tritonvision.facade.dialects.roboflow_models import model_of, named
 from tritonvision.facade.dialects.roboflow_schema import ImageRequest, json_schema
 from tritonvision.facade.replies import reply
 from tritonvision.publication import Manifest
 from tritonvision.results import Detections
 
 router = APIRouter(tags=["Roboflow"])
+
 
 class PageRequest(ImageRequest):
     """``/doctr/ocr``. The version names the model, unless ``model_id`` does."""
@@ -57,7 +59,8 @@ class LineRequest(ImageRequest):
 async def doctr(request: Request) -> Response:
     """The text of each page; with ``generate_bounding_boxes`` also where its blocks, lines and words are."""
     ask = await read_body(request, PageRequest)
-    answered = await _ask(request, ask, ask.model_id or f"doctr/{ask.doctr_version_id}", tasks.STRUCTURED_OCR.name)
+    name = await named(request, ask, "doctr", "doctr_version_id")
+    answered = await _ask(request, ask, name, tasks.STRUCTURED_OCR.name)
     answers = []
     for text, found in answered.results:
         answer = _head(text, answered, ask)
@@ -73,13 +76,13 @@ async def trocr(request: Request) -> Response:
     ask = await read_body(request, LineRequest)
     if ask.many:
         raise InvalidParameter("One picture is read a request, not an array.")
-    answered = await _ask(request, ask, ask.model_id or f"trocr/{ask.trocr_version_id}", tasks.TEXT_OCR.name)
+    answered = await _ask(request, ask, await named(request, ask, "trocr", "trocr_version_id"), tasks.TEXT_OCR.name)
     return reply(_head(answered.results[0], answered, ask))
 
 
 async def _ask(request: Request, ask: PageRequest | LineRequest, name: str, task: str) -> Answered:
     desk = desk_of(request)
-    manifest = await desk.manifest(request, name, (task,))
+    manifest = await model_of(request, name, (task,))
     reads: list[Read] = [partial(desk.pictures.read, image.type, image.value) for image in ask.images]
     return await desk.ask(request, manifest, reads, ask.settings(manifest))
 

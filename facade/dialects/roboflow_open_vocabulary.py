@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import dataclasses
 import uuid
 from collections.abc import Sequence
@@ -17,11 +15,11 @@ from starlette.responses import Response
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter, InvalidPicture
-from tritonvision.facade import drawing
 from tritonvision.facade.context import desk_of
 from tritonvision.facade.desk import Read
 from tritonvision.facade.dialects import roboflow_format as formats
-from tritonvision.facade.dialects.roboflow import read_body
+from tritonvision.facade.dialects.roboflow import drawn_text, read_body
+from tritonvision.facade.dialects.roboflow_models import model_of, named
 from tritonvision.facade.dialects.roboflow_schema import ImageRequest, Picture, RequestFields, json_schema
 from tritonvision.facade.replies import reply
 from tritonvision.publication import Manifest
@@ -142,7 +140,7 @@ class Owlv2Request(OpenVocabularyRequest):
 async def grounding_dino(request: Request) -> Response:
     """Boxes of what the texts name; classes are the texts."""
     ask = await read_body(request, DinoRequest)
-    name = ask.model_id or f"grounding_dino/{ask.grounding_dino_version_id}"
+    name = await named(request, ask, "grounding_dino", "grounding_dino_version_id")
     return await _answer(request, ask, name, ask.text)
 
 
@@ -151,7 +149,7 @@ async def owlv2(request: Request) -> Response:
     """Boxes of what looks like the examples, or of what the texts name."""
     ask = await read_body(request, Owlv2Request)
     ask.check(desk_of(request).settings.max_texts)
-    name = ask.model_id or f"owlv2/{ask.owlv2_version_id}"
+    name = await named(request, ask, "owlv2", "owlv2_version_id")
     return await _answer(request, ask, name, ask.classes, [lesson.image for lesson in ask.training_data])
 
 
@@ -172,26 +170,25 @@ async def _answer(
         raise InvalidParameter("A class has no name.")
     if not ask.images:
         raise InvalidPicture("There is no picture in the request.")
-    manifest = await desk.manifest(request, name, (tasks.OPEN_VOCABULARY.name,))
+    manifest = await model_of(request, name, (tasks.OPEN_VOCABULARY.name,))
     settings = ask.settings(manifest)
     count = len(ask.images)
     reads: list[Read] = [partial(desk.pictures.read, image.type, image.value) for image in [*ask.images, *examples]]
 
     def samples(read: Sequence[bytes]) -> list[dict[str, Any]]:
-        taught = {"examples": read[count:]} if examples else {}
-        return [{"image": picture} | taught for picture in read[:count]]
+        lessons = {"examples": read[count:]} if examples else {}
+        return [{"image": picture} | lessons for picture in read[:count]]
 
     answered = await desk.ask_samples(request, manifest, samples, settings, pictures=reads)
-    named = dataclasses.replace(answered.manifest, labels=tuple(classes))
+    taught = dataclasses.replace(answered.manifest, labels=tuple(classes))
     answers = []
     for picture, result in zip(answered.pictures[:count], answered.results, strict=True):
         answer = {
             "inference_id": ask.id or str(uuid.uuid4()), "frame_id": None, "time": answered.seconds,
-            "resolved_model": None, **formats.detections(result, named),
+            "resolved_model": None, **formats.detections(result, taught),
         }  # fmt: skip
         if ask.visualize_predictions:
-            drawn = await asyncio.to_thread(drawing.annotated, picture, result, named, settings["auto_orient"])
-            answer["visualization"] = base64.b64encode(drawn).decode()
+            answer["visualization"] = await drawn_text(ask, picture, result, taught)
         answers.append(answer)
     return reply(answers if ask.many else answers[0])
 

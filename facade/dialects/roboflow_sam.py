@@ -27,6 +27,7 @@ from tritonvision.facade.auth import given_key
 from tritonvision.facade.context import desk_of
 from tritonvision.facade.desk import Read
 from tritonvision.facade.dialects.roboflow import read_body
+from tritonvision.facade.dialects.roboflow_models import model_of, named
 from tritonvision.facade.dialects.roboflow_schema import Picture, RequestFields, json_schema
 from tritonvision.facade.inputs import from_base64
 from tritonvision.facade.replies import reply
@@ -186,8 +187,7 @@ async def segment_image(request: Request) -> Response:
 
 
 async def _manifest(request: Request, ask: SamRequest) -> Manifest:
-    name = ask.model_id or f"sam/{ask.sam_version_id}"
-    return await desk_of(request).manifest(request, name, (tasks.PROMPTABLE.name,))
+    return await model_of(request, await named(request, ask, "sam", "sam_version_id"), (tasks.PROMPTABLE.name,))
 
 
 async def _picture(request: Request, ask: SamRequest) -> Read:

@@ -15,6 +15,7 @@ from tritonvision.publication import Manifest
 Threshold = float | Literal["best", "default"]
 _MODEL_CONFIDENCE = 0.4
 _LEAST_CONFIDENCE = 0.01
+_WIDEST_LINE = 100  # pixels
 _IMAGE_SCHEMA = {
     "type": "object",
     "required": ["type", "value"],
@@ -44,7 +45,14 @@ class ImageRequest(RequestFields):
     id: str | None = None
     confidence: Threshold = _MODEL_CONFIDENCE
     visualize_predictions: bool = False
+    visualization_labels: bool = False
+    visualization_stroke_width: int = 1
     disable_preproc_auto_orient: bool = False
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """How an answer is drawn, as the drawing takes it."""
+        return _style(self.visualization_stroke_width, self.visualization_labels)
 
     @property
     def many(self) -> bool:
@@ -125,7 +133,14 @@ class LegacyQuery(MaskFields, RequestFields):
     image_type: str = "base64"
     max_detections: int = 300
     keypoint_confidence: float = 0.0
+    labels: bool = False
+    stroke: int = 1
     disable_preproc_auto_orient: bool = False
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """How the answer is drawn, as the drawing takes it."""
+        return _style(self.stroke, self.labels)
 
     def threshold(self) -> float:
         """The confidence in 0.01..1; numbers from 1 are per cent. Raises InvalidParameter."""
@@ -180,6 +195,10 @@ def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
     if "$ref" in schema:
         return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     return {name: _inlined(part, definitions) for name, part in schema.items()}
+
+
+def _style(stroke: int, labels: bool) -> dict[str, Any]:
+    return {"line": min(max(stroke, 1), _WIDEST_LINE), "names": labels}
 
 
 def _number(confidence: Threshold) -> float:

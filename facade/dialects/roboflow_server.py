@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 import tritonvision
 from tritonvision import catalog
@@ -17,29 +17,12 @@ from tritonvision.errors import UnknownModel
 from tritonvision.facade.context import context_of, desk_of
 from tritonvision.facade.desk import Desk
 from tritonvision.facade.dialects.roboflow import read_body
+from tritonvision.facade.dialects.roboflow_models import possible
 from tritonvision.facade.dialects.roboflow_schema import ModelRequest, json_schema
 from tritonvision.facade.replies import reply
 from tritonvision.publication import Manifest
 
 router = APIRouter(tags=["Server"])
-
-_LANDING = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>tritonvision</title>
-<style>body{font:16px/1.6 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem;color:#0f172a}
-code{background:#f1f5f9;padding:.1em .3em;border-radius:4px}a{color:#2563eb}</style>
-<h1>tritonvision</h1>
-<p>Vision models on NVIDIA Triton, in the dialects of Roboflow Inference, the Hugging Face Inference
-API and OpenAI's chat completions.</p>
-<ul><li><a href="docs">Routes and their fields</a></li><li><a href="model/registry">Loaded models</a></li>
-<li><a href="readiness">Readiness</a></li><li><a href="metrics">Metrics</a></li></ul>
-<p>Try: <code>InferenceHTTPClient(api_url="http://localhost:9001").infer(image, model_id="coco/3")</code></p></html>
-"""
-
-
-@router.get("/", include_in_schema=False)
-async def landing() -> Response:
-    """A page for people who open the address in a browser."""
-    return HTMLResponse(_LANDING)
 
 
 @router.get("/info")
@@ -84,7 +67,7 @@ async def registry(request: Request) -> Response:
 @router.post("/model/add", openapi_extra=json_schema(ModelRequest))
 async def add(request: Request) -> Response:
     """Load a model; nothing happens when it is loaded."""
-    desk, name = desk_of(request), (await read_body(request, ModelRequest)).model_id
+    desk, name = desk_of(request), possible((await read_body(request, ModelRequest)).model_id)
     manifest = await desk.engine.load(name)
     context_of(request).model = manifest.id
     # A client looks for the very name it asked for, a workspace in front of it included.

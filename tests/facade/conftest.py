@@ -16,6 +16,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tritonvision import tasks
+from tritonvision.client import mask_grid
+from tritonvision.client.mask_grid import Progress
 from tritonvision.client.residents import Memory
 from tritonvision.errors import InvalidParameter, ModelLoading
 from tritonvision.facade.app import create_app
@@ -23,11 +25,15 @@ from tritonvision.publication import MANIFEST, Manifest, Repository
 from tritonvision.results import (
     ClassificationPrediction,
     Delta,
+    DepthMap,
     Detections,
     InstanceDetections,
     InstancesRLEMasks,
     KeyPoints,
+    L2CSGazeDetection,
     MultiLabelClassificationPrediction,
+    SAMImageEmbeddings,
+    SAMPrediction,
 )
 from tritonvision.settings import Settings
 
@@ -118,6 +124,7 @@ class MemoryEngine:
     """
 
     server_id = "5b0c9a0e-0000-4000-8000-000000000000"
+    exportable = None
 
     def __init__(self, root: Path):
         self.repository = Repository(root)
@@ -146,7 +153,7 @@ class MemoryEngine:
             if not wait:
                 raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
         self.asked.append((manifest.id, list(pictures), dict(parameters), wait))
-        if self.held is not None:
+        if self.held is not None and pictures:
             try:
                 await self.held.wait()
             except asyncio.CancelledError:
@@ -189,6 +196,28 @@ class MemoryEngine:
                     raise self.late_failure
                 reason = self.last if i == len(self.pieces) else ""
                 yield Delta(text, np.array([2 * i, 2 * i + 1]), reason, (prompt, 2 * i))
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled += 1
+            raise
+
+    async def generate_masks(
+        self, name: str, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
+    ) -> AsyncGenerator[Progress | SAMPrediction, None]:
+        manifest = await self.load(name)
+        self.asked.append((manifest.id, [picture], dict(parameters), wait))
+        given = tasks.resolve(mask_grid.PARAMETERS, parameters)
+        if self.failure is not None:
+            raise self.failure
+        total = given["points_per_side"] ** 2
+        try:
+            for done in (*range(0, total, given["points_per_batch"]), total):
+                if self.held is not None and done:
+                    await self.held.wait()
+                if self.late_failure is not None and done:
+                    raise self.late_failure
+                yield Progress(done, total)
+            width, height = Image.open(io.BytesIO(picture)).size
+            yield selected((height, width), {"multimask": True, "mask_format": "rle"})
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             raise
@@ -266,8 +295,8 @@ class House:
     client: TestClient = field(repr=False)
 
 
-def publish(root: Path) -> None:
-    for manifest in MANIFESTS:
+def publish(root: Path, manifests: Sequence[Manifest] = MANIFESTS) -> None:
+    for manifest in manifests:
         folder = root / manifest.triton_name
         folder.mkdir(parents=True)
         (folder / MANIFEST).write_text(manifest.to_json())
@@ -310,10 +339,109 @@ def house_with(tmp_path: Path):
         next(house, None)
 
 
-def _open(root: Path, **options: Any) -> Iterator[House]:
+def _open(root: Path, kind: type[MemoryEngine] = MemoryEngine, **options: Any) -> Iterator[House]:
     if not any(root.iterdir()):
         publish(root)
     settings = Settings(repository=root, **options)
-    engine = MemoryEngine(root)
+    engine = kind(root)
     with TestClient(create_app(engine, settings), raise_server_exceptions=False) as client:
         yield House(engine, settings, client)
+
+
+# ---- a model for every route -----------------------------------------------------------------------------------------
+
+OTHERS = (
+    manifest_of("depth-anything-v2-small", "depth-estimation", labels=(), map_meaning="inverse-depth"),
+    manifest_of("sam-vit_b", "interactive-instance-segmentation", labels=(), family="SAM"),
+    manifest_of("l2cs-gaze", "gaze-detection", labels=("face",)),
+    manifest_of("clip/RN50", "embedding", labels=(), roles=("", "text"), family="CLIP"),
+)
+
+
+class WholeEngine(MemoryEngine):
+    """The memory engine with something to say about every task; ``held`` holds questions about samples, too."""
+
+    async def ask(
+        self, name: str, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], **more: Any
+    ) -> tuple[Manifest, list[Any]]:
+        if self.held is not None:
+            try:
+                await self.held.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        if "image" in samples[0] or "embeddings" not in samples[0]:
+            manifest, found = await super().ask(name, samples, parameters, **more)
+        else:  # what SAM is asked about a picture that it has seen
+            manifest = await self.load(name)
+            found = [selected((SIZE[1], SIZE[0]), parameters)]
+        if "embeddings" in more.get("outputs", ()):
+            found = [SAMImageEmbeddings(np.zeros((256, 64, 64), np.float32), (SIZE[1], SIZE[0])) for _ in found]
+        return manifest, found
+
+    def _result(self, manifest: Manifest, picture: bytes, settings: Mapping[str, Any]) -> Any:
+        if manifest.task == "interactive-instance-segmentation":
+            width, height = Image.open(io.BytesIO(picture)).size
+            return selected((height, width), settings)
+        if manifest.task == "depth-estimation":
+            width, height = Image.open(io.BytesIO(picture)).size
+            ramp = np.linspace(0, 1, height * width, dtype=np.float32).reshape(height, width)
+            return DepthMap(ramp, manifest.map_meaning, {"height": height, "width": width})
+        if manifest.task == "gaze-detection":
+            width, height = Image.open(io.BytesIO(picture)).size
+            metadata = {"height": height, "width": width, "seconds": [0.25, 0.5]}
+            faces = Detections(np.float32([[1, 2, 11, 22]]), np.zeros(1, np.int32), np.float32([0.75]), metadata)
+            points = KeyPoints(np.ones((1, 6, 2), np.float32), faces.class_id, np.ones((1, 6), np.float32), metadata)
+            return points, faces, L2CSGazeDetection(np.float32([0.5]), np.float32([-0.25]))
+        return super()._result(manifest, picture, settings)
+
+
+def selected(size: tuple[int, int], settings: Mapping[str, Any]) -> SAMPrediction:
+    """Three proposals or one, each the same rectangle of a picture of that (height, width)."""
+    from pycocotools import mask
+
+    count = 3 if settings["multimask"] else 1
+    logits = np.full((count, 256, 256), -3.0, np.float32)
+    logits[:, 100:121, 50:81] = 3
+    result = SAMPrediction(
+        np.linspace(0.9, 0.5, count, dtype=np.float32), None, None, logits, {"height": size[0], "width": size[1]}
+    )
+    if settings["mask_format"] == "polygon":
+        result.polygons = [np.array([[5, 5], [5, 9], [20, 9]], np.int32)] * count
+    else:
+        dense = np.zeros(size, np.uint8, order="F")
+        dense[5:9, 5:20] = 1
+        result.masks = InstancesRLEMasks(size, [mask.encode(dense)["counts"]] * count)
+    return result
+
+
+@pytest.fixture
+def whole_house(tmp_path: Path) -> Iterator[House]:
+    """A facade with a model for every route."""
+    yield from _open_whole(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """The same for all tests of a module, which leave it as it is."""
+    yield from _open_whole(tmp_path_factory.mktemp("repository"))
+
+
+@pytest.fixture
+def whole_house_with(tmp_path: Path):
+    """The same with settings of the test's choice."""
+    opened = []
+
+    def make(**options: Any) -> House:
+        opened.append(_open_whole(tmp_path, **options))
+        return next(opened[-1])
+
+    yield make
+    for house in opened:
+        next(house, None)
+
+
+def _open_whole(root: Path, **options: Any) -> Iterator[House]:
+    if not any(root.iterdir()):
+        publish(root, (*MANIFESTS, *OTHERS))
+    yield from _open(root, WholeEngine, **options)

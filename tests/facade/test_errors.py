@@ -113,12 +113,6 @@ def test_a_body_that_does_not_fit_its_schema_is_a_422_with_detail(house, body):
     assert all(problem.keys() == {"type", "loc", "msg"} for problem in answer.json()["detail"])
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1,", b'{"a": NaN}', b"[" * 100_000])
-def test_malformed_json_is_a_422(house, content):
-    answer = house.client.post("/infer/object_detection", content=content, headers=JSON)
-    assert answer.status_code == 422 and isinstance(answer.json()["detail"], list)
-
-
 def test_a_schema_error_repeats_neither_picture_nor_key(house):
     body = {"model_id": [1], "image": value(b"secret picture"), "api_key": "secret-key", "confidence": "secret-word"}
     answer = house.client.post("/infer/object_detection", json=body)
@@ -138,12 +132,6 @@ def test_a_setting_outside_its_range_is_a_400(house, picture, body):
 def test_a_threshold_of_a_classifier_is_checked_too(house, picture):
     body = {"model_id": CLASSIFIER, "image": value(picture), "confidence": 1.5}
     assert house.client.post("/infer/classification", json=body).status_code == 400
-
-
-def test_more_pictures_than_a_request_may_hold_are_a_400(house_with, picture):
-    house = house_with(max_batch=2)
-    assert detect(house, [value(picture)] * 3).status_code == 400
-    assert detect(house, [value(picture)] * 2).status_code == 200
 
 
 # ---- the legacy route ------------------------------------------------------------------------------------------------
@@ -182,16 +170,6 @@ def test_legacy_parameters_of_the_wrong_type_are_a_422(house, picture, query):
 # ---- what the engine says --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["nobody/1", "..", "a b", "a//b", "/", "x" * 500, "a/b/c/d"])
-def test_an_unknown_or_impossible_model_is_a_404(house, picture, name):
-    assert detect(house, value(picture), model_id=name).status_code == 404
-
-
-def test_a_catalogued_model_that_is_not_published_says_how_to_publish_it(house, picture):
-    answer = detect(house, value(picture), model_id="yolov8s-640")
-    assert answer.status_code == 404 and "tritonvision export yolov8s-640" in answer.json()["message"]
-
-
 TREE = [
     (errors.InvalidPicture(), 400), (errors.InvalidParameter(), 400), (errors.Unauthorized(), 401),
     (errors.UnknownModel(), 404), (errors.PictureTooLarge(), 413), (errors.NotSupported(), 501),
@@ -203,7 +181,7 @@ TREE = [
 
 @pytest.mark.parametrize("error, status", TREE, ids=lambda value: getattr(value, "code", value))
 def test_every_error_of_the_tree_has_its_status_in_both_dialects(house, picture, error, status, monkeypatch):
-    monkeypatch.setattr("tritonvision.facade.dialects.huggingface._PATIENCE", 0.0)
+    monkeypatch.setattr("tritonvision.facade.dialects.huggingface_request._PATIENCE", 0.0)
     house.engine.failure = error
     roboflow = detect(house, value(picture))
     hugging = house.client.post(f"/models/{DETECTOR}", content=picture, headers={"x-wait-for-model": "1"})

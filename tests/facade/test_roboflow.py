@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import pickle
 import uuid
@@ -10,6 +11,8 @@ import uuid
 import numpy as np
 import pytest
 from PIL import Image
+
+from tritonvision.publication import MANIFEST
 
 DETECTOR, FACE, CLASSIFIER, MANY_LABELS = "yolov8n-640", "mediapipe-face-detection", "resnet18", "mine/weather/1"
 JSON = {"content-type": "application/json"}
@@ -242,16 +245,61 @@ def test_a_classifier_is_thresholded_on_the_legacy_route(house, picture):
     assert [p["class"] for p in answer["predictions"]] == ["dog", "cat"]
 
 
-def test_format_image_is_a_jpeg(house, picture):
-    answer = legacy(house, b64(picture)["value"], format="image")
+EVERY_TASK = ["/coco/3", "/mediapipe/face-detector", "/classifiers/1", "/weather/1", "/coco-dataset-vdnr1/2"]
+
+
+@pytest.fixture
+def whatever(house):
+    """The house with a model of each task that the legacy route answers; one is a user's own export."""
+    manifest = dataclasses.replace(house.engine.repository.resolve(MANY_LABELS), id="weather/1")
+    folder = house.engine.repository.root / manifest.triton_name
+    folder.mkdir()
+    (folder / MANIFEST).write_text(manifest.to_json())
+    return house
+
+
+@pytest.mark.parametrize("path", EVERY_TASK)
+def test_format_image_is_a_jpeg_of_any_task(whatever, picture, path):
+    answer = legacy(whatever, b64(picture)["value"], path, format="image")
     assert answer.headers["content-type"] == "image/jpeg"
-    assert Image.open(io.BytesIO(answer.content)).size == (40, 30)
+    drawn = Image.open(io.BytesIO(answer.content))
+    assert drawn.format == "JPEG" and drawn.size == (40, 30)
 
 
-def test_format_image_and_json_is_both(house, picture):
-    answer = legacy(house, b64(picture)["value"], format="image_and_json").json()
-    assert len(answer["predictions"]) == 2
+@pytest.mark.parametrize("path", EVERY_TASK)
+def test_format_image_and_json_is_both_of_any_task(whatever, picture, path):
+    answer = legacy(whatever, b64(picture)["value"], path, format="image_and_json").json()
+    plain = legacy(whatever, b64(picture)["value"], path).json()
+    assert answer.keys() == plain.keys() | {"visualization"} and len(answer["predictions"]) == len(plain["predictions"])
     assert Image.open(io.BytesIO(base64.b64decode(answer["visualization"]))).format == "JPEG"
+
+
+def test_a_users_export_is_reached_with_its_workspace_and_without(whatever, picture):
+    for name in ("weather/1", "anybody/weather/1"):
+        answer = post(whatever, "classification", model_id=name, image=b64(picture)).json()
+        assert answer["predicted_classes"] == ["sunny"]
+    assert legacy(whatever, b64(picture)["value"], "/weather/1").json()["predicted_classes"] == ["sunny"]
+
+
+def test_drawings_are_as_bold_and_as_wordy_as_asked(house):
+    grey = io.BytesIO()
+    Image.new("RGB", (400, 300), (128, 128, 128)).save(grey, "PNG")
+    text = b64(grey.getvalue())["value"]
+
+    names = {"labels": "visualization_labels", "stroke": "visualization_stroke_width"}
+
+    def touched(**query) -> int:
+        drawn = np.asarray(Image.open(io.BytesIO(legacy(house, text, format="image", **query).content))).astype(int)
+        visualized = post(
+            house, "object_detection", model_id=DETECTOR, image=b64(grey.getvalue()), visualize_predictions=True,
+            **{names[name]: value for name, value in query.items()},
+        ).json()["visualization"]  # fmt: skip
+        same = np.asarray(Image.open(io.BytesIO(base64.b64decode(visualized)))).astype(int)
+        assert np.array_equal(drawn, same), "both routes draw alike"
+        return int((np.abs(drawn - 128).max(axis=2) > 40).sum())
+
+    assert touched() == touched(labels=False, stroke=1) < touched(stroke=4) and touched() < touched(labels=True)
+    assert touched(stroke=-5) == touched(stroke=1)
 
 
 def test_drawing_follows_the_orientation_of_the_coordinates(house):
@@ -278,7 +326,7 @@ def test_a_route_without_a_family_says_so(house, path):
 
 
 @pytest.mark.parametrize(
-    "path", ["/infer/nothing", "/sam3/embed_image", "/workflows/x", "/v2/x", "/static/x", "/docs/x"]
+    "path", ["/infer/nothing", "/sam3/embed_image", "/workflows/x", "/v2/x", "/docs/x", "/api/x"]
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_reserved_first_segments_are_no_projects(house, path, method):

@@ -112,10 +112,12 @@ def test_times_nobody_measured_are_null(gaze, picture):
     assert answer["time_face_det"] is None and answer["time_gaze_det"] is None
 
 
-@pytest.mark.parametrize("version", ["nobody", "../etc", "", "a b", "x" * 3000])
-def test_a_version_nobody_has_is_not_found(gaze, picture, version):
+@pytest.mark.parametrize(
+    "version, status", [("nobody", 404), ("../etc", 400), ("", 400), ("a b", 400), ("x" * 3000, 400)]
+)  # fmt: skip
+def test_a_version_nobody_has_is_not_found_and_one_that_cannot_be_refused(gaze, picture, version, status):
     answer = gaze.client.post(ROUTE, json={"image": b64(picture), "gaze_version_id": version})
-    assert answer.status_code == 404 and set(answer.json()) == {"message"}
+    assert answer.status_code == status and set(answer.json()) == {"message"}
 
 
 def test_what_is_no_picture_and_a_threshold_out_of_range_are_refused(gaze, picture):

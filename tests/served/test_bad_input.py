@@ -129,3 +129,16 @@ def test_the_guides_pickled_array_is_read(http, photo):
         )  # fmt: skip
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["predictions"]) == 1
+
+
+@pytest.mark.parametrize("path, keys", [
+    ("/infer/object_detection", {"message"}), ("/coco/3", {"message"}), (f"/models/{FACE}", {"error"}),
+    ("/v1/chat/completions", {"error"}),
+])  # fmt: skip
+def test_a_body_over_the_limit_is_refused_announced_or_in_chunks(http, photo, path, keys):
+    megabyte = b" " * 2**20
+    for content in (megabyte * 65, (megabyte for _ in range(65))):
+        answer = http.post(path, content=content, headers={"content-type": "application/json"})
+        assert answer.status_code == 413 and answer.json().keys() == keys, answer.text
+        assert "limit of 64 MB" in answer.text
+    assert detect(http, b64(photo)).status_code == 200

@@ -1,0 +1,135 @@
+"""``/openapi.json``: the routes as FastAPI finds them, with what each answers, in whose words it refuses, and examples.
+
+Schemas of requests come from the routes themselves, all else from ``dialects/*_openapi.py``. A route that none of them
+knows, the page's own for instance, keeps what FastAPI says of it and gets the refusals that every route has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from tritonvision import errors
+from tritonvision.facade.addresses import owner_of
+from tritonvision.facade.auth import OPEN_PATHS
+from tritonvision.facade.dialects import (
+    huggingface,
+    huggingface_openapi,
+    openai,
+    openai_openapi,
+    roboflow,
+    roboflow_openapi,
+)
+from tritonvision.facade.openapi_told import JSON, Told
+
+_ERRORS: dict[str, Any] = {
+    roboflow.NAME: roboflow_openapi.RoboflowError, huggingface.NAME: huggingface_openapi.HuggingFaceError,
+    openai.NAME: openai_openapi.OpenAIError,
+}  # fmt: skip
+_DIALECTS = {dialect.NAME: dialect for dialect in (roboflow, huggingface, openai)}
+OPERATIONS: dict[tuple[str, str], Told] = {
+    **roboflow_openapi.OPERATIONS, **huggingface_openapi.OPERATIONS, **openai_openapi.OPERATIONS,
+}  # fmt: skip
+# What stands for each status in the description. 422 is no error of the tree: bodies that do not fit their schema.
+_BY_STATUS: dict[int, errors.TritonVisionError] = {
+    400: errors.InvalidParameter("'confidence' must lie between 0 and 1, not 1.5."),
+    401: errors.Unauthorized("An API key is required."),
+    404: errors.UnknownModel("No model is called 'nobody/1'."),
+    413: errors.PictureTooLarge("The request is over the limit of 64 MB."),
+    501: errors.NotSupported(),
+    502: errors.ServerUnavailable(),
+    503: errors.ModelLoading(retry_after=2),
+    504: errors.DeadlineExceeded(),
+    507: errors.NoRoom(),
+}
+_MEANING = {
+    400: "The picture, or a setting, is not one that can be read.", 401: "The API key is missing or wrong.",
+    404: "No model goes by that name, it is not published here, or no route by that path.",
+    413: "The picture or the request is over the limit.", 422: "The request does not fit its schema.",
+    501: "The model or the server cannot do this.", 502: "The inference server does not answer.",
+    503: "The model is loading, or the server has as much work as it can do.",
+    504: "The answer was not ready in time.", 507: "The model does not fit beside the others.",
+}  # fmt: skip
+_UNWELL = {"/healthz", "/readiness", "/v1/health/live", "/v1/health/ready"}  # their 503 is an answer
+_REFERENCE = "#/components/schemas/{model}"
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The API key, where the server wants one."},
+    "query": {"type": "apiKey", "in": "query", "name": "api_key", "description": "The same; or 'api_key' in a body."},
+}
+
+
+def describe(app: FastAPI) -> None:
+    """Make ``app`` tell this description of its routes; it is made once, when it is first asked for."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _described(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    answers = {key: told.answer for key, told in OPERATIONS.items() if told.answer is not None}
+    refusals = {("error", name): kind for name, kind in _ERRORS.items()}
+    refusals[("error", "422")] = roboflow_openapi.RoboflowInvalid
+    types = [(key, "serialization", TypeAdapter(kind)) for key, kind in {**answers, **refusals}.items()]
+    schemas, definitions = TypeAdapter.json_schemas(types, ref_template=_REFERENCE)
+    known = {key: found for (key, _), found in schemas.items()}
+    components = schema.setdefault("components", {})
+    components["schemas"] = {**components.get("schemas", {}), **definitions.get("$defs", {})}
+    components["securitySchemes"] = _SECURITY
+    for unused in ("HTTPValidationError", "ValidationError"):  # FastAPI's own shape, which no dialect speaks
+        components["schemas"].pop(unused, None)
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            names_something = (400, 404) if "{" in path else ()
+            told = OPERATIONS.get((method, path), Told(operation["summary"], statuses=names_something))
+            _tell(operation, path, method, told, known)
+    return schema
+
+
+def _tell(operation: dict[str, Any], path: str, method: str, told: Told, known: Mapping[Any, Any]) -> None:
+    operation["summary"] = told.summary
+    operation.setdefault("description", told.summary)
+    responses = operation["responses"]
+    for made_up in ("422", "4XX"):
+        responses.pop(made_up, None)
+    if told.answer is not None or told.media:
+        content = dict(told.media)
+        if told.answer is not None:
+            content[JSON] = {"schema": known[method, path], "example": told.example}
+        responses["200"] = {"description": "The answer.", "content": content}
+    elif told.statuses == (501,):
+        responses.pop("200", None)
+    if path not in OPEN_PATHS:
+        operation["security"] = [{}, {"bearer": []}, {"query": []}]
+    for status in sorted({*told.statuses, 413, 503} | (set() if path in OPEN_PATHS else {401})):
+        responses[str(status)] = _refusal(path, status, known)
+    if path in _UNWELL:
+        responses["503"]["content"][JSON] = {"schema": known[method, path], "example": told.example}
+        responses["503"]["description"] = "It is not."
+    if told.ways:
+        operation["requestBody"] = {"required": True, "content": dict(told.ways)}
+    if told.asks:
+        body = operation["requestBody"]["content"][JSON]
+        body["examples"] = {name: {"value": value} for name, value in told.asks.items()}
+
+
+def _refusal(path: str, status: int, known: Mapping[Any, Any]) -> dict[str, Any]:
+    owner = owner_of(path)
+    if status == 422:
+        problem = {"type": "missing", "loc": ["body", "image"], "msg": "Field required"}
+        content = {"schema": known["error", "422"], "example": {"detail": [problem]}}
+    else:
+        example = _DIALECTS[owner].error_body(_BY_STATUS[status])
+        content = {"schema": known["error", owner], "example": example}
+    told: dict[str, Any] = {"description": _MEANING[status], "content": {JSON: content}}
+    if status == 503:
+        told["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    return told

@@ -1,0 +1,92 @@
+/* A question in the words of the route that answers it: which path, which body, and what is still missing. */
+
+import { readPrompt } from "./prompts.js";
+
+const PICTURE = (picture) => ({ type: "base64", value: picture.base64 });
+
+/** What each route reads besides the model and its settings. `needs` are fields of the page. */
+const ROUTES = {
+  "/infer/object_detection": { body: withImage },
+  "/infer/keypoints_detection": { body: withImage },
+  "/infer/instance_segmentation": { body: withImage },
+  "/infer/classification": { body: withImage },
+  "/infer/depth-estimation": { body: (picture) => ({ ...withImage(picture), depth_map_format: "png8" }) },
+  "/gaze/gaze_detection": { body: withImage },
+  "/doctr/ocr": { body: (picture) => ({ ...withImage(picture), generate_bounding_boxes: true }) },
+  "/ocr/trocr": { body: withImage },
+  "/grounding_dino/infer": { needs: "classes", body: withClasses },
+  "/owlv2/infer": { needs: "classes", body: withClasses },
+  "/sam/segment_image": { needs: "prompt", body: withPrompt },
+  "/clip/compare": { needs: "texts", body: withTexts },
+  "/v1/chat/completions": { needs: "question", body: withQuestion, streams: true },
+};
+
+/** The field of the page that the route reads besides the picture: classes, texts, prompt, question, or nothing. */
+export function needsOf(route) {
+  return ROUTES[route]?.needs ?? "";
+}
+
+/** Whether the page knows how to ask that route. */
+export function known(route) {
+  return route in ROUTES;
+}
+
+/**
+ * The request that the page would send now: `{path, streams, body(picture)}`, or `{missing}`, a sentence.
+ *
+ * `settings` are values by field of the body; those that are null are left to the server. `words` are the page's fields
+ * by name. `body` takes `{base64, type}`.
+ */
+export function question(model, settings, words) {
+  const { body, streams = false } = ROUTES[model.route];
+  const missing = lacks(needsOf(model.route), words);
+  if (missing) return { missing };
+  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== null));
+  // without texts to compare with there is still the vector of the picture
+  const path = model.route === "/clip/compare" && !lines(words.texts).length ? "/clip/embed_image" : model.route;
+  const name = streams ? { model: model.id } : { model_id: model.id };
+  return { path, streams, body: (picture) => ({ ...name, ...given, ...body(picture, words) }) };
+}
+
+/** What was typed, line by line or with commas between. */
+export function lines(text) {
+  return (text ?? "").split(/[\n,]/).map((line) => line.trim()).filter(Boolean);
+}
+
+function lacks(need, words) {
+  if (need === "classes" && !lines(words.classes).length) return "Name at least one thing to look for.";
+  if (need === "question" && !words.question?.trim()) return "Type a question.";
+  if (need !== "prompt") return "";
+  try {
+    const { points, box } = readPrompt(words.prompt);
+    return points.length || box ? "" : "Click what you mean, or drag a box around it.";
+  } catch (error) {
+    return error.message;
+  }
+}
+
+function withImage(picture) {
+  return { image: PICTURE(picture) };
+}
+
+function withClasses(picture, words) {
+  return { ...withImage(picture), text: lines(words.classes) };
+}
+
+function withPrompt(picture, words) {
+  const { points, labels, box } = readPrompt(words.prompt);
+  const clicked = points.length ? { point_coords: points, point_labels: labels } : {};
+  return { ...withImage(picture), ...clicked, ...(box ? { box } : {}) };
+}
+
+function withTexts(picture, words) {
+  const texts = lines(words.texts);
+  if (!texts.length) return withImage(picture);
+  return { subject: PICTURE(picture), subject_type: "image", prompt: texts, prompt_type: "text" };
+}
+
+function withQuestion(picture, words) {
+  const url = `data:${picture.type};base64,${picture.base64}`;
+  const content = [{ type: "text", text: words.question.trim() }, { type: "image_url", image_url: { url } }];
+  return { messages: [{ role: "user", content }], stream: true };
+}

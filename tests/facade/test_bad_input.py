@@ -1,0 +1,375 @@
+"""Bad input at every route that reads a body: each dialect's own status and its own words, and the next one is served.
+
+The routes, and a body that works at each, come from the application's own description: a new route is tried by being
+there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tritonvision.client.engine import Engine
+from tritonvision.facade.addresses import owner_of
+from tritonvision.facade.app import create_app
+from tritonvision.facade.auth import OPEN_PATHS
+from tritonvision.facade.dialects.roboflow import NOT_YET
+from tritonvision.settings import Settings
+
+UNREADABLE = "Could not load input image. Cause: "
+HOLES = {
+    "{model_id}": "", "{model}": "", "{task}": "object-detection", "{project}": "coco", "{version}": "3",
+}  # fmt: skip
+WAIT = {"x-wait-for-model": "true", "x-use-cache": "false"}
+
+
+@functools.cache
+def paths() -> dict[str, dict[str, Any]]:
+    """The description of all routes, of an application that nobody asks."""
+    settings = Settings(repository=Path("nowhere"), triton_url="127.0.0.1:1")
+    return create_app(Engine(settings), settings).openapi()["paths"]
+
+
+class Route:
+    """A route that is posted to.
+
+    Attributes:
+        path: with the names in it filled in.
+        body: one that works; the picture in base64 for the legacy route.
+        dialect: whose words it speaks.
+    """
+
+    def __init__(self, template: str, operation: dict[str, Any]):
+        self.template, self.dialect = template, owner_of(template)
+        self.content = operation.get("requestBody", {}).get("content", {})
+        body = self.content.get("application/json", {})
+        examples = [example["value"] for example in body.get("examples", {}).values()]
+        self.body = examples[0] if examples else self.content.get("text/plain", {}).get("example")
+        self.fields = body.get("schema", {}).get("properties", {})
+        self.required = body.get("schema", {}).get("required", [])
+        self.legacy = template == "/{project}/{version}"
+        named = self.body if isinstance(self.body, dict) else {}
+        model = named.get("model_id") or named.get("model") or "yolov8n-640"
+        self.path = template
+        for hole, value in HOLES.items():
+            self.path = self.path.replace(hole, value or model)
+
+    def __repr__(self) -> str:
+        return self.template
+
+    def post(self, house, body: Any, **options: Any):
+        options.setdefault("headers", {}).update(WAIT)
+        if self.legacy:
+            options["headers"].setdefault("content-type", "application/json")
+            return house.client.post(self.path, content=body, **options)
+        return house.client.post(self.path, json=body, **options)
+
+
+POSTED = [Route(path, methods["post"]) for path, methods in paths().items() if "post" in methods]
+ASKED = [route for route in POSTED if route.body is not None]
+JSON = [route for route in ASKED if not route.legacy]
+PICTURED = [route for route in JSON if {"image", "inputs"} & route.body.keys()]
+NAMED = [route for route in JSON if {"model_id", "model"} & route.fields.keys() or route.dialect == "huggingface"]
+# One picture a request; the others take an array and answer with one.
+SINGLE = {
+    "/infer/depth-estimation", "/infer/depth-estimation/{model_id}", "/infer/lmm", "/infer/lmm/{model_id}",
+    "/ocr/trocr", "/sam/embed_image", "/sam/segment_image",
+}  # fmt: skip
+
+
+def each(routes: list[Route]):
+    return pytest.mark.parametrize("route", routes, ids=repr)
+
+
+def assert_told(answer, route: Route, *statuses: int) -> str:
+    """The answer has one of ``statuses``, in the words of the route's dialect and nothing of the inside; its text."""
+    assert answer.status_code in statuses, f"{answer.status_code}: {answer.text[:300]}"
+    body = answer.json()
+    if route.dialect == "openai":
+        assert body.keys() == {"error"} and body["error"].keys() == {"message", "type", "param", "code"}
+        text = body["error"]["message"]
+    elif route.dialect == "huggingface":
+        assert body.keys() - {"estimated_time"} == {"error"}
+        text = body["error"][0] if isinstance(body["error"], list) else body["error"]
+    elif answer.status_code == 422:
+        assert body.keys() == {"detail"} and all(one.keys() == {"type", "loc", "msg"} for one in body["detail"])
+        text = body["detail"][0]["msg"]
+    else:
+        assert body.keys() - {"status"} == {"message"}
+        text = body["message"]
+    assert isinstance(text, str) and text and answer.headers["x-request-id"]
+    assert not any(inner in answer.text for inner in ("Traceback", ".py", "object at 0x", str(Path.home()) + "/"))
+    return text
+
+
+def assert_served(house, route: Route) -> None:
+    assert route.post(house, route.body).status_code == 200
+
+
+def invalid(route: Route) -> int:
+    """The status for a body that does not fit its schema."""
+    return 422 if route.dialect == "roboflow" else 400
+
+
+def test_there_are_routes_of_every_kind():
+    assert len(POSTED) > 30 and len(ASKED) > 20 and len(PICTURED) > 15
+    assert {route.dialect for route in ASKED} == {"roboflow", "huggingface", "openai"}
+    told = {route.template for route in POSTED if route.body is None}
+    assert told == {*NOT_YET, "/model/clear"}, "a route without a body that works"
+
+
+@each(ASKED)
+def test_what_the_description_shows_is_served(shared_house, route):
+    assert_served(shared_house, route)
+
+
+# ---- bodies ----------------------------------------------------------------------------------------------------------
+
+
+@each(JSON)
+@pytest.mark.parametrize("content", [
+    b"", b"{", b"[1,", b'{"a": NaN}', b"\xff\xfe", b"[" * 100_000, b"[]", b'"text"', b"5", b"null",
+], ids=lambda content: repr(content[:12]))  # fmt: skip
+def test_what_is_no_json_object_is_refused(shared_house, route, content):
+    answer = shared_house.client.post(
+        route.path, content=content, headers={"content-type": "application/json", **WAIT}
+    )  # fmt: skip
+    assert_told(answer, route, invalid(route))
+
+
+@each(JSON)
+def test_a_field_of_the_wrong_type_is_refused_and_repeated_nowhere(shared_house, route):
+    for name in route.body.keys() & route.fields.keys():
+        for wrong in ({"secret": "secret-value"}, [{"secret": "secret-value"}], [["secret-value"]]):
+            answer = route.post(shared_house, route.body | {name: wrong, "api_key": "secret-key"})
+            if answer.status_code != 200:  # an object is a name and a prompt, a list of texts two
+                assert_told(answer, route, 400, 422)
+            else:
+                assert route.template == "/clip/compare" and name == "prompt"
+            assert "secret-value" not in answer.text and "secret-key" not in answer.text
+    assert_served(shared_house, route)
+
+
+@each(JSON)
+def test_a_body_without_what_it_needs_is_refused(shared_house, route):
+    for name in route.required:
+        for body in ({n: v for n, v in route.body.items() if n != name}, route.body | {name: None}):
+            assert_told(route.post(shared_house, body), route, invalid(route))
+    if route.dialect != "huggingface":
+        return
+    for body in ({}, {"inputs": None}, {"inputs": 5}, {"inputs": {}}, {"parameters": {}}):
+        assert_told(route.post(shared_house, body), route, 400)
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def _with(route: Route, picture: Any) -> dict[str, Any]:
+    return route.body | {"inputs" if route.dialect == "huggingface" else "image": picture}
+
+
+def _picture(route: Route) -> Any:
+    return route.body.get("image", route.body.get("inputs"))
+
+
+@each(PICTURED)
+def test_without_a_picture_nothing_is_answered(shared_house, route):
+    assert_told(route.post(shared_house, _with(route, None)), route, 400, 422)
+
+
+@each(PICTURED)
+def test_what_is_no_picture_is_refused(shared_house, route):
+    for text in ("bm8gcGljdHVyZQ==", "%%% no base64 %%%", ""):
+        picture = text if route.dialect == "huggingface" else {"type": "base64", "value": text}
+        told = assert_told(route.post(shared_house, _with(route, picture)), route, 400)
+        assert told.startswith(UNREADABLE) == (route.dialect == "roboflow")
+    if route.dialect == "roboflow":
+        for kind in ("file", "telepathy"):
+            told = assert_told(
+                route.post(shared_house, _with(route, {"type": kind, "value": "/etc/passwd"})), route, 400
+            )
+            assert told.startswith(UNREADABLE) and "passwd" not in told
+    assert_served(shared_house, route)
+
+
+@each(PICTURED)
+def test_two_pictures_are_two_answers_or_refused_where_one_is_allowed(shared_house, route):
+    answer = route.post(shared_house, _with(route, [_picture(route)] * 2))
+    if route.template in SINGLE or route.dialect == "huggingface":
+        assert_told(answer, route, 400, 422)
+    else:
+        found = answer.json()
+        assert answer.status_code == 200
+        assert len(found["embeddings"] if isinstance(found, dict) else found) == 2
+
+
+@each(PICTURED)
+def test_an_array_of_one_is_an_array_of_one_and_an_empty_one_is_refused(shared_house, route):
+    answer = route.post(shared_house, _with(route, [_picture(route)]))
+    if route.template in SINGLE or route.dialect == "huggingface":
+        assert_told(answer, route, 400, 422)
+    else:
+        found = answer.json()
+        assert len(found["embeddings"] if isinstance(found, dict) else found) == 1
+    assert_told(route.post(shared_house, _with(route, [])), route, 400, 422)
+
+
+@each([route for route in PICTURED if route.template not in SINGLE and route.dialect == "roboflow"])
+def test_a_batch_over_the_limit_is_refused(whole_house_with, route):
+    house = whole_house_with(max_batch=2)
+    assert_told(route.post(house, _with(route, [_picture(route)] * 3)), route, 400)
+    assert route.post(house, _with(route, [_picture(route)] * 2)).status_code == 200
+
+
+def test_a_form_of_two_files_is_refused(shared_house, picture):
+    (legacy,) = [route for route in ASKED if route.legacy]
+    two = [("file", ("a.jpg", picture)), ("file", ("b.jpg", picture))]
+    assert_told(shared_house.client.post(legacy.path, files=two), legacy, 400)
+
+
+def test_pictures_of_a_conversation_are_counted(whole_house_with):
+    (chat,) = [route for route in ASKED if route.dialect == "openai"]
+    house = whole_house_with(max_batch=1)
+    body = copy.deepcopy(chat.body)
+    body["messages"][0]["content"] += body["messages"][0]["content"][:1]
+    assert_told(chat.post(house, body), chat, 400)
+    assert_served(house, chat)
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+def _of(house, route: Route, model: str):
+    """The answer of the route when ``model`` is asked."""
+    if "{model}" in route.template:
+        path = route.template.replace("{task}", HOLES["{task}"]).replace("{model}", model)
+        return house.client.post(path, json=route.body, headers=WAIT)
+    name = "model" if "model" in route.fields else "model_id"
+    path = route.template.replace("{model_id}", model)
+    return house.client.post(path, json=route.body | {name: model})
+
+
+@each([route for route in NAMED if route.template != "/model/remove"])  # what is not there need not be removed
+def test_an_unknown_model_is_a_404_and_an_impossible_one_no_answer(shared_house, route):
+    for name in ("nobody/1", "nobody", "work/nobody/1"):
+        assert "nobody" in assert_told(_of(shared_house, route, name), route, 404)
+    for name in ("a b", "a--b", "x" * 500, "a/b/c/d"):
+        assert_told(_of(shared_house, route, name), route, 400 if route.dialect == "roboflow" else 404)
+    told = assert_told(_of(shared_house, route, "yolov8s-640"), route, 404)
+    assert "tritonvision export yolov8s-640" in told
+
+
+@each([route for route in NAMED if not route.template.startswith("/model/")])
+def test_a_task_that_the_model_does_not_do_is_refused(shared_house, route):
+    other = "resnet18" if "classif" not in route.template else "yolov8n-640"
+    if route.template == "/models/{model}":  # whatever the model does
+        return
+    told = assert_told(_of(shared_house, route, other), route, 400)
+    assert other in told and "does" in told
+
+
+def test_a_model_that_the_legacy_route_cannot_draw_or_name_is_refused(shared_house):
+    (legacy,) = [route for route in ASKED if route.legacy]
+    for path, status in (("/nobody/1", 404), ("/clip/RN50", 404), ("/pretrained/smolvlm-256m", 400)):
+        answer = shared_house.client.post(path, content=legacy.body, headers={"content-type": "text/plain"})
+        assert_told(answer, legacy, status)
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(set(paths()) - OPEN_PATHS))
+def test_a_missing_or_wrong_key_is_a_401_at_every_route(whole_house_with, path):
+    house = whole_house_with(api_key="right")
+    for method, operation in paths()[path].items():
+        route = Route(path, operation)
+        url = route.path or path
+        for sent in (
+            {}, {"params": {"api_key": "wrong"}}, {"headers": {"authorization": "Bearer wrong"}},
+            {"params": {"api_key": "None"}}, {"headers": {"authorization": "right"}},
+        ):  # fmt: skip
+            answer = house.client.request(method, url, **sent)
+            told = assert_told(answer, route, 401)
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert "right" not in told and "wrong" not in told
+        for sent in ({"params": {"api_key": "right"}}, {"headers": {"authorization": "Bearer right"}}):
+            assert house.client.request(method, url, **sent).status_code != 401
+
+
+@each(JSON)
+def test_a_key_in_the_body_counts_after_one_in_the_query(whole_house_with, route):
+    house = whole_house_with(api_key="right")
+    assert route.post(house, route.body | {"api_key": "right"}).status_code == 200
+    for wrong in ("wrong", None, "", 5, ["right"]):
+        assert_told(route.post(house, route.body | {"api_key": wrong}), route, 401)
+    assert_told(route.post(house, route.body | {"api_key": "right"}, params={"api_key": "wrong"}), route, 401)
+    bearer = {"authorization": "Bearer right"}
+    assert route.post(house, route.body | {"api_key": "wrong"}, headers=dict(bearer)).status_code == 200
+    assert_told(
+        route.post(house, route.body, headers=dict(bearer), params={"api_key": "wrong"}), route, 401
+    )  # fmt: skip
+
+
+# ---- bytes -----------------------------------------------------------------------------------------------------------
+
+
+@each(ASKED)
+def test_a_body_over_the_limit_is_a_413_announced_or_in_chunks(whole_house_with, route):
+    house = whole_house_with(max_body_bytes=3000)
+    body = route.body if route.legacy else json.dumps(route.body)
+    large = body.encode() + b" " * 3000
+    headers = {"content-type": "application/json"}
+    for content in (large, iter([large[:2500], large[2500:]])):
+        assert "limit" in assert_told(house.client.post(route.path, content=content, headers=headers), route, 413)
+    assert_served(house, route)
+
+
+# ---- callers who hang up ---------------------------------------------------------------------------------------------
+
+
+@each([route for route in ASKED if not route.template.startswith("/model/")])
+def test_the_work_of_a_caller_who_hangs_up_is_cancelled(shared_house, route):
+    engine = shared_house.engine
+    before = engine.cancelled
+
+    headers = {"host": "x", "content-type": "application/json", **WAIT}
+
+    async def hang_up() -> list[int]:
+        engine.held = asyncio.Event()
+        body = (route.body if route.legacy else json.dumps(route.body)).encode()
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+        statuses: list[int] = []
+
+        async def receive():
+            message = next(messages, None)
+            if message is None:
+                await asyncio.sleep(0.02)  # the work has begun
+                return {"type": "http.disconnect"}
+            return message
+
+        async def send(message):
+            statuses.append(message.get("status", 0))
+
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+            "path": route.path, "raw_path": route.path.encode(), "query_string": b"", "root_path": "",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+        }  # fmt: skip
+        async with asyncio.timeout(5):
+            await shared_house.client.app(scope, receive, send)
+        return statuses
+
+    try:
+        assert 200 not in asyncio.run(hang_up())
+    finally:
+        engine.held = None
+    assert engine.cancelled == before + 1
+    assert shared_house.client.app.state.desk.admission.pictures == 0
+    assert_served(shared_house, route)
