@@ -15,7 +15,7 @@ EXPORTING := $(SERVING),torch-cpu,export
 PINNED    := pyproject.toml constraints.txt
 PYTEST    := -m pytest
 
-.PHONY: help demo test test-serving test-export test-sdk test-mediapipe lint bench parity-all steps clean
+.PHONY: help demo test test-serving test-export test-sdk test-mediapipe lint bench parity-all pages steps clean
 
 help:
 	@echo "make demo    a real photo through a real tritonserver; ONCE=1 ends after the answer, PORT=9001"
@@ -24,6 +24,7 @@ help:
 	echo "make steps   write the shared steps of model_repository/ anew"
 	echo "make bench   the figures of benchmarks/RESULTS.md"
 	echo "make parity-all  every id through the parity gate into benchmarks/PARITY.md (hours); MODELS='ID \"FAMILY\"', MAX=MB"
+	echo "make pages   write docs/models/ anew, a page for each family"
 	echo "make clean   remove environments and build outputs; published models stay"
 
 # ---- environments ---------------------------------------------------------------------------------------------------
@@ -126,10 +127,15 @@ bench: .venv/.serving $(TEST_MODELS)/.ready
 # Every id at its real input, or those of MODELS, into benchmarks/PARITY.md; MAX leaves out larger ones (MB of weights).
 parity-all: .venv-export/.ready
 	@.venv-export/bin/python benchmarks/parity_all.py $(MODELS) $(if $(MAX),--skip-larger-than $(MAX))
+	.venv-export/bin/python benchmarks/model_pages.py
 
 # The generated files of model_repository/ that are in git; a test keeps them equal to the generator.
 steps: .venv-export/.ready
 	@.venv-export/bin/python -m tritonvision.exporters.steps
+
+# docs/models/ out of the catalogue, parity.json, the families and docs/templates/; a test keeps it equal.
+pages: .venv/.serving
+	@.venv/bin/python benchmarks/model_pages.py
 
 # Published models stay.
 clean:

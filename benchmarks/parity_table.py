@@ -82,7 +82,7 @@ def render(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
             if model_id in records and records[model_id]["head"] == head and not records[model_id]["failure"]
         }
         if rows:
-            parts.append(f"## {head}\n\n{_table(rows, entries)}")
+            parts.append(f"## {head}\n\n{table(rows, entries)}")
     failed = [
         f"* `{model_id}`: {records[model_id]['failure']}"
         for model_id in entries
@@ -103,10 +103,11 @@ def _summary(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str
     whole = counts(records, entries)
     rows = [[name, str(found.total()), *(str(found[s] or "") for s in STATUSES)] for name, found in families.items()]
     rows.append(["**all**", *(f"**{n}**" for n in (whole.total(), *(whole[s] for s in STATUSES)))])
-    return f"## The catalogue\n\n{_markdown(['family', 'ids', *STATUSES], rows)}"
+    return f"## The catalogue\n\n{markdown(['family', 'ids', *STATUSES], rows)}"
 
 
-def _table(rows: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
+def table(rows: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
+    """One line a record of ``rows``, which have passed the gate."""
     roles = list(dict.fromkeys(role for record in rows.values() for role in record["answers"]))
     figures = list(dict.fromkeys(name for record in rows.values() for name in record["figures"]))
     titles = ["id", "params, M", "input", "seed", *(_spoken(role, "answers") for role in roles)]
@@ -124,7 +125,7 @@ def _table(rows: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
             f"{record['seconds']:.0f}",
             status(record),
         ])  # fmt: skip
-    return _markdown(titles, lines)
+    return markdown(titles, lines)
 
 
 def _cell(record: Record, name: str) -> str:
@@ -150,7 +151,8 @@ def _spoken(role: str, what: str) -> str:
     return f"{role}, {what}" if role else what
 
 
-def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -19,8 +19,9 @@ from huggingface_hub import InferenceClient
 from openai import OpenAI
 from starlette.middleware.cors import CORSMiddleware
 
-from tritonvision import catalog, cli, results, tasks
+from tritonvision import AutoModel, catalog, cli, results, tasks
 from tritonvision.client import TritonClient
+from tritonvision.client.automodel_words import WITHOUT_MEANING
 from tritonvision.client.engine import Engine
 from tritonvision.errors import NotSupported
 from tritonvision.exporters import families
@@ -94,7 +95,8 @@ def routes(app):
 
 def test_the_tables_are_read():
     rows = {name: [len(table) for table in tables(section)] for name, section in SECTIONS.items()}
-    assert rows["Ids"][0] > 10 and rows["Roboflow"][0] > 15 and rows["What bites"] == [4, 7]
+    assert rows["Ids"][0] > 10 and rows["Roboflow"][0] > 15 and rows["inference-models"][0] > 15
+    assert rows["What bites"] == [4, 8]
     assert all(len(row) in (3, 4, 5) for section in SECTIONS.values() for table in tables(section) for row in table)
 
 
@@ -130,12 +132,11 @@ def test_what_is_not_answered_yet_is_what_is_said(app):
             assert client.post(path, json={}).status_code == 404, path
 
 
-def test_what_is_missing_is_missing():
-    folders = ("facade", "client", "tritonvision")
-    source = "\n".join(path.read_text() for folder in folders for path in (TREE / folder).rglob("*.py"))
-    for word in ("AutoModel", "mask-generation", "x-use-cache"):
-        assert f"`{word}`" in MISSING and word not in source, word
-    assert "`tritonvision import`" in MISSING and "import" not in cli.COMMANDS
+def test_a_task_that_no_model_does_is_a_501_where_it_is_named(house):
+    _, client = house
+    assert "`document-question-answering` in a path" in MISSING
+    asked = client.post("/pipeline/document-question-answering/smolvlm-256m", content=PHOTO)
+    assert asked.status_code == 501 and "document-question-answering" in asked.json()["error"]
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ def test_every_command_line_is_understood(line):
 
 
 def test_there_are_command_lines():
-    assert {parsed(line)[0] for line in command_lines()} == {"export", "serve", "predict", "chat", "models"}
+    assert {parsed(line)[0] for line in command_lines()} == {"export", "import", "serve", "predict", "chat", "models"}
 
 
 # ---- ids -------------------------------------------------------------------------------------------------------------
@@ -208,8 +209,7 @@ def test_models_that_calls_name_can_be_exported():
     assert len(named) > 10
     for name in named:
         assert name in ("doctr", "trocr") or can_be_exported(name), name
-    (version,) = re.findall(r'"sam_version_id": "(\w+)"', HERE)
-    assert can_be_exported(f"sam/{version}") and can_be_exported("clip/ViT-B-16")
+    assert can_be_exported("clip/ViT-B-16")
 
 
 def test_the_first_request_exports_what_is_missing():
@@ -220,11 +220,26 @@ def test_the_first_request_exports_what_is_missing():
 
 
 def test_our_types_have_what_is_named():
-    named = [code.split(".") for code in spans(HERE) if hasattr(results, code.split(".")[0])]
+    named = [code.split(".") for code in spans(HERE) if "." in code and hasattr(results, code.split(".")[0])]
     assert len(named) >= 5
     for owner, name in named:
         cls = getattr(results, owner)
         assert name.removesuffix("()") in {*dir(cls), *(field.name for field in dataclasses.fields(cls))}
+
+
+def test_automodel_has_what_is_named_and_is_called_as_it_can_be():
+    section = SECTIONS["inference-models"]
+    named = {call.func.attr for call in calls("model.", section) if isinstance(call, ast.Call)}
+    named |= {code.split(".")[1] for code in spans(section) if re.fullmatch(r"model\.\w+", code)}
+    assert {"embed_images", "segment_images", "prompt", "generate_masks", "backend", "class_names"} <= named
+    made = inspect.signature(AutoModel.__init__).parameters | {"backend": None}
+    for name in named:
+        assert hasattr(AutoModel, name) or name in made, name
+    for call in calls("AutoModel.", section):
+        assert hasattr(AutoModel, call.func.attr), call.func.attr
+    keywords = {word for code in spans(section) for word in re.findall(r"^(\w+)=", code)} - {"stream", "progress"}
+    known = {*inspect.signature(AutoModel.from_pretrained).parameters, *WITHOUT_MEANING}
+    assert len(keywords) > 5 and keywords <= known, keywords - known
 
 
 def test_our_client_is_called_as_it_can_be():

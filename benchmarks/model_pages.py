@@ -1,0 +1,341 @@
+"""The pages of ``docs/models/``: one a family and an index, so that no fact on them is written by hand.
+
+    python benchmarks/model_pages.py                                 (``make pages``; the serving environment)
+
+What stands on a page comes from the catalogue (names, licences, sizes), ``parity.json`` (figures), the family's own
+file (what it is measured against), ``docs/head-kinds.md`` (settings) and the template of its task,
+``docs/templates/<task>.md``: a title, a paragraph about what goes in and comes out, and an example for each dialect.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import parity_table
+from parity_all import OFFICIAL
+from parity_table import Record, markdown
+
+from tritonvision import catalog, tasks
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.points import Chain, EntryPoint
+from tritonvision.exporters import families
+from tritonvision.exporters.family import Family
+from tritonvision.tasks import Parameter
+
+DOCS = Path(__file__).parents[1] / "docs"
+FOLDER, TEMPLATES = DOCS / "models", DOCS / "templates"
+INDEX = "README.md"
+# Of families whose released weights are at hand: what random weights answer is no picture to show.
+_PICTURES = {
+    "MediaPipe Face": "![The photograph with the face and its six key points drawn in](../images/astronaut-faces.png)",
+}
+_BYTES = 4  # of a float32
+_WIDTH = 120  # of prose
+_LICENCE = "licence of the weights"
+_MEANING = {
+    "proven": "it was exported with its released weights, and answers as the original does.",
+    "ported": "it was exported with random weights, and answers as the original with the same weights does; its "
+    "released ones have not been tried here.",
+    "not measured": "it can be exported, which is when it is measured; that has not been done here.",
+    "too large": "its graph would be over 2 GB, which this version cannot write.",
+    "not yet": "this version has no exporter for it.",
+}
+_PUBLISH = """\
+```bash
+tritonvision export {id}                                    # the released weights
+tritonvision export {id} --weights WEIGHTS --as project/1   # yours, under a name of yours
+tritonvision export {id} --weights random                   # answers nonsense, of the right form
+```
+"""
+_ONE_FILE = """\
+```bash
+tritonvision export {id}
+```
+"""
+
+
+def pages() -> dict[str, str]:
+    """Every page by its file name."""
+    records = parity_table.read()
+    by_family: dict[str, list[Entry]] = {}
+    for entry in catalog.entries().values():
+        by_family.setdefault(entry.family, []).append(entry)
+    texts = {f"{slug(name)}.md": _page(name, entries, records) for name, entries in by_family.items()}
+    return {INDEX: _index(by_family, records)} | texts
+
+
+def slug(family: str) -> str:
+    """``MediaPipe Face`` -> ``mediapipe-face``."""
+    return families.module_name(family).replace("_", "-")
+
+
+# ---- a page ----------------------------------------------------------------------------------------------------------
+
+
+def _page(name: str, entries: list[Entry], records: Mapping[str, Record]) -> str:
+    title, what, examples = _template(entries[0].task)
+    parts = [f"# {name}", f"{title}. {what}".replace("\n", " ")]
+    if name not in families.exportable():
+        parts += [_not_here(name, entries), "## Ids", _ids(entries, records)]
+        return _joined(parts)
+    family = families.find(name)
+    parts += [_about(name), _PICTURES.get(name, "")]
+    measured = [entry for entry in entries if parity_table.status(records.get(entry.id)) != "missing"]
+    example = next(iter(measured or filter(families.can_export, entries)))
+    parts += [
+        "## Ids", _ids(entries, records), family.license_notice, "## Publish it", _publish(example),
+        "## Ask it", _ask(example), _filled(examples, example), "## Settings", _settings(example.task),
+        "## How close it is", _parity(family, entries, records), "## What is inside", _inside(family, example),
+    ]  # fmt: skip
+    return _joined(parts)
+
+
+def _about(name: str) -> str:
+    """What the family's own file says about it: the first sentence of its docstring."""
+    text = inspect.getdoc(importlib.import_module(f"{families.__name__}.{families.module_name(name)}")) or ""
+    return " ".join(text.partition("\n\n")[0].split()).replace("``", "`")
+
+
+def _template(task: str) -> tuple[str, str, str]:
+    """Title, paragraph, and the examples below ``### `` titles."""
+    text = (TEMPLATES / f"{task}.md").read_text(encoding="utf-8")
+    head, _, examples = text.partition("\n## ")
+    title, _, what = head.removeprefix("# ").partition("\n")
+    return title, what.strip(), re.sub(r"^## ", "### ", f"## {examples}", flags=re.MULTILINE)
+
+
+def _filled(text: str, entry: Entry) -> str:
+    """``text`` with the names of ``entry`` in it."""
+    names = {
+        "id": entry.id, "wire_id": entry.wire_id, "version": entry.id.rpartition("/")[2],
+        "room": families.module_name(entry.family),
+    }  # fmt: skip
+    for name, value in names.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+def _not_here(name: str, entries: list[Entry]) -> str:
+    task = entries[0].task
+    others = dict.fromkeys(e.family for e in catalog.entries().values() if e.task == task and families.can_export(e))
+    text = f"**This version does not export {name}**; `tritonvision export {entries[0].id}` says so."
+    return text + (f" The same task here: {_list(_link(other) for other in others)}." if others else "")
+
+
+def _ids(entries: list[Entry], records: Mapping[str, Record]) -> str:
+    """The table and what its last column means; one licence of all is a line instead of a column."""
+    titles = ["id", "also called", "input", "parameters, as float32", "released weights", _LICENCE, "here"]
+    rows = [
+        [
+            f"`{entry.id}`",
+            ", ".join(f"`{name}`" for name in catalog.names_of(entry.id) if name != entry.id),
+            _size(entry),
+            "" if entry.params_m is None else f"{entry.params_m:g} M, {entry.params_m * _BYTES:,.0f} MB",
+            _released(entry),
+            entry.license,
+            _status(entry, records),
+        ]
+        for entry in entries
+    ]
+    known = "".join(f"* **{word}**: {_MEANING[word]}\n" for word in dict.fromkeys(row[-1] for row in rows))
+    licences = {entry.license for entry in entries}
+    if len(licences) > 1:
+        return f"{markdown(titles, rows)}\n{known}"
+    column = titles.index(_LICENCE)
+    shorter = [row[:column] + row[column + 1 :] for row in (titles, *rows)]
+    return f"{_LICENCE.capitalize()}: {licences.pop()}.\n\n{markdown(shorter[0], shorter[1:])}\n{known}"
+
+
+def _size(entry: Entry) -> str:
+    """Height and width of the network's pixels."""
+    if entry.input_size is None:
+        return "follows the picture"
+    size = "{} x {}".format(*entry.input_size)
+    if entry.family in families.exportable() and families.find(entry.family).points(entry)[0].size is None:
+        return f"follows the picture ({size})"
+    return size
+
+
+def _released(entry: Entry) -> str:
+    """Where the weights are, or where those are that come nearest."""
+    source = entry.weights_source or "none"
+    near = entry.weights_source and entry.upstream_exists is False and "nearest" not in source
+    return f"none of that name; nearest: {source}" if near else source
+
+
+def _status(entry: Entry, records: Mapping[str, Record]) -> str:
+    if entry.family not in families.exportable():
+        return "not yet"
+    if entry.id in families.TOO_LARGE:
+        return "too large"
+    status = parity_table.status(records.get(entry.id))
+    return "not measured" if status == "missing" else status
+
+
+def _publish(entry: Entry) -> str:
+    alone = entry.id in OFFICIAL
+    where = "with the `mediapipe` extra, which needs no torch" if alone else "with the export packages"
+    return _filled(_ONE_FILE if alone else _PUBLISH, entry) + (
+        f"\nOnce, in an environment {where}: see [Bring weights](../../README.md#bring-weights). A model that differs "
+        "from its reference is not published."
+    )
+
+
+def _ask(entry: Entry) -> str:
+    text = "`tritonvision serve` answers on http://localhost:9001; the pictures are files of yours."
+    if entry.id not in OFFICIAL:
+        text += " With random weights every answer is nonsense of the right form."
+    return text + (
+        " `AutoModel` asks the server that `TRITONVISION_SERVER` names, or starts a tritonserver of its own; "
+        "`TritonClient` asks a tritonserver of yours. What differs between the dialects: "
+        "[Coming from](../coming-from.md)."
+    )
+
+
+def _settings(task: str) -> str:
+    """The settings of the task, with what ``docs/head-kinds.md`` says about each."""
+    section = (DOCS / "head-kinds.md").read_text(encoding="utf-8").partition("\n## Settings of the tasks\n")[2]
+    titles, _, *told = [[cell.strip() for cell in line.split("|")] for line in section.splitlines() if line[:1] == "|"]
+    wanted = (f"`{task}`", "all")
+    told = [dict(zip(titles, row, strict=True)) for row in told]
+    what = {row["setting"]: row["what"] for row in told if any(name in row["tasks"] for name in wanted)}
+    rows = [
+        [name := f"`{p.name}`", p.kind, _default(p), _allowed(p), what.get(name, "")]
+        for p in tasks.TASKS[task].parameters
+    ]
+    return (
+        "By the names that `AutoModel`, `TritonClient` and the model in Triton take; `null` is off, unless it says "
+        "otherwise. The dialects have names and defaults of their own, which http://localhost:9001/docs lists.\n\n"
+        + markdown(["setting", "kind", "default", "allowed", "what"], rows)
+    )
+
+
+def _default(parameter: Parameter) -> str:
+    return parameter.default if isinstance(parameter.default, str) else json.dumps(parameter.default)
+
+
+def _allowed(parameter: Parameter) -> str:
+    if parameter.shape:
+        return f"[{', '.join('n' if n is None else str(n) for n in parameter.shape)}]"
+    if parameter.choices:
+        return ", ".join(parameter.choices)
+    return "" if parameter.low is None else f"{parameter.low:g} to {parameter.high:g}"
+
+
+def _parity(family: Family, entries: list[Entry], records: Mapping[str, Record]) -> str:
+    measured = {e.id: records[e.id] for e in entries if parity_table.status(records.get(e.id)) != "missing"}
+    oracle = family.oracle
+    if all(record["weights"] == "official" for record in measured.values()):
+        weights = "The weights were the released ones."
+    else:
+        weights = (
+            "**The weights were random** (seeded, and calibrated to carry signal): the figures say that network and "
+            "steps are the reference's, not how good the released weights are."
+        )
+    left = [f"`{e.id}`" for e in entries if e.id not in measured and families.can_export(e)]
+    if not measured:
+        return f"To be measured against {oracle.package} {oracle.version}: `{oracle.call}`."
+    return (
+        f"Measured against {oracle.package} {oracle.version}: `{oracle.call}`. {weights} Each figure is the largest "
+        "difference that was found, beside its limit; what the columns mean, and every other model, stands in "
+        f"[PARITY.md](../../benchmarks/PARITY.md).\n\n{parity_table.table(measured, catalog.entries())}"
+        + (f"\nNot measured yet: {_list(left)}.\n" if left else "")
+    )
+
+
+def _inside(family: Family, example: Entry) -> str:
+    """A line for each entry point."""
+    lines = [f"* {_point(point)}" for point in family.points(example)]
+    needed = dict.fromkeys(need for point in family.points(example) for need in getattr(point, "needs", ()))
+    if needed:
+        lines.append(f"* It asks {_list(f'`{need}`' for need in needed)}, which has to be published, too.")
+    return "\n".join(lines)
+
+
+def _point(point: EntryPoint) -> str:
+    kind = f"[`{point.name}`](../head-kinds.md#{point.name})"
+    way = f"Its texts (`{point.role}`)" if point.role else "The model"
+    if isinstance(point, Chain):
+        return f"{way}: `{point.pre.triton_name}`, the network, {kind}."
+    return f"{way}: {kind} over {_list(f'`{net.role}`' if net.role else 'its network' for net in point.nets)}."
+
+
+# ---- the index -------------------------------------------------------------------------------------------------------
+
+
+def _index(by_family: Mapping[str, list[Entry]], records: Mapping[str, Record]) -> str:
+    every = [entry for entries in by_family.values() for entry in entries]
+    here = [entry for entry in every if families.can_export(entry)]
+    too_large = [f"`{entry.id}`" for entry in every if entry.id in families.TOO_LARGE]
+    found = parity_table.counts(records, catalog.entries())
+    rows = []
+    for name, entries in by_family.items():
+        ids = [f"`{entry.id}`" for entry in entries]
+        count = sum(map(families.can_export, entries))
+        rows.append([
+            _link(name), _template(entries[0].task)[0].lower(),
+            ids[0] if len(ids) == 1 else f"{ids[0]} ... {ids[-1]} ({len(ids)})",
+            "; ".join(dict.fromkeys(entry.license for entry in entries)),
+            "not yet" if not count else "yes" if count == len(ids) else f"{count} of {len(ids)}",
+        ])  # fmt: skip
+    return _joined([
+        "# Models",
+        "A page for each family of the catalogue: what it does, its ids, its licence, how to publish it, an example "
+        "for each client, its settings, and how close it comes to the original. Written by `make pages`; a test keeps "
+        "the pages equal to the code.",
+        f"The catalogue knows {len(every)} ids of {len(by_family)} families. This version exports {len(here)} ids of "
+        f"{len(families.exportable())} families; {_list(too_large)} are too large for it. "
+        f"Measured so far: {found['proven']} with released weights, {found['ported']} with random ones, which say that "
+        "the steps are right and nothing about the answers; see [PARITY.md](../../benchmarks/PARITY.md).",
+        markdown(["family", "what it does", "ids", _LICENCE, "exported"], rows),
+    ])  # fmt: skip
+
+
+# ---- words -----------------------------------------------------------------------------------------------------------
+
+
+def _link(family: str) -> str:
+    return f"[{family}]({slug(family)}.md)"
+
+
+def _list(words: Iterable[str]) -> str:
+    """``a, b and c``."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _joined(parts: Iterable[str]) -> str:
+    """The parts as one page, prose in short lines; examples and tables stay as they are."""
+    lines, code = [], False
+    for line in "\n\n".join(part.strip("\n") for part in parts if part).split("\n"):
+        code ^= line.startswith("```")
+        prose = len(line) > _WIDTH and not code and line[0] != "|"
+        lines.append(_wrapped(line) if prose else line)
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(line: str) -> str:
+    indent = "  " * line.startswith("* ")
+    return textwrap.fill(line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def main() -> None:
+    """Write every page, and remove those of families that are no more."""
+    texts = pages()
+    FOLDER.mkdir(exist_ok=True)
+    for old in FOLDER.glob("*.md"):
+        if old.name not in texts:
+            old.unlink()
+    for name, text in texts.items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+    print(f"{len(texts)} pages written to {FOLDER}")
+
+
+if __name__ == "__main__":
+    main()

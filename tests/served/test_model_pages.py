@@ -1,0 +1,130 @@
+"""The examples on the pages of docs/models/, run as they are printed: one family of each kind, on the running server.
+
+Only names are exchanged: the server's address, and ids that ``make test`` does not publish for those it does. The
+weights are random (but the face model's), so it is not looked at what is answered, only that something is.
+Roboflow's own client lives in another environment: ``tests/clients/inference_sdk/test_model_pages.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import shlex
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import uvicorn
+from PIL import Image
+from typer.testing import CliRunner
+
+from tritonvision import AutoModel, cli
+from tritonvision.client.engine import Engine
+from tritonvision.exporters import text_pages
+from tritonvision.facade.app import create_app
+from tritonvision.server import Embedded
+from tritonvision.settings import Settings
+
+TREE = Path(__file__).parents[2]
+BLOCK = re.compile(r"^### ([\w ]+)\n|^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HTTP, GRPC = "http://localhost:9001", "localhost:8001"
+SMALL = {
+    "grounding-dino-tiny": "tests/small-dino/1", "owlv2-base-patch14": "tests/small-owl/1",
+    "trocr-base-printed": "tests/small-line/1", "smolvlm-256m": "tests/small-vlm/1",
+}  # fmt: skip
+# What each page's names become.
+PAGES = {
+    "mediapipe-face": {}, "yolov8": {}, "yolov8-seg": {}, "resnet": {}, "clip": {}, "depth-anything-v2": {}, "sam": {},
+    "l2cs": {},
+    "doctr": {"doctr-db_resnet50": "doctr-db_mobilenet_v3"},
+    "grounding-dino": SMALL, "owlv2": SMALL, "trocr": SMALL, "smolvlm": SMALL,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def addresses(served_repository, tmp_path_factory):
+    """HTTP and gRPC of one server; ``tritonvision serve`` keeps its gRPC to itself, so here are its parts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = Settings(repository=served_repository, log_dir=tmp_path_factory.mktemp("log"), port=port, deadline=120)
+    server = Embedded(settings)
+    server.start()
+    engine = Engine(settings, server)
+    http = uvicorn.Server(uvicorn.Config(create_app(engine, settings), port=port, log_level="warning"))
+
+    async def serve() -> None:
+        await engine.start()
+        await http.serve()
+        await engine.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        while thread.is_alive() and not http.started:
+            time.sleep(0.05)
+        yield {HTTP: f"http://localhost:{port}", GRPC: server.address}
+    finally:
+        AutoModel.close()
+        http.should_exit = True
+        thread.join(30)
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def pictures(photo, tmp_path_factory) -> Path:
+    """A folder with the files that the examples read."""
+    folder = tmp_path_factory.mktemp("pictures")
+    Image.open(io.BytesIO(photo)).convert("RGB").save(folder / "photo.jpg", quality=95)
+    Image.fromarray(text_pages.page()).save(folder / "page.png")
+    Image.fromarray(text_pages.line("Total 4.20")).save(folder / "line.png")
+    return folder
+
+
+def examples(page: str) -> list[tuple[str, str, str]]:
+    """(dialect, language, code) of the page's examples, in its order."""
+    text = (TREE / "docs" / "models" / f"{page}.md").read_text().partition("\n## Ask it\n")[2]
+    for old, new in PAGES[page].items():
+        text = text.replace(old, new)
+    found, dialect = [], ""
+    for title, language, code in BLOCK.findall(text):
+        dialect = title or dialect
+        if code:
+            found.append((dialect, language, code))
+    return found
+
+
+CASES = [
+    pytest.param(page, number, id=f"{page}-{dialect}-{number}")
+    for page in PAGES
+    for number, (dialect, _, code) in enumerate(examples(page))
+    if "inference_sdk" not in code
+]
+
+
+@pytest.mark.parametrize(("page", "number"), CASES)
+def test_an_example_answers(addresses, pictures, monkeypatch, capsys, page, number):
+    _, language, code = examples(page)[number]
+    for old, new in addresses.items():
+        code = code.replace(old, new)
+    monkeypatch.chdir(pictures)
+    monkeypatch.setenv("TRITONVISION_SERVER", addresses[HTTP])
+    if language == "python":
+        exec(compile(code, f"{page}.md", "exec"), {"__name__": "__main__"})
+        assert capsys.readouterr().out.strip()
+        return
+    for line in code.splitlines():
+        program, *words = shlex.split(line, comments=True)
+        if program == "curl":
+            done = subprocess.run(["curl", "-sS", "--fail-with-body", *words], capture_output=True, timeout=120)
+            assert done.returncode == 0 and done.stdout, done.stdout + done.stderr
+        else:
+            assert program == "tritonvision"
+            if words[0] == "chat":
+                words += ["--prompt", "What is this?", "--max-tokens", "8"]
+            done = CliRunner().invoke(cli.app, [*words, "--url", addresses[HTTP]])
+            assert done.exit_code == 0 and done.stdout.strip(), done.output
