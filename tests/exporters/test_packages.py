@@ -20,12 +20,13 @@ from torch import nn
 from tritonvision import catalog
 from tritonvision.ensembles.local import LocalPipeline
 from tritonvision.errors import ExportFailed, InvalidParameter
-from tritonvision.exporters import fixtures, package_graph, torch_tools, ultralytics_models
+from tritonvision.exporters import fixtures, torch_tools, ultralytics_models
 from tritonvision.exporters.families import yolov8
-from tritonvision.exporters.package_config import InferenceConfig
-from tritonvision.exporters.package_files import PackageFolder
-from tritonvision.exporters.package_pipeline import PackageFamily
+from tritonvision.exporters.packages import graph as graphs
 from tritonvision.exporters.packages import import_package
+from tritonvision.exporters.packages.config import InferenceConfig
+from tritonvision.exporters.packages.files import PackageFolder
+from tritonvision.exporters.packages.pipeline import PackageFamily
 from tritonvision.publication import Repository
 
 pytestmark = pytest.mark.usefixtures("few_threads")
@@ -207,14 +208,14 @@ def test_every_resize_mode_leads_back_to_the_picture(folder, published, mode, dy
 @pytest.mark.parametrize("shape", [(300, 401), (64, 64), (333, 97), (1, 500), (500, 1), (63, 65), (20, 30)])
 @pytest.mark.parametrize("mode", ["stretch", "letterbox", "center-crop"])
 def test_the_pixels_are_those_of_the_peers_rule(folder, mode, shape):
-    from tritonvision.exporters import package_oracle
+    from tritonvision.exporters.packages import oracle
 
     write(folder, Yolo(3), ["output0"])
     describe(folder, "abc", mode=mode, padding_value=200)
     family = PackageFamily(PackageFolder.of(folder))
     picture = fixtures.noise(*shape)
     pixels, geometry = family.resize(None)(picture)
-    wanted = package_oracle.prepare(picture, family.config, family.kind)
+    wanted = oracle.prepare(picture, family.config, family.kind)
     assert np.array_equal(pixels, wanted.pixels)
     assert (geometry.offset_x, geometry.offset_y) == wanted.corner
     if mode == "letterbox":
@@ -282,7 +283,7 @@ def test_half_precision_is_fed_half_precision(folder, published):
 
     onnx.save(convert_float_to_float16(model), folder / "weights.onnx")
     describe(folder, "abcd", post={"type": "softmax"})
-    assert package_graph.read(folder / "weights.onnx", (SIZE, SIZE)).dtype == np.float16
+    assert graphs.read(folder / "weights.onnx", (SIZE, SIZE)).dtype == np.float16
     _, ask = published()
     assert ask(fixtures.photo())["scores"].sum() == pytest.approx(1)
 
@@ -324,12 +325,12 @@ def test_what_was_exported_under_the_id_is_not_replaced_by_chance(folder, tmp_pa
 def test_a_wrapped_graph_that_computes_something_else_is_not_published(folder, tmp_path, monkeypatch):
     write(folder, Yolo(3), ["output0"])
     describe(folder, "abc")
-    whole = package_graph.wrap
+    whole = graphs.wrap
 
     def wrong(graph, before, after, path):
         whole(graph, before.replace("255", "254"), after, path)
 
-    monkeypatch.setattr(package_graph, "wrap", wrong)
+    monkeypatch.setattr(graphs, "wrap", wrong)
     with pytest.raises(ExportFailed, match="of the graph differs from the reference network"):
         import_package(folder, ID, tmp_path / "repository")
     assert not list((tmp_path / "repository").iterdir())

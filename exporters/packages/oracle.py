@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from tritonvision.exporters.family import Tensors
-from tritonvision.exporters.package_config import InferenceConfig
-from tritonvision.exporters.package_graph import PackageGraph
-from tritonvision.exporters.package_heads import PackageHead, sigmoid, softmax
+from tritonvision.exporters.packages.config import InferenceConfig
+from tritonvision.exporters.packages.graph import PackageGraph
+from tritonvision.exporters.packages.heads import PackageHead, sigmoid, softmax
 from tritonvision.exporters.torch_tools import greedy_nms
 
 _CLASS_SHIFT = np.float32(7680)  # pixels by which ultralytics keeps the boxes of two classes apart

@@ -19,7 +19,7 @@ from tritonvision.ensembles.points import LocalCode
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import publish
-from tritonvision.exporters.package_files import FAMILY, PackageFolder
+from tritonvision.exporters.packages.files import FAMILY, PackageFolder
 from tritonvision.publication import Manifest
 from tritonvision.tasks import TASKS
 

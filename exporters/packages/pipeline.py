@@ -12,10 +12,12 @@ import numpy as np
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.resize import Resize
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import package_graph, package_heads, package_oracle, pipeline
+from tritonvision.exporters import pipeline
 from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Weights
-from tritonvision.exporters.package_config import InferenceConfig
-from tritonvision.exporters.package_files import FAMILY, INFERENCE, NAMES, WEIGHTS, PackageFolder
+from tritonvision.exporters.packages import graph as graphs
+from tritonvision.exporters.packages import heads, oracle
+from tritonvision.exporters.packages.config import InferenceConfig
+from tritonvision.exporters.packages.files import FAMILY, INFERENCE, NAMES, WEIGHTS, PackageFolder
 from tritonvision.publication import Manifest
 
 
@@ -37,8 +39,8 @@ class PackageFamily(Family):
         self.config = package.json(INFERENCE, InferenceConfig)
         size = self.config.network_input.training_input_size
         self.size = size.height, size.width
-        self.graph = package_graph.read(package.file(WEIGHTS), self.size)
-        self.kind = package_heads.choose(
+        self.graph = graphs.read(package.file(WEIGHTS), self.size)
+        self.kind = heads.choose(
             self.graph.shapes, self.graph.kinds, names, self.config, package.config.task_type, self.size
         )
         self.head, self.tolerance = self.kind.head, self.kind.tolerance
@@ -72,17 +74,17 @@ class PackageNetwork(Network):
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`."""
-        before = package_heads.before(self._config, self._graph)
-        package_graph.wrap(self._graph, before, self._kind.after, path)
+        before = heads.before(self._config, self._graph)
+        graphs.wrap(self._graph, before, self._kind.after, path)
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`. There is no float64 of somebody else's graph: ``double`` is float32 as well."""
-        outputs = self._graph(package_oracle.normalised(inputs["pixels"], self._config))
+        outputs = self._graph(oracle.normalised(inputs["pixels"], self._config))
         return self._kind.canonical(list(outputs.values()))
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`."""
-        return package_oracle.predict(sample, parameters, self._graph, self._config, self._kind)
+        return oracle.predict(sample, parameters, self._graph, self._config, self._kind)
 
 
 def publish_graph(package: PackageFolder, public_id: str, repository: Path, progress: pipeline.Progress) -> Manifest:

@@ -13,8 +13,8 @@ import numpy as np
 from tritonvision.ensembles.heads import CLASSES, DENSE_BOXES, PROTOTYPE_MASKS, QUERY_BOXES, HeadKind
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.family import Tensors, Tolerance
-from tritonvision.exporters.package_config import InferenceConfig
-from tritonvision.exporters.package_graph import PackageGraph
+from tritonvision.exporters.packages.config import InferenceConfig
+from tritonvision.exporters.packages.graph import PackageGraph
 from tritonvision.exporters.ultralytics_detect import CANDIDATES, best_anchors
 
 MULTI_LABEL = "multi-label-classification"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tritonvision import catalog
 from tritonvision.errors import ExportFailed, InvalidParameter
-from tritonvision.exporters.package_code import publish_code
-from tritonvision.exporters.package_files import FAMILY, INFERENCE, WEIGHTS, PackageFolder
+from tritonvision.exporters.packages.code import publish_code
+from tritonvision.exporters.packages.files import FAMILY, INFERENCE, WEIGHTS, PackageFolder
 from tritonvision.exporters.pipeline import Progress, Quiet, naming_what_is_missing
 from tritonvision.publication import Manifest, Repository
 
@@ -54,6 +54,6 @@ def import_package(
     if package.has_code:
         return publish_code(package, public_id, repository), True
     with naming_what_is_missing(public_id):
-        from tritonvision.exporters import package_pipeline  # needs onnx
+        from tritonvision.exporters.packages import pipeline  # needs onnx
 
-        return package_pipeline.publish_graph(package, public_id, repository, progress or Quiet()), True
+        return pipeline.publish_graph(package, public_id, repository, progress or Quiet()), True
