@@ -120,7 +120,7 @@ lint: .venv/.testing
 	@.venv/bin/ruff check .
 
 bench: .venv/.serving $(TEST_MODELS)/.ready
-	@for script in faces detection_speed start_and_memory healing; do
+	@for script in faces detection_speed facade_cpu start_and_memory healing; do
 		.venv/bin/python benchmarks/$$script.py --repository $(TEST_MODELS)
 	done
 
