@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import socket
 from collections.abc import Callable
@@ -35,7 +36,7 @@ async def run(app: FastAPI, settings: Settings, *, ready: Callable[[], None] | N
     with listen(settings.host, settings.port) as listener:
         config = uvicorn.Config(
             app, access_log=False, log_config=None, server_header=False, lifespan="on",
-            timeout_graceful_shutdown=_FINISH_SECONDS, timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_FINISH_SECONDS, timeout_keep_alive=_KEEP_ALIVE_SECONDS, proxy_headers=False,
         )  # fmt: skip  # uvicorn's own access log shows query strings, and those may hold a key
         server = _Server(config, ready)
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
@@ -77,5 +78,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started and self._ready is not None:
-            self._ready()
+        if self.started:
+            gc.freeze()  # what is here now stays; the collector need not look at it again and again
+            if self._ready is not None:
+                self._ready()

@@ -98,6 +98,7 @@ def check_id(name: str) -> str:
     return name
 
 
+@functools.lru_cache(maxsize=4096)
 def triton_name(model_id: str) -> str:
     """The Triton model name of a public id: ``/`` becomes ``__``. Reversible, see :func:`check_id`."""
     return check_id(model_id).replace("/", "__")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -97,9 +98,9 @@ class Repository:
 
     def get(self, model_id: str) -> Manifest | None:
         """The manifest published under exactly ``model_id``, or None. A broken manifest counts as not published."""
-        path = self.root / catalog.triton_name(model_id) / MANIFEST
+        path = f"{self.root}/{catalog.triton_name(model_id)}/{MANIFEST}"  # asked several times a request
         try:
-            stat = path.stat()
+            stat = os.stat(path)
         except OSError:
             return None
         return _read(path, stat.st_mtime_ns, stat.st_ino)
@@ -133,8 +134,8 @@ class Repository:
 
 
 @functools.lru_cache(maxsize=1024)
-def _read(path: Path, mtime_ns: int, inode: int) -> Manifest | None:
+def _read(path: str, mtime_ns: int, inode: int) -> Manifest | None:
     try:
-        return Manifest.from_json(path.read_text())
+        return Manifest.from_json(Path(path).read_text())
     except (OSError, ValueError, TypeError, KeyError):
         return None
