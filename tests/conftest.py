@@ -6,13 +6,15 @@ architectures with seeded random weights for detection and classification.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,6 +66,25 @@ def served_repository() -> Path:
     path = Path(os.environ.get("TRITONVISION_TEST_REPOSITORY", TREE / ".cache" / "test_repository"))
     assert (path / FACE / "manifest.json").is_file(), "run 'make test', which exports the models first"
     return path
+
+
+@pytest.fixture(scope="session")
+def publish_as(served_repository: Path) -> Callable[[Path, str, str], None]:
+    """``publish_as(root, model, name)``: a model of the tests in the repository ``root``, under another name."""
+
+    def publish(root: Path, model: str, name: str) -> None:
+        was, now = model.replace("/", "__"), name.replace("/", "__")
+        manifest = json.loads((served_repository / was / "manifest.json").read_text())
+        for step in manifest["steps"]:
+            shutil.copytree(served_repository / step, root / step, dirs_exist_ok=True)
+        for role in manifest["roles"]:
+            suffix = f"--{role}" if role else ""
+            own = shutil.copytree(served_repository / f"{was}{suffix}", root / f"{now}{suffix}")
+            config = (own / "config.pbtxt").read_text()
+            (own / "config.pbtxt").write_text(config.replace(f'name: "{was}{suffix}"', f'name: "{own.name}"', 1))
+        (root / now / "manifest.json").write_text(json.dumps(manifest | {"id": name}))
+
+    return publish
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,7 @@ Nothing here imports the package: one of the two environments that use it has no
 from __future__ import annotations
 
 import functools
-import json
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,18 +44,12 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def guide_repository(served_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def guide_repository(publish_as, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test models, each under the name that a user gave it when exporting it."""
     root = tmp_path_factory.mktemp("guide") / "repository"
     root.mkdir()
     for version, model in VERSIONS.items():
-        manifest = json.loads((served_repository / model / "manifest.json").read_text())
-        for step in manifest["steps"]:
-            shutil.copytree(served_repository / step, root / step, dirs_exist_ok=True)
-        own = shutil.copytree(served_repository / model, root / f"{PROJECT}__{version}")
-        (own / "manifest.json").write_text(json.dumps(manifest | {"id": f"{PROJECT}/{version}"}))
-        config = (own / "config.pbtxt").read_text()
-        (own / "config.pbtxt").write_text(config.replace(f'name: "{model}"', f'name: "{own.name}"', 1))
+        publish_as(root, model, f"{PROJECT}/{version}")
     return root
 
 

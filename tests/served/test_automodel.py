@@ -261,11 +261,49 @@ def test_a_result_is_drawn_by_supervision(image):
     assert found.mask.shape == (len(found), 512, 512)
 
 
-# ---- the snippets of the documents, as printed but for the import line and models that are published -----------------
+# ---- what is told before anything is asked ---------------------------------------------------------------------------
+
+
+def test_what_is_published_is_listed_and_described(capsys):
+    listed = {entry.id: entry for entry in AutoModel.list_models()}
+    assert len(listed) > 153 and listed[FACE].weights == "official" and listed[FACE].backend == "onnx"
+    assert not listed["rfdetr-base"].published and "tests/small-vlm/1" in listed
+    assert {e.id for e in AutoModel.list_models(published_only=True)} == {i for i, e in listed.items() if e.published}
+    described = AutoModel.describe("coco/3")
+    assert described.id == "yolov8n-640" and described.input_size == (640, 640) and len(described.class_names) == 80
+    assert "YOLOv8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("server", ["http", "embedded"])
+def test_a_name_that_nobody_has_is_unknown(server, http_url):
+    with pytest.raises(UnknownModel):
+        AutoModel.from_pretrained("my/nobody/1", server=http_url if server == "http" else None)
+
+
+# ---- the snippets of the documents, as printed but for the import line -----------------------------------------------
+
+# The models that the documents name, and which of the tests' stands for each of them.
+PRINTED = {
+    "rfdetr-base": "rfdetr-nano", "resnet50": "resnet18", "clip/ViT-B-32": "clip/RN50", "yolov8n-640": "yolov8n-640",
+    "yolov8n-seg-640": "yolov8n-seg-640", "your-project/1": "rfdetr-nano",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def printed(local, publish_as, tmp_path_factory):
+    """A server of its own over models of these names."""
+    AutoModel.close()
+    root = tmp_path_factory.mktemp("printed")
+    for name, model in PRINTED.items():
+        publish_as(root, model, name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITONVISION_REPOSITORY", str(root))
+        yield
+        AutoModel.close()
 
 
 @pytest.fixture
-def snippet(image, monkeypatch):
+def snippet(printed, image, monkeypatch):
     """Runs a snippet whose pictures are the photograph."""
     monkeypatch.setattr(cv2, "imread", lambda _: image.copy())
 
@@ -283,7 +321,7 @@ import supervision as sv
 from tritonvision import AutoModel
 
 # Load pretrained model from Roboflow
-model = AutoModel.from_pretrained("rfdetr-nano"{})
+model = AutoModel.from_pretrained("rfdetr-base"{})
 
 # Run inference (works with numpy arrays or torch.Tensor)
 image = cv2.imread("<path-to-your-image>")
@@ -317,7 +355,7 @@ from tritonvision import AutoModel
 
 # Load your custom model from Roboflow
 model = AutoModel.from_pretrained(
-    "coco/38",
+    "your-project/1",
     api_key="<your-api-key>"
 )
 
@@ -328,7 +366,7 @@ predictions = model(image)
 # Print predictions
 print(predictions)
 """)
-    assert names["model"].model_id == "rfdetr-nano" and capsys.readouterr().out.startswith("[Detections(xyxy=array(")
+    assert names["model"].model_id == "your-project/1" and capsys.readouterr().out.startswith("[Detections(xyxy=array(")
 
 
 def test_the_common_interfaces_run_as_printed(snippet):
@@ -342,9 +380,9 @@ predictions: List[Detections] = model(images)
 boxes = predictions
 model = AutoModel.from_pretrained("yolov8n-seg-640")
 predictions: List[InstanceDetections] = model(images)
-model = AutoModel.from_pretrained("resnet18")
+model = AutoModel.from_pretrained("resnet50")
 prediction: ClassificationPrediction = model(image)
-model = AutoModel.from_pretrained("clip/RN50")
+model = AutoModel.from_pretrained("clip/ViT-B-32")
 image_emb = model.embed_image(image)
 text_emb = model.embed_text("a photo of a cat")
 """)
@@ -352,22 +390,3 @@ text_emb = model.embed_text("a photo of a cat")
     assert [type(found) for found in names["predictions"]] == [results.InstanceDetections] * 2
     assert names["prediction"].confidence.shape == (1, 1000)
     assert names["image_emb"].shape == names["text_emb"].shape == (1, 1024)
-
-
-# ---- what is told before anything is asked ---------------------------------------------------------------------------
-
-
-def test_what_is_published_is_listed_and_described(capsys):
-    listed = {entry.id: entry for entry in AutoModel.list_models()}
-    assert len(listed) > 153 and listed[FACE].weights == "official" and listed[FACE].backend == "onnx"
-    assert not listed["rfdetr-base"].published and "tests/small-vlm/1" in listed
-    assert {e.id for e in AutoModel.list_models(published_only=True)} == {i for i, e in listed.items() if e.published}
-    described = AutoModel.describe("coco/3")
-    assert described.id == "yolov8n-640" and described.input_size == (640, 640) and len(described.class_names) == 80
-    assert "YOLOv8" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("server", ["http", "embedded"])
-def test_a_name_that_nobody_has_is_unknown(server, http_url):
-    with pytest.raises(UnknownModel):
-        AutoModel.from_pretrained("my/nobody/1", server=http_url if server == "http" else None)
