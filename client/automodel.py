@@ -18,9 +18,10 @@ from tritonvision.client.connections import Connection, Facts
 from tritonvision.client.image_inputs import read_images
 from tritonvision.client.prompts import each_prompt
 from tritonvision.errors import InvalidParameter, NotSupported, UnknownModel
-from tritonvision.publication import Repository
+from tritonvision.publication import TOLD_RANDOM, Repository
 from tritonvision.results import ClassificationPrediction, SAMPrediction
 from tritonvision.settings import Settings
+from tritonvision.vectors import directions
 
 _SERVERS = Servers()
 _TOLD: set[str] = set()  # models of whose random weights a person knows
@@ -97,7 +98,7 @@ class AutoModel:
         words.choose_backend(backend, (facts.backend,), facts.id)
         if facts.weights == "random" and facts.id not in _TOLD:
             _TOLD.add(facts.id)
-            say(f"The weights of {facts.id} are random: its answers mean nothing.")
+            say(TOLD_RANDOM.format(facts.id))
         return cls(facts, connection, settings)
 
     @staticmethod
@@ -201,7 +202,7 @@ class AutoModel:
         for name, kind in (("x_type", x_type), ("y_type", y_type)):
             if kind not in embed:
                 raise InvalidParameter(f"'{name}' must be image or text.")
-        one, other = (_directions(embed[kind](value)) for value, kind in ((x, x_type), (y, y_type)))
+        one, other = (directions(embed[kind](value)) for value, kind in ((x, x_type), (y, y_type)))
         return np.clip(one @ other.T, -1, 1)
 
     compare_embeddings = compare
@@ -284,7 +285,7 @@ class AutoModel:
         if settings.pop("do_sample", None) is False:
             settings["temperature"] = 0.0
         asked = words.settings_for(self._facts, settings)
-        messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
+        messages = tasks.about_picture(prompt)
         if stream:
             if len(pictures) != 1:
                 raise InvalidParameter("An answer is streamed about one picture.", hint="Ask about them one by one.")
@@ -339,12 +340,6 @@ def _gathered(task: str, results: list[Any]) -> Any:
     if isinstance(first, tuple):
         return tuple(map(list, zip(*results, strict=True)))
     return results
-
-
-def _directions(vectors: np.ndarray) -> np.ndarray:
-    """``vectors`` of length 1; one without a direction stays zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def _checked_name(name: str) -> str:

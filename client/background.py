@@ -41,7 +41,7 @@ class Background:
         """``pieces`` one by one as they are asked for; closing the iterator closes them."""
         loop = self._running()
         try:
-            while piece := self.run(_next(pieces)):
+            while piece := self.run(next_piece(pieces)):
                 yield piece[0]
         finally:
             self._end(pieces, loop)
@@ -89,7 +89,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-async def _next(pieces: AsyncIterator[T]) -> tuple[T, ...]:
+async def next_piece(pieces: AsyncIterator[T]) -> tuple[T, ...]:
     """The next piece, or nothing after the last one."""
     try:
         return (await anext(pieces),)

@@ -146,9 +146,7 @@ class Engine:
         Raises:
             As :meth:`infer`; a process that is lost after the first piece is an error, since nothing is said twice.
         """
-        manifest = self._resolve(name)
-        if manifest.task != VLM.name:
-            raise InvalidParameter(f"'{name}' does {manifest.task}, not {VLM.name}.")
+        manifest = self._resolve(name, VLM.name)
         for picture in pictures:
             self._suspects.check(picture)
         request = codec.encode_chat(manifest.triton_name, pictures, messages, parameters)
@@ -184,9 +182,7 @@ class Engine:
         Raises:
             As :meth:`infer`; each step may take as long as an answer that is written may pause.
         """
-        manifest = self._resolve(name)
-        if manifest.task != PROMPTABLE.name:
-            raise InvalidParameter(f"'{name}' does {manifest.task}, not {PROMPTABLE.name}.")
+        manifest = self._resolve(name, PROMPTABLE.name)
 
         async def ask(sample: codec.Sample, given: Mapping[str, Any], outputs: Collection[str]) -> Result:
             (row,) = await self._ask(manifest, [sample], [given], "", outputs, self._settings.silence)
@@ -246,7 +242,14 @@ class Engine:
     def _admin(self) -> Embedded | Control:
         return self._server or self._control
 
-    def _resolve(self, name: str) -> Manifest:
+    def _resolve(self, name: str, task: str | None = None) -> Manifest:
+        """The published model called ``name``, when it does ``task``; what is missing may begin to be exported."""
+        manifest = self._published(name)
+        if task is not None and manifest.task != task:
+            raise InvalidParameter(f"'{name}' does {manifest.task}, not {task}.")
+        return manifest
+
+    def _published(self, name: str) -> Manifest:
         try:
             return self.repository.resolve(name)
         except UnknownModel:
@@ -302,9 +305,7 @@ class Engine:
         task: str | None, role: str = "", outputs: Collection[str] = (),
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
         """Several batches at once, their answers in order. The first failure is the answer; the rest need not go on."""
-        manifest = self._resolve(name)
-        if task is not None and manifest.task != task:
-            raise InvalidParameter(f"'{name}' does {manifest.task}, not {task}.")
+        manifest = self._resolve(name, task)
         if role not in manifest.roles:
             raise InvalidParameter(f"'{name}' does not take {role}.")
         gate = asyncio.Semaphore(_CONCURRENT)

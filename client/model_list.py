@@ -7,7 +7,7 @@ from typing import Any
 
 from tritonvision import catalog
 from tritonvision.errors import UnknownModel
-from tritonvision.publication import Manifest, Repository
+from tritonvision.publication import Manifest, Repository, everything
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,11 @@ class ModelDescription(ModelEntry):
 
 def list_models(repository: Repository, published_only: bool) -> list[ModelEntry]:
     """Every catalogue entry in catalogue order, then what else is published."""
-    here = {manifest.id: manifest for manifest in repository}
-    found = []
-    for entry in catalog.entries().values():
-        manifest = here.pop(entry.id, None)
-        if manifest is not None:
-            found.append(ModelEntry(**_published(manifest)))
-        elif not published_only:
-            found.append(ModelEntry(**_known(entry)))
-    return found + [ModelEntry(**_published(manifest)) for manifest in here.values()]
+    return [
+        ModelEntry(**(_known(entry) if manifest is None else _published(manifest)))
+        for entry, manifest in everything(repository)
+        if manifest is not None or not published_only
+    ]
 
 
 def describe(repository: Repository, name: str) -> ModelDescription:

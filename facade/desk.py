@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from tritonvision.client.background import next_piece
 from tritonvision.client.mask_grid import Progress
 from tritonvision.client.residents import Memory
 from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, NotSupported, UnknownModel
@@ -313,7 +314,7 @@ async def until_gone(request: Request, pieces: AsyncGenerator[T, None]) -> Async
     async with aclosing(pieces):
         try:
             while not gone.done():
-                step = asyncio.ensure_future(_next(pieces))
+                step = asyncio.ensure_future(next_piece(pieces))
                 try:
                     await asyncio.wait((step, gone), return_when=asyncio.FIRST_COMPLETED)
                     if not step.done():
@@ -330,14 +331,6 @@ async def until_gone(request: Request, pieces: AsyncGenerator[T, None]) -> Async
         finally:
             gone.cancel()
             await asyncio.wait((gone,))
-
-
-async def _next(pieces: AsyncGenerator[T, None]) -> tuple[T, ...]:
-    """The next piece, or nothing after the last one."""
-    try:
-        return (await anext(pieces),)
-    except StopAsyncIteration:
-        return ()
 
 
 async def _gone(request: Request) -> None:

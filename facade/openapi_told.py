@@ -40,4 +40,14 @@ class Told:
     ways: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+def event_stream(when: str, data: str) -> dict[str, Any]:
+    """Server-sent events as an answer: when they come, and what stands behind ``data`` of each."""
+    schema = {
+        "type": "object", "required": ["data"],
+        "description": f"{when}: server-sent events, of which this is one.",
+        "properties": {"data": {"type": "string", "description": data}},
+    }  # fmt: skip
+    return {"text/event-stream": {"schema": schema}}
+
+
 BINARY: Mapping[str, Any] = {"schema": {"type": "string", "format": "binary"}}

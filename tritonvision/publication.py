@@ -14,6 +14,7 @@ from tritonvision import catalog
 from tritonvision.errors import UnknownModel
 
 MANIFEST = "manifest.json"
+TOLD_RANDOM = "The weights of {} are random: its answers mean nothing."
 MANIFEST_PARAMETER = "manifest"  # of the public model's config in Triton: the same JSON
 
 
@@ -131,6 +132,15 @@ class Repository:
         """Every published model, by id."""
         found = (self.get(catalog.from_triton_name(p.parent.name)) for p in sorted(self.root.glob(f"*/{MANIFEST}")))
         return (manifest for manifest in found if manifest is not None)
+
+
+def everything(repository: Repository) -> Iterator[tuple[catalog.Entry | None, Manifest | None]]:
+    """Every entry of the catalogue, with its manifest where it is published; then what else is published."""
+    here = {manifest.id: manifest for manifest in repository}
+    for entry in catalog.entries().values():
+        yield entry, here.pop(entry.id, None)
+    for manifest in here.values():
+        yield None, manifest
 
 
 @functools.lru_cache(maxsize=1024)

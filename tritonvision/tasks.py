@@ -172,6 +172,11 @@ VLM = Task(
     ),
 )
 
+def about_picture(text: str) -> list[dict[str, Any]]:
+    """The messages that ask a model of :data:`VLM` about one picture."""
+    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+
+
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (

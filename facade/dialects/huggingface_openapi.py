@@ -7,7 +7,7 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict
 
 from tritonvision.facade.dialects import openai_openapi
-from tritonvision.facade.openapi_told import ASKS, BINARY, JSON, PICTURE, Told
+from tritonvision.facade.openapi_told import ASKS, BINARY, JSON, PICTURE, Told, event_stream
 
 
 class HuggingFaceError(TypedDict):
@@ -145,11 +145,9 @@ _WAYS: dict[str, Any] = {
         "every object": {"value": {"inputs": PICTURE, "parameters": {"points_per_side": 2}}},
     }},
 }  # fmt: skip
-_PROGRESS: dict[str, Any] = {"text/event-stream": {"schema": {
-    "type": "object", "required": ["data"],
-    "description": "Of mask generation, where the request accepts it: server-sent events, of which this is one.",
-    "properties": {"data": {"type": "string", "description": "Points done of a total, an error, or the answer."}},
-}}}  # fmt: skip
+_PROGRESS = event_stream(
+    "Of mask generation, where the request accepts it", "Points done of a total, an error, or the answer."
+)
 _STATE = Told(
     "What a model is, and whether it is loaded", ModelState,
     {

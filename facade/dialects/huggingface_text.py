@@ -11,8 +11,8 @@ from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 from tritonvision.facade.dialects import huggingface_format as formats
 from tritonvision.facade.dialects.huggingface_request import Question, Task
-from tritonvision.facade.dialects.roboflow_clip import cosines
 from tritonvision.tasks import Parameter
+from tritonvision.vectors import cosines, directions
 
 _THRESHOLD = Parameter("threshold", "float", 0.1, 0.0, 1.0)
 _TOP_K = Parameter("top_k", "int", None, 1, 10_000)
@@ -100,8 +100,7 @@ async def _texts(question: Question, texts: Sequence[str]) -> np.ndarray:
 def _scaled(vectors: np.ndarray, normalize: bool) -> np.ndarray:
     if not normalize:
         return vectors
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return directions(vectors).astype(np.float32)
 
 
 # ---- what a model writes ---------------------------------------------------------------------------------------------
@@ -135,7 +134,7 @@ async def _write(question: Question, prompt: Any, name: str) -> str:
     if not isinstance(prompt, str) or not prompt.strip():
         raise InvalidParameter(f"'{name}' must be a text.")
     settings, picture = question.settings(**_generation(question)), question.picture
-    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
+    messages = tasks.about_picture(prompt)
     await question.loaded()
     pieces = question.desk.chat(question.request, question.manifest, messages, [picture], settings)
     return "".join([piece.text async for piece in pieces])

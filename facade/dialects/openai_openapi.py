@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from tritonvision.facade.openapi_told import ASKS, PICTURE, Told
+from tritonvision.facade.openapi_told import ASKS, PICTURE, Told, event_stream
 
 
 class OpenAIProblem(TypedDict):
@@ -92,11 +92,7 @@ _QUESTION: dict[str, Any] = {
         {"type": "text", "text": "What is this?"},
     ]}],
 }  # fmt: skip
-_EVENTS = {"text/event-stream": {"schema": {
-    "type": "object", "required": ["data"],
-    "description": "With 'stream': server-sent events, of which this is one.",
-    "properties": {"data": {"type": "string", "description": "A chunk of the answer, an error, or [DONE]."}},
-}}}  # fmt: skip
+_EVENTS = event_stream("With 'stream'", "A chunk of the answer, an error, or [DONE].")
 
 CHAT = Told(
     "The next message of a conversation", ChatCompletion,

@@ -21,6 +21,7 @@ from tritonvision.facade.dialects.roboflow_models import model_of, named
 from tritonvision.facade.dialects.roboflow_schema import ImageRequest, Picture, json_schema
 from tritonvision.facade.replies import reply
 from tritonvision.publication import Manifest
+from tritonvision.vectors import cosines
 
 router = APIRouter(tags=["Roboflow"])
 
@@ -95,13 +96,6 @@ async def compare(request: Request) -> Response:
         others = await _embed(request, ask, manifest, prompts)
     values = cosines(one, others).tolist()
     return _answer(request, ask, similarity=values if names is None else dict(zip(names, values, strict=True)))
-
-
-def cosines(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """float64 ``[n]`` of ``[D]`` and ``[n,D]``; 0 for a vector without a direction."""
-    one, others = one.astype(np.float64), others.astype(np.float64)
-    lengths = np.linalg.norm(one) * np.linalg.norm(others, axis=1)
-    return np.clip(others @ one / np.where(lengths > 0, lengths, 1), -1, 1)
 
 
 def _prompts(ask: CompareRequest) -> tuple[list[str | Picture], list[str] | None]:

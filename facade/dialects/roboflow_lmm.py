@@ -59,7 +59,7 @@ async def lmm(request: Request, model_id: str = "") -> Response:
         size["width"], size["height"] = await asyncio.to_thread(shown_size, picture, orient)
         return picture
 
-    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": ask.prompt}]}]
+    messages = tasks.about_picture(ask.prompt)
     answer = desk.chat(request, manifest, messages, [read], ask.settings(manifest))
     said = "".join([piece.text async for piece in answer])
     seconds = time.perf_counter() - context_of(request).started

@@ -65,21 +65,16 @@ def models(
 def rows(settings) -> list[Row]:
     """Every catalogue entry in catalogue order, then what else is published in ``settings.repository``."""
     from tritonvision.exporters import families
-    from tritonvision.publication import Repository
+    from tritonvision.publication import Repository, everything
 
-    here = {manifest.id: manifest for manifest in Repository(settings.repository)}
     loaded = loaded_ids(settings.port)
     found = []
-    for entry in catalog.entries().values():
-        manifest = here.pop(entry.id, None)
+    for entry, manifest in everything(Repository(settings.repository)):
+        known = entry or manifest
+        can = families.can_export(entry) if entry else manifest.family in families.exportable()
         found.append(Row(
-            entry.id, entry.family, entry.task, entry.license, entry.aliases, families.can_export(entry),
-            manifest is not None, manifest.weights if manifest else None, _is_loaded(entry.id, loaded),
-        ))  # fmt: skip
-    for manifest in here.values():
-        found.append(Row(
-            manifest.id, manifest.family, manifest.task, manifest.license, (),
-            manifest.family in families.exportable(), True, manifest.weights, _is_loaded(manifest.id, loaded),
+            known.id, known.family, known.task, known.license, entry.aliases if entry else (), can,
+            manifest is not None, manifest.weights if manifest else None, _is_loaded(known.id, loaded),
         ))  # fmt: skip
     return found
 

@@ -15,15 +15,14 @@ from tritonvision.cli.answers import Answer
 from tritonvision.cli.question import Question
 from tritonvision.errors import NotSupported
 from tritonvision.pictures import read_header
-from tritonvision.publication import Manifest, Repository
+from tritonvision.publication import TOLD_RANDOM, Manifest, Repository
 from tritonvision.results import ClassificationPrediction
 from tritonvision.settings import Settings
+from tritonvision.vectors import cosines
 
 if TYPE_CHECKING:
     from tritonvision.client.connections import Connection, Facts
     from tritonvision.client.engine import Engine
-
-_TOLD_RANDOM = "The weights of {} are random: its answers mean nothing."
 
 
 class Source(AbstractAsyncContextManager, ABC):
@@ -51,14 +50,15 @@ class Source(AbstractAsyncContextManager, ABC):
         facts, texts = self._facts, self._question.texts
         settings = tasks.resolve(tasks.TASKS[facts.task].parameters, self._question.parameters(facts.task))
         if facts.task == tasks.VLM.name:
-            said = self._connection.chat(facts, asked_about_one(texts[0]), [picture], settings)
+            said = self._connection.chat(facts, tasks.about_picture(texts[0]), [picture], settings)
             return Answer("".join([delta.text async for delta in said]), ())
         (result,) = await self._connection.infer(facts, [picture], settings)
         if facts.task == tasks.OPEN_VOCABULARY.name:
             return Answer(result, texts)
         if not texts:
             return Answer(result, facts.labels, facts.keypoint_labels)
-        return _comparison(_cosines(result, await self._connection.embed_texts(facts, texts)), texts, picture)
+        vectors = await self._connection.embed_texts(facts, texts)
+        return _comparison(cosines(result[0], vectors).astype(np.float32), texts, picture)
 
     def _check(self, task: str) -> None:
         if task not in tasks.TASKS:
@@ -134,7 +134,7 @@ def published(settings: Settings, model_id: str, say: Callable[[str], None]) -> 
 def tell_random(model: Manifest | Facts, model_id: str, say: Callable[[str], None]) -> None:
     """Tell a person of random weights."""
     if model.weights == "random":
-        say(_TOLD_RANDOM.format(model_id))
+        say(TOLD_RANDOM.format(model_id))
 
 
 @asynccontextmanager
@@ -155,16 +155,6 @@ async def own_engine(settings: Settings) -> AsyncIterator[Engine]:
             await engine.close()
     finally:  # after Ctrl-C too: a server must not stay behind
         await asyncio.to_thread(server.stop)
-
-
-def asked_about_one(text: str) -> list[dict]:
-    """The messages that ask a writing model ``text`` about one picture."""
-    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
-
-
-def _cosines(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Cosine of a vector (1, D) and each of (n, D)."""
-    return (others @ one[0]) / (np.linalg.norm(others, axis=1) * np.linalg.norm(one[0]))
 
 
 def _comparison(scores: np.ndarray, texts: tuple[str, ...], picture: bytes) -> Answer:
