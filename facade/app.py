@@ -14,7 +14,6 @@ from starlette.responses import Response
 
 import tritonvision
 from tritonvision.facade import model_facts, page
-from tritonvision.facade.addresses import owner_of
 from tritonvision.facade.admission import Admission
 from tritonvision.facade.auth import authorize
 from tritonvision.facade.desk import DataPlane, Desk
@@ -37,11 +36,11 @@ from tritonvision.facade.frame import Frame
 from tritonvision.facade.inputs import Pictures
 from tritonvision.facade.metrics import Metrics
 from tritonvision.facade.openapi import describe
-from tritonvision.facade.replies import Dialect, reply
+from tritonvision.facade.owners import dialect_of
+from tritonvision.facade.replies import reply
 from tritonvision.facade.response_cache import ResponseCache
 from tritonvision.settings import Settings
 
-_DIALECTS: dict[str, Dialect] = {dialect.NAME: dialect for dialect in (roboflow, huggingface, openai)}
 _SENTENCES = {404: "There is no such route.", 405: "The route does not know this method."}
 
 
@@ -87,11 +86,6 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
         app.include_router(router)  # the legacy route swallows every path of two segments, so it is the last
     describe(app)
     return app
-
-
-def dialect_of(path: str) -> Dialect:
-    """The dialect whose clients call ``path``."""
-    return _DIALECTS[owner_of(path)]
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

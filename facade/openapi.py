@@ -14,7 +14,6 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from tritonvision import errors
-from tritonvision.facade.addresses import owner_of
 from tritonvision.facade.auth import OPEN_PATHS
 from tritonvision.facade.dialects import (
     huggingface,
@@ -25,12 +24,12 @@ from tritonvision.facade.dialects import (
     roboflow_openapi,
 )
 from tritonvision.facade.openapi_told import JSON, Told
+from tritonvision.facade.owners import dialect_of
 
 _ERRORS: dict[str, Any] = {
     roboflow.NAME: roboflow_openapi.RoboflowError, huggingface.NAME: huggingface_openapi.HuggingFaceError,
     openai.NAME: openai_openapi.OpenAIError,
 }  # fmt: skip
-_DIALECTS = {dialect.NAME: dialect for dialect in (roboflow, huggingface, openai)}
 OPERATIONS: dict[tuple[str, str], Told] = {
     **roboflow_openapi.OPERATIONS, **huggingface_openapi.OPERATIONS, **openai_openapi.OPERATIONS,
 }  # fmt: skip
@@ -122,13 +121,12 @@ def _tell(operation: dict[str, Any], path: str, method: str, told: Told, known: 
 
 
 def _refusal(path: str, status: int, known: Mapping[Any, Any]) -> dict[str, Any]:
-    owner = owner_of(path)
     if status == 422:
         problem = {"type": "missing", "loc": ["body", "image"], "msg": "Field required"}
         content = {"schema": known["error", "422"], "example": {"detail": [problem]}}
     else:
-        example = _DIALECTS[owner].error_body(_BY_STATUS[status])
-        content = {"schema": known["error", owner], "example": example}
+        example = dialect_of(path).error_body(_BY_STATUS[status])
+        content = {"schema": known["error", dialect_of(path).NAME], "example": example}
     told: dict[str, Any] = {"description": _MEANING[status], "content": {JSON: content}}
     if status == 503:
         told["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
