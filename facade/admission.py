@@ -64,5 +64,9 @@ class ByteReservation:
     def take(self, n: int) -> None:
         """Count ``n`` more bytes. Raises PictureTooLarge for this request's limit, Overloaded for everybody's."""
         self.announce(n)
+        self.add(n)
+
+    def add(self, n: int) -> None:
+        """Count ``n`` more bytes that are here in any case, such as those of an answer that waits for its reader."""
         self._held += n
         self._admission.bytes += n

@@ -1,20 +1,19 @@
-"""The way every dialect asks the data plane: admission, pictures, the model, and a caller who may hang up."""
+"""The way every dialect asks the data plane: admission, pictures, the model."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
-from tritonvision.engine.pieces import next_piece
 from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, NotSupported, UnknownModel
 from tritonvision.facade.admission import Admission, ByteReservation
 from tritonvision.facade.context import context_of
@@ -112,11 +111,11 @@ class Service:
         try:
             manifest = self.engine.repository.resolve(name)
         except UnknownModel:
-            await request.body()
+            body = context_of(request).body
+            if body is not None and not body.empty:
+                await request.body()  # a caller who leaves is seen once it is read, and the wait may be long
             # the engine may publish what is missing
-            manifest, _ = await unless_gone(
-                request, self._until_loaded(partial(self.engine.infer, name, (), {}, wait=wait), wait_timeout)
-            )
+            manifest, _ = await self._until_loaded(partial(self.engine.infer, name, (), {}, wait=wait), wait_timeout)
         context_of(request).model = manifest.id
         if manifest.task not in TASKS:
             raise NotSupported(f"'{name}' does {manifest.task}, which this server does not answer yet.")
@@ -127,17 +126,15 @@ class Service:
     async def loaded(
         self, request: Request, manifest: Manifest, *, wait: bool = True, wait_timeout: float = 0.0
     ) -> None:
-        """Return when the model is loaded; arguments as for :meth:`ask`. Raises ModelLoading, ClientDisconnect."""
+        """Return when the model is loaded; arguments as for :meth:`ask`. Raises ModelLoading."""
         # a question about no picture needs the model and nothing else
-        await unless_gone(
-            request, self._until_loaded(partial(self.engine.infer, manifest.id, (), {}, wait=wait), wait_timeout)
-        )
+        await self._until_loaded(partial(self.engine.infer, manifest.id, (), {}, wait=wait), wait_timeout)
 
     async def ask(
         self, request: Request, manifest: Manifest, pictures: Sequence[Read], parameters: Mapping[str, Any], *,
         wait: bool = True, wait_timeout: float = 0.0, regions: Sequence[Sequence[float]] | None = None,
     ) -> Answered:  # fmt: skip
-        """Read the pictures and ask the model about them, until the caller hangs up.
+        """Read the pictures and ask the model about them.
 
         Args:
             pictures: how to read each picture.
@@ -146,7 +143,7 @@ class Service:
             regions: parts of the only picture; one answer a region.
 
         Raises:
-            InvalidPicture, InvalidParameter, Overloaded, ClientDisconnect, and what the engine raises.
+            InvalidPicture, InvalidParameter, Overloaded, and what the engine raises.
         """
         if not pictures:
             raise InvalidPicture("There is no picture in the request.")
@@ -162,8 +159,8 @@ class Service:
                 partial(self.engine.infer, manifest.id, read, parameters, wait=wait, **more), wait_timeout
             )
 
-        with self.admission.admit(len(pictures)):
-            return await unless_gone(request, self._work(request, manifest, pictures, work))
+        self._admit(request, len(pictures))
+        return await self._work(request, manifest, pictures, work)
 
     async def ask_samples(
         self, request: Request, manifest: Manifest, samples: Samples | Callable[[Sequence[bytes]], Samples],
@@ -187,8 +184,8 @@ class Service:
                 whole = [{"image": image, **s} for image, s in zip(read, samples, strict=True)] if read else samples
             return self.engine.ask(manifest.id, whole, parameters, role=role, outputs=outputs)
 
-        with self.admission.admit(max(len(pictures), 1)):
-            return await unless_gone(request, self._work(request, manifest, pictures, work))
+        self._admit(request, max(len(pictures), 1))
+        return await self._work(request, manifest, pictures, work)
 
     def chat(
         self, request: Request, manifest: Manifest, messages: Sequence[Mapping[str, Any]], pictures: Sequence[Read],
@@ -196,8 +193,8 @@ class Service:
     ) -> AsyncGenerator[Delta, None]:  # fmt: skip
         """What the model answers to a conversation, piece by piece as it is written.
 
-        The work ends when the caller hangs up, and when the iterator is closed. What goes wrong before the first piece
-        is raised with it.
+        The work ends when the iterator is closed, or the request's task is cancelled. What goes wrong before the first
+        piece is raised with it.
 
         Args:
             messages: ``{"role", "content"}`` with the roles system, user and assistant, the content a list of
@@ -205,7 +202,7 @@ class Service:
             pictures: how to read each image, in their order.
 
         Raises:
-            InvalidPicture, InvalidParameter, Overloaded, ClientDisconnect, and what the engine raises.
+            InvalidPicture, InvalidParameter, Overloaded, and what the engine raises.
         """
         return self._written(
             request, manifest, pictures, lambda read: self.engine.chat(manifest.id, messages, read, parameters)
@@ -227,21 +224,31 @@ class Service:
         self, request: Request, manifest: Manifest, pictures: Sequence[Read],
         work: Callable[[Sequence[bytes]], AsyncGenerator[T, None]],
     ) -> AsyncGenerator[T, None]:  # fmt: skip
-        """The pieces of an answer that comes by and by: in the room of its pictures, until the caller hangs up."""
+        """The pieces of an answer that comes by and by: in the room of its pictures."""
         self._check_count(pictures)
         context = context_of(request)
-        with self.admission.admit(max(len(pictures), 1)):
-            read = await unless_gone(request, read_all(pictures, context.reservation)) if pictures else []
-            began = time.perf_counter()
-            failed = True
-            try:
-                pieces = until_gone(request, work(read))
-                async with aclosing(pieces):
-                    async for piece in pieces:
-                        yield piece
-                failed = False
-            finally:
-                self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+        self._admit(request, max(len(pictures), 1))
+        read = await read_all(pictures, context.reservation) if pictures else []
+        began = time.perf_counter()
+        failed = True
+        try:
+            async with aclosing(work(read)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            failed = False
+        finally:
+            self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+
+    def _admit(self, request: Request, pictures: int) -> None:
+        """Let the request in with ``pictures``. Raises Overloaded.
+
+        It keeps its room until its answer is written, drawing and encoding included; several questions share it.
+        """
+        context = context_of(request)
+        more = pictures - context.admitted
+        if more > 0:
+            context.room.enter_context(self.admission.admit(more))
+            context.admitted = pictures
 
     def _check_count(self, pictures: Sequence[Read]) -> None:
         if len(pictures) > self.settings.max_batch:
@@ -285,56 +292,3 @@ async def read_all(reads: Sequence[Read], reservation: ByteReservation) -> list[
     finally:
         for task in tasks:
             task.cancel()
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which is cancelled when the caller hangs up. The body must have been read.
-
-    Raises:
-        ClientDisconnect: the caller hung up.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
-    finally:
-        for pending in (task, gone):
-            pending.cancel()
-        await asyncio.wait((task, gone))
-
-
-async def until_gone(request: Request, pieces: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """``pieces`` as they come, closed with this iterator or when the caller hangs up. The body must have been read.
-
-    Raises:
-        ClientDisconnect: the caller hung up.
-    """
-    gone = asyncio.ensure_future(_gone(request))
-    async with aclosing(pieces):
-        try:
-            while not gone.done():
-                step = asyncio.ensure_future(next_piece(pieces))
-                try:
-                    await asyncio.wait((step, gone), return_when=asyncio.FIRST_COMPLETED)
-                    if not step.done():
-                        break
-                finally:
-                    if not step.done():
-                        step.cancel()
-                        await asyncio.wait((step,))
-                piece = step.result()
-                if not piece:
-                    return
-                yield piece[0]
-            raise ClientDisconnect
-        finally:
-            gone.cancel()
-            await asyncio.wait((gone,))
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

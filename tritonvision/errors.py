@@ -53,6 +53,18 @@ class Unauthorized(TritonVisionError):
     code, status = "unauthorized", 401
 
 
+class Forbidden(TritonVisionError):
+    """The request comes from where none is taken."""
+
+    code, status = "forbidden", 403
+
+
+class RequestTooSlow(TritonVisionError):
+    """The request's body came too slowly."""
+
+    code, status, retryable = "request_timeout", 408, True
+
+
 class UnknownModel(TritonVisionError):
     """No model goes by that name, or it is not published here."""
 

@@ -5,7 +5,6 @@ Formats and sizes are judged from the header; nothing is decoded here. Arrays be
 
 from __future__ import annotations
 
-import asyncio
 import binascii
 import re
 from collections.abc import Awaitable, Callable
@@ -17,11 +16,10 @@ from tritonvision.errors import InvalidPicture
 from tritonvision.facade.admission import ByteReservation
 from tritonvision.facade.inputs import arrays
 from tritonvision.facade.inputs.fetch import Fetcher
+from tritonvision.facade.workers import LARGE, in_thread
 from tritonvision.pictures import NPY_MAGIC, read_header
 from tritonvision.settings import Settings
 
-# Longer work than this many bytes cause leaves the event loop.
-_LARGE = 256 * 1024
 _DATA_URI = re.compile(r"\s*data:[^,]{0,200};base64,")
 
 
@@ -90,9 +88,9 @@ class Pictures:
         """RGB ``.npy`` bytes of an array sent as ``.npy`` or pickle, BGR or grey. Raises as :meth:`read`."""
         if not self._settings.numpy_input:
             raise InvalidPicture("NumPy input is turned off on this server.", hint="Send base64 of a picture file.")
-        if len(data) < _LARGE:
+        if len(data) < LARGE:
             return self._convert(data)
-        return await asyncio.to_thread(self._convert, data)
+        return await in_thread(self._convert, data)
 
     def _convert(self, data: bytes) -> bytes:
         return arrays.to_npy(arrays.read_array(data, self._settings.max_pixels))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,15 +13,16 @@ from starlette.requests import Request
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter, InvalidPicture
-from tritonvision.facade.context import read_json, service_of
+from tritonvision.facade.context import service_of
+from tritonvision.facade.inputs.json_body import parse_json, starts_an_object
 from tritonvision.facade.inputs.pictures import Pictures, from_base64
 from tritonvision.facade.service import Answered, Read, Service
+from tritonvision.facade.workers import LARGE, in_thread
 from tritonvision.publication import Manifest
 from tritonvision.tasks import Parameter
 
 _URL = ("http://", "https://")
 _JAVASCRIPT = "@huggingface/inference"
-_LARGE = 256 * 1024  # more bytes than this are worth a thread
 
 
 @dataclass(frozen=True)
@@ -179,26 +179,26 @@ async def read(request: Request) -> Asked:
     """The body: raw bytes, or JSON. The content type is a hint, not more. Raises InvalidPicture, InvalidParameter."""
     data = await request.body()
     is_json = request.headers.get("content-type", "").lower().startswith("application/json")
-    if is_json or data.lstrip()[:1] == b"{":
-        body = await _json(request)
+    if is_json or starts_an_object(data):
+        body = await _json(data)
         if is_json or isinstance(body, dict) and ("inputs" in body or "image" in body):
             return _from_json(body)
     return Asked(data, {name: _literal(value) for name, value in request.query_params.items() if value})
 
 
 async def _digest(data: bytes) -> str:
-    if len(data) < _LARGE:
+    if len(data) < LARGE:
         return hashlib.sha256(data).hexdigest()
-    return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+    return await in_thread(lambda: hashlib.sha256(data).hexdigest())
 
 
 def _is_url(text: str) -> bool:
     return text[:8].lower().startswith(_URL)
 
 
-async def _json(request: Request) -> Any:
+async def _json(data: bytes) -> Any:
     try:
-        return await read_json(request)
+        return await parse_json(data)
     except ValueError as error:
         raise InvalidPicture("The body is neither JSON nor a picture.") from error
 

@@ -34,6 +34,7 @@ from tritonvision.facade.inputs.pictures import Pictures
 from tritonvision.facade.replies import reply
 from tritonvision.facade.response_cache import ResponseCache
 from tritonvision.facade.streaming.sse import EventStream, event
+from tritonvision.facade.workers import in_thread
 from tritonvision.publication import Manifest
 from tritonvision.results import MultiLabelClassificationPrediction
 from tritonvision.tasks import Parameter
@@ -71,7 +72,7 @@ async def _classify(question: Question) -> list[dict[str, Any]]:
 async def _depth(question: Question) -> dict[str, Any]:
     given = question.given(*depth.PARAMETERS)
     answered = await question.about_picture()
-    return await asyncio.to_thread(depth.depth, answered.results[0], answered.manifest, given)
+    return await in_thread(depth.depth, answered.results[0], answered.manifest, given)
 
 
 _TASKS = (
@@ -204,7 +205,7 @@ async def _answer(request: Request, model: str, task_name: str | None) -> Respon
         first = await anext(steps)  # what goes wrong before it has a status of its own
         return EventStream(_events(first, steps, keep), _stream_failed, _told(request, "miss", _DEVICE))
     content = await _last(task.answer(question))
-    response = await asyncio.to_thread(reply, content) if task.large else reply(content)
+    response = await in_thread(reply, content) if task.large else reply(content)
     response.headers.update(_told(request, "miss", _DEVICE))
     keep(response.body)
     return response
@@ -227,7 +228,7 @@ async def _events(
         told = event(first)
         yield told
         async for step in steps:
-            told = await asyncio.to_thread(event, step)
+            told = await in_thread(event, step)
             yield told
     keep(told.removeprefix(b"data: ").rstrip())
 

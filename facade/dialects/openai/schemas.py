@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from typing import Annotated, Any
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter, InvalidPicture
-from tritonvision.facade.dialects.common.schemas import RequestFields
+from tritonvision.facade.dialects.common.schemas import AtMost, RequestFields
 
 # What is asked for and not done is refused, never quietly left out: the values that ask for nothing, and a sentence.
 _TOOLS = "Tools are not called here."
@@ -37,7 +37,7 @@ class Message(RequestFields):
     """One turn of the conversation: a text, or parts that are texts and pictures."""
 
     role: str
-    content: str | list[dict[str, Any]] | None = None
+    content: Annotated[str | list[dict[str, Any]], AtMost("max_texts")] | None = None
 
 
 class StreamOptions(RequestFields):
@@ -56,7 +56,7 @@ class ChatRequest(RequestFields):
     """``/v1/chat/completions``. Without a temperature the likeliest token is taken, as with 0."""
 
     model: str
-    messages: list[Message]
+    messages: Annotated[list[Message], AtMost("max_messages")]
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     max_completion_tokens: int | None = None
@@ -66,7 +66,7 @@ class ChatRequest(RequestFields):
     top_k: int | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: Annotated[str | list[str], AtMost("max_texts")] | None = None
     response_format: ResponseFormat = ResponseFormat()
     n: Any = None
     tools: Any = None
