@@ -12,7 +12,6 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from tritonvision.errors import InvalidParameter, InvalidPicture
-from tritonvision.python_backend.compositions import promptable_masks
 from tritonvision.python_backend.compositions.promptable_masks import TASK, Composition
 from tritonvision.python_backend.runtime.encoding_cache import SharedCache
 from tritonvision.tasks import resolve
