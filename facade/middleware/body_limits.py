@@ -36,7 +36,7 @@ class BodyLimits:
             await self._app(scope, receive, send)
             return
         context = context_of(Request(scope))
-        body = context.body = Body(Headers(scope=scope), receive, context.reservation, self._timeout)
+        body = context.body = Body(scope, receive, context.reservation, self._timeout)
 
         async def after_the_body(message: Message) -> None:
             if message["type"] == "http.response.start" and body.unread:
@@ -55,13 +55,15 @@ class Body:
         timeout: see :class:`BodyLimits`.
     """
 
-    def __init__(self, headers: Headers, receive: Receive, reservation: ByteReservation, timeout: float):
+    def __init__(self, scope: Scope, receive: Receive, reservation: ByteReservation, timeout: float):
+        headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         self._announced = int(length[:18]) if length.isdecimal() else 0
         self._receive, self._reservation, self._timeout = receive, reservation, timeout
         self._seconds = timeout  # that may still be spent waiting for the sender
         self._peeked: deque[Message] = deque()
-        self._more = length.strip("0") != "" or "transfer-encoding" in headers
+        unsaid = length == "" and "transfer-encoding" not in headers
+        self._more = scope["method"] not in ("GET", "HEAD") if unsaid else length != "0"
         # Such a client sends nothing before it is asked, and reading asks it.
         self._to_be_asked = headers.get("expect", "").lower() == "100-continue"
 

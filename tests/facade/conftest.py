@@ -295,6 +295,29 @@ class House:
     client: TestClient = field(repr=False)
 
 
+class Held(asyncio.Event):
+    """An event that tells when somebody waits for it: ``reached``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = asyncio.Event()
+
+    async def wait(self) -> bool:
+        self.reached.set()
+        return await super().wait()
+
+
+@pytest.fixture
+def hold():
+    """``hold(engine)``: what the engine's answers wait for from now on."""
+
+    def on(engine: MemoryEngine) -> Held:
+        engine.held = Held()
+        return engine.held
+
+    return on
+
+
 def publish(root: Path, manifests: Sequence[Manifest] = MANIFESTS) -> None:
     for manifest in manifests:
         folder = root / manifest.triton_name

@@ -120,7 +120,7 @@ def test_a_client_that_expects_100_continue_is_refused_before_it_sends(house):
         async with served(house, max_body_bytes=1000) as client:
             reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
             writer.write(
-                b"POST /infer/object_detection HTTP/1.1\r\nhost: x\r\n"
+                b"POST /infer/object_detection HTTP/1.1\r\nhost: localhost\r\n"
                 b"content-length: 5000\r\nexpect: 100-continue\r\n\r\n"
             )
             async with asyncio.timeout(1):
@@ -185,7 +185,7 @@ def test_a_caller_who_stops_sending_leaves_nothing_behind(house):
     async def main():
         async with served(house) as client:
             _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
-            head = b"POST /infer/object_detection HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+            head = b"POST /infer/object_detection HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n"
             writer.write(head + bytes(500))
             await until(lambda: client.service.admission.bytes == 500)
             writer.close()
