@@ -14,6 +14,7 @@ from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import HeadKind
 from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, PARAMETERS, TEXT, Tensor
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
+from tritonvision.queue_policy import bound_queue
 
 MAX_BATCH = 8
 TOKENIZER = "tokenizer.json"
@@ -227,6 +228,7 @@ def _declare(config: pb.ModelConfig, inputs: Iterable[Tensor], outputs: Iterable
 
 def _instances(config: pb.ModelConfig, count: int) -> None:
     config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=count)
+    bound_queue(config)
 
 
 def _step(
