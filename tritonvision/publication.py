@@ -123,7 +123,9 @@ class Repository:
             manifest = self.get(candidate)
             if manifest is not None:
                 return manifest
-        entry = catalog.find(known)
+        entry = catalog.entries().get(known)
+        if entry is None:
+            raise catalog.unknown(name, (manifest.id for manifest in self))
         raise UnknownModel(
             f"'{entry.id}' is not published here.", hint=f"Publish it with: tritonvision export {entry.id}"
         )
