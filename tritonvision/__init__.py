@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """``AutoModel``, when it is first asked for: importing the package stays quick, and free of gRPC."""
     if name == "AutoModel":
-        from tritonvision.client.automodel import AutoModel
+        from tritonvision.client.automodel.model import AutoModel
 
         return AutoModel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
