@@ -46,7 +46,7 @@ class PictureArgument:
         if self.name == STANDARD_INPUT:
             return sys.stdin.buffer.read()
         if _is_url(self.name):
-            from tritonvision.client.image_inputs import read_images
+            from tritonvision.client.images import read_images
 
             return read_images(self.name, settings)[0]
         return _read_file(Path(self.name))
