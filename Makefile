@@ -67,7 +67,7 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 
 .venv-mediapipe/.ready: constraints-mediapipe.txt
 	@$(call new_environment,.venv-mediapipe)
-	echo "Installing MediaPipe, the oracle, into .venv-mediapipe (protobuf 4) ..."
+	echo "Installing MediaPipe, the reference, into .venv-mediapipe (protobuf 4) ..."
 	$(call install,.venv-mediapipe) -c constraints-mediapipe.txt mediapipe pytest
 	touch $@
 
@@ -101,7 +101,7 @@ test: .venv/.testing .venv-export/.ready .venv-sdk/.ready .venv-mediapipe/.ready
 
 test-serving: .venv/.testing $(TEST_MODELS)/.ready
 	@echo "== serving: the core, the server, the facade, the clients"
-	.venv/bin/python $(PYTEST) tests --ignore=tests/exporters --ignore=tests/oracles --ignore=tests/clients/inference_sdk
+	.venv/bin/python $(PYTEST) tests --ignore=tests/exporters --ignore=tests/reference_pipelines --ignore=tests/clients/inference_sdk
 
 test-export: .venv-export/.ready
 	@echo "== export: weights to published models, against the authors' own networks"
@@ -113,8 +113,8 @@ test-sdk: .venv-sdk/.ready .venv/.serving $(TEST_MODELS)/.ready
 	.venv-sdk/bin/python $(PYTEST) tests/clients/inference_sdk
 
 test-mediapipe: .venv-mediapipe/.ready
-	@echo "== MediaPipe as the oracle of the recorded numbers"
-	PYTHONPATH="$(CURDIR)" .venv-mediapipe/bin/python $(PYTEST) tests/oracles/mediapipe
+	@echo "== MediaPipe, the reference of the recorded numbers"
+	PYTHONPATH="$(CURDIR)" .venv-mediapipe/bin/python $(PYTEST) tests/reference_pipelines/mediapipe
 
 lint: .venv/.testing
 	@.venv/bin/ruff check .

@@ -16,8 +16,8 @@ from PIL import Image
 from served import Served
 
 from tritonvision import catalog
-from tritonvision.exporters import families
-from tritonvision.exporters.family import Weights
+from tritonvision.exporters import registry
+from tritonvision.exporters.contract import Weights
 
 MODEL = "mediapipe-face-detection"
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repository", type=Path, required=True)
     options = parser.parse_args()
-    network = families.find("MediaPipe Face").build(catalog.find(MODEL), Weights("official"))
+    network = registry.find("MediaPipe Face").build(catalog.find(MODEL), Weights("official"))
     print(f"{machine.describe()}; real weights, HTTP, base64 PNG\n")
     print("| picture | faces, mediapipe | faces, ours | worst score | worst pixel of boxes and points |")
     print("|---|---|---|---|---|")

@@ -27,11 +27,11 @@ def limit_worker(
     """One process of the limit: for each order (seconds) it works flat out and reports its milliseconds."""
     import cv2
 
-    from tritonvision.ensembles.heads import HEADS
-    from tritonvision.ensembles.local import LocalPipeline
-    from tritonvision.ensembles.resize import Resize
+    from tritonvision.ensembles.in_process import LocalPipeline
+    from tritonvision.ensembles.preprocessing import Resize
+    from tritonvision.ensembles.schemas import HEADS
     from tritonvision.publication import Repository
-    from tritonvision.python_backend.pictures import decode
+    from tritonvision.python_backend.images.decode import decode
 
     cv2.setNumThreads(1)
     manifest = Repository(Path(repository)).resolve(model)

@@ -23,9 +23,9 @@ from parity_table import Record, markdown
 
 from tritonvision import catalog, tasks
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.points import Chain, EntryPoint
-from tritonvision.exporters import families
-from tritonvision.exporters.family import Family
+from tritonvision.ensembles.entry_points import Chain, EntryPoint
+from tritonvision.exporters import registry
+from tritonvision.exporters.contract import Family
 from tritonvision.tasks import Parameter
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -72,7 +72,7 @@ def pages() -> dict[str, str]:
 
 def slug(family: str) -> str:
     """``MediaPipe Face`` -> ``mediapipe-face``."""
-    return families.module_name(family).replace("_", "-")
+    return registry.module_name(family).replace("_", "-")
 
 
 # ---- a page ----------------------------------------------------------------------------------------------------------
@@ -81,13 +81,13 @@ def slug(family: str) -> str:
 def _page(name: str, entries: list[Entry], records: Mapping[str, Record]) -> str:
     title, what, examples = _template(entries[0].task)
     parts = [f"# {name}", f"{title}. {what}".replace("\n", " ")]
-    if name not in families.exportable():
+    if name not in registry.exportable():
         parts += [_not_here(name, entries), "## Ids", _ids(entries, records)]
         return _joined(parts)
-    family = families.find(name)
+    family = registry.find(name)
     parts += [_about(name), _PICTURES.get(name, "")]
     measured = [entry for entry in entries if parity_table.status(records.get(entry.id)) != "missing"]
-    example = next(iter(measured or filter(families.can_export, entries)))
+    example = next(iter(measured or filter(registry.can_export, entries)))
     parts += [
         "## Ids", _ids(entries, records), family.license_notice, "## Publish it", _publish(example),
         "## Ask it", _ask(example), _filled(examples, example), "## Settings", _settings(example.task),
@@ -98,7 +98,7 @@ def _page(name: str, entries: list[Entry], records: Mapping[str, Record]) -> str
 
 def _about(name: str) -> str:
     """What the family's own file says about it: the first sentence of its docstring."""
-    text = inspect.getdoc(importlib.import_module(f"{families.__name__}.{families.module_name(name)}")) or ""
+    text = inspect.getdoc(importlib.import_module(f"{registry.__name__}.{registry.module_name(name)}")) or ""
     return " ".join(text.partition("\n\n")[0].split()).replace("``", "`")
 
 
@@ -114,7 +114,7 @@ def _filled(text: str, entry: Entry) -> str:
     """``text`` with the names of ``entry`` in it."""
     names = {
         "id": entry.id, "wire_id": entry.wire_id, "version": entry.id.rpartition("/")[2],
-        "room": families.module_name(entry.family),
+        "room": registry.module_name(entry.family),
     }  # fmt: skip
     for name, value in names.items():
         text = text.replace(f"{{{name}}}", value)
@@ -123,7 +123,7 @@ def _filled(text: str, entry: Entry) -> str:
 
 def _not_here(name: str, entries: list[Entry]) -> str:
     task = entries[0].task
-    others = dict.fromkeys(e.family for e in catalog.entries().values() if e.task == task and families.can_export(e))
+    others = dict.fromkeys(e.family for e in catalog.entries().values() if e.task == task and registry.can_export(e))
     text = f"**This version does not export {name}**; `tritonvision export {entries[0].id}` says so."
     return text + (f" The same task here: {_list(_link(other) for other in others)}." if others else "")
 
@@ -157,7 +157,7 @@ def _size(entry: Entry) -> str:
     if entry.input_size is None:
         return "follows the picture"
     size = "{} x {}".format(*entry.input_size)
-    if entry.family in families.exportable() and families.find(entry.family).points(entry)[0].size is None:
+    if entry.family in registry.exportable() and registry.find(entry.family).entry_points(entry)[0].size is None:
         return f"follows the picture ({size})"
     return size
 
@@ -170,9 +170,9 @@ def _released(entry: Entry) -> str:
 
 
 def _status(entry: Entry, records: Mapping[str, Record]) -> str:
-    if entry.family not in families.exportable():
+    if entry.family not in registry.exportable():
         return "not yet"
-    if entry.id in families.TOO_LARGE:
+    if entry.id in registry.TOO_LARGE:
         return "too large"
     status = parity_table.status(records.get(entry.id))
     return "not measured" if status == "missing" else status
@@ -230,7 +230,7 @@ def _allowed(parameter: Parameter) -> str:
 
 def _parity(family: Family, entries: list[Entry], records: Mapping[str, Record]) -> str:
     measured = {e.id: records[e.id] for e in entries if parity_table.status(records.get(e.id)) != "missing"}
-    oracle = family.oracle
+    tool = family.reference_pipeline
     if all(record["weights"] == "official" for record in measured.values()):
         weights = "The weights were the released ones."
     else:
@@ -238,11 +238,11 @@ def _parity(family: Family, entries: list[Entry], records: Mapping[str, Record])
             "**The weights were random** (seeded, and calibrated to carry signal): the figures say that network and "
             "steps are the reference's, not how good the released weights are."
         )
-    left = [f"`{e.id}`" for e in entries if e.id not in measured and families.can_export(e)]
+    left = [f"`{e.id}`" for e in entries if e.id not in measured and registry.can_export(e)]
     if not measured:
-        return f"To be measured against {oracle.package} {oracle.version}: `{oracle.call}`."
+        return f"To be measured against {tool.package} {tool.version}: `{tool.call}`."
     return (
-        f"Measured against {oracle.package} {oracle.version}: `{oracle.call}`. {weights} Each figure is the largest "
+        f"Measured against {tool.package} {tool.version}: `{tool.call}`. {weights} Each figure is the largest "
         "difference that was found, beside its limit; what the columns mean, and every other model, stands in "
         f"[PARITY.md](../../benchmarks/PARITY.md).\n\n{parity_table.table(measured, catalog.entries())}"
         + (f"\nNot measured yet: {_list(left)}.\n" if left else "")
@@ -251,8 +251,8 @@ def _parity(family: Family, entries: list[Entry], records: Mapping[str, Record])
 
 def _inside(family: Family, example: Entry) -> str:
     """A line for each entry point."""
-    lines = [f"* {_point(point)}" for point in family.points(example)]
-    needed = dict.fromkeys(need for point in family.points(example) for need in getattr(point, "needs", ()))
+    lines = [f"* {_point(point)}" for point in family.entry_points(example)]
+    needed = dict.fromkeys(need for point in family.entry_points(example) for need in getattr(point, "needs", ()))
     if needed:
         lines.append(f"* It asks {_list(f'`{need}`' for need in needed)}, which has to be published, too.")
     return "\n".join(lines)
@@ -271,13 +271,13 @@ def _point(point: EntryPoint) -> str:
 
 def _index(by_family: Mapping[str, list[Entry]], records: Mapping[str, Record]) -> str:
     every = [entry for entries in by_family.values() for entry in entries]
-    here = [entry for entry in every if families.can_export(entry)]
-    too_large = [f"`{entry.id}`" for entry in every if entry.id in families.TOO_LARGE]
+    here = [entry for entry in every if registry.can_export(entry)]
+    too_large = [f"`{entry.id}`" for entry in every if entry.id in registry.TOO_LARGE]
     found = parity_table.counts(records, catalog.entries())
     rows = []
     for name, entries in by_family.items():
         ids = [f"`{entry.id}`" for entry in entries]
-        count = sum(map(families.can_export, entries))
+        count = sum(map(registry.can_export, entries))
         rows.append([
             _link(name), _template(entries[0].task)[0].lower(),
             ids[0] if len(ids) == 1 else f"{ids[0]} ... {ids[-1]} ({len(ids)})",
@@ -290,7 +290,7 @@ def _index(by_family: Mapping[str, list[Entry]], records: Mapping[str, Record]) 
         "for each client, its settings, and how close it comes to the original. Written by `make pages`; a test keeps "
         "the pages equal to the code.",
         f"The catalogue knows {len(every)} ids of {len(by_family)} families. This version exports {len(here)} ids of "
-        f"{len(families.exportable())} families; {_list(too_large)} are too large for it. "
+        f"{len(registry.exportable())} families; {_list(too_large)} are too large for it. "
         f"Measured so far: {found['proven']} with released weights, {found['ported']} with random ones, which say that "
         "the steps are right and nothing about the answers; see [PARITY.md](../../benchmarks/PARITY.md).",
         markdown(["family", "what it does", "ids", _LICENCE, "exported"], rows),

@@ -25,9 +25,9 @@ import parity_table
 
 from tritonvision import catalog
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.points import Composition
-from tritonvision.exporters import families
-from tritonvision.exporters.family import Tolerance, kind
+from tritonvision.ensembles.entry_points import Composition
+from tritonvision.exporters import registry
+from tritonvision.exporters.contract import Tolerance, kind
 
 OFFICIAL = frozenset({"mediapipe-face-detection"})  # their weights need no hub
 _SEEDS = 3  # a random network may carry no signal, which says nothing about parity: then the next seed
@@ -65,7 +65,7 @@ def select(names: Sequence[str], megabytes: float | None = None) -> list[Entry]:
     """The entries that names of ids, aliases and families stand for, in catalogue order; all that can be exported if
     there are none. Exits with a sentence for what cannot be.
     """
-    can = [entry for entry in catalog.entries().values() if entry.family in families.exportable()]
+    can = [entry for entry in catalog.entries().values() if entry.family in registry.exportable()]
     chosen = {entry.id for entry in can if not names}
     for name in names:
         found = {e.id for e in can if e.id == catalog.canonical(name) or e.family.lower() == name.lower()}
@@ -77,8 +77,8 @@ def select(names: Sequence[str], megabytes: float | None = None) -> list[Entry]:
 
 def run(entry: Entry, seed: int, timeout: float) -> dict:
     """The record of one id, see :mod:`parity_table`."""
-    family = families.find(entry.family)
-    points = family.points(entry)
+    family = registry.find(entry.family)
+    points = family.entry_points(entry)
     weights = "official" if entry.id in OFFICIAL else "random"
     record = {
         "head": points[0].name, "weights": weights, "seed": seed, "input": list(points[0].size or ()) or None,

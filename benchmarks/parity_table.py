@@ -30,7 +30,8 @@ Written by `make parity-all` (`benchmarks/parity_all.py`), which exports every i
 pipeline, one process a model; an id that was not run keeps the line of its last run, from `parity.json`. Each figure is
 the largest difference found by the gate, next to its limit.
 
-* **answers**: public answers of our pipeline compared with those of the family's oracle on pictures and texts.
+* **answers**: public answers of our pipeline compared with those of the family's reference pipeline on pictures and
+texts.
 * **graph** columns: the ONNX graph against the reference network, in the tensor's own unit (`rel`: of its largest
   value), on one sample, another and both in a batch. `*`: over the limit, and let through because it is within three
   times what float32 itself is off by against a float64 run of the reference.

@@ -28,7 +28,7 @@ from served import Served
 from tritonclient.grpc import service_pb2_grpc
 
 from tritonvision import catalog
-from tritonvision.client import codec
+from tritonvision.engine import codec
 from tritonvision.publication import Repository
 from tritonvision.server import Embedded
 from tritonvision.server.control import CHANNEL_OPTIONS

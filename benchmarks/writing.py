@@ -29,8 +29,8 @@ from served import Served
 from tritonvision import tasks
 from tritonvision.catalog import triton_name
 from tritonvision.python_backend.generation.decoder import Decoder
-from tritonvision.python_backend.generation.talker import Talker
-from tritonvision.python_backend.sessions import Sessions
+from tritonvision.python_backend.generation.engine import VlmEngine
+from tritonvision.python_backend.runtime.sessions import Sessions
 
 QUESTION = "Say in a few words what a person who has never seen the sea would have to be told about it. " * 3
 # The model as it is published, but each token's moment is written down when the sampler has chosen it.
@@ -69,19 +69,19 @@ def loop(options: argparse.Namespace) -> None:
     folder = options.repository / triton_name(options.model) / "1"
     config = _config(options.repository / triton_name(options.model))
     sessions = Sessions({role: folder / file for role, file in json.loads(config["sessions"]).items()})
-    talker = Talker(sessions, config["module"], json.loads(config["options"]), _assets(folder))
+    vlm_engine = VlmEngine(sessions, config["module"], json.loads(config["options"]), _assets(folder))
     settings = tasks.resolve(tasks.VLM.parameters, {"max_new_tokens": options.tokens})
     messages = [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
     whole, alone = [], []
     for _ in range(options.rounds):
         times, last = [], None
-        for delta in talker.talk(messages, [], settings):
+        for delta in vlm_engine.talk(messages, [], settings):
             times.append((delta.usage[1], time.perf_counter()))
             last = delta
         (first, began), (count, ended) = times[0], times[-1]
         whole.append((ended - began) / (count - first) * 1000)
         alone.append(_decoder_alone(sessions, last.usage[0], count - 1))
-    talker.close()
+    vlm_engine.close()
     a, b = statistics.median(whole), statistics.median(alone)
     print("| ms a token, one answer | loop | decoder alone | over it |\n|---|---|---|---|")
     print(f"| after a prompt of {last.usage[0]} tokens | {a:.1f} | {b:.1f} | {a / b - 1:+.1%} |\n", flush=True)

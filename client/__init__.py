@@ -1,5 +1,5 @@
 """Asks a Triton about pictures and gets result types back."""
 
-from tritonvision.client.triton import AsyncTritonClient, TritonClient
+from tritonvision.engine.triton_grpc import AsyncTritonClient, TritonClient
 
 __all__ = ["AsyncTritonClient", "TritonClient"]

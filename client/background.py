@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from typing import Any, TypeVar
 
+from tritonvision.engine.pieces import next_piece
 from tritonvision.errors import SetupError
 
 T = TypeVar("T")
@@ -87,14 +88,6 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
-
-
-async def next_piece(pieces: AsyncIterator[T]) -> tuple[T, ...]:
-    """The next piece, or nothing after the last one."""
-    try:
-        return (await anext(pieces),)
-    except StopAsyncIteration:
-        return ()
 
 
 async def _close(pieces: AsyncGenerator[Any, None]) -> None:

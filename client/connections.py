@@ -1,54 +1,25 @@
-"""Whom a model is asked through: one protocol, and the engine behind it; :mod:`remote_models` is the one over HTTP."""
+"""Whom a model is asked through: one protocol, and the engine behind it; ``remote`` has the one over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tritonvision import catalog
-from tritonvision.client.engine import Engine
-from tritonvision.client.mask_grid import Progress
+from tritonvision.engine.engine import Engine
+from tritonvision.engine.facts import Facts
+from tritonvision.engine.mask_grid import Progress
 from tritonvision.errors import ModelLoading, TritonVisionError, UnknownModel
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest, Repository
 from tritonvision.results import Delta, Result, SAMPrediction
 from tritonvision.server.control import Control
 
 Messages = Sequence[Mapping[str, Any]]
-_PATIENCE_SECONDS = 600.0  # a large model on a busy machine
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a model is, as far as its callers care.
-
-    Attributes:
-        weights: ``official``, ``random`` or ``user``; empty where nobody tells.
-        backend: what it is published as.
-        labels: class names by class id.
-        keypoint_labels: names of the key points, in order.
-        map_meaning: of a depth map, see :class:`tritonvision.results.DepthMap`.
-    """
-
-    id: str
-    task: str
-    family: str = ""
-    license: str = ""
-    weights: str = ""
-    backend: str = "onnx"
-    labels: tuple[str, ...] = ()
-    keypoint_labels: tuple[str, ...] = ()
-    multi_label: bool = False
-    map_meaning: str = ""
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Facts:
-        """Those of a published model."""
-        return cls(**{name: getattr(manifest, name) for name in cls.__dataclass_fields__})
+_WAIT_SECONDS = 600.0  # a large model on a busy machine
 
 
 class Connection(ABC):
@@ -89,7 +60,7 @@ class Connection(ABC):
         """How far the search for every object is, time and again, and at last the masks.
 
         Args:
-            settings: all of :data:`tritonvision.client.mask_grid.PARAMETERS`.
+            settings: all of :data:`tritonvision.engine.mask_grid.PARAMETERS`.
         """
 
     @abstractmethod
@@ -116,7 +87,7 @@ class EngineConnection(Connection):
             except ModelLoading as error:
                 if not waited:
                     self._say(error.message)
-                if waited > _PATIENCE_SECONDS:
+                if waited > _WAIT_SECONDS:
                     raise
                 await asyncio.sleep(error.retry_after or 1.0)
                 waited += error.retry_after or 1.0

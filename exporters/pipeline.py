@@ -11,8 +11,8 @@ from typing import Protocol
 from tritonvision import __version__, catalog
 from tritonvision.catalog import Entry
 from tritonvision.errors import SetupError
-from tritonvision.exporters import families
-from tritonvision.exporters.family import Family, Network, Weights, points_of
+from tritonvision.exporters import registry
+from tritonvision.exporters.contract import Family, Network, Weights, entry_points_of
 from tritonvision.publication import Manifest, Repository
 
 # Packages that a missing module belongs to, and the extras that bring them.
@@ -77,7 +77,7 @@ def export(
     if existing is not None and not force:
         return existing
     with naming_what_is_missing(entry.id):
-        family = families.find(entry.family)
+        family = registry.find(entry.family)
         return publish_family(family, entry, weights, repository, public_id, progress or Quiet())
 
 
@@ -108,22 +108,26 @@ def publish_family(
     """
     if family.license_notice:
         progress.notice(family.license_notice)
-    from tritonvision.exporters import local, onnx_check, publish  # what is missing is missed before anything is built
-    from tritonvision.exporters.gate import Gate
+    from tritonvision.exporters import publish
+    from tritonvision.exporters.graphs import check
+    from tritonvision.exporters.parity import published_models
+    from tritonvision.exporters.parity.gate import Gate
 
     needs = {
-        need: local.needed(repository, need) for point in family.points(entry) for need in getattr(point, "needs", ())
+        need: published_models.needed(repository, need)
+        for point in family.entry_points(entry)
+        for need in getattr(point, "needs", ())
     }
     with publish.staging(repository) as folder:
         progress.stage("weights")
         network = family.build(entry, weights)
-        points = points_of(family, entry, network)
+        points = entry_points_of(family, entry, network)
         progress.stage("graph")
         graphs = {}
         for net in (net for point in points for net in point.nets):
             graphs[net.role] = folder / f"{net.role or 'model'}.onnx"
             network.export(graphs[net.role], net.role)
-            onnx_check.check(graphs[net.role], net)
+            check.check(graphs[net.role], net)
         progress.stage("parity gate")
         parity = Gate(family, entry, network, graphs, weights.kind, needs).check()
         progress.stage("publishing")
@@ -137,10 +141,10 @@ def _manifest(
     entry: Entry, family: Family, network: Network, weights: Weights, public_id: str, parity: dict[str, float],
     graphs: Mapping[str, Path],
 ) -> Manifest:  # fmt: skip
-    from tritonvision.ensembles import wiring
-    from tritonvision.ensembles.points import Chain
+    from tritonvision.ensembles import model_configs
+    from tritonvision.ensembles.entry_points import Chain
 
-    points = points_of(family, entry, network)
+    points = entry_points_of(family, entry, network)
     return Manifest(
         id=public_id,
         family=entry.family,
@@ -153,16 +157,16 @@ def _manifest(
         precision="fp32",
         labels=network.labels,
         input_size=points[0].size,
-        steps=wiring.step_names(catalog.triton_name(public_id), points),
+        steps=model_configs.step_names(catalog.triton_name(public_id), points),
         roles=tuple(point.role for point in points),
         needs=tuple(need for point in points for need in getattr(point, "needs", ())),
         graph_bytes=sum(
-            graphs[net.role].stat().st_size * (point.instances if wiring.embedded(point) else net.instances)
-            for point in points for net in point.nets
+            graphs[net.role].stat().st_size * (point.instances if model_configs.embedded(point) else net.instances)
+            for point in points
+            for net in point.nets
         ),
-        processes=sum(net.instances for point in points for net in point.nets if not wiring.embedded(point)) + sum(
-            point.instances for point in points if not isinstance(point, Chain)
-        ),
+        processes=sum(net.instances for point in points for net in point.nets if not model_configs.embedded(point))
+        + sum(point.instances for point in points if not isinstance(point, Chain)),
         map_meaning=family.map_meaning,
         keypoint_labels=network.keypoint_labels,
         multi_label=network.multi_label,

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tritonvision.ensembles import wiring
-from tritonvision.ensembles.points import Chain, EntryPoint
+from tritonvision.ensembles import model_configs
+from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.errors import SetupError
 from tritonvision.publication import MANIFEST, Manifest
 
@@ -77,30 +77,30 @@ def publish(
         for point in points:
             files = (assets or {}).get(point.role)
             order += [
-                wiring.ensure_step(built, step, files if step is getattr(point, "pre", None) else None)
-                for step in wiring.shared_steps(point)
+                model_configs.ensure_step(built, step, files if step is getattr(point, "pre", None) else None)
+                for step in model_configs.shared_steps(point)
             ]
-            for net in () if wiring.embedded(point) else point.nets:
-                target = built / wiring.net_name(name, net.role)
-                _write(target / "config.pbtxt", wiring.net_config(name, net))
+            for net in () if model_configs.embedded(point) else point.nets:
+                target = built / model_configs.net_name(name, net.role)
+                _write(target / "config.pbtxt", model_configs.net_config(name, net))
                 (target / "1").mkdir()
                 graphs[net.role].rename(target / "1" / "model.onnx")
                 order.append(target.name)
         for point in reversed(points):  # the model itself, which makes all of it known, is the last
-            public = built / wiring.point_name(name, point.role)
+            public = built / model_configs.entry_point_name(name, point.role)
             beside = {} if isinstance(point, Chain) else (assets or {}).get(point.role, {})
             itself = None if point.role else manifest
-            _write(public / "config.pbtxt", wiring.public_config(name, point, beside, itself))
+            _write(public / "config.pbtxt", model_configs.public_config(name, point, beside, itself))
             if isinstance(point, Chain):
                 _write(public / "1" / ".keep", "")  # an ensemble needs a version folder, and empty ones get lost
             else:
-                _write(public / "1" / "model.py", wiring.point_py(point))
+                _write(public / "1" / "model.py", model_configs.entry_point_py(point))
             for file, data in beside.items():
                 path = public / "1" / file
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-            for net in point.nets if wiring.embedded(point) else ():
-                graphs[net.role].rename(public / "1" / wiring.net_file(net.role))
+            for net in point.nets if model_configs.embedded(point) else ():
+                graphs[net.role].rename(public / "1" / model_configs.net_file(net.role))
             order.append(public.name)
         _write(built / name / MANIFEST, manifest.to_json())
         with _locked(repository):

@@ -39,14 +39,14 @@ class Admission:
             self.pictures -= pictures
 
 
-class Hold:
+class ByteReservation:
     """The bytes one request holds: its body, and what was fetched for it. A context manager that gives them back."""
 
     def __init__(self, admission: Admission):
         self._admission = admission
         self._held = 0
 
-    def __enter__(self) -> Hold:
+    def __enter__(self) -> ByteReservation:
         return self
 
     def __exit__(self, *_: object) -> None:

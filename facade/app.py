@@ -1,4 +1,4 @@
-"""The FastAPI application: the dialects' routes over one desk, and one place for what all of them share."""
+"""The FastAPI application: the dialects' routes over one service, and one place for what all of them share."""
 
 from __future__ import annotations
 
@@ -13,32 +13,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import tritonvision
-from tritonvision.facade import model_facts, page
 from tritonvision.facade.admission import Admission
-from tritonvision.facade.auth import authorize
-from tritonvision.facade.desk import DataPlane, Desk
-from tritonvision.facade.dialects import (
-    huggingface,
-    openai,
-    roboflow,
-    roboflow_clip,
-    roboflow_depth,
-    roboflow_gaze,
-    roboflow_lmm,
-    roboflow_masks,
-    roboflow_ocr,
-    roboflow_open_vocabulary,
-    roboflow_sam,
-    roboflow_server,
-)
-from tritonvision.facade.fetch import Fetcher
-from tritonvision.facade.frame import Frame
-from tritonvision.facade.inputs import Pictures
-from tritonvision.facade.metrics import Metrics
+from tritonvision.facade.dialects.registry import DIALECTS, OPEN_PATHS, RESERVED, dialect_of
+from tritonvision.facade.inputs.fetch import Fetcher
+from tritonvision.facade.inputs.pictures import Pictures
+from tritonvision.facade.middleware.request import RequestMiddleware
+from tritonvision.facade.observability.metrics import Metrics
 from tritonvision.facade.openapi import describe
-from tritonvision.facade.owners import dialect_of
+from tritonvision.facade.page import routes as page
 from tritonvision.facade.replies import reply
 from tritonvision.facade.response_cache import ResponseCache
+from tritonvision.facade.security.keys import authorize
+from tritonvision.facade.service import DataPlane, Service
 from tritonvision.settings import Settings
 
 _SENTENCES = {404: "There is no such route.", 405: "The route does not know this method."}
@@ -66,9 +52,10 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
         "OpenAI's chat completions.",
         dependencies=[Depends(authorize)],
     )  # fmt: skip
-    app.state.desk = Desk(engine, settings, admission, metrics, Pictures(settings, fetcher))
+    app.state.service = Service(engine, settings, admission, metrics, Pictures(settings, fetcher))
+    app.state.open_paths = OPEN_PATHS
     app.state.responses = ResponseCache(settings.response_cache)
-    app.add_middleware(Frame, admission=admission, metrics=metrics, dialect_of=dialect_of)
+    app.add_middleware(RequestMiddleware, admission=admission, metrics=metrics, dialect_of=dialect_of)
     if settings.cors_origins:  # none by default: any page a person visits could unload the models of a local server
         app.add_middleware(
             CORSMiddleware, allow_origins=sorted(settings.cors_origins), allow_methods=["GET", "POST"],
@@ -77,23 +64,22 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     page.add_pages(app)
-    for router in (
-        page.router, model_facts.router, huggingface.router, openai.router, roboflow_server.router, roboflow.router,
-        roboflow_masks.router, roboflow_clip.router, roboflow_depth.router, roboflow_sam.router,
-        roboflow_gaze.router, roboflow_lmm.router, roboflow_ocr.router, roboflow_open_vocabulary.router,
-        roboflow.legacy,
-    ):  # fmt: skip
-        app.include_router(router)  # the legacy route swallows every path of two segments, so it is the last
+    for dialect in DIALECTS:
+        for router in dialect.routers:
+            app.include_router(router)
+    for dialect in DIALECTS:
+        if dialect.last is not None:
+            app.include_router(dialect.last(RESERVED))
     describe(app)
     return app
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
     sentence = _SENTENCES.get(error.status_code, str(error.detail))
-    body = dialect_of(request.scope["path"]).http_error_body(error.status_code, sentence)
+    body = dialect_of(request.scope["path"]).errors.http_error_body(error.status_code, sentence)
     return reply(body, error.status_code, error.headers)
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    status, body = dialect_of(request.scope["path"]).invalid(error.errors())
+    status, body = dialect_of(request.scope["path"]).errors.invalid(error.errors())
     return reply(body, status)

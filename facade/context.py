@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from starlette.requests import Request
 
-from tritonvision.facade.admission import Hold
+from tritonvision.facade.admission import ByteReservation
 
 if TYPE_CHECKING:
-    from tritonvision.facade.desk import Desk
+    from tritonvision.facade.service import Service
 
 _UNREAD = object()
 _KEY = "tritonvision"
@@ -24,13 +24,13 @@ class Context:
 
     Attributes:
         request_id: the caller's, or a new one.
-        hold: the bytes this request holds.
+        reservation: the bytes this request holds.
         started: ``time.perf_counter()`` when it came.
         model: the public id of the model that was asked, once it is known.
     """
 
     request_id: str
-    hold: Hold
+    reservation: ByteReservation
     started: float = field(default_factory=time.perf_counter)
     model: str = ""
     json: Any = _UNREAD
@@ -45,9 +45,9 @@ def context_of(request: Request) -> Context:
     return request.scope[_KEY]
 
 
-def desk_of(request: Request) -> Desk:
+def service_of(request: Request) -> Service:
     """The desk of the application ``request`` came to."""
-    return request.app.state.desk
+    return request.app.state.service
 
 
 async def read_json(request: Request) -> Any:

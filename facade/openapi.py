@@ -14,25 +14,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from tritonvision import errors
-from tritonvision.facade.auth import OPEN_PATHS
-from tritonvision.facade.dialects import (
-    huggingface,
-    huggingface_openapi,
-    openai,
-    openai_openapi,
-    roboflow,
-    roboflow_openapi,
-)
-from tritonvision.facade.openapi_told import JSON, Told
-from tritonvision.facade.owners import dialect_of
+from tritonvision.facade.dialects.operations import JSON, Operation
+from tritonvision.facade.dialects.registry import DIALECTS, HEALTH_PATHS, OPEN_PATHS, OPERATIONS, dialect_of
+from tritonvision.facade.dialects.roboflow.openapi import RoboflowInvalid
 
-_ERRORS: dict[str, Any] = {
-    roboflow.NAME: roboflow_openapi.RoboflowError, huggingface.NAME: huggingface_openapi.HuggingFaceError,
-    openai.NAME: openai_openapi.OpenAIError,
-}  # fmt: skip
-OPERATIONS: dict[tuple[str, str], Told] = {
-    **roboflow_openapi.OPERATIONS, **huggingface_openapi.OPERATIONS, **openai_openapi.OPERATIONS,
-}  # fmt: skip
 # What stands for each status in the description. 422 is no error of the tree: bodies that do not fit their schema.
 _BY_STATUS: dict[int, errors.TritonVisionError] = {
     400: errors.InvalidParameter("'confidence' must lie between 0 and 1, not 1.5."),
@@ -53,7 +38,6 @@ _MEANING = {
     503: "The model is loading, or the server has as much work as it can do.",
     504: "The answer was not ready in time.", 507: "The model does not fit beside the others.",
 }  # fmt: skip
-_UNWELL = {"/healthz", "/readiness", "/v1/health/live", "/v1/health/ready"}  # their 503 is an answer
 _REFERENCE = "#/components/schemas/{model}"
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "The API key, where the server wants one."},
@@ -75,8 +59,8 @@ def describe(app: FastAPI) -> None:
 def _described(app: FastAPI) -> dict[str, Any]:
     schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     answers = {key: told.answer for key, told in OPERATIONS.items() if told.answer is not None}
-    refusals = {("error", name): kind for name, kind in _ERRORS.items()}
-    refusals[("error", "422")] = roboflow_openapi.RoboflowInvalid
+    refusals = {("error", dialect.name): dialect.error_type for dialect in DIALECTS}
+    refusals[("error", "422")] = RoboflowInvalid
     types = [(key, "serialization", TypeAdapter(kind)) for key, kind in {**answers, **refusals}.items()]
     schemas, definitions = TypeAdapter.json_schemas(types, ref_template=_REFERENCE)
     known = {key: found for (key, _), found in schemas.items()}
@@ -88,12 +72,12 @@ def _described(app: FastAPI) -> dict[str, Any]:
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
             names_something = (400, 404) if "{" in path else ()
-            told = OPERATIONS.get((method, path), Told(operation["summary"], statuses=names_something))
+            told = OPERATIONS.get((method, path), Operation(operation["summary"], statuses=names_something))
             _tell(operation, path, method, told, known)
     return schema
 
 
-def _tell(operation: dict[str, Any], path: str, method: str, told: Told, known: Mapping[Any, Any]) -> None:
+def _tell(operation: dict[str, Any], path: str, method: str, told: Operation, known: Mapping[Any, Any]) -> None:
     operation["summary"] = told.summary
     operation.setdefault("description", told.summary)
     responses = operation["responses"]
@@ -110,7 +94,7 @@ def _tell(operation: dict[str, Any], path: str, method: str, told: Told, known: 
         operation["security"] = [{}, {"bearer": []}, {"query": []}]
     for status in sorted({*told.statuses, 413, 503} | (set() if path in OPEN_PATHS else {401})):
         responses[str(status)] = _refusal(path, status, known)
-    if path in _UNWELL:
+    if path in HEALTH_PATHS:
         responses["503"]["content"][JSON] = {"schema": known[method, path], "example": told.example}
         responses["503"]["description"] = "It is not."
     if told.ways:
@@ -125,8 +109,8 @@ def _refusal(path: str, status: int, known: Mapping[Any, Any]) -> dict[str, Any]
         problem = {"type": "missing", "loc": ["body", "image"], "msg": "Field required"}
         content = {"schema": known["error", "422"], "example": {"detail": [problem]}}
     else:
-        example = dialect_of(path).error_body(_BY_STATUS[status])
-        content = {"schema": known["error", dialect_of(path).NAME], "example": example}
+        example = dialect_of(path).errors.error_body(_BY_STATUS[status])
+        content = {"schema": known["error", dialect_of(path).name], "example": example}
     told: dict[str, Any] = {"description": _MEANING[status], "content": {JSON: content}}
     if status == 503:
         told["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}

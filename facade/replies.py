@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.responses import Response
 
 from tritonvision.errors import TritonVisionError, Unauthorized
+
+if TYPE_CHECKING:
+    from tritonvision.facade.dialects.base import Errors
 
 
 def reply(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -18,22 +21,7 @@ def reply(content: Any, status: int = 200, headers: Mapping[str, str] | None = N
     return Response(body, status, dict(headers or {}), "application/json")
 
 
-class Dialect(Protocol):
-    """What a dialect says when it cannot answer. Each function returns the body of the response."""
-
-    NAME: str
-
-    def error_body(self, error: TritonVisionError) -> dict[str, Any]:
-        """The body for an error of the tree."""
-
-    def http_error_body(self, status: int, sentence: str) -> dict[str, Any]:
-        """The body for what the web framework refused: an unknown route, a wrong method."""
-
-    def invalid(self, problems: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:
-        """Status and body for a request that does not fit its schema; ``problems`` as pydantic lists them."""
-
-
-def refuse(dialect: Dialect, error: TritonVisionError) -> Response:
+def refuse(errors: Errors, error: TritonVisionError) -> Response:
     """The response for an error of the tree."""
     headers = {}
     if error.status == 503 or error.retry_after is not None:
@@ -42,7 +30,7 @@ def refuse(dialect: Dialect, error: TritonVisionError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status >= 500 and not error.retryable:
         headers["X-Should-Retry"] = "false"  # OpenAI's client would ask twice more
-    return reply(dialect.error_body(error), error.status, headers)
+    return reply(errors.error_body(error), error.status, headers)
 
 
 def sentence(error: TritonVisionError) -> str:

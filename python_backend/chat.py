@@ -15,11 +15,11 @@ import triton_python_backend_utils as pb_utils
 
 from tritonvision.errors import InvalidParameter, TritonVisionError, to_wire
 from tritonvision.heartbeat import Heart
+from tritonvision.python_backend.generation.engine import Messages, VlmEngine
 from tritonvision.python_backend.generation.prompt import ROLES
 from tritonvision.python_backend.generation.scheduler import Cancelled
-from tritonvision.python_backend.generation.talker import Messages, Talker
-from tritonvision.python_backend.pictures import decode
-from tritonvision.python_backend.sessions import Sessions
+from tritonvision.python_backend.images.decode import decode
+from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.python_backend.step import read_parameters
 from tritonvision.results import Delta
 from tritonvision.tasks import VLM, resolve
@@ -28,7 +28,7 @@ _MOST_PICTURES = 32  # of one conversation
 
 
 class TritonPythonModel:
-    """Takes requests, leaves the work to the threads of a :class:`Talker`, and sends what they say."""
+    """Takes requests, leaves the work to the threads of a :class:`VlmEngine`, and sends what they say."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Triton's hook: open the networks, then beat until the server goes."""
@@ -41,7 +41,7 @@ class TritonPythonModel:
         assets = {name: (folder / name).read_bytes() for name in json.loads(parameters["assets"])}
         self.heart = Heart()
         options = json.loads(parameters["options"])
-        self.talker = Talker(sessions, parameters["module"], options, assets, lambda: self.heart)
+        self.vlm_engine = VlmEngine(sessions, parameters["module"], options, assets, lambda: self.heart)
 
     def execute(self, requests: list) -> None:
         """Triton's hook: begin each answer and return; the responses follow."""
@@ -58,11 +58,11 @@ class TritonPythonModel:
                 failed(error)
                 continue
             load = partial(_load, images, settings["auto_orient"])
-            self.talker.start(messages, load, settings, partial(_send, sender), failed, sender.is_cancelled)
+            self.vlm_engine.start(messages, load, settings, partial(_send, sender), failed, sender.is_cancelled)
 
     def finalize(self) -> None:
         """Triton's hook: the model is unloaded."""
-        self.talker.close()
+        self.vlm_engine.close()
 
     def _refuse(self, sender: Any, error: Exception) -> None:
         if isinstance(error, Cancelled):  # nobody reads it, but a request without an end is kept for ever

@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb_utils
 
 from tritonvision.errors import InvalidParameter, ServerUnavailable, from_wire
 from tritonvision.publication import MANIFEST
-from tritonvision.python_backend.sessions import Sessions
+from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import resolve
 

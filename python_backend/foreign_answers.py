@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from tritonvision.errors import InvalidParameter, NotSupported, TritonVisionError
-from tritonvision.python_backend import masks
-from tritonvision.python_backend.heads import dense_map
-from tritonvision.python_backend.resize import Geometry
+from tritonvision.python_backend.images.resize import Geometry
+from tritonvision.python_backend.masks import run_lengths
+from tritonvision.python_backend.postprocess import dense_map
 
 Tensors = dict[str, np.ndarray]
 Settings = Mapping[str, Any]
@@ -84,7 +84,7 @@ def _masks(given: Any, kept: np.ndarray, count: int, size: Size, mask_format: st
         patch = pixels[i] > 0.5
         if patch.shape != size:
             patch = cv2.resize(patch.view(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).view(bool)
-        encoded.append(masks.encode(np.ascontiguousarray(patch), 0, 0, *size, mask_format))
+        encoded.append(run_lengths.encode(np.ascontiguousarray(patch), 0, 0, *size, mask_format))
     return encoded
 
 

@@ -20,10 +20,11 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from tritonvision.errors import TritonVisionError, to_wire
-from tritonvision.python_backend import foreign_answers, regions
-from tritonvision.python_backend.pictures import decode
+from tritonvision.python_backend import foreign_answers
+from tritonvision.python_backend.images import regions
+from tritonvision.python_backend.images.decode import decode
+from tritonvision.python_backend.images.resize import Geometry
 from tritonvision.python_backend.post import stack_padded
-from tritonvision.python_backend.resize import Geometry
 from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import TASKS, resolve
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from tritonvision.python_backend.sessions import release_free_memory
-from tritonvision.python_backend.siblings import Siblings
+from tritonvision.python_backend.runtime.load_sharing import Siblings
+from tritonvision.python_backend.runtime.sessions import release_free_memory
 from tritonvision.python_backend.step import Step
 
 _LEVELS = {

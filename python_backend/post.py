@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tritonvision.python_backend.resize import Geometry
+from tritonvision.python_backend.images.resize import Geometry
 from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import resolve
 
@@ -23,7 +23,9 @@ class TritonPythonModel(Step):
 
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
         """The head kind stands in the config."""
-        self.head = importlib.import_module(f"tritonvision.python_backend.heads.{parameters['head'].replace('-', '_')}")
+        self.head = importlib.import_module(
+            f"tritonvision.python_backend.postprocess.{parameters['head'].replace('-', '_')}"
+        )
 
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         """Canonical tensors ``[B,...]`` to the head's outputs and ``image_size`` int32 ``[B,2]`` (height, width)."""

@@ -10,7 +10,7 @@ import numpy as np
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 from tritonvision.python_backend.step import Step, read_parameters
-from tritonvision.python_backend.tokenizer import Tokenizer
+from tritonvision.python_backend.vocabulary.clip_tokenizer import Tokenizer
 
 
 class TritonPythonModel(Step):

@@ -37,7 +37,7 @@ def photo() -> bytes:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with the real MediaPipe face model, exported through its gate."""
     from tritonvision.exporters import pipeline
-    from tritonvision.exporters.family import Weights
+    from tritonvision.exporters.contract import Weights
 
     root = tmp_path_factory.mktemp("model_repository")
     pipeline.export(FACE, Weights("official"), root)

@@ -16,8 +16,8 @@ from pathlib import Path
 from unittest import mock
 
 from tritonvision.exporters import pipeline
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import grounding_dino, owlv2, smolvlm, trocr
-from tritonvision.exporters.family import Weights
 
 RANDOM = Weights("random", seed=1)
 LAYERS = {"num_hidden_layers": 3}

@@ -17,7 +17,7 @@ TREE = Path(__file__).parents[1]
 PROJECT = tomllib.loads((TREE / "pyproject.toml").read_text())
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
 FOLDERS = {package: TREE / folder for package, folder in SETUPTOOLS["package-dir"].items()}
-ROOMS = ("exporters", "ensembles", "python_backend", "client", "facade")
+ROOMS = ("exporters", "ensembles", "python_backend", "engine", "drawing", "client", "facade")
 
 # room -> the other rooms it may look into; "core" is everything of tritonvision/ but the command line
 ARROWS = {
@@ -25,9 +25,11 @@ ARROWS = {
     "python_backend": {"core"},
     "ensembles": {"core", "python_backend"},
     "exporters": {"core", "python_backend", "ensembles"},
-    "client": {"core"},
-    "facade": {"core", "client"},
-    "cli": {"core", "client", "facade", "python_backend", "ensembles", "exporters"},
+    "engine": {"core"},
+    "drawing": {"core"},
+    "client": {"core", "engine"},
+    "facade": {"core", "engine", "drawing"},
+    "cli": {"core", "engine", "drawing", "client", "facade", "python_backend", "ensembles", "exporters"},
 }
 EXPORTERS_ONLY = {"torch", "torchvision", "ultralytics", "timm", "onnx", "onnxslim", "safetensors", "flatbuffers"}
 
@@ -208,7 +210,9 @@ def test_no_model_id_stands_twice_in_the_catalogue():
     assert len(listed) == len(set(listed)) == 153
 
 
-FAMILIES = sorted(path.stem for path in (TREE / "exporters" / "families").glob("*.py") if path.stem != "__init__")
+FAMILIES = sorted(
+    path.stem for path in (TREE / "exporters" / "families").iterdir() if not path.name.startswith("__")
+)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -218,20 +222,20 @@ def test_every_family_states_its_tolerance_and_what_it_is_measured_against(name)
     from importlib import import_module
 
     from tritonvision import catalog
-    from tritonvision.exporters.family import Family, kind
+    from tritonvision.exporters.contract import Family, kind
 
     family = import_module(f"tritonvision.exporters.families.{name}").FAMILY
     assert isinstance(family, Family)
     assert family.name in {entry.family for entry in catalog.entries().values()}
     assert family.tolerance.tensors and all(0 <= bar < 1 for bar in family.tolerance.tensors.values())
     entry = next(entry for entry in catalog.entries().values() if entry.family == family.name)
-    nets = [net for point in family.points(entry) for net in point.nets]
+    nets = [net for point in family.entry_points(entry) for net in point.nets]
     assert set(map(kind, family.tolerance.tensors)) == {kind(tensor.name) for net in nets for tensor in net.outputs}
-    assert family.oracle.package and family.oracle.version and family.oracle.call
-    golden = TREE / "exporters" / "families" / f"{name}.golden.json"
+    assert family.reference_pipeline.package and family.reference_pipeline.version and family.reference_pipeline.call
+    golden = TREE / "exporters" / "families" / name / "golden.json"
     extras = PROJECT["project"]["optional-dependencies"]
     without_what_it_asks_for = (TREE / "Makefile").read_text()  # --no-deps, which no extra can say
-    beside_the_exporter = family.oracle.package in " ".join(
+    beside_the_exporter = family.reference_pipeline.package in " ".join(
         [*extras["export"], *extras["torch-cpu"], without_what_it_asks_for]
     )
-    assert beside_the_exporter or golden.is_file(), "an oracle that cannot be asked at export needs recorded answers"
+    assert beside_the_exporter or golden.is_file(), "what cannot be asked at export needs recorded answers"

@@ -15,7 +15,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or
 def __getattr__(name: str) -> Any:
     """``AutoModel``, when it is first asked for: importing the package stays quick, and free of gRPC."""
     if name == "AutoModel":
-        from tritonvision.client.automodel import AutoModel
+        from tritonvision.client.automodel.model import AutoModel
 
         return AutoModel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

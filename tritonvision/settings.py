@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ByteSize, Field
+from pydantic import AliasChoices, ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -36,7 +36,13 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(64, description="most pictures being answered at once")
     max_in_flight_bytes: int = Field(512 * 1024 * 1024, description="most request bytes held at once")
     deadline: float = Field(30.0, description="seconds an answer may take")
-    silence: float = Field(120.0, description="seconds an answer that is written may pause, its beginning included")
+    stream_idle_timeout: float = Field(
+        120.0, description="seconds a streamed answer may pause, its beginning included",
+        validation_alias=AliasChoices(
+            "stream_idle_timeout", "tritonvision_stream_idle_timeout",
+            "tritonvision_silence",  # its name until 0.1; read for one more version
+        ),
+    )  # fmt: skip
     load_timeout: float = Field(30.0, description="seconds a first request waits for its model")
     max_loaded: int | None = Field(None, description="most models loaded at once; the least recently used one leaves")
     memory_budget: ByteSize | None = Field(None, description="what all loaded models may be reckoned at together")

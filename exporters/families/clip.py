@@ -14,13 +14,15 @@ import numpy as np
 from PIL import Image
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.heads import EMBEDDINGS
-from tritonvision.ensembles.points import Chain, Tokens
-from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.entry_points import Chain, TextPreprocess
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import EMBEDDINGS
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import calibrate, clip_vocabulary, torch_tools, transformers_tools
-from tritonvision.exporters import weights as files
-from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
+from tritonvision.exporters import weight_files as files
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.graphs.export import export_onnx
+from tritonvision.exporters.libraries import open_clip_vocabulary, torch_env, transformers_weights
+from tritonvision.exporters.synthetic import calibrate
 
 if TYPE_CHECKING:
     import torch
@@ -41,24 +43,24 @@ class CLIP(Family):
     name = "CLIP"
     head = EMBEDDINGS
     tolerance = Tolerance({"embeddings": 2e-5})
-    oracle = Oracle(
+    reference_pipeline = ReferencePipeline(
         "open_clip_torch", "3.3.0",
         "create_model(name, force_quick_gelu=True); encode_image(image_transform(size, is_train=False)(image)), "
         "encode_text(get_tokenizer(name)(text)), neither normalised",
     )  # fmt: skip
 
-    def points(self, entry: Entry) -> tuple[Chain, ...]:
+    def entry_points(self, entry: Entry) -> tuple[Chain, ...]:
         """Pictures, and texts under the role ``text``."""
         instances = 1 if entry.params_m > _LARGE else 2
         pixels = Resize("crop", *entry.input_size, (("interpolation", "bicubic"), ("percent", 100)))
         return (
             Chain(pixels, EMBEDDINGS, instances=instances),
-            Chain(Tokens("clip", CONTEXT), EMBEDDINGS, role=TEXT, instances=instances),
+            Chain(TextPreprocess("clip", CONTEXT), EMBEDDINGS, role=TEXT, instances=instances),
         )
 
     def build(self, entry: Entry, weights: Weights) -> Towers:
         """Both towers of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
-        torch_tools.import_torchvision()
+        torch_env.import_torchvision()
         if weights.kind == "random":
             network = _random(entry, weights.seed)
             note = "Random weights, calibrated only to carry signal: what it says of pictures and texts means nothing."
@@ -77,11 +79,11 @@ class CLIP(Family):
 
 
 class Towers(Network):
-    """open_clip's module as the reference, its transform and its tokenizer before it as the oracle."""
+    """open_clip's module as the reference, its transform and its tokenizer before it as the reference pipeline."""
 
     def __init__(self, network: torch.nn.Module, size: tuple[int, int], **facts: Any):
         """``size`` is (height, width) of the pixels, ``facts`` are the attributes of :class:`Network`."""
-        super().__init__(**facts, versions=torch_tools.versions("open_clip_torch", "tokenizers"))
+        super().__init__(**facts, versions=torch_env.versions("open_clip_torch", "tokenizers"))
         self._size = size
         self._network = network.eval()
 
@@ -96,7 +98,7 @@ class Towers(Network):
         fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # its one operator has no counterpart in ONNX
         try:
-            torch_tools.export_onnx(_graph(self._network, role), example, path, (name,), ("embeddings",))
+            export_onnx(_graph(self._network, role), example, path, (name,), ("embeddings",))
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
 
@@ -128,7 +130,7 @@ class Towers(Network):
 
     def assets(self, role: str) -> dict[str, bytes]:
         """See :meth:`Network.assets`."""
-        return {"tokenizer.json": clip_vocabulary.tokenizer_json(_tokenizer())} if role == TEXT else {}
+        return {"tokenizer.json": open_clip_vocabulary.tokenizer_json(_tokenizer())} if role == TEXT else {}
 
     @cached_property
     def _transform(self):
@@ -218,7 +220,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         network = _create(entry)
-        transformers_tools.redraw(network, seed)
+        transformers_weights.redraw(network, seed)
         for name, layer in network.named_modules():
             if isinstance(layer, torch.nn.MultiheadAttention):
                 layer.in_proj_weight.mul_(layer.embed_dim**-0.5)  # kernels, though their name says a table
@@ -226,7 +228,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
             elif isinstance(layer, torch.nn.BatchNorm2d) and ".layer" in name and name.endswith("bn3"):
                 layer.weight.mul_(0.15)  # branches of depth without chaos, see families.resnet
         images = _normalised(torch.from_numpy(pictures), network, torch.float32)
-        transformers_tools.settle(network, lambda: network.encode_image(images))
+        transformers_weights.settle(network, lambda: network.encode_image(images))
         visual = network.visual
         if hasattr(visual, "proj"):
             rows = _without(visual, "proj", None, lambda: network.encode_image(images))

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.heads import DENSE_MAP
-from tritonvision.ensembles.points import Chain
-from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.entry_points import Chain
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import DENSE_MAP
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import calibrate, torch_tools, transformers_tools
-from tritonvision.exporters.family import Family, Network, Oracle, Tolerance, Weights
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tolerance, Weights
+from tritonvision.exporters.graphs.export import export_onnx
+from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.synthetic import calibrate
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +61,7 @@ class DepthAnythingV2(Family):
     head = DENSE_MAP
     map_meaning = "inverse-depth"
     tolerance = Tolerance({"map": 1e-3})
-    oracle = Oracle(
+    reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0",
         "DPTImageProcessorPil(**PROCESSOR), network, processor.post_process_depth_estimation(answer, target_sizes)",
     )  # fmt: skip
@@ -69,13 +71,13 @@ class DepthAnythingV2(Family):
         """The uint8 part of the processor; the pixels' size follows the picture."""
         return Resize("multiple", *entry.input_size, (("multiple", PATCH),))
 
-    def points(self, entry: Entry) -> tuple[Chain, ...]:
+    def entry_points(self, entry: Entry) -> tuple[Chain, ...]:
         """The larger networks run in one process: each holds the weights."""
         return (Chain(self.resize(entry), self.head, instances=2 if _size(entry) == "small" else 1),)
 
     def build(self, entry: Entry, weights: Weights) -> DepthNetwork:
         """The network of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
-        torch_tools.import_torchvision()
+        torch_env.import_torchvision()
         from transformers import DepthAnythingForDepthEstimation
 
         if weights.kind == "random":
@@ -83,7 +85,7 @@ class DepthAnythingV2(Family):
             note = "Random weights, calibrated only to carry signal: what it sees means nothing."
             return DepthNetwork(network, labels=(), source=f"{entry.id}, seed {weights.seed}", notes=(note,))
         repository = f"depth-anything/Depth-Anything-V2-{_size(entry).capitalize()}-hf"
-        loaded = transformers_tools.load(
+        loaded = transformers_weights.load(
             DepthAnythingForDepthEstimation, repository, weights, lambda _: _config(entry)
         )  # fmt: skip
         if loaded.module.config.neck_hidden_sizes != _config(entry).neck_hidden_sizes:
@@ -92,11 +94,11 @@ class DepthAnythingV2(Family):
 
 
 class DepthNetwork(Network):
-    """One network: transformers' module as the reference, with the processor around it as the oracle."""
+    """One network: transformers' module as the reference, with the processor around it as the reference pipeline."""
 
     def __init__(self, network: torch.nn.Module, **facts: Any):
         """``facts`` are the attributes of :class:`Network`."""
-        super().__init__(**facts, versions=torch_tools.versions("transformers"))
+        super().__init__(**facts, versions=torch_env.versions("transformers"))
         self._network = network.eval()
 
     def export(self, path: Path, role: str = "") -> None:
@@ -105,7 +107,7 @@ class DepthNetwork(Network):
 
         sides = {1: "height", 2: "width"}
         with _open_to_every_size(self._network):
-            torch_tools.export_onnx(
+            export_onnx(
                 _graph(self._network), torch.zeros(_EXAMPLE, dtype=torch.uint8), path, ("pixels",), ("map",),
                 {"pixels": sides, "map": sides},
             )  # fmt: skip
@@ -248,7 +250,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
     import torch
     from transformers import DepthAnythingForDepthEstimation
 
-    network = transformers_tools.random(DepthAnythingForDepthEstimation, _config(entry), seed)
+    network = transformers_weights.random(DepthAnythingForDepthEstimation, _config(entry), seed)
     kernel = network.backbone.embeddings.patch_embeddings.projection.weight
     with torch.no_grad():
         coarse = kernel[..., :_COARSE, :_COARSE] * (_COARSE / PATCH)

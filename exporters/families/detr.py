@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.heads import QUERY_BOXES
-from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import QUERY_BOXES
 from tritonvision.errors import NotSupported
-from tritonvision.exporters import calibrate, fixtures, query_networks, torch_tools, transformers_tools
-from tritonvision.exporters import weights as files
-from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
-from tritonvision.python_backend import resize
+from tritonvision.exporters import weight_files as files
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.graphs.export import export_onnx
+from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.modules import query_networks
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.synthetic import calibrate
+from tritonvision.python_backend.images import resize
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +44,7 @@ class Detr(Family):
     name = "DETR"
     head = QUERY_BOXES
     tolerance = Tolerance({"boxes": 1e-4, "scores": 1e-4, "class_ids": 0}, {"pixels": 0.05, "scores": 1e-4})
-    oracle = Oracle(
+    reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0",
         "DetrImageProcessorPil()(rgb), DetrForObjectDetection, post_process_object_detection(threshold=)",
     )  # fmt: skip
@@ -53,7 +57,7 @@ class Detr(Family):
         """The detector. Raises ExportFailed when the weights cannot be had or are of something else."""
         if weights.multi_label:
             raise NotSupported("A detector has no multi-label head.", hint="Leave out --multi-label.")
-        torch_tools.import_torchvision()
+        torch_env.import_torchvision()
         from transformers import DetrForObjectDetection
 
         if weights.kind == "random":
@@ -63,7 +67,7 @@ class Detr(Family):
                 model, tuple(names), labels=tuple(names.values()), source=f"{entry.id}, seed {weights.seed}",
                 notes=(note,),
             )  # fmt: skip
-        loaded = transformers_tools.load(DetrForObjectDetection, entry.id, weights, _config)
+        loaded = transformers_weights.load(DetrForObjectDetection, entry.id, weights, _config)
         names, named = _names(loaded.module.config)
         labels = files.class_names(weights, tuple(names.values()))
         notes = () if named or weights.labels else ("The weights do not name their classes; --labels FILE does.",)
@@ -73,11 +77,11 @@ class Detr(Family):
 
 
 class DetrNetwork(Network):
-    """One detector: transformers' module as the reference, its processor around it as the oracle."""
+    """One detector: transformers' module as the reference, its processor around it as the reference pipeline."""
 
     def __init__(self, model: DetrForObjectDetection, columns: tuple[int, ...], **facts: Any):
         """``columns`` of the class logits by class id; ``facts`` are the attributes of :class:`Network`."""
-        super().__init__(**facts, versions=torch_tools.versions("transformers", "timm"))
+        super().__init__(**facts, versions=torch_env.versions("transformers", "timm"))
         self._model = model.eval()
         self._columns = columns
 
@@ -89,7 +93,7 @@ class DetrNetwork(Network):
         pixels = torch.zeros(2, height, width, 3, dtype=torch.uint8)
         sizes = torch.tensor([[height, width], [height - 40, width - 70]], dtype=torch.int32)
         outputs = tuple(tensor.name for tensor in QUERY_BOXES.tensors)
-        torch_tools.export_onnx(
+        export_onnx(
             _graph(self._model, self._columns), (pixels, sizes), path, ("pixels", "valid_size"), outputs,
             {"pixels": {1: "height", 2: "width"}},
         )  # fmt: skip
@@ -210,9 +214,9 @@ def _random(pre: Resize, weights: Weights) -> tuple[DetrForObjectDetection, dict
 
     names = dict(enumerate(weights.labels)) if weights.labels else query_networks.coco_columns()
     config = DetrConfig(num_labels=max(names) + 1)
-    model = transformers_tools.random(DetrForObjectDetection, config, weights.seed)
+    model = transformers_weights.random(DetrForObjectDetection, config, weights.seed)
     _standardise(model, list(names), weights.seed)
-    head, images = model.class_labels_classifier, _images(pre(fixtures.photo())[0][None], torch.float32)
+    head, images = model.class_labels_classifier, _images(pre(sample_pictures.photo())[0][None], torch.float32)
     (states,) = query_networks.seen_by([head], lambda: model(images))
     with torch.no_grad():
         logits = head(states[0].float())[:, list(names)].double().numpy()
@@ -230,7 +234,7 @@ def _standardise(model: DetrForObjectDetection, columns: list[int], seed: int) -
     """
     import torch
 
-    views = [fixtures.views()[name] for name in ("photo", "odd-220x316", "no-face-noise-333x97")]
+    views = [sample_pictures.views()[name] for name in ("photo", "odd-220x316", "no-face-noise-333x97")]
     pictures = [resize.stretch(view, _STANDARD_SIZE, _STANDARD_SIZE)[0] for view in views]
     pictures.extend(calibrate.structured_pictures(2, _STANDARD_SIZE, _STANDARD_SIZE, seed))
     images = _images(np.stack(pictures), torch.float32)
@@ -243,7 +247,7 @@ def _standardise(model: DetrForObjectDetection, columns: list[int], seed: int) -
     projection = model.model.input_projection
     boxes, head = model.bbox_predictor.layers[-1], model.class_labels_classifier
     features: list[torch.Tensor] = []
-    transformers_tools.settle(model, lambda: features.extend(calibrate.inputs_of([projection], model, images)))
+    transformers_weights.settle(model, lambda: features.extend(calibrate.inputs_of([projection], model, images)))
     calibrate.standardise(projection, *features, 1.0, torch.zeros(projection.out_channels, dtype=torch.float64))
     states = query_networks.seen_by([boxes, head], lambda: model(images))
     calibrate.standardise(boxes, states[0].flatten(0, 1), 1.0, torch.randn(4, generator=generator, dtype=torch.float64))

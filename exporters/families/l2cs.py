@@ -13,14 +13,17 @@ import numpy as np
 
 from tritonvision import catalog
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.heads import KEYPOINTS
-from tritonvision.ensembles.points import Composition, Net
-from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.entry_points import Composition, Net
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import KEYPOINTS
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import calibrate, fixtures, torch_tools
-from tritonvision.exporters import weights as files
-from tritonvision.exporters.family import Family, Network, Oracle, Tolerance, Weights
+from tritonvision.exporters import weight_files as files
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tolerance, Weights
+from tritonvision.exporters.graphs.export import export_onnx
+from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.synthetic import calibrate
 from tritonvision.python_backend.compositions import gaze
 from tritonvision.tasks import resolve
 
@@ -65,20 +68,20 @@ class L2CS(Family):
         tensors={"yaw_logits": 1e-3, "pitch_logits": 1e-3, "yaw": TOLERANCE, "pitch": TOLERANCE},
         answers={"pixels": 0.1, "scores": 5e-5, "degrees": 0.01},
     )
-    oracle = Oracle(
+    reference_pipeline = ReferencePipeline(
         "torchvision", "0.28.0",
         "the steps of L2CS-Net's Pipeline, which no package holds, on the face model's boxes: crop, RGB, cv2 to 224, "
         "transforms.Resize(448) of the PIL image, ToTensor, Normalize, network, softmax expectation",
     )  # fmt: skip
     license_notice = "The official L2CS weights were trained on Gaze360, whose terms allow research only."
 
-    def points(self, entry: Entry) -> tuple[Composition]:
+    def entry_points(self, entry: Entry) -> tuple[Composition]:
         """Faces, then the network on each."""
         return (POINT,)
 
     def build(self, entry: Entry, weights: Weights) -> L2CSNetwork:
         """The network of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
-        torch_tools.import_torchvision()
+        torch_env.import_torchvision()
         if weights.labels not in (None, ("face",)):
             raise ExportFailed(f"'{entry.id}' knows one class, 'face'.", hint="Leave --labels out.")
         if weights.kind == "official":
@@ -95,11 +98,11 @@ class L2CS(Family):
 
 
 class L2CSNetwork(Network):
-    """One network; its oracle is the authors' pipeline, written down here, on the faces of the face model."""
+    """One network; the reference is the authors' pipeline, written down here, on the faces of the face model."""
 
     def __init__(self, network: torch.nn.Module, **facts: Any):
         """``facts`` are the attributes of :class:`Network`."""
-        packages = torch_tools.versions("torchvision")
+        packages = torch_env.versions("torchvision")
         super().__init__(labels=("face",), keypoint_labels=POINTS, versions=packages, **facts)
         self._network = network.eval()
 
@@ -109,7 +112,7 @@ class L2CSNetwork(Network):
 
         example = torch.zeros(2, SIDE, SIDE, 3, dtype=torch.uint8)
         graph = _graph(self._network)
-        torch_tools.export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in _OUTPUTS))
+        export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in _OUTPUTS))
 
     @cached_property
     def _double(self) -> torch.nn.Module:
@@ -155,10 +158,10 @@ class L2CSNetwork(Network):
 
     @cached_property
     def _face_model(self) -> tuple[Resize, Network]:
-        from tritonvision.exporters import families
+        from tritonvision.exporters import registry
 
         entry = catalog.find(gaze.FACES)
-        family = families.find(entry.family)
+        family = registry.find(entry.family)
         return family.resize(entry), family.build(entry, Weights())
 
     def _find_faces(self, picture: np.ndarray, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -172,7 +175,7 @@ class L2CSNetwork(Network):
 
     def examples(self, role: str) -> dict[str, dict[str, np.ndarray]]:
         """Faces and noise, as the network gets them."""
-        faces, noise = _faces(SIDE), fixtures.noise(SIDE, SIDE)
+        faces, noise = _faces(SIDE), sample_pictures.noise(SIDE, SIDE)
         batches = {"a face": faces[:1], "noise": [noise], "a batch of both": [*faces, noise]}
         return {what: {"pixels": np.stack(batch)} for what, batch in batches.items()}
 
@@ -287,7 +290,7 @@ def _random(seed: int) -> torch.nn.Module:
 
 def _faces(side: int) -> np.ndarray:
     """uint8 ``[3,side,side,3]``: the photo's face as the face model frames it, closer, and from afar."""
-    return np.stack([gaze.face(fixtures.photo(), np.array(box), side) for box in _FACES])
+    return np.stack([gaze.face(sample_pictures.photo(), np.array(box), side) for box in _FACES])
 
 
 FAMILY = L2CS()

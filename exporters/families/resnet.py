@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tritonvision.catalog import Entry
-from tritonvision.exporters.timm_classifier import TimmClassifier
+from tritonvision.exporters.libraries.timm_classifier import TimmClassifier
 
 if TYPE_CHECKING:
     import torch

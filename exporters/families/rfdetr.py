@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.heads import QUERY_BOXES
-from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import QUERY_BOXES
 from tritonvision.errors import NotSupported
-from tritonvision.exporters import calibrate, fixtures, proposals, query_networks, rfdetr_models, torch_tools
-from tritonvision.exporters import weights as files
-from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
-from tritonvision.python_backend import resize
+from tritonvision.exporters import weight_files as files
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.graphs.export import export_onnx
+from tritonvision.exporters.libraries import rfdetr_models, torch_env
+from tritonvision.exporters.modules import proposals, query_networks
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.synthetic import calibrate
+from tritonvision.python_backend.images import resize
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +40,9 @@ class RFDetr(Family):
     name = "RFDetr"
     head = QUERY_BOXES
     tolerance = Tolerance({"boxes": 1e-4, "scores": 1e-4, "class_ids": 0}, {"pixels": 0.05, "scores": 1e-4})
-    oracle = Oracle("rfdetr", "1.11.2", "RFDETRNano(pretrain_weights=path).predict(rgb, threshold=)")
+    reference_pipeline = ReferencePipeline(
+        "rfdetr", "1.11.2", "RFDETRNano(pretrain_weights=path).predict(rgb, threshold=)"
+    )
 
     def resize(self, entry: Entry) -> Resize:
         """The package scales to 0..1 first and resizes then: rounding between would show in the scores."""
@@ -63,11 +69,11 @@ class RFDetr(Family):
 
 
 class RFDetrNetwork(Network):
-    """One detector: the package's network as the reference, its ``predict`` as the oracle."""
+    """One detector: the package's network as the reference, its ``predict`` as the reference pipeline."""
 
     def __init__(self, detector: RFDETR, columns: tuple[int, ...], **facts: Any):
         """``columns`` of the class logits by class id; ``facts`` are the attributes of :class:`Network`."""
-        super().__init__(**facts, versions=torch_tools.versions("rfdetr"))
+        super().__init__(**facts, versions=torch_env.versions("rfdetr"))
         self._detector = detector
         self._model = detector.model.model.eval()
         self._columns = columns
@@ -81,7 +87,7 @@ class RFDetrNetwork(Network):
         outputs = tuple(tensor.name for tensor in QUERY_BOXES.tensors)
         with rfdetr_models.quiet():
             graph = _graph(self._model, self._columns)
-            torch_tools.export_onnx(graph, torch.zeros(2, size, size, 3), path, ("pixels",), outputs)
+            export_onnx(graph, torch.zeros(2, size, size, 3), path, ("pixels",), outputs)
         self._ranking = proposals.GraphRanking(path)
 
     def _ranked(self, model: torch.nn.Module, pixels: np.ndarray) -> AbstractContextManager[None]:
@@ -170,7 +176,7 @@ def _random(size: str, entry: Entry, weights: Weights) -> RFDetrNetwork:
     model = rfdetr_models.random(size, max(columns) + 1 + bool(weights.labels), weights.seed).eval()
     _calibrate(model, columns, entry, weights.seed)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "random.pth"  # the oracle reads it like any other
+        path = Path(folder) / "random.pth"  # the reference pipeline reads it like any other
         torch.save({"model": model.state_dict(), "args": {"class_names": list(labels)}}, path)
         detector, _ = rfdetr_models.load(size, path, entry.id)
     note = "Random weights, calibrated only to carry signal: what it finds means nothing."
@@ -188,7 +194,7 @@ def _calibrate(model: torch.nn.Module, columns: tuple[int, ...], entry: Entry, s
     with torch.no_grad():
         for layer in model.transformer.decoder.layers:
             layer.cross_attn.sampling_offsets.weight *= _NEARNESS
-    photo = FAMILY.resize(entry)(fixtures.photo())[0]
+    photo = FAMILY.resize(entry)(sample_pictures.photo())[0]
     structured = calibrate.structured_pictures(4, *entry.input_size, seed).astype(np.float32) / 255
     images = _images(np.concatenate([photo[None], structured]), torch.float32)
     unnamed = torch.ones(len(model.class_embed.bias), dtype=torch.bool)

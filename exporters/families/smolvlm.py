@@ -14,20 +14,18 @@ import numpy as np
 from PIL import Image
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.points import Chat, Net
+from tritonvision.ensembles.entry_points import Chat, Net
+from tritonvision.ensembles.model_configs import TOKENIZER
 from tritonvision.ensembles.tensors import Tensor
-from tritonvision.ensembles.wiring import TOKENIZER
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import (
-    calibrate,
-    causal_decoder,
-    fixtures,
-    small_tokenizers,
-    torch_tools,
-    transformers_tools,
-)
-from tritonvision.exporters import weights as files
-from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
+from tritonvision.exporters import weight_files as files
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.graphs.export import export_onnx
+from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.modules import causal_decoder
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.synthetic import calibrate
+from tritonvision.exporters.synthetic.tokenizers import byte_pairs
 from tritonvision.python_backend.vlm import smolvlm
 
 if TYPE_CHECKING:
@@ -68,13 +66,13 @@ class SmolVLM(Family):
     tolerance = Tolerance(
         {"image_embeds": 1e-4, "inputs_embeds": 0, "logits": 1e-4, "present.key": 1e-4, "present.value": 1e-4}
     )
-    oracle = Oracle(
+    reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0",
         "SmolVLMForConditionalGeneration.generate(**SmolVLMProcessor(apply_chat_template(messages), images), "
         "do_sample=False), the processor with SmolVLMImageProcessorPil",
     )  # fmt: skip
 
-    def points(self, entry: Entry) -> tuple[Chat]:
+    def entry_points(self, entry: Entry) -> tuple[Chat]:
         """One model that writes, over three graphs."""
         return (_point(_plain(entry.id)),)
 
@@ -87,7 +85,7 @@ class SmolVLM(Family):
         """
         if weights.labels is not None:
             raise ExportFailed(f"'{entry.id}' knows no classes.", hint="Leave --labels out.")
-        torch_tools.import_torchvision()
+        torch_env.import_torchvision()
         if weights.kind == "random":
             causal_decoder.check_size(_plain(entry.id).text_config, entry.id)
             model, processor = random(config(entry.id), weights.seed)
@@ -97,21 +95,21 @@ class SmolVLM(Family):
 
 
 class SmolVLMNetwork(Network):
-    """transformers' model as the reference, with its processor and its ``generate`` as the oracle."""
+    """transformers' model as the reference, with its processor and its ``generate`` as the reference pipeline."""
 
     def __init__(
         self, model: SmolVLMForConditionalGeneration, processor: SmolVLMProcessor, source: str, **facts: Any
     ):  # fmt: skip
         """``facts`` are further attributes of :class:`Network`."""
-        super().__init__((), source, versions=torch_tools.versions("transformers", "tokenizers", "pillow"), **facts)
+        super().__init__((), source, versions=torch_env.versions("transformers", "tokenizers", "pillow"), **facts)
         self._model, self._processor = model, processor
         ends = model.generation_config.eos_token_id
         longest = processor.image_processor.size["longest_edge"]
-        self.points = (_point(model.config, longest, [ends] if isinstance(ends, int) else list(ends)),)
+        self.entry_points = (_point(model.config, longest, [ends] if isinstance(ends, int) else list(ends)),)
 
     @property
     def _options(self) -> dict[str, Any]:
-        return dict(self.points[0].options)
+        return dict(self.entry_points[0].options)
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`: ``vision``, ``embed`` or ``decoder``."""
@@ -125,7 +123,7 @@ class SmolVLMNetwork(Network):
         else:
             side = self._options["tile"]
             pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-            torch_tools.export_onnx(_vision(self._model), pixels, path, ("pixels",), ("image_embeds",))
+            export_onnx(_vision(self._model), pixels, path, ("pixels",), ("image_embeds",))
 
     @cached_property
     def _double(self) -> SmolVLMForConditionalGeneration:
@@ -192,8 +190,11 @@ class SmolVLMNetwork(Network):
         if role == "embed":
             return {"some tokens": {"input_ids": np.arange(2 * 7).reshape(2, 7) * (text.vocab_size // 14)}}
         side = self._options["tile"]
-        cut = smolvlm.tiles(fixtures.photo()[:256], 2 * side, side)
-        return {"two tiles of the photo": {"pixels": cut[:2]}, "noise": {"pixels": fixtures.noise(side, side)[None]}}
+        cut = smolvlm.tiles(sample_pictures.photo()[:256], 2 * side, side)
+        return {
+            "two tiles of the photo": {"pixels": cut[:2]},
+            "noise": {"pixels": sample_pictures.noise(side, side)[None]},
+        }
 
     def assets(self, role: str) -> dict[str, bytes]:
         """See :meth:`Network.assets`: the tokenizer."""
@@ -201,7 +202,7 @@ class SmolVLMNetwork(Network):
 
     def save(self, folder: Path) -> None:
         """Write network and processor as ``save_pretrained`` does: a folder that the export takes as weights."""
-        with transformers_tools.quiet():
+        with transformers_weights.quiet():
             self._model.save_pretrained(folder)
             self._processor.save_pretrained(folder)
 
@@ -213,7 +214,7 @@ def save_reduced(folder: Path, seed: int = 0) -> None:
 
 def config(name: str) -> SmolVLMConfig:
     """The configuration of an id, or of ``reduced``, which has every part at a size for tests."""
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from transformers import LlamaConfig, SmolVLMConfig
     from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
 
@@ -312,7 +313,7 @@ def _loaded(entry: Entry, weights: Weights) -> SmolVLMNetwork:
         )
     else:
         folder = weights.path
-    loaded = transformers_tools.load(SmolVLMForConditionalGeneration, repository, weights, lambda state: None)
+    loaded = transformers_weights.load(SmolVLMForConditionalGeneration, repository, weights, lambda state: None)
     causal_decoder.check_size(loaded.module.config.text_config, entry.id)
     processor = _processor_of(folder, loaded.module.config)
     return SmolVLMNetwork(loaded.module, processor, loaded.source, sha256=loaded.sha256)
@@ -353,7 +354,7 @@ def random(config: SmolVLMConfig, seed: int) -> tuple[SmolVLMForConditionalGener
     from transformers import SmolVLMForConditionalGeneration
 
     processor = random_processor(config)
-    model = transformers_tools.random(SmolVLMForConditionalGeneration, config, seed)
+    model = transformers_weights.random(SmolVLMForConditionalGeneration, config, seed)
     said = sorted(set(processor.tokenizer.get_vocab().values()) - set(SPECIAL.values()))
     _calibrate(model, said, seed)
     return model, processor
@@ -366,7 +367,7 @@ def random_processor(config: SmolVLMConfig) -> SmolVLMProcessor:
     from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(small_tokenizers.byte_pairs(SPECIAL)), bos_token=smolvlm.START,
+        tokenizer_object=Tokenizer.from_str(byte_pairs.byte_pairs(SPECIAL)), bos_token=smolvlm.START,
         eos_token=smolvlm.END_OF_UTTERANCE, pad_token=_PADDING, unk_token="<|endoftext|>",
     )  # fmt: skip
     options = dict(_point(config).options)
@@ -392,7 +393,7 @@ def _calibrate(model: SmolVLMForConditionalGeneration, said: list[int], seed: in
         blind = kernel.double() - (kernel.double() @ mean).outer(mean) / mean.square().sum()
         kernel.copy_(blind / (rows @ blind.T).std(0)[:, None])
         picture = connector(whole).flatten(0, 1)
-    whole_picture = picture.repeat(-(-_TILES_ACROSS**2 // len(tiles)), 1)
+    whole_picture = picture.repeat(-(-(_TILES_ACROSS**2) // len(tiles)), 1)
     causal_decoder.tune(model.model.text_model, model.lm_head, said, whole_picture, seed)
 
 

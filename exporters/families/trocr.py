@@ -14,20 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.points import Composition
+from tritonvision.ensembles.entry_points import Composition
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import (
-    byte_vocabulary,
-    calibrate,
-    encoder_decoder,
-    fixtures,
-    text_pages,
-    torch_tools,
-    transformers_tools,
-)
-from tritonvision.exporters import weights as files
-from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Tolerance, Weights
+from tritonvision.exporters import weight_files as files
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.modules import encoder_decoder
+from tritonvision.exporters.parity import sample_pictures, text_pages
+from tritonvision.exporters.synthetic import calibrate
+from tritonvision.exporters.synthetic.tokenizers import roberta
 from tritonvision.python_backend.compositions import line_text
 
 if TYPE_CHECKING:
@@ -94,13 +90,13 @@ class TrOCR(Family):
     name = "TrOCR"
     # ten-thousandths of the largest value, which is about 5 of keys, values and logits
     tolerance = Tolerance(dict.fromkeys(_EMITTED, 1e-4), relative=frozenset(_EMITTED))
-    oracle = Oracle(
+    reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0",
         "VisionEncoderDecoderModel.generate(TrOCRProcessor(image)), batch_decode(skip_special_tokens=True); pictures "
         "by ViTImageProcessorPil",
     )  # fmt: skip
 
-    def points(self, entry: Entry) -> tuple[Composition]:
+    def entry_points(self, entry: Entry) -> tuple[Composition]:
         """One Python model over two graphs."""
         vision, text = _shapes(entry)
         return (point(vision["image_size"], text),)
@@ -112,7 +108,7 @@ class TrOCR(Family):
         if weights.kind == "random":
             note = "Random weights, calibrated only to carry signal: what it reads means nothing."
             shape = config(entry)
-            tokenizer = byte_vocabulary.vocabulary(shape.decoder.vocab_size)
+            tokenizer = roberta.vocabulary(shape.decoder.vocab_size)
             model = random(shape, weights.seed)
             return TrOCRNetwork(model, tokenizer, f"{entry.id}, seed {weights.seed}", notes=(note,))
         repository = entry.weights_source.removeprefix("HF ")
@@ -126,17 +122,17 @@ class TrOCR(Family):
                 "TrOCR's weights are a folder: a vocabulary belongs to them.",
                 hint="Write it with model.save_pretrained(folder) and processor.save_pretrained(folder).",
             )
-        loaded = transformers_tools.load(_recogniser(), repository, weights, lambda state: config(entry))
+        loaded = transformers_weights.load(_recogniser(), repository, weights, lambda state: config(entry))
         _complete(loaded.module)
         return TrOCRNetwork(loaded.module, _tokenizer(folder), loaded.source, sha256=loaded.sha256)
 
 
 class TrOCRNetwork(Network):
-    """One model: transformers' as the reference, with its processor and its ``generate`` as the oracle."""
+    """One model: transformers' as the reference, with its processor and its ``generate`` as the reference pipeline."""
 
     def __init__(self, model: VisionEncoderDecoderModel, tokenizer: RobertaTokenizer, source: str, **facts: Any):
         """``facts`` are further attributes of :class:`Network`."""
-        versions = torch_tools.versions("transformers", "tokenizers")
+        versions = torch_env.versions("transformers", "tokenizers")
         super().__init__(labels=(), source=source, versions=versions, **facts)
         self._model = model.eval()
         self._tokenizer = tokenizer
@@ -144,8 +140,8 @@ class TrOCRNetwork(Network):
         self._point = point(model.config.encoder.image_size, model.config.decoder.to_dict())
 
     def export(self, path: Path, role: str = "") -> None:
-        """See :meth:`Network.export`: ``encoder`` or ``decoder``, as :mod:`tritonvision.exporters.encoder_decoder`
-        has them.
+        """See :meth:`Network.export`: ``encoder`` or ``decoder``, as
+        :mod:`tritonvision.exporters.modules.encoder_decoder` has them.
         """
         import torch
 
@@ -218,7 +214,9 @@ class TrOCRNetwork(Network):
         """See :meth:`Network.examples`: the first token, a further one of several beams, several at once."""
         if role == "encoder":
             side = self._model.config.encoder.image_size
-            pictures = [line_text.frame(picture, side) for picture in (text_pages.line("ledger 2"), fixtures.photo())]
+            pictures = [
+                line_text.frame(picture, side) for picture in (text_pages.line("ledger 2"), sample_pictures.photo())
+            ]
             return {"a line": {"pixels": pictures[0][None]}, "two pictures": {"pixels": np.stack(pictures)}}
         first = self._prompt(samples=1, beams=1, tokens=1, before=0)
         first["input_ids"][:] = END
@@ -276,7 +274,7 @@ def decoder(model: VisionEncoderDecoderModel) -> torch.nn.Module:
 
 def config(entry: Entry) -> VisionEncoderDecoderConfig:
     """The configuration of one id."""
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from transformers import TrOCRConfig, VisionEncoderDecoderConfig, ViTConfig
 
     encoder, decoder = _shapes(entry)
@@ -305,7 +303,7 @@ def random(config: VisionEncoderDecoderConfig, seed: int) -> VisionEncoderDecode
     import torch
     from transformers import GenerationConfig, VisionEncoderDecoderModel
 
-    model = transformers_tools.random(VisionEncoderDecoderModel, config, seed)
+    model = transformers_weights.random(VisionEncoderDecoderModel, config, seed)
     model.generation_config = GenerationConfig(
         bos_token_id=START, pad_token_id=PAD, eos_token_id=END, decoder_start_token_id=END
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tritonvision.catalog import Entry
-from tritonvision.exporters import transformers_tools
-from tritonvision.exporters.timm_classifier import TimmClassifier
+from tritonvision.exporters.libraries import transformers_weights
+from tritonvision.exporters.libraries.timm_classifier import TimmClassifier
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ class ViT(TimmClassifier):
 
     def redraw(self, network: torch.nn.Module, images: torch.Tensor, entry: Entry, seed: int) -> None:
         """Every weight, the tokens and positions too."""
-        transformers_tools.redraw(network, seed)
+        transformers_weights.redraw(network, seed)
 
 
 FAMILY = ViT()

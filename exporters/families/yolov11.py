@@ -1,5 +1,5 @@
 """YOLOv11 detection, sizes n to x at 640 and 1280 pixels; ultralytics spells its files without the v."""
 
-from tritonvision.exporters.ultralytics_detect import UltralyticsDetector
+from tritonvision.exporters.libraries.ultralytics.detect import UltralyticsDetector
 
 FAMILY = UltralyticsDetector(name="YOLOv11", stem="yolo11")

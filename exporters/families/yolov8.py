@@ -1,5 +1,5 @@
 """YOLOv8 detection, sizes n to x at 640 and 1280 pixels."""
 
-from tritonvision.exporters.ultralytics_detect import UltralyticsDetector
+from tritonvision.exporters.libraries.ultralytics.detect import UltralyticsDetector
 
 FAMILY = UltralyticsDetector(name="YOLOv8", stem="yolov8")

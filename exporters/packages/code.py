@@ -14,8 +14,8 @@ import sysconfig
 from pathlib import Path
 
 from tritonvision import __version__
-from tritonvision.ensembles.heads import HEADS
-from tritonvision.ensembles.points import LocalCode
+from tritonvision.ensembles.entry_points import LocalCode
+from tritonvision.ensembles.schemas import HEADS
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import publish

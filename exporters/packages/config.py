@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.errors import ExportFailed
 
 Side = Annotated[int, Field(ge=1, le=4096)]

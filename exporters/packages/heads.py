@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tritonvision.ensembles.heads import CLASSES, DENSE_BOXES, PROTOTYPE_MASKS, QUERY_BOXES, HeadKind
+from tritonvision.ensembles.schemas import CLASSES, DENSE_BOXES, PROTOTYPE_MASKS, QUERY_BOXES, HeadKind
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters.family import Tensors, Tolerance
+from tritonvision.exporters.contract import Tensors, Tolerance
+from tritonvision.exporters.libraries.ultralytics.detect import CANDIDATES, best_anchors
 from tritonvision.exporters.packages.config import InferenceConfig
-from tritonvision.exporters.packages.graph import PackageGraph
-from tritonvision.exporters.ultralytics_detect import CANDIDATES, best_anchors
+from tritonvision.exporters.packages.wrap import PackageGraph
 
 MULTI_LABEL = "multi-label-classification"
 _SELECTED = 300  # pairs of query and class, as RF-DETR's authors keep them

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.resize import Resize
+from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import pipeline
-from tritonvision.exporters.family import Family, Network, Oracle, Tensors, Weights
-from tritonvision.exporters.packages import graph as graphs
-from tritonvision.exporters.packages import heads, oracle
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Weights
+from tritonvision.exporters.packages import heads, reference
+from tritonvision.exporters.packages import wrap as graphs
 from tritonvision.exporters.packages.config import InferenceConfig
 from tritonvision.exporters.packages.files import FAMILY, INFERENCE, NAMES, WEIGHTS, PackageFolder
 from tritonvision.publication import Manifest
@@ -29,7 +29,9 @@ class PackageFamily(Family):
     """
 
     name = FAMILY
-    oracle = Oracle("the package's own graph and description", "", "onnxruntime on weights.onnx, numpy around it")
+    reference_pipeline = ReferencePipeline(
+        "the package's own graph and description", "", "onnxruntime on weights.onnx, numpy around it"
+    )
 
     def __init__(self, package: PackageFolder):
         names = package.class_names()
@@ -62,7 +64,7 @@ class PackageFamily(Family):
 
 
 class PackageNetwork(Network):
-    """``weights.onnx`` in onnxruntime as the reference, and the peer's steps around it as the oracle."""
+    """``weights.onnx`` in onnxruntime as the reference, and the peer's steps around it as the reference pipeline."""
 
     def __init__(self, family: PackageFamily):
         kind = family.kind
@@ -79,12 +81,12 @@ class PackageNetwork(Network):
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`. There is no float64 of somebody else's graph: ``double`` is float32 as well."""
-        outputs = self._graph(oracle.normalised(inputs["pixels"], self._config))
+        outputs = self._graph(reference.normalised(inputs["pixels"], self._config))
         return self._kind.canonical(list(outputs.values()))
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`."""
-        return oracle.predict(sample, parameters, self._graph, self._config, self._kind)
+        return reference.predict(sample, parameters, self._graph, self._config, self._kind)
 
 
 def publish_graph(package: PackageFolder, public_id: str, repository: Path, progress: pipeline.Progress) -> Manifest:

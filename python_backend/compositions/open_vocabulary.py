@@ -19,9 +19,11 @@ import tokenizers
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
-from tritonvision.python_backend import example_queries, padded_square, shared_cache
-from tritonvision.python_backend.open_vocabulary import class_names, select
-from tritonvision.python_backend.pictures import decode
+from tritonvision.python_backend.images import padded_square
+from tritonvision.python_backend.images.decode import decode
+from tritonvision.python_backend.runtime import encoding_cache
+from tritonvision.python_backend.vocabulary import example_queries
+from tritonvision.python_backend.vocabulary.selection import class_names, select
 
 TASK = tasks.OPEN_VOCABULARY
 TOKENIZER = "tokenizer.json"
@@ -63,13 +65,13 @@ class Composition:
         cache: of encodings; by default the server's.
     """
 
-    def __init__(self, call: Call, options: Mapping[str, Any], cache: shared_cache.SharedCache | None = None):
+    def __init__(self, call: Call, options: Mapping[str, Any], cache: encoding_cache.SharedCache | None = None):
         cv2.setNumThreads(1)
         self._call = call
         self._side, self._context = int(options["side"]), int(options["context"])
         self._model = str(options.get("model", ""))
         self._tokenizer = tokenizers.Tokenizer.from_str(options["assets"][TOKENIZER].decode())
-        self._cache = cache or shared_cache.of_server("encodings")
+        self._cache = cache or encoding_cache.of_server("encodings")
         self._texts: OrderedDict[bytes, np.ndarray] = OrderedDict()  # by token ids; what was asked last comes last
 
     def answer(
@@ -84,7 +86,7 @@ class Composition:
             wanted: names of outputs; all cost the same.
 
         Returns:
-            As :func:`tritonvision.python_backend.open_vocabulary.select`.
+            As :func:`tritonvision.python_backend.vocabulary.selection.select`.
 
         Raises:
             InvalidParameter: nothing to look for, or what does not fit together.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tritonvision import tasks
-from tritonvision.python_backend.pages import ctc, page_layout, text_pixels, text_regions
-from tritonvision.python_backend.pages.page_layout import Word
-from tritonvision.python_backend.pictures import decode
+from tritonvision.python_backend.images.decode import decode
+from tritonvision.python_backend.ocr import ctc, page_layout, text_pixels, text_regions
+from tritonvision.python_backend.ocr.page_layout import Word
 
 TASK = tasks.STRUCTURED_OCR
 VOCABULARY = "vocabulary.txt"  # the recogniser's characters in their order; the blank comes after them

@@ -13,9 +13,10 @@ import tokenizers
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
-from tritonvision.python_backend import open_vocabulary, resize
-from tritonvision.python_backend.pictures import decode
-from tritonvision.python_backend.tokenizer import LONGEST
+from tritonvision.python_backend.images import resize
+from tritonvision.python_backend.images.decode import decode
+from tritonvision.python_backend.vocabulary import selection
+from tritonvision.python_backend.vocabulary.clip_tokenizer import LONGEST
 
 TASK = tasks.OPEN_VOCABULARY
 START, END, DOT, QUESTION = 101, 102, 1012, 1029  # [CLS], [SEP], "." and "?" in BERT's vocabulary: they part phrases
@@ -88,7 +89,7 @@ class Composition:
         """
         if parameters["example_boxes"] is not None:
             raise InvalidParameter("This model reads texts, not examples.", hint="Name the classes in 'texts'.")
-        caption = self._caption(open_vocabulary.class_names(parameters, _MOST_CLASSES))
+        caption = self._caption(selection.class_names(parameters, _MOST_CLASSES))
         picture = decode(sample["image"], parameters["auto_orient"])
         pixels, valid_size = framed(resize.shortest(picture, *self._sides)[0])
         inputs = {
@@ -104,7 +105,7 @@ class Composition:
             scores[scores <= np.float32(text_threshold)] = -1
         height, width = picture.shape[:2]
         boxes = found["boxes"][0] * np.array([width, height] * 2, dtype=np.float32)
-        return open_vocabulary.select(boxes, scores, (height, width), parameters)
+        return selection.select(boxes, scores, (height, width), parameters)
 
     def _caption(self, texts: Sequence[str]) -> Caption:
         """Of the last few lists of texts they are kept."""

@@ -16,10 +16,12 @@ import numpy as np
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 from tritonvision.pictures import MAX_PIXELS
-from tritonvision.python_backend import masks, resize, shared_cache
-from tritonvision.python_backend.mask_decoding import Axis, areas
-from tritonvision.python_backend.mask_decoding import decode as masks_on
-from tritonvision.python_backend.pictures import decode
+from tritonvision.python_backend.images import resize
+from tritonvision.python_backend.images.decode import decode
+from tritonvision.python_backend.masks import run_lengths
+from tritonvision.python_backend.masks.decode import Axis, areas
+from tritonvision.python_backend.masks.decode import decode as masks_on
+from tritonvision.python_backend.runtime import encoding_cache
 
 TASK = tasks.PROMPTABLE
 _MOST_POINTS = 256  # each is one more token that attends to the whole picture, or one more prompt
@@ -42,12 +44,12 @@ class Composition:
         cache: of encodings; by default the server's.
     """
 
-    def __init__(self, call: Call, options: Mapping[str, Any], cache: shared_cache.SharedCache | None = None):
+    def __init__(self, call: Call, options: Mapping[str, Any], cache: encoding_cache.SharedCache | None = None):
         cv2.setNumThreads(1)
         self._call = call
         self._side = int(options["side"])
         self._model = str(options.get("model", ""))
-        self._cache = cache or shared_cache.of_server("encodings")
+        self._cache = cache or encoding_cache.of_server("encodings")
 
     def answer(
         self, sample: Mapping[str, Any], parameters: Mapping[str, Any], wanted: set[str] | None = None
@@ -110,7 +112,7 @@ class Composition:
                     logits.append(mask)
                 if "masks" in asked and form != "none":
                     patch = self._patch(mask, height, width, parameters["mask_threshold"])
-                    encoded.append(masks.encode(*patch, height, width, form))
+                    encoded.append(run_lengths.encode(*patch, height, width, form))
         return {
             "scores": np.array(scores, dtype=np.float32),
             "low_res_masks": np.array(logits, dtype=np.float32).reshape(-1, small, small),

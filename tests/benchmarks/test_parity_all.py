@@ -1,4 +1,4 @@
-"""The run behind PARITY.md: who is chosen, which seed counts, what a failure leaves; exports are stood in for."""
+"""The run behind PARITY.md: who is chosen, which seed counts, what a failure leaves; exports are replaced."""
 
 import importlib
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tritonvision import catalog
-from tritonvision.exporters import families
-from tritonvision.exporters.family import kind
+from tritonvision.exporters import registry
+from tritonvision.exporters.contract import kind
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def exports(runner, monkeypatch):
 def test_ids_aliases_and_families_are_chosen_in_catalogue_order(runner):
     chosen = [entry.id for entry in runner.select(["vit", "coco/3"])]
     assert chosen[0] == "yolov8n-640" and len(chosen) == 9
-    assert {entry.family for entry in runner.select([])} == set(families.exportable())
+    assert {entry.family for entry in runner.select([])} == set(registry.exportable())
 
 
 def test_large_ones_can_be_skipped_by_their_megabytes(runner):
@@ -48,9 +48,9 @@ def test_a_name_that_is_none_ends_the_run(runner):
         runner.select(["nvila"])
 
 
-@pytest.mark.parametrize("name", sorted(families.exportable()))
+@pytest.mark.parametrize("name", sorted(registry.exportable()))
 def test_every_figure_of_a_family_has_a_limit(runner, name):
-    family = families.find(name)
+    family = registry.find(name)
     entry = next(entry for entry in catalog.entries().values() if entry.family == name)
     points = family.points(entry)
     limits, relative = runner.limits_of(points, family.tolerance)

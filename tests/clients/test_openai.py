@@ -19,7 +19,7 @@ from huggingface_hub import InferenceClient
 from pydantic import BaseModel
 
 from tritonvision.errors import InvalidParameter, ModelLoading, NotSupported, ServerUnavailable
-from tritonvision.facade import serve
+from tritonvision.facade import run as serve
 from tritonvision.facade.app import create_app
 from tritonvision.settings import Settings
 
@@ -43,7 +43,7 @@ class House:
     def client(self, **options: Any) -> openai.OpenAI:
         return openai.OpenAI(base_url=self.base_url, **{"api_key": KEY, "max_retries": 0, **options})
 
-    def hold(self) -> None:
+    def reservation(self) -> None:
         """Let answers wait after their first piece."""
         self.engine.held = asyncio.Event()
 
@@ -144,7 +144,7 @@ def test_the_stream_helper_puts_the_message_together(house):
 
 
 def test_pieces_come_as_they_are_written(house):
-    house.hold()
+    house.reservation()
     stream = house.client().chat.completions.create(model=MODEL, messages=HELLO, stream=True)
     assert [next(stream).choices[0].delta.content for _ in range(2)] == ["", "A cat"]
     house.go_on()
@@ -152,7 +152,7 @@ def test_pieces_come_as_they_are_written(house):
 
 
 def test_closing_the_stream_ends_the_work(house):
-    house.hold()
+    house.reservation()
     stream = house.client().chat.completions.create(model=MODEL, messages=HELLO, stream=True)
     next(stream)
     assert house.engine.cancelled == 0

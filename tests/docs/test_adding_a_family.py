@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tritonvision.ensembles.heads import HEADS
-from tritonvision.exporters.family import Family, Network, Tolerance
-from tritonvision.python_backend import resize
+from tritonvision.ensembles.schemas import HEADS
+from tritonvision.exporters.contract import Family, Network, Tolerance
+from tritonvision.python_backend.images import resize
 
 TREE = Path(__file__).parents[2]
 TEXT = (TREE / "docs" / "adding-a-family.md").read_text()

@@ -21,15 +21,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from tritonvision import AutoModel, catalog, cli, results, tasks
 from tritonvision.client import TritonClient
-from tritonvision.client.automodel_words import WITHOUT_MEANING
-from tritonvision.client.engine import Engine
+from tritonvision.client.automodel.keywords import WITHOUT_MEANING
+from tritonvision.engine.engine import Engine
 from tritonvision.errors import NotSupported
-from tritonvision.exporters import families
-from tritonvision.exporters.family import Weights
+from tritonvision.exporters import registry
+from tritonvision.exporters.contract import Weights
 from tritonvision.facade.app import create_app
-from tritonvision.facade.auth import OPEN_PATHS
-from tritonvision.facade.dialects.roboflow import NOT_YET
-from tritonvision.python_backend.heads import dense_boxes
+from tritonvision.facade.dialects.registry import OPEN_PATHS
+from tritonvision.facade.dialects.roboflow.routes.tasks import NOT_YET
+from tritonvision.python_backend.postprocess import dense_boxes
 from tritonvision.settings import Settings
 
 TREE = Path(__file__).parents[2]
@@ -177,13 +177,13 @@ def can_be_exported(name):
     """Whether the catalogue knows the id, and its family writes it. Ids that this page makes up pass."""
     if name in YOURS:
         return True
-    return families.can_export(catalog.find(name))
+    return registry.can_export(catalog.find(name))
 
 
 def test_what_is_too_large_is_refused():
-    assert set(TOO_LARGE) == families.TOO_LARGE
+    assert set(TOO_LARGE) == registry.TOO_LARGE
     with pytest.raises(NotSupported, match="over 2 GB"):  # the other one cannot be asked without torch
-        families.find("SAM").build(catalog.find(TOO_LARGE[0]), Weights(kind="random"))
+        registry.find("SAM").build(catalog.find(TOO_LARGE[0]), Weights(kind="random"))
 
 
 IDS = tables(SECTIONS["Ids"])[0]

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from tritonvision import catalog, results, tasks
-from tritonvision.ensembles.heads import HEADS
-from tritonvision.ensembles.points import Chat, Composition
+from tritonvision.ensembles.entry_points import Chat, Composition
+from tritonvision.ensembles.schemas import HEADS
 from tritonvision.ensembles.tensors import IMAGE, IMAGE_SIZE, PARAMETERS
 from tritonvision.exporters.families import doctr, grounding_dino, l2cs, owlv2, sam, smolvlm, trocr
 
 TREE = Path(__file__).parents[2]
 TEXT = (TREE / "docs" / "head-kinds.md").read_text()
 SECTIONS = {part.split("\n", 1)[0]: part for part in TEXT.split("\n## ")[1:]}
-(CHAT,) = smolvlm.FAMILY.points(catalog.find("smolvlm-256m"))
+(CHAT,) = smolvlm.FAMILY.entry_points(catalog.find("smolvlm-256m"))
 COMPOSITIONS = {
     point.name: point
     for point in (

@@ -14,10 +14,10 @@ import pytest
 import typer
 
 from tritonvision import catalog, cli, tasks
-from tritonvision.client.engine import Engine
-from tritonvision.exporters import families
+from tritonvision.engine.engine import Engine
+from tritonvision.exporters import registry
 from tritonvision.facade.app import create_app
-from tritonvision.facade.dialects import huggingface
+from tritonvision.facade.dialects.huggingface import routes as huggingface
 from tritonvision.settings import Settings
 
 TREE = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def generator():
 PAGES = generator()
 TEXTS = {path.name: path.read_text() for path in PAGES.FOLDER.glob("*.md")}
 OF_FAMILIES = {name: TEXTS[f"{PAGES.slug(name)}.md"] for name in dict.fromkeys(e.family for e in ENTRIES)}
-HERE = {name: text for name, text in OF_FAMILIES.items() if name in families.exportable()}
+HERE = {name: text for name, text in OF_FAMILIES.items() if name in registry.exportable()}
 TASK_OF = {entry.family: entry.task for entry in ENTRIES}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -73,7 +73,7 @@ def test_there_is_a_page_for_each_family_and_a_line_for_each_id():
 
 
 def test_the_index_and_the_readme_count_what_can_be_exported():
-    exported = sum(map(families.can_export, ENTRIES))
+    exported = sum(map(registry.can_export, ENTRIES))
     assert f"exports {exported} ids" in TEXTS["README.md"]
     front = " ".join((TREE / "README.md").read_text().split())
     assert f"knows {len(ENTRIES)} ids of {len(OF_FAMILIES)} families" in front
@@ -182,7 +182,7 @@ def test_every_command_line_is_understood(name):
         command, parser, rest = group.resolve_command(typer.Context(group, info_name="tritonvision"), words)
         params = parser.make_context(command, rest).params
         (model,) = params.get("model_ids") or [params.get("model_id")]
-        assert families.can_export(catalog.find(model))
+        assert registry.can_export(catalog.find(model))
         commands.append(command)
     assert {"export", "predict"} <= set(commands)
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tritonvision.exporters import fixtures, ultralytics_models
+from tritonvision.exporters.libraries.ultralytics import load
+from tritonvision.exporters.parity import sample_pictures
 
 SHAPES = ("disc", "box", "triangle")
 
@@ -22,7 +23,7 @@ def few_threads():
 
 @pytest.fixture(scope="session")
 def photo_rgb():
-    return fixtures.photo()
+    return sample_pictures.photo()
 
 
 def _scene(rng, height, width, count, smallest=18, largest=60):
@@ -59,10 +60,10 @@ def draw_scene():
 @pytest.fixture(scope="session")
 def trained_yolo(tmp_path_factory):
     """Path of a yolov8n checkpoint that finds discs, boxes and triangles: real training, half a minute on two cores."""
-    ultralytics_models.prepare()
+    load.prepare()
     from ultralytics.cfg import get_cfg
 
-    yolo = ultralytics_models.architecture("yolov8n", len(SHAPES), seed=0)
+    yolo = load.architecture("yolov8n", len(SHAPES), seed=0)
     _train(yolo.model, get_cfg(), steps=200, size=160, batch=16, rate=3e-3)
     yolo.model.names = dict(enumerate(SHAPES))
     path = tmp_path_factory.mktemp("weights") / "shapes.pt"

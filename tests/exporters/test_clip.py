@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import open_point
+from tritonvision.ensembles.in_process import open_entry_point
 from tritonvision.errors import ExportFailed, InvalidParameter
-from tritonvision.exporters import clip_vocabulary, fixtures, torch_tools
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import clip
-from tritonvision.exporters.family import Weights
-from tritonvision.exporters.judge import TEXTS
-from tritonvision.python_backend.tokenizer import Tokenizer
+from tritonvision.exporters.libraries import open_clip_vocabulary, torch_env
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.parity.checks.base import TEXTS
+from tritonvision.python_backend.vocabulary.clip_tokenizer import Tokenizer
 
 ENTRY = catalog.find("clip/RN50")
 ENTRIES = [entry for entry in catalog.entries().values() if entry.family == "CLIP"]
-PICTURES, WORDS = clip.FAMILY.points(ENTRY)
+PICTURES, WORDS = clip.FAMILY.entry_points(ENTRY)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def pipelines(towers, tmp_path_factory):
     graphs = {point.role: folder / f"model{point.role}.onnx" for point in (PICTURES, WORDS)}
     for role, path in graphs.items():
         towers.export(path, role)
-    return {point.role: open_point(graphs, point, towers.assets(point.role)) for point in (PICTURES, WORDS)}
+    return {point.role: open_entry_point(graphs, point, towers.assets(point.role)) for point in (PICTURES, WORDS)}
 
 
 def batch_of(pipeline, samples):
@@ -43,7 +44,11 @@ def batch_of(pipeline, samples):
 
 
 def samples_of(role):
-    return list(TEXTS) if role else [fixtures.photo(), fixtures.noise(97, 333), fixtures.views()["wide-512x260"]]
+    return (
+        list(TEXTS)
+        if role
+        else [sample_pictures.photo(), sample_pictures.noise(97, 333), sample_pictures.views()["wide-512x260"]]
+    )
 
 
 @pytest.mark.parametrize("role", ["", "text"])
@@ -72,7 +77,7 @@ def test_random_towers_tell_samples_apart(towers, role):
 
 def test_float64_reference_agrees_with_float32(towers):
     for role, inputs in (
-        ("", {"pixels": fixtures.noise(224, 224)[None]}), ("text", {"input_ids": clip._some_tokens(2, 1)}),
+        ("", {"pixels": sample_pictures.noise(224, 224)[None]}), ("text", {"input_ids": clip._some_tokens(2, 1)}),
     ):  # fmt: skip
         single, double = (towers.tensors(inputs, double, role)["embeddings"] for double in (False, True))
         assert double.dtype == np.float64
@@ -81,7 +86,7 @@ def test_float64_reference_agrees_with_float32(towers):
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=[entry.id for entry in ENTRIES])
 def test_every_id_is_open_clips_architecture_with_openais_activation(entry):
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
     from open_clip.transformer import QuickGELU
@@ -92,7 +97,7 @@ def test_every_id_is_open_clips_architecture_with_openais_activation(entry):
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(entry.params_m, rel=0.01)
     assert isinstance(network.transformer.resblocks[0].mlp.gelu, QuickGELU)
     assert network.context_length == clip.CONTEXT
-    pictures, _ = clip.FAMILY.points(entry)
+    pictures, _ = clip.FAMILY.entry_points(entry)
     size = network.visual.preprocess_cfg["size"]
     assert pictures.size == (size if isinstance(size, tuple) else (size, size)) == entry.input_size
     assert get_pretrained_cfg(name, "openai")["hf_hub"].startswith("timm/")
@@ -116,13 +121,13 @@ def test_users_weights_are_read_and_those_of_another_size_refused(towers, tmp_pa
 
 @pytest.fixture(scope="module")
 def reference():
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     return clip._tokenizer()
 
 
 @pytest.fixture(scope="module")
 def tokenizer(reference):
-    return Tokenizer(clip_vocabulary.tokenizer_json(reference).decode(), clip.CONTEXT)
+    return Tokenizer(open_clip_vocabulary.tokenizer_json(reference).decode(), clip.CONTEXT)
 
 
 PIECES = [
@@ -165,4 +170,4 @@ def test_characters_of_every_block_are_split_as_open_clip_splits_them(reference,
 
 
 def test_the_vocabulary_is_the_same_file_every_time(reference):
-    assert clip_vocabulary.tokenizer_json(reference) == clip_vocabulary.tokenizer_json(reference)
+    assert open_clip_vocabulary.tokenizer_json(reference) == open_clip_vocabulary.tokenizer_json(reference)

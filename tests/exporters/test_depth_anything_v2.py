@@ -10,13 +10,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import LocalPipeline
+from tritonvision.ensembles.in_process import LocalPipeline
 from tritonvision.errors import ExportFailed, InvalidPicture
-from tritonvision.exporters import fixtures, torch_tools
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import depth_anything_v2
 from tritonvision.exporters.families.depth_anything_v2 import FAMILY
-from tritonvision.exporters.family import Weights
-from tritonvision.python_backend import resize
+from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.python_backend.images import resize
 
 ENTRY = catalog.find("depth-anything-v2-small")
 ORACLE_ON = ("photo", "wide-512x260", "no-face-noise-333x97")
@@ -33,14 +34,14 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def processor():
     """transformers' default, which resizes with torchvision."""
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from transformers import DPTImageProcessor
 
     return DPTImageProcessor(**depth_anything_v2.PROCESSOR)
 
 
 def photo_of(height, width):
-    return np.array(Image.fromarray(fixtures.photo()).resize((width, height), Image.Resampling.BILINEAR))
+    return np.array(Image.fromarray(sample_pictures.photo()).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def relative(got, want):
@@ -61,7 +62,7 @@ def test_one_graph_computes_the_networks_map_at_every_aspect(model, height, widt
 
 def test_a_batch_holds_the_map_of_each_picture(model):
     network, pipeline = model
-    pixels = {"pixels": np.stack([photo_of(140, 266), fixtures.noise(140, 266)])}
+    pixels = {"pixels": np.stack([photo_of(140, 266), sample_pictures.noise(140, 266)])}
     got, want = pipeline.tensors(pixels)["map"], network.tensors(pixels)["map"]
     assert relative(got, want) <= 5e-5
     alone = pipeline.tensors({"pixels": pixels["pixels"][1:]})["map"]
@@ -77,7 +78,7 @@ def values(answer):
 def test_pipeline_answers_what_processor_and_network_answer(model):
     network, pipeline = model
     for name in ORACLE_ON:
-        picture = fixtures.views()[name]
+        picture = sample_pictures.views()[name]
         got, want = values(pipeline(picture)), network.predict(picture, {})["map"]
         assert got.shape == picture.shape[:2]
         assert relative(got, want) <= 5e-5, name
@@ -86,7 +87,7 @@ def test_pipeline_answers_what_processor_and_network_answer(model):
 def test_pipeline_answers_what_the_processor_with_torchvision_answers(model, processor, monkeypatch):
     network, pipeline = model
     monkeypatch.setitem(vars(network), "_processor", processor)  # the default of transformers 5
-    picture = fixtures.views()["tall-300x512"]
+    picture = sample_pictures.views()["tall-300x512"]
     assert relative(values(pipeline(picture)), network.predict(picture, {})["map"]) <= 1e-3
 
 
@@ -100,7 +101,7 @@ def test_a_random_map_varies_over_a_picture_and_between_pictures(model):
 
 def test_float64_reference_agrees_with_float32(model):
     network, _ = model
-    pixels = {"pixels": fixtures.noise(84, 140)[None]}
+    pixels = {"pixels": sample_pictures.noise(84, 140)[None]}
     single, double = network.tensors(pixels)["map"], network.tensors(pixels, double=True)["map"]
     assert double.dtype == np.float64
     assert relative(single, double) <= 5e-5
@@ -123,7 +124,7 @@ def test_export_leaves_the_reference_network_as_the_library_has_it(model):
 @example(3, 400)
 @example(50, 30)
 def test_the_pixels_have_the_size_the_processor_gives_or_the_picture_is_refused(height, width):
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from transformers.models.dpt.image_processing_dpt import get_resize_output_image_size
 
     meta = torch.empty((3, height, width), device="meta")
@@ -164,8 +165,8 @@ def test_the_pixels_are_the_processors(processor, height, width):
     picture = picture.astype(np.uint8)
     pixels, _ = resize.multiple(picture, 518, 518, 14)
 
-    def of(oracle):
-        answer = oracle(images=picture, return_tensors="np", input_data_format="channels_last")
+    def of(reference_pipeline):
+        answer = reference_pipeline(images=picture, return_tensors="np", input_data_format="channels_last")
         values = answer["pixel_values"][0].transpose(1, 2, 0)
         return np.rint((values * depth_anything_v2.STD + depth_anything_v2.MEAN) * 255)
 
@@ -180,7 +181,7 @@ def test_the_pixels_are_the_processors(processor, height, width):
 
 @pytest.mark.parametrize("size", ["small", "base", "large"])
 def test_each_size_is_the_released_architecture(size):
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from transformers import DepthAnythingForDepthEstimation
 
     entry = catalog.find(f"depth-anything-v2-{size}")
@@ -194,7 +195,7 @@ def test_weights_of_the_user_give_their_map(model, tmp_path):
     module = network._network
     module.save_pretrained(tmp_path / "folder")
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, tmp_path / "w.safetensors")
-    pixels = {"pixels": fixtures.noise(84, 140)[None]}
+    pixels = {"pixels": sample_pictures.noise(84, 140)[None]}
     for path in (tmp_path / "folder", tmp_path / "w.safetensors"):
         again = FAMILY.build(ENTRY, Weights("user", path=path))
         assert np.array_equal(again.tensors(pixels)["map"], network.tensors(pixels)["map"])
@@ -208,5 +209,5 @@ def test_weights_of_another_size_are_refused(model, tmp_path):
 
 
 def test_larger_networks_hold_their_weights_once():
-    points = [FAMILY.points(catalog.find(f"depth-anything-v2-{size}"))[0] for size in ("small", "base", "large")]
+    points = [FAMILY.entry_points(catalog.find(f"depth-anything-v2-{size}"))[0] for size in ("small", "base", "large")]
     assert [point.instances for point in points] == [2, 1, 1]

@@ -10,12 +10,14 @@ import pytest
 from safetensors.torch import save_file
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import LocalPipeline
+from tritonvision.ensembles.in_process import LocalPipeline
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import compare, fixtures, transformers_tools, ultralytics_models
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import detr
 from tritonvision.exporters.families.detr import FAMILY
-from tritonvision.exporters.family import Weights
+from tritonvision.exporters.libraries import transformers_weights
+from tritonvision.exporters.libraries.ultralytics import load
+from tritonvision.exporters.parity import compare, sample_pictures
 from tritonvision.tasks import resolve
 
 ENTRY = catalog.find("facebook/detr-resnet-50")
@@ -44,7 +46,7 @@ def test_graph_computes_the_networks_answers_at_any_size_batch_and_padding(model
     network, pipeline = model
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (len(valid), *size, 3), dtype=np.uint8)
-    pixels[0] = np.resize(fixtures.photo(), (*size, 3))
+    pixels[0] = np.resize(sample_pictures.photo(), (*size, 3))
     inputs = {"pixels": pixels, "valid_size": np.array(valid, dtype=np.int32)}
     got, want = pipeline.tensors(inputs), network.tensors(inputs)
     assert got["boxes"].shape == (len(valid), 100, 4)
@@ -54,7 +56,7 @@ def test_graph_computes_the_networks_answers_at_any_size_batch_and_padding(model
 
 def test_what_lies_in_the_padding_changes_nothing(model):
     _, pipeline = model
-    pixels = np.stack([fixtures.photo()[:256, :320]] * 2)
+    pixels = np.stack([sample_pictures.photo()[:256, :320]] * 2)
     pixels[1, 200:], pixels[1, :, 250:] = 7, 250
     inputs = {"pixels": pixels, "valid_size": np.array([[200, 250]] * 2, dtype=np.int32)}
     tensors = pipeline.tensors(inputs)
@@ -68,7 +70,7 @@ def test_what_lies_in_the_padding_changes_nothing(model):
 )
 def test_pipeline_finds_what_processor_network_and_post_processing_find(model, view, confidence):
     network, pipeline = model
-    picture = fixtures.views()[view]
+    picture = sample_pictures.views()[view]
     got = pipeline(picture, {"confidence": confidence})
     want = network.predict(picture, resolve(pipeline.head.task.parameters, {"confidence": confidence}))
     assert len(want["scores"]) >= 10
@@ -79,20 +81,20 @@ def test_pipeline_finds_what_processor_network_and_post_processing_find(model, v
 
 
 def test_a_random_network_finds_things_of_several_classes_apart_from_each_other(model):
-    found = model[1](fixtures.photo())
+    found = model[1](sample_pictures.photo())
     assert 10 <= len(found["scores"]) <= 60
     assert len(set(found["class_ids"].tolist())) >= 3
     assert found["boxes"].std(0).min() >= 20  # pixels
 
 
 def test_class_ids_are_those_of_every_other_coco_model(model):
-    ultralytics_models.prepare()
-    assert model[0].labels == ultralytics_models.coco_names()
+    load.prepare()
+    assert model[0].labels == load.coco_names()
     assert model[0]._columns[:12] == (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13)
 
 
 def test_float64_reference_agrees_with_float32(model):
-    inputs = {"pixels": fixtures.noise(64, 96)[None], "valid_size": np.array([[64, 96]], dtype=np.int32)}
+    inputs = {"pixels": sample_pictures.noise(64, 96)[None], "valid_size": np.array([[64, 96]], dtype=np.int32)}
     single, double = model[0].tensors(inputs), model[0].tensors(inputs, double=True)
     assert double["scores"].dtype == np.float64
     assert np.abs(single["scores"] - double["scores"]).max() <= 1e-4
@@ -105,7 +107,7 @@ def flowers(tmp_path_factory):
 
     config = DetrConfig(id2label={0: "rose", 1: "tulip", 2: "daisy"}, label2id={"rose": 0, "tulip": 1, "daisy": 2})
     folder = tmp_path_factory.mktemp("weights") / "flowers"
-    transformers_tools.random(DetrForObjectDetection, config, seed=4).save_pretrained(folder)
+    transformers_weights.random(DetrForObjectDetection, config, seed=4).save_pretrained(folder)
     return folder
 
 
@@ -163,7 +165,7 @@ def test_redrawing_leaves_no_weight_constant_and_repeats_itself():
     from transformers import ViTConfig, ViTForImageClassification
 
     config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32)
-    one, same, other = (transformers_tools.random(ViTForImageClassification, config, seed) for seed in (1, 1, 2))
+    one, same, other = (transformers_weights.random(ViTForImageClassification, config, seed) for seed in (1, 1, 2))
     for name, value in one.state_dict().items():
         assert value.std() > 0.01, name
         assert torch.equal(value, same.state_dict()[name])

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import LocalComposition
+from tritonvision.ensembles.in_process import LocalComposition
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import fixtures, onnx_check, text_pages
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import doctr
 from tritonvision.exporters.families.doctr import DETECTOR, FAMILY, POINT, RECOGNISER
-from tritonvision.exporters.family import Weights
-from tritonvision.exporters.judge import Case
-from tritonvision.exporters.page_judge import PageText
-from tritonvision.python_backend.pages.page_layout import WORD
+from tritonvision.exporters.graphs import check
+from tritonvision.exporters.parity import sample_pictures, text_pages
+from tritonvision.exporters.parity.checks.base import Case
+from tritonvision.exporters.parity.checks.page import PageText
+from tritonvision.python_backend.ocr.page_layout import WORD
 
 ENTRY = catalog.find("doctr-db_mobilenet_v3")
 ROLES = {net.role: net for net in POINT.nets}
@@ -46,7 +47,7 @@ def pages():
 
 @pytest.mark.parametrize("role", list(ROLES))
 def test_graphs_keep_their_contract_and_compute_docs_networks(network, graphs, pipeline, role):
-    onnx_check.check(graphs[role], ROLES[role])
+    check.check(graphs[role], ROLES[role])
     (output,) = ROLES[role].outputs
     batches = network.examples(role)
     assert {len(batch["pixels"]) for batch in batches.values()} == ({1, 2} if role == DETECTOR else {1, 8})
@@ -61,8 +62,8 @@ def test_pages_are_read_word_for_word_as_docs_predictor_reads_them(network, pipe
     wanted = network.predict(pages[name], {})
     words = wanted["texts"][wanted["class_ids"] == WORD].tolist()
     assert len(words) >= 20 and len(set(words)) >= 8  # so that the comparison says something
-    judge = PageText(POINT, network, FAMILY.tolerance, "random")
-    count, missing, figures = judge.compare(pipeline(pages[name]), Case(pages[name], {}, wanted))
+    parity_check = PageText(POINT, network, FAMILY.tolerance, "random")
+    count, missing, figures = parity_check.compare(pipeline(pages[name]), Case(pages[name], {}, wanted))
     assert count > len(words) and missing == 0 and figures["words"] == 0
     assert figures["pixels"] <= 0.01 and figures["scores"] <= 1e-4
 
@@ -79,9 +80,9 @@ def test_what_holds_no_text_is_an_empty_page(network, pipeline, shape):
 
 @pytest.mark.parametrize("name", ["photo", "two pixels"])
 def test_what_is_no_page_is_read_alike(network, pipeline, name):
-    picture = fixtures.views()["odd-220x316"] if name == "photo" else np.full((2, 1, 3), 255, np.uint8)
-    judge = PageText(POINT, network, FAMILY.tolerance, "random")
-    _, missing, figures = judge.compare(pipeline(picture), Case(picture, {}, network.predict(picture, {})))
+    picture = sample_pictures.views()["odd-220x316"] if name == "photo" else np.full((2, 1, 3), 255, np.uint8)
+    parity_check = PageText(POINT, network, FAMILY.tolerance, "random")
+    _, missing, figures = parity_check.compare(pipeline(picture), Case(picture, {}, network.predict(picture, {})))
     assert missing == 0 and figures["words"] == 0
 
 

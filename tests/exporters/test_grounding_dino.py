@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import open_point
+from tritonvision.ensembles.in_process import open_entry_point
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import fixtures, onnx_check, open_vocabulary_judge, proposals, torch_tools
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import grounding_dino
 from tritonvision.exporters.families.grounding_dino import FAMILY
-from tritonvision.exporters.family import Weights
-from tritonvision.exporters.judge import RANDOM_BOXES
+from tritonvision.exporters.graphs import check
+from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.modules import proposals
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.parity.checks import open_vocabulary
+from tritonvision.exporters.parity.checks.base import RANDOM_BOXES
 from tritonvision.python_backend.compositions import phrase_grounding
 from tritonvision.tasks import resolve
 
@@ -47,12 +51,12 @@ def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("graph") / "model.onnx"
     network.export(path)
     point = grounding_dino.point(*SIDES)
-    return network, open_point({"": path}, point, network.assets("")), path
+    return network, open_entry_point({"": path}, point, network.assets("")), path
 
 
 def inputs_of(network, sizes, valid, texts=TEXTS):
-    pixels = np.stack([fixtures.noise(*sizes, seed=seed) for seed in range(len(valid))])
-    photo = fixtures.photo()[: sizes[0], : sizes[1]]
+    pixels = np.stack([sample_pictures.noise(*sizes, seed=seed) for seed in range(len(valid))])
+    photo = sample_pictures.photo()[: sizes[0], : sizes[1]]
     pixels[0, : photo.shape[0], : photo.shape[1]] = photo
     return {"pixels": pixels, "valid_size": np.array(valid, np.int32), **network._text(texts, len(valid))}
 
@@ -62,7 +66,7 @@ def inputs_of(network, sizes, valid, texts=TEXTS):
     [
         ((240, 320), [(240, 320)], ("dog",)),
         ((301, 259), [(301, 259), (224, 100)], TEXTS),  # no multiples of a patch, and padding
-        ((224, 448), [(224, 448), (224, 448)], open_vocabulary_judge.MANY[:30]),  # multiples of patches and windows
+        ((224, 448), [(224, 448), (224, 448)], open_vocabulary.MANY[:30]),  # multiples of patches and windows
     ],
 )
 def test_the_graph_computes_the_networks_boxes_and_scores(model, size, valid, texts):
@@ -104,13 +108,13 @@ def test_what_lies_outside_the_picture_does_not_matter(model):
 
 
 def test_the_graph_is_what_the_entry_point_says(model):
-    onnx_check.check(model[2], grounding_dino.point().nets[0])
+    check.check(model[2], grounding_dino.point().nets[0])
 
 
 def test_the_pipeline_finds_what_the_processor_finds(model):
     network, local, _ = model
-    judge = open_vocabulary_judge.OpenVocabulary(local.point, network, FAMILY.tolerance, "random")
-    count, missing, worst = judge.judge(local)
+    parity_check = open_vocabulary.OpenVocabulary(local.point, network, FAMILY.tolerance, "random")
+    count, missing, worst = parity_check.run(local)
     assert missing == 0
     assert count > 100
     assert worst["pixels"] <= 0.5
@@ -120,8 +124,8 @@ def test_the_pipeline_finds_what_the_processor_finds(model):
 def test_equal_texts_and_texts_in_texts_are_told_apart_like_the_processor_does(model):
     network, local, _ = model
     given = {"texts": ["dog", "dog house", "dog", "a house"], "confidence": 0.001, "text_threshold": 0.01}
-    wanted = network.predict(fixtures.photo(), resolve(phrase_grounding.TASK.parameters, given))
-    got = local(fixtures.photo(), given)
+    wanted = network.predict(sample_pictures.photo(), resolve(phrase_grounding.TASK.parameters, given))
+    got = local(sample_pictures.photo(), given)
     assert len(set(wanted["class_ids"].tolist())) > 1
     assert wanted["scores"].min() > 0.01
     assert got["class_ids"].tolist() == wanted["class_ids"].tolist()
@@ -132,7 +136,7 @@ def test_equal_texts_and_texts_in_texts_are_told_apart_like_the_processor_does(m
 def test_a_strip_is_answered_like_the_processor_pads_it(model):
     network, local, _ = model
     given = {"texts": ["a dog"], "confidence": 0, "text_threshold": 0, "max_detections": 20}
-    strip = fixtures.photo()[100:130]
+    strip = sample_pictures.photo()[100:130]
     wanted = network.predict(strip, resolve(phrase_grounding.TASK.parameters, given))
     got = local(strip, given)
     np.testing.assert_allclose(got["scores"], wanted["scores"], atol=1e-3)
@@ -140,15 +144,15 @@ def test_a_strip_is_answered_like_the_processor_pads_it(model):
 
 def test_random_weights_tell_classes_and_pictures_apart(model):
     _, local, _ = model
-    photo = local(fixtures.photo(), {"texts": [*open_vocabulary_judge.SEVERAL]})
+    photo = local(sample_pictures.photo(), {"texts": [*open_vocabulary.SEVERAL]})
     assert len(photo["scores"]) in RANDOM_BOXES
     assert len(set(photo["class_ids"].tolist())) > 1
-    other = local(fixtures.noise(300, 400), {"texts": [*open_vocabulary_judge.SEVERAL]})
+    other = local(sample_pictures.noise(300, 400), {"texts": [*open_vocabulary.SEVERAL]})
     assert photo["scores"].tolist() != other["scores"].tolist()
 
 
 def test_the_phrases_of_the_library_are_those_of_the_pipeline():
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from transformers.models.grounding_dino import modeling_grounding_dino as library
 
     rng = np.random.default_rng(0)
@@ -168,7 +172,7 @@ def test_the_phrases_of_the_library_are_those_of_the_pipeline():
         ["a cat", "A Dog "],
         ["Café crème", "naïve-looking robot #2", "3/4 view"],
         ["who is it?", "the dog's bone", "日本 flag", "x" * 150],
-        [*open_vocabulary_judge.MANY],
+        [*open_vocabulary.MANY],
     ],
 )
 def test_captions_are_those_of_the_processor(model, texts):
@@ -201,7 +205,7 @@ def test_the_text_encoder_reads_its_mask_as_the_library_does_by_default(model):
 
 @pytest.mark.parametrize(("id", "millions"), [("grounding-dino-tiny", 172), ("grounding-dino-base", 232)])
 def test_every_id_has_its_size(id, millions):
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from transformers import GroundingDinoForObjectDetection
 
     with torch.device("meta"):

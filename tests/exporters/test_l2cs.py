@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import LocalComposition, LocalNet
+from tritonvision.ensembles.in_process import LocalComposition, LocalNet
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import fixtures, local, onnx_check
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import l2cs
 from tritonvision.exporters.families.mediapipe_face import POINTS
-from tritonvision.exporters.family import Weights
+from tritonvision.exporters.graphs import check
+from tritonvision.exporters.parity import published_models, sample_pictures
 from tritonvision.python_backend.compositions import gaze
 from tritonvision.tasks import resolve
 
@@ -33,7 +34,7 @@ def graph(network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def composition(graph, repository):
-    return LocalComposition({"": graph}, l2cs.POINT, {gaze.FACES: local.needed(repository, gaze.FACES)})
+    return LocalComposition({"": graph}, l2cs.POINT, {gaze.FACES: published_models.needed(repository, gaze.FACES)})
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def state():
 
 
 def test_graph_keeps_its_contract_and_computes_the_networks_logits_and_angles(network, graph):
-    onnx_check.check(graph, NET)
+    check.check(graph, NET)
     net = LocalNet(graph, NET)
     for inputs in network.examples("").values():
         got, want = net.tensors(inputs), network.tensors(inputs)
@@ -56,7 +57,7 @@ def test_graph_keeps_its_contract_and_computes_the_networks_logits_and_angles(ne
 
 @pytest.mark.parametrize("name", ["photo", "tiny-91x77", "three-faces-749x300", "no-face-151x237"])
 def test_pipeline_answers_what_the_authors_steps_answer(network, composition, name):
-    picture = fixtures.views()[name]
+    picture = sample_pictures.views()[name]
     got, want = composition(picture), network.predict(picture, resolve(gaze.TASK.parameters, {}))
     assert len(got["yaw"]) == len(got["pitch"]) == len(want["yaw"]) == {"three": 3, "no": 0}.get(name.split("-")[0], 1)
     np.testing.assert_allclose(got["boxes"], want["boxes"], atol=0.01)
@@ -69,7 +70,7 @@ def test_pipeline_answers_what_the_authors_steps_answer(network, composition, na
 
 
 def test_a_whole_picture_that_is_one_face_gets_the_authors_angles(network, composition):
-    picture = fixtures.photo()[50:200, 150:290]
+    picture = sample_pictures.photo()[50:200, 150:290]
     settings = {"detect_faces": False}
     got, want = composition(picture, settings), network.predict(picture, resolve(gaze.TASK.parameters, settings))
     assert got["boxes"].tolist() == [[0, 0, 140, 150]] and got["scores"].tolist() == [1]
@@ -98,7 +99,7 @@ def test_yaw_is_the_first_head_and_pitch_the_second_in_graph_and_reference(state
     torch.save(state, tmp_path / "mine.pkl")
     network = l2cs.FAMILY.build(ENTRY, Weights("user", path=tmp_path / "mine.pkl"))
     network.export(tmp_path / "model.onnx")
-    inputs = {"pixels": fixtures.noise(448, 448)[None]}
+    inputs = {"pixels": sample_pictures.noise(448, 448)[None]}
     for angles in (network.tensors(inputs), LocalNet(tmp_path / "model.onnx", NET).tensors(inputs)):
         assert np.rad2deg(angles["yaw"]).item() == pytest.approx(20 * 3 - 42)  # 28 bins are MPIIGaze's
         assert np.rad2deg(angles["pitch"]).item() == pytest.approx(9 * 3 - 42)

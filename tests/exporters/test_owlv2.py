@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import LocalComposition, npy
+from tritonvision.ensembles.in_process import LocalComposition, npy
 from tritonvision.errors import ExportFailed, InvalidParameter
-from tritonvision.exporters import compare, fixtures, onnx_check, owlv2_graphs, query_networks, torch_tools
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import owlv2
-from tritonvision.exporters.family import Weights
-from tritonvision.exporters.open_vocabulary_judge import MANY, SEVERAL
-from tritonvision.python_backend import example_queries, padded_square
+from tritonvision.exporters.families.owlv2 import graphs as owlv2_graphs
+from tritonvision.exporters.graphs import check
+from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.modules import query_networks
+from tritonvision.exporters.parity import compare, sample_pictures
+from tritonvision.exporters.parity.checks.open_vocabulary import MANY, SEVERAL
+from tritonvision.python_backend.images import padded_square
+from tritonvision.python_backend.vocabulary import example_queries
 from tritonvision.tasks import OPEN_VOCABULARY, resolve
 
 ENTRY = catalog.find("owlv2-base-patch14")
@@ -42,12 +47,12 @@ def small():
 def model(small, tmp_path_factory):
     """A reference network and the composition over its graphs."""
     network = owlv2.FAMILY.build(ENTRY, Weights("random", seed=1))
-    (point,) = owlv2.FAMILY.points(ENTRY)
+    (point,) = owlv2.FAMILY.entry_points(ENTRY)
     folder = tmp_path_factory.mktemp("graphs")
     graphs = {net.role: folder / f"{net.role}.onnx" for net in point.nets}
     for net in point.nets:
         network.export(graphs[net.role], net.role)
-        onnx_check.check(graphs[net.role], net)
+        check.check(graphs[net.role], net)
     return network, LocalComposition(graphs, point, assets=network.assets(""))
 
 
@@ -60,7 +65,9 @@ def test_a_graph_computes_what_the_network_computes(model, role):
     network, local = model
     ((_, inputs),) = network.examples(role).items()
     if role == "image":
-        inputs = {"pixels": np.concatenate([inputs["pixels"], padded_square.resize(fixtures.photo(), SIDE)[None]])}
+        inputs = {
+            "pixels": np.concatenate([inputs["pixels"], padded_square.resize(sample_pictures.photo(), SIDE)[None]])
+        }
     got, want = local.nets[role].tensors(inputs), network.tensors(inputs, role=role)
     alone = local.nets[role].tensors({name: value[:1] for name, value in inputs.items()})
     double = network.tensors(inputs, double=True, role=role)
@@ -76,8 +83,9 @@ def test_the_pixels_are_those_of_the_models_processor(model):
     network, _ = model
     mean, std = (np.array(getattr(network.processor.image_processor, f"image_{name}")) for name in ("mean", "std"))
     pictures = {
-        **fixtures.views(), "a little larger": fixtures.noise(SIDE + 1, 130), "as large": fixtures.noise(SIDE, SIDE),
-        "much larger": fixtures.noise(700, 1900), "a strip": fixtures.noise(3, 900),
+        **sample_pictures.views(), "a little larger": sample_pictures.noise(SIDE + 1, 130),
+        "as large": sample_pictures.noise(SIDE, SIDE),
+        "much larger": sample_pictures.noise(700, 1900), "a strip": sample_pictures.noise(3, 900),
     }  # fmt: skip
     for name, picture in pictures.items():
         processed = network.processor(images=picture, return_tensors="np", input_data_format="channels_last")
@@ -100,7 +108,7 @@ def test_the_tokens_are_those_of_the_vocabulary_clip_was_trained_with(model):
     fits = "cat " * 14
     assert local._composition._tokens(0, fits)[-1] == 49407 == owlv2_graphs.ids([fits])[0, -1]
     with pytest.raises(InvalidParameter, match="longer than 14 tokens"):
-        local(fixtures.photo(), {"texts": ["dog", fits + "cat"]})
+        local(sample_pictures.photo(), {"texts": ["dog", fits + "cat"]})
 
 
 def test_the_exported_vocabulary_does_not_depend_on_what_was_asked_before(model):
@@ -124,7 +132,7 @@ QUESTIONS = (
 @pytest.mark.parametrize(("view", "given"), QUESTIONS)
 def test_the_composition_finds_what_the_processor_finds(model, view, given):
     network, local = model
-    picture = fixtures.views()[view]
+    picture = sample_pictures.views()[view]
     got, want = local(picture, given), network.predict(picture, resolved(given))
     assert len(want["scores"]) >= 3
     settings = resolved(given)
@@ -135,7 +143,7 @@ def test_the_composition_finds_what_the_processor_finds(model, view, given):
 
 def test_the_oracle_is_the_networks_own_forward_pass(model):
     network, _ = model
-    picture, texts = fixtures.views()["wide-512x260"], [*SEVERAL]
+    picture, texts = sample_pictures.views()["wide-512x260"], [*SEVERAL]
     processor = network.processor
     processed = processor(text=[texts], images=picture, return_tensors="pt", input_data_format="channels_last")
     with torch.inference_mode():
@@ -150,10 +158,10 @@ def test_the_oracle_is_the_networks_own_forward_pass(model):
 
 def test_random_weights_find_some_things_of_several_classes_on_the_photo(model):
     _, local = model
-    found = local(fixtures.photo(), {"texts": [*SEVERAL]})
+    found = local(sample_pictures.photo(), {"texts": [*SEVERAL]})
     assert 10 <= len(found["scores"]) <= 60
     assert len(set(found["class_ids"].tolist())) > 1
-    other = local(fixtures.photo()[:, ::-1], {"texts": [*SEVERAL]})
+    other = local(sample_pictures.photo()[:, ::-1], {"texts": [*SEVERAL]})
     assert len(other["scores"]) != len(found["scores"]) or np.abs(other["scores"] - found["scores"]).max() > 0.01
 
 
@@ -163,7 +171,7 @@ def test_an_example_of_the_whole_picture_is_the_query_that_the_library_embeds(mo
 
     network, _ = model
     for view in ("photo", "mirror", "small-200"):
-        pixels = padded_square.resize(fixtures.views()[view], SIDE)
+        pixels = padded_square.resize(sample_pictures.views()[view], SIDE)
         tensors = {name: value[0] for name, value in network.tensors({"pixels": pixels[None]}, role="image").items()}
         with torch.inference_mode():
             feature_map = network._model.image_embedder(owlv2_graphs.normalised(torch.from_numpy(pixels[None])))[0]
@@ -175,7 +183,7 @@ def test_an_example_of_the_whole_picture_is_the_query_that_the_library_embeds(mo
 
 def test_what_examples_find_is_what_the_networks_class_head_says_of_their_embeddings(model):
     network, local = model
-    shown, searched, size = fixtures.photo(), fixtures.views()["rotated-15"], (512, 512)
+    shown, searched, size = sample_pictures.photo(), sample_pictures.views()["rotated-15"], (512, 512)
     boxes, classes = [[60, 30, 300, 400], [300, 100, 500, 300], [10, 300, 200, 500]], [1, 0, 1]
     sample = {"image": npy(searched), "examples": [npy(shown)]}
     given = {"example_boxes": boxes, "example_classes": classes, "confidence": 0.05}
@@ -222,12 +230,12 @@ def test_weights_are_read_as_the_library_saves_them(model, tmp_path):
 def test_both_sizes_have_the_networks_of_their_checkpoints(monkeypatch):
     """Counted without memory; what the catalogue says."""
     monkeypatch.setattr(owlv2, "_CONFIGS", TRUE)
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from transformers import Owlv2ForObjectDetection
 
     for name, patches, width in (("owlv2-base-patch14", 3600, 512), ("owlv2-large-patch14", 5184, 768)):
         entry = catalog.find(name)
-        (point,) = owlv2.FAMILY.points(entry)
+        (point,) = owlv2.FAMILY.entry_points(entry)
         assert point.size == tuple(entry.input_size)
         assert point == owlv2.point_of(owlv2.config(entry))
         dims = {tensor.name: tensor.dims for net in point.nets for tensor in net.outputs}

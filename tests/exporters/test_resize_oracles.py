@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tritonvision.exporters import torch_tools, ultralytics_models
-from tritonvision.python_backend import resize
+from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.libraries.ultralytics import load
+from tritonvision.python_backend.images import resize
 
 ODD_SIZES = [
     (1, 1), (2, 3), (17, 5), (33, 640), (640, 640), (639, 641), (641, 639), (100, 100), (480, 640), (640, 480),
@@ -28,7 +29,7 @@ def picture_of(photo_rgb):
 
 @pytest.mark.parametrize("network", [(640, 640), (1280, 1280), (384, 640)])
 def test_letterbox_is_ultralytics_letterbox_bit_by_bit(picture_of, network):
-    ultralytics_models.prepare()
+    load.prepare()
     from ultralytics.data.augment import LetterBox
 
     for size in ODD_SIZES:
@@ -39,7 +40,7 @@ def test_letterbox_is_ultralytics_letterbox_bit_by_bit(picture_of, network):
 
 
 def test_letterbox_leads_boxes_back_as_ultralytics_scale_boxes_does(picture_of):
-    ultralytics_models.prepare()
+    load.prepare()
     from ultralytics.utils.ops import scale_boxes
 
     corners = np.random.default_rng(0).uniform(0, 640, (50, 4)).astype(np.float32)
@@ -54,7 +55,7 @@ def test_letterbox_leads_boxes_back_as_ultralytics_scale_boxes_does(picture_of):
 @pytest.mark.parametrize(("interpolation", "crop_pct"), [("bicubic", 0.95), ("bilinear", 0.875), ("bicubic", 1.0)])
 @pytest.mark.parametrize("size", [224, 288])
 def test_crop_is_timms_eval_transform_bit_by_bit(picture_of, interpolation, crop_pct, size):
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from timm.data.transforms_factory import transforms_imagenet_eval
 
     transform = transforms_imagenet_eval(size, crop_pct=crop_pct, interpolation=interpolation, normalize=False)
@@ -70,7 +71,7 @@ def test_crop_is_timms_eval_transform_bit_by_bit(picture_of, interpolation, crop
 
 @pytest.mark.parametrize("shape", [(1, 700), (700, 1), (3, 900), (900, 3), (20, 5000)])
 def test_crop_of_a_strip_longer_than_64_widths_stays_within_two_grey_levels_of_timm(picture_of, shape):
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from timm.data.transforms_factory import transforms_imagenet_eval
 
     picture = picture_of(*shape)
@@ -84,7 +85,7 @@ def test_crop_of_a_strip_longer_than_64_widths_stays_within_two_grey_levels_of_t
 
 
 def test_the_catalogues_classifiers_declare_what_timm_ships_for_them():
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from timm.models import get_pretrained_cfg
 
     from tritonvision import catalog

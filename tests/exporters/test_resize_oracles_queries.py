@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tritonvision.exporters import torch_tools
-from tritonvision.python_backend import resize
+from tritonvision.exporters.libraries import torch_env
+from tritonvision.python_backend.images import resize
 
 SIZES = [
     (1, 1), (2, 3), (17, 5), (384, 384), (383, 385), (100, 100), (480, 640), (640, 480), (333, 1000), (1000, 333),
@@ -27,7 +27,7 @@ def picture_of(photo_rgb):
 
 @pytest.mark.parametrize("side", [384, 560])
 def test_stretch_in_float32_is_what_rfdetrs_predict_resizes(picture_of, side):
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from torchvision.transforms import functional
 
     for height, width in SIZES:
@@ -49,7 +49,7 @@ def processed(processor, picture):
 
 @pytest.mark.parametrize("size", [(160, 267), (320, 533)])
 def test_shortest_is_the_resize_of_detrs_processor_bit_by_bit(picture_of, size):
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
 
     processor = DetrImageProcessorPil(size={"shortest_edge": size[0], "longest_edge": size[1]})
@@ -65,7 +65,7 @@ def test_shortest_is_the_resize_of_detrs_processor_bit_by_bit(picture_of, size):
 
 
 def test_the_processors_other_backend_is_a_grey_level_away_at_most(picture_of):
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from transformers import DetrImageProcessor
 
     processor = DetrImageProcessor(size={"shortest_edge": 160, "longest_edge": 267})

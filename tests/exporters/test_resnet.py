@@ -7,11 +7,11 @@ import pytest
 from safetensors.torch import save_file
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import LocalPipeline
+from tritonvision.ensembles.in_process import LocalPipeline
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import fixtures
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families.resnet import FAMILY
-from tritonvision.exporters.family import Weights
+from tritonvision.exporters.parity import sample_pictures
 from tritonvision.tasks import resolve
 
 ENTRY = catalog.find("resnet18")
@@ -31,8 +31,8 @@ def model(request, tmp_path_factory):
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_graph_computes_the_networks_logits_and_scores(model, batch):
     network, pipeline = model
-    photo, _ = pipeline.resize(fixtures.photo())
-    inputs = {"pixels": np.stack([photo, fixtures.noise(224, 224), photo[:, ::-1]])[:batch]}
+    photo, _ = pipeline.resize(sample_pictures.photo())
+    inputs = {"pixels": np.stack([photo, sample_pictures.noise(224, 224), photo[:, ::-1]])[:batch]}
     got, want = pipeline.tensors(inputs), network.tensors(inputs)
     assert got["logits"].shape == got["scores"].shape == (batch, 1000)
     assert np.abs(got["logits"] - want["logits"]).max() <= 1e-4
@@ -41,7 +41,7 @@ def test_graph_computes_the_networks_logits_and_scores(model, batch):
 
 def test_pipeline_answers_what_timms_transform_and_network_answer(model):
     network, pipeline = model
-    for name, picture in fixtures.views().items():
+    for name, picture in sample_pictures.views().items():
         for given in ({}, {"confidence": 0.001}, {"function": "softmax"}, {"function": "sigmoid", "confidence": 0.9}):
             settings = resolve(pipeline.head.task.parameters, given)
             got, want = pipeline(picture, given), network.predict(picture, settings)
@@ -53,7 +53,7 @@ def test_pipeline_answers_what_timms_transform_and_network_answer(model):
 
 def test_a_random_classifier_tells_pictures_apart(model):
     network, pipeline = model
-    pixels = np.stack([pipeline.resize(picture)[0] for picture in fixtures.views().values()])
+    pixels = np.stack([pipeline.resize(picture)[0] for picture in sample_pictures.views().values()])
     tensors = network.tensors({"pixels": pixels})
     assert len(set(tensors["logits"].argmax(1).tolist())) >= 3
     assert np.abs(tensors["logits"][0] - tensors["logits"][6]).max() >= 0.1
@@ -64,7 +64,7 @@ def test_a_random_classifier_tells_pictures_apart(model):
 
 def test_float64_reference_agrees_with_float32(model):
     network, _ = model
-    inputs = {"pixels": fixtures.noise(224, 224)[None]}
+    inputs = {"pixels": sample_pictures.noise(224, 224)[None]}
     single, double = network.tensors(inputs), network.tensors(inputs, double=True)
     assert double["logits"].dtype == np.float64
     assert np.abs(single["logits"] - double["logits"]).max() <= 1e-4
@@ -100,7 +100,7 @@ def test_users_weights_are_read_and_give_the_class_count(state, tmp_path, form):
     named = FAMILY.build(ENTRY, Weights("user", path=path, labels=("rose", "tulip", "daisy"), multi_label=True))
     assert (named.labels, named.multi_label, named.notes) == (("rose", "tulip", "daisy"), True, ())
     pipeline = exported(named, tmp_path)
-    inputs = {"pixels": pipeline.resize(fixtures.photo())[0][None]}
+    inputs = {"pixels": pipeline.resize(sample_pictures.photo())[0][None]}
     assert np.abs(pipeline.tensors(inputs)["scores"] - named.tensors(inputs)["scores"]).max() <= 1e-5
 
 

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import LocalPipeline
+from tritonvision.ensembles.in_process import LocalPipeline
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import compare, fixtures, query_networks, rfdetr_models, ultralytics_models
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families.rfdetr import FAMILY
-from tritonvision.exporters.family import Weights
+from tritonvision.exporters.libraries import rfdetr_models
+from tritonvision.exporters.libraries.ultralytics import load
+from tritonvision.exporters.modules import query_networks
+from tritonvision.exporters.parity import compare, sample_pictures
 from tritonvision.tasks import resolve
 
 ENTRY = catalog.find("rfdetr-nano")
@@ -32,8 +35,8 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batch(model):
-    photo = model[1].inputs(fixtures.photo())[0]["pixels"]
-    noise = fixtures.noise(*photo.shape[:2]).astype(np.float32) / 255
+    photo = model[1].inputs(sample_pictures.photo())[0]["pixels"]
+    noise = sample_pictures.noise(*photo.shape[:2]).astype(np.float32) / 255
     return np.stack([photo, noise, photo[:, ::-1]])
 
 
@@ -53,7 +56,7 @@ def test_graph_computes_the_networks_boxes_scores_and_classes_whatever_the_batch
 )
 def test_pipeline_finds_what_the_packages_predict_finds(model, view, confidence):
     network, pipeline = model
-    picture = fixtures.views()[view]
+    picture = sample_pictures.views()[view]
     got = pipeline(picture, {"confidence": confidence})
     want = network.predict(picture, resolve(pipeline.head.task.parameters, {"confidence": confidence}))
     assert len(want["scores"]) >= 10
@@ -66,23 +69,23 @@ def test_pipeline_finds_what_the_packages_predict_finds(model, view, confidence)
 def test_settings_that_the_package_does_not_have_hold_for_both(model):
     network, pipeline = model
     given = {"confidence": 0.1, "classes": [0, 3, 7, 20, 41, 79], "max_detections": 7}
-    got = pipeline(fixtures.photo(), given)
-    want = network.predict(fixtures.photo(), resolve(pipeline.head.task.parameters, given))
+    got = pipeline(sample_pictures.photo(), given)
+    want = network.predict(sample_pictures.photo(), resolve(pipeline.head.task.parameters, given))
     assert 0 < len(got["scores"]) <= 7
     np.testing.assert_array_equal(got["class_ids"], want["class_ids"])
 
 
 def test_a_random_network_finds_things_of_several_classes_apart_from_each_other(model):
-    found = model[1](fixtures.photo())
+    found = model[1](sample_pictures.photo())
     assert 10 <= len(found["scores"]) <= 60
     assert len(set(found["class_ids"].tolist())) >= 5
     assert found["boxes"].std(0).min() >= 20  # pixels
 
 
 def test_class_ids_are_those_of_every_other_coco_model(model):
-    ultralytics_models.prepare()
+    load.prepare()
     network, _ = model
-    assert network.labels == ultralytics_models.coco_names()
+    assert network.labels == load.coco_names()
     from rfdetr.assets.coco_classes import COCO_CLASSES
 
     assert query_networks.coco_columns() == COCO_CLASSES
@@ -148,7 +151,7 @@ def test_a_column_that_is_no_class_is_never_found(helmets, tmp_path):
     state = helmets | {"class_embed.bias": torch.tensor([-3.0, -3.0, 9.0])}
     torch.save({"model": state, "args": {"class_names": ["helmet", "vest"]}}, tmp_path / "w.pth")
     network = FAMILY.build(ENTRY, Weights("user", path=tmp_path / "w.pth"))
-    answer = network.predict(fixtures.photo(), resolve(FAMILY.head.task.parameters, {"confidence": 0.0}))
+    answer = network.predict(sample_pictures.photo(), resolve(FAMILY.head.task.parameters, {"confidence": 0.0}))
     assert set(answer["class_ids"].tolist()) <= {0, 1}
     tensors = network.tensors({"pixels": np.zeros((1, 384, 384, 3), np.float32)})
     assert set(tensors["class_ids"].ravel().tolist()) <= {0, 1}

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from tritonvision import catalog
-from tritonvision.client import codec, mask_grid
-from tritonvision.ensembles.local import LocalComposition, LocalNet
+from tritonvision.engine import codec, mask_grid
+from tritonvision.ensembles.in_process import LocalComposition, LocalNet
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import compare, fixtures
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import sam
-from tritonvision.exporters.family import Weights
-from tritonvision.exporters.judges import mask_areas
-from tritonvision.python_backend import resize
+from tritonvision.exporters.parity import compare, sample_pictures
+from tritonvision.exporters.parity.checks.masks import mask_areas
+from tritonvision.python_backend.images import resize
 from tritonvision.tasks import resolve
 
 ENTRY = catalog.find("sam-vit_b")
@@ -50,8 +50,8 @@ def relative(got, want):
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_encoder_graph_computes_the_models_embeddings(model, batch):
     network, local = model
-    photo, _ = resize.longest(fixtures.photo(), SMALL, SMALL)
-    pixels = np.stack([fixtures.noise(SMALL, SMALL), photo])[:batch]
+    photo, _ = resize.longest(sample_pictures.photo(), SMALL, SMALL)
+    pixels = np.stack([sample_pictures.noise(SMALL, SMALL), photo])[:batch]
     inputs = {"pixels": pixels, "valid_size": np.array([[200, 256], [256, 131]], np.int32)[:batch]}
     got, want = local.nets["encoder"].tensors(inputs), network.tensors(inputs, role="encoder")
     assert got["embeddings"].shape == (batch, 256, 16, 16)
@@ -60,17 +60,17 @@ def test_the_encoder_graph_computes_the_models_embeddings(model, batch):
 
 def test_what_lies_outside_the_picture_does_not_matter(model):
     _, local = model
-    pixels, geometry = resize.longest(fixtures.photo()[:150], SMALL, SMALL)
+    pixels, geometry = resize.longest(sample_pictures.photo()[:150], SMALL, SMALL)
     size = np.array([geometry.valid_size], np.int32)
     dirty = pixels.copy()
-    dirty[size[0, 0] :] = fixtures.noise(SMALL - size[0, 0], SMALL)
+    dirty[size[0, 0] :] = sample_pictures.noise(SMALL - size[0, 0], SMALL)
     clean, other = (local.nets["encoder"].tensors({"pixels": p[None], "valid_size": size}) for p in (pixels, dirty))
     np.testing.assert_array_equal(clean["embeddings"], other["embeddings"])
 
 
 def test_the_models_own_processor_prepares_the_same_pixels(model):
     network, _ = model
-    for name, picture in fixtures.views().items():
+    for name, picture in sample_pictures.views().items():
         pixels, geometry = resize.longest(picture, SMALL, SMALL)
         processed = network._processor(picture, return_tensors="np")
         assert processed["reshaped_input_sizes"][0].tolist() == list(geometry.valid_size), name
@@ -123,7 +123,7 @@ QUESTIONS = (
 @pytest.mark.parametrize("view", ["odd-220x316", "wide-512x260", "large-1100"])
 def test_the_composition_selects_what_the_processor_and_the_model_select(model, view):
     network, local = model
-    picture = fixtures.views()[view]
+    picture = sample_pictures.views()[view]
     for given in QUESTIONS:
         got = local(picture, given)
         want = network.predict(picture, resolve(local.point.task.parameters, given))
@@ -137,19 +137,19 @@ def test_the_composition_selects_what_the_processor_and_the_model_select(model, 
 
 def test_random_masks_cover_some_of_the_picture_and_differ_between_prompts_and_pictures(model):
     _, local = model
-    size = fixtures.photo().shape[:2]
-    answers = [local(fixtures.photo(), given)["masks"] for given in QUESTIONS]
+    size = sample_pictures.photo().shape[:2]
+    answers = [local(sample_pictures.photo(), given)["masks"] for given in QUESTIONS]
     for masks in answers:
         shares = mask_areas(masks, size) / (size[0] * size[1])
         assert ((shares >= 0.05) & (shares <= 0.95)).any()
-    mirrored = local(fixtures.photo()[:, ::-1], QUESTIONS[0])["masks"]
+    mirrored = local(sample_pictures.photo()[:, ::-1], QUESTIONS[0])["masks"]
     for other in (answers[1], answers[3], mirrored):
         assert max(compare.mask_difference(a, b, np.array(size)) for a, b in zip(answers[0], other, strict=True)) > 0.05
 
 
 def test_an_earlier_mask_as_a_prompt_is_what_the_model_makes_of_it(model):
     network, local = model
-    first = local(fixtures.photo(), {"points": [[200, 100]]})
+    first = local(sample_pictures.photo(), {"points": [[200, 100]]})
     sample = {"embeddings": first["embeddings"], "mask_input": first["low_res_masks"][1]}
     got = local(sample, {"points": [[200, 100]], "image_size": [512, 512]})
     prompt = {
@@ -265,7 +265,7 @@ def test_every_object_of_a_picture_is_what_the_pipeline_finds(model, monkeypatch
     from transformers import MaskGenerationPipeline
 
     network, local = model
-    picture = fixtures.views()[view]
+    picture = sample_pictures.views()[view]
     encoding = local(picture)
     # grey levels by which Pillow and torchvision differ would decide what is left out
     ours = torch.from_numpy(encoding["embeddings"])[None]

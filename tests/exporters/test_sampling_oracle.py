@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tritonvision.exporters import torch_tools
+from tritonvision.exporters.libraries import torch_env
 from tritonvision.python_backend.generation.sampling import Sampler
 
 VOCABULARY = 700
@@ -11,7 +11,7 @@ VOCABULARY = 700
 
 @pytest.fixture(scope="module")
 def reference():
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     import torch
     from transformers import (
         LogitsProcessorList,

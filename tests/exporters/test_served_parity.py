@@ -11,9 +11,10 @@ import pytest
 
 from tritonvision import catalog
 from tritonvision.client import TritonClient
-from tritonvision.exporters import compare, pipeline
-from tritonvision.exporters.families import find
-from tritonvision.exporters.family import Weights
+from tritonvision.exporters import pipeline
+from tritonvision.exporters.contract import Weights
+from tritonvision.exporters.parity import compare
+from tritonvision.exporters.registry import find
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings
 from tritonvision.tasks import OBJECT_DETECTION, resolve
@@ -54,10 +55,10 @@ def test_twenty_pictures_of_odd_sizes_give_the_detections_of_predict(
 ):
     given = {"confidence": confidence, "iou_threshold": iou_threshold, "max_candidates": 30_000}
     settings = resolve(OBJECT_DETECTION.parameters, given)
-    oracle = find("YOLOv8").build(catalog.find(MODEL), Weights("user", path=trained_yolo))
+    reference_pipeline = find("YOLOv8").build(catalog.find(MODEL), Weights("user", path=trained_yolo))
     count, lonely, pixels, scores = 0, 0, 0.0, 0.0
     for picture in pictures:
-        wanted = oracle.predict(picture, settings)
+        wanted = reference_pipeline.predict(picture, settings)
         png = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
         found = served.infer("shapes/1", png, **given)
         got = {"boxes": found.xyxy, "scores": found.confidence, "class_ids": found.class_id}

@@ -14,12 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import LocalChat, LocalNet
+from tritonvision.ensembles.in_process import LocalChat, LocalNet
 from tritonvision.errors import ExportFailed, NotSupported
-from tritonvision.exporters import causal_decoder, fixtures, pipeline
-from tritonvision.exporters.chat_judge import Chat
+from tritonvision.exporters import pipeline
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import smolvlm
-from tritonvision.exporters.family import Weights
+from tritonvision.exporters.modules import causal_decoder
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.parity.checks.chat import Chat
 from tritonvision.publication import Repository
 from tritonvision.python_backend.vlm.smolvlm import Reader
 
@@ -27,7 +29,7 @@ ENTRY = catalog.find("smolvlm-256m")
 PARAMETERS = 256_484_928  # of smolvlm-256m
 LIMIT = 2e-5  # of logits that spread by 3
 PICTURE = {"type": "image"}
-VIEWS = fixtures.views()
+VIEWS = sample_pictures.views()
 SIZES = [(1, 1), (1, 700), (64, 512), (512, 63), (91, 77), (200, 401), (256, 256), (257, 256), (300, 299), (999, 37)]
 QUESTION = [{"role": "user", "content": [PICTURE, {"type": "text", "text": "What is it?"}]}]
 
@@ -43,7 +45,7 @@ def network():
 @pytest.fixture(scope="module")
 def graphs(network, tmp_path_factory):
     folder = tmp_path_factory.mktemp("graphs")
-    found = {net.role: folder / f"{net.role}.onnx" for net in network.points[0].nets}
+    found = {net.role: folder / f"{net.role}.onnx" for net in network.entry_points[0].nets}
     for role, path in found.items():
         network.export(path, role)
     return found
@@ -51,7 +53,7 @@ def graphs(network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def nets(network, graphs):
-    return {net.role: LocalNet(graphs[net.role], net) for net in network.points[0].nets}
+    return {net.role: LocalNet(graphs[net.role], net) for net in network.entry_points[0].nets}
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +65,19 @@ def folder(network, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def judge(network):
-    return Chat(network.points[0], network, smolvlm.FAMILY.tolerance, "random")
+def parity_check(network):
+    return Chat(network.entry_points[0], network, smolvlm.FAMILY.tolerance, "random")
 
 
 @pytest.fixture(scope="module")
-def cases(judge):
+def cases(parity_check):
     """The conversations with what ``generate`` says in them."""
-    return judge.cases()
+    return parity_check.cases()
 
 
 def reader(network):
     tokenizer = tokenizers.Tokenizer.from_str(network.assets("")["tokenizer.json"].decode())
-    return Reader(dict(network.points[0].options), tokenizer)
+    return Reader(dict(network.entry_points[0].options), tokenizer)
 
 
 def same_prompt(network, sample):
@@ -142,7 +144,7 @@ def test_the_prompt_token_by_token_gives_the_logits_of_the_prompt_at_once(networ
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_the_tiles_of_a_picture_are_the_processors(network, height, width):
-    picture = fixtures.noise(height, width)
+    picture = sample_pictures.noise(height, width)
     tiles = same_prompt(network, {"messages": QUESTION, "pictures": [picture]})
     assert tiles.shape[1:] == (64, 64, 3) and len(tiles) in (5, 9, 13, 17)
 
@@ -150,7 +152,7 @@ def test_the_tiles_of_a_picture_are_the_processors(network, height, width):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(height=st.integers(1, 400), width=st.integers(1, 400))
 def test_the_tiles_of_any_picture_are_the_processors(network, height, width):
-    same_prompt(network, {"messages": QUESTION, "pictures": [fixtures.noise(height, width)]})
+    same_prompt(network, {"messages": QUESTION, "pictures": [sample_pictures.noise(height, width)]})
 
 
 @pytest.mark.parametrize("view", ["photo", "wide-512x260", "odd-220x316"])
@@ -158,7 +160,7 @@ def test_the_tiles_of_the_true_size_are_the_processors(view):
     """Tiles of 512 pixels and 64 tokens, without the network."""
     true = object.__new__(smolvlm.SmolVLMNetwork)
     true._processor = smolvlm.random_processor(smolvlm.config("smolvlm-256m"))
-    true.points = smolvlm.FAMILY.points(ENTRY)
+    true.entry_points = smolvlm.FAMILY.entry_points(ENTRY)
     tiles = same_prompt(true, {"messages": QUESTION, "pictures": [VIEWS[view]]})
     assert tiles.shape[1:] == (512, 512, 3) and len(tiles) == {"photo": 17}.get(view, 13)
 
@@ -190,37 +192,37 @@ def test_a_conversation_is_what_the_chat_template_makes_of_it(network, messages,
     same_prompt(network, {"messages": messages, "pictures": some})
 
 
-def test_answers_are_those_of_generate(network, graphs, judge, cases):
-    chat = LocalChat(graphs, network.points[0], network.assets(""))
+def test_answers_are_those_of_generate(network, graphs, parity_check, cases):
+    chat = LocalChat(graphs, network.entry_points[0], network.assets(""))
     try:
         answers = [chat(case.sample, case.given) for case in cases]
-        judge.demand_signal(chat, cases)
+        parity_check.demand_signal(chat, cases)
     finally:
         chat.close()
     for case, answer in zip(cases, answers, strict=True):
-        assert judge.compare(answer, case) == (24, 0, {"tokens": 0, "words": 0})
+        assert parity_check.compare(answer, case) == (24, 0, {"tokens": 0, "words": 0})
         assert answer["usage"].tolist() == case.wanted["usage"].tolist()
         assert answer["finish_reason"][0] == case.wanted["finish_reason"][0] == "length"
         assert len(set(case.wanted["token_ids"].tolist())) >= 8
 
 
-def test_the_judge_refuses_what_does_not_look_at_pictures(judge, cases):
+def test_the_judge_refuses_what_does_not_look_at_pictures(parity_check, cases):
     with pytest.raises(ExportFailed, match="do not depend on the picture"):
-        judge.demand_signal(lambda sample, given: cases[3].wanted, cases)
+        parity_check.demand_signal(lambda sample, given: cases[3].wanted, cases)
 
 
-def test_the_judge_refuses_a_loop(judge, cases):
+def test_the_judge_refuses_a_loop(parity_check, cases):
     ids = np.tile([3, 4, 5], 8)
     loop = [dataclasses.replace(cases[0], wanted=cases[0].wanted | {"token_ids": ids}), *cases[1:]]
     with pytest.raises(ExportFailed, match="3 different tokens") as caught:
-        judge.demand_signal(lambda sample, given: cases[3].wanted, loop)
+        parity_check.demand_signal(lambda sample, given: cases[3].wanted, loop)
     assert "--seed" in caught.value.hint
 
 
-def test_the_judge_counts_tokens_that_differ(judge, cases):
+def test_the_judge_counts_tokens_that_differ(parity_check, cases):
     case = cases[0]
     other = case.wanted | {"token_ids": np.append(case.wanted["token_ids"][:-1] + 1, [5, 6])}
-    assert judge.compare(other, case)[2] == {"tokens": len(case.wanted["token_ids"]) + 1, "words": 0}
+    assert parity_check.compare(other, case)[2] == {"tokens": len(case.wanted["token_ids"]) + 1, "words": 0}
 
 
 def test_a_users_folder_of_another_size_goes_through_the_gate(folder, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tritonvision.client.image_inputs import read_images
+from tritonvision.client.images import read_images
 from tritonvision.errors import InvalidPicture
 from tritonvision.pictures import decode
 from tritonvision.settings import Settings

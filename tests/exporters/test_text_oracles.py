@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tritonvision.exporters import text_pages, torch_tools
-from tritonvision.python_backend.pages import ctc, page_layout, reading_order, text_pixels, text_regions
+from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.parity import text_pages
+from tritonvision.python_backend.ocr import ctc, page_layout, reading_order, text_pixels, text_regions
 
-torch_tools.import_torchvision()
+torch_env.import_torchvision()
 
 from doctr.datasets import VOCABS  # noqa: E402
 from doctr.models.builder import DocumentBuilder  # noqa: E402

@@ -15,22 +15,18 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import LocalComposition
+from tritonvision.ensembles.in_process import LocalComposition
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import (
-    byte_vocabulary,
-    compare,
-    encoder_decoder,
-    fixtures,
-    onnx_check,
-    text_pages,
-    torch_tools,
-)
+from tritonvision.exporters.contract import Weights
+from tritonvision.exporters.contract import kind as kind_of
 from tritonvision.exporters.families import trocr
 from tritonvision.exporters.families.trocr import FAMILY
-from tritonvision.exporters.family import Weights
-from tritonvision.exporters.family import kind as kind_of
-from tritonvision.exporters.line_judge import LineText
+from tritonvision.exporters.graphs import check
+from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.modules import encoder_decoder
+from tritonvision.exporters.parity import compare, sample_pictures, text_pages
+from tritonvision.exporters.parity.checks.line import LineText
+from tritonvision.exporters.synthetic.tokenizers import roberta
 from tritonvision.python_backend.compositions import line_text
 from tritonvision.python_backend.generation.beams import Decoder, Search, search
 from tritonvision.tasks import resolve
@@ -51,7 +47,7 @@ def reduced():
     """The ids at the reduced size, on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trocr, "_ENCODERS", {kind: found | VISION for kind, found in trocr._ENCODERS.items()})
         patch.setattr(trocr, "_DECODER", TEXT)
@@ -69,11 +65,11 @@ def model(request, reduced, tmp_path_factory):
 
 
 def published(network, entry, folder):
-    (point,) = FAMILY.points(entry)
+    (point,) = FAMILY.entry_points(entry)
     graphs = {net.role: folder / f"{net.role}.onnx" for net in point.nets}
     for net in point.nets:
         network.export(graphs[net.role], net.role)
-        onnx_check.check(graphs[net.role], net)
+        check.check(graphs[net.role], net)
     return LocalComposition(graphs, point, assets=network.assets(""))
 
 
@@ -135,7 +131,7 @@ def test_continuations_of_a_sample_read_what_each_of_them_would_alone(model):
 
 def test_the_processors_own_pixels(model):
     network, _, _ = model
-    for name, picture in [*fixtures.views().items(), ("line", text_pages.line("Total 4.20"))]:
+    for name, picture in [*sample_pictures.views().items(), ("line", text_pages.line("Total 4.20"))]:
         want = network._processor(picture, return_tensors="np").pixel_values[0].transpose(1, 2, 0)
         got = (line_text.frame(picture, SIDE) / 255 - 0.5) / 0.5
         assert np.abs(want - got).max() <= 1e-6, name
@@ -143,7 +139,7 @@ def test_the_processors_own_pixels(model):
 
 def test_the_gates_judge_finds_signal_and_no_difference(model):
     network, local, entry = model
-    count, missing, figures = LineText(local.point, network, FAMILY.tolerance, "random").judge(local)
+    count, missing, figures = LineText(local.point, network, FAMILY.tolerance, "random").run(local)
     assert count > 80 and missing == 0 and figures == {"tokens": 0, "words": 0}, entry.id
 
 
@@ -151,9 +147,9 @@ def test_the_gates_judge_finds_signal_and_no_difference(model):
 def test_the_composition_writes_what_processor_and_generate_write(model, view):
     network, local, _ = model
     picture = {
-        "line": text_pages.line("lamp oil & bread"), "noise": fixtures.noise(40, 300),
+        "line": text_pages.line("lamp oil & bread"), "noise": sample_pictures.noise(40, 300),
         "white": np.full((30, 200, 3), 255, np.uint8), "one pixel": np.full((1, 1, 3), 90, np.uint8),
-        "thin": fixtures.photo()[:1],
+        "thin": sample_pictures.photo()[:1],
     }[view]  # fmt: skip
     for given in ({}, {"max_new_tokens": 1, "num_beams": 2}, {"max_new_tokens": 50, "num_beams": 4}):
         got, want = local(picture, given), network.predict(picture, resolve(line_text.TASK.parameters, given))
@@ -192,7 +188,7 @@ def test_every_search_is_that_of_transformers(model, name):
         patch.setattr(network._model, "generation_config", torch_config(network, **asked))
         how = Search(**line_text.read_search(json.dumps(encoder_decoder.search_of(network._model)).encode()))
         for seed in range(8):
-            pixels = fixtures.noise(SIDE, SIDE, seed)
+            pixels = sample_pictures.noise(SIDE, SIDE, seed)
             if seed % 2:
                 pixels = np.array(Image.fromarray(text_pages.line(f"number {seed}")).resize((SIDE, SIDE)))
             cross = local._composition._call("encoder", {"pixels": pixels[None]}, local._composition._cross)
@@ -229,7 +225,7 @@ def test_a_search_that_numpy_does_not_know_is_refused(model, monkeypatch):
 
 
 def test_every_id_of_the_random_vocabulary_is_a_text_of_its_own():
-    tokenizer = byte_vocabulary.vocabulary(2000)
+    tokenizer = roberta.vocabulary(2000)
     assert len(tokenizer) == 2000
     special = [tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
     assert special == [0, 1, 2, 3] and tokenizer.mask_token_id == 1999
@@ -318,7 +314,7 @@ def test_the_ids_have_the_parameters_that_the_catalogue_counts(monkeypatch, kind
         config = trocr.config(entry)
         with torch.device("meta"):
             model = VisionEncoderDecoderModel(config)
-        (point,) = FAMILY.points(entry)
+        (point,) = FAMILY.entry_points(entry)
     counted = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     assert counted == pytest.approx(entry.params_m, rel=0.1)
     encoder, decoder = point.nets

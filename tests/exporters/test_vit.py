@@ -7,11 +7,12 @@ import pytest
 from safetensors.torch import save_file
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import LocalPipeline
+from tritonvision.ensembles.in_process import LocalPipeline
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import fixtures, torch_tools
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families.vit import FAMILY
-from tritonvision.exporters.family import Weights
+from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.parity import sample_pictures
 from tritonvision.tasks import resolve
 
 ENTRY = catalog.find("vit-tiny-patch16")
@@ -32,8 +33,8 @@ def model(tmp_path_factory):
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_graph_computes_the_networks_logits_and_scores(model, batch):
     network, pipeline = model
-    photo, _ = pipeline.resize(fixtures.photo())
-    inputs = {"pixels": np.stack([photo, fixtures.noise(224, 224), photo[:, ::-1]])[:batch]}
+    photo, _ = pipeline.resize(sample_pictures.photo())
+    inputs = {"pixels": np.stack([photo, sample_pictures.noise(224, 224), photo[:, ::-1]])[:batch]}
     got, want = pipeline.tensors(inputs), network.tensors(inputs)
     assert got["logits"].shape == got["scores"].shape == (batch, 1000)
     assert np.abs(got["logits"] - want["logits"]).max() <= 1e-4
@@ -43,7 +44,7 @@ def test_graph_computes_the_networks_logits_and_scores(model, batch):
 def test_pipeline_answers_what_timms_transform_and_network_answer(model):
     network, pipeline = model
     for name in ("photo", "wide-512x260", "tiny-91x77", "no-face-noise-333x97"):
-        picture = fixtures.views()[name]
+        picture = sample_pictures.views()[name]
         for given in ({}, {"confidence": 0.001, "function": "sigmoid"}):
             settings = resolve(pipeline.head.task.parameters, given)
             got, want = pipeline(picture, given), network.predict(picture, settings)
@@ -54,7 +55,7 @@ def test_pipeline_answers_what_timms_transform_and_network_answer(model):
 
 def test_a_random_classifier_tells_pictures_apart(model):
     network, pipeline = model
-    pixels = np.stack([pipeline.resize(picture)[0] for picture in fixtures.views().values()])
+    pixels = np.stack([pipeline.resize(picture)[0] for picture in sample_pictures.views().values()])
     tensors = network.tensors({"pixels": pixels})
     assert len(set(tensors["logits"].argmax(1).tolist())) >= 3
     assert np.abs(tensors["logits"][0] - tensors["logits"][-1]).max() >= 1000 * FAMILY.tolerance.tensors["logits"]
@@ -62,7 +63,7 @@ def test_a_random_classifier_tells_pictures_apart(model):
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=[entry.id for entry in ENTRIES])
 def test_every_id_is_timms_architecture_with_timms_transform(entry):
-    torch_tools.import_torchvision()
+    torch_env.import_torchvision()
     from timm.data import resolve_data_config
 
     with torch.device("meta"):

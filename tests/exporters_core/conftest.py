@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tritonvision import catalog
-from tritonvision.ensembles.local import LocalPipeline
-from tritonvision.exporters import families
-from tritonvision.exporters.family import Weights
+from tritonvision.ensembles.in_process import LocalPipeline
+from tritonvision.exporters import registry
+from tritonvision.exporters.contract import Weights
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def entry():
 
 @pytest.fixture(scope="session")
 def family(entry):
-    return families.find(entry.family)
+    return registry.find(entry.family)
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import fixtures, tflite_onnx
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families.mediapipe_face import GOLDEN, _append_decoding, anchors
-from tritonvision.exporters.family import Weights
-from tritonvision.python_backend import resize
+from tritonvision.exporters.graphs import tflite_converter
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.python_backend.images import resize
 
-RECORDED = json.loads(resources.files("tritonvision.exporters.families").joinpath(GOLDEN).read_text())["pictures"]
+_FOLDER = resources.files("tritonvision.exporters.families.mediapipe_face")
+RECORDED = json.loads(_FOLDER.joinpath(GOLDEN).read_text())["pictures"]
 
 
 @pytest.mark.parametrize("number", range(len(RECORDED)), ids=[row["name"] for row in RECORDED])
@@ -38,7 +40,7 @@ def test_the_golden_pictures_hold_faces_and_pictures_without_any():
 
 def test_the_photo_gives_the_figures_that_others_measured_too(pipeline):
     """Written down by another trial on another machine, in fractions of the picture."""
-    answer = pipeline(fixtures.photo(), {"confidence": 0.5})
+    answer = pipeline(sample_pictures.photo(), {"confidence": 0.5})
     assert answer["scores"][0] == pytest.approx(0.92174, abs=5e-6)
     np.testing.assert_allclose(answer["boxes"][0] / 512, [0.34681, 0.16186, 0.53303, 0.34808], atol=2e-5)
     xs, ys = [0.3935, 0.4802, 0.4305, 0.4293, 0.3480, 0.5316], [0.2049, 0.2131, 0.2486, 0.2903, 0.2260, 0.2419]
@@ -54,7 +56,7 @@ def test_anchors_are_the_cells_of_two_grids():
 
 
 def test_the_graph_equals_the_reference_within_float32(network, pipeline):
-    pixels = np.stack([pipeline.resize(fixtures.photo())[0], fixtures.noise(128, 128)])
+    pixels = np.stack([pipeline.resize(sample_pictures.photo())[0], sample_pictures.noise(128, 128)])
     graph, exact = pipeline.tensors({"pixels": pixels}), network.tensors({"pixels": pixels}, double=True)
     np.testing.assert_allclose(graph["boxes"], exact["boxes"], atol=1e-3)
     np.testing.assert_allclose(graph["keypoints"], exact["keypoints"], atol=1e-3)
@@ -64,7 +66,7 @@ def test_the_graph_equals_the_reference_within_float32(network, pipeline):
 
 def test_a_candidate_of_negative_size_is_none():
     """mediapipe skips them, however sure the network is; a size of exactly zero stays."""
-    builder = tflite_onnx.Builder()
+    builder = tflite_converter.Builder()
     _append_decoding(builder, "regressors", "classificators")
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 896, depth])
@@ -108,7 +110,7 @@ def test_a_strip_longer_than_opencv_warps_is_sampled_too(shape):
 
 
 def test_both_ways_of_sampling_a_square_agree():
-    picture = fixtures.views()["tall-300x512"]
+    picture = sample_pictures.views()["tall-300x512"]
     pixels, geometry = resize.square(picture, 128, 128)
     ys, xs = ((np.arange(128) - o) / g for o, g in (
         (geometry.offset_y, geometry.gain_y), (geometry.offset_x, geometry.gain_x)))  # fmt: skip

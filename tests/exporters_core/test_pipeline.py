@@ -7,10 +7,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tritonvision.ensembles.local import LocalPipeline
+from tritonvision.ensembles.in_process import LocalPipeline
 from tritonvision.errors import ExportFailed, InvalidParameter, SetupError, UnknownModel
-from tritonvision.exporters import families, fixtures, pipeline
-from tritonvision.exporters.family import Weights
+from tritonvision.exporters import pipeline, registry
+from tritonvision.exporters.contract import Weights
+from tritonvision.exporters.parity import sample_pictures
 from tritonvision.publication import Repository
 
 FACE = "mediapipe-face-detection"
@@ -72,9 +73,9 @@ def test_the_face_model_is_published_with_its_proof(published):
 
 def test_the_published_graph_answers(published, family, entry):
     local = LocalPipeline(published / f"net--{FACE}" / "1" / "model.onnx", family.resize(entry), family.head)
-    assert len(local(fixtures.photo())["scores"]) == 1
+    assert len(local(sample_pictures.photo())["scores"]) == 1
     with pytest.raises(InvalidParameter):
-        local(fixtures.photo(), {"confidense": 0.5})
+        local(sample_pictures.photo(), {"confidense": 0.5})
 
 
 def test_stages_are_told_in_order(tmp_path):
@@ -142,7 +143,7 @@ def test_a_missing_package_is_one_sentence_with_the_line_to_type(tmp_path, monke
     def find(_):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr(families, "find", find)
+    monkeypatch.setattr(registry, "find", find)
     with pytest.raises(SetupError, match=f"'{module.split('.')[0]}', which is not installed") as caught:
         pipeline.export(FACE, Weights(), tmp_path)
     assert caught.value.hint == f"Get it with: pip install 'tritonvision[{extra}]'"

@@ -31,7 +31,7 @@ def put(family, entry):
         with publish.staging(repository) as folder:
             path = folder / "model.onnx"
             path.write_bytes(graph)
-            publish.publish(repository, folder, manifest(**changes), family.points(entry), {"": path})
+            publish.publish(repository, folder, manifest(**changes), family.entry_points(entry), {"": path})
 
     return put
 
@@ -160,7 +160,7 @@ def test_two_exports_of_one_model_at_once_end_with_one_of_them(tmp_path, family,
         "    with publish.staging(root) as folder:\n"
         "        graph = folder / 'model.onnx'\n"
         "        graph.write_text(who)\n"
-        "        publish.publish(root, folder, facts, family.points(entry), {'': graph})\n"
+        "        publish.publish(root, folder, facts, family.entry_points(entry), {'': graph})\n"
     )
     both = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), who]) for who in ("one", "two")]
     deadline = time.monotonic() + 60

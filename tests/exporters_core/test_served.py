@@ -8,7 +8,7 @@ from PIL import Image
 
 from tritonvision.client import TritonClient
 from tritonvision.exporters import pipeline as exports
-from tritonvision.exporters.family import Weights
+from tritonvision.exporters.contract import Weights
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings
 

@@ -16,9 +16,9 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tritonvision import tasks
-from tritonvision.client import mask_grid
-from tritonvision.client.mask_grid import Progress
-from tritonvision.client.residents import Memory
+from tritonvision.engine import mask_grid
+from tritonvision.engine.loaded_models import Memory
+from tritonvision.engine.mask_grid import Progress
 from tritonvision.errors import InvalidParameter, ModelLoading
 from tritonvision.facade.app import create_app
 from tritonvision.publication import MANIFEST, Manifest, Repository
@@ -108,7 +108,7 @@ def vector_of(data: bytes) -> np.ndarray:
 
 
 class MemoryEngine:
-    """Answers from memory, as :class:`tritonvision.client.engine.Engine` would from Triton.
+    """Answers from memory, as :class:`tritonvision.engine.engine.Engine` would from Triton.
 
     Attributes:
         asked: (model, pictures, parameters, wait) of each inference with a picture.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tritonvision.errors import Overloaded, PictureTooLarge
-from tritonvision.facade.admission import Admission, Hold
+from tritonvision.facade.admission import Admission, ByteReservation
 
 
 def test_pictures_over_the_budget_are_refused_at_once_and_told_when_to_come_back():
@@ -34,7 +34,7 @@ def test_the_budget_comes_back_after_a_failure():
 
 def test_bytes_are_limited_for_one_request_and_for_all():
     admission = Admission(1, 100, 60)
-    with Hold(admission) as one, Hold(admission) as other:
+    with ByteReservation(admission) as one, ByteReservation(admission) as other:
         one.take(60)
         with pytest.raises(PictureTooLarge):
             one.take(1)

@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 
-from tritonvision.client.engine import Engine
-from tritonvision.facade.addresses import owner_of
+from tritonvision.engine.engine import Engine
 from tritonvision.facade.app import create_app
-from tritonvision.facade.auth import OPEN_PATHS
-from tritonvision.facade.dialects.roboflow import NOT_YET
+from tritonvision.facade.dialects.registry import OPEN_PATHS, dialect_of
+from tritonvision.facade.dialects.roboflow.routes.tasks import NOT_YET
 from tritonvision.settings import Settings
 
 UNREADABLE = "Could not load input image. Cause: "
@@ -46,7 +45,7 @@ class Route:
     """
 
     def __init__(self, template: str, operation: dict[str, Any]):
-        self.template, self.dialect = template, owner_of(template)
+        self.template, self.dialect = template, dialect_of(template).name
         self.content = operation.get("requestBody", {}).get("content", {})
         body = self.content.get("application/json", {})
         examples = [example["value"] for example in body.get("examples", {}).values()]
@@ -371,5 +370,5 @@ def test_the_work_of_a_caller_who_hangs_up_is_cancelled(shared_house, route):
     finally:
         engine.held = None
     assert engine.cancelled == before + 1
-    assert shared_house.client.app.state.desk.admission.pictures == 0
+    assert shared_house.client.app.state.service.admission.pictures == 0
     assert_served(shared_house, route)

@@ -15,7 +15,7 @@ import supervision as sv
 from PIL import Image
 
 from tritonvision import AutoModel, results
-from tritonvision.client import automodel
+from tritonvision.client.automodel import model as automodel
 from tritonvision.errors import NotSupported, UnknownModel
 
 TREE = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from contextlib import aclosing
 
 import pytest
 
-from tritonvision.client.engine import Engine
+from tritonvision.engine.engine import Engine
 from tritonvision.errors import InvalidParameter, InvalidPicture, ServerUnavailable, TritonVisionError
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings

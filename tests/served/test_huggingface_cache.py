@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from tritonvision.client.engine import Engine
+from tritonvision.engine.engine import Engine
 from tritonvision.facade.app import create_app
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings

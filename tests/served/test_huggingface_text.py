@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tritonvision.exporters import text_pages
+from tritonvision.exporters.parity import text_pages
 
 OWL, DINO, TOWERS, LINE, WRITER = (
     "tests/small-owl/1", "tests/small-dino/1", "clip/RN50", "tests/small-line/1", "tests/small-vlm/1",

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tritonvision.client.engine import Engine
+from tritonvision.engine.engine import Engine
 from tritonvision.errors import InvalidParameter, TritonVisionError
 from tritonvision.exporters.packages import import_package
 from tritonvision.results import ClassificationPrediction, Detections, InstanceDetections

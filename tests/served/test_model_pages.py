@@ -23,8 +23,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tritonvision import AutoModel, cli
-from tritonvision.client.engine import Engine
-from tritonvision.exporters import text_pages
+from tritonvision.engine.engine import Engine
+from tritonvision.exporters.parity import text_pages
 from tritonvision.facade.app import create_app
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings

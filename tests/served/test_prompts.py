@@ -20,8 +20,8 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from tritonvision import heartbeat, tasks
-from tritonvision.client import codec, failures
-from tritonvision.ensembles import wiring
+from tritonvision.engine import codec, failures
+from tritonvision.ensembles import model_configs
 from tritonvision.errors import InvalidParameter, ServerUnavailable
 from tritonvision.exporters import publish
 from tritonvision.exporters.families import sam
@@ -83,7 +83,7 @@ def server(tmp_path_factory):
     manifest = Manifest(
         id=MODEL, family="SAM", task=tasks.PROMPTABLE.name, head=point.name, weights="user", source="test",
         sha256="0", license="MIT", precision="fp32", labels=(), input_size=point.size,
-        steps=wiring.step_names(MODEL, (point,)),
+        steps=model_configs.step_names(MODEL, (point,)),
     )  # fmt: skip
     with publish.staging(root) as folder:
         graphs = {net.role: folder / f"{net.role}.onnx" for net in point.nets}
@@ -114,7 +114,7 @@ def ask(server, sample, parameters, outputs=ANSWERS):
 def encoded(server):
     """How many pictures the encoder has seen."""
     control = server._process.control  # statistics are the administrator's
-    request = pb.ModelStatisticsRequest(name=wiring.net_name(MODEL, "encoder"))
+    request = pb.ModelStatisticsRequest(name=model_configs.net_name(MODEL, "encoder"))
     return control._call(control._stub.ModelStatistics, request).model_stats[0].inference_stats.success.count
 
 

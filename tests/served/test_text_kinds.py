@@ -13,7 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tritonvision.exporters import text_pages
+from tritonvision.exporters.parity import text_pages
 
 OWL, DINO, LINE, PAGE = "tests/small-owl/1", "tests/small-dino/1", "tests/small-line/1", "doctr-db_mobilenet_v3"
 NAMES = ["a cat", "an astronaut", "a red cup"]

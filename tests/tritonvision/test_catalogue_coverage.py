@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tritonvision import catalog
-from tritonvision.exporters import families
+from tritonvision.exporters import registry
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SPEC = importlib.util.spec_from_file_location("parity_table", BENCHMARKS / "parity_table.py")
@@ -23,7 +23,7 @@ RECORDS = table.read()
 def test_every_id_has_a_status():
     found = {model_id: table.status(RECORDS.get(model_id)) for model_id in ENTRIES}
     for model_id, status in found.items():
-        run = ENTRIES[model_id].family in families.exportable() and model_id not in RECORDS
+        run = ENTRIES[model_id].family in registry.exportable() and model_id not in RECORDS
         print(f"{status:8} {model_id}{' (can be exported, was not run)' if run else ''}")
     assert set(found.values()) <= set(table.STATUSES) and len(found) == len(ENTRIES)
 
@@ -32,14 +32,14 @@ def test_official_weights_have_been_gated_where_they_need_no_hub():
     assert table.status(RECORDS.get("mediapipe-face-detection")) == "proven"
 
 
-@pytest.mark.parametrize("family", sorted(families.exportable()))
+@pytest.mark.parametrize("family", sorted(registry.exportable()))
 def test_a_family_that_can_be_exported_has_gone_through_the_gate(family):
     ids = [entry.id for entry in ENTRIES.values() if entry.family == family]
     assert any(table.status(RECORDS.get(i)) != "missing" for i in ids), f"run: make parity-all MODELS='\"{family}\"'"
 
 
 def test_no_record_is_of_an_id_that_is_not_there_or_cannot_be_exported():
-    assert {ENTRIES[model_id].family for model_id in RECORDS} <= families.exportable()
+    assert {ENTRIES[model_id].family for model_id in RECORDS} <= registry.exportable()
 
 
 @pytest.mark.parametrize("model_id", sorted(i for i, record in RECORDS.items() if not record["failure"]))

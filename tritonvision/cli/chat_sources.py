@@ -14,7 +14,8 @@ from tritonvision.results import Delta
 from tritonvision.settings import Settings
 
 if TYPE_CHECKING:
-    from tritonvision.client.connections import Connection, Facts
+    from tritonvision.client.connections import Connection
+    from tritonvision.engine.facts import Facts
 
 Messages = Sequence[Mapping[str, Any]]
 

@@ -150,7 +150,7 @@ def _shared_memory() -> Finding:
 
 
 def _port(settings: Settings) -> Finding:
-    from tritonvision.facade.serve import listen
+    from tritonvision.facade.run import listen
 
     what = f"port {settings.port}"
     try:

@@ -22,9 +22,9 @@ from tritonvision.cli import INTERRUPTED, complain, exit_code
 from tritonvision.cli.answers import Answer, lines
 from tritonvision.cli.options import settings_with
 from tritonvision.cli.predict import save_drawn
-from tritonvision.client.readings import to_reading
+from tritonvision.client.remote.parsers import to_reading
 from tritonvision.errors import SetupError, TritonVisionError
-from tritonvision.facade.serve import listen
+from tritonvision.facade.run import listen
 from tritonvision.publication import Repository
 
 MODEL = "mediapipe-face-detection"

@@ -15,7 +15,7 @@ from tritonvision.cli.options import print_json, settings_with
 from tritonvision.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from tritonvision.exporters.family import Weights
+    from tritonvision.exporters.contract import Weights
     from tritonvision.publication import Manifest
 
 
@@ -61,7 +61,7 @@ def export(
 
 
 def _weights(text: str, seed: int, labels: Path | None, multi_label: bool) -> Weights:
-    from tritonvision.exporters.family import Weights
+    from tritonvision.exporters.contract import Weights
 
     is_kind = text in ("official", "random")
     return Weights(

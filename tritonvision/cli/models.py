@@ -64,14 +64,14 @@ def models(
 
 def rows(settings) -> list[Row]:
     """Every catalogue entry in catalogue order, then what else is published in ``settings.repository``."""
-    from tritonvision.exporters import families
+    from tritonvision.exporters import registry
     from tritonvision.publication import Repository, everything
 
     loaded = loaded_ids(settings.port)
     found = []
     for entry, manifest in everything(Repository(settings.repository)):
         known = entry or manifest
-        can = families.can_export(entry) if entry else manifest.family in families.exportable()
+        can = registry.can_export(entry) if entry else manifest.family in registry.exportable()
         found.append(Row(
             known.id, known.family, known.task, known.license, entry.aliases if entry else (), can,
             manifest is not None, manifest.weights if manifest else None, _is_loaded(known.id, loaded),

@@ -192,8 +192,8 @@ def save_drawn(picture: bytes, answer: Answer, target: Path) -> None:
     """Write the encoded ``picture`` with ``answer`` drawn in to ``target``, a PNG. Raises SetupError."""
     import cv2
 
-    from tritonvision.client.draw import draw
-    from tritonvision.python_backend.pictures import decode
+    from tritonvision.drawing.results import draw
+    from tritonvision.python_backend.images.decode import decode
 
     canvas = cv2.cvtColor(decode(picture), cv2.COLOR_RGB2BGR)
     drawn = draw(canvas, answer.result, answer.labels, answer.keypoint_labels)

@@ -17,7 +17,7 @@ from tritonvision.cli.options import settings_with
 from tritonvision.errors import TritonVisionError
 
 if TYPE_CHECKING:
-    from tritonvision.client.engine import Engine
+    from tritonvision.engine.engine import Engine
     from tritonvision.server import Embedded
     from tritonvision.settings import Settings
 
@@ -54,7 +54,7 @@ def serve(
       tritonvision serve --triton-url gpu-box:8001 --repository /models
       tritonvision serve --memory-budget 4GB
     """
-    from tritonvision.facade.serve import listen
+    from tritonvision.facade.run import listen
     from tritonvision.publication import Repository
 
     settings = settings_with(
@@ -68,12 +68,12 @@ def serve(
 
 async def _serve(settings: Settings, named: Sequence[str]) -> None:
     from tritonvision import catalog
-    from tritonvision.client.engine import Engine
-    from tritonvision.exporters import families
+    from tritonvision.engine.engine import Engine
+    from tritonvision.exporters import registry
     from tritonvision.server import Embedded
 
     server = None if settings.triton_url else Embedded(settings)
-    exportable = frozenset(entry.id for entry in catalog.entries().values() if families.can_export(entry))
+    exportable = frozenset(entry.id for entry in catalog.entries().values() if registry.can_export(entry))
     engine = Engine(settings, server, exportable)
     await engine.start()
     try:
@@ -96,7 +96,7 @@ async def _until_told_to_end(work: Coroutine[None, None, None]) -> None:
 
 async def _answer(engine: Engine, settings: Settings, server: Embedded | None, named: Sequence[str]) -> None:
     from tritonvision.facade.app import create_app
-    from tritonvision.facade.serve import run
+    from tritonvision.facade.run import run
 
     if server is not None:
         await asyncio.to_thread(server.start)

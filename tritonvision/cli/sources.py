@@ -21,8 +21,9 @@ from tritonvision.settings import Settings
 from tritonvision.vectors import cosines
 
 if TYPE_CHECKING:
-    from tritonvision.client.connections import Connection, Facts
-    from tritonvision.client.engine import Engine
+    from tritonvision.client.connections import Connection
+    from tritonvision.engine.engine import Engine
+    from tritonvision.engine.facts import Facts
 
 
 class Source(AbstractAsyncContextManager, ABC):
@@ -79,7 +80,8 @@ class EmbeddedSource(Source):
         self._settings = settings
 
     async def _connect(self) -> tuple[Connection, Facts]:
-        from tritonvision.client.connections import EngineConnection, Facts
+        from tritonvision.client.connections import EngineConnection
+        from tritonvision.engine.facts import Facts
 
         facts = Facts.of(published(self._settings, self._model_id, self._say))
         self._check(facts.task)
@@ -119,7 +121,7 @@ class FacadeSource(Source):
 
 async def facade(url: str, api_key: str | None, say: Callable[[str], None]) -> Connection:
     """A connection to the server at ``url``, which the caller closes."""
-    from tritonvision.client.remote_models import FacadeConnection
+    from tritonvision.client.remote.connection import FacadeConnection
 
     return await FacadeConnection(url, api_key, say).open()
 
@@ -140,7 +142,7 @@ def tell_random(model: Manifest | Facts, model_id: str, say: Callable[[str], Non
 @asynccontextmanager
 async def own_engine(settings: Settings) -> AsyncIterator[Engine]:
     """``async with`` an engine on a tritonserver of its own; models that are not published stay unpublished."""
-    from tritonvision.client.engine import Engine
+    from tritonvision.engine.engine import Engine
     from tritonvision.server import Embedded
 
     settings = settings.model_copy(update={"export_missing": False})

@@ -16,7 +16,7 @@ from tritonvision.cli.answers import lines
 from tritonvision.cli.chat_sources import EmbeddedChat, FacadeChat
 from tritonvision.cli.question import ask
 from tritonvision.cli.sources import EmbeddedSource, FacadeSource
-from tritonvision.client.residents import Memory
+from tritonvision.engine.loaded_models import Memory
 from tritonvision.errors import InvalidParameter, UnknownModel
 from tritonvision.facade.app import create_app
 from tritonvision.publication import MANIFEST, Manifest, Repository

@@ -1,0 +1,1 @@
+"""``AutoModel``: a model by its name, asked with pictures of any kind."""

@@ -1,0 +1,367 @@
+"""``AutoModel``: a model by its name, asked with pictures of any kind, in the result types of the package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tritonvision import catalog, tasks
+from tritonvision.client import model_list, publishing
+from tritonvision.client.automodel import keywords as words
+from tritonvision.client.automodel.servers import Servers, is_http, say
+from tritonvision.client.connections import Connection
+from tritonvision.client.images import read_images
+from tritonvision.client.prompts import each_prompt
+from tritonvision.engine import mask_grid
+from tritonvision.engine.facts import Facts
+from tritonvision.errors import InvalidParameter, NotSupported, UnknownModel
+from tritonvision.publication import TOLD_RANDOM, Repository
+from tritonvision.results import ClassificationPrediction, SAMPrediction
+from tritonvision.settings import Settings
+from tritonvision.vectors import directions
+
+_SERVERS = Servers()
+_TOLD: set[str] = set()  # models of whose random weights a person knows
+_MADE = ("onnx",)  # what an export of this version publishes
+
+
+class AutoModel:
+    """A published model, made by :meth:`from_pretrained`. Every method may be called from any thread.
+
+    Attributes:
+        model_id: public id of the model.
+        task: what it does, as the catalogue spells it.
+        backend: what it is served as: ``onnx``, or ``custom`` for a package's own code.
+        weights: ``official``, ``random`` (its answers mean nothing) or ``user``.
+    """
+
+    def __init__(self, facts: Facts, connection: Connection, settings: Settings):
+        self._facts = facts
+        self._connection = connection
+        self._settings = settings
+        self.model_id, self.task, self.backend, self.weights = facts.id, facts.task, facts.backend, facts.weights
+
+    def __repr__(self) -> str:
+        return f"<AutoModel {self.model_id}: {self.task}, {self.backend}, {self.weights} weights>"
+
+    # ---- making one --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls, model_id_or_path: str | os.PathLike, weights_provider: str | None = None, api_key: str | None = None, *,
+        backend: str | Sequence[str] | None = None, server: str | None = None,
+        allow_local_code_packages: bool = False, **peer: Any,
+    ) -> AutoModel:  # fmt: skip
+        """The model of that name, loaded.
+
+        Args:
+            model_id_or_path: an id or alias of the catalogue, ``project/version`` of yours, or the folder of a package.
+                Where a folder has the name of a model, the folder is meant.
+            weights_provider: without a meaning here.
+            api_key: of the server, where it wants one. Default: the setting ``TRITONVISION_API_KEY``.
+            backend: name or names of what it shall be served as, the first that is published is taken. Default: the
+                best published one.
+            server: ``http(s)://HOST:PORT`` of a ``tritonvision serve``, or ``grpc://HOST:PORT`` of a Triton. Default:
+                the setting ``TRITONVISION_SERVER``, or else a tritonserver that this process starts, which exports
+                what is not published (see the setting ``TRITONVISION_REPOSITORY``).
+            allow_local_code_packages: whether code that a package brings may run, on this machine.
+            peer: the other keywords of inference-models, which mean nothing here.
+
+        Raises:
+            UnknownModel, NotSupported, InvalidParameter: there is no such model, backend or keyword.
+            ExportFailed, SetupError, ServerUnavailable, Unauthorized, ...: it cannot be had.
+        """
+        words.check_peer(peer)
+        words.choose_backend(backend, tuple(words.BACKENDS.values()), "")  # a wrong name, before anything is started
+        settings = Settings() if server is None else Settings(server=server)
+        key = api_key or settings.api_key
+        remote = is_http(settings.server or "")
+        given = os.fspath(model_id_or_path)
+        folder = Path(given)
+        if given and folder.is_dir():
+            if settings.server:
+                raise NotSupported(
+                    f"The package '{folder.name}' lies on this machine, and {settings.server} cannot read it.",
+                    hint="Leave server out, or publish it there with: tritonvision import",
+                )
+            name = publishing.import_package(settings.repository, folder, allow_local_code_packages)
+        else:
+            name = _checked_name(given)
+            if not settings.server:
+                _check_published(settings, name, backend)
+                publishing.ensure_published(settings.repository, name, say)
+        connection = _SERVERS.connection(settings, key if remote else None)
+        facts = _SERVERS.run(connection, lambda asked: asked.facts(name))
+        words.choose_backend(backend, (facts.backend,), facts.id)
+        if facts.weights == "random" and facts.id not in _TOLD:
+            _TOLD.add(facts.id)
+            say(TOLD_RANDOM.format(facts.id))
+        return cls(facts, connection, settings)
+
+    @staticmethod
+    def close() -> None:
+        """Drop all connections and stop the tritonserver of this process. Models made before do not answer any more."""
+        _SERVERS.close()
+
+    @staticmethod
+    def list_models(published_only: bool = False) -> list[model_list.ModelEntry]:
+        """Every id of the catalogue and every model of the local repository."""
+        return model_list.list_models(Repository(Settings().repository), published_only)
+
+    @staticmethod
+    def describe(model_id: str) -> model_list.ModelDescription:
+        """Print a table of what is known of a model, and return the same. Raises UnknownModel."""
+        described = model_list.describe(Repository(Settings().repository), model_id)
+        model_list.show(described)
+        return described
+
+    describe_model = describe
+
+    # ---- what it knows -----------------------------------------------------------------------------------------------
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names by class id; empty where the model has no classes of its own."""
+        return list(self._facts.labels)
+
+    @property
+    def key_points_classes(self) -> list[list[str]]:
+        """Names of the key points in order, once for each class."""
+        if not self._facts.keypoint_labels:
+            return []
+        return [list(self._facts.keypoint_labels) for _ in range(max(len(self._facts.labels), 1))]
+
+    # ---- asking it ---------------------------------------------------------------------------------------------------
+
+    def infer(
+        self, images: Any, classes: Sequence[str] | None = None, *, input_color_format: str | None = None,
+        **settings: Any,
+    ) -> Any:  # fmt: skip
+        """What the model says about one picture or several.
+
+        Args:
+            images: one, or a list of: NumPy arrays (uint8, BGR or grey), PIL images, torch tensors (RGB, channels
+                first), paths, http(s) URLs, bytes of picture files.
+            classes: what to look for, where the model takes words; else the classes to keep, by id or name.
+            input_color_format: ``rgb`` or ``bgr``, of arrays and tensors, where they are not as above.
+            settings: of the model's task, e.g. ``confidence``, ``iou_threshold``, see ``tritonvision.tasks``.
+
+        Returns:
+            By task, always with one entry a picture, also of one: object detection a list of Detections; instance
+            segmentation a list of InstanceDetections; key points (list of KeyPoints, list of Detections); gaze (list of
+            KeyPoints, of Detections, of L2CSGazeDetection); classification one ClassificationPrediction, of
+            independent labels a list of MultiLabelClassificationPrediction; embedding float32 (n, D); depth a list of
+            float32 (H, W); pages (list of str, list of Detections); lines and models that write a list of str;
+            promptable segmentation a list of SAMPrediction.
+
+        Raises:
+            InvalidPicture, PictureTooLarge, InvalidParameter, DeadlineExceeded, ServerUnavailable, ...
+        """
+        if classes is not None:
+            settings["classes"] = classes
+        more = {} if input_color_format is None else {"input_color_format": input_color_format}
+        if self.task == tasks.PROMPTABLE.name:
+            return self.segment(images, **more, **settings)
+        if self.task == tasks.VLM.name:
+            if "prompt" not in settings:
+                raise InvalidParameter(
+                    f"'{self.model_id}' has to be asked something.", hint="Call model.prompt(images, 'What is this?')."
+                )
+            return self.prompt(images, **more, **settings)
+        return self._infer(images, input_color_format, settings)
+
+    __call__ = infer
+
+    def embed_images(self, images: Any, *, input_color_format: str | None = None, **settings: Any) -> np.ndarray:
+        """float32 ``(n, D)``, a row a picture. Raises as :meth:`infer`, and NotSupported where it does not embed."""
+        self._must_do(tasks.EMBEDDING, "embed pictures")
+        return self._infer(images, input_color_format, settings)
+
+    embed_image = embed_images
+
+    def embed_text(self, texts: str | Sequence[str]) -> np.ndarray:
+        """float32 ``(n, D)``, a row a text. Raises as :meth:`embed_images`; a text that is too long is refused."""
+        self._must_do(tasks.EMBEDDING, "embed texts")
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        if not listed or not all(isinstance(text, str) for text in listed):
+            raise InvalidParameter("Texts are one str, or a list of them.")
+        return _SERVERS.run(self._connection, lambda asked: asked.embed_texts(self._facts, listed))
+
+    embed_texts = embed_text
+
+    def compare(self, x: Any, y: Any, x_type: str = "image", y_type: str = "text") -> np.ndarray:
+        """float32 ``(n, m)``: the cosine of each of ``x`` and each of ``y``, which are pictures or texts by their type.
+
+        Raises as :meth:`embed_images`.
+        """
+        self._must_do(tasks.EMBEDDING, "compare")
+        embed = {"image": self.embed_images, "text": self.embed_text}
+        for name, kind in (("x_type", x_type), ("y_type", y_type)):
+            if kind not in embed:
+                raise InvalidParameter(f"'{name}' must be image or text.")
+        one, other = (directions(embed[kind](value)) for value, kind in ((x, x_type), (y, y_type)))
+        return np.clip(one @ other.T, -1, 1)
+
+    compare_embeddings = compare
+
+    def segment(
+        self, images: Any, points: Any = None, point_labels: Any = None, box: Any = None, *,
+        input_color_format: str | None = None, **settings: Any,
+    ) -> list[SAMPrediction]:  # fmt: skip
+        """The masks of what is pointed at.
+
+        Args:
+            points: (n, 2), x and y in pixels, the same for every picture; or a list of such, one a picture.
+            point_labels: (n,), 1 on what is meant, 0 off it; on, when None. Or a list of such.
+            box: (4,), left, top, right, bottom in pixels; or one a picture; or several for one picture, each a prompt.
+            settings: ``multimask`` (three proposals, or one), ``mask_format``; ``point_coordinates``, ``boxes`` and
+                ``multimask_output`` are other names.
+
+        Returns:
+            One prediction a picture; of one picture with several boxes, one a box.
+
+        Raises:
+            As :meth:`infer`, and NotSupported where the model is not one that is shown what is meant.
+        """
+        self._must_do(tasks.PROMPTABLE, "be shown what is meant")
+        given = {"points": points, "point_labels": point_labels, "box": box}
+        given = {name: value for name, value in given.items() if value is not None}
+        pictures = self._read(images, input_color_format, settings)
+        prompts = each_prompt(words.canonical({**given, **settings}), len(pictures))
+        asked = [words.settings_for(self._facts, prompt) for prompt in prompts]
+        if len(pictures) == 1:
+            pictures = pictures * len(prompts)
+        found = []
+        for picture, setting in zip(pictures, asked, strict=True):
+            found += self._answers([picture], setting)
+        return found
+
+    segment_images = segment
+
+    def generate_masks(
+        self, images: Any, *, progress: Callable[[int, int], None] | None = None,
+        input_color_format: str | None = None, **settings: Any,
+    ) -> list[SAMPrediction]:  # fmt: skip
+        """Every object of each picture, each once, best first. On a processor that takes a minute or more.
+
+        Args:
+            progress: called time and again with how many points of the grid have been asked, and how many there are.
+            settings: ``points_per_side`` (32; fewer are quicker), ``points_per_batch``, ``pred_iou_thresh``,
+                ``stability_score_thresh``, ``crops_nms_thresh``, see ``tritonvision.engine.mask_grid``.
+
+        Raises:
+            As :meth:`segment`.
+        """
+        self._must_do(tasks.PROMPTABLE, "search a picture for objects")
+        asked = tasks.resolve(mask_grid.PARAMETERS, words.canonical(settings))
+        found = []
+        for picture in self._read(images, input_color_format, asked):
+            for step in self._search(picture, asked):
+                if isinstance(step, SAMPrediction):
+                    found.append(step)
+                elif progress is not None:
+                    progress(step.done, step.total)
+        return found
+
+    def prompt(
+        self, images: Any, prompt: str, *, stream: bool = False, input_color_format: str | None = None, **settings: Any
+    ) -> list[str] | Iterator[str]:
+        """What the model writes about each picture, or, with ``stream``, about the one picture piece by piece.
+
+        Args:
+            settings: ``max_new_tokens`` (512), ``temperature`` (0 takes the likeliest token), ``top_p``, ``top_k``,
+                ``repetition_penalty``, ``seed``, ``stop``; ``do_sample=False`` is a temperature of 0.
+
+        Raises:
+            As :meth:`infer`, and NotSupported where the model does not write. Closing the iterator ends the work.
+        """
+        self._must_do(tasks.VLM, "be asked in words")
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise InvalidParameter("'prompt' must be a text.")
+        pictures = self._read(images, input_color_format, settings)
+        if settings.pop("do_sample", None) is False:
+            settings["temperature"] = 0.0
+        asked = words.settings_for(self._facts, settings)
+        messages = tasks.about_picture(prompt)
+        if stream:
+            if len(pictures) != 1:
+                raise InvalidParameter("An answer is streamed about one picture.", hint="Ask about them one by one.")
+            return self._pieces(messages, pictures[0], asked)
+        return ["".join(self._pieces(messages, picture, asked)) for picture in pictures]
+
+    # ---- within ------------------------------------------------------------------------------------------------------
+
+    def _pieces(self, messages: Sequence[Mapping[str, Any]], picture: bytes, settings: Mapping[str, Any]):
+        said = _SERVERS.iterate(
+            self._connection, lambda asked: asked.chat(self._facts, messages, [picture], settings)
+        )  # fmt: skip
+        with closing(said):
+            yield from (delta.text for delta in said if delta.text)
+
+    def _search(self, picture: bytes, settings: Mapping[str, Any]) -> Iterator[mask_grid.Progress | SAMPrediction]:
+        steps = _SERVERS.iterate(
+            self._connection, lambda asked: asked.generate_masks(self._facts, picture, settings)
+        )  # fmt: skip
+        with closing(steps):
+            yield from steps
+
+    def _infer(self, images: Any, color_format: str | None, given: dict[str, Any]) -> Any:
+        asked = words.settings_for(self._facts, given)
+        pictures = self._read(images, color_format, asked)
+        return _gathered(self.task, self._answers(pictures, asked))
+
+    def _answers(self, pictures: Sequence[bytes], settings: Mapping[str, Any]) -> list[Any]:
+        return _SERVERS.run(self._connection, lambda asked: asked.infer(self._facts, pictures, settings))
+
+    def _read(self, images: Any, color_format: str | None, settings: Mapping[str, Any]) -> list[bytes]:
+        return read_images(images, self._settings, color_format, settings.get("auto_orient") is not False)
+
+    def _must_do(self, task: tasks.Task, what: str) -> None:
+        if self.task != task.name:
+            raise NotSupported(f"'{self.model_id}' does {self.task}; it cannot {what}.")
+
+
+def _gathered(task: str, results: list[Any]) -> Any:
+    """The results of several pictures in the form of their task, see :meth:`AutoModel.infer`."""
+    first = results[0]
+    if isinstance(first, ClassificationPrediction):
+        return ClassificationPrediction(
+            np.concatenate([result.class_id for result in results]),
+            np.concatenate([result.confidence for result in results]),
+            [metadata for result in results for metadata in result.images_metadata or ()],
+        )
+    if task == tasks.EMBEDDING.name:
+        return np.concatenate(results)
+    if task == tasks.DEPTH_ESTIMATION.name:
+        return [result.values for result in results]
+    if isinstance(first, tuple):
+        return tuple(map(list, zip(*results, strict=True)))
+    return results
+
+
+def _checked_name(name: str) -> str:
+    """``name`` where it can be a model's. Raises UnknownModel, NotSupported."""
+    file = Path(name)
+    if name and file.is_file():
+        raise NotSupported(
+            f"'{file.name}' is a file; AutoModel takes ids and folders of packages.",
+            hint=f"Publish weights with: tritonvision export MODEL_ID --weights {file.name} --as project/1",
+        )
+    if name.startswith(("/", "./", "../", "~")):
+        raise UnknownModel(f"There is no folder '{name}'.", hint="'tritonvision models' lists every id.")
+    return catalog.check_id(name)
+
+
+def _check_published(settings: Settings, name: str, backend: str | Sequence[str] | None) -> None:
+    """Refuse a backend that a model has not, and would not have after its export either."""
+    try:
+        manifest = Repository(settings.repository).resolve(name)
+    except UnknownModel:
+        words.choose_backend(backend, _MADE, catalog.find(catalog.canonical(name)).id)
+    else:
+        words.choose_backend(backend, (manifest.backend,), manifest.id)

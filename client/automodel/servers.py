@@ -1,0 +1,129 @@
+"""The servers that AutoModel asks, each connected to once a process; among them one that this process starts."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import re
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from tritonvision.client.background import Background
+from tritonvision.client.connections import Connection, EngineConnection, ForeignConnection
+from tritonvision.client.remote.connection import FacadeConnection
+from tritonvision.engine.engine import Engine
+from tritonvision.errors import InvalidParameter, ServerUnavailable
+from tritonvision.server import Embedded
+from tritonvision.settings import Settings
+
+log = logging.getLogger("tritonvision")
+
+T = TypeVar("T")
+
+_GRPC = re.compile(r"grpc://(?P<address>[^/@?#\s]+:\d{1,5})/?")
+_HTTP = re.compile(r"https?://[^\s]+")
+
+
+class Servers:
+    """Connections by server and key. Everything is closed at the process's end, or by :meth:`close`."""
+
+    def __init__(self) -> None:
+        self.background = Background()
+        self._lock = threading.RLock()
+        self._open: dict[tuple[str, str | None], Connection] = {}
+        self._embedded: Embedded | None = None
+        self._owner = 0
+
+    def connection(self, settings: Settings, api_key: str | None) -> Connection:
+        """The connection to ``settings.server``; without one, to a tritonserver that this process starts.
+
+        Raises:
+            InvalidParameter: it is no address.
+            SetupError: this machine lacks what a tritonserver needs.
+        """
+        server = settings.server or ""
+        key = server, api_key if is_http(server) else None
+        with self._lock:
+            if key not in self._open:
+                if not self._open:
+                    atexit.register(self.close)
+                    self._owner = os.getpid()
+                self._open[key] = self._connect(server, api_key, settings)
+            return self._open[key]
+
+    def run(self, connection: Connection, ask: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        """What ``ask`` gets from ``connection``. Raises ServerUnavailable after :meth:`close`."""
+        self._check(connection)
+        return self.background.run(ask(connection))
+
+    def iterate(self, connection: Connection, ask: Callable[[Connection], AsyncGenerator[T, None]]) -> Iterator[T]:
+        """As :meth:`run`, of what comes piece by piece; closing the iterator ends the work."""
+        self._check(connection)
+        return self.background.iterate(ask(connection))
+
+    def _check(self, connection: Connection) -> None:
+        if connection not in self._open.values():
+            raise ServerUnavailable(
+                "The connection of this model was closed.", hint="Make the model again with AutoModel.from_pretrained."
+            )
+
+    def close(self) -> None:
+        """Drop every connection and stop our own server. What asks afterwards begins anew."""
+        with self._lock:
+            connections, self._open = list(self._open.values()), {}
+            embedded, self._embedded = self._embedded, None
+            if connections and self._owner == os.getpid():  # else they are those of the process we were forked from
+                atexit.unregister(self.close)
+                try:
+                    for connection in connections:
+                        self.background.run(connection.close())
+                finally:
+                    if embedded is not None:
+                        embedded.stop()
+                    self.background.close()
+
+    def _connect(self, server: str, api_key: str | None, settings: Settings) -> Connection:
+        if is_http(server):
+            return self.background.run(FacadeConnection(server, api_key, say).open())
+        if server:
+            address = grpc_address(server)
+            engine = Engine(settings.model_copy(update={"triton_url": address}))
+            self.background.run(engine.start())
+            return ForeignConnection(engine, address, say)
+        # What is missing is published by from_pretrained, where its progress can be seen. Nobody but this process waits
+        # for an answer, and a slow one is better than none.
+        wait_timeout = max(settings.deadline, settings.stream_idle_timeout)
+        settings = settings.model_copy(update={"export_missing": False, "deadline": wait_timeout})
+        embedded = Embedded(settings)
+        try:
+            embedded.start()
+            engine = Engine(settings, embedded)
+            self.background.run(engine.start())
+        except BaseException:  # Ctrl-C too: a server must not stay behind
+            embedded.stop()
+            raise
+        self._embedded = embedded
+        return EngineConnection(engine, say)
+
+
+def is_http(server: str) -> bool:
+    """Whether it is a facade's address. Raises InvalidParameter for what is no address at all."""
+    if not server or _GRPC.fullmatch(server):
+        return False
+    if _HTTP.fullmatch(server):
+        return True
+    raise InvalidParameter(
+        f"'{server[:60]}' is no server.", hint="Give http://HOST:PORT of 'tritonvision serve', or grpc://HOST:PORT."
+    )
+
+
+def grpc_address(server: str) -> str:
+    """``host:port`` of ``grpc://host:port``."""
+    return _GRPC.fullmatch(server)["address"]
+
+
+def say(sentence: str) -> None:
+    """What a person should know, or waits for: a warning of the logger ``tritonvision``, so on standard error."""
+    log.warning("%s", sentence)

@@ -1,0 +1,1 @@
+"""Models asked through a running facade, over HTTP."""

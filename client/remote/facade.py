@@ -1,0 +1,180 @@
+"""A facade that runs, as clients ask it over HTTP: JSON, streams of events, errors of this package."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any
+
+import httpx
+
+from tritonvision.errors import (
+    BY_CODE,
+    DeadlineExceeded,
+    InvalidParameter,
+    InvalidPicture,
+    ModelLoading,
+    NoRoom,
+    NotSupported,
+    Overloaded,
+    PictureTooLarge,
+    ServerUnavailable,
+    TritonVisionError,
+    Unauthorized,
+    UnknownModel,
+)
+
+_ERRORS: dict[int, type[TritonVisionError]] = {
+    400: InvalidParameter, 401: Unauthorized, 404: UnknownModel, 413: PictureTooLarge, 422: InvalidParameter,
+    429: Overloaded, 501: NotSupported, 502: ServerUnavailable, 503: ModelLoading, 504: DeadlineExceeded, 507: NoRoom,
+}  # fmt: skip
+# How the Roboflow routes begin what they say about a picture.
+_UNREADABLE = "Could not load input image. Cause: "
+_WAIT_SECONDS = 600.0  # an export that the first request began may take minutes
+_MINUTE = 60.0
+_BYTES, _EVENTS = "application/octet-stream", "text/event-stream"
+_END = b"[DONE]"  # of a stream of events
+
+
+class RunningFacade(AbstractAsyncContextManager):
+    """A tritonvision server that already runs, asked while the ``async with`` block runs.
+
+    Every method waits while the server loads or exports a model, and raises the errors of :mod:`tritonvision.errors`.
+
+    Args:
+        say: told in one sentence what a person waits for.
+    """
+
+    def __init__(self, url: str, api_key: str | None, say: Callable[[str], None]):
+        self._url = url.rstrip("/")
+        self._api_key = api_key
+        self._say = say
+        self._said = ""
+
+    async def __aenter__(self) -> RunningFacade:
+        with _in_our_words(self._url):
+            self._http = httpx.AsyncClient(base_url=self._url, timeout=_MINUTE, trust_env=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def get(self, path: str) -> Any:
+        """The JSON that stands at ``path``."""
+        headers = {} if self._api_key is None else {"authorization": f"Bearer {self._api_key}"}
+        return (await self._ask("GET", path, {"headers": headers}, _MINUTE)).json()
+
+    async def json(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> Any:
+        """The JSON that ``path`` answers."""
+        return (await self._post(path, body, seconds)).json()
+
+    async def bytes(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> bytes:
+        """The bytes that ``path`` answers. A server that is silent for ``seconds`` is given up."""
+        return (await self._post(path, body, seconds)).content
+
+    async def events(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> AsyncIterator[Any]:
+        """The JSON of every event that ``path`` streams, as it comes; closing this generator hangs up."""
+        reply = await self._post(path, body, seconds, stream=True)
+        try:
+            async for data in _data_of(reply, self._url):
+                event = json.loads(data)
+                if event.get("error"):
+                    raise _error(event, 500)
+                yield event
+        finally:
+            await reply.aclose()
+
+    async def _post(
+        self, path: str, body: Mapping[str, Any], seconds: float, stream: bool = False
+    ) -> httpx.Response:  # fmt: skip
+        content = {"json": {**body, "api_key": self._api_key}, "headers": {"accept": _EVENTS} if stream else {}}
+        return await self._ask("POST", path, content, seconds, stream)
+
+    async def _ask(
+        self, method: str, path: str, content: Mapping[str, Any], seconds: float, stream: bool = False
+    ) -> httpx.Response:
+        """What ``path`` answers, once the model is loaded and exported. A stream is the caller's to close."""
+        wait_timeout = httpx.Timeout(_MINUTE, read=seconds)
+        waited = 0.0
+        while True:
+            try:
+                with _in_our_words(self._url):
+                    request = self._http.build_request(method, path, timeout=wait_timeout, **content)
+                    reply = await self._http.send(request, stream=stream)
+                    if stream and not _is(reply, _EVENTS):
+                        await reply.aread()
+                return _checked(reply)
+            except ModelLoading as error:
+                if error.message != self._said:
+                    self._said = error.message
+                    self._say(error.message)
+                pause = min(max(error.retry_after or 2.0, 1.0), 10.0)
+                if waited > _WAIT_SECONDS:
+                    raise
+            await asyncio.sleep(pause)
+            waited += pause
+
+
+@contextmanager
+def _in_our_words(url: str) -> Iterator[None]:
+    """What goes wrong between us and the server at ``url``, as errors of this package."""
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise DeadlineExceeded("The server did not answer in time.") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ServerUnavailable(f"No server answers at {url}.", hint="Start one with: tritonvision serve") from error
+
+
+async def _data_of(reply: httpx.Response, url: str) -> AsyncIterator[bytes]:
+    """What stands behind ``data:`` in a stream of events, up to its end."""
+    rest = b""
+    with _in_our_words(url):
+        async for part in reply.aiter_bytes():
+            # cut at line feeds alone: inside the JSON may stand what Unicode calls the end of a line too
+            *whole, rest = (rest + part).split(b"\n")
+            for line in whole:
+                if line.startswith(b"data:"):
+                    data = line[5:].strip()
+                    if data == _END:
+                        return
+                    yield data
+    raise ServerUnavailable("The server broke off in the middle of the answer.")
+
+
+def _is(reply: httpx.Response, kind: str) -> bool:
+    return reply.is_success and reply.headers.get("content-type", "").startswith(kind)
+
+
+def _checked(reply: httpx.Response) -> httpx.Response:
+    if _is(reply, _BYTES) or _is(reply, _EVENTS):
+        return reply
+    try:
+        body = reply.json()
+    except ValueError as error:
+        raise ServerUnavailable("What answers there is not a tritonvision server.") from error
+    if reply.is_success:
+        return reply
+    wait = reply.headers.get("retry-after", "")
+    raise _error(body, reply.status_code, float(wait) if wait.isdigit() else None)
+
+
+def _error(body: Any, status: int, retry_after: float | None = None) -> TritonVisionError:
+    """The error behind a refusal.
+
+    ``{"message"}`` of the Roboflow routes, ``{"error": {...}}`` of the OpenAI ones, ``{"error": sentence}`` of Hugging
+    Face's, where everything but the picture is checked before it is sent.
+    """
+    told = body.get("error", body) if isinstance(body, dict) else {}
+    kind = _ERRORS.get(status, TritonVisionError)
+    if isinstance(told, dict):
+        message = str(told.get("message") or "The server refused.")
+        kind = BY_CODE.get(str(told.get("code")), kind)
+    else:
+        message = str(told)
+        kind = InvalidPicture if status == 400 else kind
+    if message.startswith(_UNREADABLE):
+        kind, message = InvalidPicture, message.removeprefix(_UNREADABLE)
+    return kind(message, retry_after=retry_after)

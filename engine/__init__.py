@@ -1,0 +1,1 @@
+"""The data plane: loads models, asks Triton with deadlines, retries, exports on demand."""

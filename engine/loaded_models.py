@@ -1,0 +1,170 @@
+"""Which models are loaded, which of them are answering, how much memory they take, and who has to leave for another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+from tritonvision.errors import NoRoom, Overloaded
+from tritonvision.publication import Manifest
+
+# onnxruntime holds 1.2 times a graph once what loading left is handed back, and working memory while it runs; a Python
+# process of the server takes 40 to 90 MB by itself.
+_PER_GRAPH_BYTE = 1.5
+_PER_PROCESS = 60 * 2**20
+
+
+def footprint(manifest: Manifest) -> int:
+    """Bytes that a loaded model is reckoned at: its networks and the processes that are its own."""
+    return int(_PER_GRAPH_BYTE * manifest.graph_bytes) + _PER_PROCESS * manifest.processes
+
+
+class LoadedModels:
+    """The loaded models, least recently used first.
+
+    Args:
+        most: how many may be loaded, or None for any number.
+        budget: bytes they may be reckoned at together, or None.
+    """
+
+    def __init__(self, most: int | None = None, budget: int | None = None):
+        self.most, self.budget = most, budget
+        self._evicted = 0
+        self._loaded: dict[str, Manifest] = {}
+        self._last_used: dict[str, float] = {}
+        self._coming: dict[str, Manifest] = {}
+        self._busy: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
+        self._waiting = 0
+
+    def __iter__(self) -> Iterator[Manifest]:
+        return iter(list(self._loaded.values()))
+
+    def get(self, model_id: str) -> Manifest | None:
+        """The loaded model with this id."""
+        return self._loaded.get(model_id)
+
+    def memory(self) -> Memory:
+        """What they take, when they were used, and the limits."""
+        reckoned = {model_id: footprint(manifest) for model_id, manifest in self._loaded.items()}
+        return Memory(reckoned, dict(self._last_used), self.most, self.budget, self._evicted)
+
+    def add(self, manifest: Manifest) -> None:
+        """It is loaded now."""
+        self._loaded[manifest.id] = manifest
+        self._touch(manifest.id)
+
+    def remove(self, model_id: str) -> Manifest | None:
+        """It is not, or about to be unloaded."""
+        self._last_used.pop(model_id, None)
+        return self._loaded.pop(model_id, None)
+
+    @contextmanager
+    def using(self, manifest: Manifest) -> Iterator[None]:
+        """While somebody waits for an answer of ``manifest``, it and what it needs stay."""
+        ids = (manifest.id, *manifest.needs)
+        self._busy.update(ids)
+        try:
+            yield
+        finally:
+            self._busy.subtract(ids)
+            for model_id in ids:
+                if model_id in self._loaded:
+                    self._touch(model_id)
+            if self._waiting and not self._busy[manifest.id]:
+                task = asyncio.ensure_future(self._announce())
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    @asynccontextmanager
+    async def room_for(
+        self, manifest: Manifest, unload: Callable[[str], Awaitable[None]], wait_timeout: float
+    ) -> AsyncIterator[None]:
+        """Within the block ``manifest`` may be loaded: others have left, least recently used first.
+
+        Args:
+            unload: ``await unload(model_id)`` lets one go.
+            wait_timeout: seconds to wait while all that could leave are answering.
+
+        Raises:
+            NoRoom: it does not fit by itself.
+            Overloaded: nobody could leave in time.
+        """
+        if self.budget is not None and footprint(manifest) > self.budget:
+            raise NoRoom(
+                f"'{manifest.id}' is reckoned at {footprint(manifest) >> 20} MB, the memory budget is "
+                f"{self.budget >> 20} MB.",
+                hint="Raise --memory-budget.",
+            )
+        give_up = time.monotonic() + wait_timeout
+        async with self._changed:
+            while not self._fits(manifest):
+                victim = self._victim(manifest)
+                if victim is not None:
+                    self._evicted += 1
+                    await unload(victim)
+                    continue
+                self._waiting += 1
+                try:
+                    await asyncio.wait_for(self._changed.wait(), max(give_up - time.monotonic(), 0.001))
+                except TimeoutError:
+                    raise Overloaded(
+                        f"There is no room for '{manifest.id}': every loaded model is answering.", retry_after=2
+                    ) from None
+                finally:
+                    self._waiting -= 1
+            self._coming[manifest.id] = manifest
+        try:
+            yield
+        finally:
+            self._coming.pop(manifest.id, None)
+            await self._announce()
+
+    def _fits(self, manifest: Manifest) -> bool:
+        others = {**self._loaded, **self._coming}
+        others.pop(manifest.id, None)
+        if self.most is not None and len(others) >= self.most:
+            return False
+        return self.budget is None or sum(map(footprint, others.values())) + footprint(manifest) <= self.budget
+
+    def _victim(self, manifest: Manifest) -> str | None:
+        """The one that has not been used for longest, of those that nobody waits for or depends on."""
+        held = set(manifest.needs)
+        for other in (*self._loaded.values(), *self._coming.values()):
+            held.update(other.needs)
+        free = [m for m in self._loaded if not self._busy[m] and m not in held and m != manifest.id]
+        return min(free, key=lambda m: self._last_used[m], default=None)
+
+    def _touch(self, model_id: str) -> None:
+        self._last_used[model_id] = time.time()
+
+    async def _announce(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def only_for(manifest: Manifest, staying: Iterable[Manifest]) -> list[str]:
+    """Triton names of what nobody needs once ``manifest`` has gone, its entry points first."""
+    used = {step for other in staying for step in other.steps}
+    return [*manifest.triton_names, *(step for step in manifest.steps if step not in used)]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the loaded models take, and may take.
+
+    Attributes:
+        reckoned: bytes of each loaded model by id, see :func:`footprint`.
+        last_used: seconds since the epoch, by id.
+        most, budget: the limits, or None.
+        evicted: models that left for others since the start.
+    """
+
+    reckoned: Mapping[str, int] = field(default_factory=dict)
+    last_used: Mapping[str, float] = field(default_factory=dict)
+    most: int | None = None
+    budget: int | None = None
+    evicted: int = 0

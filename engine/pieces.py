@@ -1,0 +1,16 @@
+"""Streamed answers, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def next_piece(pieces: AsyncIterator[T]) -> tuple[T, ...]:
+    """The next piece, or nothing after the last one."""
+    try:
+        return (await anext(pieces),)
+    except StopAsyncIteration:
+        return ()

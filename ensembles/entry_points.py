@@ -1,0 +1,199 @@
+"""The entry points of a published model: what a family puts together out of resize steps, networks and head kinds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import HeadKind
+from tritonvision.ensembles.tensors import IMAGE, PARAMETERS, TEXT, Tensor
+from tritonvision.tasks import VLM, Task
+
+
+@dataclass(frozen=True)
+class Net:
+    """One network of a model.
+
+    Attributes:
+        role: ``""`` for the only or main one, else what tells it apart: ``text``, ``encoder``, ...
+        instances: processes; two for small graphs, one for large ones, since each holds the weights.
+    """
+
+    role: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    instances: int = 2
+
+
+@dataclass(frozen=True)
+class TextPreprocess:
+    """The pre step of a text: its tokenizer is a file beside the step, written at export.
+
+    Attributes:
+        name: of the vocabulary.
+        context: tokens of a text, padding included.
+    """
+
+    name: str
+    context: int
+
+    @property
+    def triton_name(self) -> str:
+        """Name of the shared Triton model, e.g. ``tokens--clip-77``."""
+        return f"tokens--{self.name}-{self.context}"
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What a network behind this step reads."""
+        return (Tensor("input_ids", "INT64", (self.context,)),)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """An ensemble: pre step, network, post step. Texts need no way back, so their network's answer is the answer.
+
+    Attributes:
+        role: ``""`` for the model itself, else the name of another way in: ``text``.
+        instances: processes of the network.
+    """
+
+    pre: Resize | TextPreprocess
+    head: HeadKind
+    role: str = ""
+    instances: int = 2
+
+    @property
+    def name(self) -> str:
+        """The head kind decides how answers are read and compared."""
+        return self.head.name
+
+    @property
+    def task(self) -> Task:
+        """What it is asked."""
+        return self.head.task
+
+    @property
+    def nets(self) -> tuple[Net, ...]:
+        """Its one network."""
+        return (Net(self.role, self.pre.tensors, self.head.tensors, self.instances),)
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a caller sends."""
+        return (IMAGE if isinstance(self.pre, Resize) else TEXT, PARAMETERS)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the pixels, where they have a size of their own."""
+        return self.pre.size if isinstance(self.pre, Resize) else None
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A Python model whose steps depend on data: ``python_backend/compositions/<name>.py``.
+
+    Attributes:
+        name: also of its module, with ``_`` for ``-``.
+        version: of its answers' schema.
+        nets: the networks it asks.
+        extra_inputs: what a caller may send beside ``image`` and ``parameters``.
+        outputs: what it answers.
+        options: constants of the family, for the module.
+        needs: published models it asks, by public id.
+        instances: processes, each of which works on one request at a time.
+        embedded: whether the networks are sessions of its own processes instead of Triton models: where a cache of
+            keys and values goes in and out of them, which would be copied each time.
+        image_optional: whether another input may stand for the picture.
+    """
+
+    name: str
+    version: int
+    task: Task
+    nets: tuple[Net, ...]
+    outputs: tuple[Tensor, ...]
+    extra_inputs: tuple[Tensor, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+    needs: tuple[str, ...] = ()
+    instances: int = 2
+    size: tuple[int, int] | None = None
+    role: str = ""
+    embedded: bool = False
+    image_optional: bool = False
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a caller sends; the picture may stay away where another input stands for it."""
+        image = Tensor(IMAGE.name, IMAGE.dtype, IMAGE.dims, optional=self.image_optional)
+        return (image, PARAMETERS, *self.extra_inputs)
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A decoupled Python model that writes an answer token by token; its networks are sessions of its own process.
+
+    The networks are ``vision`` (what the family's prompt makes of pictures -> ``image_embeds``), ``embed``
+    (``input_ids`` -> ``inputs_embeds``), and ``decoder``, which reads ``past_key_values.N.key/value`` and gives the
+    ``logits`` of the last position and ``present.N.key/value``.
+
+    Attributes:
+        module: of the family's prompt, ``python_backend/vlm/<module>.py``.
+        options: constants of the family, for that module.
+        size: (height, width) of one tile of a picture.
+    """
+
+    module: str
+    nets: tuple[Net, ...]
+    options: tuple[tuple[str, Any], ...] = ()
+    size: tuple[int, int] | None = None
+    version: int = 1
+    role: str = ""
+
+    name = "chat"
+    task = VLM
+    embedded = True
+    instances = 1
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a caller sends: encoded pictures, and a prompt or messages (JSON)."""
+        return (
+            Tensor(IMAGE.name, "STRING", (-1,), optional=True), Tensor("prompt", "STRING", (1,), optional=True),
+            Tensor("messages", "STRING", (1,), optional=True), PARAMETERS,
+        )  # fmt: skip
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """What each response carries: new text, new tokens, why it ended (empty before), tokens in and out so far."""
+        return (
+            Tensor("text", "STRING", (1,)), Tensor("token_ids", "INT64", (-1,)),
+            Tensor("finish_reason", "STRING", (1,)), Tensor("usage", "INT32", (2,)),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LocalCode:
+    """A Python model that runs the code of a user's own package, see ``python_backend/local_code.py``.
+
+    Attributes:
+        outputs: what it answers, as the head kind of its task does, and ``image_size``.
+        options: where the package lies and what of it is run.
+        environment: folder beside its ``model.py`` that stands for the Python environment of the process, or empty.
+    """
+
+    task: Task
+    outputs: tuple[Tensor, ...]
+    options: tuple[tuple[str, Any], ...]
+    environment: str = ""
+
+    name = "local-code"
+    version = 1
+    role = ""
+    nets = ()
+    instances = 1
+    size = None
+    embedded = False
+    inputs = (IMAGE, PARAMETERS)
+
+
+EntryPoint = Chain | Composition | Chat | LocalCode

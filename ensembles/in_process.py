@@ -1,0 +1,174 @@
+"""Published models in one process: the same pre, post and composing functions around onnxruntime, without Triton.
+
+The parity gate measures them against the reference pipeline, the benchmarks take them as the limit that serving is
+compared with.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from tritonvision.ensembles.entry_points import Chain, Chat, Composition, EntryPoint, Net, TextPreprocess
+from tritonvision.ensembles.model_configs import TOKENIZER
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import HeadKind
+from tritonvision.python_backend.generation.engine import VlmEngine
+from tritonvision.python_backend.runtime.sessions import Sessions
+from tritonvision.tasks import resolve
+
+Tensors = dict[str, np.ndarray]
+Ask = Callable[[Mapping[str, np.ndarray], Sequence[str]], Tensors]
+
+
+def open_session(graph: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """The graph on the CPU; ``threads`` for one operator, 0 leaves the choice to onnxruntime."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+class LocalNet:
+    """One network."""
+
+    def __init__(self, graph: Path, net: Net, threads: int = 0):
+        self.net = net
+        self.session = open_session(graph, threads)
+
+    def tensors(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
+        """Its outputs for ``inputs``, all with a batch axis first."""
+        names = [tensor.name for tensor in self.net.outputs]
+        return dict(zip(names, self.session.run(names, dict(inputs)), strict=True))
+
+
+class LocalPipeline(LocalNet):
+    """pre -> net -> post on one sample at a time.
+
+    Args:
+        graph: an ONNX file, what ``pre`` gives in, the canonical tensors of ``head`` out.
+        assets: files of the pre step, for texts.
+    """
+
+    def __init__(
+        self, graph: Path, pre: Resize | TextPreprocess, head: HeadKind, threads: int = 0,
+        assets: Mapping[str, bytes] | None = None,
+    ):  # fmt: skip
+        super().__init__(graph, Chain(pre, head).nets[0], threads)
+        self.resize = pre
+        self.head = head
+        self._assets = assets or {}
+
+    @cached_property
+    def _tokenizer(self):
+        from tritonvision.python_backend.vocabulary.clip_tokenizer import Tokenizer
+
+        return Tokenizer(self._assets[TOKENIZER].decode(), self.resize.context)
+
+    def inputs(self, sample: np.ndarray | str) -> tuple[Tensors, Any]:
+        """What the network reads about a sample, without a batch axis, and the way back (None of a text)."""
+        if isinstance(self.resize, TextPreprocess):
+            return {"input_ids": self._tokenizer(sample)}, None
+        return self.resize.inputs(sample)
+
+    def __call__(self, sample: np.ndarray | str, parameters: Mapping[str, Any] | None = None) -> Tensors:
+        """RGB uint8 ``[h,w,3]``, or a text, to the head kind's public outputs, in picture pixels.
+
+        Args:
+            parameters: settings of the task; what is absent takes its default. Raises InvalidParameter.
+        """
+        inputs, geometry = self.inputs(sample)
+        tensors = {name: value[0] for name, value in self.tensors({n: v[None] for n, v in inputs.items()}).items()}
+        if geometry is None:
+            return tensors
+        return self.head.post(tensors, geometry, resolve(self.head.task.parameters, parameters or {}))
+
+
+class LocalComposition:
+    """A composition with its networks beside it in this process.
+
+    Args:
+        graphs: the ONNX file of each of its networks, by role.
+        models: how to ask the published models it needs, by public id: ``ask(inputs, outputs)``, batch axis first.
+        assets: files beside its ``model.py``, by name.
+    """
+
+    def __init__(
+        self, graphs: Mapping[str, Path], point: Composition, models: Mapping[str, Ask] | None = None,
+        assets: Mapping[str, bytes] | None = None,
+    ):  # fmt: skip
+        self.point = point
+        self.nets = {net.role: LocalNet(graphs[net.role], net) for net in point.nets}
+        self._models = models or {}
+        module = importlib.import_module(f"tritonvision.python_backend.compositions.{point.name.replace('-', '_')}")
+        self._composition = module.Composition(self._ask, {**dict(point.options), "assets": dict(assets or {})})
+
+    def __call__(self, sample: np.ndarray | Mapping[str, Any], parameters: Mapping[str, Any] | None = None) -> Tensors:
+        """A picture, RGB uint8 ``[h,w,3]``, or all inputs by name, to the public outputs."""
+        inputs = dict(sample) if isinstance(sample, Mapping) else {"image": npy(sample)}
+        settings = resolve(self.point.task.parameters, parameters or {})
+        return self._composition.answer(inputs, settings, {tensor.name for tensor in self.point.outputs})
+
+    def _ask(self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Tensors:
+        if model in self.nets:
+            found = self.nets[model].tensors(inputs)
+            return {name: found[name] for name in outputs}
+        return self._models[model](inputs, outputs)
+
+
+class LocalChat:
+    """A model that writes, with its networks in this process and one answer at a time.
+
+    Args:
+        graphs: the ONNX file of each of its networks, by role.
+        assets: files beside its ``model.py``: the tokenizer.
+    """
+
+    def __init__(self, graphs: Mapping[str, Path], point: Chat, assets: Mapping[str, bytes]):
+        self.point = point
+        self.nets = {net.role: LocalNet(graphs[net.role], net) for net in point.nets}
+        sessions = Sessions.of({role: net.session for role, net in self.nets.items()})
+        self._vlm_engine = VlmEngine(sessions, point.module, dict(point.options), assets)
+
+    def __call__(self, sample: Mapping[str, Any], parameters: Mapping[str, Any] | None = None) -> Tensors:
+        """``messages`` and ``pictures`` (RGB uint8) to the whole answer: ``token_ids`` int64, ``text``, ``usage``."""
+        settings = resolve(self.point.task.parameters, parameters or {})
+        deltas = list(self._vlm_engine.talk(sample["messages"], sample["pictures"], settings))
+        return {
+            "token_ids": np.concatenate([delta.token_ids for delta in deltas]),
+            "text": np.array(["".join(delta.text for delta in deltas)], dtype=object),
+            "finish_reason": np.array([deltas[-1].finish_reason], dtype=object),
+            "usage": np.array(deltas[-1].usage, dtype=np.int32),
+        }
+
+    def close(self) -> None:
+        """End the thread that writes."""
+        self._vlm_engine.close()
+
+
+def open_entry_point(
+    graphs: Mapping[str, Path], point: EntryPoint, assets: Mapping[str, bytes] | None = None,
+    models: Mapping[str, Ask] | None = None,
+) -> LocalPipeline | LocalComposition | LocalChat:  # fmt: skip
+    """The entry point ``point`` of a model whose graphs, by role, are these files."""
+    if isinstance(point, Chat):
+        return LocalChat(graphs, point, assets or {})
+    if isinstance(point, Composition):
+        return LocalComposition(graphs, point, models, assets)
+    return LocalPipeline(graphs[point.role], point.pre, point.head, assets=assets)
+
+
+def npy(picture: np.ndarray) -> bytes:
+    """A picture as the bytes of a ``.npy`` file, as clients may send it."""
+    import io
+
+    stream = io.BytesIO()
+    np.save(stream, picture, allow_pickle=False)
+    return stream.getvalue()

@@ -1,0 +1,240 @@
+"""How the steps of a public model are wired: every ``config.pbtxt``, built from Triton's own protobuf."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from tritonvision.ensembles.entry_points import Chain, Chat, Composition, EntryPoint, LocalCode, Net, TextPreprocess
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import HeadKind
+from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, PARAMETERS, TEXT, Tensor
+from tritonvision.publication import MANIFEST_PARAMETER, Manifest
+
+MAX_BATCH = 8
+TOKENIZER = "tokenizer.json"
+
+_MODEL_PY = '''"""{line}"""
+
+from tritonvision.python_backend.{module} import TritonPythonModel  # noqa: F401
+'''
+
+Step = Resize | HeadKind | TextPreprocess
+
+
+def net_name(name: str, role: str = "") -> str:
+    """Triton name of a network behind the public model ``name``."""
+    return f"net--{name}--{role}" if role else f"net--{name}"
+
+
+def entry_point_name(name: str, role: str = "") -> str:
+    """Triton name of an entry point of the public model ``name``."""
+    return f"{name}--{role}" if role else name
+
+
+def shared_steps(point: EntryPoint) -> tuple[Step, ...]:
+    """The steps that an entry point shares with others of their kind."""
+    if not isinstance(point, Chain):
+        return ()
+    return (point.pre,) if isinstance(point.pre, TextPreprocess) else (point.pre, point.head)
+
+
+def step_names(name: str, points: Sequence[EntryPoint]) -> tuple[str, ...]:
+    """The Triton models a public model needs, its further entry points at the end, each after what it needs."""
+    shared = [step.triton_name for point in points for step in shared_steps(point)]
+    nets = [net_name(name, net.role) for point in points for net in point.nets if not embedded(point)]
+    return tuple(dict.fromkeys((*shared, *nets)))
+
+
+def embedded(point: EntryPoint) -> bool:
+    """Whether the networks of an entry point are sessions of its own process, see :func:`net_file`."""
+    return not isinstance(point, Chain) and point.embedded
+
+
+def net_file(role: str) -> str:
+    """Name of the ONNX file of an embedded network, beside the ``model.py`` that opens it."""
+    return f"{role or 'model'}.onnx"
+
+
+def public_config(name: str, point: EntryPoint, assets: Iterable[str] = (), manifest: Manifest | None = None) -> str:
+    """The entry point that callers know as :func:`entry_point_name`.
+
+    Args:
+        assets: the files beside its ``model.py``.
+        manifest: of the model, for the entry point that is the model itself: whoever asks a Triton whose repository
+            is elsewhere learns from it what the model is.
+    """
+    if isinstance(point, Chain):
+        config = _ensemble(name, point)
+    elif isinstance(point, LocalCode):
+        config = _local_code(name, point)
+    else:
+        config = _chat(name, point) if isinstance(point, Chat) else _composition(name, point)
+        config.parameters["assets"].string_value = json.dumps(sorted(assets))
+    if manifest is not None:
+        config.parameters[MANIFEST_PARAMETER].string_value = manifest.to_json()
+    return text_format.MessageToString(config)
+
+
+def _ensemble(name: str, chain: Chain) -> pb.ModelConfig:
+    config = pb.ModelConfig(
+        name=entry_point_name(name, chain.role), platform="ensemble", max_batch_size=MAX_BATCH
+    )
+    net, tensors = net_name(name, chain.role), [tensor.name for tensor in chain.head.tensors]
+    fed = [tensor.name for tensor in chain.pre.tensors]
+    if isinstance(chain.pre, TextPreprocess):
+        _declare(config, (TEXT, PARAMETERS), chain.head.tensors)
+        _step(config, chain.pre.triton_name, ["text", "parameters"], fed)
+        _step(config, net, fed, tensors)
+        return config
+    _declare(config, (IMAGE, PARAMETERS), (*chain.head.outputs, IMAGE_SIZE))
+    _step(config, chain.pre.triton_name, ["image", "parameters"], [*fed, "geometry"])
+    _step(config, net, fed, tensors, rename="net_{}".format)
+    _step(
+        config, chain.head.triton_name, [*tensors, "geometry", "parameters"],
+        [tensor.name for tensor in (*chain.head.outputs, IMAGE_SIZE)], rename_inputs={t: f"net_{t}" for t in tensors},
+    )  # fmt: skip
+    return config
+
+
+def _composition(name: str, point: Composition) -> pb.ModelConfig:
+    """A Python model that takes one request at a time in each of its processes, without a batch axis of its own."""
+    config = pb.ModelConfig(name=entry_point_name(name, point.role), backend="python", max_batch_size=MAX_BATCH)
+    _declare(config, point.inputs, point.outputs)
+    _instances(config, point.instances)
+    config.parameters["composition"].string_value = point.name
+    config.parameters["schema_version"].string_value = str(point.version)
+    config.parameters["options"].string_value = json.dumps(dict(point.options))
+    where = {net.role: net_file(net.role) if point.embedded else net_name(name, net.role) for net in point.nets}
+    config.parameters["nets" if not point.embedded else "sessions"].string_value = json.dumps(where)
+    return config
+
+
+def _chat(name: str, point: Chat) -> pb.ModelConfig:
+    """A Python model that answers a request with many responses, for as many requests at once as there are."""
+    config = pb.ModelConfig(name=entry_point_name(name, point.role), backend="python", max_batch_size=0)
+    config.model_transaction_policy.decoupled = True
+    _declare(config, point.inputs, point.outputs)
+    _instances(config, point.instances)
+    config.parameters["module"].string_value = point.module
+    config.parameters["schema_version"].string_value = str(point.version)
+    config.parameters["options"].string_value = json.dumps(dict(point.options))
+    config.parameters["sessions"].string_value = json.dumps({net.role: net_file(net.role) for net in point.nets})
+    return config
+
+
+def _local_code(name: str, point: LocalCode) -> pb.ModelConfig:
+    """A Python model of one process, which may have a Python environment of its own."""
+    config = pb.ModelConfig(name=name, backend="python", max_batch_size=MAX_BATCH)
+    _declare(config, point.inputs, point.outputs)
+    _instances(config, point.instances)
+    config.parameters["task"].string_value = point.task.name
+    config.parameters["schema_version"].string_value = str(point.version)
+    config.parameters["options"].string_value = json.dumps(dict(point.options))
+    if point.environment:  # Triton's own name, and its word for the folder of the model
+        config.parameters["EXECUTION_ENV_PATH"].string_value = f"$$TRITON_MODEL_DIRECTORY/1/{point.environment}"
+    return config
+
+
+def net_config(name: str, net: Net, threads: int = 2) -> str:
+    """A network on ONNX Runtime.
+
+    Two instances of two threads that do not spin: the best single setting on two cores, one caller or many
+    (benchmarks/RESULTS.md). A network whose pixels follow the picture, or of which one process is enough, hands its
+    working memory back after each run, else it would hold what the largest picture needed. The parameter names are
+    those of Triton's native ONNX Runtime backend.
+    """
+    config = pb.ModelConfig(name=net_name(name, net.role), backend="onnxruntime", max_batch_size=MAX_BATCH)
+    _declare(config, net.inputs, net.outputs)
+    _instances(config, net.instances)
+    settings = {
+        "intra_op_thread_count": str(threads),
+        "inter_op_thread_count": "1",
+        "session.intra_op.allow_spinning": "0",
+    }
+    if net.instances == 1 or any(tensor.dims.count(-1) > 1 for tensor in net.inputs):
+        settings["memory.enable_memory_arena_shrinkage"] = "cpu:0"
+    for key, value in settings.items():
+        config.parameters[key].string_value = value
+    return text_format.MessageToString(config)
+
+
+def ensure_step(root: Path, step: Step, assets: Mapping[str, bytes] | None = None) -> str:
+    """Write the shared step's Triton model below ``root`` unless it stands there already; returns its name.
+
+    Args:
+        assets: files that go beside its ``model.py``, by name.
+    """
+    folder = root / step.triton_name
+    files = {"config.pbtxt": step_config(step).encode(), "1/model.py": _model_py(step).encode()}
+    files |= {f"1/{name}": data for name, data in (assets or {}).items()}
+    for relative, data in files.items():
+        path = folder / relative
+        if not path.is_file() or path.read_bytes() != data:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    return step.triton_name
+
+
+def step_config(step: Step) -> str:
+    """The ``config.pbtxt`` of a shared step: two single-threaded processes on the CPU."""
+    config = pb.ModelConfig(name=step.triton_name, backend="python", max_batch_size=MAX_BATCH)
+    if isinstance(step, Resize):
+        _declare(config, (IMAGE, PARAMETERS), (*step.tensors, GEOMETRY))
+        rule = {"rule": step.rule, "height": step.height, "width": step.width, **dict(step.options)}
+        config.parameters["resize"].string_value = json.dumps(rule)
+    elif isinstance(step, TextPreprocess):
+        _declare(config, (TEXT, PARAMETERS), step.tensors)
+        config.parameters["tokenizer"].string_value = TOKENIZER
+        config.parameters["context"].string_value = str(step.context)
+    else:
+        _declare(config, (*step.tensors, GEOMETRY, PARAMETERS), (*step.outputs, IMAGE_SIZE))
+        config.parameters["head"].string_value = step.name
+        config.parameters["schema_version"].string_value = str(step.version)
+    _instances(config, 1 if isinstance(step, TextPreprocess) else 2)
+    return text_format.MessageToString(config)
+
+
+def entry_point_py(point: Composition | Chat | LocalCode) -> str:
+    """The ``model.py`` of an entry point that is a Python model."""
+    if isinstance(point, LocalCode):
+        return _MODEL_PY.format(line="Runs the code of a package; which, stands in config.pbtxt.", module="local_code")
+    if isinstance(point, Chat):
+        return _MODEL_PY.format(line="Writes answers token by token; how, stands in config.pbtxt.", module="chat")
+    return _MODEL_PY.format(line="Asks networks and models; which, stands in config.pbtxt.", module="composition")
+
+
+def _model_py(step: Step) -> str:
+    if isinstance(step, Resize):
+        return _MODEL_PY.format(line="Encoded picture to pixels; the rule stands in config.pbtxt.", module="pre")
+    if isinstance(step, TextPreprocess):
+        return _MODEL_PY.format(line="Text to token ids; the vocabulary lies beside this file.", module="tokens")
+    return _MODEL_PY.format(line="Canonical tensors to answers; the head kind stands in config.pbtxt.", module="post")
+
+
+def _declare(config: pb.ModelConfig, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
+    for tensor in inputs:
+        config.input.add(
+            name=tensor.name, data_type=f"TYPE_{tensor.dtype}", dims=tensor.dims, optional=tensor.optional
+        )
+    for tensor in outputs:
+        config.output.add(name=tensor.name, data_type=f"TYPE_{tensor.dtype}", dims=tensor.dims)
+
+
+def _instances(config: pb.ModelConfig, count: int) -> None:
+    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=count)
+
+
+def _step(
+    config: pb.ModelConfig, model: str, inputs: Sequence[str], outputs: Sequence[str], *,
+    rename=str, rename_inputs: dict[str, str] | None = None,
+) -> None:  # fmt: skip
+    step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
+    for name in inputs:
+        step.input_map[name] = (rename_inputs or {}).get(name, name)
+    for name in outputs:
+        step.output_map[name] = rename(name)

@@ -1,0 +1,390 @@
+"""SAM with its three encoders; the reference is transformers' ``SamModel`` behind its ``SamProcessor``."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.entry_points import Composition, Net
+from tritonvision.ensembles.tensors import IMAGE_SIZE, VALID_SIZE, Tensor
+from tritonvision.errors import ExportFailed, NotSupported
+from tritonvision.exporters import weight_files as files
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.families.sam import graphs
+from tritonvision.exporters.graphs.export import export_onnx
+from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.registry import TOO_LARGE
+from tritonvision.python_backend.compositions import promptable_masks
+from tritonvision.python_backend.images import resize
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import SamConfig, SamModel
+
+SIDE = 1024  # pixels of the encoder's square frame
+# The config.json of each on the hub, as far as it differs from the smallest.
+_VISION = {
+    "vit_b": {},
+    "vit_l": {
+        "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "global_attn_indexes": [5, 11, 17, 23],
+    },
+    "vit_h": {
+        "hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 16,
+        "global_attn_indexes": [7, 15, 23, 31],
+    },
+}  # fmt: skip
+_REPOSITORIES = {"vit_b": "base", "vit_l": "large", "vit_h": "huge"}
+
+
+def point(side: int = SIDE) -> Composition:
+    """The entry point over an encoder that sees ``side`` pixels: 1024 in every released model, less in tests."""
+    grid, logits = side // 16, side // 4
+    embeddings = Tensor("embeddings", "FP32", (256, grid, grid))
+    encoder = Net("encoder", (Tensor("pixels", "UINT8", (side, side, 3)), VALID_SIZE), (embeddings,), instances=1)
+    decoder = Net(
+        "decoder",
+        (
+            embeddings, Tensor("point_coords", "FP32", (-1, 2)), Tensor("point_labels", "FP32", (-1,)),
+            Tensor("mask_input", "FP32", (1, logits, logits)), Tensor("has_mask", "FP32", (1,)),
+        ),
+        (Tensor("low_res_masks", "FP32", (4, logits, logits)), Tensor("iou_scores", "FP32", (4,))),
+    )  # fmt: skip
+    return Composition(
+        name="promptable-masks",
+        version=1,
+        task=promptable_masks.TASK,
+        nets=(encoder, decoder),
+        extra_inputs=(
+            Tensor("mask_input", "FP32", (logits, logits), optional=True),
+            Tensor("embeddings", "FP32", embeddings.dims, optional=True),
+        ),
+        outputs=(
+            Tensor("masks", "STRING", (-1,)), Tensor("scores", "FP32", (-1,)),
+            Tensor("low_res_masks", "FP32", (-1, logits, logits)), embeddings, IMAGE_SIZE,
+        ),
+        options=(("side", side),),
+        size=(side, side),
+        image_optional=True,
+    )  # fmt: skip
+
+
+# What the photo is asked: a point, two of them, a box, a box and points, nothing; three proposals and one.
+_QUESTIONS: tuple[dict[str, Any], ...] = (
+    {"points": [[230, 120]]},
+    {"points": [[230, 120], [400.5, 300]], "point_labels": [1, 0], "multimask": False},
+    {"box": [100, 60, 330.5, 500]},
+    {"box": [20, 30, 200, 190], "points": [[90, 80]], "point_labels": [0], "multimask": False},
+    {},
+)
+
+
+class SAM(Family):
+    """A picture encoded once, masks decoded prompt by prompt."""
+
+    name = "SAM"
+    # embeddings come out of a layer norm, logits spread by about 5: both are thousandths of the largest value
+    tolerance = Tolerance(
+        {"embeddings": 1e-3, "low_res_masks": 1e-3, "iou_scores": 1e-3},
+        answers={"scores": 1e-3}, relative=frozenset({"embeddings", "low_res_masks", "iou_scores"}),
+    )  # fmt: skip
+    reference_pipeline = ReferencePipeline(
+        "transformers", "5.23.0", "SamModel(**SamProcessor(image, prompt)), then post_process_masks"
+    )
+
+    def entry_points(self, entry: Entry) -> tuple[Composition]:
+        """One Python model over two graphs."""
+        return (point(),)
+
+    def build(self, entry: Entry, weights: Weights) -> SAMNetwork:
+        """Encoder and decoder of one id. Raises ExportFailed when the weights cannot be had or are not its own."""
+        if weights.labels is not None:
+            raise ExportFailed(f"'{entry.id}' knows no classes.", hint="Leave --labels out.")
+        if entry.id in TOO_LARGE:
+            raise NotSupported(
+                f"The graph of '{entry.id}' would be over 2 GB, which this version cannot write.",
+                hint="Take sam-vit_l or sam-vit_b.",
+            )
+        if weights.kind == "random":
+            note = "Random weights, calibrated only to carry signal: what it selects means nothing."
+            return SAMNetwork(random(config(entry), weights.seed), f"{entry.id}, seed {weights.seed}", notes=(note,))
+        if weights.kind == "user" and weights.path is not None and weights.path.suffix == ".pth":
+            state = files.state_dict(files.user_file(weights, (".pth",)))
+            if "image_encoder.pos_embed" in state:
+                model = _from_authors(entry, state)
+                return SAMNetwork(model, weights.path.name, sha256=files.sha256(weights.path))
+        torch_env.import_torchvision()
+        from transformers import SamModel
+
+        repository = f"facebook/sam-vit-{_REPOSITORIES[_size(entry)]}"
+        loaded = transformers_weights.load(SamModel, repository, weights, lambda state: config(entry))
+        return SAMNetwork(loaded.module, loaded.source, sha256=loaded.sha256)
+
+
+class SAMNetwork(Network):
+    """One model: transformers' as the reference, with its processor as the reference pipeline."""
+
+    def __init__(self, model: SamModel, source: str, **facts: Any):
+        """``facts`` are further attributes of :class:`Network`."""
+        super().__init__(labels=(), source=source, versions=torch_env.versions("transformers"), **facts)
+        self._model = model.eval()
+        self._side = model.config.vision_config.image_size
+        self._encoded: tuple[bytes, torch.Tensor] | None = None
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`: ``encoder`` or ``decoder``, see :mod:`.graphs`.
+
+        The encoder is traced with one picture: two would take seconds more, and no size in it is taken from the batch.
+        """
+        import torch
+
+        encoder, decoder = point(self._side).nets
+        if role == "encoder":
+            net, graph, dynamic = encoder, graphs.encoder(self._model), {}
+            pixels = torch.zeros(1, self._side, self._side, 3, dtype=torch.uint8)
+            examples = [pixels, torch.full((1, 2), self._side, dtype=torch.int32)]
+        else:
+            net, graph = decoder, graphs.decoder(self._model)
+            examples = [torch.from_numpy(value) for value in _prompts(2, 3, self._side).values()]
+            dynamic = {"point_coords": {1: "points"}, "point_labels": {1: "points"}}
+        inputs, outputs = (tuple(tensor.name for tensor in tensors) for tensors in (net.inputs, net.outputs))
+        export_onnx(graph, examples, path, inputs, outputs, dynamic)
+
+    @cached_property
+    def _double(self) -> SamModel:
+        return copy.deepcopy(self._model).double()
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`."""
+        import torch
+
+        dtype = torch.float64 if double else torch.float32
+        model = self._double if double else self._model
+        with torch.inference_mode():
+            if role == "encoder":
+                mean, std = (torch.tensor(v, dtype=dtype).view(3, 1, 1) for v in (graphs.MEAN, graphs.STD))
+                images = (torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
+                for image, (height, width) in zip(images, inputs["valid_size"].tolist(), strict=True):
+                    image[:, height:] = 0
+                    image[:, :, width:] = 0
+                return {"embeddings": model.vision_encoder(images)[0].numpy()}
+            rows = [self._decoded({n: torch.from_numpy(v[i : i + 1]) for n, v in inputs.items()}, model, dtype)
+                    for i in range(len(inputs["embeddings"]))]  # fmt: skip
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    @staticmethod
+    def _decoded(prompt: Mapping[str, torch.Tensor], model: SamModel, dtype: torch.dtype) -> Tensors:
+        """One prompt as ``SamModel`` takes it: the box apart, the point that is none left to the model."""
+        import torch
+
+        points, labels = prompt["point_coords"].to(dtype), prompt["point_labels"]
+        boxed = labels[0, -2:].tolist() == [2, 3]
+        given: dict[str, Any] = {"input_masks": prompt["mask_input"].to(dtype) if prompt["has_mask"] > 0.5 else None}
+        kept = labels.shape[1] - (2 if boxed else 1)
+        if boxed:
+            given["input_boxes"] = points[:, -2:].reshape(1, 1, 4)
+        elif labels[0, -1] != -1:
+            raise ValueError("A prompt without a box ends with a point that is none.")
+        if kept:
+            given |= {"input_points": points[:, None, :kept], "input_labels": labels[:, None, :kept].to(dtype)}
+        answers = [
+            model(image_embeddings=prompt["embeddings"].to(dtype), multimask_output=many, **given)
+            for many in (False, True)
+        ]
+        return {
+            "low_res_masks": torch.cat([answer.pred_masks[:, 0] for answer in answers], 1).numpy(),
+            "iou_scores": torch.cat([answer.iou_scores[:, 0] for answer in answers], 1).numpy(),
+        }
+
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
+        """See :meth:`Network.predict`. No prompt at all is one point that is none, which the processor cannot say."""
+        import torch
+
+        points, labels = parameters["points"], parameters["point_labels"]
+        if not points and parameters["box"] is None:
+            points, labels = [[0, 0]], [-1]
+        given = {}
+        if points:
+            given["input_points"] = [[list(map(float, point)) for point in points]]
+            given["input_labels"] = [[int(label) for label in labels or [1] * len(points)]]
+        if parameters["box"] is not None:
+            given["input_boxes"] = [[list(map(float, parameters["box"]))]]
+        processed = self._processor(sample, return_tensors="pt", **given)
+        prompt = {name: processed[name] for name in given}
+        with torch.inference_mode():
+            embeddings = self._embeddings(processed["pixel_values"])
+            answer = self._model(image_embeddings=embeddings, multimask_output=parameters["multimask"], **prompt)
+        sizes = processed["original_sizes"], processed["reshaped_input_sizes"]
+        (found,) = self._processor.image_processor.post_process_masks(answer.pred_masks.clone(), *sizes)
+        return {
+            "masks": np.array([_counts(mask) for mask in found[0].numpy()], dtype=object),
+            "scores": answer.iou_scores[0, 0].numpy(),
+            "low_res_masks": answer.pred_masks[0, 0].numpy(),
+            "image_size": np.array(sample.shape[:2], dtype=np.int32),
+        }
+
+    @cached_property
+    def _processor(self):
+        from transformers import SamImageProcessor, SamProcessor
+
+        pad = {"height": self._side, "width": self._side}
+        return SamProcessor(SamImageProcessor(size={"longest_edge": self._side}, pad_size=pad))
+
+    def _embeddings(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Of the last picture they are kept: the encoder takes ten seconds, and a picture is asked several things."""
+        picture = pixel_values.numpy().tobytes()
+        if self._encoded is None or self._encoded[0] != picture:
+            self._encoded = picture, self._model.get_image_embeddings(pixel_values)
+        return self._encoded[1]
+
+    def examples(self, role: str) -> dict[str, Tensors]:
+        """See :meth:`Network.examples`: one picture with padding, prompts of every kind."""
+        if role == "encoder":
+            pixels, geometry = resize.longest(sample_pictures.views()["wide-512x260"], self._side, self._side)
+            size = np.array([geometry.valid_size], dtype=np.int32)
+            pixels[geometry.valid_size[0] :] = 77  # what lies outside shall not matter, whatever it is
+            return {"the photo": {"pixels": pixels[None], "valid_size": size}}
+        padded, boxed, both = (_prompts(batch, count, self._side) for batch, count in ((2, 3), (1, 2), (1, 4)))
+        boxed["point_labels"][:] = 2, 3
+        both["point_labels"][:] = 1, 0, 2, 3
+        both["has_mask"][:] = 1
+        return {"two prompts of points": padded, "a box": boxed, "a box, points and a mask": both}
+
+    def questions(self) -> list[dict[str, Any]]:
+        """See :meth:`Network.questions`."""
+        return [dict(question) for question in _QUESTIONS]
+
+
+def config(entry: Entry, side: int = SIDE) -> SamConfig:
+    """The configuration of one id."""
+    torch_env.import_torchvision()
+    from transformers import SamConfig, SamPromptEncoderConfig, SamVisionConfig
+
+    vision = SamVisionConfig(image_size=side, **_VISION[_size(entry)])
+    return SamConfig(vision_config=vision, prompt_encoder_config=SamPromptEncoderConfig(image_size=side))
+
+
+def _size(entry: Entry) -> str:
+    return entry.id.removeprefix("sam-")
+
+
+def random(config: SamConfig, seed: int) -> SamModel:
+    """The true architecture with random weights whose masks cover some of a picture and differ between prompts.
+
+    Tables of relative positions, which are not scaled down like other scores, are drawn a tenth as wide: attention
+    would fall on one place only. The decoder's last layers are turned so that logits are of either sign.
+    """
+    import torch
+    from transformers import SamModel
+
+    model = transformers_weights.random(SamModel, config, seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "rel_pos" in name:
+                parameter.mul_(0.1)
+            elif name.endswith("vision_encoder.pos_embed"):
+                parameter.mul_(0.5)
+        pictures = []
+        hook = model.mask_decoder.upscale_conv2.register_forward_hook(
+            lambda layer, inputs, output: pictures.append(model.mask_decoder.activation(output))
+        )
+        prompts = [torch.from_numpy(value) for value in _prompts(4, 3, config.vision_config.image_size).values()]
+        decoder = graphs.decoder(model).eval()
+        decoder(*prompts)
+        hook.remove()
+        mean = pictures[0].mean((0, 2, 3))
+        mean = mean / mean.norm()
+        for network in model.mask_decoder.output_hypernetworks_mlps:
+            last = network.proj_out
+            last.weight -= mean[:, None] @ (mean[None] @ last.weight)
+            last.bias -= mean * (mean @ last.bias)
+        spread = decoder(*prompts)[0].std((0, 2, 3))
+        for network, factor in zip(model.mask_decoder.output_hypernetworks_mlps, 5 / spread, strict=True):
+            network.proj_out.weight *= factor
+            network.proj_out.bias *= factor
+    return model
+
+
+def _prompts(batch: int, count: int, side: int) -> Tensors:
+    """Inputs of the decoder: ``count`` points, the last of which is none, and an earlier mask that is not used."""
+    rng = np.random.default_rng(count)
+    labels = np.tile(np.float32([1, 0])[np.arange(count) % 2], (batch, 1))
+    labels[:, -1] = -1
+    return {
+        "embeddings": rng.normal(size=(batch, 256, side // 16, side // 16)).astype(np.float32),
+        "point_coords": rng.uniform(0, side, (batch, count, 2)).astype(np.float32),
+        "point_labels": labels,
+        "mask_input": (5 * rng.normal(size=(batch, 1, side // 4, side // 4))).astype(np.float32),
+        "has_mask": np.zeros((batch, 1), dtype=np.float32),
+    }
+
+
+def _counts(mask: np.ndarray) -> bytes:
+    """COCO's run lengths of a dense mask by COCO's own code."""
+    from pycocotools import mask as coco
+
+    return coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+
+
+# ---- the authors' names ----------------------------------------------------------------------------------------------
+
+# What the layers of segment-anything's Sam are called here, by pattern, applied in order.
+_NAMES = (
+    (r"^image_encoder\.", "vision_encoder."),
+    (r"\.blocks\.", ".layers."),
+    (r"\.patch_embed\.proj\.", ".patch_embed.projection."),
+    (r"\.neck\.0\.", ".neck.conv1."),
+    (r"\.neck\.1\.", ".neck.layer_norm1."),
+    (r"\.neck\.2\.", ".neck.conv2."),
+    (r"\.neck\.3\.", ".neck.layer_norm2."),
+    (r"\.norm(\d|_final_attn)\.", r".layer_norm\1."),
+    (r"\.pe_layer\.positional_encoding_gaussian_matrix$", ".shared_embedding.positional_embedding"),
+    (r"\.point_embeddings\.", ".point_embed."),
+    (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
+    (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
+    (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
+    (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
+    (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
+    (r"\.output_upscaling\.0\.", ".upscale_conv1."),
+    (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
+    (r"\.output_upscaling\.3\.", ".upscale_conv2."),
+    (r"(_mlps\.\d|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
+    (r"(_mlps\.\d|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
+    (r"(_mlps\.\d|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
+)
+_SHARED = "prompt_encoder.shared_embedding.positional_embedding"
+
+
+def _from_authors(entry: Entry, state: Mapping[str, torch.Tensor]) -> SamModel:
+    """The model with weights of ``sam_vit_*.pth`` as the authors published them. Raises ExportFailed."""
+    import torch
+    from transformers import SamModel
+
+    renamed = {}
+    for name, value in state.items():
+        for pattern, replacement in _NAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    renamed["shared_image_embedding.positional_embedding"] = renamed.get(_SHARED)
+    authors = config(entry)
+    authors._attn_implementation = "eager"
+    with torch.random.fork_rng(devices=[]):
+        model = SamModel(authors)
+    try:
+        model.load_state_dict(renamed)
+    except (RuntimeError, AttributeError) as error:
+        raise ExportFailed(
+            f"The weights are not those of {entry.id}.", hint="They must be of the encoder that the id names."
+        ) from error
+    return model
+
+
+FAMILY = SAM()

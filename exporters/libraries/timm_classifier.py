@@ -1,0 +1,238 @@
+"""What timm's classifiers share: the reference is timm's network, its reference pipeline adds timm's eval transform.
+
+A family names timm's models, how much of a picture the transform leaves, and how random weights are drawn.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import CLASSES
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import weight_files as files
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.graphs.export import export_onnx
+from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.synthetic import calibrate
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TimmClassifier(Family):
+    """Classifiers of timm for square pictures.
+
+    Attributes:
+        mean, std: of the pixels in 0..1, by channel.
+    """
+
+    head = CLASSES
+    tolerance = Tolerance({"logits": 1e-4, "scores": 1e-5})
+    reference_pipeline = ReferencePipeline(
+        "timm", "1.0.31", "create_transform(**resolve_data_config(network.pretrained_cfg)), then network"
+    )
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @abstractmethod
+    def timm_name(self, entry: Entry) -> str:
+        """timm's ``architecture.tag`` of one id."""
+
+    def options(self, entry: Entry) -> dict[str, Any]:
+        """Arguments of timm's ``create_model`` for an architecture that has no name of its own."""
+        return {}
+
+    def percent(self, entry: Entry) -> int:
+        """What the crop leaves of the resized picture's shorter side: ``crop_pct``."""
+        return 95
+
+    @abstractmethod
+    def redraw(self, network: torch.nn.Module, images: torch.Tensor, entry: Entry, seed: int) -> None:
+        """Draw all weights but the last layer's so that each matters; ``images`` are normalised, ``[B,3,H,W]``."""
+
+    def resize(self, entry: Entry) -> Resize:
+        """The uint8 part of timm's eval transform."""
+        return Resize("crop", *entry.input_size, (("interpolation", "bicubic"), ("percent", self.percent(entry))))
+
+    def build(self, entry: Entry, weights: Weights) -> TimmNetwork:
+        """The classifier of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
+        torch_env.import_torchvision()
+        if weights.kind == "random":
+            labels = weights.labels or imagenet_names()
+            network = self._random(entry, len(labels), weights)
+            note = "Random weights, calibrated only to carry signal: what it sees means nothing."
+            source = f"{entry.id}, seed {weights.seed}"
+            return TimmNetwork(network, weights.multi_label, labels=labels, source=source, notes=(note,))
+        notes: tuple[str, ...] = ()
+        if weights.kind == "official":
+            if entry.upstream_exists is False:
+                raise ExportFailed(
+                    f"No official weights of {entry.id} were ever released.",
+                    hint="Name your own with --weights PATH, or try the architecture with --weights random.",
+                )
+            source = f"timm/{self.timm_name(entry)}"
+            path = files.hub_file(source, "model.safetensors")
+        else:
+            path = files.user_file(weights, (".safetensors", ".pth"))
+            source = path.name
+        network = self._load(entry, files.state_dict(path))
+        if weights.kind == "official":
+            own = imagenet_names()
+        else:
+            own = tuple(f"class {i}" for i in range(network.num_classes))
+            notes = () if weights.labels else ("The weights do not name their classes; --labels FILE does.",)
+        labels = files.class_names(weights, own)
+        sha256 = files.sha256(path)
+        return TimmNetwork(network, weights.multi_label, labels=labels, source=source, sha256=sha256, notes=notes)
+
+    def _create(self, entry: Entry, class_count: int) -> torch.nn.Module:
+        import timm
+
+        name, options = self.timm_name(entry), self.options(entry)
+        return timm.create_model(name, pretrained=False, num_classes=class_count, **options).eval()
+
+    def _load(self, entry: Entry, state: dict[str, torch.Tensor]) -> torch.nn.Module:
+        """timm's network with ``state``; the class count is that of its last layer. Raises ExportFailed."""
+        last = self._create(entry, 1).pretrained_cfg["classifier"]
+        wrong = ExportFailed(
+            f"The weights are not those of {entry.id}.",
+            hint=f"Their names must be those of timm's {self.timm_name(entry).split('.')[0]}, their sizes the id's.",
+        )
+        if f"{last}.weight" not in state or state[f"{last}.weight"].ndim != 2:
+            raise wrong
+        network = self._create(entry, len(state[f"{last}.weight"]))
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise wrong from error
+        return network
+
+    def _random(self, entry: Entry, class_count: int, weights: Weights) -> torch.nn.Module:
+        """The true architecture with random weights whose logits differ between classes and between pictures."""
+        import torch
+
+        height, width = entry.input_size
+        pictures = calibrate.structured_pictures(12, height, width, weights.seed)
+        noise = np.random.default_rng(weights.seed).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        images = (torch.from_numpy(np.concatenate([pictures, noise])).permute(0, 3, 1, 2).float() / 255 - mean) / std
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(weights.seed)
+            network = self._create(entry, class_count)
+            self.redraw(network, images, entry, weights.seed)
+            bias = torch.randn(class_count, dtype=torch.float64)
+        last = network.get_classifier()
+        (rows,) = calibrate.inputs_of([last], network, images[: len(pictures)])
+        calibrate.standardise(last, rows, 0.7, bias - 4 if weights.multi_label else bias)
+        _assert_signal(network, images)
+        return network
+
+
+class TimmNetwork(Network):
+    """One classifier: timm's module as the reference, timm's transform before it as the reference pipeline."""
+
+    def __init__(self, network: torch.nn.Module, multi_label: bool, **facts: Any):
+        """``facts`` are the attributes of :class:`Network`."""
+        super().__init__(**facts, multi_label=multi_label, versions=torch_env.versions("timm"))
+        self._network = network.eval()
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`. The batch axis is dynamic, height and width are not."""
+        import torch
+
+        _, height, width = self._network.pretrained_cfg["input_size"]
+        example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+        graph = _graph(self._network, self.multi_label)
+        export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in CLASSES.tensors))
+
+    @cached_property
+    def _double(self) -> torch.nn.Module:
+        return copy.deepcopy(self._network).double()
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`."""
+        import torch
+
+        dtype = torch.float64 if double else torch.float32
+        images = torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255
+        config = self._network.pretrained_cfg
+        mean, std = (torch.tensor(config[name], dtype=dtype).view(3, 1, 1) for name in ("mean", "std"))
+        return self._answer((images - mean) / std, self._double if double else self._network)
+
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
+        """See :meth:`Network.predict`."""
+        image = self._transform(Image.fromarray(sample))[None]
+        answer = {name: value[0] for name, value in self._answer(image, self._network).items()}
+        if parameters["function"] is None:
+            scores = answer["scores"]
+        else:
+            scores = _activate(answer["logits"], parameters["function"])
+        order = np.argsort(-scores, kind="stable")
+        return {"scores": scores, "class_ids": order[scores[order] >= parameters["confidence"]].astype(np.int32)}
+
+    def _answer(self, images: torch.Tensor, network: torch.nn.Module) -> Tensors:
+        import torch
+
+        with torch.inference_mode():
+            logits = network(images).numpy()
+        return {"logits": logits, "scores": _activate(logits, "sigmoid" if self.multi_label else "softmax")}
+
+    @cached_property
+    def _transform(self):
+        from timm.data import create_transform, resolve_data_config
+
+        return create_transform(**resolve_data_config(self._network.pretrained_cfg))
+
+
+def imagenet_names() -> tuple[str, ...]:
+    """The 1000 class names of ImageNet as torchvision gives them, each once."""
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def _activate(logits: np.ndarray, function: str) -> np.ndarray:
+    import torch
+
+    values = torch.from_numpy(logits)
+    return {"softmax": lambda v: v.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda v: v}[function](values).numpy()
+
+
+def _graph(network: torch.nn.Module, multi_label: bool) -> torch.nn.Module:
+    """uint8 ``[B,H,W,3]`` RGB to logits and scores, with mean and std inside."""
+    import torch
+    from torch import nn
+
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+            for name in ("mean", "std"):
+                self.register_buffer(name, 255 * torch.tensor(network.pretrained_cfg[name]).view(3, 1, 1))
+
+        def forward(self, pixels):
+            logits = self.network((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+            return logits, logits.sigmoid() if multi_label else logits.softmax(1)
+
+    return Graph()
+
+
+def _assert_signal(network: torch.nn.Module, images: torch.Tensor) -> None:
+    """Raise ExportFailed unless pictures get different best classes and these stand out."""
+    import torch
+
+    with torch.inference_mode():
+        logits = network(images)
+    standing_out = (logits.max(1).values - logits.median(1).values).min()
+    if len(set(logits.argmax(1).tolist())) < min(3, logits.shape[1]) or standing_out < 2:
+        raise ExportFailed("The random network carries no signal.", hint="Try another --seed.")

@@ -1,0 +1,181 @@
+"""What every network of ``transformers`` needs: weights read without surprises, and random ones that carry signal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters import weight_files as files
+from tritonvision.exporters.contract import Weights
+from tritonvision.exporters.libraries import torch_env
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+_NOISE = 0.1  # of what the stock initialisers leave constant: gains around 1, biases around 0
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network with its weights: the module in eval mode, the weights' name for people, SHA-256 of their file."""
+
+    module: PreTrainedModel
+    source: str
+    sha256: str
+
+
+def load(
+    cls: type[PreTrainedModel],
+    repository: str,
+    weights: Weights,
+    config: Callable[[Mapping[str, torch.Tensor]], PretrainedConfig],
+) -> Loaded:
+    """Official weights from the hub's cache or the hub, or the user's own.
+
+    The user names a folder as ``save_pretrained`` writes it (``config.json`` and ``model.safetensors``), or a bare file
+    of tensors by name (``.safetensors``, ``.pth``, ``.pt``, ``.bin``), read without unpickling objects.
+
+    Args:
+        cls: the class of ``transformers``.
+        repository: hub id of the official weights, and what an error calls this architecture.
+        config: the configuration for a bare file; takes its tensors, from whose shapes the class count can be told.
+
+    Raises:
+        ExportFailed: weights cannot be had, or are not those of this architecture: one missing or too many is refused.
+    """
+    if weights.kind == "official":
+        folder = files.hub_file(repository, "config.json").parent
+        return _from_folder(cls, folder, files.hub_file(repository, "model.safetensors"), repository, repository)
+    if weights.path is not None and weights.path.is_dir():
+        file = weights.path / "model.safetensors"
+        if not file.is_file() or not (weights.path / "config.json").is_file():
+            raise ExportFailed(
+                "The weights folder lacks config.json or model.safetensors.",
+                hint="Write it with model.save_pretrained(folder).",
+            )
+        return _from_folder(cls, weights.path, file, weights.path.name, repository)
+    path = files.user_file(weights, _SUFFIXES)
+    state = files.state_dict(path)
+    module = _loaded(cls, repository, None, config=config(state), state_dict=state)
+    return Loaded(module, path.name, files.sha256(path))
+
+
+def _from_folder(cls: type, folder: Path, file: Path, source: str, repository: str) -> Loaded:
+    module = _loaded(cls, repository, folder, local_files_only=True, use_safetensors=True)
+    return Loaded(module, source, files.sha256(file))
+
+
+def _loaded(cls: type, repository: str, folder: Path | None, **options: Any) -> PreTrainedModel:
+    import torch
+    from safetensors import SafetensorError
+
+    wrong = ExportFailed(
+        f"The weights are not those of {repository}.", hint="They must be saved from transformers' class of that name."
+    )
+    try:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            module, report = cls.from_pretrained(
+                folder, output_loading_info=True, attn_implementation="eager", dtype=torch.float32, **options
+            )
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise wrong from error
+    if report["missing_keys"] or report["unexpected_keys"] or report["mismatched_keys"]:
+        raise wrong
+    return module.eval()
+
+
+def random(cls: type[PreTrainedModel], config: PretrainedConfig, seed: int) -> PreTrainedModel:
+    """The true architecture with weights drawn by :func:`redraw`, in eval mode."""
+    import torch
+
+    torch_env.import_torchvision()
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config._attn_implementation = "eager"  # the graph's reference is the plain arithmetic
+        module = cls(config).eval()
+    redraw(module, seed)
+    return module
+
+
+def redraw(module: torch.nn.Module, seed: int) -> None:
+    """Draw every weight anew, in place, so that each of them matters to the answer.
+
+    Stock initialisers start gates at zero and gains at one and draw so narrowly that the input drowns: a fault in such
+    a part would not show. Here matrices and kernels get N(0, 1 / sqrt(fan in)), tables and tokens N(0, 1), norms' and
+    scales' gains 1 and biases 0, both with noise. The order of the parameters, not of the calls, decides the numbers.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(like: torch.Tensor, std: float, mean: float = 0.0) -> None:
+        like.copy_(mean + std * torch.randn(like.shape, generator=generator))
+
+    with torch.no_grad():
+        for _, layer in sorted(module.named_modules(), key=lambda named: named[0]):
+            for name, parameter in sorted(layer.named_parameters(recurse=False)):
+                if isinstance(layer, torch.nn.Embedding) or (parameter.ndim > 1 and "weight" not in name):
+                    normal(parameter, 1.0)  # tables of positions, queries, tokens
+                elif parameter.ndim > 1:
+                    normal(parameter, 1 / math.sqrt(_fan_in(layer, parameter)))
+                else:
+                    normal(parameter, _NOISE, float(parameter.ndim == 1 and "bias" not in name))
+            if _is_batch_norm(layer):
+                for name, mean in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0)):
+                    normal(getattr(layer, name), _NOISE, mean)
+                layer.running_var.fill_(1)
+
+
+def settle(module: torch.nn.Module, run: Callable[[], Any]) -> None:
+    """Give each batch norm, frozen ones too, the statistics of what reaches it while ``run`` asks the network once."""
+    import torch
+
+    def measure(layer, arguments):
+        rows = arguments[0].movedim(1, -1).flatten(0, -2)
+        layer.running_mean.copy_(rows.mean(0))
+        layer.running_var.copy_(rows.var(0))
+
+    hooks = [layer.register_forward_pre_hook(measure) for layer in module.modules() if _is_batch_norm(layer)]
+    with torch.no_grad():
+        run()
+    for hook in hooks:
+        hook.remove()
+
+
+def _is_batch_norm(layer: torch.nn.Module) -> bool:
+    """Also those that transformers and timm rewrote as buffers."""
+    return hasattr(layer, "running_mean") and hasattr(layer, "running_var")
+
+
+def _fan_in(layer: torch.nn.Module, weight: torch.Tensor) -> int:
+    """How many products are summed into one output value."""
+    import torch
+
+    if isinstance(layer, torch.nn.ConvTranspose2d):  # [in, out, height, width], strides as large as the kernel
+        return weight.shape[0]
+    return weight[0].numel()
+
+
+@contextmanager
+def quiet():
+    """Without the library's progress bars and loading reports."""
+    torch_env.import_torchvision()
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

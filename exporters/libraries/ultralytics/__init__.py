@@ -1,0 +1,1 @@
+"""Networks of ultralytics: loaded, exported, asked as the reference."""

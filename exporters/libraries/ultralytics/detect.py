@@ -1,0 +1,279 @@
+"""Detectors of ultralytics with its ``Detect`` head: one graph, one reference pipeline, one family class for them.
+
+What ends in more than ``Detect`` extends the three of them, as :mod:`.segment` does.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import DENSE_BOXES
+from tritonvision.errors import NotSupported
+from tritonvision.exporters import weight_files as files
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.graphs.export import export_onnx
+from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.libraries.ultralytics import load
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.synthetic import calibrate
+
+if TYPE_CHECKING:
+    import torch
+    from ultralytics import YOLO
+    from ultralytics.engine.results import Results
+
+Further = Callable[["torch.nn.Module"], "torch.nn.Module"]
+
+CANDIDATES = 3840  # the largest K of TensorRT's TopK
+STANDARD_SIZE = 320  # pixels at which random heads are standardised: its statistics hardly depend on the size
+
+
+class UltralyticsNetwork(Network):
+    """One detector: ultralytics' model as the reference, ``YOLO.predict`` as the reference pipeline.
+
+    Attributes:
+        further: makes the module that gives the graph's tensors beyond those of dense boxes, see
+            :func:`detection_graph`.
+    """
+
+    head = DENSE_BOXES
+    further: Further | None = None
+
+    def __init__(self, yolo: YOLO, size: tuple[int, int], **facts: Any):
+        """``facts`` are the attributes of :class:`Network`."""
+        super().__init__(**facts, versions=torch_env.versions("ultralytics"))
+        self._yolo = yolo
+        self._size = size
+        self._model = copy.deepcopy(yolo.model).eval()  # predict() fuses the one it is given
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`. The batch axis is dynamic, height and width are not."""
+        import torch
+
+        height, width = self._size
+        graph = detection_graph(copy.deepcopy(self._model).fuse(verbose=False), height, width, self.further)
+        example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+        export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in self.head.tensors))
+
+    @cached_property
+    def _fused(self) -> torch.nn.Module:
+        return copy.deepcopy(self._model).fuse(verbose=False)
+
+    @cached_property
+    def _fused_double(self) -> torch.nn.Module:
+        return copy.deepcopy(self._model).double().fuse(verbose=False)
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`. ultralytics' own decoding, then the best anchors by score, ties by anchor."""
+        import torch
+
+        model = self._fused_double if double else self._fused
+        images = torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(torch.float64 if double else torch.float32)
+        with torch.inference_mode():
+            return self.canonical(model(images / 255)[0])
+
+    def canonical(self, output: Any) -> Tensors:
+        """The canonical tensors of what ultralytics' network gives: ``[B, 4 + classes, anchors]``."""
+        return best_anchors(output.transpose(1, 2).numpy(), len(self._model.names))
+
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
+        """See :meth:`Network.predict`. ``max_candidates`` has no counterpart in ultralytics and is not used."""
+        return boxes_of(self.ask(sample, parameters))
+
+    def ask(self, picture: np.ndarray, parameters: Mapping[str, Any], **options: Any) -> Results:
+        """ultralytics' answer about RGB uint8 ``[h,w,3]``; ``options`` are further ones of its ``predict``."""
+        bgr = np.ascontiguousarray(picture[..., ::-1])
+        (result,) = self._yolo.predict(
+            bgr, imgsz=list(self._size), rect=False, conf=parameters["confidence"], iou=parameters["iou_threshold"],
+            max_det=parameters["max_detections"], agnostic_nms=parameters["class_agnostic_nms"],
+            classes=parameters["classes"], device="cpu", save=False, verbose=False, **options,
+        )  # fmt: skip
+        return result
+
+
+def best_anchors(predictions: np.ndarray, class_count: int) -> Tensors:
+    """The canonical tensors of ultralytics' decoded ``[B, anchors, 4 + classes + rest]``.
+
+    Where there is a rest, it comes as ``rest [B, K, rest]``.
+    """
+    centres, sizes = predictions[..., :2], predictions[..., 2:4]
+    classes, rest = np.split(predictions[..., 4:], [class_count], axis=2)
+    scores = classes.max(2)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :CANDIDATES]
+    corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=2)
+    found = {
+        "boxes": np.take_along_axis(corners, order[..., None], axis=1),
+        "scores": np.take_along_axis(scores, order, axis=1),
+        "class_ids": np.take_along_axis(classes.argmax(2).astype(np.int32), order, axis=1),
+    }
+    return found | ({"rest": np.take_along_axis(rest, order[..., None], axis=1)} if rest.size else {})
+
+
+def boxes_of(result: Results) -> Tensors:
+    """The public outputs of dense boxes."""
+    found = result.boxes.data.numpy()
+    return {
+        "boxes": found[:, :4].astype(np.float32),
+        "scores": found[:, 4].astype(np.float32),
+        "class_ids": found[:, 5].astype(np.int32),
+    }
+
+
+class UltralyticsDetector(Family):
+    """A family whose ids read ``<name><size>-<pixels>`` and whose networks end in ultralytics' ``Detect`` head."""
+
+    head = DENSE_BOXES
+    network = UltralyticsNetwork
+    tolerance = Tolerance({"boxes": 1e-3, "scores": 1e-5, "class_ids": 0})
+    reference_pipeline = ReferencePipeline(
+        "ultralytics", "8.4.190", "YOLO(weights).predict(bgr, imgsz=(H, W), rect=False, conf=, iou=, max_det=)"
+    )
+
+    def __init__(self, name: str, stem: str):
+        """``name`` as the catalogue spells it; ``stem`` as ultralytics does, without the size letter."""
+        self.name = name
+        self.stem = stem
+        self.license_notice = (
+            f"{name} weights and code are Ultralytics' under AGPL-3.0: who serves them to others owes them the source, "
+            "unless a licence was bought."
+        )
+
+    def architecture(self, entry: Entry) -> str:
+        """ultralytics' name of one id, e.g. ``yolo11n`` for ``yolov11n-640``."""
+        return self.stem + entry.id.removeprefix(self.name.lower().split()[0]).rsplit("-", 1)[0]
+
+    def resize(self, entry: Entry) -> Resize:
+        """Letterbox to the id's own size."""
+        return Resize("letterbox", *entry.input_size)
+
+    def build(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
+        """The network of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
+        load.prepare()
+        stem = self.architecture(entry)
+        if weights.multi_label:
+            raise NotSupported("A network that finds boxes has no multi-label head.", hint="Leave out --multi-label.")
+        if weights.kind == "random":
+            labels = weights.labels or load.coco_names()
+            yolo = load.architecture(stem, len(labels), weights.seed)
+            self.calibrate(yolo.model, entry, weights.seed)
+            yolo.model.names = dict(enumerate(labels))
+            note = "Random weights, calibrated only to carry signal: what it finds means nothing."
+            source = f"{stem}, seed {weights.seed}"
+            return self.network(yolo, entry.input_size, labels=labels, source=source, notes=(note,))
+        path = load.official(stem) if weights.kind == "official" else files.user_file(weights, (".pt",))
+        yolo = load.checkpoint(path, stem)
+        names = yolo.model.names
+        labels = files.class_names(weights, tuple(str(names[i]) for i in range(len(names))))
+        sha256 = files.sha256(path)
+        return self.network(yolo, entry.input_size, labels=labels, source=path.name, sha256=sha256)
+
+    def calibrate(self, model: torch.nn.Module, entry: Entry, seed: int) -> None:
+        """Give the random ``model`` weights that carry signal, in place."""
+        _calibrate(model, entry.input_size, self.resize(entry), seed)
+
+
+def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, seed: int) -> None:
+    """Standardise the head's last layers, then shift the class biases until the photo has its boxes."""
+    import torch
+
+    detect = model.model[-1]
+    pictures = calibrate.structured_pictures(4, STANDARD_SIZE, STANDARD_SIZE, seed)
+    padding = np.full_like(pictures[:1], 114)  # what letterboxes are filled up with
+    box_layers, class_layers = ([branch[-1] for branch in branches] for branches in (detect.cv2, detect.cv3))
+    layers = [*box_layers, *class_layers]
+    seen, flat = (
+        calibrate.inputs_of(layers, model, torch.from_numpy(p).permute(0, 3, 1, 2).float() / 255)
+        for p in (pictures, padding)
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for layer, rows, dull in zip(layers, seen, flat, strict=True):
+        noise = torch.randn(layer.out_channels, generator=generator, dtype=torch.float64)
+        if layer in box_layers:
+            calibrate.standardise(layer, rows, 0.5, 0.5 * noise)
+        else:
+            # at -14 the sigmoid keeps all digits of its argument, which the shift below needs back
+            calibrate.standardise(layer, rows, 0.8, 0.1 * noise - 14, dull)
+    pixels, _ = resize(sample_pictures.photo())
+    graph = detection_graph(copy.deepcopy(model), *size)
+    with torch.inference_mode():
+        boxes, scores, class_ids = (t[0].numpy() for t in graph(torch.from_numpy(pixels)[None]))
+    logits = np.log(scores) - np.log1p(-scores)
+    shift = calibrate.detection_shift(boxes, logits, class_ids, detect.nc)
+    with torch.no_grad():
+        for layer in class_layers:
+            layer.bias += shift
+
+
+def detection_graph(
+    model: torch.nn.Module, height: int, width: int, further: Further | None = None
+) -> torch.nn.Module:  # fmt: skip
+    """``model``, changed in place: uint8 ``[B,H,W,3]`` RGB to the canonical tensors of dense boxes.
+
+    The best candidates are chosen first, from the maximum over the class logits, and only they are decoded: the graph
+    then costs a little less than ultralytics' own, which decodes all anchors and applies a sigmoid to every class.
+    Equal scores keep the order of their anchors in onnxruntime (ONNX TopK); TensorRT leaves it open. A network that
+    gives NaN gives NaN scores, which no threshold lets through and no gate takes for equal.
+
+    Args:
+        further: from ultralytics' head to a module that gives further tensors: from the feature maps, finest first, and
+            the chosen anchors, int64 ``[B,K]``.
+    """
+    import torch
+    from torch import nn
+
+    class Canonical(nn.Module):
+        def __init__(self, detect: nn.Module):
+            super().__init__()
+            self.f, self.i = detect.f, detect.i  # where its inputs come from, by ultralytics' bookkeeping
+            self.box_branches, self.class_branches = detect.cv2, detect.cv3
+            centres, strides = _anchors([int(s) for s in detect.stride], height, width)
+            self.register_buffer("centres", centres)
+            self.register_buffer("strides", strides)
+            self.register_buffer("bins", torch.arange(detect.reg_max, dtype=torch.float32))
+            self.count = min(CANDIDATES, len(centres))
+            self.further = further(detect) if further else None
+
+        def forward(self, features):
+            logits = torch.cat([b(x).flatten(2) for b, x in zip(self.class_branches, features, strict=True)], 2)
+            sides = torch.cat([b(x).flatten(2) for b, x in zip(self.box_branches, features, strict=True)], 2)
+            scores, best = logits.amax(1).sigmoid().topk(self.count, dim=1)
+            # repeat, not expand: it exports as one Tile of constants where expand would compute shapes
+            class_ids = logits.gather(2, best[:, None].repeat(1, logits.shape[1], 1)).argmax(1)
+            sides = sides.gather(2, best[:, None].repeat(1, sides.shape[1], 1))
+            # distribution focal loss (Li et al. 2020): the expected distance to each side, in strides
+            sides = sides.unflatten(1, (4, len(self.bins))).transpose(2, 3).softmax(3) @ self.bins  # [B,4,K]
+            sides = sides.transpose(1, 2)
+            centres = self.centres[best]
+            boxes = torch.cat([centres - sides[..., :2], centres + sides[..., 2:]], 2) * self.strides[best]
+            return boxes, scores, class_ids.int(), *(self.further(features, best) if self.further else ())
+
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            model.model[-1] = Canonical(model.model[-1])
+            self.network = model
+
+        def forward(self, pixels):
+            return self.network(pixels.permute(0, 3, 1, 2).float() / 255)
+
+    return Graph().eval()
+
+
+def _anchors(strides: list[int], height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cell centres ``[anchors,2]`` (x, y) in strides and strides ``[anchors,1]`` of all levels, row by row."""
+    import torch
+
+    centres, sizes = [], []
+    for stride in strides:
+        y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
+        centres.append(torch.stack([x, y], -1).reshape(-1, 2) + 0.5)
+        sizes.append(torch.full((len(centres[-1]), 1), float(stride)))
+    return torch.cat(centres), torch.cat(sizes)

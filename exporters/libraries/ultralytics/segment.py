@@ -1,0 +1,125 @@
+"""Segmenters of ultralytics with its ``Segment`` head: its detectors, with coefficients and prototypes of masks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.schemas import PROTOTYPE_MASKS
+from tritonvision.exporters.contract import ReferencePipeline, Tensors, Tolerance
+from tritonvision.exporters.libraries.ultralytics.detect import (
+    STANDARD_SIZE,
+    UltralyticsDetector,
+    UltralyticsNetwork,
+    best_anchors,
+    boxes_of,
+)
+from tritonvision.exporters.synthetic import calibrate
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _masks(segment: torch.nn.Module) -> torch.nn.Module:
+    """What ultralytics' ``Segment`` has beyond ``Detect``: coefficients ``[B,K,32]``, prototypes ``[B,32,h,w]``."""
+    import torch
+    from torch import nn
+
+    class Masks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.branches, self.prototypes = segment.cv4, segment.proto
+
+        def forward(self, features, best):
+            weights = torch.cat([b(x).flatten(2) for b, x in zip(self.branches, features, strict=True)], 2)
+            # chosen as detection_graph chooses the sides
+            weights = weights.gather(2, best[:, None].repeat(1, weights.shape[1], 1))
+            return weights.transpose(1, 2), self.prototypes(features[0])
+
+    return Masks()
+
+
+class UltralyticsSegmentNetwork(UltralyticsNetwork):
+    """One segmenter: ultralytics' model, and as the pipeline ``YOLO.predict`` with masks at full size."""
+
+    head = PROTOTYPE_MASKS
+    further = staticmethod(_masks)
+
+    def canonical(self, output: Any) -> Tensors:
+        """As of the detectors; ultralytics' output has the coefficients behind the classes, and the prototypes."""
+        predictions, prototypes = output
+        found = best_anchors(predictions.transpose(1, 2).numpy(), len(self._model.names))
+        return found | {"coefficients": found.pop("rest"), "prototypes": prototypes.numpy()}
+
+    def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
+        """See :meth:`Network.predict`. Masks come as run lengths, in whatever other format they were asked for.
+
+        ultralytics leaves out instances whose mask is empty.
+        """
+        if parameters["mask_format"] == "none":
+            return boxes_of(self.ask(sample, parameters)) | {"masks": np.empty(0, dtype=object)}
+        result = self.ask(sample, parameters, retina_masks=True)
+        dense = result.masks.data.numpy() if result.masks is not None else ()
+        return boxes_of(result) | {"masks": np.array([_run_lengths(mask) for mask in dense], dtype=object)}
+
+
+class UltralyticsSegmenter(UltralyticsDetector):
+    """A family whose ids read ``<name><size>-seg-<pixels>`` and whose networks end in ultralytics' ``Segment`` head."""
+
+    head = PROTOTYPE_MASKS
+    network = UltralyticsSegmentNetwork
+    tolerance = Tolerance({**UltralyticsDetector.tolerance.tensors, "coefficients": 1e-3, "prototypes": 1e-3})
+    reference_pipeline = ReferencePipeline(
+        "ultralytics", "8.4.190",
+        "YOLO(weights).predict(bgr, imgsz=(H, W), rect=False, retina_masks=True, conf=, iou=, max_det=)",
+    )  # fmt: skip
+
+    def calibrate(self, model: torch.nn.Module, entry: Entry, seed: int) -> None:
+        """As of the detectors; and prototypes and coefficients of one size, so that masks fill some of their boxes."""
+        import torch
+
+        super().calibrate(model, entry, seed)
+        segment = model.model[-1]
+        last = [branch[-1] for branch in segment.cv4]
+        pictures = calibrate.structured_pictures(4, STANDARD_SIZE, STANDARD_SIZE, seed)
+        images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+        *seen, features = calibrate.inputs_of([*last, segment.proto], model, images)
+        generator = torch.Generator().manual_seed(seed)
+        for layer, rows in zip(last, seen, strict=True):
+            noise = torch.randn(layer.out_channels, generator=generator, dtype=torch.float64)
+            calibrate.standardise(layer, rows, 1, 0.3 * noise)
+        side = STANDARD_SIZE // 8
+        _standardise_prototypes(segment.proto, features.reshape(len(images), side, side, -1).movedim(-1, 1))
+
+
+def _standardise_prototypes(proto: torch.nn.Module, features: torch.Tensor) -> None:
+    """Give each channel of its three convolutions mean 0 and std 1 over ``features [B,C,h,w]``, borders left out.
+
+    The zeros around a picture stir a deep random network far more than what is in it: with them in the count,
+    prototypes would be flat where the boxes are.
+    """
+    import torch
+
+    exact = copy.deepcopy(proto).double()
+    with torch.no_grad():
+        for block, after in ((exact.cv1, exact.upsample), (exact.cv2, None), (exact.cv3, None)):
+            answer = block.conv(features)
+            margin = answer.shape[2] // 5
+            inner = answer[:, :, margin:-margin, margin:-margin]
+            spread = inner.std((0, 2, 3)).clamp_min(1e-30)
+            block.conv.weight /= spread[:, None, None, None]
+            block.bn.bias -= inner.mean((0, 2, 3)) / spread  # the batch norm itself still does nothing
+            features = block(features)
+            features = after(features) if after else features
+    proto.load_state_dict(exact.state_dict())
+
+
+def _run_lengths(mask: np.ndarray) -> bytes:
+    """COCO's own encoding, which shares nothing with the head kind's."""
+    from pycocotools import mask as coco
+
+    return coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]

@@ -1,0 +1,258 @@
+"""The cut through a decoder-only language model: token ids to embeddings, embeddings and a cache to the next logits.
+
+Every vision-language family of that kind has these two graphs beside its vision network, under the same names. One
+decoder graph reads the prompt (nothing in the cache) and writes the answer (one embedding at a time), so its weights
+exist once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tritonvision.ensembles.entry_points import Net
+from tritonvision.ensembles.tensors import Tensor
+from tritonvision.errors import NotSupported
+from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.graphs.export import export_onnx
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+_KINDS = ("key", "value")
+_GROUPED = "tritonvision_grouped"  # name of an attention, among those of transformers
+_SPREAD = 3.0  # of the logits of random models
+_LAYERS = 6  # of random weights: from so many on attention is turned down
+_LARGEST = 2 << 30  # bytes of an ONNX file
+
+
+def embed_net(config: PretrainedConfig) -> Net:
+    """``input_ids [B,S]`` to ``inputs_embeds [B,S,H]``; ``config`` is the text model's."""
+    return Net(
+        "embed", (Tensor("input_ids", "INT64", (-1,)),), (Tensor("inputs_embeds", "FP32", (-1, config.hidden_size)),), 1
+    )
+
+
+def decoder_net(config: PretrainedConfig) -> Net:
+    """The decoder over a cache of ``P`` positions, reading ``S`` more.
+
+    In: ``inputs_embeds [B,S,H]``, ``attention_mask [B,P+S]`` (0 where there is no token: such positions, which stand on
+    the left, take no part), ``position_ids [B,S]``, and ``past_key_values.N.key`` and ``.value [B,Hkv,P,D]`` of each
+    layer N; P may be 0. Out: ``logits [B,V]`` of the last position, ``present.N.key`` and ``.value [B,Hkv,P+S,D]``.
+    """
+    cache = (config.num_key_value_heads, -1, _head_size(config))
+    layers = [f"{n}.{kind}" for n in range(config.num_hidden_layers) for kind in _KINDS]
+    return Net(
+        "decoder",
+        (
+            Tensor("inputs_embeds", "FP32", (-1, config.hidden_size)), Tensor("attention_mask", "INT64", (-1,)),
+            Tensor("position_ids", "INT64", (-1,)),
+            *(Tensor(f"past_key_values.{layer}", "FP32", cache) for layer in layers),
+        ),
+        (
+            Tensor("logits", "FP32", (config.vocab_size,)),
+            *(Tensor(f"present.{layer}", "FP32", cache) for layer in layers),
+        ),
+        1,
+    )  # fmt: skip
+
+
+def _head_size(config: PretrainedConfig) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def check_size(config: PretrainedConfig, name: str) -> None:
+    """Raises NotSupported where the decoder of ``name`` does not fit one ONNX file; ``config`` is the text model's."""
+    width, heads, size = config.hidden_size, config.num_attention_heads, _head_size(config)
+    layer = 2 * width * size * (heads + config.num_key_value_heads) + 3 * width * config.intermediate_size
+    if 4 * (config.num_hidden_layers * layer + config.vocab_size * width) >= _LARGEST:
+        raise NotSupported(
+            f"The graph of '{name}' would be over 2 GB, which this version cannot write.",
+            hint="Take a smaller one of the family.",
+        )
+
+
+def export_embed(table: torch.nn.Module, config: PretrainedConfig, path: Path) -> None:
+    """Write the graph of :func:`embed_net`; ``table`` is the text model's ``get_input_embeddings()``."""
+    import torch
+
+    net = embed_net(config)
+    axes = {"input_ids": {1: "tokens"}, "inputs_embeds": {1: "tokens"}}
+    _export(table, [torch.zeros(2, 3, dtype=torch.int64)], path, net, axes)
+
+
+def export_decoder(text_model: PreTrainedModel, lm_head: torch.nn.Module, path: Path) -> None:
+    """Write the graph of :func:`decoder_net`."""
+    import torch
+
+    net = decoder_net(text_model.config)
+    axes = {"inputs_embeds": {1: "tokens"}, "attention_mask": {1: "seen"}, "position_ids": {1: "tokens"}}
+    for tensor in (*net.inputs[3:], *net.outputs[1:]):
+        axes[tensor.name] = {2: "past" if tensor.name.startswith("past") else "seen"}
+    # No axis of these is 0 or 1, which a trace could take for a constant.
+    examples = [torch.from_numpy(value) for value in example(text_model.config, batch=2, past=5, new=3).values()]
+    with _grouped_attention(text_model.config):
+        _export(_graph(text_model, lm_head), examples, path, net, axes)
+
+
+def _export(
+    module: torch.nn.Module, examples: list[torch.Tensor], path: Path, net: Net, axes: Mapping[str, Mapping[int, str]]
+) -> None:
+    inputs, outputs = (tuple(tensor.name for tensor in tensors) for tensors in (net.inputs, net.outputs))
+    export_onnx(module, examples, path, inputs, outputs, axes)
+
+
+@contextmanager
+def _grouped_attention(config: PretrainedConfig) -> Iterator[None]:
+    """While it lasts, queries that share keys and values are rows of one product.
+
+    transformers copies keys and values for each of them instead, at every token anew: half of what a layer takes of
+    the time at a cache of 1200 tokens, for the same numbers.
+    """
+    from transformers import AttentionInterface
+
+    def attend(module, query, key, value, attention_mask, scaling, **_):
+        batch, heads, new, size = query.shape
+        shared = key.shape[1]
+        scores = query.reshape(batch, shared, -1, size) @ key.transpose(2, 3) * scaling
+        weights = (scores.view(batch, heads, new, -1) + attention_mask).softmax(-1)
+        read = weights.view(batch, shared, heads // shared * new, -1) @ value
+        return read.view(batch, heads, new, size).transpose(1, 2).contiguous(), None
+
+    AttentionInterface.register(_GROUPED, attend)
+    before, config._attn_implementation = config._attn_implementation, _GROUPED
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def _graph(text_model: PreTrainedModel, lm_head: torch.nn.Module) -> torch.nn.Module:
+    """The decoder with its cache as flat arguments and results, in the order of :func:`decoder_net`.
+
+    The mask is built here: transformers takes one of four axes as it is, and its own code for building one cannot be
+    traced without fixing the length of the cache.
+    """
+    import torch
+    from torch import nn
+
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.text_model = text_model
+            self.lm_head = lm_head
+
+        def forward(self, inputs_embeds, attention_mask, position_ids, *past):
+            seen, new = attention_mask.shape[1], inputs_embeds.shape[1]
+            places = torch.arange(seen)
+            visible = places[None, :] <= places[seen - new :, None]
+            visible = visible[None, None] & (attention_mask[:, None, None, :] > 0)
+            mask = torch.where(visible, 0.0, torch.finfo(torch.float32).min)
+            cache = Cache(past)
+            hidden = self.text_model(
+                inputs_embeds=inputs_embeds, attention_mask=mask, position_ids=position_ids, past_key_values=cache,
+                use_cache=True,
+            )[0]  # fmt: skip
+            return self.lm_head(hidden[:, -1]), *cache.tensors
+
+    class Cache:
+        """What attention layers ask of transformers' ``DynamicCache``, without its tests of whether it is empty."""
+
+        def __init__(self, tensors):
+            self.tensors = list(tensors)
+
+        def get_seq_length(self, layer=0):
+            return self.tensors[2 * layer].shape[-2]
+
+        def update(self, keys, values, layer, *_, **__):
+            for index, new in ((2 * layer, keys), (2 * layer + 1, values)):
+                self.tensors[index] = torch.cat([self.tensors[index], new], dim=-2)
+            return self.tensors[2 * layer], self.tensors[2 * layer + 1]
+
+    return Decoder()
+
+
+def example(config: PretrainedConfig, batch: int, past: int, new: int, padding: int = 0, seed: int = 0) -> Tensors:
+    """Inputs of the decoder: ``batch`` rows, the first of which begins with ``padding`` places that hold no token."""
+    rng = np.random.default_rng(seed)
+    net = decoder_net(config)
+    mask = np.ones((batch, past + new), dtype=np.int64)
+    mask[0, :padding] = 0
+    cache = (batch, config.num_key_value_heads, past, _head_size(config))
+    given = {
+        "inputs_embeds": rng.normal(size=(batch, new, config.hidden_size)).astype(np.float32),
+        "attention_mask": mask,
+        "position_ids": np.maximum(mask.cumsum(1) - 1, 0)[:, past:],
+    }
+    return given | {tensor.name: rng.normal(size=cache).astype(np.float32) for tensor in net.inputs[3:]}
+
+
+def examples(config: PretrainedConfig) -> dict[str, Tensors]:
+    """What a decoder's graph is compared on: prompts and further tokens, alone and beside longer ones."""
+    return {
+        "a prompt": example(config, batch=1, past=0, new=9),
+        "two prompts, one of them padded": example(config, batch=2, past=0, new=11, padding=4, seed=1),
+        "a token after 17": example(config, batch=1, past=17, new=1, seed=2),
+        "tokens of two answers, one of them shorter": example(config, batch=2, past=13, new=1, padding=6, seed=3),
+        "several tokens after some": example(config, batch=2, past=7, new=4, padding=2, seed=4),
+    }
+
+
+def tune(
+    text_model: PreTrainedModel, lm_head: torch.nn.Module, said: Sequence[int], picture: torch.Tensor, seed: int
+) -> None:
+    """Let a random model say only the tokens ``said``, and not one of them for ever.
+
+    The deeper a random network, the more its last states have in common, whatever it read: the token that likes this
+    part best would always win. So attention, which adds in each layer much the same of all that was read, speaks the
+    lower the more layers there are; the head becomes blind to what is common with and without a picture (``[rows, H]``
+    of embeddings); and logits get one spread over texts of random tokens.
+    """
+    import torch
+
+    tokens = torch.tensor(said)
+    picked = torch.randint(len(said), (4, 96), generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for layer in text_model.layers:
+            layer.self_attn.o_proj.weight.mul_(min(1.0, _LAYERS / len(text_model.layers)))
+        texts = text_model.get_input_embeddings()(tokens[picked])
+        behind = torch.cat([picture.expand(2, -1, -1), texts[:2]], dim=1)
+        alone, behind = (
+            text_model(inputs_embeds=embeds, use_cache=False)[0][:, -80:].flatten(0, 1).double()
+            for embeds in (texts, behind)
+        )
+        common, _ = torch.linalg.qr(torch.stack([alone.mean(0), behind.mean(0)], dim=1))
+        kernel = lm_head.weight[tokens].double()
+        blind = kernel - kernel @ common @ common.T
+        lm_head.weight.zero_()
+        lm_head.weight[tokens] = (blind * (_SPREAD / (behind @ blind.T).std(0))[:, None]).float()
+
+
+def reference(
+    text_model: PreTrainedModel, lm_head: torch.nn.Module, inputs: Mapping[str, np.ndarray], dtype: torch.dtype
+) -> Tensors:
+    """What transformers makes of :func:`decoder_net`'s inputs with its own cache and its own masks."""
+    import torch
+    from transformers import DynamicCache
+
+    config = text_model.config
+    given = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    cache = DynamicCache(config=config)
+    if given["past_key_values.0.key"].shape[2]:
+        for n in range(config.num_hidden_layers):
+            cache.update(*(given[f"past_key_values.{n}.{kind}"].to(dtype) for kind in _KINDS), n)
+    with torch.inference_mode():
+        hidden = text_model(
+            inputs_embeds=given["inputs_embeds"].to(dtype), attention_mask=given["attention_mask"],
+            position_ids=given["position_ids"], past_key_values=cache, use_cache=True,
+        )[0]  # fmt: skip
+        logits = lm_head(hidden[:, -1])
+    found = {"logits": logits.numpy()}
+    for n, layer in enumerate(cache.layers):
+        found |= {f"present.{n}.key": layer.keys.numpy(), f"present.{n}.value": layer.values.numpy()}
+    return found

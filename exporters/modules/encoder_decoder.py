@@ -1,0 +1,246 @@
+"""Encoder-decoders in two graphs: what the decoder reads of the encoder, computed once, and a decoder with a cache.
+
+For decoders of BART's make, normed after each block, as transformers spells their layers: TrOCR's, Florence-2's.
+
+``encoder`` emits the keys and values of every layer's cross attention. ``decoder`` does the first tokens (no past) and
+each further one with the same weights. Its rows are one or more continuations of each encoded sample (beams), in the
+order of the samples: cross attention takes all continuations of a sample at once, so keys and values are neither
+repeated nor read twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritonvision.ensembles.entry_points import Net
+from tritonvision.ensembles.tensors import Tensor
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.graphs.export import export_onnx
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+# Settings of generate() that python_backend/generation/beams.py does not know, at what leaves them out.
+_OFF = {
+    "do_sample": False, "min_length": 0, "min_new_tokens": None, "repetition_penalty": 1.0, "bad_words_ids": None,
+    "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0, "sequence_bias": None,
+    "suppress_tokens": None, "begin_suppress_tokens": None, "exponential_decay_length_penalty": None,
+    "guidance_scale": None, "remove_invalid_values": False,
+}  # fmt: skip
+
+
+def nets(
+    inputs: Sequence[Tensor], layers: int, heads: int, width: int, encoded: int, vocabulary: int
+) -> tuple[Net, Net]:
+    """Both networks.
+
+    Args:
+        inputs: of the encoder.
+        layers, heads, width: of the decoder; width of one head.
+        encoded: positions that the encoder gives; -1 for any number.
+        vocabulary: logits.
+    """
+    cross = cache("cross", layers, (heads, encoded, width))
+    past, present = (cache(name, layers, (heads, -1, width)) for name in ("past_key_values", "present"))
+    return (
+        Net("encoder", tuple(inputs), cross, instances=1),
+        Net(
+            "decoder", (Tensor("input_ids", "INT64", (-1,)), *past, *cross),
+            (Tensor("logits", "FP32", (vocabulary,)), *present), instances=1,
+        ),
+    )  # fmt: skip
+
+
+def cache(name: str, layers: int, dims: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """``<name>.N.key`` and ``<name>.N.value`` of every layer, in this order."""
+    return tuple(Tensor(f"{name}.{layer}.{part}", "FP32", dims) for layer in range(layers) for part in ("key", "value"))
+
+
+def encoder(encode: torch.nn.Module, layers: torch.nn.ModuleList) -> torch.nn.Module:
+    """``encode``'s inputs to ``cross.N.key`` and ``cross.N.value`` ``[B,H,E,D]`` of every layer.
+
+    Args:
+        encode: gives hidden states ``[B,E,C]``.
+        layers: of the decoder, for the projections of their cross attention.
+    """
+    import torch
+
+    class Encoder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encode = encode
+            self.attentions = torch.nn.ModuleList(layer.encoder_attn for layer in layers)
+
+        def forward(self, *inputs):
+            hidden = self.encode(*inputs)
+            return tuple(
+                _heads(projection(hidden), attention)
+                for attention in self.attentions
+                for projection in (attention.k_proj, attention.v_proj)
+            )
+
+    return Encoder()
+
+
+def decoder(
+    embed: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], layers: torch.nn.ModuleList, head: torch.Tensor
+) -> torch.nn.Module:
+    """``input_ids [B,S]``, past of every layer ``[B,H,P,D]``, cross of every layer ``[B / n,H,E,D]`` to the logits
+    ``[B,V]`` of the last position and the past of every layer ``[B,H,P+S,D]``.
+
+    Args:
+        embed: a module: token ids ``[B,S]`` and how many there were before to hidden states ``[B,S,C]``.
+        head: ``[V,C]``; the same tensor as the table of tokens, where they are tied.
+    """
+    import torch
+
+    class Decoder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.layers = embed, layers
+            self.head = head
+            self.no_bias = torch.nn.Buffer(head.new_zeros(len(head)), persistent=False)
+
+        def forward(self, input_ids, *tensors):
+            past, cross = tensors[: 2 * len(self.layers)], tensors[2 * len(self.layers) :]
+            length, before = input_ids.shape[1], past[0].shape[2]
+            hidden = self.embed(input_ids, before)
+            queries, keys = torch.arange(length)[:, None] + before, torch.arange(length + before)[None]
+            future = torch.where(keys > queries, torch.finfo(hidden.dtype).min, 0.0).to(hidden.dtype)
+            present = []
+            for index, layer in enumerate(self.layers):
+                attention = layer.self_attn
+                key, value = (
+                    torch.cat([earlier, _heads(projection(hidden), attention)], dim=2)
+                    for earlier, projection in zip(
+                        past[2 * index : 2 * index + 2], (attention.k_proj, attention.v_proj), strict=True
+                    )
+                )
+                present += [key, value]
+                read = _attend(attention, hidden, key, value, future)
+                hidden = layer.self_attn_layer_norm(hidden + read)
+                read = _attend(layer.encoder_attn, hidden, *cross[2 * index : 2 * index + 2])
+                hidden = layer.encoder_attn_layer_norm(hidden + read)
+                hidden = layer.final_layer_norm(hidden + layer.fc2(layer.activation_fn(layer.fc1(hidden))))
+            # With a bias it is a Gemm, which reads the table as it lies; a MatMul would bring a turned copy of it.
+            return torch.nn.functional.linear(hidden[:, -1], self.head, self.no_bias), *present
+
+    return Decoder()
+
+
+def _heads(values: torch.Tensor, attention: torch.nn.Module) -> torch.Tensor:
+    """``[B,S,C]`` to ``[B,H,S,D]``."""
+    return values.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+
+
+def _attend(attention, hidden, key, value, mask=None):
+    """What ``attention`` reads for ``hidden`` ``[B,S,C]``; ``key`` and ``value`` of one sample serve several rows."""
+    query = (attention.q_proj(hidden) * attention.scaling).view(key.shape[0], -1, hidden.shape[2])
+    scores = _heads(query, attention) @ key.transpose(2, 3)
+    if mask is not None:
+        scores = scores + mask
+    read = (scores.softmax(-1) @ value).transpose(1, 2)
+    return attention.out_proj(read.reshape(hidden.shape))
+
+
+def export(graph: torch.nn.Module, net: Net, path: Path, examples: Mapping[str, torch.Tensor]) -> None:
+    """Write one of the two graphs. ``examples`` of every input, by name.
+
+    See :func:`tritonvision.exporters.graphs.export.export_onnx`.
+    """
+    dynamic = {}
+    for tensor in (*net.inputs, *net.outputs):
+        kind = tensor.name.split(".")[0]
+        named = {"input_ids": "tokens", "past_key_values": "past", "present": "all", "cross": "encoded"}
+        axes = {i: named.get(kind, f"{kind}_{i}") for i, size in enumerate(tensor.dims, 1) if size == -1}
+        if net.role == "decoder" and kind == "cross":
+            axes[0] = "samples"
+        dynamic[tensor.name] = axes
+    inputs, outputs = (tuple(tensor.name for tensor in tensors) for tensors in (net.inputs, net.outputs))
+    export_onnx(graph, [examples[name] for name in inputs], path, inputs, outputs, dynamic, large=True)
+
+
+def encoded(decoder: PreTrainedModel, hidden: torch.Tensor) -> Tensors:
+    """``cross.N.key`` and ``cross.N.value`` of every layer as the library's ``decoder`` computes them of what the
+    encoder says, ``[B,E,C]``.
+    """
+    import torch
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    with torch.inference_mode():
+        decoder(torch.zeros(len(hidden), 1, dtype=torch.int64), encoder_hidden_states=hidden, past_key_values=cache)
+    return _read("cross", cache.cross_attention_cache)
+
+
+def decoded(decoder: PreTrainedModel, inputs: Mapping[str, np.ndarray], width: int) -> Tensors:
+    """Logits and ``present.*`` as the library's ``decoder`` computes them of the inputs of the graph.
+
+    Args:
+        width: of the encoder's hidden states.
+    """
+    import torch
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    ids = torch.from_numpy(inputs["input_ids"])
+    beams = len(ids) // len(inputs["cross.0.key"])
+    for name in inputs:
+        if not name.startswith("cross") or not name.endswith("key"):
+            continue
+        layer = int(name.split(".")[1])
+        cross, past = (
+            [torch.from_numpy(inputs[f"{kind}.{layer}.{part}"]).to(decoder.dtype) for part in ("key", "value")]
+            for kind in ("cross", "past_key_values")
+        )
+        cache.cross_attention_cache.update(*(value.repeat_interleave(beams, 0) for value in cross), layer)
+        cache.self_attention_cache.update(*past, layer)
+        cache.is_updated[layer] = True
+    # keys and values are there: of the encoder's hidden states the library reads only that they are given
+    unread = torch.zeros(len(ids), cross[0].shape[2], width, dtype=decoder.dtype)
+    with torch.inference_mode():
+        logits = decoder(ids, encoder_hidden_states=unread, past_key_values=cache).logits
+    return {"logits": logits[:, -1].numpy(), **_read("present", cache.self_attention_cache)}
+
+
+def _read(name: str, cache: Any) -> Tensors:
+    """Keys and values of a cache, by the names of the graphs."""
+    return {
+        f"{name}.{index}.{part}": getattr(layer, f"{part}s").numpy()
+        for index, layer in enumerate(cache.layers)
+        for part in ("key", "value")
+    }
+
+
+def search_of(model: PreTrainedModel) -> dict[str, Any]:
+    """How ``model.generate()`` looks for answers, as the fields of
+    :class:`tritonvision.python_backend.generation.beams.Search`.
+
+    Raises:
+        ExportFailed: in a way that numpy does not know.
+    """
+    from transformers import GenerationConfig
+
+    # what a checkpoint leaves open is None, and takes these when generate() runs
+    defaults = GenerationConfig._get_default_generation_params()
+    asked = {n: v for n, v in model.generation_config.to_dict().items() if v is not None}
+    for name, off in _OFF.items():
+        if asked.get(name, off) != off:
+            raise ExportFailed(f"The weights' generation_config.json asks for '{name}', which is not supported.")
+    most = asked.get("max_new_tokens") or (asked["max_length"] - 1 if "max_length" in asked else defaults["max_length"])
+    ends = asked["eos_token_id"]
+    last = asked.get("forced_eos_token_id", [])
+    found = defaults | asked
+    return {
+        "start": asked.get("decoder_start_token_id", asked.get("bos_token_id")), "most": most,
+        "ends": ends if isinstance(ends, list) else [ends], "beams": found["num_beams"],
+        "length_penalty": found["length_penalty"], "early_stopping": found["early_stopping"],
+        "no_repeat": found["no_repeat_ngram_size"], "first": asked.get("forced_bos_token_id"),
+        "last": last if isinstance(last, list) else [last],
+    }  # fmt: skip

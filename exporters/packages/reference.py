@@ -1,0 +1,155 @@
+"""What a package's own graph answers between the peer's documented steps, in numpy and OpenCV: the gate's measure.
+
+Written from the description of ``inference_config.json`` and sharing nothing with the steps that serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.libraries.torch_env import greedy_nms
+from tritonvision.exporters.packages.config import InferenceConfig
+from tritonvision.exporters.packages.heads import PackageHead, sigmoid, softmax
+from tritonvision.exporters.packages.wrap import PackageGraph
+
+_CLASS_SHIFT = np.float32(7680)  # pixels by which ultralytics keeps the boxes of two classes apart
+_STRIDE = 4  # network pixels a cell of mask prototypes
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Pixels of a picture, and where in them it lies: its pixel (x, y) at ``(x * gain_x + left, y * gain_y + top)``."""
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    gain: tuple[float, float]
+    corner: tuple[int, int]
+
+    @property
+    def content(self) -> tuple[int, int]:
+        """(height, width) of the picture in the pixels."""
+        return round(self.size[0] * self.gain[1]), round(self.size[1] * self.gain[0])
+
+
+def normalised(pixels: np.ndarray, config: InferenceConfig) -> np.ndarray:
+    """float32 ``[B, 3, H, W]`` as the package's network reads them, of RGB uint8 ``[B, H, W, 3]``."""
+    given = config.network_input
+    values = (pixels if given.color_mode == "rgb" else pixels[..., ::-1]).astype(np.float32)
+    if given.scaling_factor is not None:
+        values = values / np.float32(given.scaling_factor)
+    if given.normalization is not None:
+        means, deviations = np.asarray(given.normalization, dtype=np.float32)
+        values = (values - means) / deviations
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+
+
+def prepare(picture: np.ndarray, config: InferenceConfig, head: PackageHead) -> Prepared:
+    """RGB uint8 ``[h, w, 3]`` by the peer's resize modes."""
+    given = config.network_input
+    height, width = given.training_input_size.height, given.training_input_size.width
+    h, w = picture.shape[:2]
+    mode, grey = given.resize_mode, given.padding_value or 0
+    if mode == "fit-longer-edge":  # of a network of one size
+        mode, grey = ("stretch", 0) if head.grey is None else ("letterbox", head.grey)
+    if mode == "stretch":
+        pixels = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+        return Prepared(pixels, (h, w), (width / w, height / h), (0, 0))
+    canvas = np.full((height, width, 3), grey, dtype=np.uint8)
+    if mode == "center-crop":
+        canvas[:] = 0
+        rows, columns = np.arange(height) - (height - h) // 2, np.arange(width) - (width - w) // 2
+        if h > height:
+            rows = np.arange(height) + (h - height) // 2
+        if w > width:
+            columns = np.arange(width) + (w - width) // 2
+        ys, xs = np.flatnonzero((rows >= 0) & (rows < h)), np.flatnonzero((columns >= 0) & (columns < w))
+        canvas[np.ix_(ys, xs)] = picture[np.ix_(rows[ys], columns[xs])]
+        return Prepared(canvas, (h, w), (1, 1), (int(-columns[0]), int(-rows[0])))
+    scale = min(height / h, width / w)
+    new_w, new_h = max(int(w * scale), 1), max(int(h * scale), 1)
+    left, top = int((width - new_w) / 2), int((height - new_h) / 2)
+    canvas[top : top + new_h, left : left + new_w] = cv2.resize(picture, (new_w, new_h))
+    return Prepared(canvas, (h, w), (new_w / w, new_h / h), (left, top))
+
+
+def predict(
+    picture: np.ndarray, settings: Mapping[str, Any], graph: PackageGraph, config: InferenceConfig, head: PackageHead
+) -> Tensors:
+    """The public outputs of the package's head kind about RGB uint8 ``[h, w, 3]``."""
+    prepared = prepare(picture, config, head)
+    outputs = [value[0] for value in graph(normalised(prepared.pixels[None], config)).values()]
+    if head.task == "classification":
+        return _classes(outputs[0], settings, head, config)
+    if head.head.name == "query-boxes":
+        return _queries(outputs, settings, head, picture.shape[:2])
+    return _dense(outputs, settings, head, prepared)
+
+
+def _classes(values: np.ndarray, settings: Mapping[str, Any], head: PackageHead, config: InferenceConfig) -> Tensors:
+    fused = config.post_processing is not None and config.post_processing.fused
+    scores = values if fused else (softmax if head.activation == "softmax" else sigmoid)(values)
+    order = sorted(np.flatnonzero(scores >= settings["confidence"]), key=lambda i: -scores[i])
+    return {"scores": scores, "class_ids": np.array(order, dtype=np.int32)}
+
+
+def _queries(outputs: list[np.ndarray], settings: Mapping[str, Any], head: PackageHead, size: tuple) -> Tensors:
+    boxes, logits = outputs if outputs[0].shape[1] == 4 else outputs[::-1]
+    likely = sigmoid(logits[:, list(head.columns)])
+    best = np.argsort(-likely, axis=None, kind="stable")[:300]
+    queries, kinds = np.unravel_index(best, likely.shape)
+    scores = likely[queries, kinds]
+    x, y, w, h = (boxes[queries] * np.array([size[1], size[0]] * 2, dtype=np.float32)).T
+    corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
+    kept = scores > settings["confidence"]
+    return _answer(corners[kept], scores[kept], kinds[kept], size)
+
+
+def _dense(outputs: list[np.ndarray], settings: Mapping[str, Any], head: PackageHead, prepared: Prepared) -> Tensors:
+    rows = outputs[0].T
+    classes = rows[:, [4 + column for column in head.columns]]
+    kinds, scores = classes.argmax(1), classes.max(1)
+    rows, kinds, scores = (part[scores > settings["confidence"]] for part in (rows, kinds, scores))
+    x, y, w, h = rows[:, :4].T
+    corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
+    apart = 0 if settings["class_agnostic_nms"] else kinds[:, None].astype(np.float32) * _CLASS_SHIFT
+    kept = np.asarray(greedy_nms(corners + apart, scores, settings["iou_threshold"]), dtype=int)
+    kept = kept[: settings["max_detections"]]
+    shift = np.array(prepared.corner * 2, dtype=np.float32)
+    corners = (corners[kept] - shift) / np.array(prepared.gain * 2, dtype=np.float32)
+    found = _answer(corners, scores[kept], kinds[kept], prepared.size)
+    if len(outputs) == 2:
+        coefficients = rows[kept, -outputs[1].shape[0] :]
+        masks = [_mask(c, outputs[1], prepared, box) for c, box in zip(coefficients, found["boxes"], strict=True)]
+        found["masks"] = np.array(masks, dtype=object)
+    return found
+
+
+def _answer(corners: np.ndarray, scores: np.ndarray, kinds: np.ndarray, size: tuple[int, int]) -> Tensors:
+    limits = np.array([size[1], size[0]] * 2, dtype=np.float32)
+    boxes = np.clip(corners, 0, limits).astype(np.float32)
+    return {"boxes": boxes, "scores": scores.astype(np.float32), "class_ids": kinds.astype(np.int32)}
+
+
+def _mask(coefficients: np.ndarray, prototypes: np.ndarray, prepared: Prepared, box: np.ndarray) -> bytes:
+    """Run lengths of one mask: logits without the padding, enlarged to the picture, over 0 and inside the box."""
+    from pycocotools import mask
+
+    logits = np.einsum("c,chw->hw", coefficients, prototypes)
+    (left, top), (height, width) = prepared.corner, prepared.content
+    edges = left, top, left + width, top + height
+    factor = next(f for f in (1, 2, _STRIDE) if all(edge * f % _STRIDE == 0 for edge in edges))
+    cells = [edge * factor // _STRIDE for edge in edges]
+    if factor > 1:
+        logits = cv2.resize(logits, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+    logits = np.ascontiguousarray(logits[cells[1] : cells[3], cells[0] : cells[2]])
+    whole = cv2.resize(logits, prepared.size[::-1], interpolation=cv2.INTER_LINEAR) > 0
+    y, x = np.mgrid[: prepared.size[0], : prepared.size[1]]
+    x1, y1, x2, y2 = box
+    whole &= (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
+    return mask.encode(np.asfortranarray(whole, dtype=np.uint8))["counts"]

@@ -1,0 +1,213 @@
+"""The ONNX graph of a package: read with distrust, and wrapped to take our pixels and give canonical tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper
+
+from tritonvision.ensembles.in_process import open_session
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.parity.gate import refusing_what_cannot_run
+
+_LARGEST = 2_000_000_000  # bytes: protobuf's own limit is a little higher
+_OPSETS = range(11, 24)  # GatherElements and TopK as they are used here began with 11
+_CODE = "What this import cannot do, a package with code of its own can."
+_FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
+
+
+@dataclass(frozen=True)
+class PackageGraph:
+    """The graph of ``weights.onnx`` as its author wrote it.
+
+    Attributes:
+        model: with all its weights, checked.
+        size: (height, width) of the pictures it takes.
+        dtype: of its only input, ``[N, 3, height, width]``.
+        shapes, kinds: of its outputs for one picture, in their order, and ONNX's number of their type; the first axis
+            counts pictures.
+        batched: whether it takes any number of pictures at once.
+    """
+
+    model: onnx.ModelProto
+    size: tuple[int, int]
+    dtype: type[np.floating]
+    shapes: dict[str, tuple[int, ...]]
+    kinds: dict[str, int]
+    batched: bool
+    session: onnxruntime.InferenceSession
+
+    @property
+    def input(self) -> onnx.ValueInfoProto:
+        """Its only input."""
+        return _inputs(self.model.graph)[0]
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Its outputs, float32, for ``[B, 3, height, width]``; one picture at a time where it takes no more.
+
+        Raises ExportFailed.
+        """
+        parts = [images] if self.batched else np.split(images, len(images))
+        answers = [_run(self.session, self.input.name, part.astype(self.dtype)) for part in parts]
+        rows = zip(*answers, strict=True)
+        return {name: np.concatenate(row).astype(np.float32) for name, row in zip(self.shapes, rows, strict=True)}
+
+
+def read(path: Path, size: tuple[int, int]) -> PackageGraph:
+    """The graph at ``path``, which must take pictures of ``size`` (height, width). Raises ExportFailed."""
+    model = _load(path)
+    inputs = _inputs(model.graph)
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type not in _FLOATS:
+        raise ExportFailed(
+            "weights.onnx does not have one input of floating-point pictures.", hint="It takes [N, 3, height, width]."
+        )
+    shape = [axis.dim_value or None for axis in inputs[0].type.tensor_type.shape.dim]
+    fits = len(shape) == 4 and all(a in (None, b) for a, b in zip(shape[1:], (3, *size), strict=True))
+    if not fits or shape[0] not in (None, 1):
+        raise ExportFailed(
+            f"weights.onnx takes {shape}, not [N or 1, 3, {size[0]}, {size[1]}].",
+            hint="None stands for any length; training_input_size says the height and width.",
+        )
+    dtype = _FLOATS[inputs[0].type.tensor_type.elem_type]
+    with refusing_what_cannot_run("weights.onnx"):
+        session = open_session(path)
+    answer = _run(session, inputs[0].name, np.zeros((1, 3, *size), dtype=dtype))
+    if not all(isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.ndim >= 2 and len(a) == 1 for a in answer):
+        raise ExportFailed(
+            "weights.onnx answers something else than floating-point numbers for each picture.", hint=_CODE
+        )
+    shapes = {output.name: a.shape for output, a in zip(session.get_outputs(), answer, strict=True)}
+    kinds = {name: helper.np_dtype_to_tensor_dtype(a.dtype) for name, a in zip(shapes, answer, strict=True)}
+    batched = shape[0] is None and _takes_two(session, inputs[0].name, dtype, size)
+    return PackageGraph(model, size, dtype, shapes, kinds, batched, session)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    """Checked, with weights that lie in files beside it and nowhere else."""
+    if path.stat().st_size > _LARGEST:
+        raise _too_large()
+    try:
+        model = onnx.load(path, load_external_data=False)
+        total = path.stat().st_size
+        for name in {_location(tensor) for tensor in _tensors(model.graph)} - {None}:
+            beside = path.parent / name
+            inside = beside.resolve().is_relative_to(path.parent.resolve())
+            if Path(name).is_absolute() or not inside or not beside.is_file():
+                raise ExportFailed(
+                    "weights.onnx names a file of weights that is not in the package.",
+                    hint="Put it beside weights.onnx, or save the graph as one file.",
+                )
+            total += beside.stat().st_size
+        if total > _LARGEST:
+            raise _too_large()
+        onnx.checker.check_model(str(path), full_check=True)
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportFailed("weights.onnx is not a valid ONNX graph.", hint="Export it again.") from error
+    except (OSError, ValueError, RuntimeError) as error:  # onnx's own, about files and offsets
+        raise ExportFailed("weights.onnx cannot be read.", hint="Export it again.") from error
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset not in _OPSETS:
+        raise ExportFailed(
+            f"weights.onnx is of ONNX opset {opset}, not one of {_OPSETS[0]} to {_OPSETS[-1]}.", hint="Export it again."
+        )
+    return model
+
+
+def _too_large() -> ExportFailed:
+    return ExportFailed("The package's graph and weights are larger than 2 GB.", hint=_CODE)
+
+
+def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a graph, those of branches and loops too."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield attribute.t
+            yield from attribute.tensors
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node or inner.initializer:
+                    yield from _tensors(inner)
+
+
+def _location(tensor: onnx.TensorProto) -> str | None:
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return None
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+
+
+def _run(session: onnxruntime.InferenceSession, name: str, images: np.ndarray) -> list[np.ndarray]:
+    with refusing_what_cannot_run("weights.onnx"):
+        return session.run(None, {name: images})
+
+
+def _takes_two(session: onnxruntime.InferenceSession, name: str, dtype: type, size: tuple[int, int]) -> bool:
+    """Whether a free first axis is one: a constant inside may still say that there is one picture."""
+    try:
+        answer = _run(session, name, np.zeros((2, 3, *size), dtype=dtype))
+    except ExportFailed:
+        return False
+    return all(len(a) == 2 for a in answer)
+
+
+# ---- wrapping ------------------------------------------------------------------------------------------------------
+
+
+def wrap(graph: PackageGraph, before: str, after: str, path: Path) -> None:
+    """Write the graph that takes uint8 ``pixels`` and gives canonical tensors.
+
+    Args:
+        before, after: ONNX functions in its text form: from ``pixels`` to ``images``, and from the package's outputs
+            ``raw0``, ``raw1``, ... to the canonical tensors.
+        path: of the file to write.
+
+    Raises:
+        ExportFailed: they do not fit together.
+    """
+    try:
+        core = onnx.compose.add_prefix(graph.model if graph.batched else _one_by_one(graph), "package/")
+        domains = ", ".join(f'"{entry.domain}": {entry.version}' for entry in core.opset_import)
+        head = f"<ir_version: {core.ir_version}, opset_import: [{domains}]>\n"
+        first, last = (onnx.parser.parse_model(head + text) for text in (before, after))
+        merged = onnx.compose.merge_models(first, core, [("images", _inputs(core.graph)[0].name)])
+        given = [(value.name, f"raw{i}") for i, value in enumerate(core.graph.output)]
+        merged = onnx.compose.merge_models(merged, last, given)
+    except (ValueError, TypeError, onnx.parser.ParseError, onnx.checker.ValidationError) as error:
+        # TypeError: a name that is no UTF-8 comes as bytes
+        raise ExportFailed(
+            "weights.onnx could not be joined with its preparation and its answer.", hint="Export it again."
+        ) from error
+    onnx.save(merged, path)
+
+
+def _one_by_one(graph: PackageGraph) -> onnx.ModelProto:
+    """A graph for one picture as one for any number: the body of a Scan, which takes one picture after another."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    inner, source = model.graph, graph.input
+    kind, sides = source.type.tensor_type.elem_type, [3, *graph.size]
+    reshapes, alone, together = [], [], []
+    weights = [*inner.initializer, helper.make_tensor("scan/one", TensorProto.INT64, [4], [1, *sides])]
+    for name, (_, *shape) in graph.shapes.items():
+        weights.append(helper.make_tensor(f"scan/{name}/shape", TensorProto.INT64, [len(shape)], shape))
+        reshapes.append(helper.make_node("Reshape", [name, f"scan/{name}/shape"], [f"scan/{name}"]))
+        alone.append(helper.make_tensor_value_info(f"scan/{name}", graph.kinds[name], shape))
+        together.append(helper.make_tensor_value_info(f"scan/{name}/all", graph.kinds[name], ["batch", *shape]))
+    nodes = [helper.make_node("Reshape", ["scan/picture", "scan/one"], [source.name]), *inner.node, *reshapes]
+    picture = helper.make_tensor_value_info("scan/picture", kind, sides)
+    pictures = helper.make_tensor_value_info("scan/pictures", kind, ["batch", *sides])
+    body = helper.make_graph(nodes, "one_picture", [picture], alone, weights)
+    scan = helper.make_node("Scan", [pictures.name], [value.name for value in together], body=body, num_scan_inputs=1)
+    model.graph.CopyFrom(helper.make_graph([scan], "pictures", [pictures], together))
+    return model

@@ -1,0 +1,95 @@
+"""What a parity check of answers is: what it asks, what it takes for signal, how far two answers are apart."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tritonvision.ensembles.entry_points import EntryPoint, TextPreprocess
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import Network, Tensors, Tolerance
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.tasks import resolve
+
+SIGNAL = 1000  # times its tolerance: how far answers to two samples must be apart
+RANDOM_BOXES = range(10, 61)  # so many must survive on the photo at the default settings
+VIEWS = ("photo", "odd-220x316", "wide-512x260", "no-face-noise-333x97")
+TEXTS = (
+    "a photo of an astronaut", "a diagram", "two dogs playing in the snow", "x", "",
+    "The quick brown fox jumps over the lazy dog, twice: once at dawn & once at dusk; nobody saw it (of course)!",
+)  # fmt: skip
+
+Answer = Callable[..., Tensors]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question and the reference pipeline's answer."""
+
+    sample: Any
+    given: Mapping[str, Any]
+    wanted: Tensors
+
+
+class ParityCheck(ABC):
+    """Judges the answers of one entry point.
+
+    Args:
+        weights: ``official``, ``random`` or ``user``: random ones have to prove that they say anything at all.
+    """
+
+    settings: Sequence[Mapping[str, Any]] = ({},)
+
+    def __init__(self, point: EntryPoint, network: Network, tolerance: Tolerance, weights: str):
+        self.point, self.network, self.tolerance, self.weights = point, network, tolerance, weights
+
+    def resolved(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All settings of the task."""
+        return resolve(self.point.task.parameters, given)
+
+    def samples(self) -> list[Any]:
+        """What the reference pipeline and the pipeline are asked about."""
+        if isinstance(getattr(self.point, "pre", None), TextPreprocess):
+            return list(TEXTS)
+        views = sample_pictures.views()
+        return [views[name] for name in VIEWS]
+
+    def cases(self) -> list[Case]:
+        """Every question with the reference pipeline's answer. Raises ExportFailed when there is none."""
+        recorded = [Case(*case) for case in self.network.golden()]
+        if recorded:
+            return recorded
+        found = []
+        for given in self.settings:
+            for sample in self.samples():
+                answer = self.network.predict(sample, self.resolved(given), self.point.role)
+                if answer is None:
+                    raise ExportFailed("The family has neither a reference pipeline nor recorded answers.")
+                found.append(Case(sample, dict(given), answer))
+        return found
+
+    @abstractmethod
+    def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
+        """Raise ExportFailed unless the answers say enough for a comparison to prove anything."""
+
+    @abstractmethod
+    def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
+        """How many answers were compared, how many have no partner, and the largest differences by name."""
+
+    def run(self, answer: Answer) -> tuple[int, int, dict[str, float]]:
+        """:meth:`compare` over all cases."""
+        cases = self.cases()
+        self.demand_signal(answer, cases)
+        compared = [self.compare(answer(case.sample, case.given), case) for case in cases]
+        names = dict.fromkeys(name for _, _, figures in compared for name in figures)
+        worst = {name: float(np.max([f[name] for _, _, f in compared if name in f])) for name in names}  # NaN wins
+        return sum(count for count, _, _ in compared), sum(missing for _, missing, _ in compared), worst
+
+
+def largest(difference: np.ndarray) -> float:
+    """NaN when any is; 0 of nothing."""
+    return float(np.abs(difference).max(initial=0))

@@ -1,0 +1,37 @@
+"""How detections are judged: as sets of boxes with names and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.parity import compare, sample_pictures
+from tritonvision.exporters.parity.checks.base import RANDOM_BOXES, Answer, Case, ParityCheck
+
+
+class Boxes(ParityCheck):
+    """Detections, with points or masks where there are some; as people ask, and as hardly anybody does."""
+
+    settings = ({"confidence": 0.25}, {"confidence": 0.001, "iou_threshold": 0.7, "max_candidates": 30_000})
+
+    def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
+        """No boxes, or boxes everywhere, would compare as equal."""
+        if not any(len(case.wanted["scores"]) for case in cases):
+            raise ExportFailed("The network finds nothing on the test pictures; that proves nothing.")
+        count = len(answer(sample_pictures.photo())["scores"])
+        if self.weights == "random" and count not in RANDOM_BOXES:
+            raise ExportFailed(
+                f"The random network finds {count} boxes on the photo, not {RANDOM_BOXES[0]} to {RANDOM_BOXES[-1]}.",
+                hint="Try another --seed.",
+            )
+
+    def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
+        """As sets."""
+        settings = self.resolved(case.given)
+        within, most = self.tolerance.answer("scores"), settings["max_detections"]
+        wanted = case.wanted | {"image_size": np.array(case.sample.shape[:2])}
+        missing, figures = compare.detections(got, wanted, settings["confidence"], within, most)
+        return len(wanted["scores"]), missing, figures

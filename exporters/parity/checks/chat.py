@@ -1,0 +1,82 @@
+"""How models that write are judged: the very tokens of the reference, about pictures and without any, and its text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.parity.checks.base import Answer, Case, ParityCheck
+
+TOKENS = 24  # of an answer
+_DISTINCT = 8  # so many different ones of them are no loop
+_SAMPLED = {"max_new_tokens": TOKENS, "temperature": 1.0, "top_p": 0.95, "top_k": 100}
+_PICTURE = {"type": "image"}
+
+
+class Chat(ParityCheck):
+    """Greedy answers to a question about the photo, about two pictures, about none, and in a conversation."""
+
+    settings = ({"max_new_tokens": TOKENS},)
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Conversations with their pictures. All but the photo are strips, of which few tiles are made."""
+        photo = sample_pictures.photo()
+        strip, other = photo[200:264], photo[300:420, ::-1]
+        return [
+            _sample([photo], _says("user", _PICTURE, "What is in this picture?")),
+            _sample([strip, other], _says("user", "Here are two: ", _PICTURE, " and ", _PICTURE, "Which is larger?")),
+            _sample([], _says("system", "Answer in 3 words."), _says("user", "Who are you?")),
+            _sample(
+                [strip], _says("user", _PICTURE, "Describe it."), _says("assistant", "It is a strip of a photograph."),
+                _says("user", "Which colours has it?"),
+            ),
+        ]  # fmt: skip
+
+    def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
+        """A model that says one thing again and again, or the same of every picture, would pass any comparison."""
+        about, silent, talk = cases[0], cases[2], cases[3]
+        distinct = len(set(about.wanted["token_ids"].tolist()))
+        if distinct < _DISTINCT:
+            raise ExportFailed(f"The answer has {distinct} different tokens; that proves nothing.", hint=_hint(self))
+        inverted = {**talk.sample, "pictures": [np.ascontiguousarray(255 - talk.sample["pictures"][0])]}
+        if np.array_equal(answer(inverted, about.given)["token_ids"], talk.wanted["token_ids"]):
+            raise ExportFailed("The answers do not depend on the picture; that proves nothing.", hint=_hint(self))
+        first, again, another = (
+            answer(silent.sample, _SAMPLED | {"seed": seed})["token_ids"].tolist() for seed in (1, 1, 2)
+        )
+        if first != again:
+            raise ExportFailed("Sampling with the same seed gives two different answers.")
+        if first == another:
+            raise ExportFailed("Sampling with another seed gives the same answer.", hint=_hint(self))
+
+    def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
+        """Token by token, and word by word."""
+        ids, words = (
+            _differing(read(got), read(case.wanted))
+            for read in (lambda found: found["token_ids"].tolist(), lambda found: found["text"][0].split())
+        )
+        return len(case.wanted["token_ids"]), 0, {"tokens": float(ids), "words": float(words)}
+
+
+def _hint(parity_check: ParityCheck) -> str:
+    return "Try another --seed." if parity_check.weights == "random" else ""
+
+
+def _sample(pictures: Sequence[np.ndarray], *messages: Mapping[str, Any]) -> dict[str, Any]:
+    return {"messages": list(messages), "pictures": [np.ascontiguousarray(picture) for picture in pictures]}
+
+
+def _says(role: str, *parts: str | Mapping[str, str]) -> dict[str, Any]:
+    content = [{"type": "text", "text": part} if isinstance(part, str) else dict(part) for part in parts]
+    return {"role": role, "content": content}
+
+
+def _differing(got: Sequence[Any], wanted: Sequence[Any]) -> int:
+    """Places where two sequences differ, those that one of them lacks included."""
+    same = sum(a == b for a, b in zip(got, wanted, strict=False))
+    return max(len(got), len(wanted)) - same

@@ -1,0 +1,43 @@
+"""How gaze is compared: face by face, in the order of the detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.parity.checks.base import SIGNAL, Answer, Case, ParityCheck, largest
+
+
+class Gaze(ParityCheck):
+    """Faces and the angles of their gaze."""
+
+    def samples(self) -> list[Any]:
+        """One face, three, and none."""
+        views = sample_pictures.views()
+        return [views[name] for name in ("photo", "three-faces-749x300", "odd-220x316", "no-face-noise-333x97")]
+
+    def cases(self) -> list[Case]:
+        """With a detector and without."""
+        self.settings = self.network.questions()
+        return super().cases()
+
+    def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
+        """Faces that all look the same way would compare as equal."""
+        angles = np.degrees(np.concatenate([case.wanted["yaw"] for case in cases]))
+        if len(angles) < 3 or not np.ptp(angles) >= SIGNAL * self.tolerance.answer("degrees"):
+            raise ExportFailed("All faces look the same way; that proves nothing.", hint="Try another --seed.")
+
+    def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
+        """Face by face, in the order of the detector."""
+        count = len(case.wanted["yaw"])
+        if len(got["yaw"]) != count:
+            return count, max(count, 1), {}
+        if not count:
+            return 0, 0, {}
+        angles = max(largest(np.degrees(got[name] - case.wanted[name])) for name in ("yaw", "pitch"))
+        return count, 0, {"pixels": largest(got["boxes"] - case.wanted["boxes"]), "degrees": angles}

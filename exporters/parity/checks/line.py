@@ -1,0 +1,45 @@
+"""How the text of a line is judged: token by token, on lines of text and on the photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.parity import sample_pictures, text_pages
+from tritonvision.exporters.parity.checks.base import Answer, Case, ParityCheck
+
+LINES = ("Total amount due: 1,204.50", "the quick brown fox")
+DISTINCT = 8  # so many different tokens a long greedy answer of random weights must have
+
+
+class LineText(ParityCheck):
+    """Texts that a decoder writes, greedily and with beams."""
+
+    def samples(self) -> list[Any]:
+        """Two lines, and a picture that is none."""
+        return [*map(text_pages.line, LINES), sample_pictures.photo()]
+
+    def cases(self) -> list[Case]:
+        """The family's own questions."""
+        self.settings = self.network.questions()
+        return super().cases()
+
+    def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
+        """A decoder that repeats itself, or that does not look at the picture, would compare as equal."""
+        answers = [case.wanted["token_ids"].tolist() for case in cases]
+        distinct = max(len(set(ids)) for ids in answers)
+        if self.weights == "random" and distinct < DISTINCT:
+            raise ExportFailed(f"The random network writes {distinct} different tokens.", hint="Try another --seed.")
+        for given in self.settings:
+            asked = [ids for ids, case in zip(answers, cases, strict=True) if case.given == given]
+            if len({tuple(ids) for ids in asked}) < len(asked):
+                raise ExportFailed("The network reads the same in different pictures; that proves nothing.")
+
+    def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
+        """``tokens``: how many are not where the reference has them; ``words``: whether the text is another."""
+        ours, theirs = got["token_ids"].tolist(), case.wanted["token_ids"].tolist()
+        differing = sum(a != b for a, b in zip(ours, theirs, strict=False)) + abs(len(ours) - len(theirs))
+        other = got["text"].tolist() != case.wanted["text"].tolist()
+        return len(theirs), 0, {"tokens": float(differing), "words": float(other)}

@@ -1,0 +1,54 @@
+"""How pages of text are judged: word by word and line by line, on print, turned print and a photo of print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.parity import text_pages
+from tritonvision.exporters.parity.checks.base import Answer, Case, ParityCheck, largest
+from tritonvision.python_backend.ocr.page_layout import WORD
+
+_WORDS, _DIFFERENT = 20, 8  # that random weights must find on each printed page
+
+
+class PageText(ParityCheck):
+    """Blocks, lines and words with their places and texts, and the page's text as a whole."""
+
+    def samples(self) -> list[Any]:
+        """A page, the page turned by three degrees, a photo of it; a page without a word, a picture of one pixel."""
+        page = text_pages.page()
+        blank = np.full((300, 420, 3), 255, np.uint8)
+        return [page, text_pages.turned(page), text_pages.photographed(page), blank, blank[:1, :1]]
+
+    def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
+        """Pages without words, and words that all read alike, would compare as equal."""
+        printed = [case.wanted["texts"][case.wanted["class_ids"] == WORD].tolist() for case in cases[:3]]
+        if not printed[0]:
+            raise ExportFailed("The networks find no word on a printed page; that proves nothing.")
+        if self.weights != "random":
+            return
+        for words in printed:
+            different = len(set(words) - {b""})
+            if len(words) < _WORDS or different < _DIFFERENT:
+                raise ExportFailed(
+                    f"The random networks find {len(words)} words on a page, {different} of them different.",
+                    hint="Try another --seed.",
+                )
+
+    def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
+        """Row by row: both sides order lines from top to bottom and words from left to right."""
+        count = len(case.wanted["texts"])
+        same = all(np.array_equal(got[name], case.wanted[name]) for name in ("class_ids", "parents", "image_size"))
+        if not same:
+            return count, max(count, 1), {}
+        unlike = [got[name] != case.wanted[name] for name in ("texts", "text")]
+        figures = {"words": float(sum(differing.sum() for differing in unlike))}
+        if count:
+            figures["pixels"] = largest(got["boxes"] - case.wanted["boxes"])
+            figures["scores"] = largest(got["scores"] - case.wanted["scores"])
+        return count, 0, figures

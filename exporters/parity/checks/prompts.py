@@ -1,0 +1,45 @@
+"""How masks of prompts are compared: proposal by proposal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.parity import compare, sample_pictures
+from tritonvision.exporters.parity.checks.base import Answer, Case, ParityCheck, largest
+from tritonvision.exporters.parity.checks.masks import mask_areas
+
+
+class Prompts(ParityCheck):
+    """Masks that prompts select in the photo."""
+
+    def samples(self) -> list[Any]:
+        """One picture: the encoder takes seconds."""
+        return [sample_pictures.photo()]
+
+    def cases(self) -> list[Case]:
+        """The family's own questions."""
+        self.settings = self.network.questions()
+        return super().cases()
+
+    def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
+        """Masks of nothing or of everything, or the same for every prompt, would compare as equal."""
+        size = sample_pictures.photo().shape[:2]
+        shares = [mask_areas(case.wanted["masks"], size) / (size[0] * size[1]) for case in cases]
+        if not all(((0.05 <= share) & (share <= 0.95)).any() for share in shares):
+            raise ExportFailed("Masks cover nothing or everything; that proves nothing.", hint="Try another --seed.")
+        if len({bytes(case.wanted["masks"][0]) for case in cases}) < 2:
+            raise ExportFailed("Every prompt selects the same; that proves nothing.", hint="Try another --seed.")
+
+    def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
+        """Proposal by proposal."""
+        size = np.array(case.sample.shape[:2])
+        if len(got["masks"]) != len(case.wanted["masks"]):
+            return len(case.wanted["masks"]), len(case.wanted["masks"]), {}
+        pairs = zip(got["masks"], case.wanted["masks"], strict=True)
+        figures = {"masks": max(compare.mask_difference(a, b, size) for a, b in pairs)}
+        return len(got["masks"]), 0, figures | {"scores": largest(got["scores"] - case.wanted["scores"])}

@@ -1,0 +1,158 @@
+"""How far two answers are apart: tensors element by element, what has been through a TopK or an NMS as sets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from tritonvision.ensembles.schemas import DENSE_BOXES, PROTOTYPE_MASKS, QUERY_BOXES
+
+_CHUNK = 256  # rows compared at once: 256 x 8400 candidates are 34 MB a coordinate
+_CLASS_FLOOR = 1e-3  # below this score, which nobody asks for, the better of two hopeless classes may be either
+# Head kinds whose candidates come out of a TopK, and what all candidates of a picture share.
+_AS_SETS = {DENSE_BOXES.name, QUERY_BOXES.name, PROTOTYPE_MASKS.name}
+_SHARED = {"prototypes"}
+
+Tensors = Mapping[str, np.ndarray]
+
+
+def tensor_differences(
+    head: str, got: Tensors, want: Tensors, tolerance: Mapping[str, float], relative: Collection[str] = ()
+) -> dict[str, float]:
+    """Largest difference of each tensor over a batch; infinite where shapes do not fit.
+
+    Args:
+        head: kind of the head. Candidates that went through a TopK are compared as sets, see
+            :func:`candidate_differences`; everything else element by element.
+        relative: names whose difference is divided by the largest value of ``want``.
+    """
+    found = {name: _largest(got[name], want[name]) for name in want}
+    if head in _AS_SETS:
+        ranked = [name for name in want if name not in _SHARED]
+        samples = [
+            candidate_differences({n: got[n][i] for n in ranked}, {n: want[n][i] for n in ranked}, tolerance)
+            for i in range(len(want["scores"]))
+        ]
+        found |= {name: max((s[name] for s in samples), key=_nan_first) for name in samples[0]}
+    for name in found:
+        if name in relative:
+            found[name] /= max(float(np.abs(want[name]).max(initial=0)), 1e-30)
+    return found
+
+
+def _nan_first(value: float) -> tuple[bool, float]:
+    return np.isnan(value), value
+
+
+def _largest(got: np.ndarray, want: np.ndarray) -> float:
+    """NaN when any difference is; two empty arrays do not differ."""
+    if got.shape != want.shape:
+        return float("inf")
+    return float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max(initial=0))
+
+
+def candidate_differences(got: Tensors, want: Tensors, tolerance: Mapping[str, float]) -> dict[str, float]:
+    """Largest difference of two sets of candidates, ``boxes [K,4]``, ``scores [K]``, ``class_ids [K]`` and what else
+    each of them has.
+
+    Each row looks for the nearest one of the other side, so rows of equal score may trade places. A row that the other
+    side may have cut off, because its score is no higher than the lowest there, need not find any.
+
+    Args:
+        tolerance: the scales by which pixels and scores are weighed against each other.
+
+    Returns:
+        ``boxes``, ``scores`` and ``class_ids``, the latter 1 where a row's nearest has another class.
+    """
+    if not all(np.isfinite(side[name]).all() for side in (got, want) for name in ("boxes", "scores")):
+        return dict.fromkeys(want, float("nan"))
+    worst = dict.fromkeys(want, 0.0)
+    for rows, others in ((got, want), (want, got)):
+        if not len(others["scores"]):
+            return dict.fromkeys(worst, float("inf") if len(rows["scores"]) else 0.0)
+        for start in range(0, len(rows["scores"]), _CHUNK):
+            chunk = {name: rows[name][start : start + _CHUNK] for name in worst}
+            for name, value in _nearest(chunk, others, tolerance).items():
+                worst[name] = max(worst[name], value)
+    return worst
+
+
+def _nearest(rows: Tensors, others: Tensors, tolerance: Mapping[str, float]) -> dict[str, float]:
+    pixels = np.abs(rows["boxes"][:, None] - others["boxes"][None]).max(axis=2)
+    scores = np.abs(rows["scores"][:, None] - others["scores"][None])
+    strangers = (rows["class_ids"][:, None] != others["class_ids"][None]) & (rows["scores"][:, None] >= _CLASS_FLOOR)
+    distance = np.maximum(pixels / tolerance["boxes"], scores / tolerance["scores"])
+    index = np.arange(len(distance))
+    kin = np.where(strangers, np.inf, distance)
+    best = kin.argmin(axis=1)
+    lonely = kin[index, best] > 1  # then the nearest of any class tells what is wrong
+    best[lonely] = distance[lonely].argmin(axis=1)
+    needed = (rows["scores"] > others["scores"].min() + tolerance["scores"]) | (distance[index, best] <= 1)
+    found = {
+        "boxes": float(pixels[index, best][needed].max(initial=0)),
+        "scores": float(scores[index, best][needed].max(initial=0)),
+        "class_ids": float((strangers[index, best] & needed).any()),
+    }
+    for name in rows.keys() - found.keys():
+        found[name] = _largest(rows[name][needed], others[name][best][needed])
+    return found
+
+
+def detections(
+    got: Tensors, want: Tensors, confidence: float, scores_within: float, most: int
+) -> tuple[int, dict[str, float]]:
+    """Compare two sets of detections: ``boxes``, ``scores``, ``class_ids`` and, where there are any, ``keypoints`` and
+    ``masks`` (COCO run lengths).
+
+    Partners are the nearest of one class, each taken once. What lies on the threshold to within ``scores_within`` may
+    be missing on either side; so may the last of a list that ``most`` cut off.
+
+    Returns:
+        How many have no partner, and the largest differences: ``pixels``, ``scores``, ``masks`` (1 - IoU).
+    """
+    missing, worst = 0, {"pixels": 0.0, "scores": 0.0} | ({"masks": 0.0} if "masks" in want else {})
+    free = list(range(len(got["scores"])))
+    for row in range(len(want["scores"])):
+        partners = [i for i in free if got["class_ids"][i] == want["class_ids"][row]]
+        distances = [float(np.abs(got["boxes"][i] - want["boxes"][row]).max()) for i in partners]
+        # a partner overlaps: what is a whole box away is another thing
+        reach = float((want["boxes"][row, 2:] - want["boxes"][row, :2]).max())
+        if not distances or not min(distances) <= reach:
+            missing += not _on_the_edge(want, row, confidence, scores_within, most)
+            continue
+        best = partners[int(np.argmin(distances))]
+        free.remove(best)
+        found = {"pixels": min(distances), "scores": abs(float(got["scores"][best]) - float(want["scores"][row]))}
+        if "keypoints" in want:
+            points = _largest(got["keypoints"][best], want["keypoints"][row])
+            found["pixels"] = max(found["pixels"], points, key=_nan_first)
+        if "masks" in want:
+            found["masks"] = mask_difference(got["masks"][best], want["masks"][row], want["image_size"])
+        for name, value in found.items():
+            worst[name] = max(worst[name], value, key=_nan_first)
+    missing += sum(not (_on_the_edge(got, i, confidence, scores_within, most) or _shapeless(got, i)) for i in free)
+    return missing, worst
+
+
+def mask_difference(got: bytes, want: bytes, size: np.ndarray) -> float:
+    """1 - IoU of two masks, COCO run lengths of a picture of ``size`` (height, width); two empty ones are equal."""
+    from pycocotools import mask
+
+    pair = [{"size": [int(v) for v in size], "counts": counts} for counts in (got, want)]
+    if not mask.area(pair).any():
+        return 0.0
+    return 1 - float(mask.iou(pair[:1], pair[1:], [False])[0, 0])
+
+
+def _shapeless(side: Tensors, row: int) -> bool:
+    """Whether its mask is empty: ultralytics leaves such instances out of its answer, ours says that they are so."""
+    from pycocotools import mask
+
+    return "masks" in side and not mask.area({"size": [1, 1], "counts": side["masks"][row]})
+
+
+def _on_the_edge(side: Tensors, row: int, confidence: float, within: float, most: int) -> bool:
+    score = side["scores"][row]
+    cut = len(side["scores"]) >= most and score <= side["scores"].min() + within
+    return bool(abs(score - confidence) <= within or cut)

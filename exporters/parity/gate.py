@@ -1,0 +1,150 @@
+"""The parity gate: nothing is published that does not compute what its reference computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+from tritonvision.catalog import Entry
+from tritonvision.ensembles.entry_points import Chain, EntryPoint, TextPreprocess
+from tritonvision.ensembles.in_process import (
+    Ask,
+    LocalChat,
+    LocalComposition,
+    LocalNet,
+    LocalPipeline,
+    open_entry_point,
+)
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import Family, Network, Tensors, entry_points_of, kind
+from tritonvision.exporters.parity import compare, sample_pictures
+from tritonvision.exporters.parity.checks.base import TEXTS
+from tritonvision.exporters.parity.checks.registry import CHECKS
+
+_FLOAT64_FACTOR = 3
+Local = LocalPipeline | LocalComposition | LocalChat
+
+# What onnxruntime raises when a graph cannot be loaded or run.
+_ORT_ERRORS = (
+    ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.InvalidProtobuf, ort.NoSuchFile, ort.NotImplemented,
+    ort.RuntimeException, RuntimeError, ValueError,
+)  # fmt: skip
+
+
+@contextmanager
+def refusing_what_cannot_run(what: str = "the exported graph") -> Iterator[None]:
+    """Turn onnxruntime's complaints into an ExportFailed."""
+    try:
+        yield
+    except _ORT_ERRORS as error:
+        raise ExportFailed(f"onnxruntime cannot run {what}.") from error
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One export before its parity checks.
+
+    Attributes:
+        graphs: the ONNX files, by role.
+        weights: ``official``, ``random`` or ``user``.
+        needs: how to ask the published models that this one asks, by public id.
+    """
+
+    family: Family
+    entry: Entry
+    network: Network
+    graphs: Mapping[str, Path]
+    weights: str
+    needs: Mapping[str, Ask] = field(default_factory=dict)
+
+    def check(self) -> dict[str, float]:
+        """Compare graphs with networks and answers with the reference pipeline's.
+
+        Returns:
+            The largest differences: ``tensor_<name>`` of each output, ``pipeline_<figure>`` of the public answers, and
+            ``pipeline_answers``, how many of them were compared; with ``<role>_`` before further entry points'.
+
+        Raises:
+            ExportFailed: something differs by more than the family allows; the sentence says what, and by how much.
+        """
+        found: dict[str, float] = {}
+        for point in entry_points_of(self.family, self.entry, self.network):
+            with refusing_what_cannot_run():
+                local = open_entry_point(self.graphs, point, self.network.assets(point.role), self.needs)
+            figures = self._check_tensors(point, local) | self._check_answers(point, local)
+            found |= {f"{point.role}_{name}" if point.role else name: value for name, value in figures.items()}
+        return found
+
+    def _check_tensors(self, point: EntryPoint, local: Local) -> dict[str, float]:
+        worst: dict[str, float] = {}
+        for net in [local] if isinstance(local, LocalPipeline) else local.nets.values():
+            role = point.role if isinstance(local, LocalPipeline) else net.net.role
+            batches = examples(point, local) if isinstance(point, Chain) else self.network.examples(role)
+            for what, inputs in batches.items():
+                for name, difference in self._differences(point.name, net, role, inputs, what).items():
+                    figure = f"tensor_{kind(name)}"
+                    worst[figure] = max(worst.get(figure, 0.0), difference)
+        return worst
+
+    def _differences(self, head: str, net: LocalNet, role: str, inputs: Tensors, what: str) -> dict[str, float]:
+        """Differences on one batch, each within its tolerance or within three times float32's own error."""
+        tolerance = self.family.tolerance
+        with refusing_what_cannot_run():
+            graph = net.tensors(inputs)
+        reference = self.network.tensors(inputs, role=role)
+        allowed = {name: tolerance.tensor(name) for name in reference}
+        relative = {name for name in reference if tolerance.is_relative(name)}
+        found = compare.tensor_differences(head, graph, reference, allowed, relative)
+        over = [name for name, difference in found.items() if not difference <= allowed[name]]
+        if over:
+            exact = self.network.tensors(inputs, double=True, role=role)
+            own = compare.tensor_differences(head, reference, exact, allowed, relative)
+            ours = compare.tensor_differences(head, graph, exact, allowed, relative)
+            for name in over:
+                if not ours[name] <= _FLOAT64_FACTOR * own[name]:
+                    raise ExportFailed(
+                        f"On {what}, '{name}' of the graph differs from the reference network by {found[name]:.3g}, "
+                        f"allowed are {allowed[name]:g} (float32 itself is off by {own[name]:.3g})."
+                    )
+        return found
+
+    def _check_answers(self, point: EntryPoint, local: Local) -> dict[str, float]:
+        parity_check = CHECKS[point.name](point, self.network, self.family.tolerance, self.weights)
+        count, missing, worst = parity_check.run(local)
+        package = self.family.reference_pipeline.package
+        if missing:
+            raise ExportFailed(f"The pipeline and {package} disagree about {missing} answers.")
+        for name, difference in worst.items():
+            limit = self.family.tolerance.answer(name)
+            if not difference <= limit:
+                raise ExportFailed(
+                    f"The pipeline's {name} differ from {package}'s by {difference:.3g}, allowed are {limit:g}."
+                )
+        return {"pipeline_answers": float(count)} | {f"pipeline_{name}": value for name, value in worst.items()}
+
+
+def examples(chain: Chain, local: LocalPipeline) -> dict[str, Tensors]:
+    """Inputs of a chain's network, batch axis first, by what they are: one sample, another, both in one batch."""
+    if isinstance(chain.pre, TextPreprocess):
+        ids = np.stack([local.inputs(text)[0]["input_ids"] for text in TEXTS])
+        return {"one text": {"input_ids": ids[:1]}, "a batch of texts": {"input_ids": ids}}
+    photo, _ = local.inputs(sample_pictures.photo())
+    pixels = photo["pixels"]
+    noise = sample_pictures.noise(*pixels.shape[:2])
+    if pixels.dtype == np.float32:
+        noise = (noise / 255).astype(np.float32)
+    batches = {
+        "the photo": {"pixels": pixels[None]}, "noise": {"pixels": noise[None]},
+        "a batch of both": {"pixels": np.stack([pixels, noise])},
+    }  # fmt: skip
+    if "valid_size" in photo:
+        height, width = photo["valid_size"].tolist()
+        for batch in batches.values():
+            batch["valid_size"] = np.array([(height, width)] * len(batch["pixels"]), dtype=np.int32)
+        batches["a batch of both"]["valid_size"][1] = height * 3 // 4, width * 5 // 8  # the rest of it is padding
+    return batches

@@ -1,0 +1,1 @@
+"""Random weights that carry signal, and tokenizers for them."""

@@ -1,0 +1,91 @@
+"""Weights files: is there one, what is its hash, how many classes does it name, and where official ones come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+
+def user_file(weights: Weights, suffixes: tuple[str, ...]) -> Path:
+    """The file the user named. Raises ExportFailed when it is none, or not of a kind this family reads."""
+    if weights.path is None or not weights.path.is_file():
+        raise ExportFailed("There is no such weights file.", hint="Name an existing file with --weights PATH.")
+    if weights.path.suffix not in suffixes:
+        raise ExportFailed(
+            f"This family reads {' and '.join(suffixes)} files, not '{weights.path.suffix}'.",
+            hint="Save the weights in one of these formats.",
+        )
+    return weights.path
+
+
+def unavailable(name: str) -> ExportFailed:
+    """The error for official weights that cannot be fetched."""
+    return ExportFailed(
+        f"The official weights {name} could not be fetched.",
+        hint=f"Fetch {name} where there is a network and name it with --weights PATH; or --weights random.",
+    )
+
+
+def hub_file(repository: str, name: str) -> Path:
+    """A file of a Hugging Face repository, from the hub's own cache when it is there. Raises ExportFailed."""
+    import httpx
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # its retries are no news to a person
+    try:
+        return Path(hf_hub_download(repository, name))
+    except (OSError, HfHubHTTPError, httpx.HTTPError) as error:
+        raise unavailable(f"{repository}/{name}") from error
+
+
+def state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name out of ``.safetensors`` or a torch file, read without unpickling objects.
+
+    A torch file may hold the tensors themselves or keep them under ``state_dict``. Raises ExportFailed.
+    """
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ExportFailed(
+            "The weights file cannot be read as a dictionary of tensors.",
+            hint="Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file.",
+        ) from error
+    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
+        found = found["state_dict"]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(v, torch.Tensor) for v in found.values()):
+        raise ExportFailed("The weights file holds something else than a dictionary of tensors.")
+    return dict(found)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def class_names(weights: Weights, own: tuple[str, ...]) -> tuple[str, ...]:
+    """The user's labels, or the weights' ``own``. Raises ExportFailed when their number differs."""
+    if weights.labels is None:
+        return own
+    if len(weights.labels) != len(own):
+        raise ExportFailed(
+            f"The labels name {len(weights.labels)} classes, the weights have {len(own)}.",
+            hint="Give one line for each class, in the order of the class ids.",
+        )
+    return weights.labels

@@ -1,0 +1,1 @@
+"""What several dialects share: bodies, schemas, names of classes, names of models, waiting."""

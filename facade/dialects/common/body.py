@@ -1,0 +1,28 @@
+"""The JSON body of a request as a model of its fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from tritonvision.facade.context import read_json
+
+
+async def read_body(request: Request, model: type[BaseModel]) -> Any:
+    """The JSON body as ``model``; null is absent. Raises RequestValidationError."""
+    try:
+        body = await read_json(request)
+    except ValueError as error:
+        problem = {"type": "json_invalid", "loc": ("body",), "msg": "The body is not valid JSON."}
+        raise RequestValidationError([problem]) from error
+    if not isinstance(body, dict):
+        problem = {"type": "dict_type", "loc": ("body",), "msg": "The body must be a JSON object."}
+        raise RequestValidationError([problem])
+    try:
+        return model.model_validate({name: value for name, value in body.items() if value is not None})
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError([p | {"loc": ("body", *p["loc"])} for p in problems]) from None

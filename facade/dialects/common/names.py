@@ -1,0 +1,14 @@
+"""Names of models as requests give them."""
+
+from __future__ import annotations
+
+from tritonvision import catalog
+from tritonvision.errors import InvalidParameter, UnknownModel
+
+
+def possible(name: str) -> str:
+    """``name`` when a model can be called that. Raises InvalidParameter."""
+    try:
+        return catalog.check_id(name)
+    except UnknownModel as error:
+        raise InvalidParameter(error.message, hint=error.hint) from None

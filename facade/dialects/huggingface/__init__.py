@@ -1,0 +1,1 @@
+"""The dialect of the Hugging Face Inference API."""

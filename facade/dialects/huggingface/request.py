@@ -1,0 +1,231 @@
+"""What a request of the Hugging Face dialect holds, and how its model is asked: a picture or texts, and parameters."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+
+from tritonvision import tasks
+from tritonvision.errors import InvalidParameter, InvalidPicture
+from tritonvision.facade.context import read_json, service_of
+from tritonvision.facade.inputs.pictures import Pictures, from_base64
+from tritonvision.facade.service import Answered, Read, Service
+from tritonvision.publication import Manifest
+from tritonvision.tasks import Parameter
+
+_URL = ("http://", "https://")
+_JAVASCRIPT = "@huggingface/inference"
+_LARGE = 256 * 1024  # more bytes than this are worth a thread
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The body of a request.
+
+    Attributes:
+        inputs: the raw body, or ``inputs`` of the JSON.
+        parameters: those that are not null.
+        root: what else the JSON says.
+    """
+
+    inputs: Any
+    parameters: dict[str, Any]
+    root: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def question(self) -> str | None:
+        """What is asked about the picture: it stands beside it, at the root or within ``inputs``."""
+        inside = self.inputs.get("question") if isinstance(self.inputs, dict) else None
+        return inside if inside is not None else self.root.get("question")
+
+    @cached_property
+    def data(self) -> bytes | None:
+        """The encoded picture; None where a URL names it. Raises InvalidPicture when there cannot be one."""
+        if isinstance(self.inputs, bytes):
+            return self.inputs
+        text = self._text
+        if not isinstance(text, str) or not text:
+            raise InvalidPicture("'inputs' must be one picture in base64.")
+        return None if _is_url(text) else from_base64(text)
+
+    @property
+    def _text(self) -> Any:
+        return self.inputs.get("image") if isinstance(self.inputs, dict) else self.inputs
+
+    def is_text(self, pictures: Pictures) -> bool:
+        """Whether ``inputs`` is texts for a model that reads both: nothing marks them, so what is no picture is."""
+        if isinstance(self.inputs, list):
+            return True
+        if not isinstance(self.inputs, str) or _is_url(self.inputs) or self.inputs[:5].lower() == "data:":
+            return False
+        try:
+            pictures.encoded(self.data)
+        except InvalidPicture:
+            return True
+        return False
+
+    def picture(self, pictures: Pictures) -> Read:
+        """How to read the picture. Raises InvalidPicture when there cannot be one."""
+        if self.data is None:
+            return partial(pictures.read, "url", self._text)
+        return partial(_encoded, pictures, self.data)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request for one model.
+
+    Attributes:
+        wait, wait_timeout: for a model that is not loaded, as :meth:`Service.ask` has them.
+    """
+
+    request: Request
+    manifest: Manifest
+    asked: Asked
+    wait: bool
+    wait_timeout: float
+
+    @property
+    def service(self) -> Service:
+        """The application's."""
+        return service_of(self.request)
+
+    @property
+    def picture(self) -> Read:
+        """How to read the picture. Raises InvalidPicture when there cannot be one."""
+        return self.asked.picture(self.service.pictures)
+
+    def given(self, *parameters: Parameter, root: bool = False) -> dict[str, Any]:
+        """Those parameters of the request, or their defaults; with ``root`` they may stand there too.
+
+        Raises InvalidParameter.
+        """
+        all_given = {**self.asked.root, **self.asked.parameters} if root else self.asked.parameters
+        return tasks.resolve(parameters, {p.name: all_given[p.name] for p in parameters if p.name in all_given})
+
+    @property
+    def javascript(self) -> bool:
+        """Whether the JavaScript client asks, which wants an object where Python's wants a list."""
+        return self.request.headers.get("user-agent", "").startswith(_JAVASCRIPT)
+
+    async def key(self, task: Task) -> bytes | None:
+        """What tells this question from all others that the model may be asked, or None where its answer is not kept.
+
+        The same picture has the same key however it was sent, and a parameter that is its default is as good as none.
+        Raises InvalidParameter, InvalidPicture.
+        """
+        if not task.keeps(self):
+            return None
+        what: Any = self.asked.inputs if task.of_texts else self.asked.data
+        if what is None:  # what a URL shows may be something else tomorrow
+            return None
+        if isinstance(what, bytes):
+            what = await _digest(what)
+        checked = self.given(*(p for p in task.reads if isinstance(p, Parameter)), root=task.of_texts)
+        others = {name: self.asked.parameters.get(name) for name in task.reads if isinstance(name, str)}
+        facts = [task.name, self.manifest.id, self.asked.question, self.javascript, what, checked, others]
+        return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).digest()
+
+    def settings(self, **given: Any) -> dict[str, Any]:
+        """Every setting of the model's task. Raises InvalidParameter."""
+        return tasks.resolve(tasks.TASKS[self.manifest.task].parameters, given)
+
+    async def about_picture(self, **given: Any) -> Answered:
+        """The model's answer about the picture under those settings. Raises what :meth:`Service.ask` raises."""
+        return await self.service.ask(
+            self.request, self.manifest, [self.picture], self.settings(**given), wait=self.wait,
+            wait_timeout=self.wait_timeout
+        )
+
+    async def loaded(self) -> None:
+        """Return when the model is loaded. Raises ModelLoading."""
+        await self.service.loaded(self.request, self.manifest, wait=self.wait, wait_timeout=self.wait_timeout)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the dialect.
+
+    Attributes:
+        name: as its paths spell it.
+        does: the tasks of ours that answer it.
+        answer: the body of the answer; or its steps, of which the last is the body.
+        fits: whether a request that names no task means this one.
+        reads: what the answer depends on besides ``inputs`` and a question: parameters, or names of those that the task
+            checks by itself.
+        of_texts: whether ``inputs`` are texts; then parameters may stand at the root, too.
+        keeps: whether the same question has the same answer every time.
+        large: whether the body may be megabytes.
+    """
+
+    name: str
+    does: tuple[str, ...]
+    answer: Callable[[Question], Awaitable[Any] | AsyncGenerator[Any, None]]
+    fits: Callable[[Asked, Pictures], bool] = lambda *_: True
+    reads: tuple[Parameter | str, ...] = ()
+    of_texts: bool = False
+    keeps: Callable[[Question], bool] = lambda _: True
+    large: bool = False
+
+
+async def read(request: Request) -> Asked:
+    """The body: raw bytes, or JSON. The content type is a hint, not more. Raises InvalidPicture, InvalidParameter."""
+    data = await request.body()
+    is_json = request.headers.get("content-type", "").lower().startswith("application/json")
+    if is_json or data.lstrip()[:1] == b"{":
+        body = await _json(request)
+        if is_json or isinstance(body, dict) and ("inputs" in body or "image" in body):
+            return _from_json(body)
+    return Asked(data, {name: _literal(value) for name, value in request.query_params.items() if value})
+
+
+async def _digest(data: bytes) -> str:
+    if len(data) < _LARGE:
+        return hashlib.sha256(data).hexdigest()
+    return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+
+
+def _is_url(text: str) -> bool:
+    return text[:8].lower().startswith(_URL)
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return await read_json(request)
+    except ValueError as error:
+        raise InvalidPicture("The body is neither JSON nor a picture.") from error
+
+
+def _from_json(body: Any) -> Asked:
+    if not isinstance(body, dict):
+        raise InvalidPicture("The body must be a JSON object with 'inputs'.")
+    given = body.get("parameters")
+    if not isinstance(given, dict | None):
+        raise InvalidParameter("'parameters' must be an object.")
+    root = {name: value for name, value in body.items() if name not in ("inputs", "image", "parameters")}
+    return Asked(body.get("inputs", body.get("image")), _present(given or {}), _present(root))
+
+
+def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+async def _encoded(pictures: Pictures, data: bytes, _: Any) -> bytes:
+    return pictures.encoded(data)
+
+
+def _literal(text: str) -> Any:
+    """A number or a truth value of the query string, or the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,196 @@
+"""Hugging Face's tasks with words in them: candidate labels, features of pictures and texts, what a model writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tritonvision import tasks
+from tritonvision.errors import InvalidParameter
+from tritonvision.facade.dialects.huggingface import responses as formats
+from tritonvision.facade.dialects.huggingface.request import Question, Task
+from tritonvision.tasks import Parameter
+from tritonvision.vectors import cosines, directions
+
+_THRESHOLD = Parameter("threshold", "float", 0.1, 0.0, 1.0)
+_TOP_K = Parameter("top_k", "int", None, 1, 10_000)
+_NORMALIZE = Parameter("normalize", "bool", False)
+_POOL = Parameter("pool", "bool", True)
+_ENCODING = Parameter("encoding_format", "choice", "float", choices=("float",))
+_TEMPLATE, _PLACE = "This is a photo of {}.", "{}"
+# The temperature of the softmax: CLIP is trained up to this factor and no further, and its published weights reach it.
+_LOGIT_SCALE = 100.0
+# What a model that takes instructions is told when the caller has none, as the dialect's client cannot send one.
+_PROMPT = "Describe this image."
+
+
+# ---- candidate labels ------------------------------------------------------------------------------------------------
+
+
+async def detect(question: Question) -> list[dict[str, Any]]:
+    """Boxes of what the candidate labels name; none are suppressed for their overlap, as in the original."""
+    names, given = labels(question), question.given(_THRESHOLD, _TOP_K)
+    answered = await question.about_picture(
+        texts=names, confidence=given["threshold"], max_detections=given["top_k"]
+    )  # fmt: skip
+    return formats.boxes(answered.results[0], names)
+
+
+async def classify(question: Question) -> list[dict[str, Any]]:
+    """How likely each candidate label is among them all: a softmax over the cosines of picture and texts."""
+    names, template = labels(question), question.asked.parameters.get("hypothesis_template", _TEMPLATE)
+    if not isinstance(template, str) or _PLACE not in template:
+        raise InvalidParameter(f"'hypothesis_template' must be a text with {_PLACE} in it.")
+    picture = (await question.about_picture()).results[0]
+    texts = await _texts(question, [template.replace(_PLACE, name) for name in names])
+    logits = _LOGIT_SCALE * cosines(picture[0], texts)
+    likely = np.exp(logits - logits.max())
+    return formats.classes(likely / likely.sum(), names)
+
+
+def labels(question: Question) -> list[str]:
+    """The candidate labels, which may come as one text with commas in it. Raises InvalidParameter."""
+    value, most = question.asked.parameters.get("candidate_labels"), question.service.settings.max_texts
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
+        raise InvalidParameter("'candidate_labels' must be a list of texts.")
+    if not 1 <= len(value) <= most:
+        raise InvalidParameter(f"'candidate_labels' may hold 1 to {most} texts, not {len(value)}.")
+    if len(set(value)) < len(value):
+        raise InvalidParameter("'candidate_labels' names something twice.")
+    return value
+
+
+# ---- features --------------------------------------------------------------------------------------------------------
+
+
+async def picture_features(question: Question) -> np.ndarray:
+    """float32 ``[1,D]``: the one vector of the whole picture, as long as the network makes it or, normalized, 1."""
+    given = question.given(_NORMALIZE, _POOL)
+    if not given["pool"]:
+        raise InvalidParameter("Models of this server give one vector a picture.", hint="Leave 'pool' out.")
+    return _scaled((await question.about_picture()).results[0], given["normalize"])
+
+
+async def text_features(question: Question) -> np.ndarray:
+    """float32 ``[n,D]``, a row a text. A text that the model cannot read whole is refused."""
+    given = question.given(_NORMALIZE, _ENCODING, root=True)
+    value = question.asked.inputs
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise InvalidParameter("'inputs' must be a text or a list of texts.")
+    most = question.service.settings.max_texts
+    if not 1 <= len(texts) <= most:
+        raise InvalidParameter(f"One request may hold 1 to {most} texts, not {len(texts)}.")
+    await question.loaded()
+    return _scaled(await _texts(question, texts), given["normalize"])
+
+
+async def _texts(question: Question, texts: Sequence[str]) -> np.ndarray:
+    samples = [{"text": text.encode()} for text in texts]
+    answered = await question.service.ask_samples(
+        question.request, question.manifest, samples, question.settings(), role="text"
+    )
+    return np.concatenate(answered.results)
+
+
+def _scaled(vectors: np.ndarray, normalize: bool) -> np.ndarray:
+    if not normalize:
+        return vectors
+    return directions(vectors).astype(np.float32)
+
+
+# ---- what a model writes ---------------------------------------------------------------------------------------------
+
+
+async def read_line(question: Question) -> list[dict[str, str]] | dict[str, str]:
+    """The text of a picture that shows one line."""
+    answered = await question.about_picture(**_generation(question))
+    return _generated(question, answered.results[0])
+
+
+async def read_page(question: Question) -> list[dict[str, str]] | dict[str, str]:
+    """The text of a page: words with spaces, lines with line breaks, blocks with empty lines between them."""
+    text, _ = (await question.about_picture()).results[0]
+    return _generated(question, text)
+
+
+async def describe(question: Question) -> list[dict[str, str]] | dict[str, str]:
+    """What the model writes about the picture; ``prompt``, a field of our own, says what to."""
+    prompt = question.asked.parameters.get("prompt", _PROMPT)
+    return _generated(question, await _write(question, prompt, "prompt"))
+
+
+async def answer_question(question: Question) -> list[dict[str, Any]]:
+    """One answer, however many are asked for. It is written, not chosen, so its score is always 1."""
+    said = await _write(question, question.asked.question, "question")
+    return [{"answer": said, "score": 1.0}]
+
+
+async def _write(question: Question, prompt: Any, name: str) -> str:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InvalidParameter(f"'{name}' must be a text.")
+    settings, picture = question.settings(**_generation(question)), question.picture
+    messages = tasks.about_picture(prompt)
+    await question.loaded()
+    pieces = question.service.chat(question.request, question.manifest, messages, [picture], settings)
+    return "".join([piece.text async for piece in pieces])
+
+
+def _generation(question: Question) -> dict[str, Any]:
+    """The model's settings that the request has under ``generation_parameters``. Raises InvalidParameter."""
+    given = question.asked.parameters
+    inner = given.get("generation_parameters", given.get("generate_kwargs", {}))
+    if not isinstance(inner, dict):
+        raise InvalidParameter("'generation_parameters' must be an object.")
+    merged = dict(inner)
+    if "max_new_tokens" in given:
+        merged["max_new_tokens"] = given["max_new_tokens"]
+    if merged.get("do_sample") is False:
+        merged.pop("temperature", None)
+    elif merged.get("do_sample") is True:
+        merged.setdefault("temperature", 1.0)
+    known = {p.name for p in tasks.TASKS[question.manifest.task].parameters} - {tasks.AUTO_ORIENT.name}
+    return {name: value for name, value in merged.items() if name in known}
+
+
+def _repeats(question: Question) -> bool:
+    """Whether the model writes the same again: it does not when it draws its tokens without a seed."""
+    given = _generation(question)
+    return not given.get("temperature") or given.get("seed") is not None
+
+
+def _generated(question: Question, text: str) -> list[dict[str, str]] | dict[str, str]:
+    answer = {"generated_text": text}
+    return answer if question.javascript else [answer]
+
+
+# ---- the tasks: of those that one model answers, the first that fits -------------------------------------------------
+
+_WRITES = ("max_new_tokens", "generation_parameters", "generate_kwargs", "prompt")
+
+TASKS = (
+    Task(
+        "zero-shot-object-detection", (tasks.OPEN_VOCABULARY.name,), detect,
+        reads=("candidate_labels", _THRESHOLD, _TOP_K),
+    ),
+    Task(
+        "zero-shot-image-classification", (tasks.EMBEDDING.name,), classify,
+        lambda asked, _: "candidate_labels" in asked.parameters, reads=("candidate_labels", "hypothesis_template"),
+    ),
+    Task(
+        "feature-extraction", (tasks.EMBEDDING.name,), text_features,
+        lambda asked, pictures: asked.is_text(pictures), reads=(_NORMALIZE, _ENCODING), of_texts=True,
+    ),
+    Task("image-feature-extraction", (tasks.EMBEDDING.name,), picture_features, reads=(_NORMALIZE, _POOL)),
+    Task(
+        "visual-question-answering", (tasks.VLM.name,), answer_question, lambda asked, _: asked.question is not None,
+        reads=_WRITES, keeps=_repeats,
+    ),
+    Task("image-to-text", (tasks.VLM.name,), describe, reads=_WRITES, keeps=_repeats),
+    Task("image-to-text", (tasks.TEXT_OCR.name,), read_line, reads=_WRITES),
+    Task("image-to-text", (tasks.STRUCTURED_OCR.name,), read_page),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Routes of our own that belong to no vendor."""

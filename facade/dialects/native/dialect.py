@@ -1,0 +1,16 @@
+"""Our own routes: the server, its models, the page. Their errors are told as the owner of the path tells them."""
+
+from __future__ import annotations
+
+from tritonvision.facade.dialects.base import Dialect
+from tritonvision.facade.dialects.native import model_facts, openapi, server
+from tritonvision.facade.dialects.roboflow import errors
+from tritonvision.facade.dialects.roboflow.openapi import RoboflowError
+from tritonvision.facade.page import routes as page
+
+NATIVE = Dialect(
+    "native", (), (page.router, model_facts.router, server.router), errors, RoboflowError, openapi.OPERATIONS,
+    reserved=("static", "docs"),
+    open_paths=frozenset((*page.PAGES, "/openapi.json", "/info", "/healthz", "/readiness", "/metrics")),
+    health_paths=frozenset(("/healthz", "/readiness")),
+)  # fmt: skip

@@ -1,0 +1,32 @@
+"""``GET /model/facts/{model}``: what one published model is, for clients that hand out its results in Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tritonvision.engine.facts import Facts
+from tritonvision.facade.context import context_of, service_of
+from tritonvision.facade.dialects.common.names import possible
+from tritonvision.facade.replies import reply
+
+router = APIRouter(tags=["Server"])
+
+_EXAMPLE: dict[str, Any] = {
+    "id": "yolov8n-640", "task": "object-detection", "family": "YOLOv8", "license": "AGPL-3.0", "weights": "official",
+    "backend": "onnx", "labels": ["person", "bicycle"], "keypoint_labels": [], "multi_label": False, "map_meaning": "",
+}  # fmt: skip
+
+
+@router.get(
+    "/model/facts/{model_id:path}",
+    responses={200: {"content": {"application/json": {"schema": {"type": "object"}, "example": _EXAMPLE}}}},
+)
+async def facts(request: Request, model_id: str) -> Response:
+    """What a published model is, with the names of all its classes; loaded or not."""
+    manifest = service_of(request).engine.repository.resolve(possible(model_id))
+    context_of(request).model = manifest.id
+    return reply(Facts.of(manifest))

@@ -1,0 +1,48 @@
+"""What the server is and how it does: for probes, Prometheus and people."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+import tritonvision
+from tritonvision.facade.context import service_of
+from tritonvision.facade.replies import reply
+
+router = APIRouter(tags=["Server"])
+
+
+@router.get("/info")
+async def info(request: Request) -> Response:
+    """Name, version and id of this server."""
+    return reply(
+        {"name": "tritonvision", "version": tritonvision.__version__, "uuid": service_of(request).engine.server_id}
+    )
+
+
+@router.get("/healthz")
+async def healthz(request: Request) -> Response:
+    """Whether this process is worth keeping."""
+    engine = service_of(request).engine
+    if engine.live():
+        return reply({"status": "healthy"})
+    return reply({"status": "unhealthy", "reason": engine.why_not_ready()}, 503)
+
+
+@router.get("/readiness")
+async def readiness(request: Request) -> Response:
+    """Whether requests would be answered now."""
+    engine = service_of(request).engine
+    if await asyncio.to_thread(engine.ready):  # it may ask the inference server
+        return reply({"status": "ready"})
+    return reply({"status": "not ready", "reason": await asyncio.to_thread(engine.why_not_ready)}, 503)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Figures for Prometheus."""
+    figures = service_of(request).metrics
+    return Response(figures.text(), media_type=figures.CONTENT_TYPE)

@@ -1,0 +1,194 @@
+"""OpenAI's dialect: chat completions of the models that look and write, in one piece or as they are written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tritonvision import tasks
+from tritonvision.errors import TritonVisionError, Unauthorized, UnknownModel
+from tritonvision.facade.context import service_of
+from tritonvision.facade.dialects.common.body import read_body
+from tritonvision.facade.dialects.common.schemas import json_schema
+from tritonvision.facade.dialects.common.waiting import wait_of
+from tritonvision.facade.dialects.openai.errors import error_body
+from tritonvision.facade.dialects.openai.schemas import ChatRequest
+from tritonvision.facade.replies import reply
+from tritonvision.facade.service import Read
+from tritonvision.facade.streaming.sse import EventStream, event
+from tritonvision.results import Delta
+
+NAME = "openai"
+_OWNER = "tritonvision"
+# When a model was made is not known here; what clients sort by is when this server came up.
+_CREATED = int(time.time())
+_CODES = {UnknownModel: "model_not_found", Unauthorized: "invalid_api_key"}
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_NO_NAMES = ("dummy", "tgi")  # what Hugging Face's clients send when a URL stands for the model
+_DONE = b"data: [DONE]\n\n"
+
+router = APIRouter(tags=["OpenAI"])
+
+
+# ---- the server and its models ---------------------------------------------------------------------------------------
+
+
+@router.get("/v1/health/live")
+async def live(request: Request) -> Response:
+    """Whether this process is worth keeping."""
+    return _health(service_of(request).engine.live(), "live")
+
+
+@router.get("/v1/health/ready")
+async def ready(request: Request) -> Response:
+    """Whether requests would be answered now."""
+    # it may ask the inference server
+    return _health(await asyncio.to_thread(service_of(request).engine.ready), "ready")
+
+
+def _health(well: bool, word: str) -> Response:
+    told = f"Service is {word}." if well else f"Service is not {word}."
+    return reply({"object": "health.response", "message": told}, 200 if well else 503)
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> Response:
+    """The published models that chat."""
+    published = await asyncio.to_thread(list, service_of(request).engine.repository)  # reads the disk
+    return reply({"object": "list", "data": [_model(m.id) for m in published if m.task == tasks.VLM.name]})
+
+
+@router.get("/v1/models/{model:path}")
+async def retrieve_model(request: Request, model: str) -> Response:
+    """One of them, under any of its names."""
+    manifest = service_of(request).engine.repository.resolve(model)
+    if manifest.task != tasks.VLM.name:
+        raise UnknownModel(f"'{model}' does {manifest.task}; it does not chat.")
+    return reply(_model(model))
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _CREATED, "owned_by": _OWNER}
+
+
+# ---- chat ------------------------------------------------------------------------------------------------------------
+
+
+@router.post("/v1/chat/completions", openapi_extra=json_schema(ChatRequest))
+async def chat_completions(request: Request) -> Response:
+    """The next message of the assistant: whole, or in pieces as it is written (``stream``).
+
+    Hugging Face's client, which has a URL and no model, calls the model ``dummy``: that is the only one there is.
+    """
+    ask = await read_body(request, ChatRequest)
+    name = await _only_one(request) if ask.model in _NO_NAMES else ask.model
+    _, wait_timeout = wait_of(request)
+    return await complete(request, ask, name, wait_timeout=wait_timeout)
+
+
+async def complete(
+    request: Request, ask: ChatRequest, name: str, *, wait: bool = True, wait_timeout: float = 0.0,
+    failed: Callable[[TritonVisionError], bytes] | None = None,
+) -> Response:  # fmt: skip
+    """The answer of the model called ``name``.
+
+    Args:
+        wait, wait_timeout: for a model that is not loaded, as :meth:`Service.ask` has them.
+        failed: the event that tells of an error in the middle of a stream; by default in OpenAI's words.
+
+    Raises:
+        InvalidPicture, InvalidParameter, ModelLoading, Overloaded, ClientDisconnect, and what the engine raises.
+    """
+    service = service_of(request)
+    settings = ask.settings(service.settings.max_texts)
+    messages, references = ask.conversation()
+    manifest = await service.manifest(request, name, (tasks.VLM.name,), wait=wait, wait_timeout=wait_timeout)
+    reads: list[Read] = [partial(service.pictures.read, kind, value) for kind, value in references]
+    if wait_timeout or not wait:
+        await service.loaded(request, manifest, wait=wait, wait_timeout=wait_timeout)
+    pieces = service.chat(request, manifest, messages, reads, settings)
+    first = await anext(pieces)  # what goes wrong before it has a status of its own
+    answer = Completion(name)
+    if ask.stream:
+        return EventStream(_events(answer, first, pieces, bool(ask.stream_options.include_usage)), failed or _failed)
+    said = [first, *[piece async for piece in pieces]]
+    return reply(answer.whole(said))
+
+
+async def _only_one(request: Request) -> str:
+    """The published model that chats. Raises UnknownModel where there is none, or more than one."""
+    published = await asyncio.to_thread(list, service_of(request).engine.repository)  # reads the disk
+    names = [manifest.id for manifest in published if manifest.task == tasks.VLM.name]
+    if len(names) != 1:
+        raise UnknownModel(
+            f"The request names no model, and {len(names)} of those that are published here chat.",
+            hint="Name one as 'model', or ask /models/MODEL_ID/v1/chat/completions.",
+        )
+    return names[0]
+
+
+async def _events(
+    answer: Completion, first: Delta, pieces: AsyncGenerator[Delta, None], include_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """The chunks of one answer, and the end of the stream."""
+    extra = {"usage": None} if include_usage else {}
+    last = first
+    async with aclosing(pieces):
+        yield event(answer.chunk({"role": "assistant", "content": ""}) | extra)
+        if first.text:
+            yield event(answer.chunk({"content": first.text}) | extra)
+        async for last in pieces:
+            if last.text:
+                yield event(answer.chunk({"content": last.text}) | extra)
+    yield event(answer.chunk({}, last.finish_reason) | extra)
+    if include_usage:
+        yield event(answer.head("chat.completion.chunk") | {"choices": [], "usage": usage(last)})
+    yield _DONE
+
+
+def _failed(error: TritonVisionError) -> bytes:
+    return event(error_body(error))
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What is the same in every piece of one answer.
+
+    Attributes:
+        model: as the caller called it.
+    """
+
+    model: str
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def head(self, kind: str) -> dict[str, Any]:
+        """What every object begins with."""
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+    def whole(self, pieces: Sequence[Delta]) -> dict[str, Any]:
+        """The answer in one piece."""
+        message = {"role": "assistant", "content": "".join(piece.text for piece in pieces)}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": pieces[-1].finish_reason}
+        return self.head("chat.completion") | {"choices": [choice], "usage": usage(pieces[-1])}
+
+    def chunk(self, delta: Mapping[str, str], finish_reason: str = "") -> dict[str, Any]:
+        """One piece of it."""
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason or None}
+        return self.head("chat.completion.chunk") | {"choices": [choice]}
+
+
+def usage(last: Delta) -> dict[str, int]:
+    """Tokens of the prompt, pictures included, and of the answer."""
+    prompt, answer = last.usage
+    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}

@@ -1,0 +1,163 @@
+"""What a chat request says, field by field: its conversation, its pictures, and the settings that it means."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from tritonvision import tasks
+from tritonvision.errors import InvalidParameter, InvalidPicture
+from tritonvision.facade.dialects.common.schemas import RequestFields
+
+# What is asked for and not done is refused, never quietly left out: the values that ask for nothing, and a sentence.
+_TOOLS = "Tools are not called here."
+_LIKELIHOODS = "Likelihoods of tokens are not told here."
+_NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
+    "n": ((1,), "One answer is written a request: 'n' must be 1."),
+    "tools": (([],), _TOOLS),
+    "tool_choice": (("none", "auto"), _TOOLS),
+    "functions": (([],), _TOOLS),
+    "function_call": (("none", "auto"), _TOOLS),
+    "logprobs": ((False,), _LIKELIHOODS),
+    "top_logprobs": ((0,), _LIKELIHOODS),
+    "logit_bias": (({},), "Tokens are not favoured one by one: 'logit_bias' must be empty."),
+    "presence_penalty": ((0,), "'presence_penalty' must be 0 here; 'repetition_penalty' is there."),
+    "frequency_penalty": ((0,), "'frequency_penalty' must be 0 here; 'repetition_penalty' is there."),
+    "modalities": ((["text"],), "Answers are text here: 'modalities' must be [\"text\"]."),
+    "audio": ((), "Answers are text here, not 'audio'."),
+}
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40}(;[a-z0-9=.+-]{1,40}){0,4};base64,", re.IGNORECASE)
+_LONGEST_PREFIX = 300
+_TOP_K_OFF = -1  # as other servers spell 0
+
+
+class Message(RequestFields):
+    """One turn of the conversation: a text, or parts that are texts and pictures."""
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+
+
+class StreamOptions(RequestFields):
+    """How to stream."""
+
+    include_usage: bool | None = None
+
+
+class ResponseFormat(RequestFields):
+    """The form of the answer."""
+
+    type: str = "text"
+
+
+class ChatRequest(RequestFields):
+    """``/v1/chat/completions``. Without a temperature the likeliest token is taken, as with 0."""
+
+    model: str
+    messages: list[Message]
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    max_completion_tokens: int | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    response_format: ResponseFormat = ResponseFormat()
+    n: Any = None
+    tools: Any = None
+    tool_choice: Any = None
+    functions: Any = None
+    function_call: Any = None
+    logprobs: Any = None
+    top_logprobs: Any = None
+    logit_bias: Any = None
+    presence_penalty: Any = None
+    frequency_penalty: Any = None
+    modalities: Any = None
+    audio: Any = None
+
+    def settings(self, most_stops: int) -> dict[str, Any]:
+        """Every setting of the task. Raises InvalidParameter for what is out of range, or not done here.
+
+        Args:
+            most_stops: texts that ``stop`` may hold.
+        """
+        for name, (neutral, sentence) in _NEUTRAL.items():
+            value = getattr(self, name)
+            if value is not None and value not in neutral:
+                raise InvalidParameter(sentence)
+        if self.response_format.type != "text":
+            raise InvalidParameter(
+                "No form of the answer can be promised: 'response_format' must be text.",
+                hint="Ask for JSON in the message, and check what comes.",
+            )
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if len(stop) > most_stops:
+            raise InvalidParameter(f"'stop' may hold {most_stops} texts, not {len(stop)}.")
+        return tasks.resolve(tasks.VLM.parameters, {
+            "max_new_tokens": self._most_tokens(), "temperature": self.temperature, "top_p": self.top_p,
+            "top_k": 0 if self.top_k == _TOP_K_OFF else self.top_k, "repetition_penalty": self.repetition_penalty,
+            "seed": self.seed, "stop": [text for text in stop if text] or None,
+        })  # fmt: skip
+
+    def conversation(self) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+        """The messages as the service takes them, and how each picture in them came: kind and value.
+
+        Raises:
+            InvalidParameter, InvalidPicture: a role, a part or a reference to a picture that is not read.
+        """
+        if not self.messages:
+            raise InvalidParameter("There is no message in the request.")
+        messages, pictures = [], []
+        for message in self.messages:
+            if message.role not in _ROLES:
+                raise InvalidParameter(
+                    f"Messages of the role '{message.role[:40]}' are not read.", hint=f"Known are: {', '.join(_ROLES)}."
+                )
+            if message.content is None:
+                raise InvalidParameter("A message has no 'content'.")
+            parts = message.content
+            if isinstance(parts, str):
+                parts = [{"type": "text", "text": parts}]
+            content = []
+            for part in parts:
+                kind = part.get("type")
+                if kind == "image_url":
+                    pictures.append(_picture(part.get("image_url")))
+                    content.append({"type": "image"})
+                elif kind == "text" and isinstance(part.get("text"), str):
+                    content.append({"type": "text", "text": part["text"]})
+                else:
+                    raise InvalidParameter(
+                        f"A part of the type '{str(kind)[:40]}' is not read.",
+                        hint='Send {"type": "text", "text": ...} or {"type": "image_url", "image_url": {"url": ...}}.',
+                    )
+            messages.append({"role": _ROLES[message.role], "content": content})
+        return messages, pictures
+
+    def _most_tokens(self) -> int | None:
+        """As ``max_completion_tokens`` or its older name says. Raises InvalidParameter, in the caller's words."""
+        name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        (parameter,) = (p for p in tasks.VLM.parameters if p.name == "max_new_tokens")
+        return dataclasses.replace(parameter, name=name).check(getattr(self, name))
+
+
+def _picture(reference: Any) -> tuple[str, str]:
+    """Kind and value for :meth:`Pictures.read`. Raises InvalidPicture."""
+    url = reference.get("url") if isinstance(reference, dict) else reference
+    if not isinstance(url, str) or not url:
+        raise InvalidPicture("An 'image_url' has no 'url'.")
+    scheme = url[:8].lower()
+    if scheme.startswith("data:"):
+        prefix = _DATA_URL.match(url[:_LONGEST_PREFIX])
+        if prefix is None:
+            raise InvalidPicture("A data URL of a picture begins with data:image/...;base64, here.")
+        return "base64", url[prefix.end() :]
+    if scheme.startswith(("http://", "https://")):
+        return "url", url
+    raise InvalidPicture("Pictures are data URLs or https URLs; files of the server are not read.")

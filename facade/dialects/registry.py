@@ -1,0 +1,28 @@
+"""Every dialect of this server, and whose a path is.
+
+Several dialects share one address, and Roboflow's legacy route ``/{project}/{version}`` would take every path of two
+segments. So the first segment decides: a reserved one is no project, whatever follows and whatever the method; what is
+not a route under one of them is a 404 in its owner's words. A new dialect is a folder and a line here.
+"""
+
+from __future__ import annotations
+
+from tritonvision.facade.dialects.base import Dialect
+from tritonvision.facade.dialects.huggingface.dialect import HUGGINGFACE
+from tritonvision.facade.dialects.native.dialect import NATIVE
+from tritonvision.facade.dialects.openai.dialect import OPENAI
+from tritonvision.facade.dialects.roboflow.dialect import ROBOFLOW
+
+DIALECTS: tuple[Dialect, ...] = (NATIVE, HUGGINGFACE, OPENAI, ROBOFLOW)
+# Who answers for what nobody owns: the dialect whose legacy route takes such paths.
+DEFAULT = ROBOFLOW
+OPEN_PATHS = frozenset(path for dialect in DIALECTS for path in dialect.open_paths)
+HEALTH_PATHS = frozenset(path for dialect in DIALECTS for path in dialect.health_paths)
+RESERVED = tuple(dict.fromkeys(first for dialect in DIALECTS for first in (*dialect.prefixes, *dialect.reserved)))
+OPERATIONS = {key: told for dialect in DIALECTS for key, told in dialect.operations.items()}
+_OWNERS = {first: dialect for dialect in DIALECTS for first in dialect.prefixes}
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect whose clients call ``path``."""
+    return _OWNERS.get(path.removeprefix("/").partition("/")[0], DEFAULT)

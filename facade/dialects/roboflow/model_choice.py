@@ -1,0 +1,67 @@
+"""Roboflow's dialect: which model a request means, by the name it gives or by the default of its route."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection
+
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from tritonvision import catalog
+from tritonvision.errors import UnknownModel
+from tritonvision.facade.context import service_of
+from tritonvision.facade.dialects.common.names import possible
+from tritonvision.publication import Manifest, Repository
+
+
+async def model_of(request: Request, name: str, tasks: Collection[str]) -> Manifest:
+    """The published model that ``name`` means, when it does one of ``tasks``.
+
+    Raises:
+        InvalidParameter: nothing can be called that; the contract has a 400 for it, and a 404 for a name that is free.
+        UnknownModel, ModelLoading, NotSupported: as :meth:`tritonvision.facade.service.Service.manifest`.
+    """
+    return await service_of(request).manifest(request, possible(name), tasks)
+
+
+async def named(request: Request, ask: BaseModel, core: str, field: str) -> str:
+    """The name of the model that a request of a foundation route means: its ``model_id``, else its version.
+
+    The routes send a version, never an id, and applications often send none: then the route's default counts, or the
+    model that :func:`fallback` finds. A version that the request names is never replaced, the default's own included.
+
+    Args:
+        ask: has ``model_id`` and ``field``.
+        core: what the contract puts before the version, ``core/version``.
+    """
+    if ask.model_id:
+        return ask.model_id
+    name = f"{core}/{getattr(ask, field)}"
+    if field in ask.model_fields_set:
+        return name
+    # it may read the whole folder
+    return await asyncio.to_thread(fallback, service_of(request).engine.repository, name)
+
+
+def fallback(repository: Repository, default: str) -> str:
+    """``default``, a name of the catalogue, where it is published, else the closest published model of its family.
+
+    Closest: what the catalogue knows before what a user exported; ids of the same ending first (a TrOCR for print
+    before one for handwriting), then the nearest in size. So SAM's ``vit_h`` is replaced by ``vit_l``, then by
+    ``vit_b``. Where the family has nothing published, ``default`` comes back, and with it the error it deserves.
+    """
+    with contextlib.suppress(UnknownModel):
+        repository.resolve(default)
+        return default
+    wanted = catalog.find(default)
+
+    def distance(manifest: Manifest) -> tuple[bool, bool, float]:
+        entry = catalog.entries().get(manifest.id)
+        other_ending = manifest.id.rpartition("-")[2] != wanted.id.rpartition("-")[2]
+        known = entry is not None and entry.params_m is not None and wanted.params_m is not None
+        return entry is None, other_ending, abs(entry.params_m - wanted.params_m) if known else float("inf")
+
+    family = [m for m in repository if m.family == wanted.family and m.task == wanted.task]
+    return min(family, key=distance).id if family else default

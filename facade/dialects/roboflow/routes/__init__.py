@@ -1,0 +1,1 @@
+"""The routes of Roboflow's dialect, one module a group."""

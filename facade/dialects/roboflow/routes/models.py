@@ -1,0 +1,107 @@
+"""Roboflow's dialect: the routes about the loaded models."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tritonvision import catalog
+from tritonvision.errors import UnknownModel
+from tritonvision.facade.context import context_of, service_of
+from tritonvision.facade.dialects.common.body import read_body
+from tritonvision.facade.dialects.common.names import possible
+from tritonvision.facade.dialects.common.schemas import json_schema
+from tritonvision.facade.dialects.roboflow.schemas import ModelRequest
+from tritonvision.facade.replies import reply
+from tritonvision.facade.service import Service
+from tritonvision.publication import Manifest
+
+router = APIRouter(tags=["Server"])
+
+
+@router.get("/model/registry")
+async def registry(request: Request) -> Response:
+    """The loaded models, once under every name they have."""
+    return _listing(service_of(request))
+
+
+@router.post("/model/add", openapi_extra=json_schema(ModelRequest))
+async def add(request: Request) -> Response:
+    """Load a model; nothing happens when it is loaded."""
+    service, name = service_of(request), possible((await read_body(request, ModelRequest)).model_id)
+    manifest = await service.engine.load(name)
+    context_of(request).model = manifest.id
+    # A client looks for the very name it asked for, a workspace in front of it included.
+    extra = [_entry(name, manifest)] if name not in catalog.names_of(manifest.id) else []
+    return _listing(service, extra)
+
+
+@router.post("/model/remove", openapi_extra=json_schema(ModelRequest))
+async def remove(request: Request) -> Response:
+    """Unload a model; nothing happens when it is not loaded."""
+    service, name = service_of(request), (await read_body(request, ModelRequest)).model_id
+    with contextlib.suppress(UnknownModel):
+        name = service.engine.repository.resolve(name).id
+    await service.engine.unload(name)
+    return _listing(service)
+
+
+@router.post("/model/clear")
+async def clear(request: Request) -> Response:
+    """Unload all models."""
+    await _unload_all(service_of(request))
+    return _listing(service_of(request))
+
+
+@router.get("/start/{project}/{version}")
+async def start(request: Request, project: str, version: str) -> Response:
+    """Load a model before its first picture."""
+    manifest = await service_of(request).engine.load(f"{project}/{version}")
+    context_of(request).model = manifest.id
+    return reply({"status": 200, "message": f"{project}/{version} is loaded."})
+
+
+@router.get("/clear_cache")
+async def clear_cache(request: Request) -> Response:
+    """Unload all models."""
+    await _unload_all(service_of(request))
+    return reply("Cache cleared.")
+
+
+async def _unload_all(service: Service) -> None:
+    for manifest in service.engine.loaded():
+        await service.engine.unload(manifest.id)
+
+
+def _listing(service: Service, extra: list[dict[str, Any]] | None = None) -> Response:
+    """From memory: clients ask before every inference."""
+    memory = service.engine.memory()
+    entries = [
+        entry | {
+            "memory_bytes": memory.reckoned.get(manifest.id, 0), "last_used": memory.last_used.get(manifest.id),
+        }
+        for manifest in service.engine.loaded()
+        for entry in _entries(manifest)
+    ]  # fmt: skip
+    return reply({
+        "models": entries + (extra or []), "total_vram_bytes": None, "memory_bytes": sum(memory.reckoned.values()),
+        "memory_budget_bytes": memory.budget, "max_loaded": memory.most, "evicted": memory.evicted,
+    })  # fmt: skip
+
+
+def _entries(manifest: Manifest) -> Iterator[dict[str, Any]]:
+    return (_entry(name, manifest) for name in catalog.names_of(manifest.id))
+
+
+def _entry(name: str, manifest: Manifest) -> dict[str, Any]:
+    height, width = manifest.input_size or (None, None)
+    return {
+        "model_id": name, "task_type": manifest.task, "batch_size": None, "input_height": height,
+        "input_width": width, "vram_bytes": None, "request_aliases": [], "request_paths": [],
+        "weights": manifest.weights,  # a field of our own: what random ones say means nothing
+    }  # fmt: skip

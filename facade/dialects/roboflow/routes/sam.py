@@ -1,0 +1,272 @@
+"""Roboflow's dialect: ``/sam/embed_image`` and ``/sam/segment_image``.
+
+A picture that came with an ``image_id`` is kept under it, so that later requests need not bring it again. Its encoding
+is not this process's business: the inference server knows every picture by its content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tritonvision import tasks
+from tritonvision.errors import InvalidParameter, InvalidPicture
+from tritonvision.facade.context import service_of
+from tritonvision.facade.dialects.common.body import read_body
+from tritonvision.facade.dialects.common.schemas import RequestFields, json_schema
+from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
+from tritonvision.facade.dialects.roboflow.schemas import Picture
+from tritonvision.facade.inputs.pictures import from_base64
+from tritonvision.facade.replies import reply
+from tritonvision.facade.security.keys import given_key
+from tritonvision.facade.service import Read
+from tritonvision.publication import Manifest
+from tritonvision.results import SAMPrediction
+
+router = APIRouter(tags=["Roboflow"])
+
+_EMBEDDINGS, _LOGITS = (256, 64, 64), (256, 256)
+_BINARY = "application/octet-stream"
+_ANSWERS = ("masks", "scores", "low_res_masks", "image_size")
+Form = Literal["json", "binary"]
+
+
+class SamRequest(RequestFields):
+    """What both routes read. The version names the model: ``vit_h``, ``vit_l`` or ``vit_b``; or ``model_id`` does."""
+
+    model_id: str = ""
+    image: Picture | None = None
+    image_id: str | None = None
+    sam_version_id: str = "vit_h"
+    format: Form = "json"
+
+
+class SegmentRequest(SamRequest):
+    """``/sam/segment_image``: a picture, the id of one, or its embeddings, and a prompt.
+
+    Points without labels are on the object. ``binary`` of arrays that come in is base64 of a ``.npy`` file. ``box``
+    (left, top, right, bottom, pixels) and ``multimask_output`` (three proposals) are fields of our own.
+    """
+
+    embeddings: Any = None
+    embeddings_format: Form = "json"
+    orig_im_size: list[int] | None = None
+    point_coords: list[list[float]] | None = None
+    point_labels: list[float] | None = None
+    box: list[float] | None = None
+    multimask_output: bool = False
+    has_mask_input: bool = False
+    mask_input: Any = None
+    mask_input_format: Form = "json"
+    use_mask_input_cache: bool = True
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting of the task. Raises InvalidParameter."""
+        return tasks.resolve(tasks.PROMPTABLE.parameters, {
+            "points": self.point_coords, "point_labels": self.point_labels, "box": self.box,
+            "multimask": self.multimask_output, "mask_format": "polygon" if self.format == "json" else "rle",
+            "image_size": self.orig_im_size,
+        })  # fmt: skip
+
+
+# ---- pictures kept by id ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Kept:
+    """A picture, encoded, and the last mask's logits float32 ``[256,256]`` that each model selected in it."""
+
+    picture: bytes
+    logits: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class EncodingCache:
+    """Pictures by the caller's key and id, so that no caller meets another's. The least recently used goes first.
+
+    Args:
+        most, most_bytes: pictures and bytes of all of them together.
+    """
+
+    def __init__(self, most: int = 64, most_bytes: int = 256 * 2**20):
+        self._most, self._most_bytes = most, most_bytes
+        self._kept: OrderedDict[tuple[str | None, str], Kept] = OrderedDict()
+
+    def get(self, key: str | None, image_id: str) -> Kept:
+        """What is kept. Raises InvalidPicture when nothing is, or no longer."""
+        kept = self._kept.get((key, image_id))
+        if kept is None:
+            raise InvalidPicture("No picture is kept under this 'image_id'.", hint="Send the picture with it.")
+        self._kept.move_to_end((key, image_id))
+        return kept
+
+    def put(self, key: str | None, image_id: str, picture: bytes) -> Kept:
+        """Keep ``picture``; another one of that id goes, and what was selected in it."""
+        kept = self._kept.get((key, image_id))
+        if kept is None or kept.picture != picture:
+            kept = Kept(picture)
+        self._kept[key, image_id] = kept
+        self._kept.move_to_end((key, image_id))
+        while len(self._kept) > self._most or sum(len(k.picture) for k in self._kept.values()) > self._most_bytes:
+            self._kept.popitem(last=False)
+        return kept
+
+
+def _encodings(request: Request) -> EncodingCache:
+    state = request.app.state
+    if not hasattr(state, "sam_shelf"):
+        state.sam_encodings = EncodingCache()
+    return state.sam_encodings
+
+
+# ---- the routes ------------------------------------------------------------------------------------------------------
+
+
+@router.post("/sam/embed_image", openapi_extra=json_schema(SamRequest))
+async def embed_image(request: Request) -> Response:
+    """The encoding of a picture, ``[1,256,64,64]``: as JSON numbers, or as a ``.npy`` file (``format: binary``)."""
+    ask = await read_body(request, SamRequest)
+    service = service_of(request)
+    manifest = await _manifest(request, ask)
+    read = await _picture(request, ask)
+    settings = tasks.resolve(tasks.PROMPTABLE.parameters, {})
+    wanted = ("embeddings", "image_size")
+    answered = await service.ask_samples(request, manifest, [{}], settings, pictures=[read], outputs=wanted)
+    if ask.image_id:
+        _encodings(request).put(await given_key(request), ask.image_id, answered.pictures[0])
+    vectors = answered.results[0].embeddings[None]
+    if ask.format == "binary":
+        stream = io.BytesIO()
+        np.save(stream, vectors, allow_pickle=False)
+        return Response(stream.getvalue(), media_type=_BINARY)
+    content = {"embeddings": np.ascontiguousarray(vectors), "time": answered.seconds}
+    dumped = await asyncio.to_thread(orjson.dumps, content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(dumped, media_type="application/json")
+
+
+@router.post("/sam/segment_image", openapi_extra=json_schema(SegmentRequest))
+async def segment_image(request: Request) -> Response:
+    """One mask a prompt, or three: as outlines, or as a ``.npz`` file (``format: binary``) of ``masks`` and logits."""
+    ask = await read_body(request, SegmentRequest)
+    service = service_of(request)
+    manifest = await _manifest(request, ask)
+    settings = ask.settings()
+    sample: dict[str, Any] = {}
+    pictures: list[Read] = []
+    if ask.embeddings is not None:
+        if ask.orig_im_size is None:
+            raise InvalidParameter("'embeddings' need 'orig_im_size', the height and width of their picture.")
+        sample["embeddings"] = await _floats("embeddings", ask.embeddings, ask.embeddings_format, _EMBEDDINGS)
+    else:
+        pictures = [await _picture(request, ask)]
+    if ask.has_mask_input:
+        sample["mask_input"] = await _earlier_mask(request, ask, manifest)
+    answered = await service.ask_samples(request, manifest, [sample], settings, pictures=pictures, outputs=_ANSWERS)
+    found = answered.results[0]
+    if ask.image_id and answered.pictures:
+        kept = _encodings(request).put(await given_key(request), ask.image_id, answered.pictures[0])
+        kept.logits[manifest.id] = found.logits[int(found.scores.argmax())].copy()
+    if ask.format == "binary":
+        return Response(await asyncio.to_thread(_npz, found), media_type=_BINARY)
+    masks = {
+        "masks": [polygon.tolist() for polygon in found.polygons],
+        "low_res_masks": [_outline(logits > 0).tolist() for logits in found.logits],
+        "scores": found.scores.tolist(),
+    }
+    return reply(masks | {"time": answered.seconds})
+
+
+async def _manifest(request: Request, ask: SamRequest) -> Manifest:
+    return await model_of(request, await named(request, ask, "sam", "sam_version_id"), (tasks.PROMPTABLE.name,))
+
+
+async def _picture(request: Request, ask: SamRequest) -> Read:
+    """How to read the picture of a request: the one it brings, or the one that is kept under its id."""
+    if ask.image is not None:
+        return partial(service_of(request).pictures.read, ask.image.type, ask.image.value)
+    if not ask.image_id:
+        raise InvalidPicture("There is no picture in the request.", hint="Send 'image', or the 'image_id' of one.")
+    kept = _encodings(request).get(await given_key(request), ask.image_id)
+
+    async def ready(_: Any) -> bytes:
+        return kept.picture
+
+    return ready
+
+
+async def _earlier_mask(request: Request, ask: SegmentRequest, manifest: Manifest) -> np.ndarray:
+    """The logits that a prompt refines: those it brings, else the last ones of this picture."""
+    if ask.mask_input is not None:
+        return await _floats("mask_input", ask.mask_input, ask.mask_input_format, _LOGITS)
+    if ask.use_mask_input_cache and ask.image_id:
+        kept = _encodings(request).get(await given_key(request), ask.image_id)
+        if manifest.id in kept.logits:
+            return kept.logits[manifest.id]
+    raise InvalidParameter("There is no earlier mask of this picture.", hint="Send 'mask_input'.")
+
+
+# ---- arrays ----------------------------------------------------------------------------------------------------------
+
+
+async def _floats(name: str, value: Any, form: Form, shape: tuple[int, ...]) -> np.ndarray:
+    """float32 array of ``shape``, which may have axes of one before it. Raises InvalidParameter."""
+    array = await asyncio.to_thread(_read, value, form)
+    if array is not None:
+        size = array.shape
+        while len(size) > len(shape) and size[0] == 1:
+            size = size[1:]
+        if size == shape and np.isfinite(array).all():
+            return array.reshape(shape)
+    raise InvalidParameter(f"'{name}' must be {' x '.join(map(str, shape))} finite numbers.")
+
+
+def _read(value: Any, form: Form) -> np.ndarray | None:
+    """float32 out of nested lists, or out of base64 of a ``.npy`` file; None of anything else."""
+    try:
+        if form == "json":
+            return np.array(value, dtype=np.float32) if isinstance(value, list) else None
+        return _npy(from_base64(value)) if isinstance(value, str) else None
+    except (ValueError, TypeError, OverflowError, InvalidPicture):
+        return None
+
+
+def _npy(data: bytes) -> np.ndarray | None:
+    """The array in ``.npy`` bytes. Its header is judged before anything of its size is allocated."""
+    stream = io.BytesIO(data)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(stream)
+    if version not in read:
+        return None
+    shape, fortran, dtype = read[version](stream)
+    if dtype.kind != "f" or fortran or int(np.prod(shape, dtype=object)) * dtype.itemsize != len(data) - stream.tell():
+        return None
+    return np.frombuffer(data, dtype=dtype, offset=stream.tell()).reshape(shape).astype(np.float32)
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """int ``[n,2]`` (x, y) of a bool mask: of all outer contours the one with the most vertices, empty where it is."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return max(contours, key=len).reshape(-1, 2) if contours else np.empty((0, 2), dtype=np.int32)
+
+
+def _npz(found: SAMPrediction) -> bytes:
+    """``masks`` uint8 0 or 1 ``[k,h,w]``, ``low_res_masks`` float32 logits ``[k,256,256]``, > 0 is the object, and
+    ``scores`` float32 ``[k]``.
+    """
+    arrays: Mapping[str, np.ndarray] = {
+        "masks": found.masks.to_dense().astype(np.uint8), "low_res_masks": found.logits, "scores": found.scores,
+    }  # fmt: skip
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()

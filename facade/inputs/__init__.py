@@ -1,0 +1,1 @@
+"""Pictures of requests, from the forms in which the dialects send them."""

@@ -1,0 +1,97 @@
+"""Figures for ``/metrics``: Prometheus counters of our own, and the gauges that Roboflow's server has."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from tritonvision.engine.loaded_models import Memory
+from tritonvision.facade.admission import Admission
+
+disable_created_metrics()  # a second series for every counter, which nobody reads
+_WINDOW = 10.0
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The figures of one application.
+
+    Args:
+        memory: what the loaded models take.
+    """
+
+    CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(self, admission: Admission, memory: Callable[[], Memory]):
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "tritonvision_requests", "Requests answered", ("dialect", "model", "status"), registry=self._registry
+        )
+        self._latency = Histogram(
+            "tritonvision_request_seconds", "From the first byte of a request to its answer", ("dialect", "model"),
+            buckets=_SECONDS, registry=self._registry,
+        )  # fmt: skip
+        for name, text, figure in (
+            ("tritonvision_pictures_in_flight", "Pictures being answered", lambda: admission.pictures),
+            ("tritonvision_bytes_in_flight", "Request bytes held", lambda: admission.bytes),
+            ("tritonvision_loaded_models", "Models loaded", lambda: len(memory().reckoned)),
+            ("tritonvision_memory_bytes", "What they are reckoned at", lambda: sum(memory().reckoned.values())),
+            ("tritonvision_evicted_models", "Models that left for others", lambda: memory().evicted),
+        ):
+            Gauge(name, text, registry=self._registry).set_function(figure)
+        self._window = Window()
+        self._registry.register(self._window)
+
+    def request(self, dialect: str, model: str, status: int, seconds: float) -> None:
+        """Count one answered request; ``model`` is a published id or empty, so that callers cannot make up series."""
+        self._requests.labels(dialect, model, status).inc()
+        if model:
+            self._latency.labels(dialect, model).observe(seconds)
+
+    def inference(self, model: str, seconds: float, failed: bool) -> None:
+        """Count one question put to a model."""
+        self._window.add(model, seconds, failed)
+
+    def text(self) -> bytes:
+        """The exposition for Prometheus."""
+        return generate_latest(self._registry)
+
+
+class Window:
+    """``num_inferences_*``, ``avg_inference_time_*``, ``num_errors_*`` of the last ten seconds, by model and in all."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._seen: dict[str, deque[tuple[float, float, bool]]] = defaultdict(deque)
+
+    def add(self, model: str, seconds: float, failed: bool) -> None:
+        """Remember one inference for as long as the window is."""
+        rows = self._seen[model]
+        rows.append((self._clock(), seconds, failed))
+        self._forget(rows)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """prometheus_client's hook."""
+        everything: list[tuple[float, float, bool]] = []
+        for model, rows in self._seen.items():
+            self._forget(rows)
+            everything += rows
+            yield from _gauges(re.sub(r"[^a-zA-Z0-9_]", "_", model), rows)
+        yield from _gauges("total", everything)
+
+    def _forget(self, rows: deque[tuple[float, float, bool]]) -> None:
+        while rows and rows[0][0] < self._clock() - _WINDOW:
+            rows.popleft()
+
+
+def _gauges(name: str, rows: deque | list) -> Iterator[GaugeMetricFamily]:
+    answered = [seconds for _, seconds, failed in rows if not failed]
+    yield GaugeMetricFamily(f"num_inferences_{name}", "Inferences in the last 10 s", len(answered))
+    average = sum(answered) / len(answered) if answered else 0.0
+    yield GaugeMetricFamily(f"avg_inference_time_{name}", "Mean seconds of them", average)
+    yield GaugeMetricFamily(f"num_errors_{name}", "Errors in the last 10 s", len(rows) - len(answered))

@@ -1,0 +1,53 @@
+"""Depth maps as the dialects send them: grey PNGs, nested lists in JSON, a picture in false colours.
+
+All of it takes a while for a large picture, so it is work for a thread.
+"""
+
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+import orjson
+
+from tritonvision.drawing.depth import colours
+from tritonvision.errors import InvalidParameter
+
+_MOST_NUMBERS = 16_000_000  # of a map in JSON: some 130 MB
+_BLOCK = 100_000  # numbers written at once: orjson lets no other thread work meanwhile
+_QUALITY = 95  # of the JPEG, by Roboflow's contract
+
+
+def grey_png(shares: np.ndarray, bits: int) -> str:
+    """Base64 of a PNG of one channel: float32 ``[h,w]`` in 0..1 over all values of 8 or 16 ``bits``."""
+    dtype = {8: np.uint8, 16: np.uint16}[bits]
+    return _encoded(".png", np.rint(shares * np.float32(np.iinfo(dtype).max)).astype(dtype))
+
+
+def false_colours(nearness: np.ndarray) -> str:
+    """Base64 of a JPEG: float32 ``[h,w]`` in 0..1, dark is far and bright is near."""
+    return _encoded(".jpg", colours(nearness), cv2.IMWRITE_JPEG_QUALITY, _QUALITY)
+
+
+def numbers(values: np.ndarray, decimals: int) -> orjson.Fragment:
+    """Nested lists, row by row, of float32 ``[h,w]``.
+
+    Raises:
+        InvalidParameter: too many for JSON.
+    """
+    if values.size > _MOST_NUMBERS:
+        raise InvalidParameter(
+            f"A map of {values.shape[1]} x {values.shape[0]} numbers is too large for JSON.", hint="Ask for a PNG."
+        )
+    rows = max(1, _BLOCK // values.shape[1])
+    blocks = (
+        orjson.dumps(np.round(values[start : start + rows], decimals), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        for start in range(0, len(values), rows)
+    )
+    return orjson.Fragment(b"[" + b",".join(blocks) + b"]")
+
+
+def _encoded(suffix: str, pixels: np.ndarray, *options: int) -> str:
+    _, data = cv2.imencode(suffix, pixels, options)
+    return base64.b64encode(data).decode()

@@ -1,0 +1,340 @@
+"""The way every dialect asks the data plane: admission, pictures, the model, and a caller who may hang up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from tritonvision.engine.loaded_models import Memory
+from tritonvision.engine.mask_grid import Progress
+from tritonvision.engine.pieces import next_piece
+from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, NotSupported, UnknownModel
+from tritonvision.facade.admission import Admission, ByteReservation
+from tritonvision.facade.context import context_of
+from tritonvision.facade.inputs.pictures import Pictures
+from tritonvision.facade.observability.metrics import Metrics
+from tritonvision.publication import Manifest, Repository
+from tritonvision.results import Delta, SAMPrediction
+from tritonvision.settings import Settings
+from tritonvision.tasks import TASKS
+
+T = TypeVar("T")
+Read = Callable[[ByteReservation], Awaitable[bytes]]
+Samples = Sequence[Mapping[str, Any]]
+# How often a model that somebody waits for is asked again, seconds.
+_LOOK = 1.0
+
+
+class DataPlane(Protocol):
+    """What the facade needs of :class:`tritonvision.engine.engine.Engine`."""
+
+    repository: Repository
+    server_id: str
+    exportable: Collection[str] | None
+
+    async def infer(
+        self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
+        task: str | None = None, regions: Sequence[Sequence[float]] | None = None,
+    ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
+
+    async def ask(
+        self, name: str, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
+        outputs: Collection[str] = (), wait: bool = True, task: str | None = None,
+    ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
+
+    def chat(
+        self, name: str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
+        parameters: Mapping[str, Any], *, wait: bool = True,
+    ) -> AsyncGenerator[Delta, None]: ...  # fmt: skip
+
+    def generate_masks(
+        self, name: str, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
+    ) -> AsyncGenerator[Progress | SAMPrediction, None]: ...
+
+    async def load(self, name: str) -> Manifest: ...
+
+    async def unload(self, name: str) -> None: ...
+
+    def loaded(self) -> list[Manifest]: ...
+
+    def memory(self) -> Memory: ...
+
+    def ready(self) -> bool: ...
+
+    def live(self) -> bool: ...
+
+    def why_not_ready(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The results of one request.
+
+    Attributes:
+        results: one result type a picture, in order.
+        pictures: the encoded pictures they belong to.
+        seconds: the whole work took.
+    """
+
+    manifest: Manifest
+    results: list[Any]
+    pictures: list[bytes]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the routes of one application share."""
+
+    engine: DataPlane
+    settings: Settings
+    admission: Admission
+    metrics: Metrics
+    pictures: Pictures
+
+    async def manifest(
+        self, request: Request, name: str, tasks: Collection[str], *, wait: bool = True, wait_timeout: float = 0.0
+    ) -> Manifest:
+        """The published model that ``name`` means, when it does one of ``tasks``; arguments as for :meth:`ask`.
+
+        Raises:
+            UnknownModel, ModelLoading: nobody goes by that name; or it is being published.
+            NotSupported: it does something that no dialect serves yet.
+            InvalidParameter: it does something else.
+        """
+        try:
+            manifest = self.engine.repository.resolve(name)
+        except UnknownModel:
+            await request.body()
+            # the engine may publish what is missing
+            manifest, _ = await unless_gone(
+                request, self._until_loaded(partial(self.engine.infer, name, (), {}, wait=wait), wait_timeout)
+            )
+        context_of(request).model = manifest.id
+        if manifest.task not in TASKS:
+            raise NotSupported(f"'{name}' does {manifest.task}, which this server does not answer yet.")
+        if manifest.task not in tasks:
+            raise InvalidParameter(f"'{name}' does {manifest.task}, not {' or '.join(tasks)}.")
+        return manifest
+
+    async def loaded(
+        self, request: Request, manifest: Manifest, *, wait: bool = True, wait_timeout: float = 0.0
+    ) -> None:
+        """Return when the model is loaded; arguments as for :meth:`ask`. Raises ModelLoading, ClientDisconnect."""
+        # a question about no picture needs the model and nothing else
+        await unless_gone(
+            request, self._until_loaded(partial(self.engine.infer, manifest.id, (), {}, wait=wait), wait_timeout)
+        )
+
+    async def ask(
+        self, request: Request, manifest: Manifest, pictures: Sequence[Read], parameters: Mapping[str, Any], *,
+        wait: bool = True, wait_timeout: float = 0.0, regions: Sequence[Sequence[float]] | None = None,
+    ) -> Answered:  # fmt: skip
+        """Read the pictures and ask the model about them, until the caller hangs up.
+
+        Args:
+            pictures: how to read each picture.
+            wait: whether to wait for a model that is not loaded yet.
+            wait_timeout: seconds to ask again for while the model is still loading.
+            regions: parts of the only picture; one answer a region.
+
+        Raises:
+            InvalidPicture, InvalidParameter, Overloaded, ClientDisconnect, and what the engine raises.
+        """
+        if not pictures:
+            raise InvalidPicture("There is no picture in the request.")
+        self._check_count(pictures)
+        if regions is not None and len(pictures) != 1:
+            raise InvalidParameter("Regions go with one picture.", hint="Send the pictures one by one.")
+        if regions is not None and not 1 <= len(regions) <= self.settings.max_regions:
+            raise InvalidParameter(f"One request may hold 1 to {self.settings.max_regions} regions.")
+
+        def work(read: Sequence[bytes]) -> Awaitable[tuple[Manifest, list[Any]]]:
+            more = {} if regions is None else {"regions": regions}
+            return self._until_loaded(
+                partial(self.engine.infer, manifest.id, read, parameters, wait=wait, **more), wait_timeout
+            )
+
+        with self.admission.admit(len(pictures)):
+            return await unless_gone(request, self._work(request, manifest, pictures, work))
+
+    async def ask_samples(
+        self, request: Request, manifest: Manifest, samples: Samples | Callable[[Sequence[bytes]], Samples],
+        parameters: Mapping[str, Any], *, pictures: Sequence[Read] = (), role: str = "", outputs: Collection[str] = (),
+    ) -> Answered:  # fmt: skip
+        """As :meth:`ask`, about samples that are more, or something else, than a picture.
+
+        Args:
+            samples: inputs by name: texts in UTF-8, arrays; or what makes them of the pictures that were read.
+            pictures: how to read the ``image`` of each sample, or whatever ``samples`` makes them of; none where they
+                have none.
+            role: of the entry point, e.g. ``text``.
+            outputs: what is wanted; everything when empty.
+        """
+        self._check_count(pictures)
+
+        def work(read: Sequence[bytes]) -> Awaitable[tuple[Manifest, list[Any]]]:
+            if callable(samples):
+                whole = samples(read)
+            else:
+                whole = [{"image": image, **s} for image, s in zip(read, samples, strict=True)] if read else samples
+            return self.engine.ask(manifest.id, whole, parameters, role=role, outputs=outputs)
+
+        with self.admission.admit(max(len(pictures), 1)):
+            return await unless_gone(request, self._work(request, manifest, pictures, work))
+
+    def chat(
+        self, request: Request, manifest: Manifest, messages: Sequence[Mapping[str, Any]], pictures: Sequence[Read],
+        parameters: Mapping[str, Any],
+    ) -> AsyncGenerator[Delta, None]:  # fmt: skip
+        """What the model answers to a conversation, piece by piece as it is written.
+
+        The work ends when the caller hangs up, and when the iterator is closed. What goes wrong before the first piece
+        is raised with it.
+
+        Args:
+            messages: ``{"role", "content"}`` with the roles system, user and assistant, the content a list of
+                ``{"type": "text", "text"}`` and ``{"type": "image"}``.
+            pictures: how to read each image, in their order.
+
+        Raises:
+            InvalidPicture, InvalidParameter, Overloaded, ClientDisconnect, and what the engine raises.
+        """
+        return self._written(
+            request, manifest, pictures, lambda read: self.engine.chat(manifest.id, messages, read, parameters)
+        )
+
+    def generate_masks(
+        self, request: Request, manifest: Manifest, picture: Read, parameters: Mapping[str, Any]
+    ) -> AsyncGenerator[Progress | SAMPrediction, None]:
+        """How far the walk over a picture's grid is, and at last its masks; ends and raises as :meth:`chat`.
+
+        Args:
+            parameters: of :data:`tritonvision.engine.mask_grid.PARAMETERS`.
+        """
+        return self._written(
+            request, manifest, [picture], lambda read: self.engine.generate_masks(manifest.id, read[0], parameters)
+        )
+
+    async def _written(
+        self, request: Request, manifest: Manifest, pictures: Sequence[Read],
+        work: Callable[[Sequence[bytes]], AsyncGenerator[T, None]],
+    ) -> AsyncGenerator[T, None]:  # fmt: skip
+        """The pieces of an answer that comes by and by: in the room of its pictures, until the caller hangs up."""
+        self._check_count(pictures)
+        context = context_of(request)
+        with self.admission.admit(max(len(pictures), 1)):
+            read = await unless_gone(request, read_all(pictures, context.reservation)) if pictures else []
+            began = time.perf_counter()
+            failed = True
+            try:
+                pieces = until_gone(request, work(read))
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        yield piece
+                failed = False
+            finally:
+                self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+
+    def _check_count(self, pictures: Sequence[Read]) -> None:
+        if len(pictures) > self.settings.max_batch:
+            raise InvalidParameter(f"One request may hold {self.settings.max_batch} pictures, not {len(pictures)}.")
+
+    async def _work(
+        self, request: Request, manifest: Manifest, reads: Sequence[Read],
+        work: Callable[[Sequence[bytes]], Awaitable[tuple[Manifest, list[Any]]]],
+    ) -> Answered:  # fmt: skip
+        context = context_of(request)
+        pictures = await read_all(reads, context.reservation) if reads else []
+        began = time.perf_counter()
+        failed = True
+        try:
+            manifest, results = await work(pictures)
+            failed = False
+        finally:
+            self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+        return Answered(manifest, results, pictures, time.perf_counter() - context.started)
+
+    async def _until_loaded(
+        self, ask: Callable[[], Awaitable[tuple[Manifest, list[Any]]]], wait_timeout: float
+    ) -> tuple[Manifest, list[Any]]:
+        give_up = time.monotonic() + wait_timeout
+        while True:
+            try:
+                return await ask()
+            except ModelLoading:
+                if time.monotonic() + _LOOK > give_up:
+                    raise
+                await asyncio.sleep(_LOOK)
+
+
+async def read_all(reads: Sequence[Read], reservation: ByteReservation) -> list[bytes]:
+    """Every picture, in order; several at once, since some come over the network. The first failure ends the rest."""
+    if len(reads) == 1:
+        return [await reads[0](reservation)]
+    tasks = [asyncio.ensure_future(read(reservation)) for read in reads]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which is cancelled when the caller hangs up. The body must have been read.
+
+    Raises:
+        ClientDisconnect: the caller hung up.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        for pending in (task, gone):
+            pending.cancel()
+        await asyncio.wait((task, gone))
+
+
+async def until_gone(request: Request, pieces: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """``pieces`` as they come, closed with this iterator or when the caller hangs up. The body must have been read.
+
+    Raises:
+        ClientDisconnect: the caller hung up.
+    """
+    gone = asyncio.ensure_future(_gone(request))
+    async with aclosing(pieces):
+        try:
+            while not gone.done():
+                step = asyncio.ensure_future(next_piece(pieces))
+                try:
+                    await asyncio.wait((step, gone), return_when=asyncio.FIRST_COMPLETED)
+                    if not step.done():
+                        break
+                finally:
+                    if not step.done():
+                        step.cancel()
+                        await asyncio.wait((step,))
+                piece = step.result()
+                if not piece:
+                    return
+                yield piece[0]
+            raise ClientDisconnect
+        finally:
+            gone.cancel()
+            await asyncio.wait((gone,))
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,194 @@
+"""A vision-language model as a whole: messages and pictures in, the answer in pieces out, many answers at once."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import queue
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from tritonvision.errors import InvalidParameter, TritonVisionError
+from tritonvision.python_backend.generation.decoder import Decoder
+from tritonvision.python_backend.generation.prompt import Prompt, Reader
+from tritonvision.python_backend.generation.sampling import Sampler
+from tritonvision.python_backend.generation.scheduler import Cancelled, Job, Scheduler
+from tritonvision.python_backend.generation.text_stream import TextStream
+from tritonvision.python_backend.runtime.sessions import Sessions
+from tritonvision.results import Delta
+
+TOKENIZER = "tokenizer.json"
+_TILES = 4  # of a picture that the vision network reads at once; between two such runs a caller may leave
+_LETTERS = 64  # of a token, more than any has on average
+_PICTURES = 32  # whose encodings are kept: a conversation sends its pictures again with every question
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+class VlmEngine:
+    """Holds the networks, the tokenizer and the thread that writes.
+
+    Args:
+        sessions: the networks ``vision``, ``embed`` and ``decoder``.
+        module: of the family's prompt, below ``python_backend/vlm``.
+        options: of that module.
+        assets: ``tokenizer.json``.
+        working: see :class:`Scheduler`.
+    """
+
+    def __init__(
+        self, sessions: Sessions, module: str, options: Mapping[str, Any], assets: Mapping[str, bytes],
+        working: Callable[[], AbstractContextManager] = nullcontext,
+    ):  # fmt: skip
+        self._sessions = sessions
+        self._tokenizer = tokenizers.Tokenizer.from_str(assets[TOKENIZER].decode())
+        family = importlib.import_module(f"tritonvision.python_backend.vlm.{module}")
+        self._reader: Reader = family.Reader(options, self._tokenizer)
+        self._decoder = Decoder(sessions["decoder"])
+        self.scheduler = Scheduler(self._decoder, self._embed, working)
+        self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
+        self._encoded: OrderedDict[bytes, np.ndarray] = OrderedDict()
+
+    def start(
+        self, messages: Messages, load: Callable[[], Sequence[np.ndarray]], settings: Mapping[str, Any],
+        emit: Callable[[Delta], None], failed: Callable[[Exception], None], cancelled: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        """Begin an answer and return at once; ``emit`` and ``failed`` are called from other threads.
+
+        Args:
+            messages: see :meth:`Reader.read`.
+            load: gives the pictures, RGB uint8; decoding them is part of the work.
+            settings: of the task, resolved.
+            emit: told every piece, the last one with a ``finish_reason``.
+            failed: told what went wrong, instead of the next piece; Cancelled when nobody wants it any more.
+        """
+
+        def prepare() -> None:
+            try:
+                _go_on(cancelled)
+                self.scheduler.add(self._job(messages, load(), settings, emit, failed, cancelled))
+            except Exception as error:  # the thread's boundary: the caller is told
+                failed(error)
+
+        self._prompts.submit(prepare)
+
+    def talk(
+        self, messages: Messages, pictures: Sequence[np.ndarray], settings: Mapping[str, Any]
+    ) -> Iterator[Delta]:
+        """The pieces of one answer. Closing the iterator ends the work."""
+        pieces: queue.SimpleQueue[Delta | Exception] = queue.SimpleQueue()
+        left = False
+        self.start(messages, lambda: pictures, settings, pieces.put, pieces.put, lambda: left)
+        try:
+            while True:
+                piece = pieces.get()
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+                if piece.finish_reason:
+                    return
+        finally:
+            left = True
+
+    def close(self) -> None:
+        """End the threads."""
+        self._prompts.shutdown(cancel_futures=True)
+        self.scheduler.close()
+
+    def _job(
+        self, messages: Messages, pictures: Sequence[np.ndarray], settings: Mapping[str, Any],
+        emit: Callable[[Delta], None], failed: Callable[[Exception], None], cancelled: Callable[[], bool],
+    ) -> Job:  # fmt: skip
+        letters = sum(len(part.get("text", "")) for message in messages for part in message["content"])
+        if letters > _LETTERS * self._reader.context:  # one caller's book would hold up everybody's prompts
+            raise InvalidParameter(
+                f"The prompt has {letters} characters; the model reads {self._reader.context} tokens.",
+                hint="Shorten the conversation.",
+            )
+        prompt = self._reader.read(messages, pictures)
+        count = len(prompt.input_ids)
+        most = min(settings["max_new_tokens"], self._reader.context - count)
+        text = TextStream(self._tokenizer, settings["stop"] or ())
+        answer = Answer(text, most, self._reader.end_ids, count, emit)
+        sampler = Sampler(settings, prompt.input_ids, self._decoder.vocabulary)
+        return Job(self._embeds(prompt, cancelled), sampler, answer.accept, failed, cancelled)
+
+    def _embeds(self, prompt: Prompt, cancelled: Callable[[], bool]) -> np.ndarray:
+        """float32 (S, H): of the tokens, with what the vision network says of the pictures in their places."""
+        embeds = self._embed(prompt.input_ids[None])[0]
+        places = np.flatnonzero(prompt.input_ids == prompt.image_token)
+        rows = [self._seen(picture, cancelled) for picture in prompt.vision]
+        seen = np.concatenate(rows) if rows else np.zeros((0, embeds.shape[1]), dtype=np.float32)
+        if len(seen) != len(places):
+            raise TritonVisionError("The prompt and its pictures do not fit together.")
+        if len(places):
+            embeds = embeds.copy()
+            embeds[places] = seen
+        return embeds
+
+    def _embed(self, input_ids: np.ndarray) -> np.ndarray:
+        return self._sessions("embed", {"input_ids": input_ids}, ["inputs_embeds"])["inputs_embeds"]
+
+    def _seen(self, inputs: Mapping[str, np.ndarray], cancelled: Callable[[], bool]) -> np.ndarray:
+        """float32 (n, H): one picture as the vision network sees it, tile after tile."""
+        digest = hashlib.sha256()
+        for name in sorted(inputs):
+            digest.update(f"{name} {inputs[name].shape} ".encode())
+            digest.update(np.ascontiguousarray(inputs[name]).data)
+        key = digest.digest()
+        if key not in self._encoded:
+            tiles, parts = len(next(iter(inputs.values()))), []
+            for begin in range(0, tiles, _TILES):
+                _go_on(cancelled)
+                some = {name: value[begin : begin + _TILES] for name, value in inputs.items()}
+                parts.append(self._sessions("vision", some, ["image_embeds"])["image_embeds"])
+            whole = np.concatenate(parts)
+            self._encoded[key] = whole.reshape(-1, whole.shape[-1])
+            if len(self._encoded) > _PICTURES:
+                self._encoded.popitem(last=False)
+        self._encoded.move_to_end(key)
+        return self._encoded[key]
+
+
+def _go_on(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise Cancelled
+
+
+class Answer:
+    """What one answer has said so far, and when it ends.
+
+    Args:
+        most: tokens it may have.
+        end_ids: tokens that end it.
+        prompt: tokens of its prompt.
+        emit: told every piece.
+    """
+
+    def __init__(
+        self, text: TextStream, most: int, end_ids: Sequence[int], prompt: int, emit: Callable[[Delta], None]
+    ):  # fmt: skip
+        self._text, self._most, self._end_ids, self._prompt, self._emit = text, most, end_ids, prompt, emit
+        self._count = 0
+        self._untold: list[int] = []
+
+    def accept(self, token: int) -> bool:
+        """Take the next token, tell what it completes; whether the answer goes on."""
+        self._count += 1
+        self._untold.append(token)
+        ended = token in self._end_ids
+        said = "" if ended else self._text.push(token)
+        reason = "stop" if ended or self._text.stopped else "length" if self._count >= self._most else ""
+        if reason:
+            said += self._text.flush()
+        if said or reason:
+            ids = np.array(self._untold, dtype=np.int64)
+            self._emit(Delta(said, ids, reason, (self._prompt, self._count)))
+            self._untold = []
+        return not reason

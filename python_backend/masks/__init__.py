@@ -1,0 +1,1 @@
+"""Instance masks: decoded from logits, encoded as run lengths and outlines."""

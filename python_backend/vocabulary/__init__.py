@@ -1,0 +1,1 @@
+"""Classes that a request names: tokens of texts, example boxes, and the selection of answers."""

@@ -1,0 +1,78 @@
+"""The wire: what is encoded is what Triton's protocol says, what is decoded is what was sent."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import orjson
+from tritonclient.grpc import service_pb2 as pb
+
+from tritonvision.engine import codec
+from tritonvision.results import ClassificationPrediction, Detections, MultiLabelClassificationPrediction
+
+
+def response(**tensors: np.ndarray) -> pb.ModelInferResponse:
+    types = {"float32": "FP32", "int32": "INT32"}
+    answer = pb.ModelInferResponse()
+    for name, value in tensors.items():
+        answer.outputs.add(name=name, datatype=types[str(value.dtype)], shape=(1, *value.shape))
+        answer.raw_output_contents.append(value.tobytes())
+    return answer
+
+
+SIZE = np.array([480, 640], np.int32)
+
+
+def test_a_request_carries_the_bytes_and_the_settings_as_byte_tensors():
+    request = codec.encode("m", [{"image": b"jpeg bytes"}], [{"confidence": 0.5}])
+    assert [(i.name, i.datatype, list(i.shape)) for i in request.inputs] == [
+        ("image", "BYTES", [1, 1]), ("parameters", "BYTES", [1, 1]),
+    ]  # fmt: skip
+    image, parameters = request.raw_input_contents
+    assert image == struct.pack("<I", 10) + b"jpeg bytes"
+    assert orjson.loads(parameters[4:]) == {"confidence": 0.5}
+
+
+def test_boxes_become_detections_with_the_size_of_the_picture():
+    boxes = np.array([[1, 2, 3, 4]], np.float32)
+    answer = response(boxes=boxes, scores=np.ones(1, np.float32), class_ids=np.zeros(1, np.int32), image_size=SIZE)
+    found = codec.to_result(codec.decode(answer)[0])
+    assert isinstance(found, Detections) and found.image_metadata == {"height": 480, "width": 640}
+    np.testing.assert_array_equal(found.xyxy, boxes)
+
+
+def test_no_detection_is_an_empty_result_of_the_right_shape():
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)
+    tensors = dict(zip(("boxes", "scores", "class_ids"), nothing, strict=True))
+    found = codec.to_result(codec.decode(response(**tensors, image_size=SIZE))[0])
+    assert len(found) == 0 and found.xyxy.shape == (0, 4)
+
+
+def test_points_come_with_the_boxes_they_belong_to():
+    tensors = {
+        "boxes": np.zeros((2, 4), np.float32), "scores": np.zeros(2, np.float32),
+        "class_ids": np.zeros(2, np.int32), "keypoints": np.ones((2, 6, 2), np.float32), "image_size": SIZE,
+    }  # fmt: skip
+    points, detections = codec.to_result(codec.decode(response(**tensors))[0])
+    assert points.xy.shape == (2, 6, 2) and points.confidence.shape == (2, 6) and len(detections) == 2
+
+
+def test_scores_are_one_label_or_many():
+    scores, ids = np.array([0.2, 0.7, 0.1], np.float32), np.array([1], np.int32)
+    tensors = codec.decode(response(scores=scores, class_ids=ids, image_size=SIZE))[0]
+    one, many = codec.to_result(tensors), codec.to_result(tensors, multi_label=True)
+    assert isinstance(one, ClassificationPrediction) and one.class_id.tolist() == [1] and one.confidence.shape == (1, 3)
+    assert isinstance(many, MultiLabelClassificationPrediction) and many.class_ids.tolist() == [1]
+
+
+def test_several_pictures_of_one_input_travel_side_by_side():
+    request = codec.encode("m", [{"image": b"one", "examples": [b"ab", b"cde"]}], [{}])
+    (examples,) = [tensor for tensor in request.inputs if tensor.name == "examples"]
+    assert (examples.datatype, list(examples.shape)) == ("BYTES", [1, 2])
+    assert request.raw_input_contents[1] == b"\x02\0\0\0ab\x03\0\0\0cde"
+
+
+def test_a_chat_request_leaves_out_pictures_it_has_not():
+    request = codec.encode_chat("m", [], [{"role": "user", "content": []}], {"seed": 1})
+    assert [(tensor.name, list(tensor.shape)) for tensor in request.inputs] == [("messages", [1]), ("parameters", [1])]

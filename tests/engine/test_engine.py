@@ -1,0 +1,261 @@
+"""The data plane over a real tritonserver: first-request loading, settings, refusals, retries, order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tritonvision import errors
+from tritonvision.engine.engine import Engine
+from tritonvision.server import Embedded
+from tritonvision.settings import Settings
+
+FACE = "mediapipe-face-detection"
+
+
+def using(settings: Settings, server: Embedded, work: Callable[[Engine], Awaitable]):
+    """Run ``work`` with a started engine."""
+
+    async def run():
+        engine = Engine(settings, server)
+        await engine.start()
+        try:
+            return await work(engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(run())
+
+
+def test_the_first_request_loads_the_model_and_an_alias_names_it(settings, embedded, photo):
+    async def work(engine: Engine):
+        assert engine.loaded() == []
+        manifest, [(points, detections)] = await engine.infer("mediapipe/face-detector", [photo], {})
+        assert manifest.id == FACE
+        assert [m.id for m in engine.loaded()] == [FACE]
+        assert points.xy.shape == (1, 6, 2)
+        assert detections.image_metadata == {"height": 512, "width": 512}
+        assert detections.confidence[0] == pytest.approx(0.9217, abs=1e-4)
+
+    using(settings, embedded, work)
+
+
+def test_answers_keep_the_order_of_the_pictures(settings, embedded, photo):
+    import cv2
+    import numpy as np
+
+    picture = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
+    widths = [512, 300, 512, 220, 400, 512, 512, 260, 333, 512]
+    pictures = [cv2.imencode(".png", picture[:, :w])[1].tobytes() for w in widths]
+
+    async def work(engine: Engine):
+        _, results = await engine.infer(FACE, pictures, {})
+        assert [detections.image_metadata["width"] for _, detections in results] == widths
+
+    using(settings, embedded, work)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error"),
+    [
+        ({"bogus": 1}, errors.InvalidParameter),
+        ({"confidence": 1.5}, errors.InvalidParameter),
+        ({"confidence": "high"}, errors.InvalidParameter),
+        ({"classes": ["face"]}, errors.InvalidParameter),
+        ({"auto_orient": 3}, errors.InvalidParameter),
+    ],
+)
+def test_a_setting_that_is_unknown_or_out_of_range_is_refused(settings, embedded, photo, parameters, error):
+    with pytest.raises(error):
+        using(settings, embedded, lambda engine: engine.infer(FACE, [photo], parameters))
+
+
+def test_settings_are_each_requests_own(settings, embedded, photo):
+    async def work(engine: Engine):
+        strict, loose = await asyncio.gather(
+            engine.infer(FACE, [photo], {"confidence": 0.95}), engine.infer(FACE, [photo], {"confidence": 0.5})
+        )
+        assert [len(strict[1][0][1]), len(loose[1][0][1])] == [0, 1]
+        filtered = await engine.infer(FACE, [photo], {"classes": []})
+        assert len(filtered[1][0][1]) == 0
+
+    using(settings, embedded, work)
+
+
+@pytest.mark.parametrize("picture", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", "cut short"])
+def test_a_bad_picture_is_refused_and_the_next_request_works(settings, embedded, photo, picture):
+    bad = photo[: len(photo) // 2] if picture == "cut short" else picture
+
+    async def work(engine: Engine):
+        with pytest.raises(errors.InvalidPicture):
+            await engine.infer(FACE, [bad], {})
+        _, [(_, detections)] = await engine.infer(FACE, [photo], {})
+        assert len(detections) == 1
+
+    using(settings, embedded, work)
+
+
+def test_unknown_names_and_wrong_tasks_say_so(settings, embedded, photo):
+    async def work(engine: Engine):
+        with pytest.raises(errors.UnknownModel):
+            await engine.infer("nobody/1", [photo], {})
+        with pytest.raises(errors.InvalidParameter, match="does keypoint-detection"):
+            await engine.infer(FACE, [photo], {}, task="classification")
+
+    using(settings.model_copy(update={"export_missing": False}), embedded, work)
+
+
+def test_a_model_that_loads_can_be_told_not_to_wait(settings, embedded, photo):
+    async def work(engine: Engine):
+        with pytest.raises(errors.ModelLoading):
+            await engine.infer(FACE, [photo], {}, wait=False)
+        await engine.load(FACE)
+        await engine.infer(FACE, [photo], {}, wait=False)
+
+    using(settings, embedded, work)
+
+
+def test_killing_stubs_under_load_fails_no_request(settings, embedded: Embedded, photo):
+    async def work(engine: Engine):
+        await engine.load(FACE)
+        answers: list = []
+        stop = asyncio.Event()
+
+        async def ask():
+            while not stop.is_set():
+                answers.append(await engine.infer(FACE, [photo], {}))
+
+        callers = [asyncio.create_task(ask()) for _ in range(4)]
+        for _ in range(4):
+            await asyncio.sleep(1.0)
+            victim = max(embedded.processes(), key=lambda stub: stub.pid)
+            os.kill(victim.pid, signal.SIGKILL)
+        await asyncio.sleep(2.0)
+        stop.set()
+        await asyncio.gather(*callers)
+        assert len(answers) > 20
+        assert all(len(result[0][1]) == 1 for _, result in answers)
+
+    using(settings, embedded, work)
+
+
+def test_a_model_published_again_is_loaded_again(settings, embedded, photo, tmp_path: Path):
+    root = tmp_path / "again"
+    shutil.copytree(settings.repository, root)
+    own = settings.model_copy(update={"repository": root})
+    server = Embedded(own)
+    server.start()
+
+    async def work(engine: Engine):
+        first, _ = await engine.infer(FACE, [photo], {})
+        manifest = root / FACE / "manifest.json"
+        manifest.write_text(manifest.read_text().replace('"face"', '"visage"'))
+        second, _ = await engine.infer(FACE, [photo], {})
+        assert (first.labels, second.labels) == (("face",), ("visage",))
+
+    try:
+        using(own, server, work)
+    finally:
+        server.stop()
+
+
+def test_a_corrupt_model_does_not_keep_the_others_from_serving(settings, photo, tmp_path: Path):
+    root = tmp_path / "corrupt"
+    shutil.copytree(settings.repository, root)
+    for name in (FACE, f"net--{FACE}"):
+        shutil.copytree(root / name, root / name.replace(FACE, "broken__1"))
+        config = root / name.replace(FACE, "broken__1") / "config.pbtxt"
+        config.write_text(config.read_text().replace(FACE, "broken__1"))
+    manifest = root / "broken__1" / "manifest.json"
+    text = manifest.read_text().replace(f"net--{FACE}", "net--broken__1")
+    manifest.write_text(text.replace(FACE, "broken/1"))
+    (root / "net--broken__1" / "1" / "model.onnx").write_bytes(b"garbage")
+    own = settings.model_copy(update={"repository": root})
+    server = Embedded(own)
+    server.start()
+
+    async def work(engine: Engine):
+        with pytest.raises(errors.ServerUnavailable):
+            await engine.infer("broken/1", [photo], {})
+        _, [(_, detections)] = await engine.infer(FACE, [photo], {})
+        assert len(detections) == 1
+
+    try:
+        using(own, server, work)
+    finally:
+        server.stop()
+
+
+def test_a_known_model_that_is_not_published_is_exported_and_then_answers(settings, photo, tmp_path: Path):
+    own = settings.model_copy(update={"repository": tmp_path / "empty"})
+    server = Embedded(own)
+    server.start()
+
+    async def work(engine: Engine):
+        for _ in range(300):
+            try:
+                _, [(_, detections)] = await engine.infer(FACE, [photo], {})
+                return len(detections)
+            except errors.ModelLoading as error:
+                assert error.retry_after
+                await asyncio.sleep(0.2)
+        return None
+
+    try:
+        assert using(own, server, work) == 1
+    finally:
+        server.stop()
+
+
+def test_an_export_that_fails_is_said_and_not_tried_again_at_once(settings, embedded, photo):
+    async def work(engine: Engine):
+        for _ in range(300):
+            try:
+                await engine.infer("moondream2", [photo], {})
+            except errors.ModelLoading:
+                await asyncio.sleep(0.1)
+            except errors.UnknownModel as error:
+                return error.message
+        return ""
+
+    said = using(settings, embedded, work)
+    assert "its export failed" in said and "cannot be exported yet" in said
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_model_that_no_export_makes_is_refused_at_once_where_that_is_known(settings, known):
+    foreign = settings.model_copy(update={"triton_url": "127.0.0.1:1"})
+    engine = Engine(foreign, None, exportable=[FACE] if known else None)
+    refusal = errors.NotSupported if known else errors.UnknownModel
+    with pytest.raises(refusal, match="'moondream2' (cannot be served by this version yet|is not published here)"):
+        engine._resolve("moondream2")
+    with pytest.raises(errors.UnknownModel, match="No model is called"):
+        engine._resolve("nobody/1")
+
+
+def test_without_an_own_server_nothing_is_exported(settings, embedded, photo):
+    foreign = settings.model_copy(update={"triton_url": embedded.address})
+
+    async def work(engine: Engine):
+        with pytest.raises(errors.UnknownModel, match="not published here"):
+            await engine.infer("moondream2", [photo], {})
+
+    using(foreign, None, work)
+
+
+def test_a_tritonserver_of_somebody_else_is_asked_without_its_admin_token(settings, embedded, photo):
+    for model in ("pre--square-128", "post--keypoints", f"net--{FACE}", FACE):
+        embedded.load(model)
+    foreign = settings.model_copy(update={"triton_url": embedded.address})
+
+    async def work(engine: Engine):
+        _, [(_, detections)] = await engine.infer(FACE, [photo], {})
+        return len(detections)
+
+    assert using(foreign, None, work) == 1

@@ -1,0 +1,54 @@
+"""The table from gRPC to the error tree: what steps said passes, what Triton says of itself does not."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from tritonvision import errors
+from tritonvision.engine import failures
+
+DEAD = (
+    "in ensemble 'm', Failed to process the request(s) for model instance 'pre_0_0', "
+    "message: Stub process 'pre_0_0' is not healthy."
+)
+
+
+class Failed(grpc.RpcError):
+    def __init__(self, code: grpc.StatusCode, details: str):
+        self._code, self._details = code, details
+
+    def code(self):
+        return self._code
+
+    def details(self):
+        return self._details
+
+
+C = grpc.StatusCode
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "error"),
+    [
+        (C.INVALID_ARGUMENT, "in ensemble 'm', [invalid_picture] The JPEG is cut short.", errors.InvalidPicture),
+        (C.INVALID_ARGUMENT, "[invalid_parameter] Unknown parameter 'x'.", errors.InvalidParameter),
+        (C.INVALID_ARGUMENT, "expected number of inputs between 1 and 2 but got 3 inputs", errors.InvalidParameter),
+        (C.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineExceeded),
+        (C.NOT_FOUND, "Request for unknown model: 'm' is not found", errors.UnknownModel),
+        (C.UNAVAILABLE, "Request for unknown model: 'm' has no available versions", errors.UnknownModel),
+        (C.UNAVAILABLE, "Exceeds maximum queue size", errors.Overloaded),
+        (C.INTERNAL, "secret path /opt/x.py line 3", errors.ServerUnavailable),
+    ],
+)
+def test_a_failed_call_is_an_error_of_the_tree(code, details, error):
+    found = failures.to_error(Failed(code, details))
+    assert type(found) is error
+    assert "/opt" not in found.message and "ensemble" not in found.message
+
+
+def test_a_dead_process_and_a_gone_server_are_worth_another_try():
+    assert failures.lost_process(Failed(C.INTERNAL, DEAD))
+    assert failures.lost_process(Failed(C.UNAVAILABLE, "failed to connect to all addresses; Connection refused"))
+    assert not failures.lost_process(Failed(C.INVALID_ARGUMENT, "[invalid_picture] The stub process is not healthy."))
+    assert not failures.lost_process(Failed(C.UNAVAILABLE, "Exceeds maximum queue size"))

@@ -1,0 +1,136 @@
+"""Who has to leave for another model, and who never does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tritonvision.engine.loaded_models import LoadedModels, footprint, only_for
+from tritonvision.errors import NoRoom, Overloaded
+from tritonvision.publication import Manifest
+
+MB = 2**20
+
+
+def manifest(name: str, megabytes: int = 100, **more) -> Manifest:
+    facts = dict(
+        id=name, family="f", task="t", head="h", weights="random", source="s", sha256="0", license="x",
+        precision="fp32", labels=(), input_size=None, steps=("shared", f"net--{name}"), graph_bytes=megabytes * MB,
+        processes=2,
+    )  # fmt: skip
+    return Manifest(**(facts | more))
+
+
+A, B, C = manifest("a"), manifest("b"), manifest("c")
+
+
+def run(work, **limits):
+    """``work(residents, load, left)``: ``load`` makes room and adds, ``left`` lists who was sent away, in order."""
+
+    async def body():
+        loaded_models, left = LoadedModels(**limits), []
+
+        async def unload(model_id):
+            left.append(model_id)
+            loaded_models.remove(model_id)
+
+        async def load(model, patience=1.0):
+            async with loaded_models.room_for(model, unload, patience):
+                loaded_models.add(model)
+
+        return await work(loaded_models, load, left)
+
+    return asyncio.run(body())
+
+
+def ids(loaded_models) -> list[str]:
+    return sorted(m.id for m in loaded_models)
+
+
+def test_the_least_recently_used_model_leaves_for_the_next():
+    async def work(loaded_models, load, left):
+        await load(A)
+        await load(B)
+        with loaded_models.using(A):  # A was loaded first, but used last
+            pass
+        await load(C)
+        assert left == ["b"] and ids(loaded_models) == ["a", "c"]
+        assert loaded_models.memory().evicted == 1
+
+    run(work, most=2)
+
+
+def test_a_memory_budget_is_kept_whatever_the_sizes():
+    async def work(loaded_models, load, left):
+        for model in (A, B):
+            await load(model)
+        await load(manifest("big", 250))
+        assert left == ["a"] and sum(loaded_models.memory().reckoned.values()) <= 1000 * MB
+        await load(manifest("bigger", 400))
+        assert left == ["a", "b", "big"] and ids(loaded_models) == ["bigger"]
+
+    run(work, budget=1000 * MB)
+
+
+def test_a_model_that_is_answering_never_leaves_and_another_waits_for_its_end():
+    async def work(loaded_models, load, left):
+        await load(A)
+        with loaded_models.using(A):
+            loading = asyncio.create_task(load(B))
+            await asyncio.sleep(0.05)
+            assert left == [] and not loading.done()
+        await loading
+        assert left == ["a"] and ids(loaded_models) == ["b"]
+
+    run(work, most=1)
+
+
+def test_waiting_for_room_ends_with_a_sentence():
+    async def work(loaded_models, load, left):
+        await load(A)
+        with loaded_models.using(A), pytest.raises(Overloaded, match="every loaded model is answering"):
+            await load(B, patience=0.05)
+        assert ids(loaded_models) == ["a"]
+
+    run(work, most=1)
+
+
+def test_what_does_not_fit_by_itself_is_refused_and_nobody_leaves():
+    async def work(loaded_models, load, left):
+        await load(A)
+        with pytest.raises(NoRoom, match="the memory budget is 400 MB"):
+            await load(manifest("huge", 1000))
+        assert left == []
+
+    run(work, budget=400 * MB)
+
+
+def test_a_model_that_another_needs_stays_while_that_one_is_there():
+    async def work(loaded_models, load, left):
+        await load(A)
+        await load(manifest("asks-a", needs=("a",)))
+        with loaded_models.using(A):
+            pass
+        await load(C)
+        assert left == ["asks-a"] and ids(loaded_models) == ["a", "c"]
+
+    run(work, most=2)
+
+
+def test_two_loads_at_once_do_not_both_take_the_last_place():
+    async def work(loaded_models, load, left):
+        await asyncio.gather(load(A), load(B), load(C))
+        assert len(ids(loaded_models)) == 1
+
+    run(work, most=1)
+
+
+def test_a_model_is_reckoned_by_its_graphs_and_processes():
+    assert footprint(manifest("m", 200, processes=3)) == 300 * MB + 180 * MB
+
+
+def test_a_model_that_leaves_takes_its_entry_points_and_what_only_it_uses():
+    tower = manifest("tower", roles=("", "text"), steps=("shared", "net--tower", "net--tower--text"))
+    assert only_for(tower, [A]) == ["tower", "tower--text", "net--tower", "net--tower--text"]
+    assert only_for(tower, []) == ["tower", "tower--text", "shared", "net--tower", "net--tower--text"]

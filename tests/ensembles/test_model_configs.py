@@ -1,0 +1,136 @@
+"""Generated configs: Triton's own protobuf reads them, the tree holds what the generator writes, nothing dangles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from tritonvision.ensembles import model_configs
+from tritonvision.ensembles.entry_points import Chain, Chat, Composition, LocalCode, Net, TextPreprocess
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import EMBEDDINGS, HEADS
+from tritonvision.ensembles.tensors import Tensor
+from tritonvision.publication import MANIFEST_PARAMETER, Manifest
+from tritonvision.tasks import GAZE
+
+ROOT = Path(__file__).parents[2] / "model_repository"
+LETTERBOX = Resize("letterbox", 640, 640)
+CHAINS = {name: Chain(LETTERBOX, head) for name, head in HEADS.items()} | {
+    "padded for the network": Chain(Resize("shortest", 800, 1333), HEADS["query-boxes"]),
+    "a text": Chain(TextPreprocess("clip", 77), EMBEDDINGS, role="text"),
+}
+
+
+def parse(text: str) -> model_config_pb2.ModelConfig:
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def test_every_tensor_of_an_ensemble_comes_from_somewhere(chain):
+    config = parse(model_configs.public_config("m", chain))
+    made = {tensor.name for tensor in config.input}
+    for step in config.ensemble_scheduling.step:
+        assert set(step.input_map.values()) <= made
+        made |= set(step.output_map.values())
+    assert {tensor.name for tensor in config.output} <= made
+    models = [step.model_name for step in config.ensemble_scheduling.step]
+    assert sorted(models) == sorted(model_configs.step_names("m", [chain]))
+
+
+def test_the_config_of_a_public_model_tells_what_the_model_is():
+    manifest = Manifest(
+        id="mine/tags/1", family="f", task="classification", head="classes", weights="user", source="s", sha256="0",
+        license='as "the owner" says', precision="fp32", labels=("Katze – chat", "dog\n"), input_size=None, steps=(),
+    )  # fmt: skip
+    config = parse(model_configs.public_config("m", CHAINS["classes"], manifest=manifest))
+    assert Manifest.from_json(config.parameters[MANIFEST_PARAMETER].string_value) == manifest
+    assert not parse(model_configs.public_config("m", CHAINS["classes"])).parameters
+
+
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def test_the_steps_of_an_ensemble_agree_on_tensors(chain):
+    net = parse(model_configs.net_config("m", chain.nets[0]))
+    pre, *post = (parse(model_configs.step_config(step)) for step in model_configs.shared_steps(chain))
+    public = parse(model_configs.public_config("m", chain))
+    shapes = {t.name: (t.data_type, list(t.dims)) for t in (*pre.output, *net.output)}
+    for step in (net, *post):
+        assert all(shapes[t.name] == (t.data_type, list(t.dims)) for t in step.input if not t.optional)
+    assert list(public.output) == list((post[0] if post else net).output)
+    assert {c.max_batch_size for c in (pre, net, *post, public)} == {model_configs.MAX_BATCH}
+
+
+def test_a_composition_names_its_networks_and_may_do_without_a_picture_where_another_input_stands_for_it():
+    net = Net("encoder", LETTERBOX.tensors, (Tensor("embeddings", "FP32", (4,)),), instances=1)
+    extra = (Tensor("embeddings", "FP32", (4,), True),)
+    point = Composition("gaze", 1, GAZE, (net,), net.outputs, extra_inputs=extra, image_optional=True)
+    config = parse(model_configs.public_config("m", point))
+    assert config.backend == "python" and model_configs.step_names("m", [point]) == ("net--m--encoder",)
+    assert config.parameters["nets"].string_value == '{"encoder": "net--m--encoder"}'
+    assert {t.name: t.optional for t in config.input} == {"image": True, "parameters": True, "embeddings": True}
+    assert parse(model_configs.net_config("m", net)).instance_group[0].count == 1
+
+
+def test_networks_of_a_models_own_process_are_files_beside_it_and_no_steps():
+    net = Net("decoder", LETTERBOX.tensors, (Tensor("embeddings", "FP32", (4,)),))
+    point = Composition("gaze", 1, GAZE, (net,), net.outputs, embedded=True)
+    config = parse(model_configs.public_config("m", point, ("tokenizer.json",)))
+    assert model_configs.step_names("m", [point]) == ()
+    assert config.parameters["sessions"].string_value == '{"decoder": "decoder.onnx"}'
+    assert config.parameters["assets"].string_value == '["tokenizer.json"]'
+    assert {t.name: t.optional for t in config.input} == {"image": False, "parameters": True}
+
+
+def test_a_model_that_writes_is_decoupled_and_takes_pictures_a_prompt_or_messages():
+    nets = tuple(Net(role, (), ()) for role in ("vision", "embed", "decoder"))
+    point = Chat("smolvlm", nets, (("context", 8192),))
+    config = parse(model_configs.public_config("m", point, ("tokenizer.json",)))
+    assert config.model_transaction_policy.decoupled and config.max_batch_size == 0
+    assert model_configs.step_names("m", [point]) == ()
+    assert all(tensor.optional for tensor in config.input)
+    assert {t.name: list(t.dims) for t in config.output} == {
+        "text": [1], "token_ids": [-1], "finish_reason": [1], "usage": [2],
+    }  # fmt: skip
+    assert "chat import TritonPythonModel" in model_configs.entry_point_py(point)
+
+
+@pytest.mark.parametrize("environment", ["", "environment"])
+def test_a_package_of_code_is_one_python_model_without_steps_and_may_have_an_environment_of_its_own(environment):
+    point = LocalCode(GAZE, EMBEDDINGS.outputs, (("directory", "/somewhere"),), environment)
+    config = parse(model_configs.public_config("m", point))
+    assert config.backend == "python" and model_configs.step_names("m", [point]) == ()
+    assert config.parameters["options"].string_value == '{"directory": "/somewhere"}'
+    assert [group.count for group in config.instance_group] == [1]
+    path = "$$TRITON_MODEL_DIRECTORY/1/environment" if environment else None
+    given = dict(config.parameters)
+    assert (given["EXECUTION_ENV_PATH"].string_value if environment else given.get("EXECUTION_ENV_PATH")) == path
+    assert "local_code import TritonPythonModel" in model_configs.entry_point_py(point)
+
+
+def test_the_letterbox_step_is_written_as_it_always_was():
+    config = parse(model_configs.step_config(LETTERBOX))
+    assert (config.name, config.backend) == ("pre--letterbox-640", "python")
+    assert [(t.name, list(t.dims), t.optional) for t in config.input] == [
+        ("image", [1], False), ("parameters", [1], True),
+    ]  # fmt: skip
+    assert config.parameters["resize"].string_value == '{"rule": "letterbox", "height": 640, "width": 640}'
+    assert [(g.count, g.kind) for g in config.instance_group] == [(2, model_config_pb2.ModelInstanceGroup.KIND_CPU)]
+
+
+def test_the_steps_in_the_tree_are_what_the_generator_writes(tmp_path: Path):
+    from tritonvision.exporters import registry
+
+    steps = registry.shared_steps()
+    names = [model_configs.ensure_step(tmp_path, step) for step in steps]
+    assert sorted(names) == sorted(p.name for p in ROOT.iterdir() if p.name.startswith(("pre--", "post--")))
+    for name in names:
+        for path in (tmp_path / name).rglob("*.*"):
+            if path.is_file():
+                assert (ROOT / path.relative_to(tmp_path)).read_text() == path.read_text(), "run: make steps"
+
+
+def test_a_step_model_is_at_most_ten_lines():
+    for path in ROOT.glob("*/1/model.py"):
+        assert len(path.read_text().splitlines()) <= 10

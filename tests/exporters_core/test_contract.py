@@ -1,0 +1,46 @@
+"""Limits count by kind where layers emit the same thing, and a network may bring its own entry points."""
+
+import pytest
+
+from tritonvision import catalog
+from tritonvision.exporters.contract import Network, Tolerance, entry_points_of, kind
+from tritonvision.exporters.registry import find
+
+ENTRY = catalog.find("mediapipe-face-detection")
+
+
+@pytest.mark.parametrize(
+    ("name", "folded"),
+    [("present.0.key", "present.key"), ("cross.17.value", "cross.value"), ("logits", "logits"), ("top1", "top1")],
+)
+def test_the_kind_of_an_output_is_its_name_without_the_layer(name, folded):
+    assert kind(name) == folded
+
+
+def test_a_limit_is_that_of_the_name_or_of_its_kind():
+    tolerance = Tolerance({"present.key": 1e-4, "present.3.key": 1e-2}, relative=frozenset({"present.key"}))
+    assert (tolerance.tensor("present.0.key"), tolerance.tensor("present.3.key")) == (1e-4, 1e-2)
+    assert tolerance.is_relative("present.7.key") and not tolerance.is_relative("present.7.value")
+    with pytest.raises(KeyError):
+        tolerance.tensor("present.0.value")
+
+
+class Sized(Network):
+    """A network whose weights decide about its entry points."""
+
+    def export(self, path, role=""):
+        """Nothing."""
+
+    def tensors(self, inputs, double=False, role=""):
+        """Nothing."""
+
+    def predict(self, sample, parameters, role=""):
+        """Nothing."""
+
+
+def test_a_networks_own_entry_points_come_before_the_familys():
+    family = find(ENTRY.family)
+    own = family.entry_points(catalog.find("mediapipe-face-detection"))
+    assert entry_points_of(family, ENTRY, Sized((), "")) == own
+    other = (object(),)
+    assert entry_points_of(family, ENTRY, Sized((), "", points=other)) is other

@@ -1,0 +1,57 @@
+"""Three dialects at one address: whose a path is, and that no real route can be taken for a project."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.routing import iter_route_contexts
+
+from tritonvision.facade.dialects.registry import RESERVED, dialect_of
+
+
+@pytest.fixture
+def routes(house):
+    return list(iter_route_contexts(house.client.app.routes))
+
+
+def paths(routes) -> list[str]:
+    return [route.path for route in routes]
+
+
+def test_every_route_of_more_than_one_segment_begins_with_a_reserved_one(routes):
+    legacy = [path for path in paths(routes) if path.startswith("/{project")]
+    assert len(legacy) == 2 and len(routes) > 40
+    for path in set(paths(routes)) - set(legacy):
+        first, _, rest = path.removeprefix("/").partition("/")
+        assert first in RESERVED or not rest, f"{path} could be a project's"
+
+
+def test_the_legacy_routes_are_the_last(routes):
+    order = ["{project" in path.split("/")[1] for path in paths(routes)]
+    assert order == sorted(order)
+
+
+def test_no_route_reserves_what_is_not_there_or_foretold(routes):
+    first = {path.split("/")[1] for path in paths(routes)}
+    foretold = {"sam3", "workflows", "v2", "api"}  # of other releases of the contract
+    assert set(RESERVED) - foretold <= first | {"docs"}
+
+
+@pytest.mark.parametrize("path, owner", [
+    ("/v1/models", "openai"), ("/v1", "openai"), ("/v1/nothing/here", "openai"), ("/v10/1", "roboflow"),
+    ("/models/coco/3", "huggingface"), ("/models", "huggingface"), ("/pipeline/x/y", "huggingface"),
+    ("/predict", "huggingface"), ("/predictions/1", "roboflow"), ("/models-of-mine/1", "roboflow"),
+    ("/infer/lmm", "roboflow"), ("/coco/3", "roboflow"), ("/", "roboflow"), ("/openapi.json", "roboflow"),
+])  # fmt: skip
+def test_the_first_segment_says_whose_words_are_spoken(house, path, owner):
+    assert dialect_of(path).name == owner
+    answer = house.client.request("DELETE", path).json()
+    spoken = answer.get("message") or answer["error"]
+    assert isinstance(spoken, dict) == (owner == "openai") and ("error" in answer) == (owner != "roboflow")
+
+
+@pytest.mark.parametrize("first", RESERVED)
+def test_nothing_below_a_reserved_segment_is_taken_for_a_project(house, first):
+    for method in ("GET", "POST"):
+        answer = house.client.request(method, f"/{first}/x1")
+        assert answer.status_code in (404, 405), answer.text
+        assert "'" not in answer.text or first in ("models", "v1"), "a model was looked for"

@@ -1,0 +1,241 @@
+"""The application on a real port: limits while bytes come in, callers who hang up, one sentence for a taken port."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tritonvision.errors import SetupError
+from tritonvision.facade import run
+from tritonvision.facade.app import create_app
+from tritonvision.settings import Settings
+
+DETECTOR = "yolov8n-640"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.asynccontextmanager
+async def served(house, **options) -> AsyncIterator[httpx.AsyncClient]:
+    """The house's engine behind a facade with other settings, on a port."""
+    settings = Settings(repository=house.settings.repository, port=free_port(), **options)
+    app = create_app(house.engine, settings)
+    up = asyncio.Event()
+    task = asyncio.create_task(run.run(app, settings, ready=up.set))
+    await asyncio.wait_for(up.wait(), 10)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}", timeout=20) as client:
+            client.service = app.state.service
+            yield client
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def ask(picture: bytes) -> dict:
+    return {"model_id": DETECTOR, "image": {"type": "base64", "value": base64.b64encode(picture).decode()}}
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_a_picture_over_http(house, picture):
+    async def main():
+        async with served(house) as client:
+            answer = await client.post("/infer/object_detection", json=ask(picture))
+            assert answer.status_code == 200 and "server" not in answer.headers
+            assert client.service.admission.bytes == client.service.admission.pictures == 0
+
+    asyncio.run(main())
+
+
+def test_a_body_over_the_limit_is_a_413_and_the_server_goes_on(house, picture):
+    async def pieces(n: int):
+        for _ in range(n):
+            yield bytes(50_000)
+
+    async def main():
+        async with served(house, max_body_bytes=100_000) as client:
+            announced = await client.post("/infer/object_detection", content=bytes(5_000_000))
+            streamed = await client.post(f"/models/{DETECTOR}", content=pieces(40))
+            assert (announced.status_code, streamed.status_code) == (413, 413)
+            assert "0.0954 MB" in announced.json()["message"] and isinstance(streamed.json()["error"], str)
+            assert client.service.admission.bytes == 0
+            assert (await client.post("/infer/object_detection", json=ask(picture))).status_code == 200
+
+    asyncio.run(main())
+
+
+def test_request_bytes_of_all_callers_are_limited(house, picture):
+    async def main():
+        async with served(house, max_in_flight_bytes=4_000) as client:
+            house.engine.held = asyncio.Event()
+            first = asyncio.create_task(client.post("/infer/object_detection", json=ask(picture)))
+            await until(lambda: house.engine.asked)
+            second = await client.post("/infer/object_detection", json=ask(picture) | {"padding": "x" * 2_000})
+            assert second.status_code == 503 and second.headers["retry-after"] == "1"
+            house.engine.held.set()
+            assert (await first).status_code == 200
+
+    assert 1_000 < len(json.dumps(ask(picture))) < 4_000
+    asyncio.run(main())
+
+
+def test_pictures_over_the_budget_are_refused_at_once(house, picture):
+    async def main():
+        async with served(house, max_in_flight=2) as client:
+            house.engine.held = asyncio.Event()
+            tasks = [asyncio.create_task(client.post("/infer/object_detection", json=ask(picture))) for _ in range(2)]
+            await until(lambda: len(house.engine.asked) == 2)
+            began = time.perf_counter()
+            refused = await client.post("/infer/object_detection", json=ask(picture))
+            assert refused.status_code == 503 and refused.headers["retry-after"] and time.perf_counter() - began < 1
+            assert (await client.get("/healthz")).status_code == 200
+            house.engine.held.set()
+            assert [answer.status_code for answer in await asyncio.gather(*tasks)] == [200, 200]
+
+    asyncio.run(main())
+
+
+def test_a_client_that_expects_100_continue_is_refused_before_it_sends(house):
+    async def main():
+        async with served(house, max_body_bytes=1000) as client:
+            reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+            writer.write(
+                b"POST /infer/object_detection HTTP/1.1\r\nhost: x\r\n"
+                b"content-length: 5000\r\nexpect: 100-continue\r\n\r\n"
+            )
+            async with asyncio.timeout(1):
+                assert (await reader.readline()).startswith(b"HTTP/1.1 413")
+            writer.close()
+
+    asyncio.run(main())
+
+
+def test_pictures_come_from_urls_in_every_dialect(house, picture):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + picture)
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        pictures = await asyncio.start_server(answer, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{pictures.sockets[0].getsockname()[1]}/a.jpg"
+        image = {"type": "url", "value": url}
+        await house.engine.load(DETECTOR)
+        async with served(house, allow_http_url_hosts=frozenset({"127.0.0.1"})) as client:
+            answers = [
+                await client.post("/infer/object_detection", json={"model_id": DETECTOR, "image": image}),
+                await client.post("/infer/object_detection", json={"model_id": DETECTOR, "image": [image] * 3}),
+                await client.get("/coco/3", params={"image": url}),
+                await client.post("/coco/3", params={"image": url}),
+                await client.post(f"/models/{DETECTOR}", json={"inputs": url}),
+            ]
+            assert [a.status_code for a in answers] == [200] * 5
+            assert client.service.admission.bytes == 0
+        assert all(sent == picture for _, pictures, _, _ in house.engine.asked for sent in pictures)
+        async with served(house, allow_http_url_hosts={"127.0.0.1"}, max_body_bytes=len(picture) + 500) as client:
+            body = {"model_id": DETECTOR, "image": [image] * 3}
+            assert (await client.post("/infer/object_detection", json=body)).status_code == 413
+        pictures.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/infer/object_detection", f"/models/{DETECTOR}", "/coco/3"])
+def test_a_caller_who_hangs_up_cancels_the_work(house, picture, path):
+    async def main():
+        async with served(house) as client:
+            await house.engine.load(DETECTOR)
+            house.engine.held = asyncio.Event()
+            content = json.dumps(ask(picture)).encode() if "infer" in path else picture
+            content = base64.b64encode(picture) if path == "/coco/3" else content
+            kind = {"content-type": "text/plain"}
+            call = asyncio.create_task(client.post(path, content=content, headers=kind))
+            await until(lambda: house.engine.asked)
+            call.cancel()
+            await until(lambda: house.engine.cancelled == 1)
+            await until(lambda: client.service.admission.pictures == 0 and client.service.admission.bytes == 0)
+            house.engine.held = None
+            assert (await client.post("/infer/object_detection", json=ask(picture))).status_code == 200
+
+    asyncio.run(main())
+
+
+def test_a_caller_who_stops_sending_leaves_nothing_behind(house):
+    async def main():
+        async with served(house) as client:
+            _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+            head = b"POST /infer/object_detection HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+            writer.write(head + bytes(500))
+            await until(lambda: client.service.admission.bytes == 500)
+            writer.close()
+            await until(lambda: client.service.admission.bytes == 0)
+            assert 'status="499"' in (await client.get("/metrics")).text
+
+    asyncio.run(main())
+
+
+def test_a_signal_ends_it_and_lets_requests_finish(house, picture):
+    async def main():
+        settings = Settings(repository=house.settings.repository, port=free_port())
+        up = asyncio.Event()
+        task = asyncio.create_task(run.run(create_app(house.engine, settings), settings, ready=up.set))
+        await up.wait()
+        house.engine.held = asyncio.Event()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}", timeout=20) as client:
+            call = asyncio.create_task(client.post("/infer/object_detection", json=ask(picture)))
+            await until(lambda: house.engine.asked)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.3)
+            house.engine.held.set()
+            assert (await call).status_code == 200
+        await task
+
+    caught = []
+    before = signal.signal(signal.SIGTERM, lambda *_: caught.append(True))  # uvicorn raises it again at its end
+    try:
+        asyncio.run(main())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught
+
+
+def test_a_taken_port_is_one_sentence():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(SetupError, match=f"^Port {port} is taken.$"):
+            run.listen("127.0.0.1", port)
+
+
+def test_a_host_that_is_not_here_is_one_sentence():
+    for host in ("192.0.2.1", "no such host", "x" * 300):
+        with pytest.raises(SetupError):
+            run.listen(host, free_port())
+
+
+def test_a_port_can_be_used_again_at_once():
+    port = free_port()
+    for _ in range(2):
+        run.listen("127.0.0.1", port).close()

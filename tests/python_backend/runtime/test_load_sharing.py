@@ -1,0 +1,63 @@
+"""Processes of one model see each other at work; alone is who sees nobody."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tritonvision import heartbeat
+from tritonvision.python_backend.runtime.load_sharing import Siblings
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch) -> Path:
+    """A supervisor's folder for the children of our parent."""
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    heartbeat.folder(os.getppid()).mkdir()
+    return tmp_path
+
+
+def test_the_second_at_work_is_not_alone_until_the_first_is_done(watched):
+    first, second = Siblings("net", "net_0_0", 2), Siblings("net", "net_0_1", 2)
+    with first as alone:
+        assert alone
+        with second as also:
+            assert not also
+    with second as alone:
+        assert alone
+
+
+def test_models_do_not_see_each_other(watched):
+    with Siblings("a", "a_0_0", 2), Siblings("b", "b_0_1", 2) as alone:
+        assert alone
+
+
+def test_a_process_that_died_at_work_is_not_counted_once_it_is_replaced(watched):
+    Siblings("net", "net_0_0", 2).__enter__()
+    Siblings("net", "net_0_0", 2)
+    with Siblings("net", "net_0_1", 2) as alone:
+        assert alone
+
+
+def test_where_nobody_watches_everybody_is_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    with Siblings("net", "net_0_0", 2), Siblings("net", "net_0_1", 2) as alone:
+        assert alone
+
+
+def test_it_is_seen_from_another_process(watched):
+    program = f"""
+import os, tempfile
+tempfile.gettempdir = lambda: {str(watched)!r}
+os.getppid = lambda: {os.getppid()}
+from tritonvision.python_backend.runtime.load_sharing import Siblings
+with Siblings("net", "net_0_1", 2) as alone:
+    print(alone)
+"""
+    with Siblings("net", "net_0_0", 2):
+        assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True\n"
