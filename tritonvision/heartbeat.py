@@ -11,12 +11,13 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 BEAT_SECONDS = 1.0
 STALE_SECONDS = 6.0
 LONGEST_EXECUTE_SECONDS = 60.0
+_GRAPH_BYTES = 64 * 2**20  # a network gets LONGEST_EXECUTE_SECONDS more for each
 FOLDER_VARIABLE = "TRITONVISION_SERVER_FOLDER"
 # A look that comes later than this was not awake in between; only so much of the pause counts.
 _LONGEST_LOOK = 2.0
@@ -36,6 +37,15 @@ def folder() -> Path | None:
         return None
     private = about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o077
     return Path(given) if stat.S_ISDIR(about.st_mode) and private else None
+
+
+def longest_work(files: Path) -> float:
+    """Seconds that a step may take for one batch: the more, the larger the files of its model (the folder ``files``).
+
+    A large network on a busy machine needs minutes for eight pictures; it must not be taken for one that hangs.
+    """
+    size = sum(path.stat().st_size for path in files.rglob("*") if path.is_file())
+    return LONGEST_EXECUTE_SECONDS * (1 + size / _GRAPH_BYTES)
 
 
 class Watch:
@@ -76,8 +86,18 @@ def _read_beats(beats: Path) -> Iterator[tuple[int, int]]:
             continue
 
 
+_own: Heart | None = None
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """:meth:`Heart.waiting` of this process, where it has a heart."""
+    with nullcontext() if _own is None else _own.waiting():
+        yield
+
+
 class Heart:
-    """Beats for this process from now on; as a context manager it marks one piece of work.
+    """Beats for this process from now on; as a context manager it marks one piece of work. A process has one.
 
     Work that takes longer than it may stops the beat, so a process stuck in a loop is replaced like one that hangs as a
     whole.
@@ -90,6 +110,8 @@ class Heart:
         self._parent = os.getppid()
         self._longest = longest
         self._busy_since: float | None = None
+        global _own
+        _own = self
         beats = folder()
         if beats is not None:
             self._file = beats / str(os.getpid())

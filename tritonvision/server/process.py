@@ -6,8 +6,10 @@ import contextlib
 import logging
 import logging.handlers
 import os
+import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -68,7 +70,7 @@ class TritonProcess:
         self.folder = run_folder / _FOLDER
         try:
             self.folder.mkdir(mode=0o700)
-            # A name that any shell takes: Triton's Python processes do not start below a folder with a space in its name.
+            # A name that any shell takes: below a folder whose name has a space no Python process of Triton starts.
             (self.folder / "repository").symlink_to(repository.resolve())
             executable, backends = _executable(installation, self.folder), _backends(installation, self.folder)
         except OSError as error:
@@ -147,6 +149,15 @@ class TritonProcess:
                     self._last_error = line
                 if self.log_file is not None or not _INFORMATION.match(line):
                     self._log.info(line)
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody uses now, below those the system gives to outgoing connections."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _executable(installation: Installation, folder: Path) -> Path:
