@@ -39,25 +39,25 @@ class DataPlane(Protocol):
     exportable: Collection[str] | None
 
     async def infer(
-        self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
-        task: str | None = None, regions: Sequence[Sequence[float]] | None = None,
+        self, model: Manifest, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
+        regions: Sequence[Sequence[float]] | None = None,
     ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
 
     async def ask(
-        self, name: str, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
-        outputs: Collection[str] = (), wait: bool = True, task: str | None = None,
+        self, model: Manifest, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
+        outputs: Collection[str] = (), wait: bool = True,
     ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
 
     def chat(
-        self, name: str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
+        self, model: Manifest, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
         parameters: Mapping[str, Any], *, wait: bool = True,
     ) -> AsyncGenerator[Delta, None]: ...  # fmt: skip
 
     def generate_masks(
-        self, name: str, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
+        self, model: Manifest, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
     ) -> AsyncGenerator[Progress | SAMPrediction, None]: ...
 
-    async def load(self, name: str) -> Manifest: ...
+    async def load(self, name: str, *, wait: bool = True) -> Manifest: ...
 
     async def unload(self, name: str) -> None: ...
 
@@ -65,7 +65,9 @@ class DataPlane(Protocol):
 
     def memory(self) -> Memory: ...
 
-    def ready(self) -> bool: ...
+    def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None: ...
+
+    async def ready(self, manifest: Manifest | None = None) -> bool: ...
 
     def live(self) -> bool: ...
 
@@ -115,7 +117,8 @@ class Service:
             if body is not None and not body.empty:
                 await request.body()  # a caller who leaves is seen once it is read, and the wait may be long
             # the engine may publish what is missing
-            manifest, _ = await self._until_loaded(partial(self.engine.infer, name, (), {}, wait=wait), wait_timeout)
+            loading = partial(self.engine.load, name, wait=wait)
+            manifest = await self._until_loaded(loading, wait_timeout)
         context_of(request).model = manifest.id
         if manifest.task not in TASKS:
             raise NotSupported(f"'{name}' does {manifest.task}, which this server does not answer yet.")
@@ -127,8 +130,7 @@ class Service:
         self, request: Request, manifest: Manifest, *, wait: bool = True, wait_timeout: float = 0.0
     ) -> None:
         """Return when the model is loaded; arguments as for :meth:`ask`. Raises ModelLoading."""
-        # a question about no picture needs the model and nothing else
-        await self._until_loaded(partial(self.engine.infer, manifest.id, (), {}, wait=wait), wait_timeout)
+        await self._until_loaded(partial(self.engine.load, manifest.id, wait=wait), wait_timeout)
 
     async def ask(
         self, request: Request, manifest: Manifest, pictures: Sequence[Read], parameters: Mapping[str, Any], *,
@@ -156,10 +158,10 @@ class Service:
         def work(read: Sequence[bytes]) -> Awaitable[tuple[Manifest, list[Any]]]:
             more = {} if regions is None else {"regions": regions}
             return self._until_loaded(
-                partial(self.engine.infer, manifest.id, read, parameters, wait=wait, **more), wait_timeout
+                partial(self.engine.infer, manifest, read, parameters, wait=wait, **more), wait_timeout
             )
 
-        self._admit(request, len(pictures))
+        self._admit(request, manifest, len(pictures))
         return await self._work(request, manifest, pictures, work)
 
     async def ask_samples(
@@ -182,9 +184,9 @@ class Service:
                 whole = samples(read)
             else:
                 whole = [{"image": image, **s} for image, s in zip(read, samples, strict=True)] if read else samples
-            return self.engine.ask(manifest.id, whole, parameters, role=role, outputs=outputs)
+            return self.engine.ask(manifest, whole, parameters, role=role, outputs=outputs)
 
-        self._admit(request, max(len(pictures), 1))
+        self._admit(request, manifest, max(len(pictures), 1), role)
         return await self._work(request, manifest, pictures, work)
 
     def chat(
@@ -205,7 +207,7 @@ class Service:
             InvalidPicture, InvalidParameter, Overloaded, and what the engine raises.
         """
         return self._written(
-            request, manifest, pictures, lambda read: self.engine.chat(manifest.id, messages, read, parameters)
+            request, manifest, pictures, lambda read: self.engine.chat(manifest, messages, read, parameters)
         )
 
     def generate_masks(
@@ -217,7 +219,7 @@ class Service:
             parameters: of :data:`tritonvision.engine.mask_grid.PARAMETERS`.
         """
         return self._written(
-            request, manifest, [picture], lambda read: self.engine.generate_masks(manifest.id, read[0], parameters)
+            request, manifest, [picture], lambda read: self.engine.generate_masks(manifest, read[0], parameters)
         )
 
     async def _written(
@@ -227,7 +229,7 @@ class Service:
         """The pieces of an answer that comes by and by: in the room of its pictures."""
         self._check_count(pictures)
         context = context_of(request)
-        self._admit(request, max(len(pictures), 1))
+        self._admit(request, manifest, max(len(pictures), 1))
         read = await read_all(pictures, context.reservation) if pictures else []
         began = time.perf_counter()
         failed = True
@@ -239,11 +241,12 @@ class Service:
         finally:
             self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
 
-    def _admit(self, request: Request, pictures: int) -> None:
-        """Let the request in with ``pictures``. Raises Overloaded.
+    def _admit(self, request: Request, manifest: Manifest, pictures: int, role: str = "") -> None:
+        """Let the request in with ``pictures``, here and at the model. Raises Overloaded before anything is read.
 
         It keeps its room until its answer is written, drawing and encoding included; several questions share it.
         """
+        self.engine.check_room(manifest, pictures, role)
         context = context_of(request)
         more = pictures - context.admitted
         if more > 0:
@@ -269,9 +272,7 @@ class Service:
             self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
         return Answered(manifest, results, pictures, time.perf_counter() - context.started)
 
-    async def _until_loaded(
-        self, ask: Callable[[], Awaitable[tuple[Manifest, list[Any]]]], wait_timeout: float
-    ) -> tuple[Manifest, list[Any]]:
+    async def _until_loaded(self, ask: Callable[[], Awaitable[T]], wait_timeout: float) -> T:
         give_up = time.monotonic() + wait_timeout
         while True:
             try:

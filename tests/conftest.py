@@ -23,6 +23,8 @@ import pytest
 # The name by which starlette's client asks an application that has no address; and no test waits for load balancers.
 os.environ.setdefault("TRITONVISION_ALLOWED_HOSTS", '["testserver"]')
 os.environ.setdefault("TRITONVISION_DRAIN", "0")
+# As in the package itself; a test module may import onnxruntime before the package.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 FACE = "mediapipe-face-detection"
 TREE = Path(__file__).parents[1]
@@ -62,6 +64,27 @@ def embedded(settings) -> Iterator:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def keeps_the_contract() -> Callable[[type], None]:
+    """``keeps_the_contract(kind)``: a class has every method the facade needs, called as the real engine's are."""
+    import inspect
+
+    from tritonvision.engine.engine import Engine
+    from tritonvision.facade.service import DataPlane
+
+    def shape(method: Callable) -> tuple:
+        kinds = inspect.isasyncgenfunction(method), inspect.iscoroutinefunction(method)
+        return kinds, [(p.name, p.kind, p.default) for p in inspect.signature(method).parameters.values()]
+
+    def check(kind: type) -> None:
+        for name in (n for n, member in vars(DataPlane).items() if inspect.isfunction(member) and n[0] != "_"):
+            assert shape(getattr(kind, name)) == shape(getattr(Engine, name)), name
+            asked = inspect.signature(getattr(DataPlane, name)).parameters
+            assert list(asked) == list(inspect.signature(getattr(Engine, name)).parameters), name
+
+    return check
 
 
 @pytest.fixture(scope="session")
