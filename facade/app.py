@@ -19,7 +19,7 @@ from tritonvision.facade.inputs.fetch import Fetcher
 from tritonvision.facade.inputs.pictures import Pictures
 from tritonvision.facade.middleware.access_log import AccessLog
 from tritonvision.facade.middleware.body_limits import BodyLimits
-from tritonvision.facade.middleware.disconnect import CancelOnDisconnect, OpenRequests
+from tritonvision.facade.middleware.disconnect import CancelOnDisconnect
 from tritonvision.facade.middleware.errors import ErrorResponses
 from tritonvision.facade.middleware.request_context import RequestContext
 from tritonvision.facade.middleware.write_deadline import WriteDeadline
@@ -62,7 +62,6 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
     app.state.service = Service(engine, settings, admission, metrics, Pictures(settings, fetcher))
     app.state.open_paths = OPEN_PATHS
     app.state.responses = ResponseCache(settings.response_cache)
-    app.state.requests = OpenRequests()
     _add_middlewares(app, settings)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -80,7 +79,7 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
 def _add_middlewares(app: FastAPI, settings: Settings) -> None:
     """The layers around every route, the innermost first."""
     service: Service = app.state.service
-    app.add_middleware(CancelOnDisconnect, requests=app.state.requests)
+    app.add_middleware(CancelOnDisconnect, requests=service.requests)
     app.add_middleware(
         OriginGuard, trusted=settings.cors_origins, hosts=hosts_of(settings), open_paths=OPEN_PATHS
     )  # fmt: skip

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, 
 from tritonvision.facade.admission import Admission, ByteReservation
 from tritonvision.facade.context import context_of
 from tritonvision.facade.inputs.pictures import Pictures
+from tritonvision.facade.middleware.disconnect import OpenRequests
 from tritonvision.facade.observability.metrics import Metrics
 from tritonvision.publication import Manifest, Repository
 from tritonvision.results import Delta, SAMPrediction
@@ -99,6 +100,13 @@ class Service:
     admission: Admission
     metrics: Metrics
     pictures: Pictures
+    requests: OpenRequests = field(default_factory=OpenRequests)
+
+    async def why_not_ready(self, manifest: Manifest | None = None) -> str:
+        """Why requests, those for ``manifest`` if there is one, would not be answered now; empty when they would."""
+        if self.requests.draining:
+            return "The server is shutting down."
+        return "" if await self.engine.ready(manifest) else self.engine.why_not_ready()
 
     async def manifest(
         self, request: Request, name: str, tasks: Collection[str], *, wait: bool = True, wait_timeout: float = 0.0

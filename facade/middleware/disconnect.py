@@ -13,9 +13,14 @@ from tritonvision.facade.context import Context, context_of
 
 
 class OpenRequests:
-    """The requests that are being answered, so that a server that stops can end them."""
+    """The requests that are being answered, so that a server that stops can end them.
+
+    Attributes:
+        draining: the server is about to stop, and wants no new requests.
+    """
 
     def __init__(self) -> None:
+        self.draining = False
         self._tasks: dict[asyncio.Task[Any], Context] = {}
 
     def __len__(self) -> int:

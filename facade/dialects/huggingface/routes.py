@@ -32,7 +32,7 @@ from tritonvision.facade.dialects.openai.schemas import ChatRequest
 from tritonvision.facade.inputs.pictures import Pictures
 from tritonvision.facade.replies import reply
 from tritonvision.facade.response_cache import ResponseCache
-from tritonvision.facade.service import DataPlane
+from tritonvision.facade.service import Service
 from tritonvision.facade.streaming.sse import EventStream, event
 from tritonvision.facade.workers import in_thread
 from tritonvision.publication import Manifest
@@ -113,19 +113,20 @@ def _task(manifest: Manifest, model: str, name: str | None, asked: Asked, pictur
 @router.get("/health")
 async def server_health(request: Request) -> Response:
     """200 while the server would answer, for a client whose address names no model."""
-    return await _health(service_of(request).engine)
+    return await _health(service_of(request))
 
 
 @router.get("/models/{model:path}/health")
 async def health(request: Request, model: str) -> Response:
     """200 for a model that this server would answer for."""
-    engine = service_of(request).engine
-    return await _health(engine, engine.repository.resolve(model))
+    service = service_of(request)
+    return await _health(service, service.engine.repository.resolve(model))
 
 
-async def _health(engine: DataPlane, manifest: Manifest | None = None) -> Response:
-    if not await engine.ready(manifest):
-        raise Overloaded(engine.why_not_ready(), retry_after=1.0)
+async def _health(service: Service, manifest: Manifest | None = None) -> Response:
+    why_not = await service.why_not_ready(manifest)
+    if why_not:
+        raise Overloaded(why_not, retry_after=1.0)
     return reply({"status": "ok"})
 
 
