@@ -11,7 +11,7 @@ import numpy as np
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.entry_points import Chain, EntryPoint, TextPreprocess
+from tritonvision.ensembles.entry_points import Chain, EntryPoint, Net, TextPreprocess
 from tritonvision.ensembles.in_process import (
     Ask,
     LocalChat,
@@ -85,7 +85,7 @@ class Gate:
         for net in [local] if isinstance(local, LocalPipeline) else local.nets.values():
             role = point.role if isinstance(local, LocalPipeline) else net.net.role
             batches = examples(point, local) if isinstance(point, Chain) else self.network.examples(role)
-            _demand_batches(role, batches)
+            _demand_batches(net.net, batches)
             for what, inputs in batches.items():
                 for name, difference in self._differences(point.name, net, role, inputs, what).items():
                     figure = f"tensor_{kind(name)}"
@@ -146,15 +146,15 @@ class Gate:
         return {"pipeline_answers": float(count)} | {f"pipeline_{name}": value for name, value in worst.items()}
 
 
-def _demand_batches(role: str, batches: Mapping[str, Tensors]) -> None:
-    """Raise ExportFailed unless one of the batches is of one sample and another of several: every network is published
-    with a batch axis, and a graph that was traced with one sample may have the number one written into it.
+def _demand_batches(net: Net, batches: Mapping[str, Tensors]) -> None:
+    """Raise ExportFailed unless one of the batches is of one sample and another of several, if the network is published
+    for several: a graph that was traced with one sample may have the number one written into it.
     """
     sizes = {len(next(iter(inputs.values()))) for inputs in batches.values()}
-    if 1 not in sizes or not any(size > 1 for size in sizes):
+    if 1 not in sizes or (net.max_batch > 1 and sizes == {1}):
         raise ExportFailed(
-            f"The network '{role or 'model'}' must be compared on one sample and on a batch of several; its examples "
-            f"have {_listed(sizes) or 'none'}."
+            f"The network '{net.role or 'model'}' must be compared on one sample and on a batch of several; its "
+            f"examples have {_listed(sizes) or 'none'}."
         )
 
 
