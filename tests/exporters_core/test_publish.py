@@ -150,11 +150,11 @@ def test_two_exports_of_one_model_at_once_end_with_one_of_them(tmp_path, family,
     program = (
         "import sys, pathlib\n"
         "from tritonvision import catalog\n"
-        "from tritonvision.exporters import families, publish\n"
+        "from tritonvision.exporters import publish, registry\n"
         "from tritonvision.publication import Manifest\n"
         "root, who = pathlib.Path(sys.argv[1]), sys.argv[2]\n"
         "entry = catalog.find('mediapipe-face-detection')\n"
-        "family = families.find(entry.family)\n"
+        "family = registry.find(entry.family)\n"
         "facts = Manifest('t/1', 'f', 't', 'keypoints', 'user', who, '0', 'x', 'fp32', (), (128, 128), ())\n"
         "for _ in range(30):\n"
         "    with publish.staging(root) as folder:\n"

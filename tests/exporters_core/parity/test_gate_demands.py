@@ -1,5 +1,6 @@
 """The gate demands that everything a network declares is compared, one sample alone and several in a batch."""
 
+import dataclasses
 from functools import partial
 
 import numpy as np
@@ -121,6 +122,14 @@ def test_a_composition_must_be_compared_alone_and_in_a_batch(graph, counts):
     with pytest.raises(ExportFailed, match="on one sample and on a batch of several"):
         check(Linear(batches=picture_batch(*counts)))
     assert check(Linear(batches=picture_batch(1, 2)))
+
+
+def test_a_network_that_takes_one_sample_at_a_time_needs_no_batch(graph):
+    net = dataclasses.replace(Chain(Resize("stretch", SIDE, SIDE), CLASSES).nets[0], max_batch=1)
+    point = Composition("gaze", 1, tasks.GAZE, (net,), (), options=(("side", SIDE),))
+    assert tensors_checked(graph(), Linear(batches=picture_batch(1)), point=point)
+    with pytest.raises(ExportFailed, match="on one sample"):
+        tensors_checked(graph(), Linear(batches=picture_batch(2)), point=point)
 
 
 # ---- classes that nearly tie ----------------------------------------------------------------------------------------
