@@ -62,7 +62,7 @@ class Chain:
     """An ensemble: pre step, network, post step. Texts need no way back, so their network's answer is the answer.
 
     Attributes:
-        role: ``""`` for the model itself, else the name of another way in: ``text``.
+        role: ``""`` for the model itself, else the name of a further entry point: ``text``.
         instances: processes of the network.
     """
 
