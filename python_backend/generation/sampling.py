@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tritonvision.errors import TritonVisionError
+
 # Likeliest tokens that are sorted first: they nearly always hold the whole of top-p, and sorting all is slow.
 _HEAD = 512
 
@@ -31,7 +33,13 @@ class Sampler:
         self._seen[prompt_ids[(prompt_ids >= 0) & (prompt_ids < vocabulary)]] = True
 
     def __call__(self, logits: np.ndarray) -> int:
-        """The next token of ``logits`` float32 (V,)."""
+        """The next token of ``logits`` float32 (V,).
+
+        Raises:
+            TritonVisionError: the logits are no numbers; any token would be made up.
+        """
+        if not np.isfinite(logits.max()):  # NaN if one is NaN; a single -inf is a token that must not come
+            raise TritonVisionError("The network computed logits that are not numbers.")
         if self._temperature == 0:
             token = int(self._penalized(logits).argmax())
         else:
