@@ -1,24 +1,15 @@
 """Tokens to text: nothing half is ever said, and nothing of a stop text."""
 
 import pytest
-import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from tritonvision.python_backend.generation.text_stream import TextStream
 
-WORDS = "the quick brown fox jumps over the lazy dog and asks: what is in the picture? Größe, café, naïve."
-
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    made = tokenizers.Tokenizer(models.BPE())
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=["<end>"])
-    made.train_from_iterator([WORDS] * 5, trainer)
-    return made
+def tokenizer(byte_level):
+    return byte_level(["<end>"])
 
 
 def said(tokenizer, text, stop=()):
