@@ -1,4 +1,4 @@
-"""A vision-language model over networks that are small enough to follow: what they are asked, and what ends an answer."""
+"""A vision-language model over networks small enough to follow: what is asked of them, and what ends an answer."""
 
 import threading
 import weakref
