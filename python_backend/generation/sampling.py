@@ -38,8 +38,7 @@ class Sampler:
         Raises:
             TritonVisionError: the logits are no numbers; any token would be made up.
         """
-        if not np.isfinite(logits.max()):  # NaN if one is NaN; a single -inf is a token that must not come
-            raise TritonVisionError("The network computed logits that are not numbers.")
+        logits = checked(logits)
         if self._temperature == 0:
             token = int(self._penalized(logits).argmax())
         else:
@@ -80,3 +79,14 @@ class Sampler:
             if inside < size or size == count:
                 return head[: max(inside, 1)]
         raise AssertionError("the second round sorts everything")
+
+
+def checked(logits: np.ndarray) -> np.ndarray:
+    """``logits`` ``[..., V]``, of which single ones may be -inf: tokens that must not come.
+
+    Raises:
+        TritonVisionError: a row has a NaN or no finite number; any token of it would be made up.
+    """
+    if not np.isfinite(logits.max(axis=-1)).all():  # the largest of numbers with a NaN is NaN
+        raise TritonVisionError("The network computed logits that are not numbers.")
+    return logits
