@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb_utils
 
 from tritonvision import pictures
 from tritonvision.errors import InvalidParameter
-from tritonvision.heartbeat import Heart
+from tritonvision.heartbeat import Heart, longest_work
 from tritonvision.python_backend.generation.engine import Messages, VlmEngine
 from tritonvision.python_backend.generation.prompt import ROLES, Picture
 from tritonvision.python_backend.generation.scheduler import Cancelled
@@ -39,7 +39,7 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         sessions = Sessions({role: folder / file for role, file in json.loads(parameters["sessions"]).items()})
         assets = {name: (folder / name).read_bytes() for name in json.loads(parameters["assets"])}
-        self.heart = Heart()
+        self.heart = Heart(longest_work(folder))
         options = json.loads(parameters["options"])
         self.vlm_engine = VlmEngine(sessions, parameters["module"], options, assets, lambda: self.heart)
 

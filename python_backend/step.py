@@ -6,13 +6,14 @@ import json
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from tritonvision.errors import InvalidParameter, TritonVisionError, to_wire
-from tritonvision.heartbeat import Heart
+from tritonvision.heartbeat import Heart, longest_work
 
 
 class Step(ABC):
@@ -27,7 +28,7 @@ class Step(ABC):
         self.config = json.loads(args["model_config"])
         self.name = args["model_name"]
         self.setup({key: value["string_value"] for key, value in self.config["parameters"].items()}, args)
-        self.heart = Heart()
+        self.heart = Heart(longest_work(Path(args["model_repository"]) / args["model_version"]))
 
     @abstractmethod
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
@@ -47,6 +48,7 @@ class Step(ABC):
             return [self._respond(request) for request in requests]
 
     def _respond(self, request):
+        self.heart.step()
         # is_cancelled() is not asked: it is a round trip to the server, which drops cancelled requests from its queue
         try:
             inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}

@@ -20,6 +20,9 @@ from pathlib import Path
 
 import pytest
 
+# As in the package itself; a test module may import onnxruntime before the package.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 FACE = "mediapipe-face-detection"
 TREE = Path(__file__).parents[1]
 

@@ -165,6 +165,7 @@ def test_every_schema_has_its_version_in_the_config():
     code = LocalCode(GAZE, EMBEDDINGS.outputs, ())
     points = (Composition("gaze", 5, GAZE, nets[:1], nets[0].outputs), Chat("smolvlm", nets, version=6), code)
     configs = [parse(model_configs.public_config("m", point)) for point in points]
-    configs.append(parse(model_configs.step_config(replace(EMBEDDINGS, version=8))))
+    head = replace(EMBEDDINGS, schema=replace(EMBEDDINGS.schema, version=8))
+    configs.append(parse(model_configs.step_config(head)))
     versions = [config.parameters["schema_version"].string_value for config in configs]
     assert versions == ["5", "6", str(code.version), "8"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritonvision.errors import InvalidParameter
@@ -17,6 +17,7 @@ def faces(count):
     }  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=4))
 def test_lists_are_padded_to_the_longest_and_what_is_there_stays(counts):
     stacked, longest = stack_padded([faces(count) for count in counts]), max(counts)

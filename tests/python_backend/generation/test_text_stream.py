@@ -1,7 +1,7 @@
 """Tokens to text: nothing half is ever said, and nothing of a stop text."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritonvision.python_backend.generation.text_stream import TextStream
@@ -22,12 +22,14 @@ def said(tokenizer, text, stop=()):
     return [*pieces, stream.flush()], stream.stopped
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_the_pieces_are_the_text(tokenizer, text):
     pieces, _ = said(tokenizer, text)
     assert "".join(pieces) == text
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="aé漢🙂\n ", max_size=40))
 def test_no_piece_holds_half_a_character(tokenizer, text):
     assert not any("\ufffd" in piece for piece in said(tokenizer, text)[0])
@@ -37,6 +39,7 @@ WORDS_AND_LETTERS = st.lists(st.sampled_from([" the", " quick", " fox", " dog", 
 STOPS = st.lists(st.sampled_from(["the", "he q", "o", "og", "dog", "fox d", "ver the", "a", "ab", "ba b"]), max_size=3)
 
 
+@settings(deadline=None)
 @given(WORDS_AND_LETTERS.map("".join), STOPS)
 def test_an_answer_is_its_text_before_the_stop_text_that_is_complete_first(tokenizer, text, stop):
     pieces, stopped = said(tokenizer, text, stop)

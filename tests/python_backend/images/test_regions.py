@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritonvision.errors import InvalidParameter
@@ -21,6 +21,7 @@ def test_without_a_region_the_rule_sees_the_picture():
 
 
 @pytest.mark.parametrize("rule", ["letterbox", "stretch"])
+@settings(deadline=None)
 @given(
     x=st.integers(10, 150), y=st.integers(10, 80), width=st.integers(1, 60), height=st.integers(1, 60),
 )  # fmt: skip
@@ -36,6 +37,7 @@ def test_the_corners_of_a_region_lead_back_to_where_it_lies_in_the_picture(rule,
     np.testing.assert_allclose(geometry.to_picture(corners), [[left, top], [right, bottom]], atol=0.01)
 
 
+@settings(deadline=None)
 @given(
     x=st.floats(-50, 250), y=st.floats(-50, 150), width=st.floats(0.001, 300), height=st.floats(0.001, 300),
 )  # fmt: skip
