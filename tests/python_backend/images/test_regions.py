@@ -49,8 +49,9 @@ def test_a_window_is_the_whole_pixels_of_a_region_and_has_one_at_least(x, y, wid
         return
     left, top, right, bottom = regions.window([x, y, width, height], 90, 160)
     assert 0 <= left < right <= 160 and 0 <= top < bottom <= 90
-    assert abs(left - max(x - width / 2, 0)) <= 1 and abs(right - min(x + width / 2, 160)) <= 1
-    assert abs(top - max(y - height / 2, 0)) <= 1 and abs(bottom - min(y + height / 2, 90)) <= 1
+    for begin, end, centre, length, limit in ((left, right, x, width, 160), (top, bottom, y, height, 90)):
+        assert begin == min(round(max(centre - length / 2, 0)), limit - 1)
+        assert end == max(round(min(centre + length / 2, limit)), begin + 1)
 
 
 @pytest.mark.parametrize("region", [(5, 5, 0, 4), (5, 5, 4, -1)])
