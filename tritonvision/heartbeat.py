@@ -99,8 +99,8 @@ def waiting() -> Iterator[None]:
 class Heart:
     """Beats for this process from now on; as a context manager it marks one piece of work of the calling thread.
 
-    Work that takes longer than it may stops the beat, so a process with one stuck thread is replaced like one that hangs
-    as a whole. A process has one heart.
+    Work that takes longer than it may stops the beat, so a process with one stuck thread is replaced like one
+    that hangs as a whole. A process has one heart.
 
     Args:
         longest: seconds that a piece of work, or a step of it, may take.
