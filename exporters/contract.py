@@ -101,8 +101,9 @@ class Network(ABC):
         sha256: of the weights file; empty for random weights.
         versions: packages that took part.
         notes: sentences a person should see in the manifest.
-        points: its entry points, where the weights decide about sizes in them; else the family's, see
-            :func:`entry_points_of`.
+        entry_points: where the weights decide about sizes in them; else the family's, see :func:`entry_points_of`.
+        precision: of the graph's arithmetic: ``fp32``, ``fp16`` or ``int8``.
+        map_meaning: of dense maps, where the weights decide about it; else the family's.
     """
 
     labels: tuple[str, ...]
@@ -113,6 +114,8 @@ class Network(ABC):
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     entry_points: tuple[EntryPoint, ...] = ()
+    precision: str = "fp32"
+    map_meaning: str = ""
 
     @abstractmethod
     def export(self, path: Path, role: str = "") -> None:
