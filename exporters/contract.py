@@ -14,7 +14,7 @@ import numpy as np
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.ensembles.preprocessing import Resize
-from tritonvision.ensembles.schemas import HeadKind
+from tritonvision.ensembles.schemas import Head
 
 Tensors = dict[str, np.ndarray]
 
@@ -160,7 +160,7 @@ class Family(ABC):
     """
 
     name: str
-    head: HeadKind
+    head: Head
     tolerance: Tolerance
     reference_pipeline: ReferencePipeline
     license_notice: str = ""

@@ -154,7 +154,7 @@ def _manifest(
         source=network.source,
         sha256=network.sha256 or _sha256(graphs.values()),
         license=entry.license if weights.kind == "official" else "as the owner of the weights says",
-        precision="fp32",
+        precision=", ".join(dict.fromkeys(net.precision for point in points for net in point.nets)),
         labels=network.labels,
         input_size=points[0].size,
         steps=model_configs.step_names(catalog.triton_name(public_id), points),

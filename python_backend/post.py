@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,13 +17,14 @@ _PADDING = {"class_ids": -1, "masks": b""}
 
 
 class TritonPythonModel(Step):
-    """Runs ``python_backend/heads/<head>.py`` on each sample.
+    """Runs ``python_backend/postprocess/<head>.py`` on each sample.
 
     Answers of different length in one request are padded to the longest: with zeros or nothing, and with class id -1.
     """
 
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
-        """The head kind stands in the config."""
+        """The postprocessor and its options stand in the config."""
+        self.options = json.loads(parameters.get("options", "{}"))
         self.head = importlib.import_module(
             f"tritonvision.python_backend.postprocess.{parameters['head'].replace('-', '_')}"
         )
@@ -35,7 +37,7 @@ class TritonPythonModel(Step):
         answers = []
         for i, (geometry, given) in enumerate(zip(geometries, settings, strict=True)):
             sample = {name: tensors[name][i] for name in names}
-            answers.append(self.head.post(sample, geometry, resolve(self.head.TASK.parameters, given)))
+            answers.append(self.head.post(sample, geometry, resolve(self.head.TASK.parameters, given), **self.options))
         outputs = stack_padded(answers)
         outputs["image_size"] = np.array([(g.height, g.width) for g in geometries], dtype=np.int32)
         return outputs
