@@ -5,27 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from tritonvision.errors import InvalidParameter
-
 
 def settings_with(**options: Any):
     """Settings of the environment with the options that were given laid over them.
 
     Raises InvalidParameter, which names the setting, when one does not fit.
     """
-    from pydantic import ValidationError
+    from tritonvision.settings import read_settings
 
-    from tritonvision.settings import Settings
-
-    try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InvalidParameter(
-            f"The setting '{name}' does not fit: {first['msg']}.",
-            hint=f"It comes from an option or from TRITONVISION_{name.upper()}.",
-        ) from error
+    return read_settings(**options)
 
 
 def print_json(value: Any) -> None:
