@@ -97,10 +97,10 @@ def waiting() -> Iterator[None]:
 
 
 class Heart:
-    """Beats for this process from now on; as a context manager it marks one piece of work. A process has one.
+    """Beats for this process from now on; as a context manager it marks one piece of work of the calling thread.
 
-    Work that takes longer than it may stops the beat, so a process stuck in a loop is replaced like one that hangs as a
-    whole.
+    Work that takes longer than it may stops the beat, so a process with one stuck thread is replaced like one
+    that hangs as a whole. A process has one heart.
 
     Args:
         longest: seconds that a piece of work, or a step of it, may take.
@@ -109,7 +109,7 @@ class Heart:
     def __init__(self, longest: float = LONGEST_EXECUTE_SECONDS) -> None:
         self._parent = os.getppid()
         self._longest = longest
-        self._busy_since: float | None = None
+        self._busy_since: dict[int, float] = {}  # by thread
         global _own
         _own = self
         beats = folder()
@@ -119,31 +119,32 @@ class Heart:
             threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
 
     def __enter__(self) -> None:
-        self._busy_since = time.monotonic()
+        self._busy_since[threading.get_ident()] = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        self._busy_since = None
+        self._busy_since.pop(threading.get_ident(), None)
 
     def step(self) -> None:
         """One more step of a long piece of work begins: each has the whole time."""
-        if self._busy_since is not None:
-            self._busy_since = time.monotonic()
+        if threading.get_ident() in self._busy_since:
+            self._busy_since[threading.get_ident()] = time.monotonic()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Within it this process waits for another one, which answers for itself: that is no work of its own."""
-        before, self._busy_since = self._busy_since, None
+        before = self._busy_since.pop(threading.get_ident(), None)
         try:
             yield
         finally:
-            self._busy_since = None if before is None else time.monotonic()
+            if before is not None:
+                self._busy_since[threading.get_ident()] = time.monotonic()
 
     def _beat(self) -> None:
         while True:
             if os.getppid() != self._parent:  # an orphan has nobody to answer to
                 os._exit(1)
-            since = self._busy_since
-            if since is None or time.monotonic() - since < self._longest:
+            oldest = min(self._busy_since.copy().values(), default=time.monotonic())
+            if time.monotonic() - oldest < self._longest:
                 try:
                     os.utime(self._file)
                 except FileNotFoundError:  # the supervisor is gone, and with it the folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ from tritonvision.errors import InvalidParameter
 log = logging.getLogger(__name__)
 
 _PORT = 9001
+# What a value must be, by the kind of pydantic's complaint; all else is said as pydantic says it.
+_MUST_BE: Mapping[str, str] = {
+    "byte_size": "must be a size such as 8GB or 500MB", "byte_size_unit": "must be a size such as 8GB or 500MB",
+    "int_parsing": "must be a whole number", "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number", "bool_parsing": "must be true or false",
+    "greater_than": "must be over {gt}", "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be under {lt}", "less_than_equal": "must be at most {le}",
+}  # fmt: skip
 
 
 def user_folder(below_home: str, system: str) -> Path:
@@ -95,7 +104,9 @@ def read_settings(**options: Any) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
+        rule = _MUST_BE.get(first["type"])
+        told = f"does not fit: {first['msg']}" if rule is None else rule.format(**first.get("ctx", {}))
         raise InvalidParameter(
-            f"The setting '{name}' does not fit: {first['msg']}.",
+            f"The setting '{name}' {told}.",
             hint=f"It comes from an option or from TRITONVISION_{name.upper()}.",
         ) from error

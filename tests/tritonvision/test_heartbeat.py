@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -73,6 +74,27 @@ def test_work_that_takes_too_long_stops_the_beat_until_it_ends(folder):
     with heart:
         assert not age_grows(file)
         assert age_grows(file)
+    assert not age_grows(file)
+
+
+def test_one_thread_that_is_stuck_stops_the_beat_though_others_work_on(folder):
+    heart, file = Heart(longest=0.1), folder / str(os.getpid())
+    entered, go_on = threading.Event(), threading.Event()
+
+    def stick():
+        with heart:
+            entered.set()
+            go_on.wait(20)
+
+    stuck = threading.Thread(target=stick)
+    stuck.start()
+    assert entered.wait(20)
+    for _ in range(8):
+        with heart:
+            time.sleep(0.03)
+    assert age_grows(file)
+    go_on.set()
+    stuck.join()
     assert not age_grows(file)
 
 

@@ -22,14 +22,14 @@ def test_the_address_of_a_kubernetes_service_is_passed_over_and_said(monkeypatch
 
 def test_a_setting_that_does_not_fit_is_one_sentence_that_names_it(monkeypatch):
     monkeypatch.setenv("TRITONVISION_PORT", "front")
-    with pytest.raises(InvalidParameter, match="The setting 'port' does not fit") as caught:
+    with pytest.raises(InvalidParameter, match="The setting 'port' must be a whole number") as caught:
         read_settings()
     assert caught.value.hint == "It comes from an option or from TRITONVISION_PORT."
 
 
 def test_automodel_says_it_in_the_same_words(monkeypatch):
     monkeypatch.setenv("TRITONVISION_PORT", "front")
-    with pytest.raises(InvalidParameter, match="The setting 'port' does not fit"):
+    with pytest.raises(InvalidParameter, match="The setting 'port' must be a whole number"):
         AutoModel.from_pretrained("mediapipe-face-detection")
 
 

@@ -1,9 +1,30 @@
-"""What several commands share: settings laid under command-line options, JSON on standard output."""
+"""What several commands share: options, settings laid under them, JSON on standard output."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tritonvision import tasks
+
+_MOST_TOKENS = int(next(p.high for p in tasks.VLM.parameters if p.name == "max_new_tokens"))
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[http://]HOST:PORT",
+        help="Ask this server. Default: the one on this machine, or one started for the duration.",
+    ),
+]
+ApiKey = Annotated[str | None, typer.Option(metavar="K", help="The server's API key.")]
+OwnRepository = Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository, when no server runs.")]
+Repository = Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository to look into.")]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, max=_MOST_TOKENS, metavar="N", help="Most tokens of an answer that is written.")
+]
 
 
 def settings_with(**options: Any):
