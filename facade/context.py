@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tritonvision.facade.service import Service
 
 _KEY = "tritonvision"
+UNREAD = object()
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Context:
         model: the public id of the model that was asked, once it is known.
         admitted: pictures that :attr:`room` is for.
         body: what the client sends, once the limits are known that it is read under.
+        json: the body, once it was read as such.
         ended_by: why the handler was cancelled, if it was.
     """
 
@@ -41,6 +43,7 @@ class Context:
     admitted: int = 0
     body: Body | None = None
     ended_by: Exception | None = None
+    json: Any = UNREAD
 
     def put(self, scope: dict[str, Any]) -> None:
         """Make it the context of the request with this ASGI ``scope``."""

@@ -9,6 +9,7 @@ import orjson
 from starlette.requests import Request
 
 from tritonvision.errors import PictureTooLarge
+from tritonvision.facade.context import UNREAD, context_of
 from tritonvision.facade.workers import LARGE, in_thread
 
 # How many signs of each kind a large body may hold: two bytes of JSON can become two hundred in memory. An encoding of
@@ -20,11 +21,14 @@ _FIRST = re.compile(rb"\s*(.?)", re.DOTALL)
 
 
 async def read_json(request: Request) -> Any:
-    """The body as JSON. Raises ValueError, PictureTooLarge."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-    return await parse_json(body)
+    """The body as JSON, parsed once however often it is asked for. Raises ValueError, PictureTooLarge."""
+    context = context_of(request)
+    if context.json is UNREAD:
+        body = bytearray()  # not request.body(), which would keep it beside what it becomes
+        async for piece in request.stream():
+            body += piece
+        context.json = await parse_json(body)
+    return context.json
 
 
 async def parse_json(body: bytes | bytearray) -> Any:

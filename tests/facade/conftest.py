@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from tritonvision import tasks
+from tritonvision import catalog, tasks
 from tritonvision.engine import mask_grid
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
@@ -161,7 +161,8 @@ class MemoryEngine:
                 raise
         if self.failure is not None:
             raise self.failure
-        settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, parameters)
+        region = {} if regions is None else {"region": list(regions[0])}
+        settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, {**parameters, **region})
         if regions is not None:
             self.regions = list(regions)
             pictures = [pictures[0] for _ in regions]
@@ -177,14 +178,15 @@ class MemoryEngine:
         self.samples.append((manifest.id, list(samples), dict(parameters)))
         if self.failure is not None:
             raise self.failure
-        settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, parameters)
+        more = (tasks.TRUNCATE,) if role == "text" else ()
+        settings = tasks.resolve((*tasks.TASKS[manifest.task].parameters, *more), parameters)
         return manifest, [self._result(manifest, sample["text" if role else "image"], settings) for sample in samples]
 
     async def chat(
         self, model: Manifest, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
         parameters: Mapping[str, Any], *, wait: bool = True,
     ) -> AsyncGenerator[Delta, None]:  # fmt: skip
-        manifest = await self.load(model.id, wait=wait)
+        manifest = await self._load_for(tasks.VLM, model, wait)
         self.chats.append((manifest.id, list(messages), list(pictures), dict(parameters)))
         tasks.resolve(tasks.VLM.parameters, parameters)
         if self.failure is not None:
@@ -205,7 +207,7 @@ class MemoryEngine:
     async def generate_masks(
         self, model: Manifest, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
     ) -> AsyncGenerator[Progress | SAMPrediction, None]:
-        manifest = await self.load(model.id, wait=wait)
+        manifest = await self._load_for(tasks.PROMPTABLE, model, wait)
         self.asked.append((manifest.id, [picture], dict(parameters), wait))
         given = tasks.resolve(mask_grid.PARAMETERS, parameters)
         if self.failure is not None:
@@ -224,6 +226,11 @@ class MemoryEngine:
             self.cancelled += 1
             raise
 
+    async def _load_for(self, task: tasks.Task, model: Manifest, wait: bool) -> Manifest:
+        if model.task != task.name:
+            raise InvalidParameter(f"'{model.id}' does {model.task}, not {task.name}.")
+        return await self.load(model.id, wait=wait)
+
     async def load(self, name: str, *, wait: bool = True) -> Manifest:
         manifest = self.repository.resolve(name)
         if manifest.id not in self._loaded:
@@ -233,7 +240,7 @@ class MemoryEngine:
         return manifest
 
     async def unload(self, name: str) -> None:
-        self._loaded.pop(name, None)
+        self._loaded.pop(name, None) or self._loaded.pop(catalog.canonical(name), None)
 
     def loaded(self) -> list[Manifest]:
         return list(self._loaded.values())

@@ -77,7 +77,10 @@ def serve(
         cors_origins=frozenset(cors) if cors else None, log_level=None if log_level is None else log_level.lower(),
     )  # fmt: skip
     _warn(settings)
-    named = [Repository(settings.repository).resolve(name).id for name in models or ()]
+    repository = Repository(settings.repository)
+    named = [repository.resolve(name).id for name in models or ()]
+    for sentence in repository.left_out():
+        typer.echo(f"Warning: {sentence}", err=True)
     listen(settings.host, settings.port).close()  # before anything is started
     with logging_to_stderr(settings.log_level, settings.log_json):
         uvloop.run(_serve(settings, named))

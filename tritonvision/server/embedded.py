@@ -27,6 +27,8 @@ from tritonvision.settings import Settings
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+# How long a load waits until its processes are watched: a look takes milliseconds, but may begin after a healing.
+_SEEN_SECONDS = 10.0
 _HEAL_ATTEMPTS = 3
 # Seconds a process may stay on to finish its work after its successors are up. Triton ends it by itself, mostly.
 _RETIREMENT = 10.0
@@ -141,7 +143,7 @@ class Embedded:
             # Triton has loaded those that were missing: nobody but this look would know of them.
             with self._locks[step], contextlib.suppress(TritonVisionError):
                 self._instances[step] = processes_of(control.config(step))
-        self._wake()
+        self.wait_healed(_SEEN_SECONDS)  # what ends before it was seen would not be missed
 
     def unload(self, model: str) -> None:
         """Let one Triton model go; no process of it is missed any more."""

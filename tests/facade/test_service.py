@@ -1,0 +1,44 @@
+"""Room for a request: at its model, and here for as long as anything is done for it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+
+from tritonvision.errors import Overloaded
+from tritonvision.facade import workers
+
+
+def test_a_model_without_room_is_said_before_a_picture_is_read_and_when_to_come_back(house):
+    house.engine.no_room = Overloaded("The model has more requests than it can answer in time.", retry_after=4.2)
+    picture = {"type": "url", "value": "http://localhost:1/not-fetched.png"}
+    refused = house.client.post("/infer/object_detection", json={"model_id": "yolov8n-640", "image": picture})
+    assert refused.status_code == 503 and refused.headers["retry-after"] == "5"
+    assert house.engine.asked == []
+
+
+def test_drawing_is_done_in_the_room_of_the_request_and_dropped_with_its_caller(house, picture, served, until):
+    image = {"type": "base64", "value": base64.b64encode(picture).decode()}
+    body = {"model_id": "yolov8n-640", "image": image, "visualize_predictions": True}
+    free = threading.Event()
+
+    async def main():
+        async with served(house, max_in_flight=1) as client:
+            threads = workers._POOL._max_workers
+            others = [asyncio.create_task(workers.in_thread(free.wait)) for _ in range(threads)]
+            drawing = asyncio.create_task(client.post("/infer/object_detection", json=body))
+            await until(lambda: workers._POOL._work_queue.qsize() == 1)  # the model has answered
+            assert client.service.admission.pictures == 1
+            assert (await client.post("/infer/object_detection", json=body)).status_code == 503
+            drawing.cancel()
+            await until(lambda: client.service.admission.pictures == 0)
+            free.set()
+            await asyncio.gather(*others)
+            answer = await client.post("/infer/object_detection", json=body)
+            assert answer.status_code == 200 and answer.json()["visualization"]
+
+    try:
+        asyncio.run(main())
+    finally:
+        free.set()
