@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from tritonvision.errors import InvalidParameter, TritonVisionError, to_wire
+from tritonvision.errors import InvalidParameter, TritonVisionError, one_of_several, to_wire
 from tritonvision.heartbeat import Heart
+from tritonvision.pictures import decode
 from tritonvision.python_backend.generation.engine import Messages, VlmEngine
 from tritonvision.python_backend.generation.prompt import ROLES
 from tritonvision.python_backend.generation.scheduler import Cancelled
-from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.python_backend.step import read_parameters
 from tritonvision.results import Delta
@@ -120,7 +120,11 @@ def _text(value: np.ndarray) -> str:
 
 
 def _load(images: list[bytes], auto_orient: bool) -> list[np.ndarray]:
-    return [decode(image, auto_orient) for image in images]
+    pictures = []
+    for number, image in enumerate(images, 1):
+        with one_of_several(number, len(images)):
+            pictures.append(decode(image, auto_orient))
+    return pictures
 
 
 def _send(sender: Any, delta: Delta) -> None:

@@ -20,9 +20,9 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from tritonvision.errors import TritonVisionError, to_wire
+from tritonvision.pictures import decode
 from tritonvision.python_backend import foreign_answers
 from tritonvision.python_backend.images import regions
-from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.images.resize import Geometry
 from tritonvision.python_backend.post import stack_padded
 from tritonvision.python_backend.step import Step, read_parameters

@@ -21,7 +21,7 @@ from tritonvision.pictures import NPY_MAGIC, read_header
 from tritonvision.settings import Settings
 
 # Longer work than this many bytes cause leaves the event loop.
-_LARGE = 256 * 1024
+LARGE = 256 * 1024
 _DATA_URI = re.compile(r"\s*data:[^,]{0,200};base64,")
 
 
@@ -79,18 +79,28 @@ class Pictures:
             raise InvalidPicture(f"Pictures of type '{kind[:40]}' are not read.", hint="Send base64, url or numpy.")
         return await reader(value, reservation)
 
-    def encoded(self, data: bytes) -> bytes:
-        """``data`` when it is an encoded picture within the limits. Raises InvalidPicture, PictureTooLarge."""
+    async def encoded(self, data: bytes) -> bytes:
+        """``data`` when it is an encoded picture within the limits. Raises InvalidPicture, PictureTooLarge.
+
+        The header of a small file takes two milliseconds at the worst and is read here; of a large one in a thread.
+        """
+        if len(data) < LARGE:
+            self.check(data)
+        else:
+            await asyncio.to_thread(self.check, data)
+        return data
+
+    def check(self, data: bytes) -> None:
+        """As :meth:`encoded`, in the calling thread whatever the size."""
         if data.startswith(NPY_MAGIC):
             raise InvalidPicture("The bytes are an array, not a picture.")
         read_header(data, self._settings.max_pixels)
-        return data
 
     async def array(self, data: bytes) -> bytes:
         """RGB ``.npy`` bytes of an array sent as ``.npy`` or pickle, BGR or grey. Raises as :meth:`read`."""
         if not self._settings.numpy_input:
             raise InvalidPicture("NumPy input is turned off on this server.", hint="Send base64 of a picture file.")
-        if len(data) < _LARGE:
+        if len(data) < LARGE:
             return self._convert(data)
         return await asyncio.to_thread(self._convert, data)
 
@@ -98,12 +108,12 @@ class Pictures:
         return arrays.to_npy(arrays.read_array(data, self._settings.max_pixels))
 
     async def _base64(self, value: Any, reservation: ByteReservation) -> bytes:
-        return self.encoded(from_base64(_text(value)))
+        return await self.encoded(from_base64(_text(value)))
 
     async def _url(self, value: Any, reservation: ByteReservation) -> bytes:
         if not self._settings.url_input:
             raise InvalidPicture("URL input is turned off on this server.", hint="Send base64 of a picture file.")
-        return self.encoded(await self._fetcher.fetch(_text(value), reservation.take))
+        return await self.encoded(await self._fetcher.fetch(_text(value), reservation.take))
 
     async def _numpy(self, value: Any, reservation: ByteReservation) -> bytes:
         return await self.array(from_base64(_text(value)))

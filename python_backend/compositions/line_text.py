@@ -12,8 +12,8 @@ from PIL import Image
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import decode
 from tritonvision.python_backend.generation.beams import Call, Decoder, Search, search
-from tritonvision.python_backend.images.decode import decode
 
 TASK = tasks.TEXT_OCR
 # Files beside the model: the vocabulary, and how the checkpoint wants answers to be looked for (fields of Search).

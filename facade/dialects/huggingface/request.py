@@ -15,7 +15,7 @@ from starlette.requests import Request
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter, InvalidPicture
 from tritonvision.facade.context import read_json, service_of
-from tritonvision.facade.inputs.pictures import Pictures, from_base64
+from tritonvision.facade.inputs.pictures import LARGE, Pictures, from_base64
 from tritonvision.facade.service import Answered, Read, Service
 from tritonvision.publication import Manifest
 from tritonvision.tasks import Parameter
@@ -65,8 +65,10 @@ class Asked:
             return True
         if not isinstance(self.inputs, str) or _is_url(self.inputs) or self.inputs[:5].lower() == "data:":
             return False
+        if len(self.data) >= LARGE:
+            return False  # no text is that long
         try:
-            pictures.encoded(self.data)
+            pictures.check(self.data)
         except InvalidPicture:
             return True
         return False
@@ -218,7 +220,7 @@ def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _encoded(pictures: Pictures, data: bytes, _: Any) -> bytes:
-    return pictures.encoded(data)
+    return await pictures.encoded(data)
 
 
 def _literal(text: str) -> Any:

@@ -100,14 +100,14 @@ async def _legacy_picture(request: Request, query: LegacyQuery) -> Read:
         raise InvalidPicture("The request has no Content-Type.", hint="Send application/json or multipart/form-data.")
     if content_type.lower().startswith("multipart/form-data"):
         file = await _form_file(request, service_of(request).settings)
-        return lambda _: _ready(pictures.encoded(file))
+        return lambda _: pictures.encoded(file)
     if not body:
         raise InvalidPicture("The request has no body.")
     if query.image_type.lower() == "numpy":
         return lambda _: pictures.array(body)
     if query.image_type.lower() != "base64":
         raise InvalidPicture(f"Bodies of type '{query.image_type[:40]}' are not read.", hint="Send base64 or numpy.")
-    return lambda _: _ready(pictures.encoded(from_base64(body)))
+    return lambda _: pictures.encoded(from_base64(body))
 
 
 async def _form_file(request: Request, settings: Settings) -> bytes:
@@ -116,7 +116,3 @@ async def _form_file(request: Request, settings: Settings) -> bytes:
         if not isinstance(part, UploadFile):
             raise InvalidPicture("The form has no file in a part called 'file'.")
         return await part.read()
-
-
-async def _ready(data: bytes) -> bytes:
-    return data
