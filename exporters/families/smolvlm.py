@@ -160,11 +160,13 @@ class SmolVLMNetwork(Network):
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(parameters["seed"] or 0)
             vision.set_attn_implementation("sdpa")
-            whole = self._model.generate(
-                **given, max_new_tokens=parameters["max_new_tokens"], do_sample=hot,
-                repetition_penalty=parameters["repetition_penalty"], **sampled,
-            )  # fmt: skip
-            vision.set_attn_implementation("eager")
+            try:
+                whole = self._model.generate(
+                    **given, max_new_tokens=parameters["max_new_tokens"], do_sample=hot,
+                    repetition_penalty=parameters["repetition_penalty"], **sampled,
+                )  # fmt: skip
+            finally:  # the reference of the graphs is the plain arithmetic
+                vision.set_attn_implementation("eager")
         count = given["input_ids"].shape[1]
         ids = whole[0, count:]
         text = self._processor.tokenizer.decode(ids, skip_special_tokens=True)
@@ -188,7 +190,8 @@ class SmolVLMNetwork(Network):
         if role == "decoder":
             return causal_decoder.examples(text)
         if role == "embed":
-            return {"some tokens": {"input_ids": np.arange(2 * 7).reshape(2, 7) * (text.vocab_size // 14)}}
+            ids = np.arange(2 * 7).reshape(2, 7) * (text.vocab_size // 14)
+            return {"some tokens": {"input_ids": ids[:1]}, "two texts": {"input_ids": ids}}
         side = self._options["tile"]
         cut = smolvlm.tiles(sample_pictures.photo()[:256], 2 * side, side)
         return {

@@ -65,7 +65,7 @@ class Asked:
             return True
         if not isinstance(self.inputs, str) or _is_url(self.inputs) or self.inputs[:5].lower() == "data:":
             return False
-        if len(self.data) >= LARGE:
+        if len(self.inputs) >= LARGE:
             return False  # no text is that long
         try:
             pictures.check(self.data)

@@ -186,5 +186,5 @@ def test_the_schema_of_the_models_is_documented_with_an_example(house):
 
 
 def test_the_sample_is_the_photograph(house, tmp_path):
-    photo = (Path(__file__).parents[2] / "tritonvision" / "data" / "astronaut.png").read_bytes()
+    photo = (Path(__file__).parents[3] / "tritonvision" / "data" / "astronaut.png").read_bytes()
     assert house.client.get(f"{routes.STATIC}/sample.png").content == photo
