@@ -14,7 +14,14 @@ from starlette.requests import Request
 
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
-from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, NotSupported, UnknownModel
+from tritonvision.errors import (
+    InvalidParameter,
+    InvalidPicture,
+    ModelLoading,
+    NotSupported,
+    UnknownModel,
+    one_of_several,
+)
 from tritonvision.facade.admission import Admission, ByteReservation
 from tritonvision.facade.context import context_of
 from tritonvision.facade.inputs.pictures import Pictures
@@ -293,9 +300,12 @@ class Service:
 
 async def read_all(reads: Sequence[Read], reservation: ByteReservation) -> list[bytes]:
     """Every picture, in order; several at once, since some come over the network. The first failure ends the rest."""
-    if len(reads) == 1:
-        return [await reads[0](reservation)]
-    tasks = [asyncio.ensure_future(read(reservation)) for read in reads]
+
+    async def numbered(number: int, read: Read) -> bytes:
+        with one_of_several(number, len(reads)):
+            return await read(reservation)
+
+    tasks = [asyncio.ensure_future(numbered(number, read)) for number, read in enumerate(reads, 1)]
     try:
         return list(await asyncio.gather(*tasks))
     finally:

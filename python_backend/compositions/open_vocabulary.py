@@ -19,8 +19,8 @@ import tokenizers
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import decode
 from tritonvision.python_backend.images import padded_square
-from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.runtime import encoding_cache
 from tritonvision.python_backend.vocabulary import example_queries
 from tritonvision.python_backend.vocabulary.selection import class_names, select

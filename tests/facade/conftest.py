@@ -25,6 +25,7 @@ from tritonvision.engine.mask_grid import Progress
 from tritonvision.errors import InvalidParameter, ModelLoading
 from tritonvision.facade.app import create_app
 from tritonvision.facade.run import run
+from tritonvision.pictures import shown_size
 from tritonvision.publication import MANIFEST, Manifest, Repository
 from tritonvision.results import (
     ClassificationPrediction,
@@ -264,10 +265,7 @@ class MemoryEngine:
     def _result(self, manifest: Manifest, picture: bytes, settings: Mapping[str, Any]) -> Any:
         if manifest.task == "embedding":
             return vector_of(picture)
-        if picture.startswith(b"\x93NUMPY"):
-            height, width = np.load(io.BytesIO(picture)).shape[:2]
-        else:
-            width, height = Image.open(io.BytesIO(picture)).size
+        width, height = shown_size(picture)
         metadata = {"height": height, "width": width}
         if manifest.task == "classification":
             return self._classes(manifest, settings, metadata)
