@@ -113,7 +113,7 @@ class Service:
         """Why requests, those for ``manifest`` if there is one, would not be answered now; empty when they would."""
         if self.requests.draining:
             return "The server is shutting down."
-        return "" if await self.engine.ready(manifest) else self.engine.why_not_ready()
+        return "" if await self.engine.ready(manifest) else self.engine.why_not_ready() or "The server is not ready."
 
     async def manifest(
         self, request: Request, name: str, tasks: Collection[str], *, wait: bool = True, wait_timeout: float = 0.0
