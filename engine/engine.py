@@ -31,6 +31,7 @@ from tritonvision.errors import (
     TritonVisionError,
     UnknownModel,
 )
+from tritonvision.integrity import check_files
 from tritonvision.publication import Manifest, Repository
 from tritonvision.results import Delta, Result, SAMPrediction
 from tritonvision.server import Embedded
@@ -293,6 +294,8 @@ class Engine:
         for need in manifest.needs:
             await self._ensure_loaded(self._resolve(need), wait=True)
         async with self.loaded_models.room_for(manifest, self.unload, self._settings.load_timeout):
+            if self._server is not None:  # somebody else's Triton reads files of its own
+                await asyncio.to_thread(check_files, self.repository, manifest)
             try:
                 await asyncio.gather(*(asyncio.to_thread(self._admin.load, step) for step in manifest.steps))
                 await asyncio.gather(*(asyncio.to_thread(self._admin.load, name) for name in manifest.triton_names))

@@ -183,7 +183,7 @@ def test_a_corrupt_model_does_not_keep_the_others_from_serving(settings, photo, 
     server.start()
 
     async def work(engine: Engine):
-        with pytest.raises(errors.ServerUnavailable):
+        with pytest.raises(errors.BrokenModel, match="The files of 'broken/1' are not those that were published."):
             await engine.infer("broken/1", [photo], {})
         _, [(_, detections)] = await engine.infer(FACE, [photo], {})
         assert len(detections) == 1
