@@ -19,7 +19,8 @@ class TritonPythonModel(Step):
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
         """The vocabulary lies beside ``model.py``; its name and the context stand in the config."""
         folder = Path(args["model_repository"]) / args["model_version"]
-        self.tokenizer = Tokenizer((folder / parameters["tokenizer"]).read_text(), int(parameters["context"]))
+        vocabulary = (folder / parameters["tokenizer"]).read_text(encoding="utf-8")
+        self.tokenizer = Tokenizer(vocabulary, int(parameters["context"]))
 
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         """The settings of pictures may come along; the only one of a text is whether it may be cut."""

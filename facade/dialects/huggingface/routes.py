@@ -33,6 +33,7 @@ from tritonvision.facade.dialects.openai.schemas import ChatRequest
 from tritonvision.facade.inputs.pictures import Pictures
 from tritonvision.facade.replies import reply
 from tritonvision.facade.response_cache import ResponseCache
+from tritonvision.facade.service import DataPlane
 from tritonvision.facade.streaming.sse import EventStream, event
 from tritonvision.publication import Manifest
 from tritonvision.results import MultiLabelClassificationPrediction
@@ -112,16 +113,19 @@ def _task(manifest: Manifest, model: str, name: str | None, asked: Asked, pictur
 @router.get("/health")
 async def server_health(request: Request) -> Response:
     """200 while the server would answer, for a client whose address names no model."""
-    engine = service_of(request).engine
-    if not await asyncio.to_thread(engine.ready):  # it may ask the inference server
-        raise Overloaded(engine.why_not_ready(), retry_after=1.0)
-    return reply({"status": "ok"})
+    return await _health(service_of(request).engine)
 
 
 @router.get("/models/{model:path}/health")
 async def health(request: Request, model: str) -> Response:
     """200 for a model that this server would answer for."""
-    service_of(request).engine.repository.resolve(model)
+    engine = service_of(request).engine
+    return await _health(engine, engine.repository.resolve(model))
+
+
+async def _health(engine: DataPlane, manifest: Manifest | None = None) -> Response:
+    if not await engine.ready(manifest):
+        raise Overloaded(engine.why_not_ready(), retry_after=1.0)
     return reply({"status": "ok"})
 
 

@@ -311,14 +311,14 @@ def test_a_model_that_is_not_loaded_is_a_503_and_then_there(house, picture, mode
 @pytest.mark.parametrize(("model", "body"), REQUESTS)
 def test_a_caller_who_waits_outlasts_a_slow_load(house, picture, monkeypatch, model, body):
     monkeypatch.setattr(desk_module, "_LOOK", 0.01)
-    infer, refusals = house.engine.infer, [ModelLoading(retry_after=1)] * 3
+    load, refusals = house.engine.load, [ModelLoading(retry_after=1)] * 3
 
     async def slow(*args, **options):
         if refusals:
             raise refusals.pop()
-        return await infer(*args, **options)
+        return await load(*args, **options)
 
-    monkeypatch.setattr(house.engine, "infer", slow)
+    monkeypatch.setattr(house.engine, "load", slow)
     found = house.client.post(f"/models/{model}", json={"inputs": b64(picture), **body}, headers=WAIT)
     assert found.status_code == 200 and not refusals
 
