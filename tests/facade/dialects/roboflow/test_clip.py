@@ -53,10 +53,10 @@ def clip(house, monkeypatch):
         (folder / MANIFEST).write_text(manifest.to_json())
     house.texts = []
 
-    async def ask(name, samples, parameters, *, role="", **_):
+    async def ask(model, samples, parameters, *, role="", **_):
         assert role == "text"
-        house.texts += [(name, sample["text"]) for sample in samples]
-        return house.engine.repository.resolve(name), [vector_of(sample["text"]) for sample in samples]
+        house.texts += [(model.id, sample["text"]) for sample in samples]
+        return model, [vector_of(sample["text"]) for sample in samples]
 
     monkeypatch.setattr(house.engine, "ask", ask, raising=False)
     monkeypatch.setattr(house.engine, "_result", lambda manifest, picture, settings: vector_of(picture))
