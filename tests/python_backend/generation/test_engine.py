@@ -189,7 +189,7 @@ def test_pictures_up_to_the_limit_together_are_taken(engine, monkeypatch):
         list(engine.talk(asks("fox", 2), [grey(1), grey(2, 32, 33)], settings()))
 
 
-def test_one_picture_is_in_memory_at_a_time(engine):
+def test_one_picture_is_in_memory_at_a_time_and_none_while_the_network_runs(engine, networks):
     alive, order = [], []
 
     def decode(index):
@@ -198,6 +198,7 @@ def test_one_picture_is_in_memory_at_a_time(engine):
         alive.append(weakref.ref(pixels))
         return pixels
 
+    networks.before = lambda role: order.append(role) if any(ref() is not None for ref in alive) else None
     pictures = [Picture(lambda: (32, 32), lambda index=index: decode(index)) for index in range(3)]
     assert Caller().ask(engine, asks("fox", 3), pictures).wait() is None
     assert order == [(0, []), (1, [False]), (2, [False, False])]
@@ -238,7 +239,8 @@ def test_closing_a_stream_ends_its_work(engine, networks):
 
 def test_closing_ends_the_prompts_that_wait_and_takes_no_others(open_engine, networks):
     engine, entered, go_on = open_engine(), threading.Event(), threading.Event()
-    networks.before = lambda role: (entered.set(), go_on.wait(20))
+    runs = []
+    networks.before = lambda role: (runs.append(role), entered.set(), go_on.wait(20))
     first = Caller().ask(engine, asks("fox", 1), [Picture.of(grey(1))])
     second = Caller().ask(engine, asks("dog"))
     assert entered.wait(20)
@@ -249,6 +251,7 @@ def test_closing_ends_the_prompts_that_wait_and_takes_no_others(open_engine, net
     go_on.set()
     closing.join(20)
     assert isinstance(first.wait(), ServerUnavailable) and isinstance(second.wait(), ServerUnavailable)
+    assert runs == ["embed"], "no more than what ran already"
     with pytest.raises(RuntimeError):
         Caller().ask(engine, asks("late"))
 

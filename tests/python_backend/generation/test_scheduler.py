@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnxruntime import OrtValue
 
 from tritonvision.errors import ServerUnavailable, TritonVisionError
-from tritonvision.python_backend.generation.decoder import Decoder
+from tritonvision.python_backend.generation.decoder import Cache, Decoder
 from tritonvision.python_backend.generation.sampling import Sampler
 from tritonvision.python_backend.generation.scheduler import CHUNK, Cancelled, Job, Scheduler
 
@@ -223,6 +223,38 @@ def test_logits_that_are_not_numbers_are_an_error_and_no_token(scheduler, sessio
     told = Told(3)
     scheduler.add(told.job([1, 2], temperature=temperature, seed=1))
     assert told.wait() == [] and isinstance(told.error, TritonVisionError)
+
+
+def no_room(*_):
+    raise MemoryError("no room")
+
+
+def test_a_row_that_the_batch_has_no_room_for_fails_alone(scheduler, monkeypatch):
+    wanted = alone(scheduler, [3, 4], 60)
+    added = threading.Event()
+    running, late = Told(60, at=lambda count: added.wait(20)), Told(3)
+    scheduler.add(running.job([3, 4]))
+    with monkeypatch.context() as patch:
+        patch.setattr(Cache, "joined", no_room)
+        scheduler.add(late.job([1, 2]))
+        added.set()
+        assert len(late.wait()) == 1 and isinstance(late.error, MemoryError)
+        assert running.wait() == wanted and running.error is None
+
+
+def test_rows_whose_cache_cannot_be_made_smaller_fail_and_the_next_answer_is_whole(scheduler, monkeypatch):
+    wanted = alone(scheduler, [3, 4], 10)
+    added = threading.Event()
+    short, long = Told(3, at=lambda count: added.wait(20)), Told(10_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(Cache, "only", no_room)
+        scheduler.add(short.job([1, 2]))
+        scheduler.add(long.job([5, 6]))
+        added.set()
+        assert len(short.wait()) == 3 and short.error is None
+        long.wait()
+    assert isinstance(long.error, MemoryError)
+    assert alone(scheduler, [3, 4], 10) == wanted
 
 
 def test_closing_ends_what_runs_and_what_waits(session):
