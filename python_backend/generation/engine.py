@@ -69,8 +69,9 @@ class VlmEngine:
         Args:
             messages: see :meth:`Reader.read`.
             settings: of the task, resolved.
-            emit: told every piece, the last one with a ``finish_reason``.
-            failed: told what went wrong, instead of the next piece; Cancelled when the caller cancelled.
+            emit: called with every piece, of which the last one has a ``finish_reason``.
+            failed: called with what went wrong, instead of a next piece; Cancelled when the caller cancelled.
+            cancelled: whether the caller cancelled; asked before every picture, tile and token.
 
         Raises:
             RuntimeError: after :meth:`close`.
@@ -209,13 +210,13 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> bytes:
 
 
 class Answer:
-    """What one answer has said so far, and when it ends.
+    """Tokens of one answer to pieces of text, until an end token, a stop text or the limit of tokens.
 
     Args:
         most: tokens it may have.
         end_ids: tokens that end it.
         prompt: tokens of its prompt.
-        emit: told every piece.
+        emit: called with every piece.
     """
 
     def __init__(
@@ -223,19 +224,19 @@ class Answer:
     ):  # fmt: skip
         self._text, self._most, self._end_ids, self._prompt, self._emit = text, most, end_ids, prompt, emit
         self._count = 0
-        self._untold: list[int] = []
+        self._pending: list[int] = []
 
     def accept(self, token: int) -> bool:
-        """Take the next token, tell what it completes; whether the answer goes on."""
+        """Take the next token, emit the text that it completes; whether the answer goes on."""
         self._count += 1
-        self._untold.append(token)
+        self._pending.append(token)
         ended = token in self._end_ids
-        said = "" if ended else self._text.push(token)
+        text = "" if ended else self._text.push(token)
         reason = "stop" if ended or self._text.stopped else "length" if self._count >= self._most else ""
         if reason:
-            said += self._text.flush()
-        if said or reason:
-            ids = np.array(self._untold, dtype=np.int64)
-            self._emit(Delta(said, ids, reason, (self._prompt, self._count)))
-            self._untold = []
+            text += self._text.flush()
+        if text or reason:
+            ids = np.array(self._pending, dtype=np.int64)
+            self._emit(Delta(text, ids, reason, (self._prompt, self._count)))
+            self._pending = []
         return not reason
