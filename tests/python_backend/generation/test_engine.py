@@ -3,6 +3,7 @@
 import threading
 import weakref
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnxruntime import OrtValue
 
 from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, ServerUnavailable
 from tritonvision.python_backend.generation import engine as module
+from tritonvision.python_backend.generation.decoder import Piece
 from tritonvision.python_backend.generation.engine import VlmEngine
 from tritonvision.python_backend.generation.prompt import Picture
 from tritonvision.python_backend.generation.scheduler import Cancelled
@@ -35,11 +37,13 @@ class Networks:
         self.tiles, self.prompts, self.before = [], [], lambda role: None
 
     def run(self, outputs, inputs):
-        if outputs == ["image_embeds"]:
+        if "image_embeds" in outputs:
             self.before("vision")
             self.tiles.append(len(inputs["pixels"]))
-            means = inputs["pixels"].mean((1, 2, 3))
-            return [np.repeat(np.stack([[-1, mean, 1] for mean in means])[:, None], TOKENS, 1).astype(np.float32)]
+            tiles = np.stack([[-1, mean, 1] for mean in inputs["pixels"].mean((1, 2, 3))])
+            rows = np.repeat(tiles[:, None], TOKENS, 1).astype(np.float32)
+            found = {"image_embeds": rows, "deep": rows + 100}
+            return [found[name] for name in outputs]
         self.before("embed")
         ids = inputs["input_ids"].astype(np.float32)
         return [np.stack([ids, 0 * ids, 0 * ids + 1], -1)]
@@ -279,3 +283,32 @@ def test_every_run_of_a_network_and_every_decoding_is_watched(open_engine, netwo
     assert caller.wait() is None
     assert {role for role, _ in watched} == {"vision", "embed", "decoder", "decode"}
     assert {count for _, count in watched} == {1}, "each piece has the whole time"
+
+
+def test_rows_of_a_picture_go_into_several_inputs_with_positions_and_a_prefix(engine, networks, monkeypatch):
+    """What families with deep stacks, positions of three axes or prefixes that attend both ways put in a prompt."""
+    read, pieces = engine._reader.read, []
+
+    def richer(messages, sizes):
+        prompt = read(messages, sizes)
+        positions = np.tile(np.arange(len(prompt.input_ids)), (3, 1))
+        return replace(
+            prompt, position_ids=positions, bidirectional=5,
+            injections={"inputs_embeds": "image_embeds", "deepstack.0": "deep"},
+        )  # fmt: skip
+
+    def decoder(cache, piece):
+        pieces.append(piece)
+        return engine._decoder(cache, Piece(piece.embeds))
+
+    decoder.empty = engine._decoder.empty
+    monkeypatch.setattr(engine._reader, "read", richer)
+    monkeypatch.setattr(engine.scheduler, "_decoder", decoder)
+    assert Caller().ask(engine, asks("fox", 1), [Picture.of(grey(10))]).wait() is None
+    prompt, *answer = pieces
+    at = prompt.embeds[0, :, 0] == -1
+    assert at.sum() == 17 * TOKENS and set(prompt.extra) == {"deepstack.0"}
+    np.testing.assert_allclose(prompt.extra["deepstack.0"][0, at, 1], 110, atol=0.5)
+    assert (prompt.extra["deepstack.0"][0, ~at] == 0).all()
+    assert prompt.position_ids.shape == (3, 1, prompt.embeds.shape[1]) and prompt.bidirectional == 5
+    assert all(piece.extra == {} and piece.position_ids is None and piece.bidirectional == 0 for piece in answer)
