@@ -15,8 +15,17 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import Head
+from tritonvision.errors import ExportFailed
 
 Tensors = dict[str, np.ndarray]
+
+
+class NoSignal(ExportFailed):
+    """The answers of the network differ too little from each other for a comparison to prove anything.
+
+    Of random weights that is the seed's fault, and the export takes the next one, see
+    :func:`tritonvision.exporters.synthetic.seeds.with_signal`.
+    """
 
 
 @dataclass(frozen=True)
@@ -101,8 +110,10 @@ class Network(ABC):
         sha256: of the weights file; empty for random weights.
         versions: packages that took part.
         notes: sentences a person should see in the manifest.
-        points: its entry points, where the weights decide about sizes in them; else the family's, see
+        entry_points: its own, where the weights decide about sizes in them; else the family's, see
             :func:`entry_points_of`.
+        precision: of the graph's arithmetic: ``fp32``, ``fp16`` or ``int8``.
+        map_meaning: of dense maps, where the weights decide about it; else the family's.
     """
 
     labels: tuple[str, ...]
@@ -113,6 +124,8 @@ class Network(ABC):
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     entry_points: tuple[EntryPoint, ...] = ()
+    precision: str = "fp32"
+    map_meaning: str = ""
 
     @abstractmethod
     def export(self, path: Path, role: str = "") -> None:
@@ -180,5 +193,14 @@ class Family(ABC):
 
 
 def entry_points_of(family: Family, entry: Entry, network: Network) -> tuple[EntryPoint, ...]:
-    """The entry points of a built network, the model itself first."""
-    return network.entry_points or family.entry_points(entry)
+    """The entry points of a built network, the model itself first.
+
+    Raises:
+        ExportFailed: two of their networks have one role: there is one graph a role.
+    """
+    points = network.entry_points or family.entry_points(entry)
+    roles = [net.role for point in points for net in point.nets]
+    twice = {role for role in roles if roles.count(role) > 1}
+    if twice:
+        raise ExportFailed(f"Two networks of '{entry.id}' have the role '{min(twice)}'.")
+    return points

@@ -20,7 +20,7 @@ from pathlib import Path
 from tritonvision.ensembles import model_configs
 from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.errors import SetupError
-from tritonvision.publication import MANIFEST, Manifest
+from tritonvision.publication import MANIFEST, Manifest, Repository
 
 _STAGING = ".staging"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -104,12 +104,25 @@ def publish(
             order.append(public.name)
         _write(built / name / MANIFEST, manifest.to_json())
         with locked(repository):
+            orphans = _orphans(repository, manifest, order)
             put_in_place([(built / n, repository / n) for n in dict.fromkeys(order)])
+            for orphan in orphans:
+                shutil.rmtree(repository / orphan, ignore_errors=True)
     except OSError as error:
         raise SetupError(
             "The model could not be written into the repository, which is as it was.",
             hint="Look at its free space and its rights, or name another folder with --repository DIR.",
         ) from error
+
+
+def _orphans(repository: Path, manifest: Manifest, order: Sequence[str]) -> list[str]:
+    """Folders of the model that is being replaced that its successor does not have: networks and entry points."""
+    before = Repository(repository).get(manifest.id)
+    if before is None:
+        return []
+    name = model_configs.net_name(before.triton_name)
+    networks = [step for step in before.steps if step == name or step.startswith(f"{name}--")]
+    return [folder for folder in (*networks, *before.triton_names) if folder not in order]
 
 
 def put_in_place(moves: list[tuple[Path, Path]]) -> None:

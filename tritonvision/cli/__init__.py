@@ -51,7 +51,7 @@ class Command:
 
 COMMANDS = {
     "export": Command("Turn weights into a published, proven model.", needs="onnx", extra="mediapipe"),
-    "import": Command("Publish a package of yours: weights.onnx, or code.", module="import_package"),
+    "import": Command("Publish an ONNX file of yours, or a package.", module="import_package"),
     "serve": Command("Serve the published models over HTTP."),
     "predict": Command("Ask a model about pictures."),
     "chat": Command("Talk with a model about pictures."),
