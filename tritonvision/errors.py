@@ -82,7 +82,7 @@ class Forbidden(TritonVisionError):
 class RequestTooSlow(TritonVisionError):
     """The request's body came too slowly."""
 
-    code, status, retryable = "request_timeout", 408, True
+    code, status = "request_timeout", 408
     sentence = "The request's body came too slowly."
 
 
