@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -134,8 +133,14 @@ def publish_family(
         progress.stage("publishing")
         manifest = _manifest(entry, family, network, weights, public_id, parity, graphs)
         assets = {point.role: network.assets(point.role) for point in points}
-        publish.publish(repository, folder, manifest, points, graphs, assets)
-    return manifest
+        return publish.publish(repository, folder, manifest, points, graphs, assets)
+
+
+def license_of(entry: Entry, kind: str) -> str:
+    """The licence of weights of that kind; the catalogue knows that of the released ones."""
+    if kind == "official":
+        return entry.license
+    return "none, the weights are random numbers" if kind == "random" else "not known, the weights are your own"
 
 
 def _manifest(
@@ -144,6 +149,7 @@ def _manifest(
 ) -> Manifest:  # fmt: skip
     from tritonvision.ensembles import model_configs
     from tritonvision.ensembles.entry_points import Chain
+    from tritonvision.exporters.graphs import storage
 
     points = entry_points_of(family, entry, network)
     return Manifest(
@@ -153,8 +159,8 @@ def _manifest(
         head=points[0].name,
         weights=weights.kind,
         source=network.source,
-        sha256=network.sha256 or _sha256(graphs.values()),
-        license=entry.license if weights.kind == "official" else "as the owner of the weights says",
+        sha256=network.sha256 or storage.digest(graphs.values()),
+        license=license_of(entry, weights.kind),
         precision=network.precision,
         labels=network.labels,
         input_size=points[0].size,
@@ -162,7 +168,7 @@ def _manifest(
         roles=tuple(point.role for point in points),
         needs=tuple(need for point in points for need in getattr(point, "needs", ())),
         graph_bytes=sum(
-            graphs[net.role].stat().st_size * (point.instances if model_configs.embedded(point) else net.instances)
+            storage.size(graphs[net.role]) * (point.instances if model_configs.embedded(point) else net.instances)
             for point in points
             for net in point.nets
         ),
@@ -175,13 +181,6 @@ def _manifest(
         versions={"tritonvision": __version__, "onnxruntime": _onnxruntime_version()} | network.versions,
         notes=network.notes,
     )
-
-
-def _sha256(graphs: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for graph in graphs:
-        digest.update(graph.read_bytes())
-    return digest.hexdigest()
 
 
 def _onnxruntime_version() -> str:
