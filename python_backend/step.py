@@ -49,7 +49,7 @@ class Step(ABC):
 
     def _respond(self, request):
         self.heart.step()
-        # is_cancelled() is not asked: it is a round trip to the server, which drops cancelled requests from its queue
+        # is_cancelled() is not asked: it is a round trip to the server, and says nothing within an ensemble
         try:
             inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             outputs = self.answer(inputs, request.requested_output_names())
