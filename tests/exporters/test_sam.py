@@ -218,7 +218,7 @@ def every_mask(local, encoding, **given):
 
     async def ask(sample, parameters, outputs):
         found = encoding if "image" in sample else local(sample, parameters)
-        return codec.to_result({name: found[name] for name in outputs})
+        return codec.to_result({name: found[name] for name in outputs}, parameters)
 
     async def walked():
         return [step async for step in mask_grid.walk(ask, b"", given)]
