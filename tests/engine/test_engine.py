@@ -16,7 +16,8 @@ import pytest
 
 from tritonvision import errors
 from tritonvision.engine.engine import Engine
-from tritonvision.server import Embedded
+from tritonvision.server import Embedded, process
+from tritonvision.server.control import Control
 from tritonvision.settings import Settings
 
 FACE = "mediapipe-face-detection"
@@ -320,10 +321,28 @@ def test_without_an_own_server_nothing_is_exported(settings, embedded, photo):
     using(foreign, None, work)
 
 
-def test_a_tritonserver_of_somebody_else_is_asked_without_its_admin_token(settings, embedded, photo):
-    for model in ("pre--square-128", "post--keypoints", f"net--{FACE}", FACE):
-        embedded.load(model)
-    foreign = settings.model_copy(update={"triton_url": embedded.address})
+@pytest.fixture
+def unmanaged(settings, monkeypatch):
+    """A tritonserver as it is started by default: it loads everything at its start and then lets nobody load."""
+    popen = process.subprocess.Popen
+    options = {"--model-control-mode=explicit": "--model-control-mode=none"}
+    monkeypatch.setattr(
+        process.subprocess, "Popen", lambda command, **rest: popen([options.get(o, o) for o in command], **rest)
+    )
+    server = Embedded(settings)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_tritonserver_that_loads_by_itself_only_has_to_have_the_model(settings, unmanaged, photo):
+    control = Control(unmanaged.address)
+    deadline = time.monotonic() + 30
+    while not (unmanaged.healthy() and control.ready(FACE)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    control.close()
+    foreign = settings.model_copy(update={"triton_url": unmanaged.address})
 
     async def work(engine: Engine):
         _, [(_, detections)] = await engine.infer(FACE, [photo], {})

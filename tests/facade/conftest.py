@@ -174,7 +174,8 @@ class MemoryEngine:
         self.samples.append((manifest.id, list(samples), dict(parameters)))
         if self.failure is not None:
             raise self.failure
-        settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, parameters)
+        more = (tasks.TRUNCATE,) if role == "text" else ()
+        settings = tasks.resolve((*tasks.TASKS[manifest.task].parameters, *more), parameters)
         return manifest, [self._result(manifest, sample["text" if role else "image"], settings) for sample in samples]
 
     async def chat(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -26,7 +26,7 @@ from tritonvision.facade.dialects.common.schemas import json_schema
 from tritonvision.facade.dialects.common.waiting import boolean, wait_of
 from tritonvision.facade.dialects.huggingface import responses as formats
 from tritonvision.facade.dialects.huggingface.errors import error_body
-from tritonvision.facade.dialects.huggingface.request import Asked, Question, Task, read
+from tritonvision.facade.dialects.huggingface.request import Asked, Question, Task, options_of, read
 from tritonvision.facade.dialects.huggingface.tasks import depth, masks, text
 from tritonvision.facade.dialects.openai.routes import complete
 from tritonvision.facade.dialects.openai.schemas import ChatRequest
@@ -184,14 +184,15 @@ async def no_model() -> Response:
 async def _answer(request: Request, model: str, task_name: str | None) -> Response:
     """One answer: one that was given before, a new one, or a new one with its progress as events."""
     service, kept = service_of(request), _responses_of(request)
-    wait, wait_timeout = wait_of(request)
+    options = await options_of(request)
+    wait, wait_timeout = wait_of(request, boolean(options.get("wait_for_model"), False))
     manifest = await service.manifest(request, model, tasks.TASKS, wait=wait, wait_timeout=wait_timeout)
     asked = await read(request)
     task = _task(manifest, model, task_name, asked, service.pictures)
     question = Question(request, manifest, asked, wait, wait_timeout)
     events = inspect.isasyncgenfunction(task.answer) and _EVENTS in request.headers.get("accept", "")
     key = await question.key(task) if kept.limit else None
-    if key is not None and boolean(request.headers.get("x-use-cache"), True):
+    if key is not None and _may_be_kept(request, options):
         body = kept.get(key, manifest)
         if body is not None:
             headers = _told(request, "hit", "cache")
@@ -212,6 +213,11 @@ async def _answer(request: Request, model: str, task_name: str | None) -> Respon
     response.headers.update(_told(request, "miss", _DEVICE))
     keep(response.body)
     return response
+
+
+def _may_be_kept(request: Request, options: Mapping[str, Any]) -> bool:
+    """Whether an answer that was given before is good enough for this caller."""
+    return boolean(request.headers.get("x-use-cache"), boolean(options.get("use_cache"), True))
 
 
 async def _last(answer: Awaitable[Any] | AsyncGenerator[Any, None]) -> Any:

@@ -204,6 +204,18 @@ def test_other_words_do_not_wait(house, picture, value):
     assert raw(house, picture, headers={"x-wait-for-model": value}).status_code == 503
 
 
+@pytest.mark.parametrize("options, headers, status", [
+    ({"wait_for_model": True}, {}, 200), ({"wait_for_model": "true"}, {}, 200), ({"wait_for_model": False}, {}, 503),
+    ({"wait_for_model": None}, {}, 503), ({"wait_for_model": []}, {}, 503), ([], {}, 503), (None, {}, 503),
+    ({"wait_for_model": True}, {"x-wait-for-model": "false"}, 503),
+    ({"wait_for_model": False}, {"x-wait-for-model": "1"}, 200),
+])  # fmt: skip
+def test_options_in_the_body_say_what_the_headers_say_which_count_more(house, picture, options, headers, status):
+    body = {"inputs": base64.b64encode(picture).decode(), "options": options}
+    answer = house.client.post(f"/models/{DETECTOR}", json=body, headers=headers)
+    assert answer.status_code == status, answer.text
+
+
 def test_a_waiting_caller_outlasts_a_load_that_takes_longer(house, picture, monkeypatch):
     monkeypatch.setattr(desk_module, "_LOOK", 0.01)
     load, refusals = house.engine.load, [ModelLoading(retry_after=1)] * 3
