@@ -137,6 +137,13 @@ def publish_family(
         return publish.publish(repository, folder, manifest, points, graphs, assets)
 
 
+def license_of(entry: Entry, kind: str) -> str:
+    """The licence of weights of that kind; the catalogue knows that of the released ones."""
+    if kind == "official":
+        return entry.license
+    return "none, the weights are random numbers" if kind == "random" else "not known, the weights are your own"
+
+
 def _manifest(
     entry: Entry, family: Family, network: Network, weights: Weights, public_id: str, parity: dict[str, float],
     graphs: Mapping[str, Path],
@@ -153,7 +160,7 @@ def _manifest(
         weights=weights.kind,
         source=network.source,
         sha256=network.sha256 or _sha256(graphs.values()),
-        license=entry.license if weights.kind == "official" else "as the owner of the weights says",
+        license=license_of(entry, weights.kind),
         precision=network.precision,
         labels=network.labels,
         input_size=points[0].size,

@@ -20,6 +20,9 @@ from pathlib import Path
 
 import pytest
 
+# The name by which starlette's client asks an application that has no address; and no test waits for load balancers.
+os.environ.setdefault("TRITONVISION_ALLOWED_HOSTS", '["testserver"]')
+os.environ.setdefault("TRITONVISION_DRAIN", "0")
 # As in the package itself; a test module may import onnxruntime before the package.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
