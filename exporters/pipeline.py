@@ -134,8 +134,7 @@ def publish_family(
         progress.stage("publishing")
         manifest = _manifest(entry, family, network, weights, public_id, parity, graphs)
         assets = {point.role: network.assets(point.role) for point in points}
-        publish.publish(repository, folder, manifest, points, graphs, assets)
-    return manifest
+        return publish.publish(repository, folder, manifest, points, graphs, assets)
 
 
 def license_of(entry: Entry, kind: str) -> str:

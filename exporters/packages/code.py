@@ -109,8 +109,7 @@ def publish_code(package: PackageFolder, public_id: str, repository: Path) -> Ma
         notes=("It runs the package's own code, which nothing has measured against a reference.",),
     )  # fmt: skip
     with publish.staging(repository) as folder:
-        publish.publish(repository, folder, manifest, (point,), {}, {"": _files(environment)})
-    return manifest
+        return publish.publish(repository, folder, manifest, (point,), {}, {"": _files(environment)})
 
 
 def _files(environment: Path | None) -> dict[str, bytes]:
