@@ -91,8 +91,8 @@ def _server(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "tritonserver", f"{version}, from {_ORIGIN[installation.kind]}: {installation.executable}")
     yield from _security(
         installation.version,
-        "It listens on a socket that no other user of this machine reaches; callers reach it through the HTTP server "
-        f"alone. Where they are not trusted: a container from {_SAFE_CONTAINER} on, with --triton-url.",
+        "It listens on a Unix socket that no other user of this machine reaches, and only the HTTP server, which "
+        f"checks what it is sent, talks to it. With --triton-url: a container from {_SAFE_CONTAINER} on.",
     )
     if installation.kind == "wheel":
         yield _glibc()

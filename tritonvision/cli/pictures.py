@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import os
 import sys
@@ -16,6 +15,12 @@ from tritonvision.settings import Settings
 
 STANDARD_INPUT = "-"
 _MAGIC = "*?["
+# Of the files that are taken from a folder, by the formats that are read.
+ENDINGS_OF = {
+    "JPEG": (".jpg", ".jpeg", ".jfif"), "PNG": (".png",), "WEBP": (".webp",), "AVIF": (".avif",),
+    "HEIC": (".heic", ".heif"), "TIFF": (".tif", ".tiff"), "GIF": (".gif",), "BMP": (".bmp",),
+}  # fmt: skip
+_ENDINGS = frozenset(ending for endings in ENDINGS_OF.values() for ending in endings)
 
 
 @dataclass(frozen=True)
@@ -94,23 +99,13 @@ def _expand(argument: str) -> Iterator[PictureArgument]:
 
 def _in_folder(folder: Path) -> Iterator[PictureArgument]:
     try:
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _endings() and file.is_file())
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS and file.is_file())
     except OSError as error:
         yield PictureArgument(str(folder), _unreadable("folder", error))
         return
     if not files:
         yield PictureArgument(str(folder), InvalidPicture("There is no picture in this folder."))
     yield from (PictureArgument(str(file)) for file in files)
-
-
-@functools.cache
-def _endings() -> frozenset[str]:
-    """Endings of the files that are read, with their dots."""
-    from PIL import Image
-
-    from tritonvision.pictures import FORMATS
-
-    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS)
 
 
 def _is_url(argument: str) -> bool:

@@ -16,7 +16,7 @@ GB = 2**30
     ("version", "status"), [("2.51.0", "warn"), ("2.70.3", "warn"), ("2.71.0", "ok"), ("3.0", "ok")]
 )
 def test_a_tritonserver_without_the_known_fixes_is_told_with_what_protects_it(version, status):
-    (finding,) = checks._security(version, "It listens on loopback only.")
+    (finding,) = checks._security(version, "It listens on a Unix socket.")
     assert finding.status == status and "26.07" in finding.found and version in finding.found
     assert bool(finding.advice) == (status == "warn")
 
