@@ -19,7 +19,8 @@ import tokenizers
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
-from tritonvision.python_backend.images import padded_square
+from tritonvision.pictures import shown_size
+from tritonvision.python_backend.images import padded_square, total
 from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.runtime import encoding_cache
 from tritonvision.python_backend.vocabulary import example_queries
@@ -90,11 +91,14 @@ class Composition:
 
         Raises:
             InvalidParameter: nothing to look for, or what does not fit together.
+            InvalidPicture, PictureTooLarge: one of the pictures is none, or they are too much together.
         """
         auto_orient = parameters["auto_orient"]
         pictures = np.asarray(sample.get("examples", ()), dtype=object).reshape(-1)
         examples = example_queries.read(parameters, len(pictures), MOST_CLASSES)
         if examples:
+            used = [pictures[index] for index in sorted({one.picture for one in examples})]
+            total.check(shown_size(bytes(data), auto_orient) for data in (sample["image"], *used))
             queries = self._of_examples(pictures, examples, auto_orient)
         else:
             queries = self._of_texts(class_names(parameters, MOST_CLASSES))

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, TritonVisionError
+from tritonvision.errors import InvalidParameter, InvalidPicture, TritonVisionError
 from tritonvision.python_backend.generation.decoder import Decoder, Piece
 from tritonvision.python_backend.generation.prompt import Picture, Prompt, Reader, Size
 from tritonvision.python_backend.generation.sampling import Sampler
 from tritonvision.python_backend.generation.scheduler import Cancelled, Job, Scheduler, unloaded
 from tritonvision.python_backend.generation.text_stream import TextStream
+from tritonvision.python_backend.images import total
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.results import Delta
 
 TOKENIZER = "tokenizer.json"
 _TILES = 4  # of a picture that the vision network reads at once; between two such runs a caller may leave
 _LETTERS = 64  # of a token, more than any has on average
-MOST_PIXELS = 100_000_000  # of the pictures of one conversation together: a second of decoding
 _PICTURES = 32  # whose encodings are kept: a conversation sends its pictures again with every question
 
 Messages = Sequence[Mapping[str, Any]]
@@ -115,7 +115,8 @@ class VlmEngine:
     ) -> Job:  # fmt: skip
         self._go_on(cancelled)
         with self._working():
-            sizes = self._sizes(pictures)
+            sizes = [picture.size() for picture in pictures]
+            total.check(sizes)  # one thread decodes for all callers
             prompt = self._read(messages, sizes)
         piece = self._piece(prompt, pictures, sizes, cancelled)
         count = len(prompt.input_ids)
@@ -124,18 +125,6 @@ class VlmEngine:
         answer = Answer(text, most, self._reader.end_ids, count, emit)
         sampler = Sampler(settings, prompt.input_ids, self._decoder.vocabulary)
         return Job(piece, sampler, answer.accept, failed, cancelled)
-
-    def _sizes(self, pictures: Sequence[Picture]) -> list[Size]:
-        """(height, width) of each picture; one thread decodes for all callers, so their sum has a limit."""
-        sizes = [picture.size() for picture in pictures]
-        pixels = sum(height * width for height, width in sizes)
-        if pixels > MOST_PIXELS:
-            raise PictureTooLarge(
-                f"The pictures of the conversation have {pixels / 1e6:.1f} million pixels together, over the limit of "
-                f"{MOST_PIXELS / 1e6:g} million.",
-                hint="Send fewer or smaller pictures.",
-            )
-        return sizes
 
     def _read(self, messages: Messages, sizes: Sequence[Size]) -> Prompt:
         letters = sum(len(part.get("text", "")) for message in messages for part in message["content"])

@@ -11,11 +11,11 @@ import pytest
 from onnxruntime import OrtValue
 
 from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, ServerUnavailable
-from tritonvision.python_backend.generation import engine as module
 from tritonvision.python_backend.generation.decoder import Piece
 from tritonvision.python_backend.generation.engine import VlmEngine
 from tritonvision.python_backend.generation.prompt import Picture
 from tritonvision.python_backend.generation.scheduler import Cancelled
+from tritonvision.python_backend.images import total
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.tasks import VLM, resolve
 
@@ -187,7 +187,7 @@ def test_a_request_is_refused_before_any_picture_is_decoded(engine, messages, si
 
 
 def test_pictures_up_to_the_limit_together_are_taken(engine, monkeypatch):
-    monkeypatch.setattr(module, "MOST_PIXELS", 2 * 32 * 32)
+    monkeypatch.setattr(total, "MOST_PIXELS", 2 * 32 * 32)
     assert len(list(engine.talk(asks("fox", 2), [grey(1), grey(2)], settings()))) > 0
     with pytest.raises(PictureTooLarge):
         list(engine.talk(asks("fox", 2), [grey(1), grey(2, 32, 33)], settings()))
