@@ -179,7 +179,7 @@ def detections(
             found["masks"] = mask_difference(got["masks"][best], want["masks"][row], want["image_size"])
         for name, value in found.items():
             worst[name] = max(worst[name], value, key=_nan_first)
-    missing += sum(not (_on_the_edge(got, i, confidence, scores_within, most) or _shapeless(got, i)) for i in free)
+    missing += sum(not _on_the_edge(got, i, confidence, scores_within, most) for i in free)
     return missing, worst
 
 
@@ -191,13 +191,6 @@ def mask_difference(got: bytes, want: bytes, size: np.ndarray) -> float:
     if not mask.area(pair).any():
         return 0.0
     return 1 - float(mask.iou(pair[:1], pair[1:], [False])[0, 0])
-
-
-def _shapeless(side: Tensors, row: int) -> bool:
-    """Whether its mask is empty: ultralytics leaves such instances out of its answer, ours says that they are so."""
-    from pycocotools import mask
-
-    return "masks" in side and not mask.area({"size": [1, 1], "counts": side["masks"][row]})
 
 
 def _on_the_edge(side: Tensors, row: int, confidence: float, within: float, most: int) -> bool:

@@ -29,9 +29,10 @@ class Gaze(ParityCheck):
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Faces that all look the same way would compare as equal."""
-        angles = np.degrees(np.concatenate([case.wanted["yaw"] for case in cases]))
-        if len(angles) < 3 or not np.ptp(angles) >= SIGNAL * self.tolerance.answer("degrees"):
-            raise NoSignal("All faces look the same way; that proves nothing.")
+        for name in ("yaw", "pitch"):
+            angles = np.degrees(np.concatenate([case.wanted[name] for case in cases]))
+            if len(angles) < 3 or not np.ptp(angles) >= SIGNAL * self.tolerance.answer("degrees"):
+                raise NoSignal("All faces look the same way; that proves nothing.")
 
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
         """Face by face, in the order of the detector; key points count among the pixels."""
