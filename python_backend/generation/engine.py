@@ -127,12 +127,18 @@ class VlmEngine:
         return Job(piece, sampler, answer.accept, failed, cancelled)
 
     def _read(self, messages: Messages, sizes: Sequence[Size]) -> Prompt:
-        letters = sum(len(part.get("text", "")) for message in messages for part in message["content"])
-        if letters > _LETTERS * self._reader.context:  # one caller's book would hold up everybody's prompts
-            raise InvalidParameter(
-                f"The prompt has {letters} characters; the model reads {self._reader.context} tokens.",
-                hint="Shorten the conversation.",
-            )
+        # what cannot fit is refused before it is tokenized: one caller's book would hold up everybody's prompts
+        parts = [part for message in messages for part in message["content"]]
+        letters = sum(len(part.get("text", "")) for part in parts)
+        for count, unit, most in (
+            (letters, "characters", _LETTERS * self._reader.context),
+            (max(len(messages), len(parts)), "messages or parts of them", self._reader.context),
+        ):
+            if count > most:
+                raise InvalidParameter(
+                    f"The prompt has {count} {unit}; the model reads {self._reader.context} tokens.",
+                    hint="Shorten the conversation.",
+                )
         return self._reader.read(messages, sizes)
 
     def _piece(

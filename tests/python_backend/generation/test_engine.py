@@ -173,6 +173,8 @@ def test_a_picture_that_comes_again_is_not_encoded_again(engine, networks):
 
 @pytest.mark.parametrize(("messages", "sizes", "refusal", "sentence"), [
     (asks("x" * 60_000), [], InvalidParameter, "60000 characters"),
+    (asks("fox") * 801, [], InvalidParameter, "801 messages or parts of them; the model reads 800 tokens"),
+    ([{"role": "user", "content": [{"type": "text", "text": ""}] * 900}], [], InvalidParameter, "900 messages"),
     (asks("fox " * 1000, 1), [(9, 9)], InvalidParameter, "tokens long"),
     (asks("fox", 1), [(9, 9)] * 2, InvalidParameter, "places for 1 pictures, 2 came"),
     (asks("fox", 8), [(9, 9)] * 8, InvalidParameter, "tokens long"),
