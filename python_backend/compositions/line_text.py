@@ -12,8 +12,8 @@ from PIL import Image
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import decode
 from tritonvision.python_backend.generation.beams import Decoder, Search, search
-from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.TEXT_OCR

@@ -19,9 +19,8 @@ import tokenizers
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
-from tritonvision.pictures import shown_size
+from tritonvision.pictures import decode, shown_size
 from tritonvision.python_backend.images import padded_square, total
-from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.runtime import encoding_cache
 from tritonvision.python_backend.runtime.networks import Call
 from tritonvision.python_backend.vocabulary import example_queries
