@@ -18,7 +18,7 @@ from tritonvision.errors import InvalidParameter, InvalidPicture, TritonVisionEr
 from tritonvision.python_backend.generation.decoder import Decoder, Piece
 from tritonvision.python_backend.generation.prompt import Picture, Prompt, Reader, Size
 from tritonvision.python_backend.generation.sampling import Sampler
-from tritonvision.python_backend.generation.scheduler import Cancelled, Job, Scheduler, unloaded
+from tritonvision.python_backend.generation.scheduler import Cancelled, Job, Scheduler, fail, unloaded
 from tritonvision.python_backend.generation.text_stream import TextStream
 from tritonvision.python_backend.images import total
 from tritonvision.python_backend.runtime.sessions import Sessions
@@ -81,7 +81,7 @@ class VlmEngine:
             try:
                 self.scheduler.add(self._job(messages, pictures, settings, emit, failed, cancelled))
             except Exception as error:  # the thread's boundary: the caller is told
-                failed(error)
+                fail(failed, error)
 
         self._prompts.submit(prepare)
 

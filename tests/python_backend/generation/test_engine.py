@@ -215,16 +215,39 @@ def test_a_header_that_tells_another_size_than_the_pixels_is_refused(engine):
     assert isinstance(Caller().ask(engine, asks("fox", 1), [picture]).wait(), InvalidPicture)
 
 
-def test_a_prompt_that_fails_is_told_so_and_the_next_is_answered(engine, networks):
-    def fail(role):
-        if role == "vision":
-            raise MemoryError("no room")
+@pytest.mark.parametrize("point", ["size", "decode", "embed", "vision", "decoder", "emit", "cancelled"])
+@pytest.mark.parametrize("tells", [True, False])
+def test_wherever_an_answer_fails_it_is_told_so_once_and_the_next_is_whole(engine, networks, point, tells):
+    def reach(here):
+        if here == point:
+            raise MemoryError(here)
 
-    networks.before = fail
-    assert isinstance(Caller().ask(engine, asks("fox", 1), [Picture.of(grey(1))]).wait(), MemoryError)
-    assert Caller().ask(engine, asks("fox")).wait() is None
+    class Failing(Caller):
+        def emit(self, delta):
+            reach("emit")
+            super().emit(delta)
+
+        def failed(self, error):
+            super().failed(error)
+            if not tells:
+                raise OSError("the sender is gone")
+
+        @property
+        def left(self):
+            reach("cancelled")
+            return False
+
+        @left.setter
+        def left(self, value):
+            pass
+
+    networks.before = reach
+    picture = Picture(lambda: reach("size") or (32, 32), lambda: reach("decode") or grey(1))
+    error = Failing().ask(engine, asks("fox", 1), [picture]).wait()
+    assert isinstance(error, MemoryError) and str(error) == point
     networks.before = lambda role: None
-    assert Caller().ask(engine, asks("fox", 1), [Picture.of(grey(1))]).wait() is None
+    after = Caller().ask(engine, asks("fox", 1), [Picture.of(grey(1))])
+    assert after.wait() is None and after.deltas[-1].usage[1] == 3
 
 
 def test_a_caller_that_leaves_ends_the_work_between_two_runs_of_the_vision_network(engine, networks):
