@@ -114,6 +114,7 @@ class VlmEngine:
         emit: Callable[[Delta], None], failed: Callable[[Exception], None], cancelled: Callable[[], bool],
     ) -> Job:  # fmt: skip
         self._go_on(cancelled)
+        text = TextStream(self._tokenizer, settings["stop"] or ())
         with self._working():
             sizes = [picture.size() for picture in pictures]
             total.check(sizes)  # one thread decodes for all callers
@@ -121,7 +122,6 @@ class VlmEngine:
         piece = self._piece(prompt, pictures, sizes, cancelled)
         count = len(prompt.input_ids)
         most = min(settings["max_new_tokens"], self._reader.context - count)
-        text = TextStream(self._tokenizer, settings["stop"] or ())
         answer = Answer(text, most, self._reader.end_ids, count, emit)
         sampler = Sampler(settings, prompt.input_ids, self._decoder.vocabulary)
         return Job(piece, sampler, answer.accept, failed, cancelled)

@@ -188,6 +188,11 @@ def test_a_request_is_refused_before_any_picture_is_decoded(engine, messages, si
     assert sentence in error.message
 
 
+def test_settings_are_refused_before_any_picture_is_decoded(engine):
+    error = Caller().ask(engine, asks("fox", 1), [Picture(lambda: (9, 9), never)], stop=["a" * 300]).wait()
+    assert isinstance(error, InvalidParameter) and "stop texts" in error.message
+
+
 def test_pictures_up_to_the_limit_together_are_taken(engine, monkeypatch):
     monkeypatch.setattr(total, "MOST_PIXELS", 2 * 32 * 32)
     assert len(list(engine.talk(asks("fox", 2), [grey(1), grey(2)], settings()))) > 0
