@@ -72,6 +72,18 @@ class Unauthorized(TritonVisionError):
     sentence = "The API key is missing or wrong."
 
 
+class Forbidden(TritonVisionError):
+    """The request comes from where none is taken."""
+
+    code, status = "forbidden", 403
+
+
+class RequestTooSlow(TritonVisionError):
+    """The request's body came too slowly."""
+
+    code, status, retryable = "request_timeout", 408, True
+
+
 class UnknownModel(TritonVisionError):
     """A name that nothing is published under."""
 
