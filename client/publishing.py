@@ -67,7 +67,7 @@ def ensure_published(repository: Path, name: str, say: Callable[[str], None]) ->
 
 
 def import_package(repository: Path, folder: Path, allow_code: bool) -> str:
-    """The id under which the package in ``folder`` is published; one that has not changed stays as it is.
+    """The id under which the package or ONNX file ``folder`` is published; one that has not changed stays as it is.
 
     Raises:
         InvalidParameter: it brings code, and ``allow_code`` is False.

@@ -19,7 +19,6 @@ class Net:
         role: ``""`` for the only or main one, else what tells it apart: ``text``, ``encoder``, ...
         instances: processes; two for small graphs, one for large ones, since each holds the weights.
         engine: Triton backend that runs it.
-        precision: of its weights and arithmetic: ``fp32``.
         device: ``cpu`` or ``gpu``: the kind of its instances.
         max_batch: samples of one execution.
     """
@@ -29,7 +28,6 @@ class Net:
     outputs: tuple[Tensor, ...]
     instances: int = 2
     engine: str = "onnxruntime"
-    precision: str = "fp32"
     device: str = "cpu"
     max_batch: int = MAX_BATCH
 
@@ -62,7 +60,7 @@ class Chain:
     """An ensemble: pre step, network, post step. Texts need no way back, so their network's answer is the answer.
 
     Attributes:
-        role: ``""`` for the model itself, else the name of another way in: ``text``.
+        role: ``""`` for the model itself, else the name of a further entry point: ``text``.
         instances: processes of the network.
     """
 

@@ -27,13 +27,14 @@ Tensors = dict[str, np.ndarray]
 Ask = Callable[[Mapping[str, np.ndarray], Sequence[str]], Tensors]
 
 
-def open_session(graph: Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """The graph on the CPU; ``threads`` for one operator, 0 leaves the choice to onnxruntime."""
+def open_session(graph: Path | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """The graph, a file or its bytes, on the CPU; ``threads`` for one operator, 0 leaves the choice to onnxruntime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    source = graph if isinstance(graph, bytes) else str(graph)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 class LocalNet:

@@ -112,6 +112,8 @@ class Network(ABC):
         notes: sentences a person should see in the manifest.
         entry_points: its own, where the weights decide about sizes in them; else the family's, see
             :func:`entry_points_of`.
+        precision: of the graph's arithmetic: ``fp32``, ``fp16`` or ``int8``.
+        map_meaning: of dense maps, where the weights decide about it; else the family's.
     """
 
     labels: tuple[str, ...]
@@ -122,6 +124,8 @@ class Network(ABC):
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     entry_points: tuple[EntryPoint, ...] = ()
+    precision: str = "fp32"
+    map_meaning: str = ""
 
     @abstractmethod
     def export(self, path: Path, role: str = "") -> None:

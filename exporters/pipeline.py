@@ -11,7 +11,7 @@ from typing import Protocol
 from tritonvision import __version__, catalog
 from tritonvision.catalog import Entry
 from tritonvision.errors import SetupError
-from tritonvision.exporters import registry
+from tritonvision.exporters import registry, weight_files
 from tritonvision.exporters.contract import Family, Network, Weights, entry_points_of
 from tritonvision.publication import Manifest, Repository
 
@@ -73,6 +73,7 @@ def export(
     """
     entry = catalog.find(model_id)
     public_id = catalog.check_id(as_id or entry.id)
+    weight_files.refuse_graphs(weights)
     existing = published(model_id, repository, as_id)
     if existing is not None and not force:
         return existing
@@ -154,7 +155,7 @@ def _manifest(
         source=network.source,
         sha256=network.sha256 or _sha256(graphs.values()),
         license=entry.license if weights.kind == "official" else "as the owner of the weights says",
-        precision=", ".join(dict.fromkeys(net.precision for point in points for net in point.nets)),
+        precision=network.precision,
         labels=network.labels,
         input_size=points[0].size,
         steps=model_configs.step_names(catalog.triton_name(public_id), points),
@@ -167,7 +168,7 @@ def _manifest(
         ),
         processes=sum(net.instances for point in points for net in point.nets if not model_configs.embedded(point))
         + sum(point.instances for point in points if not isinstance(point, Chain)),
-        map_meaning=family.map_meaning,
+        map_meaning=network.map_meaning or family.map_meaning,
         keypoint_labels=network.keypoint_labels,
         multi_label=network.multi_label,
         parity=parity,

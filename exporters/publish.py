@@ -37,7 +37,7 @@ def staging(repository: Path) -> Iterator[Path]:
     root = repository / _STAGING
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        with _locked(repository):
+        with locked(repository):
             root.mkdir(exist_ok=True)
             _sweep(root)
             folder = Path(tempfile.mkdtemp(dir=root))
@@ -50,7 +50,7 @@ def staging(repository: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        with _locked(repository):
+        with locked(repository):
             os.close(owner)
             shutil.rmtree(folder, ignore_errors=True)
             _remove_if_empty(root)
@@ -103,7 +103,7 @@ def publish(
                 graphs[net.role].rename(public / "1" / model_configs.net_file(net.role))
             order.append(public.name)
         _write(built / name / MANIFEST, manifest.to_json())
-        with _locked(repository):
+        with locked(repository):
             orphans = _orphans(repository, manifest, order)
             put_in_place([(built / n, repository / n) for n in dict.fromkeys(order)])
             for orphan in orphans:
@@ -194,8 +194,8 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time."""
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time changes ``folder``."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

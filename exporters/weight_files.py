@@ -26,6 +26,23 @@ def user_file(weights: Weights, suffixes: tuple[str, ...]) -> Path:
     return weights.path
 
 
+def refuse_graphs(weights: Weights) -> None:
+    """Raise ExportFailed where the user's weights are an ONNX file."""
+    if weights.path is not None and weights.path.suffix.lower() == ".onnx":
+        raise ExportFailed(
+            "An ONNX file is a graph already, so it is imported instead of exported.",
+            hint=f"Say: tritonvision import {weights.path.name[:60]} --as PROJECT/VERSION",
+        )
+
+
+def named_lines(text: str) -> tuple[str, ...]:
+    """Class names, one a line, without spaces around them; empty lines at the end do not count.
+
+    Only a line feed ends a line, or a carriage return and a line feed: a name can hold any other separator.
+    """
+    return tuple(line.strip() for line in text.rstrip().replace("\r\n", "\n").split("\n"))
+
+
 def unavailable(name: str) -> ExportFailed:
     """The error for official weights that cannot be fetched."""
     return ExportFailed(

@@ -20,8 +20,21 @@ from pathlib import Path
 
 import pytest
 
+# As in the package itself; a test module may import onnxruntime before the package.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 FACE = "mediapipe-face-detection"
 TREE = Path(__file__).parents[1]
+# Whoever asks for one of these starts a tritonserver, or reads models that take minutes to export.
+_SERVER_FIXTURES = {"repository", "embedded", "served_repository", "publish_as", "serve_with", "server_url"}
+_SERVER_FOLDERS = [TREE / "tests" / name for name in ("served", "server", "clients", "page")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a running server: ``make test-fast`` leaves them out."""
+    for item in items:
+        if _SERVER_FIXTURES & set(getattr(item, "fixturenames", ())) or item.path.parent in _SERVER_FOLDERS:
+            item.add_marker("server")
 
 
 @pytest.fixture(scope="session")

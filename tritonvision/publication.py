@@ -112,26 +112,33 @@ class Repository:
         Raises:
             UnknownModel: nobody goes by that name, or the model is known but not published.
         """
-        catalog.check_id(name)
-        known = catalog.canonical(name)
-        candidates = [name, known]
-        if name.count("/") == 2:  # workspace/project/version: the workspace is the client's business
-            candidates.append(name.split("/", 1)[1])
-            known = catalog.canonical(candidates[-1])
-            candidates.append(known)
-        for candidate in candidates:
-            manifest = self.get(candidate)
-            if manifest is not None:
-                return manifest
-        entry = catalog.find(known)
+        manifest = self.find(name)
+        if manifest is not None:
+            return manifest
+        entry = next((catalog.entries()[n] for n in _meanings(name) if n in catalog.entries()), None)
+        if entry is None:
+            raise catalog.unknown(name, (manifest.id for manifest in self))
         raise UnknownModel(
             f"'{entry.id}' is not published here.", hint=f"Publish it with: tritonvision export {entry.id}"
         )
+
+    def find(self, name: str) -> Manifest | None:
+        """As :meth:`resolve`, None where nothing of that name is published. Raises UnknownModel for what is no id."""
+        return next(filter(None, map(self.get, _meanings(catalog.check_id(name)))), None)
 
     def __iter__(self) -> Iterator[Manifest]:
         """Every published model, by id."""
         found = (self.get(catalog.from_triton_name(p.parent.name)) for p in sorted(self.root.glob(f"*/{MANIFEST}")))
         return (manifest for manifest in found if manifest is not None)
+
+
+def _meanings(name: str) -> list[str]:
+    """The ids that ``name`` may mean, in the order in which they count."""
+    meanings = [name, catalog.canonical(name)]
+    if name.count("/") == 2:  # workspace/project/version: the workspace is the client's business
+        inner = name.split("/", 1)[1]
+        meanings += [inner, catalog.canonical(inner)]
+    return meanings
 
 
 def everything(repository: Repository) -> Iterator[tuple[catalog.Entry | None, Manifest | None]]:

@@ -60,8 +60,8 @@ class AutoModel:
         """The model of that name, loaded.
 
         Args:
-            model_id_or_path: an id or alias of the catalogue, ``project/version`` of yours, or the folder of a package.
-                Where a folder has the name of a model, the folder is meant.
+            model_id_or_path: an id or alias of the catalogue, ``project/version`` of yours, the folder of a package,
+                or an ``.onnx`` file. Where a folder has the name of a model, the folder is meant.
             weights_provider: without a meaning here.
             api_key: of the server, where it wants one. Default: the setting ``TRITONVISION_API_KEY``.
             backend: name or names of what it shall be served as, the first that is published is taken. Default: the
@@ -83,10 +83,10 @@ class AutoModel:
         remote = is_http(settings.server or "")
         given = os.fspath(model_id_or_path)
         folder = Path(given)
-        if given and folder.is_dir():
+        if given and (folder.is_dir() or (folder.suffix == ".onnx" and folder.is_file())):
             if settings.server:
                 raise NotSupported(
-                    f"The package '{folder.name}' lies on this machine, and {settings.server} cannot read it.",
+                    f"'{folder.name}' lies on this machine, and {settings.server} cannot read it.",
                     hint="Leave server out, or publish it there with: tritonvision import",
                 )
             name = publishing.import_package(settings.repository, folder, allow_local_code_packages)

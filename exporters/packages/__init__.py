@@ -1,4 +1,4 @@
-"""Local packages: a folder of the user's becomes a published model, with code of its own only when that is allowed."""
+"""What users bring: a bare ONNX file, a folder with a description, or a folder with code that is allowed to run."""
 
 from __future__ import annotations
 
@@ -8,52 +8,78 @@ from tritonvision import catalog
 from tritonvision.errors import ExportFailed, InvalidParameter
 from tritonvision.exporters.packages.code import publish_code
 from tritonvision.exporters.packages.files import FAMILY, INFERENCE, WEIGHTS, PackageFolder
+from tritonvision.exporters.packages.options import FileOptions
 from tritonvision.exporters.pipeline import Progress, Quiet, naming_what_is_missing
 from tritonvision.publication import Manifest, Repository
 
 
 def import_package(
-    directory: Path, public_id: str, repository: Path, *, allow_code: bool = False, force: bool = False,
-    progress: Progress | None = None,
+    path: Path, public_id: str, repository: Path, *, options: FileOptions | None = None, allow_code: bool = False,
+    force: bool = False, progress: Progress | None = None,
 ) -> tuple[Manifest, bool]:  # fmt: skip
-    """Publish the package in ``directory`` under ``public_id``.
+    """Publish the ONNX file or the package at ``path`` under ``public_id``.
 
     Args:
+        path: an ``.onnx`` file, or the folder of a package.
+        options: what the caller says about a file; a folder describes itself.
         allow_code: whether code that the package brings may run, in the server and to ask for its class names.
         force: publish also what is published already, and in the place of what is no package.
 
     Returns:
-        The manifest, and whether it is fresh: an unchanged package is not published again.
+        The manifest, and whether it is fresh: what has not changed is not published again.
 
     Raises:
-        UnknownModel, InvalidParameter: the id cannot be one, there is no such folder, or its code may not run.
-        ExportFailed: something about the package is wrong, or it does not compute what its reference computes.
+        UnknownModel, InvalidParameter: the id cannot be one, there is nothing at ``path``, an option cannot be what it
+            is, or code may not run.
+        ExportFailed: something about the file or the package is wrong, or it does not compute what its reference
+            computes.
         SetupError: a package of Python's is not installed, or the repository cannot be written.
     """
     catalog.check_id(public_id)
-    package = PackageFolder.of(directory)
+    existing = Repository(repository).get(public_id)
+    if existing is not None and not force and existing.family != FAMILY:
+        raise InvalidParameter(
+            f"'{public_id}' is published already and is no package.",
+            hint="--force replaces it, or choose another id with --as.",
+        )
+    published = existing.sha256 if existing is not None and not force else None
+    if path.is_dir():
+        package = _folder(path, options, allow_code)
+        if package.digest == published:
+            return existing, False
+        if package.has_code:
+            return publish_code(package, public_id, repository), True
+    with naming_what_is_missing(public_id):
+        from tritonvision.exporters.packages import description, onnx_file, pipeline  # need onnx
+
+        if path.is_dir():
+            described = description.of_folder(package)
+        else:
+            file = onnx_file.OnnxFile.of(path, options or FileOptions())
+            if file.digest == published:
+                return existing, False
+            described = file.describe()
+        return pipeline.publish_graph(described, public_id, repository, progress or Quiet()), True
+
+
+def _folder(path: Path, options: FileOptions | None, allow_code: bool) -> PackageFolder:
+    """The package in a folder. Raises ExportFailed, InvalidParameter."""
+    package = PackageFolder.of(path)
     if not package.has_code and not package.has(WEIGHTS):
+        bare = next((file.name for file in sorted(path.glob("*.onnx"))), None)
         raise ExportFailed(
             "The folder holds no package.",
-            hint=f"A package holds {WEIGHTS} and {INFERENCE}, or model_config.json with code of its own.",
+            hint=f"Name the file itself to import {bare[:60]!r}." if bare else
+            f"A package holds {WEIGHTS} and {INFERENCE}, or model_config.json with code of its own.",
+        )  # fmt: skip
+    if options not in (None, FileOptions()):
+        raise InvalidParameter(
+            "A package describes itself, so these options have no meaning for it.",
+            hint=f"They are for a bare .onnx file; change {INFERENCE} instead.",
         )
     if package.has_code and not allow_code:
         raise InvalidParameter(
             "The package brings Python code of its own, which was not allowed to run.",
             hint="Read it, and if you trust it say --allow-local-code (allow_local_code_packages=True in Python).",
         )
-    existing = Repository(repository).get(public_id)
-    if existing is not None and not force:
-        if existing.family != FAMILY:
-            raise InvalidParameter(
-                f"'{public_id}' is published already and is no package.",
-                hint="--force replaces it, or choose another id with --as.",
-            )
-        if existing.sha256 == package.digest:
-            return existing, False
-    if package.has_code:
-        return publish_code(package, public_id, repository), True
-    with naming_what_is_missing(public_id):
-        from tritonvision.exporters.packages import pipeline  # needs onnx
-
-        return pipeline.publish_graph(package, public_id, repository, progress or Quiet()), True
+    return package

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.errors import ExportFailed
+
+# Resize modes beyond those of packages, as ONNX files are prepared that name none: ultralytics' letterbox, RF-DETR's
+# stretching of values in 0..1, and ``crop-PERCENT-FILTER``, timm's and torchvision's eval transform.
+ROUNDED, FLOAT = "letterbox-rounded", "stretch-float32"
+CROP = re.compile(r"crop-(100|[1-9][0-9]?(?:\.[0-9]{1,2})?)-(bicubic|bilinear)")
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -35,7 +41,12 @@ class PreProcessing(BaseModel):
 
 
 class NetworkInput(BaseModel):
-    """What the network reads. ``padding_value`` is grey, ``normalization`` means and standard deviations by channel."""
+    """What the network reads.
+
+    ``padding_value`` is grey, ``normalization`` means and standard deviations by channel. ``resize_mode`` is one of a
+    package's (``stretch``, ``letterbox``, ``letterbox-reflect-edges``, ``center-crop``, ``fit-longer-edge``), or of
+    :data:`ROUNDED`, :data:`FLOAT`, whose pixels are in 0..1 already, and :data:`CROP`.
+    """
 
     training_input_size: Size | None = None
     dataset_version_resize_dimensions: Size | None = None
@@ -107,6 +118,14 @@ class InferenceConfig(BaseModel):
             return Resize("letterbox", *size, (("pad", pad), ("sizes", "truncated")))
         if mode == "center-crop":
             return Resize("centre", *size)
+        if mode == ROUNDED:
+            return Resize("letterbox", *size, () if pad == 114 else (("pad", pad),))
+        if mode == FLOAT:
+            return Resize("stretch", *size, (("encoding", "float32"),))
+        if cut := CROP.fullmatch(mode):
+            percent = float(cut[1])
+            percent = int(percent) if percent.is_integer() else percent
+            return Resize("crop", *size, (("interpolation", cut[2]), ("percent", percent)))
         raise _cannot(f"resize mode {mode[:40]!r}")
 
     @property

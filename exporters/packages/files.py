@@ -14,6 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tritonvision.errors import ExportFailed, InvalidParameter
+from tritonvision.exporters.weight_files import named_lines
 
 CONFIG, INFERENCE, NAMES, WEIGHTS, MODULE = (
     "model_config.json", "inference_config.json", "class_names.txt", "weights.onnx", "model.py",
@@ -115,7 +116,7 @@ class PackageFolder:
         """The lines of ``class_names.txt``, or None where there is no such file. Raises ExportFailed."""
         if not self.has(NAMES):
             return None
-        names = tuple(line.strip() for line in self.text(NAMES).rstrip().splitlines())
+        names = named_lines(self.text(NAMES))
         if not names or not all(names):
             raise ExportFailed(f"{NAMES} of the package has an empty line.", hint=_hint(NAMES))
         return names

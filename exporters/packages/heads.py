@@ -5,7 +5,7 @@ Each kind is written twice: as ONNX for the published graph, and in numpy for wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +14,17 @@ from tritonvision.ensembles.schemas import CLASSES, DENSE_BOXES, PROTOTYPE_MASKS
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Tensors, Tolerance
 from tritonvision.exporters.libraries.ultralytics.detect import CANDIDATES, best_anchors
-from tritonvision.exporters.packages.config import InferenceConfig
+from tritonvision.exporters.packages import layouts
+from tritonvision.exporters.packages.config import FLOAT, InferenceConfig
+from tritonvision.exporters.packages.layouts import Layout
 from tritonvision.exporters.packages.wrap import PackageGraph
 
 MULTI_LABEL = "multi-label-classification"
+_COEFFICIENTS = layouts.COEFFICIENTS
 _SELECTED = 300  # pairs of query and class, as RF-DETR's authors keep them
-_COEFFICIENTS = 32
 _KINDS = {1: "float", 10: "float16", 11: "double"}  # ONNX's numbers and names of types
 _GREY = 127  # of YOLO's fit-longer-edge
 _EPSILON = 1e-7  # probabilities are kept this far from 0 and 1 before they become logits
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -55,61 +55,42 @@ class PackageHead:
 
 
 def choose(
-    shapes: Shapes, kinds: Mapping[str, int], names: tuple[str, ...], config: InferenceConfig, task: str | None,
-    size: tuple[int, int],
+    graph: PackageGraph, layout: Layout, names: tuple[str, ...], config: InferenceConfig, task: str | None
 ) -> PackageHead:  # fmt: skip
-    """The kind of a package whose graph has outputs of these shapes, batch axis first.
+    """The head of a graph whose outputs are of ``layout``.
 
     Args:
-        kinds: ONNX's number of each output's type.
-        names: lines of ``class_names.txt``.
-        task: what ``model_config.json`` says it does.
-        size: (height, width) of its pictures.
+        names: of the classes, in the order of the class scores.
+        task: what the description says that the network does, or None.
 
     Raises:
-        ExportFailed: it is none that is known, or of another task.
+        ExportFailed: the network is of another task, or its description asks for what cannot be done.
     """
     columns = tuple(i for i, name in enumerate(names) if name not in config.removed)
     labels = tuple(names[i] for i in columns)
-    types = [_KINDS[kinds[name]] for name in shapes]
-    outputs = [shape[1:] for shape in shapes.values()]
-    found: PackageHead | None = None
-    match outputs:
-        case [(count,)] if count == len(names):
+    types = [_KINDS[kind] for kind in graph.kinds.values()]
+    outputs = [shape[1:] for shape in graph.shapes.values()]
+    match layout.kind:
+        case "classes":
             found = _classes(types, labels, columns, config, task)
-        case [(rows, anchors)] if rows == 4 + len(names):
-            found = _yolo(types, labels, columns, rows, anchors, None)
-        case [(rows, anchors), (channels, *cells)] if (
-            rows == 4 + len(names) + _COEFFICIENTS and channels == _COEFFICIENTS
-        ):
-            if cells != [side // 4 for side in size]:
-                raise ExportFailed(
-                    "The mask prototypes of weights.onnx are not a quarter of its pictures' size.",
-                    hint="Export the weights with the size that training_input_size names.",
-                )
-            found = _yolo(types, labels, columns, rows, anchors, tuple(cells))
-        case [(queries, first), (same, second)] if queries == same and 4 in (first, second):
-            boxes = 0 if first == 4 else 1
-            found = _queries(types, labels, columns, queries, (first, second), boxes, len(names))
-    if found is None:
-        raise ExportFailed(
-            f"The outputs of weights.onnx {[list(shape) for shape in shapes.values()]} are of no kind that is known "
-            f"for {len(names)} class names.",
-            hint="Known are YOLO's [N, 4 + classes, anchors] with or without masks, RF-DETR's boxes and logits, and "
-            "classifiers' [N, classes]. Is class_names.txt complete?",
-        )
+        case "queries":
+            found = _queries(types, labels, columns, outputs, layout.boxes)
+        case _:
+            cells = outputs[1][1:] if layout.kind == "yolo-masks" else None
+            found = _yolo(types, labels, columns, *outputs[0], cells)
     if task is not None and task.replace(MULTI_LABEL, "classification") != found.task:
         raise ExportFailed(
-            f"model_config.json says {task[:60]!r}, and the outputs of weights.onnx are those of '{found.task}'.",
-            hint="Correct 'task_type', or leave it out.",
+            f"The description says {task[:60]!r}, and the outputs of {graph.name} are those of '{found.task}'.",
+            hint="Correct the task, or leave it out.",
         )
     return found
 
 
 def before(config: InferenceConfig, graph: PackageGraph) -> str:
-    """The ONNX function from uint8 ``pixels`` ``[B,H,W,3]`` RGB to the ``images`` that a package's graph reads."""
+    """The ONNX function from RGB ``pixels`` ``[B,H,W,3]`` to the ``images`` that a package's graph reads."""
     given, (height, width) = config.network_input, graph.size
     kind, number = ("float16", 10) if graph.dtype == np.float16 else ("float", 1)
+    pixels = "float" if given.resize_mode == FLOAT else "uint8"
     values, nodes = [], ["read = Cast<to=1>(pixels)"]
     last = "read"
     if given.color_mode == "bgr":
@@ -128,7 +109,7 @@ def before(config: InferenceConfig, graph: PackageGraph) -> str:
     nodes += [f"planes = Transpose<perm=[0,3,1,2]>({last})", f"images = Cast<to={number}>(planes)"]
     body = "\n  ".join(nodes)
     return (
-        f"prepare (uint8[B,{height},{width},3] pixels) => ({kind}[B,3,{height},{width}] images)\n"
+        f"prepare ({pixels}[B,{height},{width},3] pixels) => ({kind}[B,3,{height},{width}] images)\n"
         + (f"<{', '.join(values)}>\n" if values else "")
         + f"{{\n  {body}\n}}"
     )
@@ -203,12 +184,9 @@ def _yolo(
 
 
 def _queries(
-    types: list[str], labels: tuple[str, ...], columns: tuple[int, ...], queries: int, widths: tuple[int, int],
-    boxes: int, names: int,
-) -> PackageHead | None:  # fmt: skip
-    if widths[1 - boxes] < names:
-        return None
-    classes = len(columns)
+    types: list[str], labels: tuple[str, ...], columns: tuple[int, ...], outputs: list[tuple[int, ...]], boxes: int
+) -> PackageHead:  # fmt: skip
+    widths, queries, classes = [width for _, width in outputs], outputs[0][0], len(columns)
     count = min(_SELECTED, queries * classes)
     given = ", ".join(f"{types[i]}[B,{queries},{widths[i]}] raw{i}" for i in range(2))
     after = f"""answer ({given})
@@ -259,13 +237,18 @@ def _queries(
 def _classes(
     types: list[str], labels: tuple[str, ...], columns: tuple[int, ...], config: InferenceConfig, task: str | None
 ) -> PackageHead:
-    given = config.post_processing
-    activation = given.type if given else ("sigmoid" if task == MULTI_LABEL else "softmax")
-    fused, count = given is not None and given.fused, len(columns)
+    given, count = config.post_processing, len(columns)
+    activation = given.type if given else ("sigmoid" if task == MULTI_LABEL or count == 1 else "softmax")
+    fused = given is not None and given.fused
     if activation not in ("softmax", "sigmoid"):
         raise ExportFailed(
             f"A classifier's post_processing is softmax or sigmoid, not {activation[:40]!r}.",
             hint="Correct 'post_processing' in inference_config.json.",
+        )
+    if activation == "softmax" and count == 1:
+        raise ExportFailed(
+            "The softmax of a single class is 1 for every picture.",
+            hint="A classifier of one class has a sigmoid, or a second class for what it is not.",
         )
     if config.removed:
         raise ExportFailed(

@@ -16,13 +16,13 @@ from tritonvision.exporters import pipeline
 from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Weights
 from tritonvision.exporters.packages import heads, reference
 from tritonvision.exporters.packages import wrap as graphs
-from tritonvision.exporters.packages.config import InferenceConfig
-from tritonvision.exporters.packages.files import FAMILY, INFERENCE, NAMES, WEIGHTS, PackageFolder
+from tritonvision.exporters.packages.description import Description
+from tritonvision.exporters.packages.files import FAMILY
 from tritonvision.publication import Manifest
 
 
 class PackageFamily(Family):
-    """One package, in the place of a family: what others declare in a file is read from the folder here.
+    """One package, in the place of a family: what others declare in code is in its description.
 
     Raises:
         ExportFailed: something about the package is wrong, or cannot be done; the sentence says what.
@@ -30,27 +30,22 @@ class PackageFamily(Family):
 
     name = FAMILY
     reference_pipeline = ReferencePipeline(
-        "the package's own graph and description", "", "onnxruntime on weights.onnx, numpy around it"
+        "the package's own graph and description", "", "onnxruntime on the given graph, numpy around it"
     )
 
-    def __init__(self, package: PackageFolder):
-        names = package.class_names()
-        if names is None:
-            raise ExportFailed(f"The package has no {NAMES}.", hint="One class a line, in the order of the class ids.")
-        self.package = package
-        self.config = package.json(INFERENCE, InferenceConfig)
-        size = self.config.network_input.training_input_size
-        self.size = size.height, size.width
-        self.graph = graphs.read(package.file(WEIGHTS), self.size)
+    def __init__(self, description: Description):
+        self.description = description
+        self.config, self.graph = description.config, description.graph
+        self.size = self.graph.size
         self.kind = heads.choose(
-            self.graph.shapes, self.graph.kinds, names, self.config, package.config.task_type, self.size
-        )
+            self.graph, description.layout, description.names, self.config, description.task
+        )  # fmt: skip
         self.head, self.tolerance = self.kind.head, self.kind.tolerance
         pre = self.config.resize(self.kind.grey)
         if self.head.name == "query-boxes" and pre.rule != "stretch":
             raise ExportFailed(
                 "A network whose boxes are fractions of the picture is stretched, not fitted or cut.",
-                hint="Its resize_mode is 'stretch'.",
+                hint="It is resized by 'stretch'.",
             )
         self._resize = pre
 
@@ -64,13 +59,14 @@ class PackageFamily(Family):
 
 
 class PackageNetwork(Network):
-    """``weights.onnx`` in onnxruntime as the reference, and the peer's steps around it as the reference pipeline."""
+    """The given graph in onnxruntime as the reference, and the peer's steps around it as the reference pipeline."""
 
     def __init__(self, family: PackageFamily):
         kind = family.kind
         super().__init__(
-            labels=kind.labels, source=WEIGHTS, sha256=family.package.digest, multi_label=kind.multi_label,
-            versions={"onnx": metadata.version("onnx")},
+            labels=kind.labels, source=family.description.source, sha256=family.description.digest,
+            multi_label=kind.multi_label, versions={"onnx": metadata.version("onnx")}, notes=family.description.notes,
+            precision=family.graph.precision,
         )  # fmt: skip
         self._config, self._graph, self._kind = family.config, family.graph, kind
 
@@ -89,13 +85,15 @@ class PackageNetwork(Network):
         return reference.predict(sample, parameters, self._graph, self._config, self._kind)
 
 
-def publish_graph(package: PackageFolder, public_id: str, repository: Path, progress: pipeline.Progress) -> Manifest:
-    """Publish a package without code under ``public_id``, in the place of what is there.
+def publish_graph(
+    description: Description, public_id: str, repository: Path, progress: pipeline.Progress
+) -> Manifest:  # fmt: skip
+    """Publish a graph with its description under ``public_id``, in the place of what is there.
 
     Raises:
-        ExportFailed: something about the package is wrong, or it does not compute what its own graph computes.
+        ExportFailed: something about it is wrong, or what is published would not compute what the graph computes.
         SetupError: the repository cannot be written.
     """
-    family = PackageFamily(package)
+    family = PackageFamily(description)
     entry = Entry(public_id, FAMILY, family.kind.task, family.size, "user", "", "unsure", None, ())
     return pipeline.publish_family(family, entry, Weights("user"), repository, public_id, progress)

@@ -11,10 +11,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from tritonvision.exporters.contract import Tensors
 from tritonvision.exporters.libraries.torch_env import greedy_nms
-from tritonvision.exporters.packages.config import InferenceConfig
+from tritonvision.exporters.packages.config import CROP, FLOAT, ROUNDED, InferenceConfig
 from tritonvision.exporters.packages.heads import PackageHead, sigmoid, softmax
 from tritonvision.exporters.packages.wrap import PackageGraph
 
@@ -38,7 +39,7 @@ class Prepared:
 
 
 def normalised(pixels: np.ndarray, config: InferenceConfig) -> np.ndarray:
-    """float32 ``[B, 3, H, W]`` as the package's network reads them, of RGB uint8 ``[B, H, W, 3]``."""
+    """float32 ``[B, 3, H, W]`` as the package's network reads them, of RGB pixels ``[B, H, W, 3]``."""
     given = config.network_input
     values = (pixels if given.color_mode == "rgb" else pixels[..., ::-1]).astype(np.float32)
     if given.scaling_factor is not None:
@@ -57,8 +58,11 @@ def prepare(picture: np.ndarray, config: InferenceConfig, head: PackageHead) -> 
     mode, grey = given.resize_mode, given.padding_value or 0
     if mode == "fit-longer-edge":  # of a network of one size
         mode, grey = ("stretch", 0) if head.grey is None else ("letterbox", head.grey)
-    if mode == "stretch":
-        pixels = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    if cut := CROP.fullmatch(mode):
+        return _cropped(picture, (height, width), float(cut[1]), cut[2])
+    if mode in ("stretch", FLOAT):
+        values = picture / np.float32(255) if mode == FLOAT else picture
+        pixels = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
         return Prepared(pixels, (h, w), (width / w, height / h), (0, 0))
     canvas = np.full((height, width, 3), grey, dtype=np.uint8)
     if mode == "center-crop":
@@ -72,10 +76,26 @@ def prepare(picture: np.ndarray, config: InferenceConfig, head: PackageHead) -> 
         canvas[np.ix_(ys, xs)] = picture[np.ix_(rows[ys], columns[xs])]
         return Prepared(canvas, (h, w), (1, 1), (int(-columns[0]), int(-rows[0])))
     scale = min(height / h, width / w)
-    new_w, new_h = max(int(w * scale), 1), max(int(h * scale), 1)
+    if mode == ROUNDED:  # half of an odd rest goes to the right and to the bottom, as above
+        new_w, new_h = max(round(w * scale), 1), max(round(h * scale), 1)
+    else:
+        new_w, new_h = max(int(w * scale), 1), max(int(h * scale), 1)
     left, top = int((width - new_w) / 2), int((height - new_h) / 2)
     canvas[top : top + new_h, left : left + new_w] = cv2.resize(picture, (new_w, new_h))
     return Prepared(canvas, (h, w), (new_w / w, new_h / h), (left, top))
+
+
+def _cropped(picture: np.ndarray, size: tuple[int, int], percent: float, name: str) -> Prepared:
+    """torchvision's ``Resize`` of the shorter side with an antialiasing filter of Pillow's, and ``CenterCrop``."""
+    (h, w), (height, width) = picture.shape[:2], size
+    shorter = int(min(size) * 100 / percent)
+    new_h, new_w = (shorter, int(shorter * w / h)) if h < w else (int(shorter * h / w), shorter)
+    filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+    left, top = int(round((new_w - width) / 2.0)), int(round((new_h - height) / 2.0))
+    whole = np.asarray(Image.fromarray(picture).resize((new_w, new_h), filters[name]))
+    return Prepared(
+        whole[top : top + height, left : left + width], (h, w), (new_w / w, new_h / h), (-left, -top)
+    )  # fmt: skip
 
 
 def predict(
@@ -99,7 +119,9 @@ def _classes(values: np.ndarray, settings: Mapping[str, Any], head: PackageHead,
 
 
 def _queries(outputs: list[np.ndarray], settings: Mapping[str, Any], head: PackageHead, size: tuple) -> Tensors:
-    boxes, logits = outputs if outputs[0].shape[1] == 4 else outputs[::-1]
+    wide = [output.shape[1] for output in outputs]
+    inside = [bool(((output >= 0) & (output <= 1)).all()) for output in outputs]  # of boxes, which are fractions
+    boxes, logits = outputs if wide[1] != 4 or (wide[0] == 4 and inside[0]) else outputs[::-1]
     likely = sigmoid(logits[:, list(head.columns)])
     best = np.argsort(-likely, axis=None, kind="stable")[:300]
     queries, kinds = np.unravel_index(best, likely.shape)

@@ -1,4 +1,4 @@
-"""The ONNX graph of a package: read with distrust, and wrapped to take our pixels and give canonical tensors."""
+"""Somebody's ONNX graph: read with distrust, and wrapped to take our pixels and give canonical tensors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from tritonvision.exporters.parity.gate import refusing_what_cannot_run
 _LARGEST = 2_000_000_000  # bytes: protobuf's own limit is a little higher
 _OPSETS = range(11, 24)  # GatherElements and TopK as they are used here began with 11
 _CODE = "What this import cannot do, a package with code of its own can."
+_INTEGER = {"ConvInteger", "MatMulInteger", "QuantizeLinear", "DynamicQuantizeLinear"}
+_SAME = {"Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Unsqueeze"}
 _FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
 @dataclass(frozen=True)
 class PackageGraph:
-    """The graph of ``weights.onnx`` as its author wrote it.
+    """A graph as its author wrote it.
 
     Attributes:
+        name: what errors call its file.
         model: with all its weights, checked.
         size: (height, width) of the pictures it takes.
         dtype: of its only input, ``[N, 3, height, width]``.
@@ -35,6 +38,7 @@ class PackageGraph:
         batched: whether it takes any number of pictures at once.
     """
 
+    name: str
     model: onnx.ModelProto
     size: tuple[int, int]
     dtype: type[np.floating]
@@ -48,80 +52,125 @@ class PackageGraph:
         """Its only input."""
         return _inputs(self.model.graph)[0]
 
+    @property
+    def precision(self) -> str:
+        """``int8`` where operators are quantised, ``fp16`` where weights are in half precision, else ``fp32``."""
+        if any(node.op_type.startswith("QLinear") or node.op_type in _INTEGER for node in self.model.graph.node):
+            return "int8"
+        halves = any(tensor.data_type == TensorProto.FLOAT16 for tensor in self.model.graph.initializer)
+        return "fp16" if self.dtype == np.float16 or halves else "fp32"
+
+    def last_operator(self) -> str:
+        """What computes its first output; empty for an input. What changes no value is passed over."""
+        makers = {name: node for node in self.model.graph.node for name in node.output}
+        node = makers.get(self.model.graph.output[0].name)
+        while node is not None and node.op_type in _SAME:
+            node = makers.get(node.input[0])
+        return "" if node is None else node.op_type
+
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Its outputs, float32, for ``[B, 3, height, width]``; one picture at a time where it takes no more.
 
         Raises ExportFailed.
         """
         parts = [images] if self.batched else np.split(images, len(images))
-        answers = [_run(self.session, self.input.name, part.astype(self.dtype)) for part in parts]
+        answers = [_run(self, self.input.name, part.astype(self.dtype)) for part in parts]
         rows = zip(*answers, strict=True)
         return {name: np.concatenate(row).astype(np.float32) for name, row in zip(self.shapes, rows, strict=True)}
 
+    def sample(self) -> list[np.ndarray]:
+        """Its outputs, float32, for two pictures of noise in 0..1."""
+        noise = np.random.default_rng(0).random((2, 3, *self.size), dtype=np.float32)
+        return list(self(noise).values())
 
-def read(path: Path, size: tuple[int, int]) -> PackageGraph:
-    """The graph at ``path``, which must take pictures of ``size`` (height, width). Raises ExportFailed."""
-    model = _load(path)
+
+def read(
+    path: Path, size: tuple[int, int], name: str = "weights.onnx", model: onnx.ModelProto | None = None
+) -> PackageGraph:  # fmt: skip
+    """The graph at ``path``, which must take pictures of ``size`` (height, width).
+
+    Args:
+        name: what errors call the file.
+        model: what :func:`load` gave for that path, where it was called already.
+
+    Raises:
+        ExportFailed: it is no valid graph, or does not take one batch of RGB pictures of that size.
+    """
+    model = load(path, name) if model is None else model
     inputs = _inputs(model.graph)
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type not in _FLOATS:
         raise ExportFailed(
-            "weights.onnx does not have one input of floating-point pictures.", hint="It takes [N, 3, height, width]."
+            f"{name} does not have one input of floating-point pictures.", hint="It takes [N, 3, height, width]."
         )
-    shape = [axis.dim_value or None for axis in inputs[0].type.tensor_type.shape.dim]
+    shape = input_shape(model)
     fits = len(shape) == 4 and all(a in (None, b) for a, b in zip(shape[1:], (3, *size), strict=True))
     if not fits or shape[0] not in (None, 1):
         raise ExportFailed(
-            f"weights.onnx takes {shape}, not [N or 1, 3, {size[0]}, {size[1]}].",
-            hint="None stands for any length; training_input_size says the height and width.",
+            f"{name} takes {shape}, not [N or 1, 3, {size[0]}, {size[1]}].",
+            hint="None stands for any length; height and width are those that the description says.",
         )
     dtype = _FLOATS[inputs[0].type.tensor_type.elem_type]
-    with refusing_what_cannot_run("weights.onnx"):
-        session = open_session(path)
-    answer = _run(session, inputs[0].name, np.zeros((1, 3, *size), dtype=dtype))
+    with refusing_what_cannot_run(name):
+        # onnxruntime reads no shape that lies in a file beside the graph
+        session = open_session(model.SerializeToString() if _has_files(path) else path)
+        answer = session.run(None, {inputs[0].name: np.zeros((1, 3, *size), dtype=dtype)})
     if not all(isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.ndim >= 2 and len(a) == 1 for a in answer):
-        raise ExportFailed(
-            "weights.onnx answers something else than floating-point numbers for each picture.", hint=_CODE
-        )
+        raise ExportFailed(f"{name} answers something else than floating-point numbers for each picture.", hint=_CODE)
     shapes = {output.name: a.shape for output, a in zip(session.get_outputs(), answer, strict=True)}
     kinds = {name: helper.np_dtype_to_tensor_dtype(a.dtype) for name, a in zip(shapes, answer, strict=True)}
     batched = shape[0] is None and _takes_two(session, inputs[0].name, dtype, size)
-    return PackageGraph(model, size, dtype, shapes, kinds, batched, session)
+    return PackageGraph(name, model, size, dtype, shapes, kinds, batched, session)
 
 
-def _load(path: Path) -> onnx.ModelProto:
-    """Checked, with weights that lie in files beside it and nowhere else."""
-    if path.stat().st_size > _LARGEST:
-        raise _too_large()
+def input_shape(model: onnx.ModelProto) -> list[int | None]:
+    """Lengths of the axes of a graph's first input, None where they are free; empty where it has none."""
+    inputs = _inputs(model.graph)
+    return [axis.dim_value or None for axis in inputs[0].type.tensor_type.shape.dim] if inputs else []
+
+
+def load(path: Path, name: str = "weights.onnx") -> onnx.ModelProto:
+    """The checked graph, with weights that lie in files beside it and nowhere else. Raises ExportFailed."""
     try:
+        if path.stat().st_size > _LARGEST:
+            raise _too_large(name)
         model = onnx.load(path, load_external_data=False)
-        total = path.stat().st_size
-        for name in {_location(tensor) for tensor in _tensors(model.graph)} - {None}:
-            beside = path.parent / name
-            inside = beside.resolve().is_relative_to(path.parent.resolve())
-            if Path(name).is_absolute() or not inside or not beside.is_file():
-                raise ExportFailed(
-                    "weights.onnx names a file of weights that is not in the package.",
-                    hint="Put it beside weights.onnx, or save the graph as one file.",
-                )
-            total += beside.stat().st_size
-        if total > _LARGEST:
-            raise _too_large()
-        onnx.checker.check_model(str(path), full_check=True)
-        onnx.load_external_data_for_model(model, str(path.parent))
+        files = [path.parent / beside for beside in beside_of(model, path, name)]
+        if sum(file.stat().st_size for file in (path, *files)) > _LARGEST:
+            raise _too_large(name)
+        onnx.load_external_data_for_model(model, str(path.parent))  # first: a shape can be among them
+        onnx.checker.check_model(model, full_check=True)
     except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportFailed("weights.onnx is not a valid ONNX graph.", hint="Export it again.") from error
+        raise ExportFailed(f"{name} is not a valid ONNX graph.", hint="Export it again.") from error
     except (OSError, ValueError, RuntimeError) as error:  # onnx's own, about files and offsets
-        raise ExportFailed("weights.onnx cannot be read.", hint="Export it again.") from error
+        raise ExportFailed(f"{name} cannot be read.", hint="Export it again.") from error
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset not in _OPSETS:
         raise ExportFailed(
-            f"weights.onnx is of ONNX opset {opset}, not one of {_OPSETS[0]} to {_OPSETS[-1]}.", hint="Export it again."
+            f"{name} is of ONNX opset {opset}, not one of {_OPSETS[0]} to {_OPSETS[-1]}.", hint="Export it again."
         )
     return model
 
 
-def _too_large() -> ExportFailed:
-    return ExportFailed("The package's graph and weights are larger than 2 GB.", hint=_CODE)
+def _has_files(path: Path) -> bool:
+    return any(_location(tensor) is not None for tensor in _tensors(onnx.load(path, load_external_data=False).graph))
+
+
+def beside_of(model: onnx.ModelProto, path: Path, name: str) -> list[str]:
+    """Names of the files beside ``path`` that hold weights of the graph, sorted. Raises ExportFailed for others."""
+    found = sorted({_location(tensor) for tensor in _tensors(model.graph)} - {None})
+    for location in found:
+        beside = path.parent / location
+        inside = beside.resolve().is_relative_to(path.parent.resolve())
+        if Path(location).is_absolute() or not inside or not beside.is_file():
+            raise ExportFailed(
+                f"{name} names a file of weights that is not in the package.",
+                hint=f"Put it beside {name}, or save the graph as one file.",
+            )
+    return found
+
+
+def _too_large(name: str) -> ExportFailed:
+    return ExportFailed(f"{name} and its weights are larger than 2 GB.", hint=_CODE)
 
 
 def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -147,15 +196,16 @@ def _location(tensor: onnx.TensorProto) -> str | None:
     return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
 
 
-def _run(session: onnxruntime.InferenceSession, name: str, images: np.ndarray) -> list[np.ndarray]:
-    with refusing_what_cannot_run("weights.onnx"):
-        return session.run(None, {name: images})
+def _run(graph: PackageGraph, name: str, images: np.ndarray) -> list[np.ndarray]:
+    with refusing_what_cannot_run(graph.name):
+        return graph.session.run(None, {name: images})
 
 
 def _takes_two(session: onnxruntime.InferenceSession, name: str, dtype: type, size: tuple[int, int]) -> bool:
     """Whether a free first axis is one: a constant inside may still say that there is one picture."""
     try:
-        answer = _run(session, name, np.zeros((2, 3, *size), dtype=dtype))
+        with refusing_what_cannot_run():
+            answer = session.run(None, {name: np.zeros((2, 3, *size), dtype=dtype)})
     except ExportFailed:
         return False
     return all(len(a) == 2 for a in answer)
@@ -186,7 +236,7 @@ def wrap(graph: PackageGraph, before: str, after: str, path: Path) -> None:
     except (ValueError, TypeError, onnx.parser.ParseError, onnx.checker.ValidationError) as error:
         # TypeError: a name that is no UTF-8 comes as bytes
         raise ExportFailed(
-            "weights.onnx could not be joined with its preparation and its answer.", hint="Export it again."
+            f"{graph.name} could not be joined with its preparation and its answer.", hint="Export it again."
         ) from error
     onnx.save(merged, path)
 

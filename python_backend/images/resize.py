@@ -117,7 +117,7 @@ def _bilinear(picture: np.ndarray, ys: np.ndarray, xs: np.ndarray) -> np.ndarray
 
 
 def crop(
-    picture: np.ndarray, height: int, width: int, interpolation: str = "bicubic", percent: int = 95
+    picture: np.ndarray, height: int, width: int, interpolation: str = "bicubic", percent: float = 95
 ) -> tuple[np.ndarray, Geometry]:
     """Shorter edge to ``floor(size * 100 / percent)`` with Pillow's antialiasing filter, then the centre crop.
 

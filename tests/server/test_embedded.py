@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,36 @@ def test_it_finds_the_face_in_the_photo(embedded: Embedded, photo: bytes):
     assert faces(embedded, photo) == 1
     assert embedded.version == "2.51.0"
     assert embedded.healthy()
+
+
+def test_nobody_but_its_user_reaches_it_and_no_process_of_it_reports_to_anybody(embedded: Embedded):
+    load(embedded)
+    lines = [line for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()]
+    listening = {line.split()[9] for line in lines if " 0A " in line}
+    own = {os.readlink(fd) for fd in Path(f"/proc/{embedded.pid}/fd").iterdir() if fd.exists() or fd.is_symlink()}
+    assert not {f"socket:[{inode}]" for inode in listening} & own, "it listens to a port"
+    socket = Path(embedded.address.removeprefix("unix:"))
+    assert socket.is_socket() and socket.parent.stat().st_mode & 0o077 == 0
+    for stub in embedded.processes():
+        assert b"ORT_DISABLE_TELEMETRY=1" in Path(f"/proc/{stub.pid}/environ").read_bytes().split(b"\0")
+
+
+def test_it_serves_whatever_the_paths_are_called_and_whatever_proxy_there_is(
+    repository: Path, tmp_path: Path, photo: bytes, monkeypatch
+):
+    odd = tmp_path / "it's $HOME & \"mes modèles\" (日本)"
+    shutil.copytree(repository, odd)
+    (tmp_path / "t m p").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t m p"))
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    server = Embedded(Settings(repository=odd, log_dir=tmp_path / "log"))
+    server.start()
+    try:
+        load(server)
+        assert faces(server, photo) == 1
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("model", STEPS)

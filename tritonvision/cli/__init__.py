@@ -51,11 +51,13 @@ class Command:
 
 COMMANDS = {
     "export": Command("Turn weights into a published, proven model.", needs="onnx", extra="mediapipe"),
-    "import": Command("Publish a package of yours: weights.onnx, or code.", module="import_package"),
+    "import": Command("Publish an ONNX file of yours, or a package.", module="import_package"),
     "serve": Command("Serve the published models over HTTP."),
     "predict": Command("Ask a model about pictures."),
     "chat": Command("Talk with a model about pictures."),
     "models": Command("List every model id and what is published."),
+    "info": Command("Tell all that is known of one model."),
+    "remove": Command("Take published models out of the repository."),
     "doctor": Command("Check what this machine has, and what to do about the rest."),
 }
 

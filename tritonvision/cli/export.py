@@ -75,11 +75,12 @@ def _weights(text: str, seed: int, labels: Path | None, multi_label: bool) -> We
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """Class names from a text file, one a line; empty lines at its end do not count. Raises InvalidParameter."""
+    from tritonvision.exporters.weight_files import named_lines
+
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        names = named_lines(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidParameter("The file of labels cannot be read.", hint="UTF-8 text, one name a line.") from error
-    names = tuple(line.strip() for line in lines)
     if not names or not all(names):
         raise InvalidParameter("The file of labels has an empty line.", hint="Give each class id a name, one a line.")
     return names

@@ -1,46 +1,95 @@
-"""``tritonvision import``: a local package in, a published model out."""
+"""``tritonvision import``: an ONNX file or a local package in, a published model out."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tritonvision.cli.export import shown, summary
+from tritonvision.cli.export import read_labels, shown, summary
 from tritonvision.cli.options import settings_with
+from tritonvision.errors import InvalidParameter
+
+_SIZE = re.compile(r"([1-9][0-9]{0,3})(?:[x,]([1-9][0-9]{0,3}))?")
+_TASKS = ("object-detection", "instance-segmentation", "classification", "multi-label-classification")
 
 
 def import_package(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the package.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE.onnx|DIR", help="An ONNX file, or the folder of a package.")],
     as_id: Annotated[str, typer.Option("--as", metavar="PROJECT/VERSION", help="The id to publish it under.")],
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a file: class names, one a line, in the order of the ids.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help=f"Of a file: what it does: {', '.join(_TASKS)}.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="SIDE|HxW", help="Of a file that takes any size: that of its pictures.")
+    ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(metavar="MODE", help="Of a file: stretch, letterbox, center-crop, crop-87.5-bicubic and alike."),
+    ] = None,
+    normalize: Annotated[
+        str | None,
+        typer.Option(metavar="RANGE", help="Of a file: 0-1, 0-255, -1-1, imagenet, or MEANS/DEVIATIONS in 0..1."),
+    ] = None,
+    colors: Annotated[str | None, typer.Option(metavar="rgb|bgr", help="Of a file: the order of its colours.")] = None,
     allow_local_code: Annotated[
         bool, typer.Option("--allow-local-code", help="Let the package's own Python code run, here and in the server.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace whatever is published under that id.")] = False,
     repository: Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository to publish into.")] = None,
 ) -> None:
-    """Publish a local package: weights.onnx with inference_config.json and class_names.txt, or code of its own.
+    """Publish an ONNX file, or a package: weights.onnx with inference_config.json and class_names.txt, or code.
 
-    A package of weights is measured like any export: what differs from its own graph and description is not
-    published. A package with code (model_config.json naming model_module and model_class, or model.py) stays where it
-    is and runs in a process of its own. An unchanged package is not published again.
+    A file as ultralytics, RF-DETR or timm export it (also int8 and fp16) says by its metadata and its outputs what it
+    is; what it leaves out is an option. Files and packages are measured like any export: what differs from their own
+    graph and description is not published. A package with code (model_config.json naming model_module and model_class,
+    or model.py) stays where it is and runs in a process of its own. What has not changed is not published again.
 
     \b
     Examples:
-      tritonvision import ./helmets --as helmets/3
+      tritonvision import best.onnx --as helmets/3
+      tritonvision import resnet50.onnx --labels birds.txt --resize crop-87.5-bicubic --normalize imagenet --as birds/1
+      tritonvision import ./helmets --as helmets/4
       tritonvision import ./my-model --as mine/1 --allow-local-code
     """
     from tritonvision.exporters.packages import import_package
+    from tritonvision.exporters.packages.options import FileOptions
 
+    options = FileOptions(
+        None if labels is None else read_labels(labels), _one_of(task, "--task", _TASKS), _size(size), resize,
+        normalize, _one_of(colors, "--colors", ("rgb", "bgr")),
+    )  # fmt: skip
     root = settings_with(repository=repository).repository
     with shown(as_id, quiet=False) as progress:
         manifest, fresh = import_package(
-            directory.expanduser(), as_id, root, allow_code=allow_local_code, force=force, progress=progress
+            path.expanduser(), as_id, root, options=options, allow_code=allow_local_code, force=force, progress=progress
         )
     if not fresh:
-        typer.echo(f"{manifest.id} is published already from this package; --force publishes it again.")
+        typer.echo(f"{manifest.id} is published already from {path.name}; --force publishes it again.")
         return
     for sentence in manifest.notes:
         typer.echo(f"Note: {sentence}")
     typer.echo(summary(manifest) if manifest.parity else f"{manifest.id} is published ({manifest.task}).")
+
+
+def _one_of(given: str | None, option: str, allowed: tuple[str, ...]) -> str | None:
+    if given is not None and given not in allowed:
+        raise InvalidParameter(f"{option} {given[:40]!r} is not known.", hint=f"One of: {', '.join(allowed)}.")
+    return given
+
+
+def _size(given: str | None) -> tuple[int, int] | None:
+    """(height, width) of ``640`` or ``480x640``. Raises InvalidParameter."""
+    if given is None:
+        return None
+    found = _SIZE.fullmatch(given)
+    if found is None:
+        raise InvalidParameter(
+            f"--size {given[:40]!r} is no size.", hint="Pixels of a side, 640, or height and width, 480x640."
+        )
+    return int(found[1]), int(found[2] or found[1])

@@ -43,7 +43,7 @@ def serve(
     """Serve the published models over HTTP until Ctrl-C or SIGTERM, which end it with 0.
 
     Every published model is served: it loads on the first request that names it, or at the start when it is named
-    here. Without --triton-url a tritonserver is started and looked after; it listens on loopback only. Options stand
+    here. Without --triton-url a tritonserver is started and looked after; no other user reaches it. Options stand
     over the TRITONVISION_* variables of the same name.
 
     \b

@@ -16,23 +16,25 @@ MESSAGE_BYTES = 256 * 1024 * 1024
 CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    # A tritonserver that somebody named is asked directly: a proxy in the environment is for the web.
+    ("grpc.enable_http_proxy", 0),
+    # A network that swallows packets is noticed after the timeout and connected anew (gRPC sets TCP_USER_TIMEOUT only
+    # with keepalive on). Servers end connections that ping more often than every five minutes, Triton's too.
+    ("grpc.keepalive_time_ms", 330_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
 )
-ADMIN_KEY = "tritonvision"
-ADMIN_PROTOCOLS = "model-repository,model-config,shared-memory,statistics,trace,logging"
 
 
 class Control:
     """Synchronous admin calls, each with its own deadline.
 
     Args:
-        address: gRPC ``host:port``.
-        token: the secret of the restricted protocols, or None for a server that has none.
+        address: gRPC ``host:port``, or ``unix:`` and the path of a socket.
     """
 
-    def __init__(self, address: str, token: str | None = None):
+    def __init__(self, address: str):
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._metadata = ((f"triton-grpc-protocol-{ADMIN_KEY}", token),) if token else ()
 
     def close(self) -> None:
         """Drop the connection."""
@@ -87,7 +89,7 @@ class Control:
 
     def _call(self, method, request, timeout: float = 10.0):
         try:
-            return method(request, timeout=timeout, metadata=self._metadata)
+            return method(request, timeout=timeout)
         except grpc.RpcError as error:
             raise admin_error(error) from error
 

@@ -6,7 +6,6 @@ import compileall
 import contextlib
 import logging
 import os
-import secrets
 import select
 import threading
 import time
@@ -15,9 +14,10 @@ from collections.abc import Iterator
 
 from tritonvision import heartbeat
 from tritonvision.errors import SetupError, TritonVisionError
-from tritonvision.server import stubs
+from tritonvision.server import run_folder, stubs
 from tritonvision.server.locate import locate
-from tritonvision.server.process import TritonProcess, free_port
+from tritonvision.server.process import TritonProcess, address_in
+from tritonvision.server.run_folder import RunFolder
 from tritonvision.server.stubs import Stub
 from tritonvision.settings import Settings
 
@@ -38,7 +38,7 @@ class Embedded:
     one of its Python stubs ends, sees a stub that stopped beating within seconds, and swaps the model it served.
 
     Attributes:
-        address: gRPC ``host:port`` on loopback, the same after a restart.
+        address: gRPC ``unix:PATH`` of a socket that only this user reaches, the same after a restart.
         version: of the server.
         deaths: stubs that ended unasked so far.
     """
@@ -46,8 +46,8 @@ class Embedded:
     def __init__(self, settings: Settings):
         self._settings = settings
         self._installation = locate(settings)
-        self._port, self._token = free_port(), secrets.token_urlsafe(24)
-        self.address = f"127.0.0.1:{self._port}"
+        self._run_folder = RunFolder()
+        self.address = address_in(self._run_folder.path)
         self.version = self._installation.version
         self.deaths = 0
         self._deaths_of: Counter[str] = Counter()
@@ -73,7 +73,13 @@ class Embedded:
 
     def start(self) -> None:
         """Start the server and return once it answers. Raises SetupError."""
-        self._settings.repository.mkdir(parents=True, exist_ok=True)
+        try:
+            self._settings.repository.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(
+                f"The model repository {self._settings.repository} cannot be made: {error.strerror}.",
+                hint="Name another folder with --repository DIR.",
+            ) from error
         self._thread.start()
         with self._changed:
             self._changed.wait_for(lambda: self._started or self._failure)
@@ -86,6 +92,7 @@ class Embedded:
         self._wake()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
+        self._run_folder.remove()
 
     @property
     def pid(self) -> int:
@@ -148,8 +155,10 @@ class Embedded:
 
     def _run(self) -> None:
         try:
-            for folder in heartbeat.abandoned():
-                stubs.clean_up(folder)
+            for folder in run_folder.abandoned():
+                for server in folder.iterdir():
+                    stubs.clean_up(server)
+                folder.rmdir()
             self._start_process()
             with self._changed:
                 self._started = True
@@ -175,9 +184,9 @@ class Embedded:
     def _start_process(self) -> None:
         log_file = self._settings.log_dir / f"tritonserver-{self._settings.port}.log"
         self._process = TritonProcess(
-            self._installation, self._settings.repository, log_file, self._port, self._token
+            self._installation, self._settings.repository, log_file, self._run_folder.path
         )
-        heartbeat.folder(self._process.pid).mkdir(exist_ok=True)
+        self._beats = heartbeat.Watch(self._process.folder)
         self._watch({})
         self._process.wait_live()
         self.version = self._process.control.version()
@@ -194,7 +203,7 @@ class Embedded:
         overdue = time.monotonic() - _RETIREMENT
         for pid in [pid for pid, since in self._retired.items() if since < overdue and pid in self._stubs]:
             stubs.end(self._stubs[pid])
-        for pid in heartbeat.stale(self._running().pid):
+        for pid in self._beats.stale():
             if pid in self._stubs:
                 log.warning("A process of %s hangs and is ended.", self._stubs[pid].model)
                 stubs.end(self._stubs[pid])
@@ -210,9 +219,9 @@ class Embedded:
         gone = [stub for pid, stub in self._stubs.items() if pid not in living]
         self._watch(living)
         for stub in gone:
-            stubs.forget(process.pid, stub)
+            stubs.forget(process.folder, stub)
         if gone or living.keys() != self._stubs.keys():
-            stubs.remember(process.pid, living)
+            stubs.remember(process.folder, living)
         self._stubs = living
         known = living.keys() | {stub.pid for stub in gone}
         self._retired = {pid: since for pid, since in self._retired.items() if pid in known}
@@ -291,8 +300,7 @@ class Embedded:
         self._process.stop(gently and not self.deaths)
         for stub in self._stubs.values():
             stubs.end(stub)
-            stubs.forget(self._process.pid, stub)
-        stubs.clean_up(heartbeat.folder(self._process.pid))
+            stubs.forget(self._process.folder, stub)
         self._process = None
         self._stubs = {}
         self._watch({})

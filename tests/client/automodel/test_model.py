@@ -11,6 +11,7 @@ import tritonvision
 from tritonvision import AutoModel
 from tritonvision.client.automodel import model
 from tritonvision.errors import (
+    ExportFailed,
     InvalidParameter,
     NotSupported,
     ServerUnavailable,
@@ -119,3 +120,11 @@ def test_a_model_that_is_not_published_is_listed_and_described(capsys):
     assert "AGPL-3.0" in capsys.readouterr().out
     with pytest.raises(UnknownModel):
         AutoModel.describe("nobody/1")
+
+
+def test_an_onnx_file_is_imported_in_the_words_of_the_import(tmp_path):
+    (tmp_path / "best.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ExportFailed, match="best.onnx is not a valid ONNX graph"):
+        AutoModel.from_pretrained(tmp_path / "best.onnx")
+    with pytest.raises(NotSupported, match="'best.onnx' lies on this machine"):
+        AutoModel.from_pretrained(tmp_path / "best.onnx", server="http://127.0.0.1:1")

@@ -8,7 +8,6 @@ import torch  # isort: skip
 
 import copy
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,15 +16,13 @@ import onnx
 import pytest
 from torch import nn
 
-from tritonvision import catalog
 from tritonvision.ensembles.in_process import LocalPipeline
 from tritonvision.errors import ExportFailed, InvalidParameter
-from tritonvision.exporters.families import yolov8
 from tritonvision.exporters.libraries import torch_env
-from tritonvision.exporters.libraries.ultralytics import load
 from tritonvision.exporters.packages import import_package
 from tritonvision.exporters.packages import wrap as graphs
 from tritonvision.exporters.packages.config import InferenceConfig
+from tritonvision.exporters.packages.description import of_folder
 from tritonvision.exporters.packages.files import PackageFolder
 from tritonvision.exporters.packages.pipeline import PackageFamily
 from tritonvision.exporters.parity import sample_pictures
@@ -117,7 +114,7 @@ def published(folder, tmp_path):
         root = tmp_path / "repository"
         manifest, fresh = import_package(folder, ID, root)
         assert fresh and Repository(root).get(ID) == manifest
-        family = PackageFamily(PackageFolder.of(folder))
+        family = PackageFamily(of_folder(PackageFolder.of(folder)))
         graph = root / "net--mine__3" / "1" / "model.onnx"
         return manifest, LocalPipeline(graph, family.resize(None), family.head)
 
@@ -125,16 +122,6 @@ def published(folder, tmp_path):
 
 
 # ---- as the authors' libraries have it -----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def three_classes():
-    """A yolov8n whose random weights find some thirty things of three classes on the photo."""
-    load.prepare()
-    yolo = load.architecture("yolov8n", 3, seed=1)
-    yolov8.FAMILY.calibrate(yolo.model, replace(catalog.find("yolov8n-640"), input_size=(320, 320)), seed=1)
-    yolo.model.names = dict(enumerate(("disc", "box", "triangle")))
-    return yolo
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -214,7 +201,7 @@ def test_the_pixels_are_those_of_the_peers_rule(folder, mode, shape):
 
     write(folder, Yolo(3), ["output0"])
     describe(folder, "abc", mode=mode, padding_value=200)
-    family = PackageFamily(PackageFolder.of(folder))
+    family = PackageFamily(of_folder(PackageFolder.of(folder)))
     picture = sample_pictures.noise(*shape)
     pixels, geometry = family.resize(None)(picture)
     wanted = reference.prepare(picture, family.config, family.kind)

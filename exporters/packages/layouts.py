@@ -1,0 +1,127 @@
+"""What the outputs of somebody's graph are, told from their shapes and names; what cannot be imported is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.packages.wrap import PackageGraph
+
+COEFFICIENTS = 32  # of ultralytics' mask prototypes
+_FINAL = (6, 6 + COEFFICIENTS)  # columns of boxes after NMS: corners, score, class, and a mask's coefficients
+_BOX_NAMES, _SCORE_NAMES = ("det", "box"), ("label", "logit", "class", "score")
+_MANY = 1000  # anchors that only rows of a YOLO are
+_OTHERWISE = "What this import cannot do, a package with code of its own can."
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layout of a graph's outputs.
+
+    Attributes:
+        kind: ``classes``, ``yolo``, ``yolo-masks`` or ``queries``.
+        columns: how many class scores there are; of ``queries``, those that stand for no class among them.
+        boxes: which output of ``queries`` holds the boxes, 0 or 1.
+    """
+
+    kind: str
+    columns: int
+    boxes: int = 0
+
+
+def recognise(graph: PackageGraph, names: int | None, names_hint: str) -> Layout:
+    """The layout of a graph's outputs.
+
+    Args:
+        names: how many class names there are, or None where nobody says.
+        names_hint: where the class names come from, for the hint of an error.
+
+    Raises:
+        ExportFailed: it is none that is known; the sentence says what was recognised.
+    """
+    outputs = [shape[1:] for shape in graph.shapes.values()]
+    match outputs:
+        case [(count,)] if names in (None, count):
+            return Layout("classes", count)
+        case [(rows, anchors)] if _fits(rows - 4, anchors, names):
+            return Layout("yolo", rows - 4)
+        case [(rows, anchors), (channels, *cells)] if channels == COEFFICIENTS and _fits(
+            rows - 4 - COEFFICIENTS, anchors, names
+        ):
+            if cells != [side // 4 for side in graph.size]:
+                raise ExportFailed(
+                    f"The mask prototypes of {graph.name} are not a quarter of its pictures' size.",
+                    hint="Export the weights with the size that its pictures have.",
+                )
+            return Layout("yolo-masks", rows - 4 - COEFFICIENTS)
+        case [(queries, first), (same, second)] if queries == same and 4 in (first, second):
+            boxes = _box_output(graph, first, second)
+            columns = (first, second)[1 - boxes]
+            if names is None or names <= columns:
+                return Layout("queries", columns, boxes)
+    raise _unknown(graph, outputs, names, names_hint)
+
+
+def _fits(classes: int, anchors: int, names: int | None) -> bool:
+    """Whether rows of a YOLO leave ``classes``; without names there must be more anchors than rows."""
+    return classes == names if names is not None else 0 < classes and classes + 4 < anchors and anchors not in _FINAL
+
+
+def _box_output(graph: PackageGraph, first: int, second: int) -> int:
+    """Which output holds boxes: the one that is 4 wide; where both are, their names decide. Raises ExportFailed."""
+    if first != second:
+        return 0 if first == 4 else 1
+    spelt = [name.lower() for name in graph.shapes]
+    for box in range(2):
+        if any(w in spelt[box] for w in _BOX_NAMES) or any(w in spelt[1 - box] for w in _SCORE_NAMES):
+            return box
+    inside = [bool(np.all((values >= 0) & (values <= 1))) for values in graph.sample()]
+    if inside[0] != inside[1]:  # fractions of the picture are, logits are not
+        return 0 if inside[0] else 1
+    raise ExportFailed(
+        f"Both outputs of {graph.name} are 4 wide, and their names do not say which holds the boxes.",
+        hint="Call them 'dets' and 'labels', as RF-DETR's own export does.",
+    )
+
+
+def _unknown(graph: PackageGraph, outputs: list, names: int | None, names_hint: str) -> ExportFailed:
+    """The error for outputs of no known layout, named after the one that they resemble most."""
+    shapes = [list(shape) for shape in graph.shapes.values()]
+    counted = "" if names is None else f" for {names} class name{'' if names == 1 else 's'}"
+    what, hint = _resembling(outputs, names, names_hint) or (
+        f"of no kind that is known{counted}",
+        "Known are YOLO's [N, 4 + classes, anchors] with or without masks, RF-DETR's boxes and logits, and "
+        f"classifiers' [N, classes]. {names_hint}",
+    )
+    return ExportFailed(f"The outputs of {graph.name} {shapes} are {what}.", hint=hint)
+
+
+def _resembling(outputs: list, names: int | None, names_hint: str) -> tuple[str, str] | None:
+    """What the outputs are, and a hint: a layout that cannot be imported, or one with another number of classes."""
+    match outputs:
+        case [(_, width)] | [(_, width), (_, _, _)] if width in _FINAL:
+            return (
+                "final boxes: NMS or an end-to-end head is inside the graph",
+                "Export it without: model.export(format='onnx', nms=None), or end2end=False in older ultralytics.",
+            )
+        case [(anchors, width)] if anchors >= _MANY and width > 5:
+            return (
+                "rows of YOLOv5 with a column of objectness, which cannot be imported",
+                "Export the weights with ultralytics 8, whose YOLOv5u has the layout [N, 4 + classes, anchors].",
+            )
+        case [(_, 4), (_, _), (_, _, _)] | [(_, _), (_, 4), (_, _, _)]:
+            return "boxes, logits and masks of a DETR, which cannot be imported", _OTHERWISE
+        case [(count,)]:
+            return f"{count} scores, and there are {names} class names", names_hint
+        case [(queries, first), (same, second)] if queries == same and 4 in (first, second):
+            columns = second if first == 4 else first
+            return f"boxes and {columns} columns of logits, and there are {names} class names", names_hint
+        case [(rows, anchors), *masks] if names is not None and 4 < rows < anchors and len(masks) < 2:
+            classes = rows - 4 - (COEFFICIENTS if masks else 0)
+            return (
+                f"of no kind that is known for {names} class name{'' if names == 1 else 's'}",
+                f"As those of a YOLO they would have {classes} classes. {names_hint}",
+            )
+    return None
