@@ -6,14 +6,18 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tritonvision import __version__, catalog
 from tritonvision.catalog import Entry
 from tritonvision.errors import SetupError
 from tritonvision.exporters import registry, weight_files
 from tritonvision.exporters.contract import Family, Network, Weights, entry_points_of
+from tritonvision.exporters.synthetic import seeds
 from tritonvision.publication import Manifest, Repository
+
+if TYPE_CHECKING:
+    from tritonvision.ensembles.in_process import Ask
 
 # Packages that a missing module belongs to, and the extras that bring them.
 _EXTRAS = {
@@ -109,16 +113,30 @@ def publish_family(
     """
     if family.license_notice:
         progress.notice(family.license_notice)
-    from tritonvision.exporters import publish
-    from tritonvision.exporters.graphs import check
-    from tritonvision.exporters.parity import published_models
-    from tritonvision.exporters.parity.gate import Gate
+    # what is missing is missed before anything is built
+    from tritonvision.exporters.parity import gate, published_models  # noqa: F401
 
     needs = {
         need: published_models.needed(repository, need)
         for point in family.entry_points(entry)
         for need in getattr(point, "needs", ())
     }
+    def attempt(seeded: Weights) -> Manifest:
+        left_out = f"Seed {weights.seed} carries no signal: seed {seeded.seed} was taken."
+        notes = () if seeded == weights else (left_out,)
+        return _prove_and_publish(family, entry, seeded, repository, public_id, progress, needs, notes)
+
+    return seeds.with_signal(attempt, weights, progress.notice)
+
+
+def _prove_and_publish(
+    family: Family, entry: Entry, weights: Weights, repository: Path, public_id: str, progress: Progress,
+    needs: Mapping[str, Ask], notes: tuple[str, ...],
+) -> Manifest:  # fmt: skip
+    from tritonvision.exporters import publish
+    from tritonvision.exporters.graphs import check
+    from tritonvision.exporters.parity.gate import Gate
+
     with publish.staging(repository) as folder:
         progress.stage("weights")
         network = family.build(entry, weights)
@@ -132,7 +150,7 @@ def publish_family(
         progress.stage("parity gate")
         parity = Gate(family, entry, network, graphs, weights.kind, needs).check()
         progress.stage("publishing")
-        manifest = _manifest(entry, family, network, weights, public_id, parity, graphs)
+        manifest = _manifest(entry, family, network, weights, public_id, parity, graphs, notes)
         assets = {point.role: network.assets(point.role) for point in points}
         publish.publish(repository, folder, manifest, points, graphs, assets)
     return manifest
@@ -140,7 +158,7 @@ def publish_family(
 
 def _manifest(
     entry: Entry, family: Family, network: Network, weights: Weights, public_id: str, parity: dict[str, float],
-    graphs: Mapping[str, Path],
+    graphs: Mapping[str, Path], notes: tuple[str, ...],
 ) -> Manifest:  # fmt: skip
     from tritonvision.ensembles import model_configs
     from tritonvision.ensembles.entry_points import Chain
@@ -173,7 +191,7 @@ def _manifest(
         multi_label=network.multi_label,
         parity=parity,
         versions={"tritonvision": __version__, "onnxruntime": _onnxruntime_version()} | network.versions,
-        notes=network.notes,
+        notes=network.notes + notes,
     )
 
 

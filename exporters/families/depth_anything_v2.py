@@ -21,7 +21,7 @@ from tritonvision.ensembles.entry_points import Chain
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import DENSE_MAP
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tolerance, Weights
+from tritonvision.exporters.contract import Family, Network, NoSignal, ReferencePipeline, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_weights
 from tritonvision.exporters.synthetic import calibrate
@@ -265,7 +265,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
     flat = (maps == 0).float().mean()
     apart = (maps[0] - maps[1]).abs().mean()
     if not (0.001 < flat < 0.3 and maps.std(dim=(1, 2)).min() > 0.5 and apart > 0.5):
-        raise ExportFailed("The random network carries no signal.", hint="Try another --seed.")
+        raise NoSignal("The random network carries no signal.")
     return network
 
 

@@ -19,7 +19,7 @@ from tritonvision.ensembles.schemas import KEYPOINTS
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tolerance, Weights
+from tritonvision.exporters.contract import Family, Network, NoSignal, ReferencePipeline, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env
 from tritonvision.exporters.parity import sample_pictures
@@ -284,7 +284,7 @@ def _random(seed: int) -> torch.nn.Module:
             calibrate.standardise(head, rows, 2.5, torch.zeros(head.out_features, dtype=torch.float64))
         apart = [np.ptp(_radians(logits)) for logits in network(_normalised(_faces(SIDE)))]
     if not min(apart) >= _SIGNAL * TOLERANCE:
-        raise ExportFailed("The random network carries no signal.", hint="Try another --seed.")
+        raise NoSignal("The random network carries no signal.")
     return network
 
 
