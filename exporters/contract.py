@@ -57,11 +57,13 @@ class Tolerance:
             between samples), ``degrees``, ``tokens`` and ``words`` (how many differ). What is absent here keeps its
             default.
         relative: names of outputs whose difference is taken relative to the largest value of the reference.
+        causes: of limits over thirty times the largest difference in ``benchmarks/PARITY.md``, by name: why so much.
     """
 
     tensors: Mapping[str, float]
     answers: Mapping[str, float] = field(default_factory=dict)
     relative: frozenset[str] = frozenset()
+    causes: Mapping[str, str] = field(default_factory=dict)
 
     DEFAULTS = {
         "pixels": 0.01, "scores": 1e-5, "masks": 0.01, "map": 1e-3, "embeddings": 1e-3, "degrees": 0.01, "tokens": 0,

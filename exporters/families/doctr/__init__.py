@@ -57,7 +57,10 @@ class DocTR(Family):
     """docTR's ``ocr_predictor`` of straight pages with its default options."""
 
     name = "DocTR"
-    tolerance = Tolerance(tensors={"probabilities": 1e-4, "logits": 1e-3}, answers={"pixels": 0.01, "scores": 1e-4})
+    tolerance = Tolerance(
+        tensors={"probabilities": 1e-4, "logits": 1e-3}, answers={"pixels": 1e-3, "scores": 1e-4},
+        causes={"pixels": "float32 has no finer places on pages of ten thousand pixels; so far none differed at all"},
+    )  # fmt: skip
     reference_pipeline = ReferencePipeline(
         "python-doctr", "1.1.0", "doctr.models.ocr_predictor(det_arch, reco_arch)([page])"
     )

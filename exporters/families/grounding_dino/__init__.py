@@ -72,7 +72,7 @@ class GroundingDino(Family):
     """Shorter side to 800, longer to at most 1333; classes as one caption; 900 queries that score its tokens."""
 
     name = "Grounding DINO"
-    tolerance = Tolerance({"boxes": 1e-4, "token_scores": 1e-4}, {"pixels": 0.5, "scores": 1e-3})
+    tolerance = Tolerance({"boxes": 1e-4, "token_scores": 1e-4}, {"pixels": 0.3, "scores": 1e-3})
     reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0",
         "GroundingDinoProcessor(rgb, [classes]), GroundingDinoForObjectDetection, "

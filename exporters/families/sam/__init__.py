@@ -91,10 +91,10 @@ class SAM(Family):
     """A picture encoded once, masks decoded prompt by prompt."""
 
     name = "SAM"
-    # embeddings come out of a layer norm, logits spread by about 5: both are thousandths of the largest value
     tolerance = Tolerance(
-        {"embeddings": 1e-3, "low_res_masks": 1e-3, "iou_scores": 1e-3},
-        answers={"scores": 1e-3}, relative=frozenset({"embeddings", "low_res_masks", "iou_scores"}),
+        {"embeddings": 5e-5, "low_res_masks": 4e-5, "iou_scores": 4e-5},
+        answers={"scores": 1.5e-5, "masks": 1e-3}, relative=frozenset({"embeddings", "low_res_masks", "iou_scores"}),
+        causes={"masks": "one pixel of a mask of a thousand; those of random weights are much larger"},
     )  # fmt: skip
     reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0", "SamModel(**SamProcessor(image, prompt)), then post_process_masks"
