@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from tritonvision import __version__, catalog
 from tritonvision.catalog import Entry
 from tritonvision.errors import SetupError
-from tritonvision.exporters import registry, weight_files
+from tritonvision.exporters import pins, registry, weight_files
 from tritonvision.exporters.contract import Family, Network, Weights, entry_points_of
 from tritonvision.exporters.synthetic import seeds
 from tritonvision.publication import Manifest, Repository
@@ -139,7 +139,9 @@ def _prove_and_publish(
 
     with publish.staging(repository) as folder:
         progress.stage("weights")
-        network = family.build(entry, weights)
+        with pins.recorded() as taken:
+            network = family.build(entry, weights)
+        notes += pins.notes(taken)
         points = entry_points_of(family, entry, network)
         progress.stage("graph")
         graphs = {}

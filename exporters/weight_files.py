@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritonvision.errors import ExportFailed
+from tritonvision.exporters import pins
 from tritonvision.exporters.contract import Weights
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ def unavailable(name: str) -> ExportFailed:
 
 
 def hub_file(repository: str, name: str) -> Path:
-    """A file of a Hugging Face repository, from the hub's own cache when it is there. Raises ExportFailed."""
+    """A file of a Hugging Face repository at its pinned revision, from the hub's own cache when it is there.
+
+    Raises:
+        ExportFailed: it cannot be had, or is another one than is pinned, see :mod:`tritonvision.exporters.pins`.
+    """
     import httpx
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -60,9 +65,11 @@ def hub_file(repository: str, name: str) -> Path:
 
     logging.set_verbosity_error()  # its retries are no news to a person
     try:
-        return Path(hf_hub_download(repository, name))
+        path = Path(hf_hub_download(repository, name, revision=pins.revision_of(repository)))
     except (OSError, HfHubHTTPError, httpx.HTTPError) as error:
         raise unavailable(f"{repository}/{name}") from error
+    parts = path.parts  # .../snapshots/<commit>/<name>
+    return pins.take(repository, path, parts[parts.index("snapshots") + 1] if "snapshots" in parts else "")
 
 
 def state_dict(path: Path) -> dict[str, torch.Tensor]:

@@ -308,7 +308,7 @@ def test_class_names_are_refused():
 def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch):
     import huggingface_hub
 
-    def download(*_):
+    def download(*_, **options):
         raise OSError("no route")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritonvision.errors import ExportFailed, SetupError
+from tritonvision.exporters import pins
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.libraries.torch_env import import_torchvision
 from tritonvision.exporters.wheel_files import CACHE
@@ -77,7 +78,7 @@ def coco_names() -> tuple[str, ...]:
 
 
 def official(stem: str) -> Path:
-    """The released checkpoint of an architecture, fetched once. Raises ExportFailed when it cannot be."""
+    """The released checkpoint of an architecture, fetched once. Raises ExportFailed when it cannot be had."""
     from ultralytics.utils.downloads import attempt_download_asset
 
     path = CACHE / f"{stem}.pt"
@@ -91,7 +92,7 @@ def official(stem: str) -> Path:
         os.environ["YOLO_OFFLINE"] = "true"
     if not found.is_file():
         raise files.unavailable(path.name)
-    return found
+    return pins.take(pins.ULTRALYTICS, found)
 
 
 def checkpoint(path: Path, stem: str) -> YOLO:
