@@ -14,6 +14,7 @@ from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import Head
 from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, MAX_BATCH, PARAMETERS, TEXT, Tensor
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
+from tritonvision.queue_policy import bound_queue
 
 TOKENIZER = "tokenizer.json"
 
@@ -229,6 +230,7 @@ def _declare(config: pb.ModelConfig, inputs: Iterable[Tensor], outputs: Iterable
 def _instances(config: pb.ModelConfig, count: int, device: str = "cpu") -> None:
     kinds = {"cpu": pb.ModelInstanceGroup.KIND_CPU, "gpu": pb.ModelInstanceGroup.KIND_GPU}
     config.instance_group.add(kind=kinds[device], count=count)
+    bound_queue(config)
 
 
 def _step(

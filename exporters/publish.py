@@ -24,6 +24,7 @@ from tritonvision.publication import MANIFEST, Manifest, Repository
 
 _STAGING = ".staging"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.ENOTSUP}
 
 
@@ -32,7 +33,7 @@ def staging(repository: Path) -> Iterator[Path]:
     """A folder below ``repository`` to build in, gone when the block ends, swept up later when the process dies.
 
     Raises:
-        SetupError: the repository cannot be written.
+        SetupError: the repository cannot be written, or its disk is full before the block ends.
     """
     root = repository / _STAGING
     try:
@@ -49,6 +50,13 @@ def staging(repository: Path) -> Iterator[Path]:
         ) from error
     try:
         yield folder
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise SetupError(
+            "The disk of the model repository is full; the repository is as it was.",
+            hint="Make room, or name another folder with --repository DIR.",
+        ) from error
     finally:
         with locked(repository):
             os.close(owner)

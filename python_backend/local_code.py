@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import locale
+import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from tritonvision import heartbeat
 from tritonvision.errors import TritonVisionError, to_wire
 from tritonvision.python_backend import foreign_answers
 from tritonvision.python_backend.batching import stack_padded
@@ -45,8 +48,9 @@ class TritonPythonModel(Step):
         self.task = TASKS[parameters["task"]]
         options = json.loads(parameters["options"])
         self.classes = options["classes"]
+        _speak_utf8()
         try:
-            model = load(Path(options["directory"]), options["module"], options["class"])
+            model = load(_reachable(options["directory"]), options["module"], options["class"])
         except (Exception, SystemExit) as error:  # the boundary: the code is not ours
             pb_utils.Logger.log_error(f"{self.name}: {traceback.format_exc()}")
             failure = TritonVisionError(f"The package's code could not be loaded: {type(error).__name__}.")
@@ -75,6 +79,26 @@ class TritonPythonModel(Step):
         left = settings | {name: None if name in passed else said.get(name) for name in _APPLIED}
         found = foreign_answers.to_tensors(answer, self.task.name, picture.shape[:2], left, self.classes)
         return found | {"image_size": image_size}
+
+
+def _speak_utf8() -> None:
+    """Files that the package opens, and what it prints, are UTF-8 as in any Python of today.
+
+    Triton's stub starts Python with ASCII, whatever the environment says. The package is the only code here that does
+    not name the encodings it wants.
+    """
+    locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8")
+
+
+def _reachable(directory: str) -> Path:
+    """The folder, or a link to it where its name has letters that the Python of this process cannot write."""
+    if directory.isascii() or sys.getfilesystemencoding() == "utf-8":
+        return Path(directory)
+    link = heartbeat.folder() / f"package-{os.getpid()}"
+    os.symlink(directory.encode(), bytes(link))
+    return link
 
 
 def load(directory: Path, module: str, class_name: str | None) -> Any:

@@ -74,6 +74,27 @@ def embedded(settings) -> Iterator:
 
 
 @pytest.fixture(scope="session")
+def keeps_the_contract() -> Callable[[type], None]:
+    """``keeps_the_contract(kind)``: a class has every method the facade needs, called as the real engine's are."""
+    import inspect
+
+    from tritonvision.engine.engine import Engine
+    from tritonvision.facade.service import DataPlane
+
+    def shape(method: Callable) -> tuple:
+        kinds = inspect.isasyncgenfunction(method), inspect.iscoroutinefunction(method)
+        return kinds, [(p.name, p.kind, p.default) for p in inspect.signature(method).parameters.values()]
+
+    def check(kind: type) -> None:
+        for name in (n for n, member in vars(DataPlane).items() if inspect.isfunction(member) and n[0] != "_"):
+            assert shape(getattr(kind, name)) == shape(getattr(Engine, name)), name
+            asked = inspect.signature(getattr(DataPlane, name)).parameters
+            assert list(asked) == list(inspect.signature(getattr(Engine, name)).parameters), name
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def served_repository() -> Path:
     """The repository that ``make test`` exported into."""
     path = Path(os.environ.get("TRITONVISION_TEST_REPOSITORY", TREE / ".cache" / "test_repository"))

@@ -51,7 +51,7 @@ class Entry:
 @functools.cache
 def entries() -> dict[str, Entry]:
     """Every entry by its id, in catalogue order."""
-    data = json.loads(resources.files("tritonvision.data").joinpath("catalogue.json").read_text())
+    data = json.loads(resources.files("tritonvision.data").joinpath("catalogue.json").read_text(encoding="utf-8"))
     return {
         m["id"]: Entry(
             id=m["id"], family=m["family"], task=m["task"],

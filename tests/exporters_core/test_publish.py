@@ -1,5 +1,6 @@
 """A model is in the repository wholly, or the repository is as it was."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -119,6 +120,15 @@ def test_a_repository_that_cannot_be_written_is_said_in_a_sentence(tmp_path):
         with publish.staging(tmp_path / "file"):
             pass
     assert "--repository" in caught.value.hint
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_while_a_model_is_built_is_one_sentence_and_leaves_nothing(tmp_path, code):
+    with pytest.raises(SetupError, match="The disk of the model repository is full"):
+        with publish.staging(tmp_path) as folder:
+            (folder / "model.onnx").touch()
+            raise OSError(code, os.strerror(code))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_export_leaves_only_its_staging_folder_and_the_next_sweeps_it(put, tmp_path, contents):

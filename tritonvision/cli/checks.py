@@ -59,9 +59,8 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Every finding, in the order in which to mend things."""
     return [
-        _python(), _numpy(), *_server(settings), _memory(), _shared_memory(), _port(settings),
-        _repository(settings), _disk(settings),
-        _gpu(), _tensorrt(), *_extras(),
+        _python(), _numpy(), *_server(settings), _memory(), _shared_memory(), _run_folder(), _log_folder(settings),
+        _port(settings), *_repository(settings), _disk(settings), _gpu(), _tensorrt(), *_extras(),
     ]  # fmt: skip
 
 
@@ -179,6 +178,26 @@ def _shared_memory() -> Finding:
                    advice if free < _SHM_WARN_MB else "")  # fmt: skip
 
 
+def _run_folder() -> Finding:
+    """Where a server's socket and backends would lie."""
+    from tritonvision.server import run_folder
+
+    try:
+        return Finding("ok", "run folder", f"below {run_folder.place()}")
+    except SetupError as error:
+        return Finding("fail", "run folder", error.message, error.hint)
+
+
+def _log_folder(settings: Settings) -> Finding:
+    folder = settings.log_dir
+    if os.access(_existing(folder), os.W_OK | os.X_OK):
+        return Finding("ok", "log folder", str(folder))
+    return Finding(
+        "warn", "log folder", f"{folder} cannot be written; errors of the inference server go to standard error",
+        "Name another one with TRITONVISION_LOG_DIR.",
+    )  # fmt: skip
+
+
 def _port(settings: Settings) -> Finding:
     from tritonvision.facade.run import listen
 
@@ -193,19 +212,23 @@ def _port(settings: Settings) -> Finding:
     return Finding("ok", what, f"free on {settings.host}")
 
 
-def _repository(settings: Settings) -> Finding:
+def _repository(settings: Settings) -> Iterator[Finding]:
     from tritonvision.publication import Repository
 
     root = settings.repository
-    published = [manifest.id for manifest in Repository(root)] if root.is_dir() else []
+    repository = Repository(root)
+    published = len(list(repository))
     if not os.access(_existing(root), os.W_OK):
-        return Finding("warn", "repository", f"{root} cannot be written to", "Exports go elsewhere with --repository.")
-    if not published:
-        return Finding(
+        yield Finding("warn", "repository", f"{root} cannot be written to", "Exports go elsewhere with --repository.")
+    elif not published:
+        yield Finding(
             "warn", "repository", f"nothing is published in {root}",
             "Start with: tritonvision export mediapipe-face-detection",
         )  # fmt: skip
-    return Finding("ok", "repository", f"{len(published)} published in {root}")
+    else:
+        yield Finding("ok", "repository", f"{published} published in {root}")
+    for sentence in repository.left_out():
+        yield Finding("warn", "repository", sentence, "What is left out is not served.")
 
 
 def _memory() -> Finding:

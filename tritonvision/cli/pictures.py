@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -78,12 +79,11 @@ def read_pictures(arguments: Sequence[str], settings: Settings) -> list[bytes]:
 
 
 def _expand(argument: str) -> Iterator[PictureArgument]:
-    path = Path(argument)
     if argument == STANDARD_INPUT or _is_url(argument):
         yield PictureArgument(argument)
-    elif path.is_dir():
-        yield from _in_folder(path)
-    elif any(sign in argument for sign in _MAGIC) and not path.exists():
+    elif os.path.isdir(argument):  # not Path.is_dir, which raises for a name that is too long
+        yield from _in_folder(Path(argument))
+    elif any(sign in argument for sign in _MAGIC) and not os.path.exists(argument):
         matches = sorted(match for match in glob.glob(argument, recursive=True) if Path(match).is_file())
         if not matches:
             yield PictureArgument(argument, InvalidPicture("No file matches this pattern."))

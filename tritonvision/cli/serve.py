@@ -61,7 +61,10 @@ def serve(
         host=host, port=port, repository=repository, triton_url=triton_url, api_key=api_key, max_loaded=max_loaded,
         memory_budget=memory_budget,
     )  # fmt: skip
-    named = [Repository(settings.repository).resolve(name).id for name in models or ()]
+    repository = Repository(settings.repository)
+    named = [repository.resolve(name).id for name in models or ()]
+    for sentence in repository.left_out():
+        typer.echo(f"Warning: {sentence}", err=True)
     listen(settings.host, settings.port).close()  # before anything is started
     uvloop.run(_serve(settings, named))
 

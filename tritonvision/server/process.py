@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tritonvision import heartbeat
@@ -38,8 +39,8 @@ from tritonvision.python_backend.onnxruntime_backend import TritonPythonModel  #
 
 
 _FOLDER, _SOCKET = "server", "grpc"
-# Informational lines of Triton begin so; without a log file only the others are shown.
-_INFORMATION, _ERROR = re.compile(r"I\d{4} "), re.compile(r"E\d{4} |error: |.*: error while loading")
+# How a line of Triton's log begins: its severity, date, time, thread and place in the source.
+_PREFIX = re.compile(r"(?P<severity>[IWEF])\d{4} \S+ \d+ \S+\] ?")
 
 
 def address_in(run_folder: Path) -> str:
@@ -102,7 +103,8 @@ class TritonProcess:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C in the terminal is ours to handle
         )
-        threading.Thread(target=self._pump_log, daemon=True, name="tritonserver-log").start()
+        self._pump = threading.Thread(target=self._pump_log, daemon=True, name="tritonserver-log")
+        self._pump.start()
         self.control = Control(address_in(run_folder))
 
     @property
@@ -124,6 +126,7 @@ class TritonProcess:
         deadline = time.monotonic() + _START_SECONDS
         while not self.control.live():
             if not self.running():
+                self._pump.join(1)  # until its last line is read
                 raise SetupError(f"tritonserver ended while starting. {self._last_error}".strip(), hint=self.log_hint)
             if time.monotonic() > deadline:
                 raise SetupError("tritonserver did not answer within a minute.", hint=self.log_hint)
@@ -143,12 +146,21 @@ class TritonProcess:
 
     def _pump_log(self) -> None:
         with self._process.stdout as lines:
-            for raw in lines:
-                line = raw.decode("utf-8", "replace").rstrip()
-                if _ERROR.match(line):
-                    self._last_error = line
-                if self.log_file is not None or not _INFORMATION.match(line):
+            for line, serious in weighed(raw.decode("utf-8", "replace").rstrip() for raw in lines):
+                if serious:
+                    self._last_error = _PREFIX.sub("", line)
+                if serious or self.log_file is not None:
                     self._log.info(line)
+
+
+def weighed(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Lines of Triton's log, each with whether it is (a part of) an error."""
+    serious = True  # what is said before the log begins: of a library that is missing, say
+    for line in lines:
+        begin = _PREFIX.match(line)
+        if begin is not None:  # else the line belongs to the one before
+            serious = begin["severity"] in "EF"
+        yield line, serious
 
 
 def free_port() -> int:
@@ -208,7 +220,7 @@ def _ready_log(path: Path) -> Path | None:
         path.open("ab").close()
     except OSError as error:
         log.warning(
-            "The log folder %s cannot be written (%s), so the inference server's warnings come here; "
+            "The log folder %s cannot be written (%s), so the errors of the inference server come here; "
             "TRITONVISION_LOG_DIR names another folder.", path.parent, error.strerror,
         )  # fmt: skip
         return None

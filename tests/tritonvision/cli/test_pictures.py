@@ -53,6 +53,12 @@ def test_what_names_no_picture_is_reported_under_its_name(folder, argument, word
         read_pictures([str(folder / argument)], Settings())
 
 
+def test_an_argument_that_is_too_long_for_a_path_is_a_picture_that_cannot_be_read():
+    (picture,) = pictures_of(["A" * 4000])
+    with pytest.raises(InvalidPicture, match="cannot be read"):
+        picture.read(Settings())
+
+
 def test_standard_input_is_one_picture(monkeypatch, photo):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(photo)))
     (picture,) = pictures_of(["-"])
