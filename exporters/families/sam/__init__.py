@@ -15,6 +15,7 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Composition, Net
 from tritonvision.ensembles.tensors import IMAGE_SIZE, VALID_SIZE, Tensor
 from tritonvision.errors import ExportFailed, NotSupported
+from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.families.sam import graphs
@@ -117,10 +118,11 @@ class SAM(Family):
             note = "Random weights, calibrated only to carry signal: what it selects means nothing."
             return SAMNetwork(random(config(entry), weights.seed), f"{entry.id}, seed {weights.seed}", notes=(note,))
         if weights.kind == "user" and weights.path is not None and weights.path.suffix == ".pth":
-            state = files.state_dict(files.user_file(weights, (".pth",)))
-            if "image_encoder.pos_embed" in state:
+            found = checkpoints.read(files.user_file(weights, (".pth",)))
+            state = checkpoints.unwrapped(found.tensors, _AUTHORS)
+            if set(_AUTHORS) <= state.keys():
                 model = _from_authors(entry, state)
-                return SAMNetwork(model, weights.path.name, sha256=files.sha256(weights.path))
+                return SAMNetwork(model, weights.path.name, sha256=files.sha256(weights.path), notes=found.notes)
         torch_env.import_torchvision()
         from transformers import SamModel
 
@@ -360,6 +362,7 @@ _NAMES = (
     (r"(_mlps\.\d|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
     (r"(_mlps\.\d|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
 )
+_AUTHORS = ("image_encoder.pos_embed", "mask_decoder.iou_token.weight")  # two of the authors' names
 _SHARED = "prompt_encoder.shared_embedding.positional_embedding"
 
 
@@ -373,17 +376,13 @@ def _from_authors(entry: Entry, state: Mapping[str, torch.Tensor]) -> SamModel:
         for pattern, replacement in _NAMES:
             name = re.sub(pattern, replacement, name)
         renamed[name] = value
-    renamed["shared_image_embedding.positional_embedding"] = renamed.get(_SHARED)
+    if _SHARED in renamed:
+        renamed["shared_image_embedding.positional_embedding"] = renamed[_SHARED]
     authors = config(entry)
     authors._attn_implementation = "eager"
     with torch.random.fork_rng(devices=[]):
         model = SamModel(authors)
-    try:
-        model.load_state_dict(renamed)
-    except (RuntimeError, AttributeError) as error:
-        raise ExportFailed(
-            f"The weights are not those of {entry.id}.", hint="They must be of the encoder that the id names."
-        ) from error
+    checkpoints.load_into(model, renamed, entry.id, "They must be of the encoder that the id names.")
     return model
 
 
