@@ -189,7 +189,7 @@ def test_labels_and_hash_come_from_the_checkpoint_unless_the_user_names_labels(t
     assert (network.source, len(network.sha256)) == ("shapes.pt", 64)
     renamed = yolov8.FAMILY.build(entry, Weights("user", path=trained_yolo, labels=("o", "#", "^")))
     assert renamed.labels == ("o", "#", "^")
-    with pytest.raises(ExportFailed, match="2 classes, the weights have 3"):
+    with pytest.raises(ExportFailed, match="2 classes, and the head of its network has 3"):
         yolov8.FAMILY.build(entry, Weights("user", path=trained_yolo, labels=("o", "#")))
 
 
