@@ -234,7 +234,12 @@ def search_of(model: PreTrainedModel) -> dict[str, Any]:
         if asked.get(name, off) != off:
             raise ExportFailed(f"The weights' generation_config.json asks for '{name}', which is not supported.")
     most = asked.get("max_new_tokens") or (asked["max_length"] - 1 if "max_length" in asked else defaults["max_length"])
-    ends = asked["eos_token_id"]
+    ends = asked.get("eos_token_id")
+    if ends is None:
+        raise ExportFailed(
+            "The weights' generation_config.json names no eos_token_id, so nothing would end a text.",
+            hint="Write the id of the token that ends a text into it, or save it with the model that generates.",
+        )
     last = asked.get("forced_eos_token_id", [])
     found = defaults | asked
     return {

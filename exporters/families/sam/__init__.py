@@ -20,7 +20,7 @@ from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.families.sam import graphs
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.registry import TOO_LARGE
 from tritonvision.python_backend.compositions import promptable_masks
@@ -28,7 +28,7 @@ from tritonvision.python_backend.images import resize
 
 if TYPE_CHECKING:
     import torch
-    from transformers import SamConfig, SamModel
+    from transformers import SamConfig, SamModel, SamProcessor
 
 SIDE = 1024  # pixels of the encoder's square frame
 # The config.json of each on the hub, as far as it differs from the smallest.
@@ -128,7 +128,9 @@ class SAM(Family):
 
         repository = f"facebook/sam-vit-{_REPOSITORIES[_size(entry)]}"
         loaded = transformers_weights.load(SamModel, repository, weights, lambda state: config(entry))
-        return SAMNetwork(loaded.module, loaded.source, sha256=loaded.sha256)
+        network = SAMNetwork(loaded.module, loaded.source, sha256=loaded.sha256, notes=loaded.notes)
+        transformers_processors.beside(weights, network.processor.image_processor)
+        return network
 
 
 class SAMNetwork(Network):
@@ -219,13 +221,13 @@ class SAMNetwork(Network):
             given["input_labels"] = [[int(label) for label in labels or [1] * len(points)]]
         if parameters["box"] is not None:
             given["input_boxes"] = [[list(map(float, parameters["box"]))]]
-        processed = self._processor(sample, return_tensors="pt", **given)
+        processed = self.processor(sample, return_tensors="pt", **given)
         prompt = {name: processed[name] for name in given}
         with torch.inference_mode():
             embeddings = self._embeddings(processed["pixel_values"])
             answer = self._model(image_embeddings=embeddings, multimask_output=parameters["multimask"], **prompt)
         sizes = processed["original_sizes"], processed["reshaped_input_sizes"]
-        (found,) = self._processor.image_processor.post_process_masks(answer.pred_masks.clone(), *sizes)
+        (found,) = self.processor.image_processor.post_process_masks(answer.pred_masks.clone(), *sizes)
         return {
             "masks": np.array([_counts(mask) for mask in found[0].numpy()], dtype=object),
             "scores": answer.iou_scores[0, 0].numpy(),
@@ -234,7 +236,8 @@ class SAMNetwork(Network):
         }
 
     @cached_property
-    def _processor(self):
+    def processor(self) -> SamProcessor:
+        """As the authors prepare pictures and prompts."""
         from transformers import SamImageProcessor, SamProcessor
 
         pad = {"height": self._side, "width": self._side}

@@ -158,9 +158,7 @@ def test_the_pipeline_finds_what_predict_finds(trained_model, odd_pictures, give
     for picture in odd_pictures:
         got, want = pipeline(picture, given), network.predict(picture, settings)
         assert len(got["scores"]) == len(want["scores"])
-        missing, differences = compare.detections(
-            got, want, settings["confidence"], 1e-5, settings["max_detections"]
-        )
+        missing, differences = compare.detections(got, want, settings["confidence"], 1e-5, settings["max_detections"])
         assert missing == 0
         assert differences["pixels"] <= 0.01
         assert differences["scores"] <= 1e-5
