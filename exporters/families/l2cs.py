@@ -40,7 +40,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for val
 POINTS = ("right-eye", "left-eye", "nose", "mouth", "right-ear", "left-ear")  # those of the face model
 # Number of bins -> (degrees a bin, degrees of the first one): Gaze360 and MPIIGaze, as the authors train them.
 BINS = {90: (4, -180), 28: (3, -42)}
-_SUFFIXES = (".pkl", ".pth", ".safetensors")
+_SUFFIXES = (*checkpoints.SUFFIXES, ".pkl")
 # What the network answers: logits of the bins, and radians.
 _OUTPUTS = (
     Tensor("yaw_logits", "FP32", (-1,)), Tensor("pitch_logits", "FP32", (-1,)),
@@ -94,7 +94,7 @@ class L2CS(Family):
         if weights.kind == "random":
             note = "Random weights, calibrated only to carry signal: the angles mean nothing."
             return L2CSNetwork(_random(weights.seed), source=f"{entry.id}, seed {weights.seed}", notes=(note,))
-        path = files.user_file(weights, checkpoints.SUFFIXES)
+        path = files.user_file(weights, _SUFFIXES)
         found = checkpoints.read(path)
         return L2CSNetwork(
             _load(found.tensors), source=path.name, sha256=files.sha256(path), notes=found.notes
