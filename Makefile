@@ -14,11 +14,15 @@ SERVING   := onnx-cpu,mediapipe,client
 EXPORTING := $(SERVING),torch-cpu,export
 PINNED    := pyproject.toml constraints.txt
 PYTEST    := -m pytest
+# A process for each core; the tests of a file stay together, since they share what its fixtures build.
+SIDE_BY_SIDE  := -n auto --dist loadfile
+SERVING_TESTS := tests --ignore=tests/exporters --ignore=tests/reference_pipelines --ignore=tests/clients/inference_sdk
 
-.PHONY: help demo test test-serving test-export test-sdk test-mediapipe lint bench parity-all pages steps clean
+.PHONY: help demo test test-fast test-serving test-export test-sdk test-mediapipe lint bench parity-all pages steps clean
 
 help:
 	@echo "make demo    a real photo through a real tritonserver; ONCE=1 ends after the answer, PORT=9001"
+	echo "make test-fast   the tests that need no server and no torch"
 	echo "make test    every test, each in the environment it needs (four are built)"
 	echo "make lint    the linter"
 	echo "make steps   write the shared steps of model_repository/ anew"
@@ -96,16 +100,21 @@ demo: .venv/.serving
 # Every suite runs even when one before it failed; the status says whether one did.
 test: .venv/.testing .venv-export/.ready .venv-sdk/.ready .venv-mediapipe/.ready $(TEST_MODELS)/.ready
 	@status=0
-	for suite in test-serving test-export test-sdk test-mediapipe; do $(MAKE) $$suite || status=1; done
+	for suite in test-fast test-serving test-export test-sdk test-mediapipe; do $(MAKE) $$suite || status=1; done
 	exit $$status
 
+test-fast: .venv/.testing
+	@echo "== fast: everything that needs no server and no torch"
+	.venv/bin/python $(PYTEST) $(SERVING_TESTS) -m "not server" $(SIDE_BY_SIDE)
+
+# One after another: they share a server, and some of them watch how it heals under load.
 test-serving: .venv/.testing $(TEST_MODELS)/.ready
-	@echo "== serving: the core, the server, the facade, the clients"
-	.venv/bin/python $(PYTEST) tests --ignore=tests/exporters --ignore=tests/reference_pipelines --ignore=tests/clients/inference_sdk
+	@echo "== serving: a real tritonserver, the clients and the browser that ask it"
+	.venv/bin/python $(PYTEST) $(SERVING_TESTS) -m server
 
 test-export: .venv-export/.ready
 	@echo "== export: weights to published models, against the authors' own networks"
-	.venv-export/bin/python $(PYTEST) tests/exporters
+	.venv-export/bin/python $(PYTEST) tests/exporters $(SIDE_BY_SIDE)
 
 # The last two environments hold no tritonvision: their tests ask a server that runs in .venv, or the oracle alone.
 test-sdk: .venv-sdk/.ready .venv/.serving $(TEST_MODELS)/.ready

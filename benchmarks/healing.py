@@ -68,13 +68,19 @@ def newest(triton: int) -> list[stubs.Stub]:
     return [stub for model in sorted(by_model) for stub in by_model[model][-2:]]
 
 
+def folder_of(triton: int) -> Path:
+    """Where the processes of this tritonserver beat."""
+    variables = Path(f"/proc/{triton}/environ").read_text().split("\0")
+    return Path(dict(pair.split("=", 1) for pair in variables if "=" in pair)[heartbeat.FOLDER_VARIABLE])
+
+
 def healed_after(triton: int, victim: stubs.Stub) -> float:
     """Seconds until processes that were not there before serve the victim's model."""
     began = time.perf_counter()
     known = {pid for pid, stub in stubs.of_server(triton).items() if stub.model == victim.model}
     while time.perf_counter() - began < 10:
         now = {pid for pid, stub in stubs.of_server(triton).items() if stub.model == victim.model}
-        beating = {pid for pid in now - known if (heartbeat.folder(triton) / str(pid)).exists()}
+        beating = {pid for pid in now - known if (folder_of(triton) / str(pid)).exists()}
         if len(beating) >= 2:
             return time.perf_counter() - began
         time.sleep(0.02)

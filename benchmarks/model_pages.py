@@ -98,7 +98,8 @@ def _page(name: str, entries: list[Entry], records: Mapping[str, Record]) -> str
 
 def _about(name: str) -> str:
     """What the family's own file says about it: the first sentence of its docstring."""
-    text = inspect.getdoc(importlib.import_module(f"{registry.__name__}.{registry.module_name(name)}")) or ""
+    family = importlib.import_module(f"tritonvision.exporters.families.{registry.module_name(name)}")
+    text = inspect.getdoc(family) or ""
     return " ".join(text.partition("\n\n")[0].split()).replace("``", "`")
 
 

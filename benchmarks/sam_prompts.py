@@ -22,7 +22,6 @@ from pathlib import Path
 import grpc
 import machine
 import numpy as np
-import onnxruntime
 import pictures
 from served import Served
 from tritonclient.grpc import service_pb2_grpc
@@ -85,6 +84,8 @@ class Decoder:
     """The decoder's graph in this process, with as many threads as it has when it is served."""
 
     def __init__(self, graph: Path):
+        import onnxruntime  # after the package, which turns its telemetry off
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
         # when a run ends, its threads leave the cores: the server works in between

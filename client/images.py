@@ -19,6 +19,7 @@ from tritonvision.settings import Settings
 _COLOUR_FORMATS = ("rgb", "bgr")
 _KINDS = "NumPy arrays, PIL images, torch tensors, paths, http(s) URLs and the bytes of a picture file"
 _REDIRECTS = 3
+_LONGEST_NAME = 200
 _LIMIT = "TRITONVISION_MAX_BODY_BYTES sets the limit."
 # Modes that a PNG holds as they are, and that the pre step reads as it reads such a file.
 _PNG_MODES = ("1", "L", "LA", "I;16", "I;16B", "P", "RGBA")
@@ -155,15 +156,21 @@ def _of_pil(image: Image.Image, auto_orient: bool) -> bytes:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
+def _short(path: Path | str) -> str:
+    """A path for a sentence: a picture that was taken for one would fill the screen."""
+    text = str(path)
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
+
+
 def _read(path: Path, most: int) -> bytes:
     try:
         if path.stat().st_size > most:
-            raise PictureTooLarge(f"'{path.name}' is larger than {most >> 20} MB.", hint=_LIMIT)
+            raise PictureTooLarge(f"'{_short(path.name)}' is larger than {most >> 20} MB.", hint=_LIMIT)
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise InvalidPicture(f"There is no file '{path}'.") from error
+        raise InvalidPicture(f"There is no file '{_short(path)}'.", hint=f"Pictures are {_KINDS}.") from error
     except (OSError, ValueError) as error:
-        raise InvalidPicture(f"The file '{path}' cannot be read.") from error
+        raise InvalidPicture(f"The file '{_short(path)}' cannot be read.") from error
 
 
 def _fetch(url: str, settings: Settings) -> bytes:

@@ -1,7 +1,7 @@
 """The data plane every dialect shares: a name and pictures in, result types out.
 
-It loads a model on the first request that names it, asks Triton with a deadline, retries what met a dead process, and
-cancels in Triton what a caller has abandoned.
+It loads a model on the first request that names it, lets as many requests at it as it can answer in time, asks Triton
+with a deadline, and asks again after a process was lost.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -19,16 +19,16 @@ import numpy as np
 from tritonvision import catalog
 from tritonvision.engine import codec, failures, mask_grid
 from tritonvision.engine.export_runner import Exports
-from tritonvision.engine.loaded_models import LoadedModels, Memory, only_for
+from tritonvision.engine.loaded_models import LoadedModels, Memory
+from tritonvision.engine.loader import Loader
+from tritonvision.engine.model_queue import ModelQueue
 from tritonvision.engine.quarantine import Quarantine
 from tritonvision.engine.triton_grpc import AsyncTritonClient
 from tritonvision.errors import (
     DeadlineExceeded,
     InvalidParameter,
-    ModelLoading,
     NotSupported,
     SetupError,
-    TritonVisionError,
     UnknownModel,
 )
 from tritonvision.publication import Manifest, Repository
@@ -38,8 +38,14 @@ from tritonvision.server.control import Control
 from tritonvision.settings import Settings
 from tritonvision.tasks import PROMPTABLE, VLM
 
-# Pictures of one request under way at once; more would only queue in Triton.
+# Pictures of one request that run or queue at once, so that one request of many does not keep the others waiting.
 _CONCURRENT = 8
+# Requests in Triton for each process of a model: one runs, the others are being decoded or answered, or come next.
+_PLACES_PER_PROCESS = 3
+# Of somebody else's Triton the processes, devices and batchers are not known here.
+_PLACES_OF_OTHERS = 16
+# Answers that a generating model writes at the same time: the rows of its batch.
+_ROWS = 16
 _RETRIES = 3
 # Samples of one Triton request: what the steps' configs allow.
 _BATCH = 8
@@ -67,21 +73,26 @@ class Engine:
         self.exportable = exportable
         self._settings = settings
         self._server = server
-        self.loaded_models = LoadedModels(settings.max_loaded, settings.memory_budget)
-        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._control = Control(settings.triton_url) if server is None else None
+        self._loader = Loader(settings, server or self._control, self._resolve)
+        self._queues: dict[str, ModelQueue] = {}
         self._quarantine = Quarantine()
         self._exports = Exports(settings) if server is not None and settings.export_missing else None
 
+    @property
+    def loaded_models(self) -> LoadedModels:
+        """What is loaded, and by whom it is used."""
+        return self._loader.loaded_models
+
     async def start(self) -> None:
         """Connect. The server need not answer yet."""
-        address = self._server.address if self._server else self._settings.triton_url
-        self._client = AsyncTritonClient(address)
-        self._control = None if self._server else Control(address)
+        self._client = AsyncTritonClient(self._server.address if self._server else self._settings.triton_url)
 
     async def close(self) -> None:
         """Drop connections and running exports; a server given to us is the giver's to stop."""
-        for task in self._loads.values():
-            task.cancel()
+        self._loader.close()
+        for queue in self._queues.values():
+            queue.close()
         if self._exports:
             await self._exports.close()
         await self._client.close()
@@ -89,19 +100,20 @@ class Engine:
             self._control.close()
 
     async def infer(
-        self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
-        task: str | None = None, regions: Sequence[Sequence[float]] | None = None,
+        self, model: Manifest | str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
+        regions: Sequence[Sequence[float]] | None = None,
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
-        """The answers of the model called ``name`` about encoded pictures (or ``.npy`` bytes, RGB), in order.
+        """The answers of a model about encoded pictures (or ``.npy`` bytes, RGB), in order.
 
         Args:
+            model: its manifest, or a name of it.
             parameters: settings of the model's task, see :mod:`tritonvision.tasks`.
             wait: whether to wait for a model that is not loaded yet; else ModelLoading at once.
-            task: the task the caller expects of the model.
             regions: parts of the only picture, each (centre x, centre y, width, height) in pixels: one answer a region.
 
         Raises:
-            UnknownModel, ModelLoading, InvalidParameter, InvalidPicture, DeadlineExceeded, ServerUnavailable, ...
+            UnknownModel, ModelLoading, Overloaded, InvalidParameter, InvalidPicture, DeadlineExceeded,
+            ServerUnavailable, ...
         """
         if regions is None:
             batches = [([{"image": picture}], [parameters]) for picture in pictures]
@@ -113,11 +125,11 @@ class Engine:
                 )
                 for part in _parts(regions, _BATCH)
             ]
-        return await self._ask_batches(name, batches, parameters, wait=wait, task=task)
+        return await self._ask_batches(self._resolve(model), batches, parameters, wait=wait)
 
     async def ask(
-        self, name: str, samples: Sequence[codec.Sample], parameters: Mapping[str, Any], *, role: str = "",
-        outputs: Collection[str] = (), wait: bool = True, task: str | None = None,
+        self, model: Manifest | str, samples: Sequence[codec.Sample], parameters: Mapping[str, Any], *, role: str = "",
+        outputs: Collection[str] = (), wait: bool = True,
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
         """As :meth:`infer`, for an entry point that takes something else than pictures alone.
 
@@ -128,13 +140,13 @@ class Engine:
         """
         size = _BATCH if "text" in samples[0] else 1
         batches = [(part, [parameters] * len(part)) for part in _parts(samples, size)]
-        return await self._ask_batches(name, batches, parameters, wait=wait, task=task, role=role, outputs=outputs)
+        return await self._ask_batches(self._resolve(model), batches, parameters, wait=wait, role=role, outputs=outputs)
 
     async def chat(
-        self, name: str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
+        self, model: Manifest | str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
         parameters: Mapping[str, Any], *, wait: bool = True,
-    ) -> AsyncIterator[Delta]:  # fmt: skip
-        """The pieces of the answer that the model called ``name`` writes. Closing the iterator ends the work in Triton.
+    ) -> AsyncGenerator[Delta, None]:  # fmt: skip
+        """The pieces of the answer that a model writes. Closing the iterator ends the work in Triton.
 
         Args:
             messages: ``{"role", "content"}``, the content a list of ``{"type": "text", "text"}`` and
@@ -146,36 +158,40 @@ class Engine:
         Raises:
             As :meth:`infer`; a process that is lost after the first piece is an error, since nothing is said twice.
         """
-        manifest = self._resolve(name, VLM.name)
+        manifest = self._resolve(model, VLM.name)
+        self.check_room(manifest)
         for picture in pictures:
             self._quarantine.check(picture)
         request = codec.encode_chat(manifest.triton_name, pictures, messages, parameters)
         with self.loaded_models.using(manifest):
-            await self._ensure_loaded(manifest, wait)
-            for attempt in range(_RETRIES + 1):
-                said = False
-                pieces = self._client.stream(
-                    request, self._settings.stream_idle_timeout, self._loses(manifest.triton_name)
-                )
-                try:
-                    async for delta in pieces:
-                        said = True
-                        yield delta
-                except TimeoutError as error:
-                    raise DeadlineExceeded(
-                        hint="Raise TRITONVISION_STREAM_IDLE_TIMEOUT, or send less at once."
-                    ) from error
-                except grpc.RpcError as error:
-                    suspect = pictures[0] if pictures else b""
-                    if said or attempt == _RETRIES or not await self._mend(error, manifest, suspect):
-                        raise failures.to_error(error) from error
-                else:
-                    return
-                finally:
-                    await pieces.aclose()
+            await self._loader.ensure(manifest, wait)
+            queue = self._queue(manifest)
+            said = self._said(request, manifest, pictures[0] if pictures else b"")
+            async with queue.place(queue.longest_wait()), aclosing(said):
+                async for delta in said:
+                    yield delta
+
+    async def _said(self, request: Any, manifest: Manifest, suspect: bytes) -> AsyncGenerator[Delta, None]:
+        """The pieces of an answer, begun anew where a process is lost before the first one."""
+        for attempt in range(_RETRIES + 1):
+            said = False
+            pieces = self._client.stream(request, self._settings.stream_idle_timeout, self._loses(manifest.triton_name))
+            try:
+                async for delta in pieces:
+                    said = True
+                    yield delta
+            except TimeoutError as error:
+                raise DeadlineExceeded(hint="Raise TRITONVISION_STREAM_IDLE_TIMEOUT, or send less at once.") from error
+            except grpc.RpcError as error:
+                if said or attempt == _RETRIES or not await self._mend(error, manifest, suspect):
+                    raise failures.to_error(error) from error
+            else:
+                return
+            finally:
+                await pieces.aclose()
 
     async def generate_masks(
-        self, name: str, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
+        self, model: Manifest | str, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
     ) -> AsyncGenerator[mask_grid.Progress | SAMPrediction, None]:
         """Every object of a picture, as :func:`mask_grid.walk` finds them. Closing the iterator ends the work.
 
@@ -186,14 +202,15 @@ class Engine:
         Raises:
             As :meth:`infer`; each step may take as long as an answer that is written may pause.
         """
-        manifest = self._resolve(name, PROMPTABLE.name)
+        manifest = self._resolve(model, PROMPTABLE.name)
+        self.check_room(manifest)
 
         async def ask(sample: codec.Sample, given: Mapping[str, Any], outputs: Collection[str]) -> Result:
             (row,) = await self._ask(manifest, [sample], [given], "", outputs, self._settings.stream_idle_timeout)
             return _result(row, manifest, given)
 
         with self.loaded_models.using(manifest):
-            await self._ensure_loaded(manifest, wait)
+            await self._loader.ensure(manifest, wait)
             async with aclosing(mask_grid.walk(ask, picture, parameters)) as steps:
                 async for step in steps:
                     yield step
@@ -205,22 +222,21 @@ class Engine:
         server, before = self._server, self._server.deaths_of(model)
         return lambda: server.deaths_of(model) > before
 
-    async def load(self, name: str) -> Manifest:
-        """Load the model called ``name`` if it is not loaded."""
+    async def load(self, name: str, *, wait: bool = True) -> Manifest:
+        """Load the model called ``name`` if it is not loaded. Arguments and errors as for :meth:`infer`."""
         manifest = self._resolve(name)
-        await self._ensure_loaded(manifest, wait=True)
+        await self._loader.ensure(manifest, wait)
         return manifest
 
     async def unload(self, name: str) -> None:
         """Let a model go, those that ask it, and the steps nobody else uses. Unknown or not loaded: nothing happens."""
-        manifest = self.loaded_models.remove(name) or self.loaded_models.remove(catalog.canonical(name))
-        if manifest is None:
-            return
-        for other in self.loaded_models:
-            if manifest.id in other.needs:
-                await self.unload(other.id)
-        for model in only_for(manifest, self.loaded_models):
-            await asyncio.to_thread(self._admin.unload, model)
+        await self._loader.unload(name)
+
+    def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None:
+        """Raises Overloaded when ``requests`` more at this model would wait too long for an answer in time."""
+        queue = self._queues.get(_triton_name(manifest, role))
+        if queue is not None:
+            queue.check_room(min(requests, _CONCURRENT))
 
     def loaded(self) -> list[Manifest]:
         """The models loaded now, from memory."""
@@ -231,26 +247,32 @@ class Engine:
         return self.loaded_models.memory()
 
     def live(self) -> bool:
-        """Whether a restart of this process would not help."""
-        return True
+        """Whether our server runs or is about to: no while its starts fail again and again."""
+        return self._server is None or self._server.failure is None
 
-    def ready(self) -> bool:
-        """Whether the inference server answers and no part of it is being replaced."""
-        return self._server.healthy() if self._server else self._control.live()
+    async def ready(self, manifest: Manifest | None = None) -> bool:
+        """Whether the inference server answers and no part of it is being replaced.
+
+        Args:
+            manifest: of a model that has to be ready, too, if it is loaded.
+        """
+        if self._server is not None and not self._server.healthy():
+            return False
+        if manifest is not None and self.loaded_models.get(manifest.id):
+            return await self._client.ready(manifest.triton_name)
+        return self._server is not None or await self._client.ready()
 
     def why_not_ready(self) -> str:
-        """One sentence for people who look at the readiness page."""
-        return "" if self.ready() else "The inference server is starting, or a part of it is being replaced."
+        """One sentence for people who look, after :meth:`ready` or :meth:`live` said no."""
+        if self._server is not None and self._server.failure is not None:
+            return self._server.failure.message
+        return "The inference server is starting, or a part of it is being replaced."
 
-    @property
-    def _admin(self) -> Embedded | Control:
-        return self._server or self._control
-
-    def _resolve(self, name: str, task: str | None = None) -> Manifest:
-        """The published model called ``name``, when it does ``task``; what is missing may begin to be exported."""
-        manifest = self._published(name)
+    def _resolve(self, model: Manifest | str, task: str | None = None) -> Manifest:
+        """The published model that is meant, when it does ``task``; what is missing may begin to be exported."""
+        manifest = self._published(model) if isinstance(model, str) else model
         if task is not None and manifest.task != task:
-            raise InvalidParameter(f"'{name}' does {manifest.task}, not {task}.")
+            raise InvalidParameter(f"'{manifest.id}' does {manifest.task}, not {task}.")
         return manifest
 
     def _published(self, name: str) -> Manifest:
@@ -270,57 +292,25 @@ class Engine:
             self._exports.begin(known)  # raises ModelLoading while it runs, and the failure after it failed
             return self.repository.resolve(name)
 
-    # ---- loading -----------------------------------------------------------------------------------------------
-
-    async def _ensure_loaded(self, manifest: Manifest, wait: bool) -> None:
-        # A manifest read anew is another object: what was published again is loaded again.
-        if self.loaded_models.get(manifest.id) is manifest:
-            return
-        load = self._loads.get(manifest.id)
-        if load is None:
-            load = self._loads[manifest.id] = asyncio.create_task(self._load(manifest))
-            load.add_done_callback(lambda _: self._loads.pop(manifest.id, None))
-            load.add_done_callback(lambda task: task.cancelled() or task.exception())  # somebody has to look at it
-        if not wait:
-            raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
-        try:
-            # Shielded: a caller who leaves does not stop the load that others wait for.
-            await asyncio.wait_for(asyncio.shield(load), self._settings.load_timeout)
-        except TimeoutError as error:
-            raise ModelLoading(f"Model {manifest.id} is still loading.", retry_after=5) from error
-
-    async def _load(self, manifest: Manifest) -> None:
-        for need in manifest.needs:
-            await self._ensure_loaded(self._resolve(need), wait=True)
-        async with self.loaded_models.room_for(manifest, self.unload, self._settings.load_timeout):
-            try:
-                await asyncio.gather(*(asyncio.to_thread(self._admin.load, step) for step in manifest.steps))
-                await asyncio.gather(*(asyncio.to_thread(self._admin.load, name) for name in manifest.triton_names))
-            except TritonVisionError:
-                # Somebody else's Triton may load by itself, or not let us: then it only has to have the model.
-                if self._control is None or not await asyncio.to_thread(self._control.ready, manifest.triton_name):
-                    raise
-            self.loaded_models.add(manifest)
-
     # ---- asking ------------------------------------------------------------------------------------------------
 
     async def _ask_batches(
-        self, name: str, batches: Sequence[_Batch], parameters: Mapping[str, Any], *, wait: bool,
-        task: str | None, role: str = "", outputs: Collection[str] = (),
+        self, manifest: Manifest, batches: Sequence[_Batch], parameters: Mapping[str, Any], *, wait: bool,
+        role: str = "", outputs: Collection[str] = (),
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
         """Several batches at once, their answers in order. The first failure is the answer; the rest need not go on."""
-        manifest = self._resolve(name, task)
         if role not in manifest.roles:
-            raise InvalidParameter(f"'{name}' does not take {role}.")
+            raise InvalidParameter(f"'{manifest.id}' does not take {role}.")
+        self.check_room(manifest, len(batches), role)
         gate = asyncio.Semaphore(_CONCURRENT)
 
         async def ask(batch: _Batch) -> list[Result]:
             async with gate:
-                rows = await self._ask(manifest, *batch, role, outputs)
+                rows = await self._ask(manifest, *batch, role, outputs, self._settings.deadline)
             return [_result(row, manifest, parameters) for row in rows]
 
         with self.loaded_models.using(manifest):
-            await self._ensure_loaded(manifest, wait)
+            await self._loader.ensure(manifest, wait)
             if len(batches) == 1:
                 return manifest, await ask(batches[0])
             tasks = [asyncio.create_task(ask(batch)) for batch in batches]
@@ -333,18 +323,24 @@ class Engine:
 
     async def _ask(
         self, manifest: Manifest, samples: Sequence[codec.Sample], parameters: Sequence[Mapping[str, Any]], role: str,
-        outputs: Collection[str], deadline: float | None = None,
+        outputs: Collection[str], deadline: float,
     ) -> list[dict[str, np.ndarray]]:  # fmt: skip
-        model = f"{manifest.triton_name}--{role}" if role else manifest.triton_name
+        """Output tensors of each sample; ``deadline`` seconds include half of them, at most, in the model's queue."""
+        model, queue = _triton_name(manifest, role), self._queue(manifest, role)
         outputs = outputs or _OUTPUTS.get(manifest.task, ())
         picture = samples[0].get("image", b"")
         if picture:
             self._quarantine.check(picture)
-        give_up = time.monotonic() + (deadline or self._settings.deadline)
+        give_up = time.monotonic() + deadline
+
+        def left() -> float:
+            return max(give_up - time.monotonic(), 0.001)
+
         for attempt in range(_RETRIES + 1):
             try:
-                left = max(give_up - time.monotonic(), 0.001)
-                rows = await self._client.call(model, samples, parameters, left, outputs)
+                rows = await queue.run(
+                    lambda: self._client.call(model, samples, parameters, left(), outputs), min(left(), deadline / 2)
+                )
             except grpc.RpcError as error:
                 if attempt == _RETRIES or time.monotonic() >= give_up or not await self._mend(error, manifest, picture):
                     raise failures.to_error(error) from error
@@ -354,20 +350,40 @@ class Engine:
                 return rows
         raise DeadlineExceeded()
 
+    def _queue(self, manifest: Manifest, role: str = "") -> ModelQueue:
+        """The queue of a loaded model's entry point."""
+        name = _triton_name(manifest, role)
+        if name not in self._queues:
+            self._queues[name] = self._new_queue(manifest)
+        return self._queues[name]
+
+    def _new_queue(self, manifest: Manifest) -> ModelQueue:
+        if manifest.task == VLM.name:
+            return ModelQueue(_ROWS, _ROWS, self._settings.stream_idle_timeout)
+        if self._server is None:
+            return ModelQueue(1, _PLACES_OF_OTHERS, self._settings.deadline)
+        counts = [self._server.instances(name) for name in (*manifest.triton_names, *manifest.steps)]
+        processes = min(filter(None, counts), default=1)  # of the narrowest part
+        return ModelQueue(processes, _PLACES_PER_PROCESS * processes, self._settings.deadline)
+
     async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes) -> bool:
         """Do what makes a second try worthwhile; False when nothing does. Inference has no side effects."""
         if failures.not_loaded(error):  # unloaded behind our back
-            self.loaded_models.remove(manifest.id)
-            await self._ensure_loaded(manifest, wait=True)
+            self.loaded_models.forget(manifest.id)
+            await self._loader.ensure(manifest)
             return True
         if self._server is None or not failures.lost_process(error):
             return False
         deaths = self._server.deaths
-        await asyncio.to_thread(self._server.wait_healed, self._settings.deadline)
+        await self._loader.healed(self._settings.deadline)
         if picture and "stub" in (error.details() or "").lower():
             self._quarantine.add(picture, max(deaths, self._server.deaths))
             self._quarantine.check(picture)
         return True
+
+
+def _triton_name(manifest: Manifest, role: str = "") -> str:
+    return f"{manifest.triton_name}--{role}" if role else manifest.triton_name
 
 
 def _parts(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -29,10 +29,13 @@ class LoadedModels:
     Args:
         most: how many may be loaded, or None for any number.
         budget: bytes they may be reckoned at together, or None.
+        unload: lets Triton models go, in this order.
     """
 
-    def __init__(self, most: int | None = None, budget: int | None = None):
-        self.most, self.budget = most, budget
+    def __init__(
+        self, most: int | None, budget: int | None, unload: Callable[[Sequence[str]], Awaitable[None]]
+    ):  # fmt: skip
+        self.most, self.budget, self._unload = most, budget, unload
         self._evicted = 0
         self._loaded: dict[str, Manifest] = {}
         self._last_used: dict[str, float] = {}
@@ -58,8 +61,13 @@ class LoadedModels:
         self._loaded[manifest.id] = manifest
         self._touch(manifest.id)
 
-    def remove(self, model_id: str) -> Manifest | None:
-        """It is not, or about to be unloaded."""
+    async def leave(self, model_id: str) -> None:
+        """Unload a model, those that ask it, and the steps nobody else uses. Not loaded: nothing happens."""
+        async with self._changed:
+            await self._leave(model_id)
+
+    def forget(self, model_id: str) -> Manifest | None:
+        """It is not loaded any more, or about to be unloaded."""
         self._last_used.pop(model_id, None)
         return self._loaded.pop(model_id, None)
 
@@ -80,13 +88,10 @@ class LoadedModels:
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     @asynccontextmanager
-    async def room_for(
-        self, manifest: Manifest, unload: Callable[[str], Awaitable[None]], wait_timeout: float
-    ) -> AsyncIterator[None]:
+    async def room_for(self, manifest: Manifest, wait_timeout: float) -> AsyncIterator[None]:
         """Within the block ``manifest`` may be loaded: others have left, least recently used first.
 
         Args:
-            unload: ``await unload(model_id)`` lets one go.
             wait_timeout: seconds to wait while all that could leave are answering.
 
         Raises:
@@ -105,7 +110,7 @@ class LoadedModels:
                 victim = self._victim(manifest)
                 if victim is not None:
                     self._evicted += 1
-                    await unload(victim)
+                    await self._leave(victim, manifest)
                     continue
                 self._waiting += 1
                 try:
@@ -122,6 +127,21 @@ class LoadedModels:
         finally:
             self._coming.pop(manifest.id, None)
             await self._announce()
+
+    async def _leave(self, model_id: str, follower: Manifest | None = None) -> None:
+        """As :meth:`leave`, with the lock held: what is decided here stays true until it is done.
+
+        Args:
+            follower: the model that room is made for; the steps it shares stay.
+        """
+        manifest = self.forget(model_id)
+        if manifest is None:
+            return
+        for other in self:
+            if manifest.id in other.needs:
+                await self._leave(other.id, follower)
+        staying = [*self._loaded.values(), *self._coming.values()]
+        await self._unload(only_for(manifest, [*staying, follower] if follower else staying))
 
     def _fits(self, manifest: Manifest) -> bool:
         others = {**self._loaded, **self._coming}

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import numpy as np
+from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from tritonvision import catalog
@@ -80,6 +81,15 @@ class AsyncTritonClient:
         """Output tensors of each sample from the Triton model ``model``, for callers that handle ``grpc.RpcError``."""
         request = codec.encode(model, samples, parameters, outputs)
         return codec.decode(await self._stub.ModelInfer(request, timeout=deadline))
+
+    async def ready(self, model: str = "", timeout: float = 1.0) -> bool:
+        """Whether the server answers, or the Triton model ``model`` of it, within ``timeout`` seconds."""
+        try:
+            if model:
+                return (await self._stub.ModelReady(pb.ModelReadyRequest(name=model), timeout=timeout)).ready
+            return (await self._stub.ServerLive(pb.ServerLiveRequest(), timeout=timeout)).live
+        except grpc.RpcError:
+            return False
 
     async def stream(
         self, request: Any, stream_idle_timeout: float, lost: Callable[[], bool] = lambda: False

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tritonvision.ensembles.preprocessing import Resize
-from tritonvision.ensembles.schemas import HeadKind
-from tritonvision.ensembles.tensors import IMAGE, PARAMETERS, TEXT, Tensor
+from tritonvision.ensembles.schemas import Head
+from tritonvision.ensembles.tensors import IMAGE, MAX_BATCH, PARAMETERS, TEXT, Tensor
 from tritonvision.tasks import VLM, Task
 
 
@@ -18,12 +18,18 @@ class Net:
     Attributes:
         role: ``""`` for the only or main one, else what tells it apart: ``text``, ``encoder``, ...
         instances: processes; two for small graphs, one for large ones, since each holds the weights.
+        engine: Triton backend that runs it.
+        device: ``cpu`` or ``gpu``: the kind of its instances.
+        max_batch: samples of one execution.
     """
 
     role: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     instances: int = 2
+    engine: str = "onnxruntime"
+    device: str = "cpu"
+    max_batch: int = MAX_BATCH
 
 
 @dataclass(frozen=True)
@@ -54,18 +60,18 @@ class Chain:
     """An ensemble: pre step, network, post step. Texts need no way back, so their network's answer is the answer.
 
     Attributes:
-        role: ``""`` for the model itself, else the name of another way in: ``text``.
+        role: ``""`` for the model itself, else the name of a further entry point: ``text``.
         instances: processes of the network.
     """
 
     pre: Resize | TextPreprocess
-    head: HeadKind
+    head: Head
     role: str = ""
     instances: int = 2
 
     @property
     def name(self) -> str:
-        """The head kind decides how answers are read and compared."""
+        """Of the output schema, which decides how answers are read and compared."""
         return self.head.name
 
     @property
@@ -91,11 +97,11 @@ class Chain:
 
 @dataclass(frozen=True)
 class Composition:
-    """A Python model whose steps depend on data: ``python_backend/compositions/<name>.py``.
+    """A Python model whose steps depend on data: a module of ``python_backend/compositions``.
 
     Attributes:
-        name: also of its module, with ``_`` for ``-``.
-        version: of its answers' schema.
+        name: of its output schema.
+        version: of that schema.
         nets: the networks it asks.
         extra_inputs: what a caller may send beside ``image`` and ``parameters``.
         outputs: what it answers.
@@ -105,6 +111,7 @@ class Composition:
         embedded: whether the networks are sessions of its own processes instead of Triton models: where a cache of
             keys and values goes in and out of them, which would be copied each time.
         image_optional: whether another input may stand for the picture.
+        module: in ``python_backend/compositions``, with ``-`` for ``_``; empty where it is called as the schema.
     """
 
     name: str
@@ -120,6 +127,7 @@ class Composition:
     role: str = ""
     embedded: bool = False
     image_optional: bool = False
+    module: str = ""
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

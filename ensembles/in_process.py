@@ -18,7 +18,7 @@ import onnxruntime
 from tritonvision.ensembles.entry_points import Chain, Chat, Composition, EntryPoint, Net, TextPreprocess
 from tritonvision.ensembles.model_configs import TOKENIZER
 from tritonvision.ensembles.preprocessing import Resize
-from tritonvision.ensembles.schemas import HeadKind
+from tritonvision.ensembles.schemas import Head
 from tritonvision.python_backend.generation.engine import VlmEngine
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.tasks import resolve
@@ -59,7 +59,7 @@ class LocalPipeline(LocalNet):
     """
 
     def __init__(
-        self, graph: Path, pre: Resize | TextPreprocess, head: HeadKind, threads: int = 0,
+        self, graph: Path, pre: Resize | TextPreprocess, head: Head, threads: int = 0,
         assets: Mapping[str, bytes] | None = None,
     ):  # fmt: skip
         super().__init__(graph, Chain(pre, head).nets[0], threads)
@@ -89,7 +89,7 @@ class LocalPipeline(LocalNet):
         tensors = {name: value[0] for name, value in self.tensors({n: v[None] for n, v in inputs.items()}).items()}
         if geometry is None:
             return tensors
-        return self.head.post(tensors, geometry, resolve(self.head.task.parameters, parameters or {}))
+        return self.head.postprocessor(tensors, geometry, resolve(self.head.task.parameters, parameters or {}))
 
 
 class LocalComposition:
@@ -108,7 +108,8 @@ class LocalComposition:
         self.point = point
         self.nets = {net.role: LocalNet(graphs[net.role], net) for net in point.nets}
         self._models = models or {}
-        module = importlib.import_module(f"tritonvision.python_backend.compositions.{point.name.replace('-', '_')}")
+        name = (point.module or point.name).replace("-", "_")
+        module = importlib.import_module(f"tritonvision.python_backend.compositions.{name}")
         self._composition = module.Composition(self._ask, {**dict(point.options), "assets": dict(assets or {})})
 
     def __call__(self, sample: np.ndarray | Mapping[str, Any], parameters: Mapping[str, Any] | None = None) -> Tensors:

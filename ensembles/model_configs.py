@@ -11,11 +11,11 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonvision.ensembles.entry_points import Chain, Chat, Composition, EntryPoint, LocalCode, Net, TextPreprocess
 from tritonvision.ensembles.preprocessing import Resize
-from tritonvision.ensembles.schemas import HeadKind
-from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, PARAMETERS, TEXT, Tensor
+from tritonvision.ensembles.schemas import Head
+from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, MAX_BATCH, PARAMETERS, TEXT, Tensor
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
+from tritonvision.queue_policy import bound_queue
 
-MAX_BATCH = 8
 TOKENIZER = "tokenizer.json"
 
 _MODEL_PY = '''"""{line}"""
@@ -23,7 +23,7 @@ _MODEL_PY = '''"""{line}"""
 from tritonvision.python_backend.{module} import TritonPythonModel  # noqa: F401
 '''
 
-Step = Resize | HeadKind | TextPreprocess
+Step = Resize | Head | TextPreprocess
 
 
 def net_name(name: str, role: str = "") -> str:
@@ -106,7 +106,7 @@ def _composition(name: str, point: Composition) -> pb.ModelConfig:
     config = pb.ModelConfig(name=entry_point_name(name, point.role), backend="python", max_batch_size=MAX_BATCH)
     _declare(config, point.inputs, point.outputs)
     _instances(config, point.instances)
-    config.parameters["composition"].string_value = point.name
+    config.parameters["composition"].string_value = point.module or point.name
     config.parameters["schema_version"].string_value = str(point.version)
     config.parameters["options"].string_value = json.dumps(dict(point.options))
     where = {net.role: net_file(net.role) if point.embedded else net_name(name, net.role) for net in point.nets}
@@ -141,16 +141,16 @@ def _local_code(name: str, point: LocalCode) -> pb.ModelConfig:
 
 
 def net_config(name: str, net: Net, threads: int = 2) -> str:
-    """A network on ONNX Runtime.
+    """A network on its engine.
 
     Two instances of two threads that do not spin: the best single setting on two cores, one caller or many
     (benchmarks/RESULTS.md). A network whose pixels follow the picture, or of which one process is enough, hands its
     working memory back after each run, else it would hold what the largest picture needed. The parameter names are
     those of Triton's native ONNX Runtime backend.
     """
-    config = pb.ModelConfig(name=net_name(name, net.role), backend="onnxruntime", max_batch_size=MAX_BATCH)
+    config = pb.ModelConfig(name=net_name(name, net.role), backend=net.engine, max_batch_size=net.max_batch)
     _declare(config, net.inputs, net.outputs)
-    _instances(config, net.instances)
+    _instances(config, net.instances, net.device)
     settings = {
         "intra_op_thread_count": str(threads),
         "inter_op_thread_count": "1",
@@ -193,8 +193,10 @@ def step_config(step: Step) -> str:
         config.parameters["context"].string_value = str(step.context)
     else:
         _declare(config, (*step.tensors, GEOMETRY, PARAMETERS), (*step.outputs, IMAGE_SIZE))
-        config.parameters["head"].string_value = step.name
-        config.parameters["schema_version"].string_value = str(step.version)
+        config.parameters["head"].string_value = step.postprocessor.name
+        config.parameters["schema_version"].string_value = str(step.schema.version)
+        if step.postprocessor.options:
+            config.parameters["options"].string_value = json.dumps(dict(step.postprocessor.options))
     _instances(config, 1 if isinstance(step, TextPreprocess) else 2)
     return text_format.MessageToString(config)
 
@@ -225,8 +227,10 @@ def _declare(config: pb.ModelConfig, inputs: Iterable[Tensor], outputs: Iterable
         config.output.add(name=tensor.name, data_type=f"TYPE_{tensor.dtype}", dims=tensor.dims)
 
 
-def _instances(config: pb.ModelConfig, count: int) -> None:
-    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=count)
+def _instances(config: pb.ModelConfig, count: int, device: str = "cpu") -> None:
+    kinds = {"cpu": pb.ModelInstanceGroup.KIND_CPU, "gpu": pb.ModelInstanceGroup.KIND_GPU}
+    config.instance_group.add(kind=kinds[device], count=count)
+    bound_queue(config)
 
 
 def _step(

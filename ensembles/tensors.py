@@ -16,19 +16,23 @@ _NUMPY = {
 class Tensor:
     """Name, Triton data type (``FP32``, ``INT32``, ``STRING``, ...) and axes, the batch axis not counted.
 
-    An axis of any length is -1. ``optional`` inputs may be left out of a request.
+    An axis of any length is -1. ``optional`` inputs may be left out of a request. ``bounds`` are the (least, usual,
+    largest) lengths of each axis of any length, in their order; empty where nobody has stated them.
     """
 
     name: str
     dtype: str
     dims: tuple[int, ...]
     optional: bool = False
+    bounds: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def numpy(self) -> type[np.generic]:
         """The numpy type of a numeric tensor."""
         return _NUMPY[self.dtype]
 
+
+MAX_BATCH = 8  # samples of one execution, where a model does not say otherwise
 
 IMAGE = Tensor("image", "STRING", (1,))
 TEXT = Tensor("text", "STRING", (1,))

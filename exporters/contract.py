@@ -14,9 +14,18 @@ import numpy as np
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.ensembles.preprocessing import Resize
-from tritonvision.ensembles.schemas import HeadKind
+from tritonvision.ensembles.schemas import Head
+from tritonvision.errors import ExportFailed
 
 Tensors = dict[str, np.ndarray]
+
+
+class NoSignal(ExportFailed):
+    """The answers of the network differ too little from each other for a comparison to prove anything.
+
+    Of random weights that is the seed's fault, and the export takes the next one, see
+    :func:`tritonvision.exporters.synthetic.seeds.with_signal`.
+    """
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,8 @@ class Network(ABC):
         sha256: of the weights file; empty for random weights.
         versions: packages that took part.
         notes: sentences a person should see in the manifest.
-        entry_points: where the weights decide about sizes in them; else the family's, see :func:`entry_points_of`.
+        entry_points: its own, where the weights decide about sizes in them; else the family's, see
+            :func:`entry_points_of`.
         precision: of the graph's arithmetic: ``fp32``, ``fp16`` or ``int8``.
         map_meaning: of dense maps, where the weights decide about it; else the family's.
     """
@@ -167,7 +177,7 @@ class Family(ABC):
     """
 
     name: str
-    head: HeadKind
+    head: Head
     tolerance: Tolerance
     reference_pipeline: ReferencePipeline
     license_notice: str = ""
@@ -188,5 +198,14 @@ class Family(ABC):
 
 
 def entry_points_of(family: Family, entry: Entry, network: Network) -> tuple[EntryPoint, ...]:
-    """The entry points of a built network, the model itself first."""
-    return network.entry_points or family.entry_points(entry)
+    """The entry points of a built network, the model itself first.
+
+    Raises:
+        ExportFailed: two of their networks have one role: there is one graph a role.
+    """
+    points = network.entry_points or family.entry_points(entry)
+    roles = [net.role for point in points for net in point.nets]
+    twice = {role for role in roles if roles.count(role) > 1}
+    if twice:
+        raise ExportFailed(f"Two networks of '{entry.id}' have the role '{min(twice)}'.")
+    return points

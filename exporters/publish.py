@@ -20,10 +20,11 @@ from pathlib import Path
 from tritonvision.ensembles import model_configs
 from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.errors import SetupError
-from tritonvision.publication import MANIFEST, Manifest
+from tritonvision.publication import MANIFEST, Manifest, Repository
 
 _STAGING = ".staging"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.ENOTSUP}
 
 
@@ -32,12 +33,12 @@ def staging(repository: Path) -> Iterator[Path]:
     """A folder below ``repository`` to build in, gone when the block ends, swept up later when the process dies.
 
     Raises:
-        SetupError: the repository cannot be written.
+        SetupError: the repository cannot be written, or its disk is full before the block ends.
     """
     root = repository / _STAGING
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        with _locked(repository):
+        with locked(repository):
             root.mkdir(exist_ok=True)
             _sweep(root)
             folder = Path(tempfile.mkdtemp(dir=root))
@@ -49,8 +50,15 @@ def staging(repository: Path) -> Iterator[Path]:
         ) from error
     try:
         yield folder
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise SetupError(
+            "The disk of the model repository is full; the repository is as it was.",
+            hint="Make room, or name another folder with --repository DIR.",
+        ) from error
     finally:
-        with _locked(repository):
+        with locked(repository):
             os.close(owner)
             shutil.rmtree(folder, ignore_errors=True)
             _remove_if_empty(root)
@@ -103,13 +111,26 @@ def publish(
                 graphs[net.role].rename(public / "1" / model_configs.net_file(net.role))
             order.append(public.name)
         _write(built / name / MANIFEST, manifest.to_json())
-        with _locked(repository):
+        with locked(repository):
+            orphans = _orphans(repository, manifest, order)
             put_in_place([(built / n, repository / n) for n in dict.fromkeys(order)])
+            for orphan in orphans:
+                shutil.rmtree(repository / orphan, ignore_errors=True)
     except OSError as error:
         raise SetupError(
             "The model could not be written into the repository, which is as it was.",
             hint="Look at its free space and its rights, or name another folder with --repository DIR.",
         ) from error
+
+
+def _orphans(repository: Path, manifest: Manifest, order: Sequence[str]) -> list[str]:
+    """Folders of the model that is being replaced that its successor does not have: networks and entry points."""
+    before = Repository(repository).get(manifest.id)
+    if before is None:
+        return []
+    name = model_configs.net_name(before.triton_name)
+    networks = [step for step in before.steps if step == name or step.startswith(f"{name}--")]
+    return [folder for folder in (*networks, *before.triton_names) if folder not in order]
 
 
 def put_in_place(moves: list[tuple[Path, Path]]) -> None:
@@ -181,8 +202,8 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time."""
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time changes ``folder``."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

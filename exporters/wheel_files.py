@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import shutil
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tritonvision.errors import ExportFailed
+from tritonvision.settings import user_folder
 
-CACHE = Path.home() / ".cache" / "tritonvision" / "weights"
+CACHE = user_folder(".cache/tritonvision/weights", "/var/cache/tritonvision/weights")
 _TIMEOUT_SECONDS = 900
 
 
@@ -56,10 +58,11 @@ class WheelFile:
                 return data
         with tempfile.TemporaryDirectory() as folder:
             data = self._checked(self._download(Path(folder)))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as file:
-            file.write(data)
-        Path(file.name).replace(kept)
+        with contextlib.suppress(OSError):  # a read-only folder, a full disk: it is fetched again next time
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as file:
+                file.write(data)
+            Path(file.name).replace(kept)
         return data
 
     def _checked(self, data: bytes) -> bytes:

@@ -32,6 +32,12 @@ class Admission:
         """
         if self.pictures and self.pictures + pictures > self.max_pictures:
             raise Overloaded("The server is answering as many pictures as it can.", retry_after=_RETRY_AFTER)
+        with self.hold(pictures):
+            yield
+
+    @contextmanager
+    def hold(self, pictures: int) -> Iterator[None]:
+        """Count ``pictures`` while the block runs, whatever there is room for: for the rest of what was admitted."""
         self.pictures += pictures
         try:
             yield

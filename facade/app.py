@@ -13,7 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import tritonvision
+from tritonvision import catalog
+from tritonvision.errors import UnknownModel
 from tritonvision.facade.admission import Admission
+from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.registry import DIALECTS, OPEN_PATHS, RESERVED, dialect_of
 from tritonvision.facade.inputs.fetch import Fetcher
 from tritonvision.facade.inputs.pictures import Pictures
@@ -76,8 +79,20 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
     sentence = _SENTENCES.get(error.status_code, str(error.detail))
+    if error.status_code == 404:
+        sentence = f"{sentence} {_way_to_model(request)}".strip()
     body = dialect_of(request.scope["path"]).errors.http_error_body(error.status_code, sentence)
     return reply(body, error.status_code, error.headers)
+
+
+def _way_to_model(request: Request) -> str:
+    """Where the model is asked whose name somebody posted to as if it were a route; empty where it is no name."""
+    name = request.scope["path"].strip("/")
+    try:
+        known = service_of(request).engine.repository.find(name) or catalog.entries().get(catalog.canonical(name))
+    except UnknownModel:  # nothing can be called that
+        return ""
+    return f"The model '{name}' is asked at /models/{known.id}." if known else ""
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, aclosing
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -40,25 +42,25 @@ class DataPlane(Protocol):
     exportable: Collection[str] | None
 
     async def infer(
-        self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
-        task: str | None = None, regions: Sequence[Sequence[float]] | None = None,
+        self, model: Manifest, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
+        regions: Sequence[Sequence[float]] | None = None,
     ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
 
     async def ask(
-        self, name: str, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
-        outputs: Collection[str] = (), wait: bool = True, task: str | None = None,
+        self, model: Manifest, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
+        outputs: Collection[str] = (), wait: bool = True,
     ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
 
     def chat(
-        self, name: str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
+        self, model: Manifest, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
         parameters: Mapping[str, Any], *, wait: bool = True,
     ) -> AsyncGenerator[Delta, None]: ...  # fmt: skip
 
     def generate_masks(
-        self, name: str, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
+        self, model: Manifest, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
     ) -> AsyncGenerator[Progress | SAMPrediction, None]: ...
 
-    async def load(self, name: str) -> Manifest: ...
+    async def load(self, name: str, *, wait: bool = True) -> Manifest: ...
 
     async def unload(self, name: str) -> None: ...
 
@@ -66,7 +68,9 @@ class DataPlane(Protocol):
 
     def memory(self) -> Memory: ...
 
-    def ready(self) -> bool: ...
+    def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None: ...
+
+    async def ready(self, manifest: Manifest | None = None) -> bool: ...
 
     def live(self) -> bool: ...
 
@@ -98,6 +102,9 @@ class Service:
     admission: Admission
     metrics: Metrics
     pictures: Pictures
+    workers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="facade-work")
+    )
 
     async def manifest(
         self, request: Request, name: str, tasks: Collection[str], *, wait: bool = True, wait_timeout: float = 0.0
@@ -114,9 +121,8 @@ class Service:
         except UnknownModel:
             await request.body()
             # the engine may publish what is missing
-            manifest, _ = await unless_gone(
-                request, self._until_loaded(partial(self.engine.infer, name, (), {}, wait=wait), wait_timeout)
-            )
+            loading = partial(self.engine.load, name, wait=wait)
+            manifest = await unless_gone(request, self._until_loaded(loading, wait_timeout))
         context_of(request).model = manifest.id
         if manifest.task not in TASKS:
             raise NotSupported(f"'{name}' does {manifest.task}, which this server does not answer yet.")
@@ -128,10 +134,8 @@ class Service:
         self, request: Request, manifest: Manifest, *, wait: bool = True, wait_timeout: float = 0.0
     ) -> None:
         """Return when the model is loaded; arguments as for :meth:`ask`. Raises ModelLoading, ClientDisconnect."""
-        # a question about no picture needs the model and nothing else
-        await unless_gone(
-            request, self._until_loaded(partial(self.engine.infer, manifest.id, (), {}, wait=wait), wait_timeout)
-        )
+        loading = partial(self.engine.load, manifest.id, wait=wait)
+        await unless_gone(request, self._until_loaded(loading, wait_timeout))
 
     async def ask(
         self, request: Request, manifest: Manifest, pictures: Sequence[Read], parameters: Mapping[str, Any], *,
@@ -159,10 +163,10 @@ class Service:
         def work(read: Sequence[bytes]) -> Awaitable[tuple[Manifest, list[Any]]]:
             more = {} if regions is None else {"regions": regions}
             return self._until_loaded(
-                partial(self.engine.infer, manifest.id, read, parameters, wait=wait, **more), wait_timeout
+                partial(self.engine.infer, manifest, read, parameters, wait=wait, **more), wait_timeout
             )
 
-        with self.admission.admit(len(pictures)):
+        with self._admit(manifest, len(pictures)):
             return await unless_gone(request, self._work(request, manifest, pictures, work))
 
     async def ask_samples(
@@ -185,9 +189,9 @@ class Service:
                 whole = samples(read)
             else:
                 whole = [{"image": image, **s} for image, s in zip(read, samples, strict=True)] if read else samples
-            return self.engine.ask(manifest.id, whole, parameters, role=role, outputs=outputs)
+            return self.engine.ask(manifest, whole, parameters, role=role, outputs=outputs)
 
-        with self.admission.admit(max(len(pictures), 1)):
+        with self._admit(manifest, max(len(pictures), 1), role):
             return await unless_gone(request, self._work(request, manifest, pictures, work))
 
     def chat(
@@ -208,7 +212,7 @@ class Service:
             InvalidPicture, InvalidParameter, Overloaded, ClientDisconnect, and what the engine raises.
         """
         return self._written(
-            request, manifest, pictures, lambda read: self.engine.chat(manifest.id, messages, read, parameters)
+            request, manifest, pictures, lambda read: self.engine.chat(manifest, messages, read, parameters)
         )
 
     def generate_masks(
@@ -220,7 +224,7 @@ class Service:
             parameters: of :data:`tritonvision.engine.mask_grid.PARAMETERS`.
         """
         return self._written(
-            request, manifest, [picture], lambda read: self.engine.generate_masks(manifest.id, read[0], parameters)
+            request, manifest, [picture], lambda read: self.engine.generate_masks(manifest, read[0], parameters)
         )
 
     async def _written(
@@ -230,7 +234,7 @@ class Service:
         """The pieces of an answer that comes by and by: in the room of its pictures, until the caller hangs up."""
         self._check_count(pictures)
         context = context_of(request)
-        with self.admission.admit(max(len(pictures), 1)):
+        with self._admit(manifest, max(len(pictures), 1)):
             read = await unless_gone(request, read_all(pictures, context.reservation)) if pictures else []
             began = time.perf_counter()
             failed = True
@@ -242,6 +246,24 @@ class Service:
                 failed = False
             finally:
                 self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+
+    async def work(self, request: Request, function: Callable[..., T], *args: Any) -> T:
+        """``function(*args)``, which takes processor time, in a thread: drawing, archives, large JSON.
+
+        As many run at once as the machine has cores. Those that wait for their turn count among what is being answered,
+        and are dropped when the caller hangs up. Raises ClientDisconnect, and what ``function`` raises.
+        """
+
+        async def run() -> T:
+            return await asyncio.get_running_loop().run_in_executor(self.workers, partial(function, *args))
+
+        with self.admission.hold(1):
+            return await unless_gone(request, run())
+
+    def _admit(self, manifest: Manifest, pictures: int, role: str = "") -> AbstractContextManager[None]:
+        """Room for ``pictures``, in this process and at the model. Raises Overloaded before anything is read."""
+        self.engine.check_room(manifest, pictures, role)
+        return self.admission.admit(pictures)
 
     def _check_count(self, pictures: Sequence[Read]) -> None:
         if len(pictures) > self.settings.max_batch:
@@ -262,9 +284,7 @@ class Service:
             self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
         return Answered(manifest, results, pictures, time.perf_counter() - context.started)
 
-    async def _until_loaded(
-        self, ask: Callable[[], Awaitable[tuple[Manifest, list[Any]]]], wait_timeout: float
-    ) -> tuple[Manifest, list[Any]]:
+    async def _until_loaded(self, ask: Callable[[], Awaitable[T]], wait_timeout: float) -> T:
         give_up = time.monotonic() + wait_timeout
         while True:
             try:

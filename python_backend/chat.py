@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,15 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from tritonvision.errors import InvalidParameter, TritonVisionError, to_wire
-from tritonvision.heartbeat import Heart
+from tritonvision import pictures
+from tritonvision.errors import InvalidParameter
+from tritonvision.heartbeat import Heart, longest_work
 from tritonvision.python_backend.generation.engine import Messages, VlmEngine
-from tritonvision.python_backend.generation.prompt import ROLES
+from tritonvision.python_backend.generation.prompt import ROLES, Picture
 from tritonvision.python_backend.generation.scheduler import Cancelled
 from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.runtime.sessions import Sessions
-from tritonvision.python_backend.step import read_parameters
+from tritonvision.python_backend.step import read_json, read_parameters, refusal_of
 from tritonvision.results import Delta
 from tritonvision.tasks import VLM, resolve
 
@@ -39,26 +39,28 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         sessions = Sessions({role: folder / file for role, file in json.loads(parameters["sessions"]).items()})
         assets = {name: (folder / name).read_bytes() for name in json.loads(parameters["assets"])}
-        self.heart = Heart()
+        self.heart = Heart(longest_work(folder))
         options = json.loads(parameters["options"])
         self.vlm_engine = VlmEngine(sessions, parameters["module"], options, assets, lambda: self.heart)
 
     def execute(self, requests: list) -> None:
-        """Triton's hook: begin each answer and return; the responses follow."""
+        """Triton's hook: begin each answer and return; the responses follow. Every request gets a last one."""
         for request in requests:
             sender = request.get_response_sender()
             failed = partial(self._refuse, sender)
             try:
-                inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-                (given,) = read_parameters(inputs, 1)
-                settings = resolve(VLM.parameters, given)
-                images = [bytes(image) for image in inputs.get("image", np.empty(0, dtype=object)).reshape(-1)]
-                messages = read_messages(inputs, len(images))
-            except TritonVisionError as error:
+                self._start(request, sender, failed)
+            except Exception as error:  # the boundary of the process: what is no refusal goes to the log
                 failed(error)
-                continue
-            load = partial(_load, images, settings["auto_orient"])
-            self.vlm_engine.start(messages, load, settings, partial(_send, sender), failed, sender.is_cancelled)
+
+    def _start(self, request: Any, sender: Any, failed: Callable[[Exception], None]) -> None:
+        inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        (given,) = read_parameters(inputs, 1)
+        settings = resolve(VLM.parameters, given)
+        images = [bytes(image) for image in inputs.get("image", np.empty(0, dtype=object)).reshape(-1)]
+        messages = read_messages(inputs, len(images))
+        encoded = [picture(image, settings["auto_orient"]) for image in images]
+        self.vlm_engine.start(messages, encoded, settings, partial(_send, sender), failed, sender.is_cancelled)
 
     def finalize(self) -> None:
         """Triton's hook: the model is unloaded."""
@@ -67,15 +69,21 @@ class TritonPythonModel:
     def _refuse(self, sender: Any, error: Exception) -> None:
         if isinstance(error, Cancelled):  # nobody reads it, but a request without an end is kept for ever
             refusal = pb_utils.TritonError("cancelled", pb_utils.TritonError.CANCELLED)
-        elif isinstance(error, TritonVisionError):
-            refusal = pb_utils.TritonError(to_wire(error), pb_utils.TritonError.INVALID_ARG)
-        else:  # the trace goes to the log, never to the caller
-            pb_utils.Logger.log_error(f"{self.name}: {''.join(traceback.format_exception(error))}")
-            refusal = pb_utils.TritonError(to_wire(TritonVisionError("The model failed on this input.")))
-        sender.send(pb_utils.InferenceResponse(error=refusal), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        else:
+            refusal = refusal_of(error, self.name)
+        response = pb_utils.InferenceResponse(error=refusal)
+        try:
+            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception as failure:  # the boundary of the process: Triton does not take it, and others go on
+            pb_utils.Logger.log_error(f"{self.name}: an answer could not be ended: {failure}")
 
 
-def read_messages(inputs: Mapping[str, np.ndarray], pictures: int) -> Messages:
+def picture(data: bytes, auto_orient: bool) -> Picture:
+    """An encoded picture of which the engine reads the header first, and the pixels when it is its turn."""
+    return Picture(lambda: pictures.shown_size(data, auto_orient)[::-1], partial(decode, data, auto_orient))
+
+
+def read_messages(inputs: Mapping[str, np.ndarray], count: int) -> Messages:
     """The conversation of a request: ``messages`` (JSON), or ``prompt``, a question about all the pictures.
 
     Raises:
@@ -83,15 +91,12 @@ def read_messages(inputs: Mapping[str, np.ndarray], pictures: int) -> Messages:
     """
     if ("messages" in inputs) == ("prompt" in inputs):
         raise InvalidParameter("There must be either a prompt or messages.")
-    if pictures > _MOST_PICTURES:
-        raise InvalidParameter(f"One conversation may hold {_MOST_PICTURES} pictures, not {pictures}.")
+    if count > _MOST_PICTURES:
+        raise InvalidParameter(f"One conversation may hold {_MOST_PICTURES} pictures, not {count}.")
     if "prompt" in inputs:
         text = _text(inputs["prompt"])
-        return [{"role": "user", "content": [*[{"type": "image"}] * pictures, {"type": "text", "text": text}]}]
-    try:
-        messages = json.loads(_text(inputs["messages"]))
-    except ValueError as error:
-        raise InvalidParameter("'messages' is not JSON.") from error
+        return [{"role": "user", "content": [*[{"type": "image"}] * count, {"type": "text", "text": text}]}]
+    messages = read_json(_text(inputs["messages"]), "messages")
     if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
         raise InvalidParameter("'messages' must be a list of roles and contents.")
     return messages
@@ -109,7 +114,12 @@ def _is_message(message: Any) -> bool:
 def _is_part(part: Any) -> bool:
     if not isinstance(part, dict):
         return False
-    return part.get("type") == "image" or (part.get("type") == "text" and isinstance(part.get("text"), str))
+    return part.get("type") == "image" or (part.get("type") == "text" and _is_text(part.get("text")))
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a string of whole characters: JSON can spell half of one, which no tokenizer reads."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _text(value: np.ndarray) -> str:
@@ -117,10 +127,6 @@ def _text(value: np.ndarray) -> str:
         return bytes(value.reshape(-1)[0]).decode()
     except UnicodeDecodeError as error:
         raise InvalidParameter("The text is not UTF-8.") from error
-
-
-def _load(images: list[bytes], auto_orient: bool) -> list[np.ndarray]:
-    return [decode(image, auto_orient) for image in images]
 
 
 def _send(sender: Any, delta: Delta) -> None:

@@ -1,4 +1,4 @@
-"""The Triton step around a composition: one sample after another, asking networks and models by BLS or in-process."""
+"""The Triton step around a composition, which asks networks and models by BLS or has them in its own process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from tritonvision.errors import InvalidParameter, ServerUnavailable, from_wire
+from tritonvision.errors import ServerUnavailable, from_wire
 from tritonvision.publication import MANIFEST
+from tritonvision.python_backend.batching import stack_padded
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import resolve
@@ -45,10 +46,7 @@ class TritonPythonModel(Step):
             if "image" in sample:
                 sample["image"] = sample["image"].reshape(-1)[0]
             answers.append(self.composition.answer(sample, resolve(self.module.TASK.parameters, given), wanted))
-        names = [name for name in answers[0] if name in wanted]
-        if any(len({answer[name].shape for answer in answers}) > 1 for name in names):
-            raise InvalidParameter("The answers of this batch differ in shape.", hint="Send the pictures one by one.")
-        return {name: np.stack([answer[name] for answer in answers]) for name in names}
+        return stack_padded([{name: value for name, value in answer.items() if name in wanted} for answer in answers])
 
     def call(
         self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]

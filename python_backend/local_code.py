@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import locale
+import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
@@ -19,12 +21,13 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from tritonvision import heartbeat
 from tritonvision.errors import TritonVisionError, to_wire
 from tritonvision.python_backend import foreign_answers
+from tritonvision.python_backend.batching import stack_padded
 from tritonvision.python_backend.images import regions
 from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.images.resize import Geometry
-from tritonvision.python_backend.post import stack_padded
 from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import TASKS, resolve
 
@@ -35,15 +38,19 @@ _APPLIED = ("confidence", "classes", "max_detections")
 
 
 class TritonPythonModel(Step):
-    """``image`` BYTES ``[B,1]`` to what the task's head kind answers, and ``image_size`` int32 ``[B,2]``."""
+    """``image`` BYTES ``[B,1]`` to what the task's head kind answers, and ``image_size`` int32 ``[B,2]``.
+
+    Of a ``region`` the package's model sees nothing else; ``image_size`` (height, width) is the whole picture's.
+    """
 
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
         """Load the package. What goes wrong is one sentence to whoever asked for the model; the log has the trace."""
         self.task = TASKS[parameters["task"]]
         options = json.loads(parameters["options"])
         self.classes = options["classes"]
+        _speak_utf8()
         try:
-            model = load(Path(options["directory"]), options["module"], options["class"])
+            model = load(_reachable(options["directory"]), options["module"], options["class"])
         except (Exception, SystemExit) as error:  # the boundary: the code is not ours
             pb_utils.Logger.log_error(f"{self.name}: {traceback.format_exc()}")
             failure = TritonVisionError(f"The package's code could not be loaded: {type(error).__name__}.")
@@ -63,15 +70,35 @@ class TritonPythonModel(Step):
     def _ask(self, data: bytes, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         settings = resolve(self.task.parameters, given)
         picture = decode(data, settings["auto_orient"])
+        image_size = np.array(picture.shape[:2], dtype=np.int32)
         if settings.get("region") is not None:
             picture, _ = regions.apply(_whole, picture, settings["region"], {})
         said = {name: settings[name] for name in given if name not in _OURS and given[name] is not None}
         passed = {name: value for name, value in said.items() if self.accepted is None or name in self.accepted}
         answer = self.model(np.ascontiguousarray(picture[..., ::-1]), **passed)
         left = settings | {name: None if name in passed else said.get(name) for name in _APPLIED}
-        size = picture.shape[:2]
-        found = foreign_answers.to_tensors(answer, self.task.name, size, left, self.classes)
-        return found | {"image_size": np.array(size, dtype=np.int32)}
+        found = foreign_answers.to_tensors(answer, self.task.name, picture.shape[:2], left, self.classes)
+        return found | {"image_size": image_size}
+
+
+def _speak_utf8() -> None:
+    """Files that the package opens, and what it prints, are UTF-8 as in any Python of today.
+
+    Triton's stub starts Python with ASCII, whatever the environment says. The package is the only code here that does
+    not name the encodings it wants.
+    """
+    locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8")
+
+
+def _reachable(directory: str) -> Path:
+    """The folder, or a link to it where its name has letters that the Python of this process cannot write."""
+    if directory.isascii() or sys.getfilesystemencoding() == "utf-8":
+        return Path(directory)
+    link = heartbeat.folder() / f"package-{os.getpid()}"
+    os.symlink(directory.encode(), bytes(link))
+    return link
 
 
 def load(directory: Path, module: str, class_name: str | None) -> Any:

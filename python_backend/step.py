@@ -6,13 +6,14 @@ import json
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from tritonvision.errors import InvalidParameter, TritonVisionError, to_wire
-from tritonvision.heartbeat import Heart
+from tritonvision.heartbeat import Heart, longest_work
 
 
 class Step(ABC):
@@ -27,7 +28,7 @@ class Step(ABC):
         self.config = json.loads(args["model_config"])
         self.name = args["model_name"]
         self.setup({key: value["string_value"] for key, value in self.config["parameters"].items()}, args)
-        self.heart = Heart()
+        self.heart = Heart(longest_work(Path(args["model_repository"]) / args["model_version"]))
 
     @abstractmethod
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
@@ -47,21 +48,27 @@ class Step(ABC):
             return [self._respond(request) for request in requests]
 
     def _respond(self, request):
+        self.heart.step()
         # is_cancelled() is not asked: it is a round trip to the server, which drops cancelled requests from its queue
         try:
             inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             outputs = self.answer(inputs, request.requested_output_names())
-        except TritonVisionError as error:
-            return _refusal(to_wire(error), pb_utils.TritonError.INVALID_ARG)
-        except Exception:  # the boundary of the process: the trace goes to the log, never to the caller
-            pb_utils.Logger.log_error(f"{self.name}: {traceback.format_exc()}")
-            failure = TritonVisionError("The model failed on this input.")
-            return _refusal(to_wire(failure), pb_utils.TritonError.INTERNAL)
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
+            return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
+        except Exception as error:  # the boundary of the process
+            return pb_utils.InferenceResponse(error=refusal_of(error, self.name))
 
 
-def _refusal(text: str, code):
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))
+def refusal_of(error: Exception, model: str) -> Any:
+    """What the caller is told of ``error``, as Triton's own error.
+
+    A TritonVisionError is its code and sentence. Anything else is a fault of ours: its trace goes to the log of
+    ``model``, and the caller learns only that there was one.
+    """
+    if isinstance(error, TritonVisionError):
+        return pb_utils.TritonError(to_wire(error), pb_utils.TritonError.INVALID_ARG)
+    pb_utils.Logger.log_error(f"{model}: {''.join(traceback.format_exception(error))}")
+    failure = TritonVisionError("The model failed on this input.")
+    return pb_utils.TritonError(to_wire(failure), pb_utils.TritonError.INTERNAL)
 
 
 def read_parameters(tensors: Mapping[str, np.ndarray], batch: int) -> list[dict[str, Any]]:
@@ -73,10 +80,17 @@ def read_parameters(tensors: Mapping[str, np.ndarray], batch: int) -> list[dict[
 
 
 def _json_object(text: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text or b"{}")
-    except ValueError as error:
-        raise InvalidParameter("'parameters' is not JSON.") from error
+    value = read_json(text or b"{}", "parameters")
     if not isinstance(value, dict):
         raise InvalidParameter("'parameters' must be a JSON object.")
     return value
+
+
+def read_json(text: str | bytes, name: str) -> Any:
+    """The JSON value that a caller sent as ``name``. Raises InvalidParameter."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidParameter(f"'{name}' is not JSON.") from error
+    except RecursionError as error:  # a few kilobytes of brackets are enough
+        raise InvalidParameter(f"'{name}' is nested too deeply.") from error

@@ -19,14 +19,17 @@ class TritonPythonModel(Step):
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
         """The vocabulary lies beside ``model.py``; its name and the context stand in the config."""
         folder = Path(args["model_repository"]) / args["model_version"]
-        self.tokenizer = Tokenizer((folder / parameters["tokenizer"]).read_text(), int(parameters["context"]))
+        vocabulary = (folder / parameters["tokenizer"]).read_text(encoding="utf-8")
+        self.tokenizer = Tokenizer(vocabulary, int(parameters["context"]))
 
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
-        """The settings of pictures may come along; a text has none of its own."""
+        """The settings of pictures may come along; the only one of a text is whether it may be cut."""
         texts = tensors["text"].reshape(-1)
-        for settings in read_parameters(tensors, len(texts)):
-            tasks.resolve(tasks.EMBEDDING.parameters, settings)
-        return {"input_ids": np.stack([self.tokenizer(_decode(text)) for text in texts])}
+        rows = []
+        for text, settings in zip(texts, read_parameters(tensors, len(texts)), strict=True):
+            given = tasks.resolve((*tasks.EMBEDDING.parameters, tasks.TRUNCATE), settings)
+            rows.append(self.tokenizer(_decode(text), given[tasks.TRUNCATE.name]))
+        return {"input_ids": np.stack(rows)}
 
 
 def _decode(text: bytes) -> str:

@@ -20,8 +20,21 @@ from pathlib import Path
 
 import pytest
 
+# As in the package itself; a test module may import onnxruntime before the package.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 FACE = "mediapipe-face-detection"
 TREE = Path(__file__).parents[1]
+# Whoever asks for one of these starts a tritonserver, or reads models that take minutes to export.
+_SERVER_FIXTURES = {"repository", "embedded", "served_repository", "publish_as", "serve_with", "server_url"}
+_SERVER_FOLDERS = [TREE / "tests" / name for name in ("served", "server", "clients", "page")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a running server: ``make test-fast`` leaves them out."""
+    for item in items:
+        if _SERVER_FIXTURES & set(getattr(item, "fixturenames", ())) or item.path.parent in _SERVER_FOLDERS:
+            item.add_marker("server")
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +71,27 @@ def embedded(settings) -> Iterator:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def keeps_the_contract() -> Callable[[type], None]:
+    """``keeps_the_contract(kind)``: a class has every method the facade needs, called as the real engine's are."""
+    import inspect
+
+    from tritonvision.engine.engine import Engine
+    from tritonvision.facade.service import DataPlane
+
+    def shape(method: Callable) -> tuple:
+        kinds = inspect.isasyncgenfunction(method), inspect.iscoroutinefunction(method)
+        return kinds, [(p.name, p.kind, p.default) for p in inspect.signature(method).parameters.values()]
+
+    def check(kind: type) -> None:
+        for name in (n for n, member in vars(DataPlane).items() if inspect.isfunction(member) and n[0] != "_"):
+            assert shape(getattr(kind, name)) == shape(getattr(Engine, name)), name
+            asked = inspect.signature(getattr(DataPlane, name)).parameters
+            assert list(asked) == list(inspect.signature(getattr(Engine, name)).parameters), name
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ class TritonVisionError(Exception):
     """Base of all errors meant for people.
 
     Args:
-        message: one plain sentence; never a path, an address or a traceback of the server.
+        message: one plain sentence; never a path, an address or a traceback of the server. Without one it is the
+            ``sentence`` of the class, which is no docstring: Python leaves those out under PYTHONOPTIMIZE=2.
         hint: what to do about it, or empty.
         retry_after: seconds after which a retry makes sense, for retryable errors.
     """
@@ -21,90 +22,111 @@ class TritonVisionError(Exception):
     code = "internal"
     status = 500
     retryable = False
+    sentence = "Something went wrong in the server."
 
     def __init__(self, message: str = "", *, hint: str = "", retry_after: float | None = None):
-        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.message = message or self.sentence
         self.hint = hint
         self.retry_after = retry_after
         super().__init__(self.message)
 
 
 class InvalidPicture(TritonVisionError):
-    """The bytes are not a picture that can be read."""
+    """The bytes sent cannot be decoded as a picture."""
 
     code, status = "invalid_picture", 400
+    sentence = "The bytes are not a picture that can be read."
 
 
 class PictureTooLarge(TritonVisionError):
-    """The picture or the request body is over the limit."""
+    """A picture or a request body beyond a limit of the settings."""
 
     code, status = "too_large", 413
+    sentence = "The picture or the request body is over the limit."
 
 
 class InvalidParameter(TritonVisionError):
-    """A setting of the request is unknown or out of its range."""
+    """A setting of a request, or of this process, that does not fit."""
 
     code, status = "invalid_parameter", 400
+    sentence = "A setting of the request is unknown or out of its range."
 
 
 class Unauthorized(TritonVisionError):
-    """The API key is missing or wrong."""
+    """No API key, or a wrong one."""
 
     code, status = "unauthorized", 401
+    sentence = "The API key is missing or wrong."
 
 
 class UnknownModel(TritonVisionError):
-    """No model goes by that name, or it is not published here."""
+    """A name that nothing is published under."""
 
     code, status = "unknown_model", 404
+    sentence = "No model goes by that name, or it is not published here."
 
 
 class NotSupported(TritonVisionError):
-    """The model or the server cannot do this task."""
+    """A task that the model or the server does not do."""
 
     code, status = "not_supported", 501
+    sentence = "The model or the server cannot do this task."
 
 
 class ModelLoading(TritonVisionError):
-    """The model is still loading."""
+    """A model whose load or export is under way."""
 
     code, status, retryable = "model_loading", 503, True
+    sentence = "The model is still loading."
 
 
 class Overloaded(TritonVisionError):
-    """The server has more work than it can finish in time."""
+    """More work than can be finished in time."""
 
     code, status, retryable = "overloaded", 503, True
+    sentence = "The server has more work than it can finish in time."
 
 
 class NoRoom(TritonVisionError):
-    """The model does not fit beside the others."""
+    """A model that does not fit into the memory budget."""
 
     code, status = "no_room", 507
+    sentence = "The model does not fit beside the others."
+
+
+class BrokenModel(TritonVisionError):
+    """A published model whose files changed since, or that answers what are no numbers."""
+
+    code = "broken_model"
+    sentence = "The model's files are damaged."
 
 
 class ServerUnavailable(TritonVisionError):
-    """The inference server does not answer."""
+    """A tritonserver that does not answer."""
 
     code, status, retryable = "server_unavailable", 502, True
+    sentence = "The inference server does not answer."
 
 
 class DeadlineExceeded(TritonVisionError):
-    """The answer was not ready in time."""
+    """An answer that was not ready in time."""
 
     code, status, retryable = "deadline_exceeded", 504, True
+    sentence = "The answer was not ready in time."
 
 
 class ExportFailed(TritonVisionError):
-    """The export did not produce a model that computes what its reference computes."""
+    """An export that published nothing."""
 
     code = "export_failed"
+    sentence = "The export did not produce a model that computes what its reference computes."
 
 
 class SetupError(TritonVisionError):
-    """Something on this machine is missing or taken."""
+    """Something that this machine lacks or that is taken."""
 
     code = "setup"
+    sentence = "Something on this machine is missing or taken."
 
 
 BY_CODE: dict[str, type[TritonVisionError]] = {

@@ -1,102 +1,150 @@
 """How a process of the inference server shows that it is well, and how its supervisor sees that it is not.
 
-Every step touches a file of its own once a second. The folder is made by the supervisor and named after the
-tritonserver process, the parent of the steps; where there is none, nobody watches and nothing beats.
+Every step touches a file of its own once a second, in the folder that the supervisor named to the tritonserver and so
+to the steps, its children. Where no folder is named, nobody watches and nothing beats.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
+import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 BEAT_SECONDS = 1.0
 STALE_SECONDS = 6.0
 LONGEST_EXECUTE_SECONDS = 60.0
-_PREFIX = "tritonvision-"
+_GRAPH_BYTES = 64 * 2**20  # a network gets LONGEST_EXECUTE_SECONDS more for each
+FOLDER_VARIABLE = "TRITONVISION_SERVER_FOLDER"
+# A look that comes later than this was not awake in between; only so much of the pause counts.
+_LONGEST_LOOK = 2.0
 
 
-def folder(server_pid: int) -> Path:
-    """Where the steps of the tritonserver process ``server_pid`` beat."""
-    return Path(tempfile.gettempdir()) / f"{_PREFIX}{server_pid}"
+def folder() -> Path | None:
+    """The private folder of the tritonserver that this process belongs to, None where nobody watches.
 
-
-def abandoned() -> list[Path]:
-    """Folders of tritonserver processes that are gone."""
-    found = []
-    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        pid = path.name.removeprefix(_PREFIX)
-        if pid.isdigit() and not _lives(pid):
-            found.append(path)
-    return found
-
-
-def _lives(pid: str) -> bool:
-    """Whether the process is there and no zombie, whose command line is empty."""
+    A folder that is a link, or that another user owns or can enter, is none.
+    """
+    given = os.environ.get(FOLDER_VARIABLE)
+    if not given:
+        return None
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+        about = os.lstat(given)
     except OSError:
-        return False
+        return None
+    private = about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o077
+    return Path(given) if stat.S_ISDIR(about.st_mode) and private else None
 
 
-def stale(server_pid: int) -> list[int]:
-    """Process ids of the steps that have not beaten for too long."""
-    oldest = time.time() - STALE_SECONDS
-    late = []
-    for path in folder(server_pid).glob("[0-9]*"):
+def longest_work(files: Path) -> float:
+    """Seconds that a step may take for one batch: the more, the larger the files of its model (the folder ``files``).
+
+    A large network on a busy machine needs minutes for eight pictures; it must not be taken for one that hangs.
+    """
+    size = sum(path.stat().st_size for path in files.rglob("*") if path.is_file())
+    return LONGEST_EXECUTE_SECONDS * (1 + size / _GRAPH_BYTES)
+
+
+class Watch:
+    """Sees which processes have stopped beating.
+
+    What counts is time in which the watcher itself was awake, so neither a paused container, a suspended machine nor a
+    clock that is set makes processes late that were paused with it.
+
+    Args:
+        beats: the folder of a tritonserver.
+    """
+
+    def __init__(self, beats: Path):
+        self._beats = beats
+        self._awake = 0.0
+        self._looked = time.monotonic()
+        self._last: dict[int, tuple[int, float]] = {}  # process id -> its beat, and when that was first seen
+
+    def stale(self) -> list[int]:
+        """Process ids of the steps that have not beaten for STALE_SECONDS. To be asked about once a second."""
+        now = time.monotonic()
+        self._awake += min(now - self._looked, _LONGEST_LOOK)
+        self._looked = now
+        beats = dict(_read_beats(self._beats))
+        before = self._last
+        self._last = {
+            pid: before[pid] if pid in before and before[pid][0] == beat else (beat, self._awake)
+            for pid, beat in beats.items()
+        }
+        return [pid for pid, (_, since) in self._last.items() if self._awake - since > STALE_SECONDS]
+
+
+def _read_beats(beats: Path) -> Iterator[tuple[int, int]]:
+    for path in beats.glob("[0-9]*"):
         try:
-            if path.stat().st_mtime < oldest:
-                late.append(int(path.name))
+            yield int(path.name), path.stat().st_mtime_ns
         except FileNotFoundError:  # removed between the listing and the look
             continue
-    return late
+
+
+_own: Heart | None = None
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """:meth:`Heart.waiting` of this process, where it has a heart."""
+    with nullcontext() if _own is None else _own.waiting():
+        yield
 
 
 class Heart:
-    """Beats for this process from now on; as a context manager it marks one piece of work.
+    """Beats for this process from now on; as a context manager it marks one piece of work of the calling thread.
 
-    Work that takes longer than LONGEST_EXECUTE_SECONDS stops the beat, so a process stuck in a loop is replaced like
-    one that hangs as a whole.
+    Work that takes longer than it may stops the beat, so a process with one stuck thread is replaced like one
+    that hangs as a whole. A process has one heart.
+
+    Args:
+        longest: seconds that a piece of work, or a step of it, may take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float = LONGEST_EXECUTE_SECONDS) -> None:
         self._parent = os.getppid()
-        self._busy_since: float | None = None
-        self._file = folder(self._parent) / str(os.getpid())
-        if self._file.parent.is_dir():
+        self._longest = longest
+        self._busy_since: dict[int, float] = {}  # by thread
+        global _own
+        _own = self
+        beats = folder()
+        if beats is not None:
+            self._file = beats / str(os.getpid())
             self._file.touch()
             threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
 
     def __enter__(self) -> None:
-        self._busy_since = time.monotonic()
+        self._busy_since[threading.get_ident()] = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        self._busy_since = None
+        self._busy_since.pop(threading.get_ident(), None)
 
     def step(self) -> None:
         """One more step of a long piece of work begins: each has the whole time."""
-        if self._busy_since is not None:
-            self._busy_since = time.monotonic()
+        if threading.get_ident() in self._busy_since:
+            self._busy_since[threading.get_ident()] = time.monotonic()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Within it this process waits for another one, which answers for itself: that is no work of its own."""
-        before, self._busy_since = self._busy_since, None
+        before = self._busy_since.pop(threading.get_ident(), None)
         try:
             yield
         finally:
-            self._busy_since = None if before is None else time.monotonic()
+            if before is not None:
+                self._busy_since[threading.get_ident()] = time.monotonic()
 
     def _beat(self) -> None:
         while True:
             if os.getppid() != self._parent:  # an orphan has nobody to answer to
                 os._exit(1)
-            since = self._busy_since
-            if since is None or time.monotonic() - since < LONGEST_EXECUTE_SECONDS:
+            oldest = min(self._busy_since.copy().values(), default=time.monotonic())
+            if time.monotonic() - oldest < self._longest:
                 try:
                     os.utime(self._file)
                 except FileNotFoundError:  # the supervisor is gone, and with it the folder

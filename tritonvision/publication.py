@@ -98,13 +98,17 @@ class Repository:
         self.root = root
 
     def get(self, model_id: str) -> Manifest | None:
-        """The manifest published under exactly ``model_id``, or None. A broken manifest counts as not published."""
+        """The manifest published under exactly ``model_id``, or None.
+
+        A manifest that is broken, or that is another model's (a copied folder), counts as not published.
+        """
         path = f"{self.root}/{catalog.triton_name(model_id)}/{MANIFEST}"  # asked several times a request
         try:
             stat = os.stat(path)
         except OSError:
             return None
-        return _read(path, stat.st_mtime_ns, stat.st_ino)
+        manifest = _read(path, stat.st_mtime_ns, stat.st_ino)
+        return manifest if manifest is not None and manifest.id == model_id else None
 
     def resolve(self, name: str) -> Manifest:
         """The published model that ``name`` means. Exported user ids come before catalogue ids before aliases.
@@ -112,26 +116,57 @@ class Repository:
         Raises:
             UnknownModel: nobody goes by that name, or the model is known but not published.
         """
-        catalog.check_id(name)
-        known = catalog.canonical(name)
-        candidates = [name, known]
-        if name.count("/") == 2:  # workspace/project/version: the workspace is the client's business
-            candidates.append(name.split("/", 1)[1])
-            known = catalog.canonical(candidates[-1])
-            candidates.append(known)
-        for candidate in candidates:
-            manifest = self.get(candidate)
-            if manifest is not None:
-                return manifest
-        entry = catalog.find(known)
+        manifest = self.find(name)
+        if manifest is not None:
+            return manifest
+        entry = next((catalog.entries()[n] for n in _meanings(name) if n in catalog.entries()), None)
+        if entry is None:
+            raise catalog.unknown(name, (manifest.id for manifest in self))
         raise UnknownModel(
             f"'{entry.id}' is not published here.", hint=f"Publish it with: tritonvision export {entry.id}"
         )
 
+    def find(self, name: str) -> Manifest | None:
+        """As :meth:`resolve`, None where nothing of that name is published. Raises UnknownModel for what is no id."""
+        return next(filter(None, map(self.get, _meanings(catalog.check_id(name)))), None)
+
     def __iter__(self) -> Iterator[Manifest]:
         """Every published model, by id."""
-        found = (self.get(catalog.from_triton_name(p.parent.name)) for p in sorted(self.root.glob(f"*/{MANIFEST}")))
+        found = (self._in(path.parent.name) for path in sorted(self.root.glob(f"*/{MANIFEST}")))
         return (manifest for manifest in found if manifest is not None)
+
+    def left_out(self) -> list[str]:
+        """What looks like a published model and is none, a sentence each: for people, who wonder why it is missing."""
+        try:
+            folders = sorted(path for path in self.root.iterdir() if not path.name.startswith(".") and path.is_dir())
+        except OSError as error:
+            return [f"The repository {self.root} cannot be read: {error.strerror}."] if self.root.exists() else []
+        sentences = []
+        for folder in folders:
+            try:
+                published = (folder / MANIFEST).is_file()
+                if published and self._in(folder.name) is None:
+                    (folder / MANIFEST).read_bytes()
+                    sentences.append(f"The folder '{folder.name}' holds another model's manifest, or a broken one.")
+            except PermissionError:
+                sentences.append(f"The folder '{folder.name}' cannot be read by this user: {MANIFEST} or its folder.")
+        return sentences
+
+    def _in(self, folder: str) -> Manifest | None:
+        """The manifest of the model in ``folder``, or None where the folder is no model's."""
+        try:
+            return self.get(catalog.from_triton_name(folder))
+        except UnknownModel:  # a name that no id has
+            return None
+
+
+def _meanings(name: str) -> list[str]:
+    """The ids that ``name`` may mean, in the order in which they count."""
+    meanings = [name, catalog.canonical(name)]
+    if name.count("/") == 2:  # workspace/project/version: the workspace is the client's business
+        inner = name.split("/", 1)[1]
+        meanings += [inner, catalog.canonical(inner)]
+    return meanings
 
 
 def everything(repository: Repository) -> Iterator[tuple[catalog.Entry | None, Manifest | None]]:
@@ -146,6 +181,6 @@ def everything(repository: Repository) -> Iterator[tuple[catalog.Entry | None, M
 @functools.lru_cache(maxsize=1024)
 def _read(path: str, mtime_ns: int, inode: int) -> Manifest | None:
     try:
-        return Manifest.from_json(Path(path).read_text())
+        return Manifest.from_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError):
         return None

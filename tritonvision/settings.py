@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pydantic import AliasChoices, ByteSize, Field
+from pydantic import AliasChoices, ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tritonvision.errors import InvalidParameter
+
+log = logging.getLogger(__name__)
+
+_PORT = 9001
+# What a value must be, by the kind of pydantic's complaint; all else is said as pydantic says it.
+_MUST_BE: Mapping[str, str] = {
+    "byte_size": "must be a size such as 8GB or 500MB", "byte_size_unit": "must be a size such as 8GB or 500MB",
+    "int_parsing": "must be a whole number", "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number", "bool_parsing": "must be true or false",
+    "greater_than": "must be over {gt}", "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be under {lt}", "less_than_equal": "must be at most {le}",
+}  # fmt: skip
+
+
+def user_folder(below_home: str, system: str) -> Path:
+    """A folder of this user's: below the home, or the system's own where the user has none, as in many containers."""
+    try:
+        return Path.home() / below_home
+    except RuntimeError:  # HOME is not set, and the user is not in the list of users
+        return Path(system)
 
 
 def _default_repository() -> Path:
@@ -13,7 +38,7 @@ def _default_repository() -> Path:
     checkout = Path(__file__).resolve().parent.parent
     if (checkout / "pyproject.toml").is_file() and (checkout / "model_repository").is_dir():
         return checkout / "model_repository"
-    return Path.home() / ".local" / "share" / "tritonvision" / "model_repository"
+    return user_folder(".local/share/tritonvision/model_repository", "/var/lib/tritonvision/model_repository")
 
 
 class Settings(BaseSettings):
@@ -23,12 +48,12 @@ class Settings(BaseSettings):
 
     repository: Path = Field(default_factory=_default_repository)
     host: str = "127.0.0.1"
-    port: int = 9001
+    port: int = _PORT
     triton_url: str | None = Field(None, description="gRPC address of a tritonserver somebody else runs")
     server: str | None = Field(None, description="what AutoModel asks: http(s)://HOST:PORT or grpc://HOST:PORT")
     tritonserver: Path | None = Field(None, description="path of a tritonserver binary to run")
     api_key: str | None = None
-    log_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "tritonvision" / "log")
+    log_dir: Path = Field(default_factory=lambda: user_folder(".cache/tritonvision/log", "/var/log/tritonvision"))
 
     max_pixels: int = Field(50_000_000, description="largest picture, in pixels")
     max_body_bytes: int = Field(64 * 1024 * 1024, description="largest request body")
@@ -58,3 +83,30 @@ class Settings(BaseSettings):
     numpy_input: bool = True
     allow_http_url_hosts: frozenset[str] = frozenset()
     url_timeout: float = 10.0
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _not_of_kubernetes(cls, value: Any) -> Any:
+        """Kubernetes sets TRITONVISION_PORT=tcp://... in every pod beside a Service that is called tritonvision."""
+        if isinstance(value, str) and "://" in value:
+            log.warning("TRITONVISION_PORT=%s is a Service's address, not a port, and is passed over.", value[:80])
+            return _PORT
+        return value
+
+
+def read_settings(**options: Any) -> Settings:
+    """The settings of the environment with ``options`` laid over them; those that are None are left out.
+
+    Raises InvalidParameter, which names the setting, when one does not fit.
+    """
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        rule = _MUST_BE.get(first["type"])
+        told = f"does not fit: {first['msg']}" if rule is None else rule.format(**first.get("ctx", {}))
+        raise InvalidParameter(
+            f"The setting '{name}' {told}.",
+            hint=f"It comes from an option or from TRITONVISION_{name.upper()}.",
+        ) from error

@@ -109,6 +109,8 @@ CLASSIFICATION = Task(
 )
 INSTANCE_SEGMENTATION = Task("instance-segmentation", (AUTO_ORIENT, *DETECTION, MASK_FORMAT))
 EMBEDDING = Task("embedding", (AUTO_ORIENT, REGION))
+# Of the text tower beside it: whether a text that is too long is cut at its end, or else refused.
+TRUNCATE = Parameter("truncate", "bool", False)
 DEPTH_ESTIMATION = Task("depth-estimation", (AUTO_ORIENT,))
 PROMPTABLE = Task(
     "interactive-instance-segmentation",

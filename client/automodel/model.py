@@ -22,7 +22,7 @@ from tritonvision.engine.facts import Facts
 from tritonvision.errors import InvalidParameter, NotSupported, UnknownModel
 from tritonvision.publication import TOLD_RANDOM, Repository
 from tritonvision.results import ClassificationPrediction, SAMPrediction
-from tritonvision.settings import Settings
+from tritonvision.settings import Settings, read_settings
 from tritonvision.vectors import directions
 
 _SERVERS = Servers()
@@ -78,7 +78,7 @@ class AutoModel:
         """
         words.check_peer(peer)
         words.choose_backend(backend, tuple(words.BACKENDS.values()), "")  # a wrong name, before anything is started
-        settings = Settings() if server is None else Settings(server=server)
+        settings = read_settings(server=server)
         key = api_key or settings.api_key
         remote = is_http(settings.server or "")
         given = os.fspath(model_id_or_path)
@@ -111,12 +111,12 @@ class AutoModel:
     @staticmethod
     def list_models(published_only: bool = False) -> list[model_list.ModelEntry]:
         """Every id of the catalogue and every model of the local repository."""
-        return model_list.list_models(Repository(Settings().repository), published_only)
+        return model_list.list_models(Repository(read_settings().repository), published_only)
 
     @staticmethod
     def describe(model_id: str) -> model_list.ModelDescription:
         """Print a table of what is known of a model, and return the same. Raises UnknownModel."""
-        described = model_list.describe(Repository(Settings().repository), model_id)
+        described = model_list.describe(Repository(read_settings().repository), model_id)
         model_list.show(described)
         return described
 

@@ -22,7 +22,7 @@ log = logging.getLogger("tritonvision")
 
 T = TypeVar("T")
 
-_GRPC = re.compile(r"grpc://(?P<address>[^/@?#\s]+:\d{1,5})/?")
+_GRPC = re.compile(r"grpc://(?P<address>unix:/[^?#\s]+|[^/@?#\s]+:\d{1,5})/?")  # a Unix socket too
 _HTTP = re.compile(r"https?://[^\s]+")
 
 
@@ -120,7 +120,7 @@ def is_http(server: str) -> bool:
 
 
 def grpc_address(server: str) -> str:
-    """``host:port`` of ``grpc://host:port``."""
+    """``host:port`` of ``grpc://host:port``, ``unix:PATH`` of ``grpc://unix:PATH``."""
     return _GRPC.fullmatch(server)["address"]
 
 

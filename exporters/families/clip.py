@@ -31,8 +31,8 @@ TEXT = "text"
 CONTEXT = 77
 _LARGE = 200  # million parameters from which one process of each tower has to do
 _OF_AN_ARCHIVE = ("input_resolution", "context_length", "vocab_size")  # not tensors of the network
-# Of random networks: the spread of embeddings from picture to picture, and how much louder than drawn attention speaks.
-# It averages over all tokens, which leaves little of a picture beside what is the same for every one.
+# Of random networks: the spread of embeddings from picture to picture, and the gain of attention, which averages over
+# all tokens and leaves little that differs between pictures. Both were found by trial.
 _SPREAD = 0.05
 _ATTENTION = 8
 

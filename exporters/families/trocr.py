@@ -57,9 +57,9 @@ _DECODERS = {
         "scale_embedding": True, "use_learned_position_embeddings": False, "layernorm_embedding": False,
     },
 }  # fmt: skip
-# Of random weights, how much louder the tokens' own part of a layer speaks than what it was told, and how much quieter
-# attention of twelve layers, which tells all of them much the same: else a token begets itself, over and over.
-_FORGETTING, _HEARD = 4.0, 0.4
+# Gains on random weights: of each layer's feed-forward part, and of the attention of twelve layers. Attention adds much
+# the same to every position; with drawn gains the decoder would repeat one token without end. Found by trial.
+_FEED_FORWARD_GAIN, _ATTENTION_GAIN = 4.0, 0.4
 _PEAKED = 3.0  # spread of the scores of cross attention with random weights: a few places stand out
 _EMITTED = ("logits", "cross.key", "cross.value", "present.key", "present.value")
 
@@ -321,9 +321,9 @@ def random(config: VisionEncoderDecoderConfig, seed: int) -> VisionEncoderDecode
         hidden = encoder(model).encode(torch.from_numpy(np.stack(pictures)))
         rows = hidden.flatten(0, 1)[::4].double()
         for layer in text.layers:
-            layer.fc2.weight.mul_(_FORGETTING)
+            layer.fc2.weight.mul_(_FEED_FORWARD_GAIN)
             for attention in (layer.self_attn, layer.encoder_attn):
-                attention.out_proj.weight.mul_(_HEARD * (12 / len(text.layers)) ** 0.5)
+                attention.out_proj.weight.mul_(_ATTENTION_GAIN * (12 / len(text.layers)) ** 0.5)
             for projection, spread in ((layer.encoder_attn.k_proj, _PEAKED), (layer.encoder_attn.v_proj, 1.0)):
                 calibrate.standardise(projection, rows, spread, torch.zeros(config.decoder.d_model))
         hooks = [layer.final_layer_norm.register_forward_hook(_standardise) for layer in text.layers]

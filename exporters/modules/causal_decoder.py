@@ -206,12 +206,13 @@ def examples(config: PretrainedConfig) -> dict[str, Tensors]:
 def tune(
     text_model: PreTrainedModel, lm_head: torch.nn.Module, said: Sequence[int], picture: torch.Tensor, seed: int
 ) -> None:
-    """Let a random model say only the tokens ``said``, and not one of them for ever.
+    """Rescale a random model so that it generates the tokens ``said`` only, and different ones from step to step.
 
-    The deeper a random network, the more its last states have in common, whatever it read: the token that likes this
-    part best would always win. So attention, which adds in each layer much the same of all that was read, speaks the
-    lower the more layers there are; the head becomes blind to what is common with and without a picture (``[rows, H]``
-    of embeddings); and logits get one spread over texts of random tokens.
+    In a deep random network the last hidden states share a large common component, whatever the input, so one token
+    would always have the largest logit. Three operations reduce it: ``o_proj`` is scaled by min(1, 6 / layers), because
+    attention adds much of the common component in each layer; the directions of the mean hidden state, with and without
+    a picture (``[rows, H]`` of embeddings), are projected out of the head; and the logits are scaled to one standard
+    deviation over texts of random tokens.
     """
     import torch
 

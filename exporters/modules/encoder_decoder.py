@@ -223,7 +223,7 @@ def search_of(model: PreTrainedModel) -> dict[str, Any]:
     :class:`tritonvision.python_backend.generation.beams.Search`.
 
     Raises:
-        ExportFailed: in a way that numpy does not know.
+        ExportFailed: in a way that numpy does not know, or without a token that starts or ends an answer.
     """
     from transformers import GenerationConfig
 
@@ -234,16 +234,17 @@ def search_of(model: PreTrainedModel) -> dict[str, Any]:
         if asked.get(name, off) != off:
             raise ExportFailed(f"The weights' generation_config.json asks for '{name}', which is not supported.")
     most = asked.get("max_new_tokens") or (asked["max_length"] - 1 if "max_length" in asked else defaults["max_length"])
-    ends = asked.get("eos_token_id")
-    if ends is None:
-        raise ExportFailed(
-            "The weights' generation_config.json names no eos_token_id, so nothing would end a text.",
-            hint="Write the id of the token that ends a text into it, or save it with the model that generates.",
-        )
+    start, ends = asked.get("decoder_start_token_id", asked.get("bos_token_id")), asked.get("eos_token_id")
+    for name, token in (("decoder_start_token_id", start), ("eos_token_id", ends)):
+        if token is None or token == []:
+            raise ExportFailed(
+                f"The weights' generation_config.json does not tell '{name}'.",
+                hint="Add it there: the tokenizer of the checkpoint knows the token.",
+            )
     last = asked.get("forced_eos_token_id", [])
     found = defaults | asked
     return {
-        "start": asked.get("decoder_start_token_id", asked.get("bos_token_id")), "most": most,
+        "start": start, "most": most,
         "ends": ends if isinstance(ends, list) else [ends], "beams": found["num_beams"],
         "length_penalty": found["length_penalty"], "early_stopping": found["early_stopping"],
         "no_repeat": found["no_repeat_ngram_size"], "first": asked.get("forced_bos_token_id"),

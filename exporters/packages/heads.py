@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tritonvision.ensembles.schemas import CLASSES, DENSE_BOXES, PROTOTYPE_MASKS, QUERY_BOXES, HeadKind
+from tritonvision.ensembles.schemas import CLASSES, DENSE_BOXES, PROTOTYPE_MASKS, QUERY_BOXES, Head
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Tensors, Tolerance
 from tritonvision.exporters.libraries.ultralytics.detect import CANDIDATES, best_anchors
@@ -42,7 +42,7 @@ class PackageHead:
         activation: ``softmax`` or ``sigmoid`` of classes.
     """
 
-    head: HeadKind
+    head: Head
     task: str
     labels: tuple[str, ...]
     columns: tuple[int, ...]

@@ -13,6 +13,7 @@ _CLASS_FLOOR = 1e-3  # below this score, which nobody asks for, the better of tw
 # Head kinds whose candidates come out of a TopK, and what all candidates of a picture share.
 _AS_SETS = {DENSE_BOXES.name, QUERY_BOXES.name, PROTOTYPE_MASKS.name}
 _SHARED = {"prototypes"}
+_COMPARED = ("boxes", "scores", "class_ids")  # by what a candidate finds its partner
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -27,7 +28,7 @@ def tensor_differences(
             :func:`candidate_differences`; everything else element by element.
         relative: names whose difference is divided by the largest value of ``want``.
     """
-    found = {name: _largest(got[name], want[name]) for name in want}
+    found = {name: largest(got[name], want[name]) for name in want}
     if head in _AS_SETS:
         ranked = [name for name in want if name not in _SHARED]
         samples = [
@@ -45,7 +46,7 @@ def _nan_first(value: float) -> tuple[bool, float]:
     return np.isnan(value), value
 
 
-def _largest(got: np.ndarray, want: np.ndarray) -> float:
+def largest(got: np.ndarray, want: np.ndarray) -> float:
     """NaN when any difference is; two empty arrays do not differ."""
     if got.shape != want.shape:
         return float("inf")
@@ -56,14 +57,15 @@ def candidate_differences(got: Tensors, want: Tensors, tolerance: Mapping[str, f
     """Largest difference of two sets of candidates, ``boxes [K,4]``, ``scores [K]``, ``class_ids [K]`` and what else
     each of them has.
 
-    Each row looks for the nearest one of the other side, so rows of equal score may trade places. A row that the other
-    side may have cut off, because its score is no higher than the lowest there, need not find any.
+    Each row is compared with its partner on the other side, see :func:`_partners`, so rows of equal score may trade
+    places. A row whose score is no higher than the lowest of the other side may have been cut off there, and needs no
+    partner.
 
     Args:
         tolerance: the scales by which pixels and scores are weighed against each other.
 
     Returns:
-        ``boxes``, ``scores`` and ``class_ids``, the latter 1 where a row's nearest has another class.
+        ``boxes``, ``scores`` and ``class_ids``, the latter 1 where a row's partner has another class.
     """
     if not all(np.isfinite(side[name]).all() for side in (got, want) for name in ("boxes", "scores")):
         return dict.fromkeys(want, float("nan"))
@@ -71,32 +73,78 @@ def candidate_differences(got: Tensors, want: Tensors, tolerance: Mapping[str, f
     for rows, others in ((got, want), (want, got)):
         if not len(others["scores"]):
             return dict.fromkeys(worst, float("inf") if len(rows["scores"]) else 0.0)
-        for start in range(0, len(rows["scores"]), _CHUNK):
-            chunk = {name: rows[name][start : start + _CHUNK] for name in worst}
-            for name, value in _nearest(chunk, others, tolerance).items():
-                worst[name] = max(worst[name], value)
+        partner, needed, other_class = _partners(rows, others, tolerance)
+        for name in worst:
+            if name == "class_ids":
+                difference = float(other_class[needed].any())
+            else:
+                difference = largest(rows[name][needed], others[name][partner][needed])
+            worst[name] = max(worst[name], difference, key=_nan_first)
     return worst
 
 
-def _nearest(rows: Tensors, others: Tensors, tolerance: Mapping[str, float]) -> dict[str, float]:
+def class_difference(head: str, got: Tensors, want: Tensors, exact: Tensors, tolerance: Mapping[str, float]) -> float:
+    """1 where a class of ``got`` is one that the reference gives in neither precision, else 0.
+
+    Two classes whose scores nearly tie may be either. That they do is not taken from the graph's word: only where the
+    reference itself, run in float32 (``want``) and in float64 (``exact``), names two classes, may the graph have one or
+    the other. A class of ``want`` that ``exact`` confirms must be in ``got``.
+    """
+    if head not in _AS_SETS:
+        ours, theirs, double = (side["class_ids"] for side in (got, want, exact))
+        if not ours.shape == theirs.shape == double.shape:
+            return float("inf")
+        return float(((ours != theirs) & (ours != double)).any())
+    for sample in range(len(want["scores"])):
+        ours, theirs, double = ({n: side[n][sample] for n in _COMPARED} for side in (got, want, exact))
+        if not all(len(side["scores"]) for side in (ours, theirs, double)):
+            return float("inf")
+        invented = _unlike(ours, theirs, tolerance) & _unlike(ours, double, tolerance)
+        lost = _unlike(theirs, ours, tolerance) & ~_unlike(theirs, double, tolerance)
+        if invented.any() or lost.any():
+            return 1.0
+    return 0.0
+
+
+def _unlike(rows: Tensors, others: Tensors, tolerance: Mapping[str, float]) -> np.ndarray:
+    """Which of ``rows`` have a partner of another class: bool ``[n]``."""
+    _, needed, other_class = _partners(rows, others, tolerance)
+    return needed & other_class
+
+
+def _partners(rows: Tensors, others: Tensors, tolerance: Mapping[str, float]) -> tuple[np.ndarray, ...]:
+    """The row of ``others`` that each of ``rows`` is compared with.
+
+    The distance of two rows is the largest difference of their coordinates or of their scores, each in units of its
+    tolerance. With tolerances of 0.001 px and 0.00001, a box 0.0005 px away whose score differs by 0.000002 is at a
+    distance of max(0.5, 0.2) = 0.5.
+    The partner is the nearest row of the same class, if it is at most 1 away. If none is, it is the nearest row of any
+    class, whose differences then tell what is wrong: a shifted box, or the right box under another class.
+
+    Returns:
+        Index of the partner, int ``[n]``. Whether there must be one, bool ``[n]``: not where the score is no higher
+        than the lowest of ``others``, unless one is within 1 all the same. Whether its class is another, bool ``[n]``.
+    """
+    parts = [
+        _partners_of_some({name: rows[name][start : start + _CHUNK] for name in _COMPARED}, others, tolerance)
+        for start in range(0, len(rows["scores"]), _CHUNK)
+    ] or [(np.zeros(0, int), np.zeros(0, bool), np.zeros(0, bool))]
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+def _partners_of_some(rows: Tensors, others: Tensors, tolerance: Mapping[str, float]) -> tuple[np.ndarray, ...]:
+    """:func:`_partners` with every row against every other: ``[n,m]`` matrices."""
     pixels = np.abs(rows["boxes"][:, None] - others["boxes"][None]).max(axis=2)
     scores = np.abs(rows["scores"][:, None] - others["scores"][None])
-    strangers = (rows["class_ids"][:, None] != others["class_ids"][None]) & (rows["scores"][:, None] >= _CLASS_FLOOR)
+    other_class = (rows["class_ids"][:, None] != others["class_ids"][None]) & (rows["scores"][:, None] >= _CLASS_FLOOR)
     distance = np.maximum(pixels / tolerance["boxes"], scores / tolerance["scores"])
     index = np.arange(len(distance))
-    kin = np.where(strangers, np.inf, distance)
-    best = kin.argmin(axis=1)
-    lonely = kin[index, best] > 1  # then the nearest of any class tells what is wrong
-    best[lonely] = distance[lonely].argmin(axis=1)
-    needed = (rows["scores"] > others["scores"].min() + tolerance["scores"]) | (distance[index, best] <= 1)
-    found = {
-        "boxes": float(pixels[index, best][needed].max(initial=0)),
-        "scores": float(scores[index, best][needed].max(initial=0)),
-        "class_ids": float((strangers[index, best] & needed).any()),
-    }
-    for name in rows.keys() - found.keys():
-        found[name] = _largest(rows[name][needed], others[name][best][needed])
-    return found
+    in_class = np.where(other_class, np.inf, distance)
+    partner = in_class.argmin(axis=1)
+    too_far = in_class[index, partner] > 1
+    partner[too_far] = distance[too_far].argmin(axis=1)
+    above_the_cut = rows["scores"] > others["scores"].min() + tolerance["scores"]
+    return partner, above_the_cut | (distance[index, partner] <= 1), other_class[index, partner]
 
 
 def detections(
@@ -125,13 +173,13 @@ def detections(
         free.remove(best)
         found = {"pixels": min(distances), "scores": abs(float(got["scores"][best]) - float(want["scores"][row]))}
         if "keypoints" in want:
-            points = _largest(got["keypoints"][best], want["keypoints"][row])
+            points = largest(got["keypoints"][best], want["keypoints"][row])
             found["pixels"] = max(found["pixels"], points, key=_nan_first)
         if "masks" in want:
             found["masks"] = mask_difference(got["masks"][best], want["masks"][row], want["image_size"])
         for name, value in found.items():
             worst[name] = max(worst[name], value, key=_nan_first)
-    missing += sum(not (_on_the_edge(got, i, confidence, scores_within, most) or _shapeless(got, i)) for i in free)
+    missing += sum(not _on_the_edge(got, i, confidence, scores_within, most) for i in free)
     return missing, worst
 
 
@@ -143,13 +191,6 @@ def mask_difference(got: bytes, want: bytes, size: np.ndarray) -> float:
     if not mask.area(pair).any():
         return 0.0
     return 1 - float(mask.iou(pair[:1], pair[1:], [False])[0, 0])
-
-
-def _shapeless(side: Tensors, row: int) -> bool:
-    """Whether its mask is empty: ultralytics leaves such instances out of its answer, ours says that they are so."""
-    from pycocotools import mask
-
-    return "masks" in side and not mask.area({"size": [1, 1], "counts": side["masks"][row]})
 
 
 def _on_the_edge(side: Tensors, row: int, confidence: float, within: float, most: int) -> bool:

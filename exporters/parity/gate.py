@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.entry_points import Chain, EntryPoint, TextPreprocess
+from tritonvision.ensembles.entry_points import Chain, EntryPoint, Net, TextPreprocess
 from tritonvision.ensembles.in_process import (
     Ask,
     LocalChat,
@@ -85,6 +85,7 @@ class Gate:
         for net in [local] if isinstance(local, LocalPipeline) else local.nets.values():
             role = point.role if isinstance(local, LocalPipeline) else net.net.role
             batches = examples(point, local) if isinstance(point, Chain) else self.network.examples(role)
+            _demand_batches(net.net, batches)
             for what, inputs in batches.items():
                 for name, difference in self._differences(point.name, net, role, inputs, what).items():
                     figure = f"tensor_{kind(name)}"
@@ -96,21 +97,38 @@ class Gate:
         tolerance = self.family.tolerance
         with refusing_what_cannot_run():
             graph = net.tensors(inputs)
-        reference = self.network.tensors(inputs, role=role)
+        reference = self._reference(net, role, inputs)
         allowed = {name: tolerance.tensor(name) for name in reference}
         relative = {name for name in reference if tolerance.is_relative(name)}
         found = compare.tensor_differences(head, graph, reference, allowed, relative)
         over = [name for name, difference in found.items() if not difference <= allowed[name]]
         if over:
-            exact = self.network.tensors(inputs, double=True, role=role)
+            exact = self._reference(net, role, inputs, double=True)
             own = compare.tensor_differences(head, reference, exact, allowed, relative)
             ours = compare.tensor_differences(head, graph, exact, allowed, relative)
             for name in over:
-                if not ours[name] <= _FLOAT64_FACTOR * own[name]:
+                if name == "class_ids":
+                    passes = compare.class_difference(head, graph, reference, exact, allowed) <= allowed[name]
+                else:
+                    passes = _is_real(graph[name]) and ours[name] <= _FLOAT64_FACTOR * own[name]
+                if not passes:
                     raise ExportFailed(
                         f"On {what}, '{name}' of the graph differs from the reference network by {found[name]:.3g}, "
                         f"allowed are {allowed[name]:g} (float32 itself is off by {own[name]:.3g})."
                     )
+        return found
+
+    def _reference(self, net: LocalNet, role: str, inputs: Tensors, double: bool = False) -> Tensors:
+        """What the reference network answers, exactly the outputs that the network declares: what the reference leaves
+        out would never be compared.
+        """
+        found = self.network.tensors(inputs, double=double, role=role)
+        declared = {tensor.name for tensor in net.net.outputs}
+        if found.keys() != declared:
+            raise ExportFailed(
+                f"The reference of the network '{role or 'model'}' answers {_listed(found)}, the network declares "
+                f"{_listed(declared)}."
+            )
         return found
 
     def _check_answers(self, point: EntryPoint, local: Local) -> dict[str, float]:
@@ -126,6 +144,27 @@ class Gate:
                     f"The pipeline's {name} differ from {package}'s by {difference:.3g}, allowed are {limit:g}."
                 )
         return {"pipeline_answers": float(count)} | {f"pipeline_{name}": value for name, value in worst.items()}
+
+
+def _demand_batches(net: Net, batches: Mapping[str, Tensors]) -> None:
+    """Raise ExportFailed unless one of the batches is of one sample and another of several, if the network is published
+    for several: a graph that was traced with one sample may have the number one written into it.
+    """
+    sizes = {len(next(iter(inputs.values()))) for inputs in batches.values()}
+    if 1 not in sizes or (net.max_batch > 1 and sizes == {1}):
+        raise ExportFailed(
+            f"The network '{net.role or 'model'}' must be compared on one sample and on a batch of several; its "
+            f"examples have {_listed(sizes) or 'none'}."
+        )
+
+
+def _is_real(values: np.ndarray) -> bool:
+    """Whether the values are not integers, which no rounding moves a little."""
+    return np.issubdtype(values.dtype, np.floating)
+
+
+def _listed(things: Iterable[object]) -> str:
+    return ", ".join(sorted(map(str, things)))
 
 
 def examples(chain: Chain, local: LocalPipeline) -> dict[str, Tensors]:

@@ -5,6 +5,7 @@ No filter of any library takes part, so they are the same bytes on every machine
 
 from __future__ import annotations
 
+import functools
 from importlib import resources
 
 import numpy as np
@@ -15,6 +16,11 @@ _ONE = 1 << 16
 
 def photo() -> np.ndarray:
     """The photograph in the tree (NASA, public domain): RGB uint8 ``[512, 512, 3]``, one person, one face."""
+    return _photo().copy()
+
+
+@functools.cache
+def _photo() -> np.ndarray:
     with resources.files("tritonvision.data").joinpath("astronaut.png").open("rb") as file, Image.open(file) as image:
         return np.array(image.convert("RGB"))
 
@@ -26,6 +32,11 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def views() -> dict[str, np.ndarray]:
     """Twelve pictures by name: the photo, crops, sizes, a mirror image, a rotation, three faces, two without any."""
+    return {name: picture.copy() for name, picture in _views().items()}
+
+
+@functools.cache
+def _views() -> dict[str, np.ndarray]:
     picture = photo()
     face = picture[:300, 100:350]
     return {

@@ -59,7 +59,7 @@ def inputs_of(
 
 
 def standardise(
-    layer: torch.nn.Module, rows: torch.Tensor, spread: float, bias: torch.Tensor, dull: torch.Tensor | None = None
+    layer: torch.nn.Module, rows: torch.Tensor, spread: float, bias: torch.Tensor, flat: torch.Tensor | None = None
 ) -> None:
     """Rescale a linear or 1x1 convolution layer so that over ``rows`` each output has mean ``bias`` and std ``spread``.
 
@@ -68,17 +68,17 @@ def standardise(
     Args:
         rows: float64 ``[n, C_in]``, see :func:`inputs_of`.
         bias: float64 ``[C_out]``.
-        dull: rows that shall get (nearly) the mean answer: those of a flat picture. Many of its places look alike, and
-            where such a crowd answers loudly, rounding decides which of them counts as the best.
+        flat: rows of a flat picture, which get (nearly) the mean output. Many of them are equal, and if their outputs
+            were large, rounding would decide which of them ranks first.
     """
     import torch
 
     with torch.no_grad():
         kernel = layer.weight.double().flatten(1)
         mean = rows.mean(0)
-        if dull is not None:
-            # the directions in which dull rows leave the mean, at most half of all: the layer is made blind to them
-            _, _, directions = torch.linalg.svd(dull - mean, full_matrices=False)
+        if flat is not None:
+            # project out the directions in which these rows differ from the mean, at most half of all
+            _, _, directions = torch.linalg.svd(flat - mean, full_matrices=False)
             directions = directions[: rows.shape[1] // 2]
             kernel = kernel - kernel @ directions.T @ directions
         kernel = kernel * (spread / (rows @ kernel.T).std(0).clamp_min(1e-30))[:, None]

@@ -2,7 +2,8 @@
 
 Several dialects share one address, and Roboflow's legacy route ``/{project}/{version}`` would take every path of two
 segments. So the first segment decides: a reserved one is no project, whatever follows and whatever the method; what is
-not a route under one of them is a 404 in its owner's words. A new dialect is a folder and a line here.
+not a route under one of them is a 404 in its owner's words. A path that is nobody's is refused in the words of two, see
+:mod:`unowned`. A new dialect is a folder and a line here.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ from tritonvision.facade.dialects.huggingface.dialect import HUGGINGFACE
 from tritonvision.facade.dialects.native.dialect import NATIVE
 from tritonvision.facade.dialects.openai.dialect import OPENAI
 from tritonvision.facade.dialects.roboflow.dialect import ROBOFLOW
+from tritonvision.facade.dialects.unowned import UNOWNED
 
 DIALECTS: tuple[Dialect, ...] = (NATIVE, HUGGINGFACE, OPENAI, ROBOFLOW)
-# Who answers for what nobody owns: the dialect whose legacy route takes such paths.
-DEFAULT = ROBOFLOW
 OPEN_PATHS = frozenset(path for dialect in DIALECTS for path in dialect.open_paths)
 HEALTH_PATHS = frozenset(path for dialect in DIALECTS for path in dialect.health_paths)
 RESERVED = tuple(dict.fromkeys(first for dialect in DIALECTS for first in (*dialect.prefixes, *dialect.reserved)))
@@ -23,6 +23,12 @@ OPERATIONS = {key: told for dialect in DIALECTS for key, told in dialect.operati
 _OWNERS = {first: dialect for dialect in DIALECTS for first in dialect.prefixes}
 
 
+_ROUTES = OPEN_PATHS | {path for _, path in OPERATIONS if "{" not in path}
+
+
 def dialect_of(path: str) -> Dialect:
     """The dialect whose clients call ``path``."""
-    return _OWNERS.get(path.removeprefix("/").partition("/")[0], DEFAULT)
+    first = path.removeprefix("/").partition("/")[0]
+    if first in _OWNERS:
+        return _OWNERS[first]
+    return ROBOFLOW if first in RESERVED or path in _ROUTES else UNOWNED

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,19 +23,24 @@ from tritonvision.settings import Settings
 
 # Longer work than this many bytes cause leaves the event loop.
 _LARGE = 256 * 1024
-_DATA_URI = re.compile(r"\s*data:[^,]{0,200};base64,")
+# What stands before the base64 of a data URL; the type it names is not believed, and may be missing.
+DATA_URL = re.compile(r"\s*data:[^,]{0,200};base64,", re.IGNORECASE)
+LONGEST_PREFIX = 256
+_STANDARD = bytes.maketrans(b"-_", b"+/")  # from the alphabet that URLs take
 
 
 def from_base64(text: str | bytes) -> bytes:
-    """The bytes behind base64 ``text``; an optional data URI prefix, foreign characters and missing padding are fine.
+    """The bytes behind base64 ``text``, of either alphabet.
+
+    A data URL's prefix in front of it, foreign characters and missing padding are fine.
 
     Raises:
         InvalidPicture: nothing, or nothing that can be base64.
     """
     if isinstance(text, str):
         text = text.encode("ascii", "ignore")
-    if text[:16].lstrip().startswith(b"data:"):
-        prefix = _DATA_URI.match(text[:256].decode("ascii", "ignore"))
+    if text[:16].lstrip().lower().startswith(b"data:"):
+        prefix = DATA_URL.match(text[:LONGEST_PREFIX].decode("ascii", "ignore"))
         text = text[prefix.end() :] if prefix else text
     data = _decode(text)
     if not data:
@@ -46,7 +52,9 @@ def _decode(text: bytes) -> bytes:
     try:
         return pybase64.b64decode(text, validate=True)  # as clients write it: fifty times faster than the lax reading
     except binascii.Error:
-        pass
+        text = text.translate(_STANDARD)
+    with contextlib.suppress(binascii.Error):
+        return pybase64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     try:
         return binascii.a2b_base64(text + b"==")
     except binascii.Error as error:

@@ -16,7 +16,7 @@ from tritonvision.python_backend.generation.beams import Call, Decoder, Search, 
 from tritonvision.python_backend.images.decode import decode
 
 TASK = tasks.TEXT_OCR
-# Files beside the model: the vocabulary, and how the checkpoint wants answers to be looked for (fields of Search).
+# Files beside the model: the vocabulary, and the checkpoint's settings of the search (fields of Search).
 TOKENIZER, SEARCH = "tokenizer.json", "search.json"
 
 
@@ -52,10 +52,10 @@ class Composition:
         Raises:
             InvalidPicture, InvalidParameter: more tokens are asked for than the decoder has positions.
         """
-        how = self._how(parameters)
+        settings = self._search_settings(parameters)
         picture = decode(sample["image"], parameters["auto_orient"])
         cross = self._call("encoder", {"pixels": frame(picture, self._side)[None]}, self._cross)
-        ids = search(Decoder(self._call, cross), how)
+        ids = search(Decoder(self._call, cross), settings)
         text = self._tokenizer.decode(ids.tolist(), skip_special_tokens=True)
         return {
             "text": np.array([text.encode()], dtype=object),
@@ -63,15 +63,16 @@ class Composition:
             "image_size": np.array(picture.shape[:2], dtype=np.int32),
         }
 
-    def _how(self, parameters: Mapping[str, Any]) -> Search:
+    def _search_settings(self, parameters: Mapping[str, Any]) -> Search:
         asked = {"most": parameters["max_new_tokens"], "beams": parameters["num_beams"]}
         given = {name: value for name, value in asked.items() if value is not None}
-        how = Search(**{**self._checkpoint, **given})
-        if how.most > self._positions:
+        settings = Search(**{**self._checkpoint, **given})
+        if settings.most > self._positions:
             raise InvalidParameter(
-                f"The model writes at most {self._positions} tokens, not {how.most}.", hint="Lower 'max_new_tokens'."
+                f"The model writes at most {self._positions} tokens, not {settings.most}.",
+                hint="Lower 'max_new_tokens'.",
             )
-        return how
+        return settings
 
 
 def frame(picture: np.ndarray, side: int) -> np.ndarray:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tritonvision.python_backend.generation.sampling import checked
+
 # What an impossible sequence's score is lowered by: in float32 it swallows whatever the score was.
 _NEVER = np.float32(-1e9)
 
@@ -19,7 +21,7 @@ Call = Callable[[str, Mapping[str, np.ndarray], Sequence[str]], dict[str, np.nda
 
 @dataclass(frozen=True)
 class Search:
-    """How an answer is looked for; the names in brackets are those of a ``generation_config.json``.
+    """Settings of a search; the names in brackets are those of a ``generation_config.json``.
 
     Attributes:
         start: the token that the decoder begins with (``decoder_start_token_id``).
@@ -45,9 +47,13 @@ class Search:
     last: tuple[int, ...] = ()
 
 
-def search(step: Step, how: Search) -> np.ndarray:
-    """The answer's tokens, int64 ``[n]``, without the start, with the end where one was written."""
-    return _greedy(step, how) if how.beams == 1 else _beams(step, how)
+def search(step: Step, settings: Search) -> np.ndarray:
+    """The answer's tokens, int64 ``[n]``, without the start, with the end where one was written.
+
+    Raises:
+        TritonVisionError: the network computed logits that are no numbers.
+    """
+    return _greedy(step, settings) if settings.beams == 1 else _beam_search(step, settings)
 
 
 class Decoder:
@@ -78,70 +84,99 @@ class Decoder:
         return found["logits"]
 
 
-def _greedy(step: Step, how: Search) -> np.ndarray:
-    ids, here = np.array([[how.start]], dtype=np.int64), np.zeros(1, dtype=np.int64)
-    while ids.shape[1] <= how.most:
-        scores = _constrained(step(ids[:, -1], here), ids, how)
+def _greedy(step: Step, settings: Search) -> np.ndarray:
+    ids, origins = np.array([[settings.start]], dtype=np.int64), np.zeros(1, dtype=np.int64)
+    while ids.shape[1] <= settings.most:
+        scores = _constrained(checked(step(ids[:, -1], origins)), ids, settings)
         ids = np.append(ids, [[scores[0].argmax()]], axis=1)
-        if ids[0, -1] in how.ends:
+        if ids[0, -1] in settings.ends:
             break
     return ids[0, 1:]
 
 
-def _beams(step: Step, how: Search) -> np.ndarray:
-    """The library's ``_beam_search`` for one picture, score for score in float32.
+def _beam_search(step: Step, settings: Search) -> np.ndarray:
+    """``GenerationMixin._beam_search`` for one picture, score for score in float32.
 
-    ``keep`` continuations are looked at in each step, so many that ``beams`` of them run on even if all others end;
-    only the best ``beams`` of those that end are answers.
+    Names as there: a *running* beam goes on, a *finished* one is an answer. Each step looks at the ``candidates`` best
+    continuations, so many that ``beams`` of them run on even if all others end; only the best ``beams`` of those that
+    end are finished.
     """
-    count, keep = how.beams, max(2, 1 + len(how.ends)) * how.beams
-    running = np.full((count, 1), how.start, dtype=np.int64)
-    scores = np.full(count, _NEVER, dtype=np.float32)
-    scores[0] = 0  # at first all beams are one
-    answers, answered = [running[0]] * count, np.full(count, _NEVER, dtype=np.float32)
-    complete, improvable = np.zeros(count, dtype=bool), True
-    logits = np.repeat(step(running[0], np.zeros(1, dtype=np.int64)), count, axis=0)
-    for length in range(1, how.most + 1):
-        totals = _constrained(_log_softmax(logits), running, how) + scores[:, None]
-        best = _top(totals.reshape(-1), keep)
+    beams, candidates = settings.beams, max(2, 1 + len(settings.ends)) * settings.beams
+    running, running_scores = np.full((beams, 1), settings.start, dtype=np.int64), np.full(beams, _NEVER)
+    running_scores[0] = 0  # at first all beams are one
+    finished = _Finished(beams, running[0])
+    logits = np.repeat(checked(step(running[0], np.zeros(1, dtype=np.int64))), beams, axis=0)
+    for length in range(1, settings.most + 1):
+        totals = _constrained(_log_softmax(logits), running, settings) + running_scores[:, None]
+        best = _top(totals.reshape(-1), candidates)
         origins, ids = np.divmod(best, totals.shape[1])
-        values, grown = totals[origins, ids], np.append(running[origins], ids[:, None], axis=1)
-        ended = np.isin(ids, how.ends) | (length == how.most)
+        sequences, scores = np.append(running[origins], ids[:, None], axis=1), totals[origins, ids]
+        hits_end = np.isin(ids, settings.ends) | (length == settings.most)
 
-        going = values + ended * _NEVER
-        chosen = _top(going, count)
-
-        reached = values / np.float32(length**how.length_penalty)
-        reached += np.float32(complete.all() and how.early_stopping is True) * _NEVER
-        reached += np.float32(not improvable) * _NEVER
-        new = ended & (np.arange(keep) < count)
-        reached += ~new * _NEVER
-        merged, marks = np.append(answered, reached), np.append(complete, new)
-        ranked = _top(merged, count)
-        answers = [answers[i] if i < count else grown[i - count] for i in ranked]
-        answered, complete = merged[ranked], marks[ranked]
-
-        running, scores = grown[chosen], going[chosen]
-        longest = how.most if how.early_stopping == "never" and how.length_penalty > 0 else length
-        hoped = scores[:1] / np.float32(longest**how.length_penalty)
-        improvable &= bool((hoped > np.where(complete, answered.min(), _NEVER)).any())
-        if not improvable or ended.all() or (complete.all() and how.early_stopping is True):
+        going_on = scores + hits_end * _NEVER
+        chosen = _top(going_on, beams)
+        finished.add(sequences, scores / np.float32(length**settings.length_penalty), hits_end, settings)
+        running, running_scores = sequences[chosen], going_on[chosen]
+        if finished.final(running_scores[0], length, settings) or hits_end.all():
             break
-        logits = step(running[:, -1], origins[chosen] if length > 1 else np.zeros(count, dtype=np.int64))
-    return answers[0][1:]
+        logits = checked(step(running[:, -1], origins[chosen] if length > 1 else np.zeros(beams, dtype=np.int64)))
+    return finished.sequences[0][1:]
 
 
-def _constrained(scores: np.ndarray, ids: np.ndarray, how: Search) -> np.ndarray:
+class _Finished:
+    """The best ``beams`` answers of a beam search so far, best first; places that no answer has yet are not ``filled``.
+
+    Args:
+        beams: how many.
+        start: int64 ``[1]``, what stands in a place that is not filled.
+    """
+
+    def __init__(self, beams: int, start: np.ndarray):
+        self.sequences = [start] * beams
+        self._scores, self._filled = np.full(beams, _NEVER), np.zeros(beams, dtype=bool)
+        self._improvable = True
+
+    def add(self, sequences: np.ndarray, scores: np.ndarray, hits_end: np.ndarray, settings: Search) -> None:
+        """Take what ended into account.
+
+        Args:
+            sequences: int64 ``[candidates, n]``, best first.
+            scores: float32 ``[candidates]``, the length penalty applied.
+            hits_end: bool ``[candidates]``, which of them ended.
+        """
+        beams = len(self.sequences)
+        new = hits_end & (np.arange(len(scores)) < beams)
+        closed = (self._filled.all() and settings.early_stopping is True) or not self._improvable
+        scores = scores + np.float32(closed) * _NEVER
+        scores += ~new * _NEVER
+        merged, filled = np.append(self._scores, scores), np.append(self._filled, new)
+        best = _top(merged, beams)
+        self.sequences = [self.sequences[i] if i < beams else sequences[i - beams] for i in best]
+        self._scores, self._filled = merged[best], filled[best]
+
+    def final(self, running_score: np.float32, length: int, settings: Search) -> bool:
+        """Whether no running beam can replace a finished one any more, as ``early_stopping`` judges it.
+
+        Args:
+            running_score: of the best running beam, ``length`` tokens long.
+        """
+        exhaustive = settings.early_stopping == "never" and settings.length_penalty > 0
+        reached = np.float32((settings.most if exhaustive else length) ** settings.length_penalty)
+        self._improvable &= bool((running_score / reached > np.where(self._filled, self._scores.min(), _NEVER)).any())
+        return not self._improvable or (bool(self._filled.all()) and settings.early_stopping is True)
+
+
+def _constrained(scores: np.ndarray, ids: np.ndarray, settings: Search) -> np.ndarray:
     """``scores`` ``[n, V]`` of what may follow ``ids`` ``[n, length]``, -inf for what must not."""
     length = ids.shape[1]
-    if how.no_repeat and length + 1 >= how.no_repeat:
+    if settings.no_repeat and length + 1 >= settings.no_repeat:
         scores = scores.copy()
         for row, written in zip(scores, ids.tolist(), strict=True):
-            row[_repeating(written, how.no_repeat)] = -np.inf
-    if how.first is not None and length == 1:
-        scores = _only(scores, (how.first,))
-    if how.last and length == how.most:
-        scores = _only(scores, how.last)
+            row[_repeating(written, settings.no_repeat)] = -np.inf
+    if settings.first is not None and length == 1:
+        scores = _only(scores, (settings.first,))
+    if settings.last and length == settings.most:
+        scores = _only(scores, settings.last)
     return scores
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from tritonvision.errors import InvalidParameter, TritonVisionError
+from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, TritonVisionError
 from tritonvision.python_backend.generation.decoder import Decoder
-from tritonvision.python_backend.generation.prompt import Prompt, Reader
+from tritonvision.python_backend.generation.prompt import Picture, Prompt, Reader, Size
 from tritonvision.python_backend.generation.sampling import Sampler
-from tritonvision.python_backend.generation.scheduler import Cancelled, Job, Scheduler
+from tritonvision.python_backend.generation.scheduler import Cancelled, Job, Scheduler, unloaded
 from tritonvision.python_backend.generation.text_stream import TextStream
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.results import Delta
@@ -26,6 +26,7 @@ from tritonvision.results import Delta
 TOKENIZER = "tokenizer.json"
 _TILES = 4  # of a picture that the vision network reads at once; between two such runs a caller may leave
 _LETTERS = 64  # of a token, more than any has on average
+MOST_PIXELS = 100_000_000  # of the pictures of one conversation together: a second of decoding
 _PICTURES = 32  # whose encodings are kept: a conversation sends its pictures again with every question
 
 Messages = Sequence[Mapping[str, Any]]
@@ -39,40 +40,45 @@ class VlmEngine:
         module: of the family's prompt, below ``python_backend/vlm``.
         options: of that module.
         assets: ``tokenizer.json``.
-        working: see :class:`Scheduler`.
+        working: what each piece of work runs in (a turn of the scheduler, one picture, one run of the vision network),
+            e.g. a heart that stops when a piece does not end.
     """
 
     def __init__(
         self, sessions: Sessions, module: str, options: Mapping[str, Any], assets: Mapping[str, bytes],
         working: Callable[[], AbstractContextManager] = nullcontext,
     ):  # fmt: skip
-        self._sessions = sessions
+        self._sessions, self._working = sessions, working
         self._tokenizer = tokenizers.Tokenizer.from_str(assets[TOKENIZER].decode())
         family = importlib.import_module(f"tritonvision.python_backend.vlm.{module}")
         self._reader: Reader = family.Reader(options, self._tokenizer)
         self._decoder = Decoder(sessions["decoder"])
         self.scheduler = Scheduler(self._decoder, self._embed, working)
         self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
+        self._closing = False
         self._encoded: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     def start(
-        self, messages: Messages, load: Callable[[], Sequence[np.ndarray]], settings: Mapping[str, Any],
+        self, messages: Messages, pictures: Sequence[Picture], settings: Mapping[str, Any],
         emit: Callable[[Delta], None], failed: Callable[[Exception], None], cancelled: Callable[[], bool],
     ) -> None:  # fmt: skip
         """Begin an answer and return at once; ``emit`` and ``failed`` are called from other threads.
 
+        Every answer has one end: a piece with a ``finish_reason``, or a call of ``failed``.
+
         Args:
             messages: see :meth:`Reader.read`.
-            load: gives the pictures, RGB uint8; decoding them is part of the work.
             settings: of the task, resolved.
             emit: told every piece, the last one with a ``finish_reason``.
-            failed: told what went wrong, instead of the next piece; Cancelled when nobody wants it any more.
+            failed: told what went wrong, instead of the next piece; Cancelled when the caller cancelled.
+
+        Raises:
+            RuntimeError: after :meth:`close`.
         """
 
         def prepare() -> None:
             try:
-                _go_on(cancelled)
-                self.scheduler.add(self._job(messages, load(), settings, emit, failed, cancelled))
+                self.scheduler.add(self._job(messages, pictures, settings, emit, failed, cancelled))
             except Exception as error:  # the thread's boundary: the caller is told
                 failed(error)
 
@@ -81,10 +87,10 @@ class VlmEngine:
     def talk(
         self, messages: Messages, pictures: Sequence[np.ndarray], settings: Mapping[str, Any]
     ) -> Iterator[Delta]:
-        """The pieces of one answer. Closing the iterator ends the work."""
+        """The pieces of one answer about pictures, RGB uint8 ``[h,w,3]``. Closing the iterator ends the work."""
         pieces: queue.SimpleQueue[Delta | Exception] = queue.SimpleQueue()
         left = False
-        self.start(messages, lambda: pictures, settings, pieces.put, pieces.put, lambda: left)
+        self.start(messages, [*map(Picture.of, pictures)], settings, pieces.put, pieces.put, lambda: left)
         try:
             while True:
                 piece = pieces.get()
@@ -97,33 +103,56 @@ class VlmEngine:
             left = True
 
     def close(self) -> None:
-        """End the threads."""
-        self._prompts.shutdown(cancel_futures=True)
+        """End the threads; answers that are not finished fail with ServerUnavailable."""
+        self._closing = True
+        self._prompts.shutdown()
         self.scheduler.close()
 
     def _job(
-        self, messages: Messages, pictures: Sequence[np.ndarray], settings: Mapping[str, Any],
+        self, messages: Messages, pictures: Sequence[Picture], settings: Mapping[str, Any],
         emit: Callable[[Delta], None], failed: Callable[[Exception], None], cancelled: Callable[[], bool],
     ) -> Job:  # fmt: skip
+        self._go_on(cancelled)
+        with self._working():
+            sizes = self._sizes(pictures)
+            prompt = self._read(messages, sizes)
+        embeds = self._embeds(prompt, pictures, sizes, cancelled)
+        count = len(prompt.input_ids)
+        most = min(settings["max_new_tokens"], self._reader.context - count)
+        text = TextStream(self._tokenizer, settings["stop"] or ())
+        answer = Answer(text, most, self._reader.end_ids, count, emit)
+        sampler = Sampler(settings, prompt.input_ids, self._decoder.vocabulary)
+        return Job(embeds, sampler, answer.accept, failed, cancelled)
+
+    def _sizes(self, pictures: Sequence[Picture]) -> list[Size]:
+        """(height, width) of each picture; one thread decodes for all callers, so their sum has a limit."""
+        sizes = [picture.size() for picture in pictures]
+        pixels = sum(height * width for height, width in sizes)
+        if pixels > MOST_PIXELS:
+            raise PictureTooLarge(
+                f"The pictures of the conversation have {pixels / 1e6:.1f} million pixels together, over the limit of "
+                f"{MOST_PIXELS / 1e6:g} million.",
+                hint="Send fewer or smaller pictures.",
+            )
+        return sizes
+
+    def _read(self, messages: Messages, sizes: Sequence[Size]) -> Prompt:
         letters = sum(len(part.get("text", "")) for message in messages for part in message["content"])
         if letters > _LETTERS * self._reader.context:  # one caller's book would hold up everybody's prompts
             raise InvalidParameter(
                 f"The prompt has {letters} characters; the model reads {self._reader.context} tokens.",
                 hint="Shorten the conversation.",
             )
-        prompt = self._reader.read(messages, pictures)
-        count = len(prompt.input_ids)
-        most = min(settings["max_new_tokens"], self._reader.context - count)
-        text = TextStream(self._tokenizer, settings["stop"] or ())
-        answer = Answer(text, most, self._reader.end_ids, count, emit)
-        sampler = Sampler(settings, prompt.input_ids, self._decoder.vocabulary)
-        return Job(self._embeds(prompt, cancelled), sampler, answer.accept, failed, cancelled)
+        return self._reader.read(messages, sizes)
 
-    def _embeds(self, prompt: Prompt, cancelled: Callable[[], bool]) -> np.ndarray:
+    def _embeds(
+        self, prompt: Prompt, pictures: Sequence[Picture], sizes: Sequence[Size], cancelled: Callable[[], bool]
+    ) -> np.ndarray:
         """float32 (S, H): of the tokens, with what the vision network says of the pictures in their places."""
-        embeds = self._embed(prompt.input_ids[None])[0]
+        with self._working():
+            embeds = self._embed(prompt.input_ids[None])[0]
         places = np.flatnonzero(prompt.input_ids == prompt.image_token)
-        rows = [self._seen(picture, cancelled) for picture in prompt.vision]
+        rows = [self._encode(*picture, cancelled) for picture in zip(pictures, sizes, strict=True)]
         seen = np.concatenate(rows) if rows else np.zeros((0, embeds.shape[1]), dtype=np.float32)
         if len(seen) != len(places):
             raise TritonVisionError("The prompt and its pictures do not fit together.")
@@ -135,19 +164,26 @@ class VlmEngine:
     def _embed(self, input_ids: np.ndarray) -> np.ndarray:
         return self._sessions("embed", {"input_ids": input_ids}, ["inputs_embeds"])["inputs_embeds"]
 
-    def _seen(self, inputs: Mapping[str, np.ndarray], cancelled: Callable[[], bool]) -> np.ndarray:
-        """float32 (n, H): one picture as the vision network sees it, tile after tile."""
-        digest = hashlib.sha256()
-        for name in sorted(inputs):
-            digest.update(f"{name} {inputs[name].shape} ".encode())
-            digest.update(np.ascontiguousarray(inputs[name]).data)
-        key = digest.digest()
+    def _encode(self, picture: Picture, size: Size, cancelled: Callable[[], bool]) -> np.ndarray:
+        """float32 (n, H): one picture as the vision network sees it, a few tiles at a time.
+
+        Its pixels are gone when this returns: of the pictures of a request one is decoded at a time.
+        """
+        self._go_on(cancelled)
+        with self._working():
+            pixels = picture.decode()
+            if pixels.shape[:2] != size:
+                raise InvalidPicture("The picture's header tells another size than its pixels have.")
+            inputs = self._reader.vision_inputs(pixels)
+            del pixels
+            key = _digest(inputs)
         if key not in self._encoded:
             tiles, parts = len(next(iter(inputs.values()))), []
             for begin in range(0, tiles, _TILES):
-                _go_on(cancelled)
+                self._go_on(cancelled)
                 some = {name: value[begin : begin + _TILES] for name, value in inputs.items()}
-                parts.append(self._sessions("vision", some, ["image_embeds"])["image_embeds"])
+                with self._working():
+                    parts.append(self._sessions("vision", some, ["image_embeds"])["image_embeds"])
             whole = np.concatenate(parts)
             self._encoded[key] = whole.reshape(-1, whole.shape[-1])
             if len(self._encoded) > _PICTURES:
@@ -155,10 +191,21 @@ class VlmEngine:
         self._encoded.move_to_end(key)
         return self._encoded[key]
 
+    def _go_on(self, cancelled: Callable[[], bool]) -> None:
+        """Raises Cancelled or ServerUnavailable when the answer is wanted no longer."""
+        if cancelled():
+            raise Cancelled
+        if self._closing:
+            raise unloaded()
 
-def _go_on(cancelled: Callable[[], bool]) -> None:
-    if cancelled():
-        raise Cancelled
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """Of names, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].shape} ".encode())
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.digest()
 
 
 class Answer:

@@ -1,9 +1,13 @@
-"""What a family makes of messages and pictures: the token ids, and what its vision network reads."""
+"""What a family makes of messages and pictures: the token ids, and what its vision network reads.
+
+The prompt follows from the sizes of the pictures, which their headers tell. So a request is checked, and refused,
+before any picture is decoded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,19 +16,37 @@ from tritonvision.errors import InvalidParameter
 
 ROLES = ("system", "user", "assistant")
 
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a conversation that is decoded when it is its turn.
+
+    Attributes:
+        size: gives (height, width) of the oriented picture from its header. Raises InvalidPicture, PictureTooLarge.
+        decode: gives RGB uint8 ``[height,width,3]``. Raises InvalidPicture.
+    """
+
+    size: Callable[[], Size]
+    decode: Callable[[], np.ndarray]
+
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> Picture:
+        """One that is decoded already: RGB uint8 ``[height,width,3]``."""
+        return cls(lambda: pixels.shape[:2], lambda: pixels)
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt, ready for the networks.
+    """One prompt.
 
     Attributes:
         input_ids: (S,) int64.
-        vision: inputs of the vision network, batch axis first, one dictionary a picture.
         image_token: the id whose rows of ``inputs_embeds`` the rows of ``image_embeds`` replace, in order.
     """
 
     input_ids: np.ndarray
-    vision: Sequence[Mapping[str, np.ndarray]] = field(default_factory=tuple)
     image_token: int = -1
 
 
@@ -39,21 +61,24 @@ class Reader(Protocol):
     end_ids: tuple[int, ...]
     context: int
 
-    def read(self, messages: Sequence[Mapping[str, Any]], pictures: Sequence[np.ndarray]) -> Prompt:
+    def read(self, messages: Sequence[Mapping[str, Any]], sizes: Sequence[Size]) -> Prompt:
         """The prompt of a conversation.
 
         Args:
             messages: ``{"role", "content"}``, the content a list of ``{"type": "text", "text"}`` and
-                ``{"type": "image"}``, as many of these as there are ``pictures``.
-            pictures: RGB uint8 ``[h,w,3]``.
+                ``{"type": "image"}``, as many of these as there are ``sizes``.
+            sizes: (height, width) of each picture, in pixels.
 
         Raises:
             InvalidParameter: :func:`check` refuses it, the family cannot say it, or it is not shorter than the context.
         """
 
+    def vision_inputs(self, picture: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Inputs of the vision network about one picture, RGB uint8 ``[h,w,3]``, batch axis first."""
+
 
 def check(messages: Sequence[Mapping[str, Any]], pictures: int) -> None:
-    """What every family's reader demands of a conversation, before it looks at any picture.
+    """What every family's reader demands of a conversation, before it writes the prompt.
 
     Raises:
         InvalidParameter: a role or a message that says nothing, nobody asks anything, or there are not as many places

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tritonvision.errors import TritonVisionError
+
 # Likeliest tokens that are sorted first: they nearly always hold the whole of top-p, and sorting all is slow.
 _HEAD = 512
 
@@ -31,7 +33,12 @@ class Sampler:
         self._seen[prompt_ids[(prompt_ids >= 0) & (prompt_ids < vocabulary)]] = True
 
     def __call__(self, logits: np.ndarray) -> int:
-        """The next token of ``logits`` float32 (V,)."""
+        """The next token of ``logits`` float32 (V,).
+
+        Raises:
+            TritonVisionError: the logits are no numbers; any token would be made up.
+        """
+        logits = checked(logits)
         if self._temperature == 0:
             token = int(self._penalized(logits).argmax())
         else:
@@ -72,3 +79,14 @@ class Sampler:
             if inside < size or size == count:
                 return head[: max(inside, 1)]
         raise AssertionError("the second round sorts everything")
+
+
+def checked(logits: np.ndarray) -> np.ndarray:
+    """``logits`` ``[..., V]``, of which single ones may be -inf: tokens that must not come.
+
+    Raises:
+        TritonVisionError: a row has a NaN or no finite number; any token of it would be made up.
+    """
+    if not np.isfinite(logits.max(axis=-1)).all():  # the largest of numbers with a NaN is NaN
+        raise TritonVisionError("The network computed logits that are not numbers.")
+    return logits

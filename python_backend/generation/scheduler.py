@@ -1,7 +1,12 @@
-"""Continuous batching: answers join and leave one batch between two steps of the decoder."""
+"""Continuous batching: answers join and leave one batch between two steps of the decoder.
+
+Every job gets exactly one end: ``accept`` returns False, or ``failed`` is called. What goes wrong with one job (its
+prompt, the choice of its token, its caller) ends that job alone; a step of the decoder that fails ends the rows in it.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -9,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
+from tritonvision.errors import ServerUnavailable
 from tritonvision.python_backend.generation.decoder import Cache, Decoder
 from tritonvision.python_backend.generation.sampling import Sampler
 
@@ -16,9 +22,11 @@ from tritonvision.python_backend.generation.sampling import Sampler
 CHUNK = 256
 MOST_ROWS = 16
 
+_log = logging.getLogger(__name__)
+
 
 class Cancelled(Exception):
-    """Nobody wants the answer any more."""
+    """The caller cancelled the answer."""
 
 
 class Job:
@@ -27,18 +35,45 @@ class Job:
     Args:
         embeds: float32 (S, H), the prompt.
         accept: called with each new token; returns whether the answer goes on.
-        failed: called once when it will not be finished, with the reason.
-        cancelled: whether nobody wants it any more; asked before every step.
+        failed: called once with the reason when the answer will not be finished, and then nothing else is called.
+        cancelled: whether the caller cancelled it; asked before every step.
     """
 
     def __init__(
         self, embeds: np.ndarray, sampler: Sampler, accept: Callable[[int], bool],
         failed: Callable[[Exception], None], cancelled: Callable[[], bool],
     ):  # fmt: skip
-        self.embeds, self.sampler = embeds, sampler
-        self.accept, self.failed, self.cancelled = accept, failed, cancelled
+        self.embeds = embeds
+        self._sampler, self._accept, self._failed, self._cancelled = sampler, accept, failed, cancelled
         self.cache: Cache | None = None
         self.token = -1
+
+    def advance(self, logits: np.ndarray) -> bool:
+        """Choose the next token out of ``logits`` float32 (V,) and hand it on; whether the answer goes on."""
+        try:
+            self.token = self._sampler(logits)
+            return self._accept(self.token)
+        except Exception as error:  # what this answer's settings or caller did is no matter of the others
+            self.fail(error)
+            return False
+
+    def dropped(self) -> bool:
+        """Whether the caller cancelled the answer, which has been ended then."""
+        try:
+            if not self._cancelled():
+                return False
+            reason: Exception = Cancelled()
+        except Exception as error:  # see advance
+            reason = error
+        self.fail(reason)
+        return True
+
+    def fail(self, error: Exception) -> None:
+        """End the answer with ``error``."""
+        try:
+            self._failed(error)
+        except Exception:  # a caller that cannot be told either must not stop the others
+            _log.exception("An answer failed (%r), and its caller could not be told.", error)
 
 
 class Scheduler:
@@ -63,13 +98,16 @@ class Scheduler:
         self._thread.start()
 
     def add(self, job: Job) -> None:
-        """Begin with ``job`` as soon as there is room."""
+        """Begin with ``job`` as soon as there is room. After :meth:`close` it fails at once."""
         with self._change:
-            self._waiting.append(job)
-            self._change.notify()
+            if not self._closed:
+                self._waiting.append(job)
+                self._change.notify()
+                return
+        job.fail(unloaded())
 
     def close(self) -> None:
-        """End the thread; answers that are not finished stay so."""
+        """End the thread after its turn; answers that are not finished fail with ServerUnavailable."""
         with self._change:
             self._closed = True
             self._change.notify()
@@ -80,62 +118,83 @@ class Scheduler:
             with self._change:
                 self._change.wait_for(lambda: self._waiting or self._rows or self._closed)
                 if self._closed:
-                    return
+                    break
             with self._working():
                 self._turn()
+        for job in (*self._waiting, *self._rows):
+            job.fail(unloaded())
 
     def _turn(self) -> None:
-        """Drop what nobody wants, read a piece of one prompt, write one token of every answer."""
-        try:
-            self._drop()
-            if self._waiting and len(self._rows) < MOST_ROWS:
-                self._read(self._waiting[0])
-            if self._rows:
-                self._write()
-        except Exception as error:  # the thread's boundary: whoever waits is told, and it goes on with the next
-            lost, self._rows, self._cache = [*self._rows], [], None
-            with self._change:
-                if self._waiting and self._waiting[0].cache is not None:
-                    lost.append(self._waiting.popleft())
-            for job in lost:
-                job.failed(error)
+        """Drop what was cancelled, read a piece of one prompt, write one token of every answer."""
+        self._drop()
+        if self._waiting and len(self._rows) < MOST_ROWS:
+            self._read(self._waiting[0])
+        if self._rows:
+            self._write()
 
     def _drop(self) -> None:
         with self._change:
             waiting = [*self._waiting]
-        left = [job for job in (*waiting, *self._rows) if job.cancelled()]
+        for job in waiting:
+            if job.dropped():
+                self._leave(job)
+        self._keep([i for i, job in enumerate(self._rows) if not job.dropped()])
+
+    def _leave(self, job: Job) -> None:
+        """``job`` waits no longer."""
         with self._change:
-            self._waiting = deque(job for job in self._waiting if job not in left)
-        self._keep([i for i, job in enumerate(self._rows) if job not in left])
-        for job in left:
-            job.failed(Cancelled())
+            self._waiting.remove(job)
 
     def _keep(self, kept: list[int]) -> None:
+        """Only the rows ``kept`` go on; the others have their end already."""
         if len(kept) == len(self._rows):
             return
         self._rows = [self._rows[i] for i in kept]
-        self._cache = self._cache.only(kept) if kept else None
+        try:
+            self._cache = self._cache.only(kept) if kept else None
+        except Exception as error:  # no room for the smaller cache beside the larger one
+            self._fail_rows(error)
 
     def _read(self, job: Job) -> None:
         """One piece of the prompt; after the last one the job has its first token and joins the others."""
-        cache = self._decoder.empty() if job.cache is None else job.cache
-        begin = cache.mask.shape[1]
-        logits, job.cache = self._decoder(cache, job.embeds[None, begin : begin + CHUNK])
+        try:
+            cache = self._decoder.empty() if job.cache is None else job.cache
+            begin = cache.mask.shape[1]
+            logits, job.cache = self._decoder(cache, job.embeds[None, begin : begin + CHUNK])
+        except Exception as error:  # of this prompt: the rows have a cache of their own
+            self._leave(job)
+            job.fail(error)
+            return
         if begin + CHUNK < len(job.embeds):
             return
-        with self._change:
-            self._waiting.popleft()
-        if self._took(job, logits[0]):
-            self._cache = job.cache if self._cache is None else self._cache.joined(job.cache)
-            self._rows.append(job)
-        job.cache = None
+        self._leave(job)
+        if job.advance(logits[0]):
+            self._join(job)
+
+    def _join(self, job: Job) -> None:
+        try:
+            cache = job.cache if self._cache is None else self._cache.joined(job.cache)
+        except Exception as error:  # no room for one more row; those there are stay as they were
+            job.fail(error)
+            return
+        self._cache, job.cache = cache, None
+        self._rows.append(job)
 
     def _write(self) -> None:
-        embeds = self._embed(np.array([[job.token] for job in self._rows], dtype=np.int64))
-        logits, self._cache = self._decoder(self._cache, embeds)
-        self._keep([i for i, job in enumerate(self._rows) if self._took(job, logits[i])])
+        try:
+            embeds = self._embed(np.array([[job.token] for job in self._rows], dtype=np.int64))
+            logits, self._cache = self._decoder(self._cache, embeds)
+        except Exception as error:  # of all in the batch
+            self._fail_rows(error)
+            return
+        self._keep([i for i, job in enumerate(self._rows) if job.advance(logits[i])])
 
-    def _took(self, job: Job, logits: np.ndarray) -> bool:
-        """Whether the job, given its next token, goes on."""
-        job.token = job.sampler(logits)
-        return job.accept(job.token)
+    def _fail_rows(self, error: Exception) -> None:
+        lost, self._rows, self._cache = self._rows, [], None
+        for job in lost:
+            job.fail(error)
+
+
+def unloaded() -> ServerUnavailable:
+    """What ends an answer when its model goes first."""
+    return ServerUnavailable("The model was unloaded before it had answered.")

@@ -14,7 +14,8 @@ class TextStream:
 
     Args:
         tokenizer: special tokens are left out of the text.
-        stop: texts that end the answer and are not part of it.
+        stop: texts that end the answer and are not part of it: what is said is the text before the one that is complete
+            first, of several that end at one place before the longest.
 
     Attributes:
         stopped: whether one of them came.
@@ -54,10 +55,11 @@ class TextStream:
         if self.stopped:
             return ""
         self._held += text
-        found = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
+        # The stop text that is complete first ends the answer, however the text is cut into tokens.
+        found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if found:
             self.stopped = True
-            return self._held[: min(found)]
+            return self._held[: min(found)[1]]
         kept = max((_overlap(self._held, stop) for stop in self._stop), default=0)
         released = self._held[: len(self._held) - kept]
         self._held = self._held[len(self._held) - kept :]

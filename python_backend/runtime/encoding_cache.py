@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
+import struct
 import tempfile
 import time
 import weakref
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,7 +28,6 @@ LIMIT = 512 * 2**20
 _SUFFIX = ".npy"
 _UNFINISHED = ".part"
 _FORGOTTEN_SECONDS = 60.0  # a file is written in milliseconds
-_LOCKS = 64
 
 
 class SharedCache:
@@ -93,15 +93,19 @@ class SharedCache:
 
     @contextlib.contextmanager
     def _alone(self, key: str) -> Iterator[None]:
-        """No other process is in here for this key. A few locks serve all keys: nobody has to tidy them away."""
+        """No other process is in here for this key.
+
+        Each key has a lock of its own, one byte of one file, which need not be there: nobody has to tidy locks away.
+        """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = open(self.folder / f"lock-{zlib.crc32(key.encode()) % _LOCKS}", "wb")  # noqa: SIM115
+            lock = open(self.folder / "locks", "wb")  # noqa: SIM115
         except OSError:
             yield
             return
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with heartbeat.waiting():  # for another process, however long it works
+                fcntl.fcntl(lock, fcntl.F_OFD_SETLKW, _byte_of(key))
             yield
 
     def _make_room(self) -> None:
@@ -122,13 +126,19 @@ class SharedCache:
             total -= size
 
 
+def _byte_of(key: str) -> bytes:
+    """``struct flock`` of fcntl(2): to write, from the start of the file, one byte at a place that the key decides."""
+    place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
+    return struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
+
+
 def of_server(name: str, limit: int = LIMIT) -> SharedCache:
     """The cache ``name`` of the tritonserver that this process belongs to; it goes when the server goes.
 
     Where nobody watches there is no folder of the server: then the cache is this process's own.
     """
-    home = heartbeat.folder(os.getppid())
-    if home.is_dir():
+    home = heartbeat.folder()
+    if home is not None:
         return SharedCache(home / name, limit)
     cache = SharedCache(Path(tempfile.mkdtemp(prefix=f"tritonvision-own-{name}-")), limit)
     weakref.finalize(cache, shutil.rmtree, cache.folder, ignore_errors=True)

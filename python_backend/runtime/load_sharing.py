@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 
 from tritonvision import heartbeat
 
@@ -22,8 +21,8 @@ class Siblings:
 
     def __init__(self, model: str, instance: str, count: int):
         self._others: list[int] = []
-        folder = heartbeat.folder(os.getppid())
-        if count < 2 or not folder.is_dir():
+        folder = heartbeat.folder()
+        if count < 2 or folder is None:
             return
         self._own = int(instance.rsplit("_", 1)[1]) % count
         self._others = [index for index in range(count) if index != self._own]

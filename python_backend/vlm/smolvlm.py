@@ -15,7 +15,7 @@ import tokenizers
 from PIL import Image
 
 from tritonvision.errors import InvalidParameter
-from tritonvision.python_backend.generation.prompt import Prompt, check
+from tritonvision.python_backend.generation.prompt import Prompt, Size, check
 
 START, END_OF_UTTERANCE = "<|im_start|>", "<end_of_utterance>"
 AROUND, GLOBAL, PICTURE = "<fake_token_around_image>", "<global-img>", "<image>"
@@ -38,23 +38,26 @@ class Reader:
         self._texts.encode_special_tokens = True
         self._special = tokenizer.token_to_id
 
-    def read(self, messages: Sequence[Mapping[str, Any]], pictures: Sequence[np.ndarray]) -> Prompt:
-        """The prompt of a conversation; its vision inputs are ``pixels`` uint8 ``[tiles, tile, tile, 3]``.
+    def read(self, messages: Sequence[Mapping[str, Any]], sizes: Sequence[Size]) -> Prompt:
+        """The prompt of a conversation with pictures of these ``sizes`` (height, width).
 
         Raises:
             InvalidParameter: an unknown role, nobody asks anything, parts and pictures do not match, or it is longer
                 than the context.
         """
-        check(messages, len(pictures))
-        grids = iter([grid(*picture.shape[:2], self._longest, self._tile) for picture in pictures])
+        check(messages, len(sizes))
+        grids = iter([grid(*size, self._longest, self._tile) for size in sizes])
         input_ids = list(self._ids(self._conversation(messages, grids)))
         if len(input_ids) >= self.context:
             raise InvalidParameter(
                 f"The prompt is {len(input_ids)} tokens long, the model reads less than {self.context}.",
                 hint="Shorten the conversation or send fewer pictures.",
             )
-        vision = [{"pixels": tiles(picture, self._longest, self._tile)} for picture in pictures]
-        return Prompt(np.array(input_ids, dtype=np.int64), vision, self._image_token)
+        return Prompt(np.array(input_ids, dtype=np.int64), self._image_token)
+
+    def vision_inputs(self, picture: np.ndarray) -> Mapping[str, np.ndarray]:
+        """``pixels`` uint8 ``[tiles, tile, tile, 3]`` of one picture, RGB uint8 ``[h,w,3]``."""
+        return {"pixels": tiles(picture, self._longest, self._tile)}
 
     def _conversation(self, messages: Sequence[Mapping[str, Any]], grids: Iterator[tuple[int, int]]) -> Iterator[Any]:
         """Texts (str) and special tokens (int), as the chat template puts them."""

@@ -32,17 +32,23 @@ class Tokenizer:
         self._tokenizer = tokenizers.Tokenizer.from_str(vocabulary)
         self.context = context
 
-    def __call__(self, text: str) -> np.ndarray:
+    def __call__(self, text: str, truncate: bool = False) -> np.ndarray:
         """int64 ``[context]``: start, text, end, zeros. An empty text is start and end.
 
+        Args:
+            truncate: whether of a text that does not fit only the beginning is read.
+
         Raises:
-            InvalidParameter: the text does not fit; it is not cut, since half a text means something else.
+            InvalidParameter: the text does not fit, and is not to be cut: half a text means something else.
         """
-        ids = self._tokenizer.encode(clean(text)).ids if len(text) <= LONGEST else None
-        if ids is None or len(ids) > self.context:
+        too_long = len(text) > LONGEST
+        ids = [] if too_long and not truncate else self._tokenizer.encode(clean(text[:LONGEST])).ids
+        if truncate:
+            ids = [*ids[: self.context - 1], ids[-1]] if len(ids) > self.context else ids
+        elif too_long or len(ids) > self.context:
             raise InvalidParameter(
                 f"The text is longer than {self.context - 2} tokens, which is all that the model reads.",
-                hint="Shorten it; a token is a short word or a part of a longer one.",
+                hint="Shorten it, or send 'truncate': a token is a short word or a part of a longer one.",
             )
         padded = np.zeros(self.context, dtype=np.int64)
         padded[: len(ids)] = ids

@@ -52,7 +52,7 @@ def test_a_name_that_is_none_ends_the_run(runner):
 def test_every_figure_of_a_family_has_a_limit(runner, name):
     family = registry.find(name)
     entry = next(entry for entry in catalog.entries().values() if entry.family == name)
-    points = family.points(entry)
+    points = family.entry_points(entry)
     limits, relative = runner.limits_of(points, family.tolerance)
     prefixes = [f"{point.role}_" if point.role else "" for point in points]
     assert {f"{prefix}pipeline_pixels" for prefix in prefixes} <= set(limits)

@@ -34,6 +34,13 @@ def only(image, **more) -> np.ndarray:
     return pixels(picture)
 
 
+def test_a_picture_that_was_taken_for_a_path_is_told_in_one_line():
+    for text in ("data:image/png;base64," + "A" * 400_000, "/".join(["far"] * 1000)):
+        with pytest.raises(InvalidPicture) as caught:
+            read_images(text, SETTINGS)
+        assert len(caught.value.message) < 300
+
+
 def png(array: np.ndarray = RGB) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, "PNG")

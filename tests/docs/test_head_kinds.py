@@ -110,7 +110,7 @@ def test_the_table_of_the_architecture_has_every_kind(name):
 
 
 def test_the_result_types_and_routes_exist():
-    routes = "".join(path.read_text() for path in (TREE / "facade" / "dialects").glob("*.py"))
+    routes = "".join(path.read_text() for path in (TREE / "facade" / "dialects").rglob("*.py"))
     for _, types, paths in RESULTS:
         for name in re.findall(r"[A-Z]\w{2,}", types):
             assert hasattr(results, name), name

@@ -6,14 +6,18 @@ import asyncio
 import os
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tritonvision import errors
 from tritonvision.engine.engine import Engine
-from tritonvision.server import Embedded
+from tritonvision.server import Embedded, process
+from tritonvision.server.control import Control
 from tritonvision.settings import Settings
 
 FACE = "mediapipe-face-detection"
@@ -105,8 +109,8 @@ def test_unknown_names_and_wrong_tasks_say_so(settings, embedded, photo):
     async def work(engine: Engine):
         with pytest.raises(errors.UnknownModel):
             await engine.infer("nobody/1", [photo], {})
-        with pytest.raises(errors.InvalidParameter, match="does keypoint-detection"):
-            await engine.infer(FACE, [photo], {}, task="classification")
+        with pytest.raises(errors.InvalidParameter, match="does keypoint-detection, not vlm"):
+            await anext(engine.chat(FACE, [], [photo], {}))
 
     using(settings.model_copy(update={"export_missing": False}), embedded, work)
 
@@ -131,18 +135,86 @@ def test_killing_stubs_under_load_fails_no_request(settings, embedded: Embedded,
             while not stop.is_set():
                 answers.append(await engine.infer(FACE, [photo], {}))
 
+        async def more_answers(count: int):
+            target = len(answers) + count
+            async with asyncio.timeout(60):
+                while len(answers) < target or not await engine.ready():
+                    await asyncio.sleep(0.01)
+
         callers = [asyncio.create_task(ask()) for _ in range(4)]
         for _ in range(4):
-            await asyncio.sleep(1.0)
+            await more_answers(5)
             victim = max(embedded.processes(), key=lambda stub: stub.pid)
             os.kill(victim.pid, signal.SIGKILL)
-        await asyncio.sleep(2.0)
+        await more_answers(5)
         stop.set()
         await asyncio.gather(*callers)
-        assert len(answers) > 20
         assert all(len(result[0][1]) == 1 for _, result in answers)
 
     using(settings, embedded, work)
+
+
+def test_a_load_in_the_middle_of_a_restart_waits_for_it(settings, embedded: Embedded, photo):
+    async def work(engine: Engine):
+        await engine.load(FACE)
+        await engine.unload(FACE)
+        os.kill(embedded.pid, signal.SIGKILL)
+        await engine.load(FACE)
+        os.kill(embedded.pid, signal.SIGKILL)
+        await engine.unload(FACE)
+        _, [(_, detections)] = await engine.infer(FACE, [photo], {})
+        assert len(detections) == 1
+
+    using(settings, embedded, work)
+
+
+def test_readiness_and_loads_need_no_thread_of_others(settings, embedded, photo):
+    """Whatever else this process does in threads, probes are answered at once, and models load."""
+
+    async def work(engine: Engine):
+        busy, done = ThreadPoolExecutor(1), threading.Event()
+        asyncio.get_running_loop().set_default_executor(busy)
+        blocking = asyncio.get_running_loop().run_in_executor(None, done.wait)
+        try:
+            async with asyncio.timeout(30):
+                loading = asyncio.create_task(engine.load(FACE))
+                await asyncio.sleep(0)
+                for _ in range(3):
+                    asked = time.monotonic()
+                    assert await engine.ready() and time.monotonic() - asked < 0.25
+                manifest = await loading
+                assert await engine.ready(manifest)
+        finally:
+            done.set()
+            await blocking
+
+    using(settings, embedded, work)
+
+
+def test_an_engine_is_live_until_its_server_cannot_be_started(settings, embedded):
+    async def work(engine: Engine):
+        assert engine.live() and await engine.ready()
+        embedded.failure = errors.ServerUnavailable("It ended again and again.", retry_after=9)
+        try:
+            assert not engine.live() and not await engine.ready()
+            assert engine.why_not_ready() == "It ended again and again."
+            with pytest.raises(errors.ServerUnavailable) as refused:
+                await engine.load(FACE)
+            assert refused.value.retry_after == 9
+        finally:
+            embedded.failure = None
+        assert engine.live() and await engine.ready()
+
+    using(settings, embedded, work)
+
+
+def test_somebody_elses_server_that_is_gone_is_not_ready_and_nothing_that_our_restart_would_mend(settings, embedded):
+    foreign = settings.model_copy(update={"triton_url": "127.0.0.1:1"})
+
+    async def work(engine: Engine):
+        assert engine.live() and not await engine.ready()
+
+    using(foreign, None, work)
 
 
 def test_a_model_published_again_is_loaded_again(settings, embedded, photo, tmp_path: Path):
@@ -249,10 +321,28 @@ def test_without_an_own_server_nothing_is_exported(settings, embedded, photo):
     using(foreign, None, work)
 
 
-def test_a_tritonserver_of_somebody_else_is_asked_without_its_admin_token(settings, embedded, photo):
-    for model in ("pre--square-128", "post--keypoints", f"net--{FACE}", FACE):
-        embedded.load(model)
-    foreign = settings.model_copy(update={"triton_url": embedded.address})
+@pytest.fixture
+def unmanaged(settings, monkeypatch):
+    """A tritonserver as it is started by default: it loads everything at its start and then lets nobody load."""
+    popen = process.subprocess.Popen
+    options = {"--model-control-mode=explicit": "--model-control-mode=none"}
+    monkeypatch.setattr(
+        process.subprocess, "Popen", lambda command, **rest: popen([options.get(o, o) for o in command], **rest)
+    )
+    server = Embedded(settings)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_tritonserver_that_loads_by_itself_only_has_to_have_the_model(settings, unmanaged, photo):
+    control = Control(unmanaged.address)
+    deadline = time.monotonic() + 30
+    while not (unmanaged.healthy() and control.ready(FACE)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    control.close()
+    foreign = settings.model_copy(update={"triton_url": unmanaged.address})
 
     async def work(engine: Engine):
         _, [(_, detections)] = await engine.infer(FACE, [photo], {})

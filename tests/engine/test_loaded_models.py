@@ -25,18 +25,19 @@ def manifest(name: str, megabytes: int = 100, **more) -> Manifest:
 A, B, C = manifest("a"), manifest("b"), manifest("c")
 
 
-def run(work, **limits):
-    """``work(residents, load, left)``: ``load`` makes room and adds, ``left`` lists who was sent away, in order."""
+def run(work, most=None, budget=None):
+    """``work(loaded_models, load, left)``: ``load`` makes room and adds, ``left`` lists who was sent away, in order."""
 
     async def body():
-        loaded_models, left = LoadedModels(**limits), []
+        left = []
 
-        async def unload(model_id):
-            left.append(model_id)
-            loaded_models.remove(model_id)
+        async def unload(names):
+            left.append(names[0])
+
+        loaded_models = LoadedModels(most, budget, unload)
 
         async def load(model, patience=1.0):
-            async with loaded_models.room_for(model, unload, patience):
+            async with loaded_models.room_for(model, patience):
                 loaded_models.add(model)
 
         return await work(loaded_models, load, left)
@@ -134,3 +135,53 @@ def test_a_model_that_leaves_takes_its_entry_points_and_what_only_it_uses():
     tower = manifest("tower", roles=("", "text"), steps=("shared", "net--tower", "net--tower--text"))
     assert only_for(tower, [A]) == ["tower", "tower--text", "net--tower", "net--tower--text"]
     assert only_for(tower, []) == ["tower", "tower--text", "shared", "net--tower", "net--tower--text"]
+
+
+def test_steps_of_a_model_that_is_coming_stay_while_another_leaves():
+    """D comes, and E makes A leave meanwhile: what A and D share is not unloaded under D."""
+
+    async def body():
+        gone = []
+
+        async def unload(names):
+            gone.extend(names)
+
+        loaded_models = LoadedModels(3, None, unload)
+        for model in (A, manifest("c", steps=("net--c",))):
+            async with loaded_models.room_for(model, 1.0):
+                loaded_models.add(model)
+        async with loaded_models.room_for(manifest("d"), 1.0):
+            async with loaded_models.room_for(manifest("e", steps=("net--e",)), 1.0):
+                pass
+            await loaded_models.leave("c")
+        return gone
+
+    assert asyncio.run(body()) == ["a", "net--a", "c", "net--c"]
+
+
+def test_steps_that_the_next_model_shares_stay_when_room_is_made_for_it():
+    async def body():
+        gone = []
+
+        async def unload(names):
+            gone.extend(names)
+
+        loaded_models = LoadedModels(1, None, unload)
+        for model in (A, B):
+            async with loaded_models.room_for(model, 1.0):
+                loaded_models.add(model)
+        return gone
+
+    assert asyncio.run(body()) == ["a", "net--a"]
+
+
+def test_a_model_that_leaves_takes_those_that_ask_it():
+    async def work(loaded_models, load, left):
+        await load(A)
+        await load(manifest("asks-a", needs=("a",)))
+        await loaded_models.leave("a")
+        assert left == ["asks-a", "a"] and ids(loaded_models) == []
+        await loaded_models.leave("nobody")
+        assert left == ["asks-a", "a"]
+
+    run(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,37 @@ def test_the_steps_in_the_tree_are_what_the_generator_writes(tmp_path: Path):
 def test_a_step_model_is_at_most_ten_lines():
     for path in ROOT.glob("*/1/model.py"):
         assert len(path.read_text().splitlines()) <= 10
+
+
+def net_parameters(net: Net, **more) -> dict[str, str]:
+    config = parse(model_configs.net_config("m", net, **more))
+    return {name: value.string_value for name, value in config.parameters.items()}
+
+
+def test_the_threads_of_a_network_are_counted_and_do_not_spin():
+    net = Net("", LETTERBOX.tensors, (Tensor("embeddings", "FP32", (4,)),))
+    assert net_parameters(net, threads=3) == {
+        "intra_op_thread_count": "3", "inter_op_thread_count": "1", "session.intra_op.allow_spinning": "0",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("net", "shrinks"), [
+    (Net("", LETTERBOX.tensors, ()), False),
+    (Net("", LETTERBOX.tensors, (), instances=1), True),
+    (Net("", Resize("shortest", 800, 1333).tensors, ()), True),
+    (Net("", (Tensor("input_ids", "INT64", (-1,)),), ()), False),
+])  # fmt: skip
+def test_a_network_whose_memory_follows_the_picture_or_that_is_alone_hands_it_back(net, shrinks):
+    found = net_parameters(net).get("memory.enable_memory_arena_shrinkage")
+    assert found == ("cpu:0" if shrinks else None)
+
+
+def test_every_schema_has_its_version_in_the_config():
+    nets = tuple(Net(role, (), ()) for role in ("vision", "embed", "decoder"))
+    code = LocalCode(GAZE, EMBEDDINGS.outputs, ())
+    points = (Composition("gaze", 5, GAZE, nets[:1], nets[0].outputs), Chat("smolvlm", nets, version=6), code)
+    configs = [parse(model_configs.public_config("m", point)) for point in points]
+    head = replace(EMBEDDINGS, schema=replace(EMBEDDINGS.schema, version=8))
+    configs.append(parse(model_configs.step_config(head)))
+    versions = [config.parameters["schema_version"].string_value for config in configs]
+    assert versions == ["5", "6", str(code.version), "8"]

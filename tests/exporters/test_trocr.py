@@ -8,6 +8,7 @@ import torch  # isort: skip
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -186,13 +187,13 @@ def test_every_search_is_that_of_transformers(model, name):
     written = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network._model, "generation_config", torch_config(network, **asked))
-        how = Search(**line_text.read_search(json.dumps(encoder_decoder.search_of(network._model)).encode()))
+        settings = Search(**line_text.read_search(json.dumps(encoder_decoder.search_of(network._model)).encode()))
         for seed in range(8):
             pixels = sample_pictures.noise(SIDE, SIDE, seed)
             if seed % 2:
                 pixels = np.array(Image.fromarray(text_pages.line(f"number {seed}")).resize((SIDE, SIDE)))
             cross = local._composition._call("encoder", {"pixels": pixels[None]}, local._composition._cross)
-            got = search(Decoder(local._composition._call, cross), how)
+            got = search(Decoder(local._composition._call, cross), settings)
             values = (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5
             with torch.inference_mode():
                 want = network._model.generate(values)[0, 1:].numpy()
@@ -222,6 +223,19 @@ def test_a_search_that_numpy_does_not_know_is_refused(model, monkeypatch):
     monkeypatch.setattr(network._model, "generation_config", torch_config(network, repetition_penalty=1.3))
     with pytest.raises(ExportFailed, match="repetition_penalty"):
         encoder_decoder.search_of(network._model)
+
+
+@pytest.mark.parametrize(("name", "tokens"), [
+    ("eos_token_id", {"decoder_start_token_id": 2}),
+    ("eos_token_id", {"decoder_start_token_id": 2, "eos_token_id": []}),
+    ("decoder_start_token_id", {"eos_token_id": 2}),
+])  # fmt: skip
+def test_a_checkpoint_without_a_token_that_starts_or_ends_an_answer_is_refused(name, tokens):
+    from transformers import GenerationConfig
+
+    with pytest.raises(ExportFailed, match=f"does not tell '{name}'") as refusal:
+        encoder_decoder.search_of(SimpleNamespace(generation_config=GenerationConfig(**tokens)))
+    assert refusal.value.hint
 
 
 def test_every_id_of_the_random_vocabulary_is_a_text_of_its_own():

@@ -1,8 +1,15 @@
 """Limits count by kind where layers emit the same thing, and a network may bring its own entry points."""
 
+import copy
+import dataclasses
+
 import pytest
 
 from tritonvision import catalog
+from tritonvision.ensembles.entry_points import Chain
+from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.ensembles.schemas import CLASSES
+from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Network, Tolerance, entry_points_of, kind
 from tritonvision.exporters.registry import find
 
@@ -42,5 +49,14 @@ def test_a_networks_own_entry_points_come_before_the_familys():
     family = find(ENTRY.family)
     own = family.entry_points(catalog.find("mediapipe-face-detection"))
     assert entry_points_of(family, ENTRY, Sized((), "")) == own
-    other = (object(),)
-    assert entry_points_of(family, ENTRY, Sized((), "", points=other)) is other
+    other = (Chain(Resize("stretch", 8, 8), CLASSES),)
+    assert entry_points_of(family, ENTRY, Sized((), "", entry_points=other)) is other
+
+
+def test_two_networks_of_one_role_are_refused(family, entry, network):
+    """There is one graph a role: the second would silently take the place of the first."""
+    (point,) = family.entry_points(entry)
+    network = copy.copy(network)
+    network.entry_points = (point, dataclasses.replace(point, pre=Resize("stretch", 8, 8)))
+    with pytest.raises(ExportFailed, match="Two networks of 'mediapipe-face-detection' have the role ''"):
+        entry_points_of(family, entry, network)

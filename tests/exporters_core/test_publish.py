@@ -1,5 +1,6 @@
 """A model is in the repository wholly, or the repository is as it was."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -121,6 +122,15 @@ def test_a_repository_that_cannot_be_written_is_said_in_a_sentence(tmp_path):
     assert "--repository" in caught.value.hint
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_while_a_model_is_built_is_one_sentence_and_leaves_nothing(tmp_path, code):
+    with pytest.raises(SetupError, match="The disk of the model repository is full"):
+        with publish.staging(tmp_path) as folder:
+            (folder / "model.onnx").touch()
+            raise OSError(code, os.strerror(code))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_killed_export_leaves_only_its_staging_folder_and_the_next_sweeps_it(put, tmp_path, contents):
     put(tmp_path, b"old")
     before = contents(tmp_path)
@@ -150,11 +160,11 @@ def test_two_exports_of_one_model_at_once_end_with_one_of_them(tmp_path, family,
     program = (
         "import sys, pathlib\n"
         "from tritonvision import catalog\n"
-        "from tritonvision.exporters import families, publish\n"
+        "from tritonvision.exporters import publish, registry\n"
         "from tritonvision.publication import Manifest\n"
         "root, who = pathlib.Path(sys.argv[1]), sys.argv[2]\n"
         "entry = catalog.find('mediapipe-face-detection')\n"
-        "family = families.find(entry.family)\n"
+        "family = registry.find(entry.family)\n"
         "facts = Manifest('t/1', 'f', 't', 'keypoints', 'user', who, '0', 'x', 'fp32', (), (128, 128), ())\n"
         "for _ in range(30):\n"
         "    with publish.staging(root) as folder:\n"
@@ -168,3 +178,15 @@ def test_two_exports_of_one_model_at_once_end_with_one_of_them(tmp_path, family,
     net = (tmp_path / "net--t__1" / "1" / "model.onnx").read_text()
     assert Repository(tmp_path).get("t/1").source == net
     assert not (tmp_path / ".staging").exists()
+
+
+def test_networks_that_the_next_version_of_a_model_has_not_are_removed(put, tmp_path):
+    """A family that goes over to other networks would leave the old ones in the repository for ever."""
+    put(tmp_path, b"graph", steps=("net--team__faces__1", "net--team__faces__1--old"), roles=("", "old"))
+    for orphan in ("net--team__faces__1--old", "team__faces__1--old", "net--team__faces__12", "pre--old"):
+        (tmp_path / orphan).mkdir()
+    put(tmp_path, b"another graph")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "net--team__faces__1", "net--team__faces__12", "post--keypoints", "pre--old", "pre--square-128",
+        "team__faces__1",
+    ]  # fmt: skip

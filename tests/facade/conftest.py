@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from tritonvision import tasks
+from tritonvision import catalog, tasks
 from tritonvision.engine import mask_grid
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
@@ -120,6 +120,7 @@ class MemoryEngine:
         held: an event that inferences, and every piece but the first of a conversation, wait for, when set by a test.
         cancelled: inferences and conversations whose caller went.
         failure: what the next inferences and conversations raise.
+        no_room: what every question raises before its pictures are read.
         late_failure: what the next conversations raise after their first piece.
     """
 
@@ -138,22 +139,17 @@ class MemoryEngine:
         self.held: asyncio.Event | None = None
         self.cancelled = 0
         self.failure: Exception | None = None
-        self.is_ready = True
+        self.no_room: Exception | None = None
+        self.is_ready = self.is_live = True
         self._loaded: dict[str, Manifest] = {}
 
     async def infer(
-        self, name: str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
-        task: str | None = None, regions: Sequence[Sequence[float]] | None = None,
+        self, model: Manifest, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
+        regions: Sequence[Sequence[float]] | None = None,
     ) -> tuple[Manifest, list[Any]]:  # fmt: skip
-        manifest = self.repository.resolve(name)
-        if task is not None and task != manifest.task:
-            raise InvalidParameter(f"'{name}' does {manifest.task}, not {task}.")
-        if manifest.id not in self._loaded:
-            self._loaded[manifest.id] = manifest
-            if not wait:
-                raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
+        manifest = await self.load(model.id, wait=wait)
         self.asked.append((manifest.id, list(pictures), dict(parameters), wait))
-        if self.held is not None and pictures:
+        if self.held is not None:
             try:
                 await self.held.wait()
             except asyncio.CancelledError:
@@ -161,28 +157,32 @@ class MemoryEngine:
                 raise
         if self.failure is not None:
             raise self.failure
-        settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, parameters)
+        region = {} if regions is None else {"region": list(regions[0])}
+        settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, {**parameters, **region})
         if regions is not None:
             self.regions = list(regions)
             pictures = [pictures[0] for _ in regions]
         return manifest, [self._result(manifest, picture, settings) for picture in pictures]
 
     async def ask(
-        self, name: str, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
-        outputs: Collection[str] = (), wait: bool = True, task: str | None = None,
+        self, model: Manifest, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
+        outputs: Collection[str] = (), wait: bool = True,
     ) -> tuple[Manifest, list[Any]]:  # fmt: skip
-        manifest = await self.load(name)
+        if role not in model.roles:
+            raise InvalidParameter(f"'{model.id}' does not take {role}.")
+        manifest = await self.load(model.id, wait=wait)
         self.samples.append((manifest.id, list(samples), dict(parameters)))
         if self.failure is not None:
             raise self.failure
-        settings = tasks.resolve(tasks.TASKS[manifest.task].parameters, parameters)
+        more = (tasks.TRUNCATE,) if role == "text" else ()
+        settings = tasks.resolve((*tasks.TASKS[manifest.task].parameters, *more), parameters)
         return manifest, [self._result(manifest, sample["text" if role else "image"], settings) for sample in samples]
 
     async def chat(
-        self, name: str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
+        self, model: Manifest, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
         parameters: Mapping[str, Any], *, wait: bool = True,
     ) -> AsyncGenerator[Delta, None]:  # fmt: skip
-        manifest = await self.load(name)
+        manifest = await self._load_for(tasks.VLM, model, wait)
         self.chats.append((manifest.id, list(messages), list(pictures), dict(parameters)))
         tasks.resolve(tasks.VLM.parameters, parameters)
         if self.failure is not None:
@@ -201,9 +201,9 @@ class MemoryEngine:
             raise
 
     async def generate_masks(
-        self, name: str, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
+        self, model: Manifest, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
     ) -> AsyncGenerator[Progress | SAMPrediction, None]:
-        manifest = await self.load(name)
+        manifest = await self._load_for(tasks.PROMPTABLE, model, wait)
         self.asked.append((manifest.id, [picture], dict(parameters), wait))
         given = tasks.resolve(mask_grid.PARAMETERS, parameters)
         if self.failure is not None:
@@ -222,12 +222,21 @@ class MemoryEngine:
             self.cancelled += 1
             raise
 
-    async def load(self, name: str) -> Manifest:
+    async def _load_for(self, task: tasks.Task, model: Manifest, wait: bool) -> Manifest:
+        if model.task != task.name:
+            raise InvalidParameter(f"'{model.id}' does {model.task}, not {task.name}.")
+        return await self.load(model.id, wait=wait)
+
+    async def load(self, name: str, *, wait: bool = True) -> Manifest:
         manifest = self.repository.resolve(name)
-        return self._loaded.setdefault(manifest.id, manifest)
+        if manifest.id not in self._loaded:
+            self._loaded[manifest.id] = manifest
+            if not wait:
+                raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
+        return manifest
 
     async def unload(self, name: str) -> None:
-        self._loaded.pop(name, None)
+        self._loaded.pop(name, None) or self._loaded.pop(catalog.canonical(name), None)
 
     def loaded(self) -> list[Manifest]:
         return list(self._loaded.values())
@@ -235,11 +244,15 @@ class MemoryEngine:
     def memory(self) -> Memory:
         return Memory(dict.fromkeys(self._loaded, 2**20), dict.fromkeys(self._loaded, 1.0))
 
-    def ready(self) -> bool:
+    def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None:
+        if self.no_room is not None:
+            raise self.no_room
+
+    async def ready(self, manifest: Manifest | None = None) -> bool:
         return self.is_ready
 
     def live(self) -> bool:
-        return True
+        return self.is_live
 
     def why_not_ready(self) -> str:
         return "" if self.is_ready else "It is starting."
@@ -284,6 +297,18 @@ class MemoryEngine:
         if settings["function"] == "sigmoid":
             scores = np.array([0.5, 0.9, 0.25], np.float32)
         return ClassificationPrediction(np.array([1]), scores[None], [metadata])
+
+
+@pytest.fixture(scope="session")
+def memory_engine() -> type[MemoryEngine]:
+    """The class, for tests that answer in their own way."""
+    return MemoryEngine
+
+
+@pytest.fixture(scope="session")
+def whole_engine() -> type[MemoryEngine]:
+    """The class that answers about every task."""
+    return WholeEngine
 
 
 @dataclass
@@ -362,8 +387,9 @@ class WholeEngine(MemoryEngine):
     """The memory engine with something to say about every task; ``held`` holds questions about samples, too."""
 
     async def ask(
-        self, name: str, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], **more: Any
-    ) -> tuple[Manifest, list[Any]]:
+        self, model: Manifest, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
+        outputs: Collection[str] = (), wait: bool = True,
+    ) -> tuple[Manifest, list[Any]]:  # fmt: skip
         if self.held is not None:
             try:
                 await self.held.wait()
@@ -371,11 +397,13 @@ class WholeEngine(MemoryEngine):
                 self.cancelled += 1
                 raise
         if "image" in samples[0] or "embeddings" not in samples[0]:
-            manifest, found = await super().ask(name, samples, parameters, **more)
+            manifest, found = await super().ask(
+                model, samples, parameters, role=role, outputs=outputs, wait=wait
+            )  # fmt: skip
         else:  # what SAM is asked about a picture that it has seen
-            manifest = await self.load(name)
+            manifest = await self.load(model.id, wait=wait)
             found = [selected((SIZE[1], SIZE[0]), parameters)]
-        if "embeddings" in more.get("outputs", ()):
+        if "embeddings" in outputs:
             found = [SAMImageEmbeddings(np.zeros((256, 64, 64), np.float32), (SIZE[1], SIZE[0])) for _ in found]
         return manifest, found
 

@@ -181,7 +181,7 @@ TREE = [
 
 @pytest.mark.parametrize("error, status", TREE, ids=lambda value: getattr(value, "code", value))
 def test_every_error_of_the_tree_has_its_status_in_both_dialects(house, picture, error, status, monkeypatch):
-    monkeypatch.setattr("tritonvision.facade.dialects.huggingface.request._WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("tritonvision.facade.dialects.common.waiting._WAIT_SECONDS", 0.0)
     house.engine.failure = error
     roboflow = detect(house, value(picture))
     hugging = house.client.post(f"/models/{DETECTOR}", content=picture, headers={"x-wait-for-model": "1"})

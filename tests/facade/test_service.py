@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
-from tritonvision.facade.service import until_gone
+from tritonvision.errors import Overloaded
+from tritonvision.facade.admission import Admission
+from tritonvision.facade.service import Service, until_gone
 
 
 class Caller:
@@ -103,5 +107,45 @@ def test_closing_and_cancelling_end_it(stuck):
             task.cancel()
         await asyncio.wait((task,))
         assert task.cancelled() == (stuck >= 0) and source.closed and await left_over() == 0
+
+    asyncio.run(main())
+
+
+# ---- room ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_without_room_is_said_before_a_picture_is_read_and_when_to_come_back(house):
+    house.engine.no_room = Overloaded("The model has more requests than it can answer in time.", retry_after=4.2)
+    picture = {"type": "url", "value": "http://localhost:1/not-fetched.png"}
+    refused = house.client.post("/infer/object_detection", json={"model_id": "yolov8n-640", "image": picture})
+    assert refused.status_code == 503 and refused.headers["retry-after"] == "5"
+    assert house.engine.asked == []
+
+
+def test_work_beside_the_model_counts_and_is_dropped_when_nobody_waits_for_it():
+    async def main():
+        service = Service(None, None, Admission(1, 1, 1), None, None, ThreadPoolExecutor(1))
+        begun, go, ran = threading.Event(), threading.Event(), []
+
+        def first():
+            begun.set()
+            go.wait()
+            return "drawn"
+
+        drawing = asyncio.create_task(service.work(Caller().request, first))
+        await asyncio.to_thread(begun.wait)
+        leaver = Caller()
+        second = asyncio.create_task(service.work(leaver.request, ran.append, "second"))
+        await asyncio.sleep(0)
+        assert service.admission.pictures == 2
+        with pytest.raises(Overloaded), service.admission.admit(1):
+            pass
+        leaver.gone.set()
+        with pytest.raises(ClientDisconnect):
+            await second
+        go.set()
+        assert await drawing == "drawn"
+        assert await service.work(Caller().request, ran.append, "third") is None and ran == ["third"]
+        assert service.admission.pictures == 0
 
     asyncio.run(main())

@@ -13,7 +13,7 @@ import pytest
 from tritonvision import AutoModel, results
 from tritonvision.errors import InvalidParameter, NotSupported, ServerUnavailable, Unauthorized, UnknownModel
 from tritonvision.publication import Repository
-from tritonvision.server import Embedded, process
+from tritonvision.server import Embedded
 from tritonvision.settings import Settings
 
 FACE = "mediapipe-face-detection"
@@ -134,11 +134,9 @@ def test_many_threads_share_one_server_and_get_their_own_answers(photo):
 
 @pytest.fixture(scope="module")
 def foreign(repository, tmp_path_factory):
-    """A tritonserver that lets anybody load and look, as one is by default; nothing is loaded."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "ADMIN_PROTOCOLS", "shared-memory,trace,logging")
-        server = Embedded(Settings(repository=repository, log_dir=tmp_path_factory.mktemp("log")))
-        server.start()
+    """A tritonserver that lets whoever reaches it load and look; nothing is loaded."""
+    server = Embedded(Settings(repository=repository, log_dir=tmp_path_factory.mktemp("log")))
+    server.start()
     yield server
     server.stop()
 

@@ -7,15 +7,17 @@ same.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import subprocess
 from contextlib import aclosing
 
 import pytest
+from PIL import Image
 
 from tritonvision.engine.engine import Engine
-from tritonvision.errors import InvalidParameter, InvalidPicture, ServerUnavailable, TritonVisionError
+from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, ServerUnavailable, TritonVisionError
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings
 
@@ -186,6 +188,18 @@ def test_a_picture_that_is_none_is_refused(run):
             await whole(engine, asks("what", 1), [b"no picture"])
 
     run(work)
+
+
+def test_pictures_that_are_too_much_together_are_refused_and_the_next_is_answered(run):
+    stream = io.BytesIO()
+    Image.new("L", (7000, 5000)).save(stream, "PNG")
+
+    async def work(engine):
+        with pytest.raises(PictureTooLarge, match="105.0 million pixels together"):
+            await whole(engine, asks("what", 3), [stream.getvalue()] * 3)
+        return await whole(engine, asks("hello there"))
+
+    assert run(work)[1]
 
 
 def test_another_task_is_not_asked_of_it(run):

@@ -145,6 +145,17 @@ class Model:
         return f"{only_here.ANSWER} {sys.prefix} {numpy.__version__}"
 """,
 }
+LETTERS = """
+class Model:
+    @classmethod
+    def from_pretrained(cls, folder):
+        print("каска")
+        cls.names = open(folder + "/names.txt").read()
+        return cls()
+
+    def __call__(self, image):
+        return self.names
+"""
 TASKS = {
     "classes": "classification", "masks": "instance-segmentation", "text": "text-only-ocr",
     "embedding": "embedding", "elsewhere": "text-only-ocr",
@@ -180,6 +191,9 @@ def packages(tmp_path_factory, root) -> Path:
         package(home / name, code, config=str(keys).replace("'", '"'))
     for name in ("bright", *OTHERS):
         import_package(home / name, f"mine/{name}", root, allow_code=True)
+    letters = package(home / "юникод", LETTERS, config='{"task_type": "text-only-ocr"}')
+    (letters / "names.txt").write_text("каска, жилет", encoding="utf-8")
+    import_package(letters, "mine/letters", root, allow_code=True)
     return home
 
 
@@ -253,6 +267,10 @@ def test_the_code_runs_in_the_environment_that_the_package_names(ask, packages):
     answer, prefix, numpy = ask("mine/elsewhere").split()
     assert answer == "42" and Path(prefix) == packages / "environment"
     assert numpy == np.__version__, "what the environment lacks comes from the server's own"
+
+
+def test_the_code_reads_utf_8_and_lies_in_a_folder_of_any_name(ask):
+    assert ask("mine/letters") == "каска, жилет"
 
 
 @pytest.mark.parametrize(

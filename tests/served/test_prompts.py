@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from tritonvision import heartbeat, tasks
+from tritonvision import tasks
 from tritonvision.engine import codec, failures
 from tritonvision.ensembles import model_configs
 from tritonvision.errors import InvalidParameter, ServerUnavailable
@@ -95,7 +95,7 @@ def server(tmp_path_factory):
     for name in (*manifest.steps, manifest.triton_name):
         embedded.load(name)
     yield embedded
-    folder = heartbeat.folder(embedded._process.pid)
+    folder = embedded._process.folder
     assert list((folder / "encodings").glob("*.npy"))
     embedded.stop()
     assert not folder.exists()

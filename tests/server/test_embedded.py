@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from tritonvision.client import TritonClient
+from tritonvision.errors import ServerUnavailable
 from tritonvision.server import Embedded, stubs
+from tritonvision.server import embedded as embedded_module
 from tritonvision.settings import Settings
 
 FACE = "mediapipe-face-detection"
@@ -49,6 +52,36 @@ def test_it_finds_the_face_in_the_photo(embedded: Embedded, photo: bytes):
     assert faces(embedded, photo) == 1
     assert embedded.version == "2.51.0"
     assert embedded.healthy()
+
+
+def test_nobody_but_its_user_reaches_it_and_no_process_of_it_reports_to_anybody(embedded: Embedded):
+    load(embedded)
+    lines = [line for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()]
+    listening = {line.split()[9] for line in lines if " 0A " in line}
+    own = {os.readlink(fd) for fd in Path(f"/proc/{embedded.pid}/fd").iterdir() if fd.exists() or fd.is_symlink()}
+    assert not {f"socket:[{inode}]" for inode in listening} & own, "it listens to a port"
+    socket = Path(embedded.address.removeprefix("unix:"))
+    assert socket.is_socket() and socket.parent.stat().st_mode & 0o077 == 0
+    for stub in embedded.processes():
+        assert b"ORT_DISABLE_TELEMETRY=1" in Path(f"/proc/{stub.pid}/environ").read_bytes().split(b"\0")
+
+
+def test_it_serves_whatever_the_paths_are_called_and_whatever_proxy_there_is(
+    repository: Path, tmp_path: Path, photo: bytes, monkeypatch
+):
+    odd = tmp_path / "it's $HOME & \"mes modèles\" (日本)"
+    shutil.copytree(repository, odd)
+    (tmp_path / "t m p").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t m p"))
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    server = Embedded(Settings(repository=odd, log_dir=tmp_path / "log"))
+    server.start()
+    try:
+        load(server)
+        assert faces(server, photo) == 1
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("model", STEPS)
@@ -100,6 +133,52 @@ def test_a_killed_server_is_restarted_at_the_same_address_with_its_models(settin
         assert faces(server, photo) == 1
     finally:
         server.stop()
+
+
+def test_a_server_that_keeps_ending_is_told_of_and_started_again_after_a_while(
+    settings: Settings, photo: bytes, monkeypatch: pytest.MonkeyPatch
+):  # fmt: skip
+    monkeypatch.setattr(embedded_module, "_RESTARTS", 0)  # the first restart waits as the fourth would
+    server = Embedded(settings)
+    server.start()
+    try:
+        load(server)
+        os.kill(server.pid, signal.SIGKILL)
+        assert wait_until(lambda: server.failure is not None), "it never said that it had given up for now"
+        assert not server.healthy() and server.wait_healed(0.1)
+        with pytest.raises(ServerUnavailable, match="again and again") as refused:
+            server.load(FACE)
+        assert refused.value.retry_after
+        assert wait_until(lambda: server.healthy(), 60) and server.failure is None and server.starts == 2
+        assert faces(server, photo) == 1
+    finally:
+        server.stop()
+
+
+def test_a_server_that_waits_for_its_next_start_is_stopped_at_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):  # fmt: skip
+    monkeypatch.setattr(embedded_module, "_RESTARTS", -4)  # 32 seconds
+    server = Embedded(settings)
+    server.start()
+    os.kill(server.pid, signal.SIGKILL)
+    assert wait_until(lambda: server.failure is not None)
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 10
+
+
+def test_a_step_that_triton_loads_by_itself_is_watched_too(embedded: Embedded, photo: bytes):
+    for model in (FACE, *STEPS):
+        embedded.unload(model)
+    assert wait_until(lambda: not embedded.processes())
+    embedded.load(FACE)  # Triton brings the steps
+    assert [embedded.instances(model) for model in (FACE, *STEPS)] == [0, 2, 2, 2]
+    for stub in embedded.processes():
+        if stub.model == STEPS[0]:
+            os.kill(stub.pid, signal.SIGKILL)
+    assert wait_until(lambda: not embedded.healthy()) and embedded.wait_healed(20)
+    assert [faces(embedded, photo) for _ in range(2)] == [1] * 2
 
 
 def test_two_servers_live_side_by_side_and_leave_no_shared_memory(settings: Settings, photo: bytes):

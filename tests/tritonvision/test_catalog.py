@@ -60,6 +60,58 @@ def test_an_unknown_name_is_refused_with_the_way_to_the_list():
 
 
 @pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("mediapipe-face-detectoin", "mediapipe-face-detection"), ("YOLOV8N-640", "yolov8n-640"),
+        ("yolov8n", "yolov8n-640"), ("yolo8n-640", "yolov8n-640"), ("sam", "sam-vit_b"), ("clip", "clip/RN50"),
+        ("facebook/detr-resnet50", "facebook/detr-resnet-50"), ("openai/clip-vit-base-patch23", "clip/ViT-B-32"),
+        ("SmolVLM-256M-Instruct", "smolvlm-256m"), ("cocos/3", "yolov8n-640"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_name_is_answered_with_the_one_that_was_meant(typed, meant):
+    with pytest.raises(UnknownModel) as caught:
+        catalog.find(typed)
+    first = re.match(r"Did you mean '([^']+)'", caught.value.hint)[1]
+    assert catalog.canonical(first) == meant
+
+
+@pytest.mark.parametrize("name", ["nobody", "nobody/1", "x", "x" * 120, "my/thing"])
+def test_what_is_like_no_name_is_answered_without_a_guess(name):
+    assert "Did you mean" not in catalog.unknown(name).hint
+
+
+def test_what_is_published_is_guessed_too_and_a_model_is_named_once():
+    hint = catalog.unknown("helmet/3", ["helmets/3"]).hint
+    assert hint.startswith("Did you mean 'helmets/3'?")
+    assert catalog.unknown("mediapipe-face-detectoin").hint.count("mediapipe") == 1
+
+
+@pytest.mark.parametrize(
+    ("hub_id", "model"),
+    [
+        ("HuggingFaceTB/SmolVLM-256M-Instruct", "smolvlm-256m"), ("openai/clip-vit-base-patch32", "clip/ViT-B-32"),
+        ("timm/resnet18.a1_in1k", "resnet18"), ("facebook/sam-vit-base", "sam-vit_b"),
+        ("IDEA-Research/grounding-dino-tiny", "grounding-dino-tiny"), ("microsoft/Florence-2-base", "florence-2-base"),
+        ("depth-anything/Depth-Anything-V2-Small-hf", "depth-anything-v2-small"),
+        ("google/owlv2-base-patch16-ensemble", "owlv2-base-patch14"),
+    ],
+)
+def test_the_hub_id_of_a_checkpoint_is_a_name_of_its_model(hub_id, model):
+    assert catalog.find(hub_id).id == model
+
+
+def test_every_hub_id_that_an_entry_gives_first_is_one_of_its_names():
+    """Left out are checkpoints that are only near the id, and those of which an export takes another layout."""
+    other = {"vit-base-patch16", "vit-large-patch16", "sam2-rt-tiny", "sam2-rt-small", "sam2-rt-base", "sam2-rt-large"}
+    for entry in catalog.entries().values():
+        source = entry.weights_source or ""
+        hub = re.match(r"HF ([\w.-]+/[\w.-]+)", source)
+        near_only = entry.upstream_exists is False and "nearest" in source
+        if hub and not near_only and entry.id not in other:
+            assert catalog.find(hub[1]) is entry
+
+
+@pytest.mark.parametrize(
     "name",
     ["", "/", "a/", "/a", "a//b", "a/b/c/d", "..", "a/../b", ".a", "a.", "-a", "a-", "a--b", "a__b", "a b", "a\\b",
      "a\n", "é", "a%2fb", "net--x", "x" * 121],

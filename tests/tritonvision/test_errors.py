@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from tritonvision import errors
@@ -7,7 +11,7 @@ KINDS = sorted(errors.BY_CODE.values(), key=lambda kind: kind.code)
 
 
 def test_the_tree_is_small_and_every_code_is_its_own():
-    assert len(KINDS) <= 14
+    assert len(KINDS) <= 15
     assert {kind.code for kind in KINDS} == set(errors.BY_CODE)
     assert len(KINDS) == 1 + len(TritonVisionError.__subclasses__())
 
@@ -18,6 +22,18 @@ def test_an_error_without_words_says_the_sentence_of_its_kind(kind):
     assert error.message.endswith(".") and "\n" not in error.message
     assert str(error) == error.message
     assert error.hint == "" and error.retry_after is None
+
+
+def test_errors_have_their_sentences_without_docstrings(tmp_path):
+    program = "from tritonvision import errors; print(*(k().message for k in errors.BY_CODE.values()), sep='\\n')"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | {"PYTHONOPTIMIZE": level}, capture_output=True, text=True,
+            check=True,
+        ).stdout
+        for level in ("", "2")
+    ]  # fmt: skip
+    assert said[0] == said[1] and said[0].count("\n") == len(errors.BY_CODE)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.code)

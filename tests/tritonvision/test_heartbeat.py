@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from tritonvision import heartbeat
-from tritonvision.heartbeat import Heart
+from tritonvision.heartbeat import Heart, Watch
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch) -> Path:
-    """The folder of this process's parent, as a supervisor would make it."""
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    """The folder that a supervisor made for this process."""
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
-    path = heartbeat.folder(os.getppid())
-    path.mkdir()
+    path = tmp_path / "server"
+    path.mkdir(mode=0o700)
+    monkeypatch.setenv(heartbeat.FOLDER_VARIABLE, str(path))
     return path
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr(heartbeat.time, "monotonic", lambda: self.now)
+
+    def pass_by(self, watch: Watch, seconds: int) -> list[int]:
+        """What a watch finds that looks once a second, the last time."""
+        for _ in range(seconds):
+            self.now += 1
+            late = watch.stale()
+        return late
 
 
 def age_grows(file: Path) -> bool:
@@ -29,20 +45,31 @@ def age_grows(file: Path) -> bool:
 
 
 def test_nobody_beats_where_nobody_watches(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.delenv(heartbeat.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr(heartbeat.threading, "Thread", None)
     Heart()
-    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("planted", ["link", "open to others", "not there"])
+def test_a_folder_that_others_could_have_planted_is_none(folder, tmp_path, monkeypatch, planted):
+    assert heartbeat.folder() == folder
+    if planted == "link":
+        (tmp_path / "link").symlink_to(folder)
+        monkeypatch.setenv(heartbeat.FOLDER_VARIABLE, str(tmp_path / "link"))
+    elif planted == "open to others":
+        folder.chmod(0o777)
+    else:
+        folder.rmdir()
+    assert heartbeat.folder() is None
 
 
 def test_a_process_that_is_well_beats_on(folder):
     Heart()
     assert not age_grows(folder / str(os.getpid()))
-    assert heartbeat.stale(os.getppid()) == []
 
 
-def test_work_that_takes_too_long_stops_the_beat_until_it_ends(folder, monkeypatch):
-    monkeypatch.setattr(heartbeat, "LONGEST_EXECUTE_SECONDS", 0.1)
-    heart = Heart()
+def test_work_that_takes_too_long_stops_the_beat_until_it_ends(folder):
+    heart = Heart(longest=0.1)
     file = folder / str(os.getpid())
     with heart:
         assert not age_grows(file)
@@ -50,9 +77,29 @@ def test_work_that_takes_too_long_stops_the_beat_until_it_ends(folder, monkeypat
     assert not age_grows(file)
 
 
-def test_waiting_for_another_process_is_no_work_of_its_own(folder, monkeypatch):
-    monkeypatch.setattr(heartbeat, "LONGEST_EXECUTE_SECONDS", 0.1)
-    heart = Heart()
+def test_one_thread_that_is_stuck_stops_the_beat_though_others_work_on(folder):
+    heart, file = Heart(longest=0.1), folder / str(os.getpid())
+    entered, go_on = threading.Event(), threading.Event()
+
+    def stick():
+        with heart:
+            entered.set()
+            go_on.wait(20)
+
+    stuck = threading.Thread(target=stick)
+    stuck.start()
+    assert entered.wait(20)
+    for _ in range(8):
+        with heart:
+            time.sleep(0.03)
+    assert age_grows(file)
+    go_on.set()
+    stuck.join()
+    assert not age_grows(file)
+
+
+def test_waiting_for_another_process_is_no_work_of_its_own(folder):
+    heart = Heart(longest=0.1)
     file = folder / str(os.getpid())
     with heart:
         with heart.waiting():
@@ -62,9 +109,8 @@ def test_waiting_for_another_process_is_no_work_of_its_own(folder, monkeypatch):
         assert age_grows(file)
 
 
-def test_long_work_of_many_steps_has_the_time_for_each_of_them(folder, monkeypatch):
-    monkeypatch.setattr(heartbeat, "LONGEST_EXECUTE_SECONDS", 0.1)
-    heart = Heart()
+def test_long_work_of_many_steps_has_the_time_for_each_of_them(folder):
+    heart = Heart(longest=0.1)
     file = folder / str(os.getpid())
     with heart:
         for _ in range(10):
@@ -74,17 +120,38 @@ def test_long_work_of_many_steps_has_the_time_for_each_of_them(folder, monkeypat
         assert age_grows(file)
 
 
-def test_a_file_that_was_not_touched_for_long_is_stale(folder):
-    file = folder / "12345"
-    file.touch()
-    assert heartbeat.stale(os.getppid()) == []
-    long_ago = time.time() - heartbeat.STALE_SECONDS - 1
-    os.utime(file, (long_ago, long_ago))
-    assert heartbeat.stale(os.getppid()) == [12345]
+def test_a_process_that_does_not_beat_for_long_is_stale_and_one_that_does_is_not(folder, monkeypatch):
+    clock, watch = Clock(monkeypatch), Watch(folder)
+    (folder / "111").touch()
+    (folder / "222").touch()
+    assert clock.pass_by(watch, 6) == []
+    os.utime(folder / "222")
+    assert clock.pass_by(watch, 2) == [111]
 
 
-def test_folders_of_servers_that_are_gone_are_found(folder, tmp_path):
-    gone = tmp_path / "tritonvision-4194305"  # over the kernel's largest process id
-    gone.mkdir()
-    (tmp_path / "tritonvision-run-x").mkdir()
-    assert heartbeat.abandoned() == [gone]
+def test_a_pause_of_the_watcher_makes_nobody_late(folder, monkeypatch):
+    """A paused container, a suspended machine: the processes were paused, too, and may beat after the watcher wakes."""
+    clock, watch = Clock(monkeypatch), Watch(folder)
+    (folder / "111").touch()
+    clock.pass_by(watch, 3)
+    clock.now += 3600
+    assert clock.pass_by(watch, 1) == []
+    assert clock.pass_by(watch, 4) == [111]
+
+
+@pytest.mark.parametrize("shift", [-3600, 3600])
+def test_a_clock_that_is_set_makes_nobody_late_and_hides_nobody(folder, monkeypatch, shift):
+    clock, watch = Clock(monkeypatch), Watch(folder)
+    for name in ("111", "222"):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() + shift,) * 2)
+    assert clock.pass_by(watch, 4) == []
+    os.utime(folder / "222")
+    assert clock.pass_by(watch, 4) == [111]
+
+
+def test_a_network_may_take_the_longer_the_larger_it_is(tmp_path):
+    assert heartbeat.longest_work(tmp_path) == heartbeat.LONGEST_EXECUTE_SECONDS
+    with (tmp_path / "model.onnx").open("wb") as file:
+        file.truncate(2**30)  # takes no room on the disk
+    assert heartbeat.longest_work(tmp_path) == 17 * heartbeat.LONGEST_EXECUTE_SECONDS

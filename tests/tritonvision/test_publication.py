@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+import shutil
 
 import pytest
 
@@ -114,3 +116,28 @@ def test_a_manifest_is_plain_json_for_other_programs(repository):
     written = publish(repository, "yolov8n-640")
     data = json.loads((repository.root / written.triton_name / MANIFEST).read_text())
     assert data["weights"] == "random" and data["input_size"] == [640, 640]
+
+
+@pytest.mark.parametrize("name", ["yolov8n-640 (copy)", "name_", "_old", "x--old", "yolov8n-640-copy", "a__b__c__d"])
+def test_a_copied_folder_is_no_model_and_the_others_stay(repository, name):
+    published = publish(repository, "yolov8n-640")
+    shutil.copytree(repository.root / "yolov8n-640", repository.root / name)
+    shutil.copytree(repository.root / "yolov8n-640", repository.root / ".trash")
+    assert list(repository) == [published]
+    assert repository.left_out() == [f"The folder '{name}' holds another model's manifest, or a broken one."]
+
+
+def test_a_folder_that_this_user_cannot_read_is_named(repository, monkeypatch):
+    publish(repository, "yolov8n-640")
+    publish(repository, "yolov8s-640")
+
+    def refused(path, *args, **rest):  # root reads everything, so rights are no way to test it
+        if "yolov8s-640/" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, *args, **rest)
+
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", refused)
+    assert [m.id for m in repository] == ["yolov8n-640"]
+    (sentence,) = repository.left_out()
+    assert sentence.startswith("The folder 'yolov8s-640' cannot be read by this user")

@@ -56,6 +56,8 @@ COMMANDS = {
     "predict": Command("Ask a model about pictures."),
     "chat": Command("Talk with a model about pictures."),
     "models": Command("List every model id and what is published."),
+    "info": Command("Tell all that is known of one model."),
+    "remove": Command("Take published models out of the repository."),
     "doctor": Command("Check what this machine has, and what to do about the rest."),
 }
 

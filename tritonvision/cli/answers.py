@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from tritonvision.results import (
 
 _BEST_CLASSES = 5
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and line feeds
+_LINE_ENDS = re.compile("[\n\u2028\u2029]")
 _WORD = 2  # class of a region of a page: 0 is a block, 1 a line
 
 
@@ -159,18 +160,51 @@ def lines(name: str, predictions: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _text_lines(name: str, found: dict[str, Any]) -> Iterator[str]:
-    """A line of text behind the name; a page, or several lines, below it."""
-    said = printable(found["text"].strip()).splitlines()
-    if "words" in found and said:
+    """The text behind the name, further lines below it; of a page the number of words, and all its lines below."""
+    said = printable(found["text"].strip()).splitlines() or ["no text"]
+    if "words" in found and found["text"].strip():
         count = len(found["words"])
         yield f"{name}: {count} word{'s' * (count != 1)}"
-    elif len(said) < 2:
-        yield f"{name}: {said[0] if said else 'no text'}"
-        return
     else:
-        yield f"{name}:"
+        yield f"{name}: {said.pop(0)}"
     for line in said:
         yield f"  {line}".rstrip()
+
+
+class TextAsItComes:
+    """Writes a text piece by piece, in the form in which :func:`lines` gives the whole of it.
+
+    Until :meth:`show` is called the pieces are kept. White space is held back until something follows it.
+
+    Args:
+        write: takes what is to be shown next.
+    """
+
+    def __init__(self, name: str, write: Callable[[str], None]):
+        self._name, self._write = name, write
+        self._kept, self._shows = "", False
+        self.began = False
+
+    def add(self, piece: str) -> None:
+        """The next piece of the text."""
+        self._kept += printable(piece)
+        if self._shows:
+            self._flush()
+
+    def show(self) -> None:
+        """Write what came so far, and from now on what comes when it comes."""
+        self._shows = True
+        self._flush()
+
+    def _flush(self) -> None:
+        if not self.began:
+            self._kept = self._kept.lstrip()
+        ready = self._kept.rstrip()
+        if ready:
+            self._kept = self._kept[len(ready) :]
+            lead = "" if self.began else f"{self._name}: "
+            self._write(lead + "\n  ".join(_LINE_ENDS.split(ready)))
+            self.began = True
 
 
 def _depth_lines(name: str, found: dict[str, Any]) -> Iterator[str]:

@@ -7,7 +7,6 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,14 +15,13 @@ from tritonvision import catalog, tasks
 from tritonvision.cli import complain
 from tritonvision.cli.answers import printable
 from tritonvision.cli.chat_sources import ChatSource, EmbeddedChat, FacadeChat
-from tritonvision.cli.models import loaded_ids
-from tritonvision.cli.options import settings_with
-from tritonvision.cli.predict import note, read_picture
+from tritonvision.cli.options import ApiKey, MaxTokens, OwnRepository, Url, settings_with
+from tritonvision.cli.pictures import STANDARD_INPUT, read_pictures
+from tritonvision.cli.predict import note
+from tritonvision.cli.sources import server_to_ask
 from tritonvision.errors import InvalidParameter, TritonVisionError
-from tritonvision.pictures import read_header
 
-_LIMITS = {parameter.name: parameter for parameter in tasks.VLM.parameters}
-_MOST_TOKENS, _LARGEST_SEED = int(_LIMITS["max_new_tokens"].high), int(_LIMITS["seed"].high)
+_LARGEST_SEED = int(next(parameter.high for parameter in tasks.VLM.parameters if parameter.name == "seed"))
 _PROMPT = "> "
 _QUIT = "/quit"
 
@@ -31,13 +29,12 @@ _QUIT = "/quit"
 def chat(
     model_id: Annotated[str, typer.Argument(help="Id or alias of a model that writes, see 'tritonvision models'.")],
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="What the talk is about; none for text alone.")
+        list[str] | None,
+        typer.Argument(metavar="[IMAGE...]", help="What the talk is about, as for predict; none for text alone."),
     ] = None,
     prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="Ask this one question and end.")] = None,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="What the model is told before the talk.")] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, max=_MOST_TOKENS, metavar="N", help="Most tokens of an answer. [512]")
-    ] = None,
+    max_tokens: MaxTokens = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, max=2, metavar="F", help="0 takes the likeliest token. [0]")
     ] = None,
@@ -47,12 +44,9 @@ def chat(
     seed: Annotated[
         int | None, typer.Option(min=0, max=_LARGEST_SEED, metavar="N", help="Draw the same again.")
     ] = None,
-    url: Annotated[
-        str | None,
-        typer.Option(help="Ask this server. Default: the one on this machine, or one started for the duration."),
-    ] = None,
-    api_key: Annotated[str | None, typer.Option(metavar="K", help="The server's API key.")] = None,
-    repository: Annotated[Path | None, typer.Option(help="Model repository, when no server runs.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    repository: OwnRepository = None,
 ) -> None:
     """Talk with a model about pictures; the answer appears as it is written.
 
@@ -65,7 +59,7 @@ def chat(
       tritonvision chat smolvlm-256m photo.jpg --prompt "Who is this?"
       tritonvision chat smolvlm-256m before.jpg after.jpg --system "Answer in one sentence."
       tritonvision chat smolvlm-256m photo.jpg --temperature 0.7 --top-p 0.9 --seed 1
-      tritonvision chat smolvlm-256m photo.jpg --url http://gpu-box:9001 < questions.txt
+      tritonvision chat smolvlm-256m photo.jpg --url gpu-box:9001 < questions.txt
     """
     settings = settings_with(repository=repository, api_key=api_key)
     catalog.check_id(model_id)
@@ -74,14 +68,17 @@ def chat(
     writing = tasks.resolve(tasks.VLM.parameters, {
         "max_new_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed,
     })  # fmt: skip
-    pictures = [_read(path) for path in images or ()]
-    if url is None and loaded_ids(settings.port) is not None:
-        url = f"http://127.0.0.1:{settings.port}"
+    if STANDARD_INPUT in (images or ()) and prompt is None:
+        raise InvalidParameter("Standard input is the picture, so the question has to come as --prompt.")
+    pictures = read_pictures(images or (), settings)
+    address = server_to_ask(url, settings.port)
     conversation = model_id, pictures, writing, note
     with asyncio.Runner() as runner:
         _talk(
             runner,
-            EmbeddedChat(settings, *conversation) if url is None else FacadeChat(url, settings.api_key, *conversation),
+            EmbeddedChat(settings, *conversation)
+            if address is None
+            else FacadeChat(address, settings.api_key, *conversation),
             Talk(len(pictures), system),
             prompt,
         )
@@ -203,12 +200,3 @@ def _read_line() -> str:
     sys.stderr.write(_PROMPT)  # standard output is for the answers
     sys.stderr.flush()
     return input()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        picture = read_picture(path)
-        read_header(picture)
-    except TritonVisionError as error:
-        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
-    return picture

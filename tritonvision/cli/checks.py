@@ -6,6 +6,7 @@ import ctypes.util
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,8 +21,13 @@ from tritonvision.errors import SetupError, TritonVisionError
 from tritonvision.server.locate import Installation, locate
 from tritonvision.settings import Settings
 
+_CGROUP = Path("/sys/fs/cgroup")
 _GLIBC = (2, 35)  # oldest that the wheel's tritonserver runs on
 _SHM_WARN_MB, _SHM_FAIL_MB = 512, 64  # each step maps a region that starts at 1 MB and grows with its pictures
+_MEMORY_WARN, _MEMORY_FAIL = 4 * 2**30, 2**30  # the embedded server with one small model takes about 700 MB
+_DISK_WARN = 5 * 2**30  # weights, their graph and what an export needs besides, of a large model
+# The first release with the fixes of every bulletin known to this version, as Triton and as its container count.
+_SAFE_TRITON, _SAFE_CONTAINER = (2, 71), "26.07"
 _QUERY = "name,driver_version,memory.total"
 # extra, package that shows it is there, what it is for
 _EXTRAS = (
@@ -53,8 +59,8 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Every finding, in the order in which to mend things."""
     return [
-        _python(), _numpy(), *_server(settings), _shared_memory(), _port(settings), _repository(settings),
-        _gpu(), _tensorrt(), *_extras(),
+        _python(), _numpy(), *_server(settings), _memory(), _shared_memory(), _run_folder(), _log_folder(settings),
+        _port(settings), *_repository(settings), _disk(settings), _gpu(), _tensorrt(), *_extras(),
     ]  # fmt: skip
 
 
@@ -74,7 +80,7 @@ def _numpy() -> Finding:
 
 def _server(settings: Settings) -> Iterator[Finding]:
     if settings.triton_url:
-        yield _foreign(settings.triton_url)
+        yield from _foreign(settings.triton_url)
         return
     try:
         installation = locate(settings)
@@ -83,6 +89,12 @@ def _server(settings: Settings) -> Iterator[Finding]:
         return
     version = installation.version or "version told once it runs"
     yield Finding("ok", "tritonserver", f"{version}, from {_ORIGIN[installation.kind]}: {installation.executable}")
+    yield from _security(
+        installation.version,
+        "It listens on loopback only and its shared memory and model control want a token, so only people with an "
+        f"account on this machine reach it. Where those are not trusted: a container from {_SAFE_CONTAINER} on, "
+        "with --triton-url.",
+    )
     if installation.kind == "wheel":
         yield _glibc()
         yield _stub(installation)
@@ -92,16 +104,33 @@ def _server(settings: Settings) -> Iterator[Finding]:
 _ORIGIN = {"wheel": "the nvidia-pytriton wheel", "path": "this path", "ngc": "the NGC container"}
 
 
-def _foreign(address: str) -> Finding:
+def _foreign(address: str) -> Iterator[Finding]:
     from tritonvision.server.control import Control
 
     control = Control(address)
     try:
-        return Finding("ok", "tritonserver", f"{control.version()}, somebody else's, at {address}")
+        version = control.version()
     except TritonVisionError as error:
-        return Finding("fail", "tritonserver", f"{address}: {error.message}", "Check TRITONVISION_TRITON_URL.")
+        yield Finding("fail", "tritonserver", f"{address}: {error.message}", "Check TRITONVISION_TRITON_URL.")
+        return
     finally:
         control.close()
+    yield Finding("ok", "tritonserver", f"{version}, somebody else's, at {address}")
+    yield from _security(
+        version, f"Let nobody but this server reach it, and run a container from {_SAFE_CONTAINER} on."
+    )
+
+
+def _security(version: str | None, protection: str) -> Iterator[Finding]:
+    """Whether a tritonserver has the security fixes that are known; nothing where it does not tell its version."""
+    numbers = re.match(r"(\d+)\.(\d+)", version or "")
+    if numbers is None:
+        return
+    fixes = f"the security fixes of {'.'.join(map(str, _SAFE_TRITON))} ({_SAFE_CONTAINER})"
+    if (int(numbers[1]), int(numbers[2])) >= _SAFE_TRITON:
+        yield Finding("ok", "Triton's fixes", f"{version} has {fixes}")
+        return
+    yield Finding("warn", "Triton's fixes", f"{version} is older than {fixes}", protection)
 
 
 def _glibc() -> Finding:
@@ -149,6 +178,26 @@ def _shared_memory() -> Finding:
                    advice if free < _SHM_WARN_MB else "")  # fmt: skip
 
 
+def _run_folder() -> Finding:
+    """Where a server's socket and backends would lie."""
+    from tritonvision.server import run_folder
+
+    try:
+        return Finding("ok", "run folder", f"below {run_folder.place()}")
+    except SetupError as error:
+        return Finding("fail", "run folder", error.message, error.hint)
+
+
+def _log_folder(settings: Settings) -> Finding:
+    folder = settings.log_dir
+    if os.access(_existing(folder), os.W_OK | os.X_OK):
+        return Finding("ok", "log folder", str(folder))
+    return Finding(
+        "warn", "log folder", f"{folder} cannot be written; errors of the inference server go to standard error",
+        "Name another one with TRITONVISION_LOG_DIR.",
+    )  # fmt: skip
+
+
 def _port(settings: Settings) -> Finding:
     from tritonvision.facade.run import listen
 
@@ -163,20 +212,69 @@ def _port(settings: Settings) -> Finding:
     return Finding("ok", what, f"free on {settings.host}")
 
 
-def _repository(settings: Settings) -> Finding:
+def _repository(settings: Settings) -> Iterator[Finding]:
     from tritonvision.publication import Repository
 
     root = settings.repository
-    published = [manifest.id for manifest in Repository(root)] if root.is_dir() else []
-    place = root if root.exists() else next(parent for parent in root.parents if parent.exists())
-    if not os.access(place, os.W_OK):
-        return Finding("warn", "repository", f"{root} cannot be written to", "Exports go elsewhere with --repository.")
-    if not published:
-        return Finding(
+    repository = Repository(root)
+    published = len(list(repository))
+    if not os.access(_existing(root), os.W_OK):
+        yield Finding("warn", "repository", f"{root} cannot be written to", "Exports go elsewhere with --repository.")
+    elif not published:
+        yield Finding(
             "warn", "repository", f"nothing is published in {root}",
             "Start with: tritonvision export mediapipe-face-detection",
         )  # fmt: skip
-    return Finding("ok", "repository", f"{len(published)} published in {root}")
+    else:
+        yield Finding("ok", "repository", f"{published} published in {root}")
+    for sentence in repository.left_out():
+        yield Finding("warn", "repository", sentence, "What is left out is not served.")
+
+
+def _memory() -> Finding:
+    """What is free for models: of the machine, or of the container that this process is in."""
+    free = _machine_memory()
+    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
+    if limit is not None and used is not None:
+        free = min(free, limit - used)
+    found = f"{free / 2**30:.1f} GB free"
+    if free < _MEMORY_FAIL:
+        return Finding("fail", "memory", found, "The server with one small model needs 1 GB.")
+    if free < _MEMORY_WARN:
+        return Finding(
+            "warn", "memory", found, "Large models will not fit; bound the loaded ones with serve --memory-budget SIZE."
+        )
+    return Finding("ok", "memory", found)
+
+
+def _machine_memory() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file of the cgroup; None where there is none, or no limit."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _disk(settings: Settings) -> Finding:
+    place = _existing(settings.repository)
+    free = shutil.disk_usage(place).free
+    found = f"{free / 2**30:.1f} GB free at {place}"
+    if free < _DISK_WARN:
+        return Finding("warn", "disk", found, "An export of a large model needs 5 GB; --repository takes another disk.")
+    return Finding("ok", "disk", found)
+
+
+def _existing(path: Path) -> Path:
+    """``path``, or the nearest folder above it that is there."""
+    return path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
 
 
 def _gpu() -> Finding:

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from tritonvision.cli.options import print_json, settings_with
+from tritonvision.cli.options import Repository, print_json, settings_with
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of the table.")] = False,
+    repository: Repository = None,
 ) -> None:
     """Check what this machine has for serving and exporting, and say what to do about the rest.
 
@@ -22,11 +23,11 @@ def doctor(
     \b
     Examples:
       tritonvision doctor
-      tritonvision doctor --json
+      tritonvision doctor --repository /models --json
     """
     from tritonvision.cli.checks import examine
 
-    findings = examine(settings_with())
+    findings = examine(settings_with(repository=repository))
     if json:
         print_json([asdict(finding) for finding in findings])
     else:

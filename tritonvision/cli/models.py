@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tritonvision import catalog
-from tritonvision.cli.options import print_json, settings_with
+from tritonvision.cli.options import Repository, print_json, settings_with
+from tritonvision.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _ASK_SECONDS = 0.5
+_GAP = 2  # columns between the parts of a line
+_STATE_WIDTH = len("published (random)")
+_MADE_UP = "pretrained/"  # ours, for routes that take two segments: the same for every id, so the table leaves it out
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,11 @@ def models(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of the table.")] = False,
     family: Annotated[str | None, typer.Option(help="Only the families whose name contains this.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Only what is published here.")] = False,
-    repository: Annotated[Path | None, typer.Option(help="Model repository to look into.")] = None,
+    repository: Repository = None,
 ) -> None:
     """List every model id: family, task, licence, aliases, and whether it can be exported, is published, is loaded.
+
+    'tritonvision info MODEL_ID' tells more of one.
 
     \b
     Examples:
@@ -53,7 +61,7 @@ def models(
     """
     found = rows(settings_with(repository=repository))
     if family is not None:
-        found = [row for row in found if family.lower() in row.family.lower()]
+        found = _of_family(found, family)
     if published:
         found = [row for row in found if row.published]
     if json:
@@ -62,14 +70,26 @@ def models(
         _print_table(found)
 
 
+def _of_family(found: list[Row], wanted: str) -> list[Row]:
+    """The models of the families whose name contains ``wanted``. Raises InvalidParameter where there is none."""
+    families = list(dict.fromkeys(row.family for row in found))
+    kept = [row for row in found if wanted.lower() in row.family.lower()]
+    if not kept:
+        near = catalog.similar(wanted, families) or families
+        raise InvalidParameter(
+            f"No family's name contains '{wanted[:40]}'.", hint=f"There are: {', '.join(near)}."
+        )  # fmt: skip
+    return kept
+
+
 def rows(settings) -> list[Row]:
     """Every catalogue entry in catalogue order, then what else is published in ``settings.repository``."""
+    from tritonvision import publication
     from tritonvision.exporters import registry
-    from tritonvision.publication import Repository, everything
 
     loaded = loaded_ids(settings.port)
     found = []
-    for entry, manifest in everything(Repository(settings.repository)):
+    for entry, manifest in publication.everything(publication.Repository(settings.repository)):
         known = entry or manifest
         can = registry.can_export(entry) if entry else manifest.family in registry.exportable()
         found.append(Row(
@@ -105,39 +125,40 @@ def _is_loaded(model_id: str, loaded: frozenset[str] | None) -> bool | None:
 
 
 def _print_table(found: list[Row]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, highlight=False)
-    table.add_column("id", no_wrap=True)
-    table.add_column("licence of the weights", max_width=44, style="dim")
-    table.add_column("also called", max_width=44, style="dim", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    heading = license = None
-    for row in sorted(found, key=_by_first_appearance(found)):
-        if (row.family, row.task) != heading:
-            if heading is not None:
-                table.add_row()
-            heading, license = (row.family, row.task), None
-            table.add_row(Text(row.family, style="bold cyan"), Text(row.task, style="cyan"))
-        # a licence is said once, and again where it changes
-        table.add_row(f"  {row.id}", "" if row.license == license else row.license, "\n".join(row.aliases), _state(row))
-        license = row.license
     console = Console(highlight=False)
-    console.print(table)
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in found:
+        groups.setdefault((row.family, row.task, row.license), []).append(row)
+    for (family, task, license), group in groups.items():
+        console.print()
+        weights = f"weights: {license}"
+        console.print(Text.assemble((family, "bold cyan"), "  ", (task, "cyan"), "  ", (weights, "dim")))
+        width = max(len(row.id) for row in group)
+        for row in group:
+            line = Text.assemble("  ", row.id.ljust(width + _GAP), _state(row))
+            line.pad_right(2 + width + _GAP + _STATE_WIDTH + _GAP - len(line))
+            names = [name for name in row.aliases if not name.startswith(_MADE_UP)]
+            line.append(_names_that_fit(names, console.width - len(line)), style="dim")
+            line.rstrip()
+            console.print(line, no_wrap=True)
+    console.print()
     console.print(_summary(found))
 
 
-def _by_first_appearance(found: list[Row]):
-    order: dict[tuple[str, str], int] = {}
-    for row in found:
-        order.setdefault((row.family, row.task), len(order))
-    return lambda row: order[row.family, row.task]
+def _names_that_fit(names: Sequence[str], width: int) -> str:
+    """The first of ``names``, as many as ``width`` holds, and how many more there are."""
+    for count in range(len(names), -1, -1):
+        more = len(names) - count
+        text = ", ".join(names[:count]) + (f"{', ' if count else ''}+{more}" if more else "")
+        if len(text) <= width:
+            return text
+    return ""
 
 
-def _state(row: Row):
+def _state(row: Row) -> Text:
     from rich.text import Text
 
     if not row.published:

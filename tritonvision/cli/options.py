@@ -1,11 +1,30 @@
-"""What several commands share: settings laid under command-line options, JSON on standard output."""
+"""What several commands share: options, settings laid under them, JSON on standard output."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from tritonvision.errors import InvalidParameter
+import typer
+
+from tritonvision import tasks
+
+_MOST_TOKENS = int(next(p.high for p in tasks.VLM.parameters if p.name == "max_new_tokens"))
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[http://]HOST:PORT",
+        help="Ask this server. Default: the one on this machine, or one started for the duration.",
+    ),
+]
+ApiKey = Annotated[str | None, typer.Option(metavar="K", help="The server's API key.")]
+OwnRepository = Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository, when no server runs.")]
+Repository = Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository to look into.")]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, max=_MOST_TOKENS, metavar="N", help="Most tokens of an answer that is written.")
+]
 
 
 def settings_with(**options: Any):
@@ -13,19 +32,9 @@ def settings_with(**options: Any):
 
     Raises InvalidParameter, which names the setting, when one does not fit.
     """
-    from pydantic import ValidationError
+    from tritonvision.settings import read_settings
 
-    from tritonvision.settings import Settings
-
-    try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InvalidParameter(
-            f"The setting '{name}' does not fit: {first['msg']}.",
-            hint=f"It comes from an option or from TRITONVISION_{name.upper()}.",
-        ) from error
+    return read_settings(**options)
 
 
 def print_json(value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -14,21 +15,25 @@ import typer
 
 from tritonvision import catalog
 from tritonvision.cli import FAILED, complain
-from tritonvision.cli.answers import Answer, lines
-from tritonvision.cli.models import loaded_ids
-from tritonvision.cli.options import print_json, settings_with
+from tritonvision.cli.answers import Answer, TextAsItComes, lines
+from tritonvision.cli.options import ApiKey, MaxTokens, OwnRepository, Url, print_json, settings_with
+from tritonvision.cli.pictures import PictureArgument, pictures_of
 from tritonvision.cli.question import Question
 from tritonvision.cli.question import ask as question_of
-from tritonvision.cli.sources import EmbeddedSource, FacadeSource, Source
+from tritonvision.cli.sources import EmbeddedSource, FacadeSource, Source, server_to_ask
 from tritonvision.errors import InvalidPicture, PictureTooLarge, SetupError, TritonVisionError
+from tritonvision.settings import Settings
 
+Found = tuple[bytes, Answer] | TritonVisionError  # of one picture: its bytes and the answer, or what was wrong with it
 _AT_ONCE = 4
 _MANY = 4  # pictures from which on a progress bar is worth its line
 
 
 def predict(
     model_id: Annotated[str, typer.Argument(help="Id or alias, see 'tritonvision models'.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Picture files.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Files, folders of them, patterns, URLs, or - for stdin.")
+    ],
     confidence: Annotated[
         float | None, typer.Option(min=0, max=1, metavar="F", help="Lowest score that counts. Default: the task's.")
     ] = None,
@@ -47,67 +52,81 @@ def predict(
             "repeat), or the question (SmolVLM).",
         ),
     ] = None,
+    max_tokens: MaxTokens = None,
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the pictures with the answers drawn in to this folder.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object a picture.")] = False,
-    url: Annotated[
-        str | None,
-        typer.Option(help="Ask this server. Default: the one on this machine, or one started for the duration."),
-    ] = None,
-    api_key: Annotated[str | None, typer.Option(metavar="K", help="The server's API key.")] = None,
-    repository: Annotated[Path | None, typer.Option(help="Model repository, when no server runs.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    repository: OwnRepository = None,
 ) -> None:
     """Ask a model about pictures and print what it finds, by name, or the text that it reads or writes.
 
-    A picture that cannot be read is reported, the others are answered, and the command ends with 1.
+    A text about one picture appears as it is written. A picture that cannot be read is reported, the others are
+    answered, and the command ends with 1. Of a folder the pictures directly in it are taken.
 
     \b
     Examples:
       tritonvision predict mediapipe-face-detection photo.jpg
-      tritonvision predict yolov8n-640 *.jpg --confidence 0.5 --save out
-      tritonvision predict coco/3 photo.jpg --json --url http://gpu-box:9001
+      tritonvision predict yolov8n-640 photos/ --confidence 0.5 --save out
+      tritonvision predict coco/3 photo.jpg --json --url gpu-box:9001
+      tritonvision predict coco/3 https://example.com/photo.jpg
+      ffmpeg -i film.mp4 -frames 1 -f image2 - | tritonvision predict coco/3 -
       tritonvision predict sam-vit_b photo.jpg --point 220,140 --save out
       tritonvision predict clip/ViT-B-32 photo.jpg --text "a cat" --text "an astronaut"
       tritonvision predict grounding-dino-tiny photo.jpg --text "a helmet" --text "a flag" --save out
       tritonvision predict doctr-db_mobilenet_v3 letter.png --json
       tritonvision predict trocr-base-printed line.png
-      tritonvision predict smolvlm-256m photo.jpg --text "Who is this?"
+      tritonvision predict smolvlm-256m photo.jpg --text "Who is this?" --max-tokens 60
     """
     settings = settings_with(repository=repository, api_key=api_key)
     catalog.check_id(model_id)
-    question = question_of(confidence, point, box, text)
+    question = question_of(confidence, point, box, text, max_tokens)
+    pictures = pictures_of(images)
     if save is not None:
         _prepare_saving(save)
     report = _Report(model_id, confidence, save, json)
-    asyncio.run(_ask_all(_source(settings, model_id, question, url), images, report))
+    asyncio.run(_ask_all(_source(settings, model_id, question, url), pictures, report, settings))
     report.close()
     if report.failed:
         raise typer.Exit(FAILED)
 
 
-async def _ask_all(source: Source, images: Sequence[Path], report: _Report) -> None:
-    """Ask about every picture, a few at once; report in the order of ``images``."""
-    gate = asyncio.Semaphore(_AT_ONCE)
+async def _ask_all(source: Source, pictures: Sequence[PictureArgument], report: _Report, settings: Settings) -> None:
+    """Ask about every picture, a few at once; report in the order of ``pictures``."""
 
-    async def ask(path: Path) -> Answer | TritonVisionError:
-        async with gate:
-            try:
-                return await source.ask(await asyncio.to_thread(read_picture, path))
-            except (InvalidPicture, PictureTooLarge) as error:  # this picture's fault, not the others'
-                return error
+    async def ask(picture: PictureArgument, said: TextAsItComes) -> Found:
+        try:
+            data = await asyncio.to_thread(picture.read, settings)
+            return data, await source.ask(data, said.add)
+        except (InvalidPicture, PictureTooLarge) as error:  # this picture's fault, not the others'
+            return error
+
+    under_way: deque[tuple[PictureArgument, TextAsItComes, asyncio.Task[Found]]] = deque()
+
+    async def report_first() -> None:
+        picture, said, task = under_way[0]
+        report.listen(said)
+        report.add(picture, await task, said)
+        under_way.popleft()
 
     async with source:
-        tasks = [asyncio.create_task(ask(path)) for path in images]
         try:
-            with _progress(len(images)) as advance:
-                for path, task in zip(images, tasks, strict=True):
-                    report.add(path, await task)
+            with _progress(len(pictures)) as advance:
+                for picture in pictures:
+                    if len(under_way) == _AT_ONCE:
+                        await report_first()
+                        advance()
+                    said = TextAsItComes(picture.name, _write)
+                    under_way.append((picture, said, asyncio.create_task(ask(picture, said))))
+                while under_way:
+                    await report_first()
                     advance()
         finally:
-            for task in tasks:
+            for _, _, task in under_way:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(task for _, _, task in under_way), return_exceptions=True)
 
 
 class _Report:
@@ -119,31 +138,41 @@ class _Report:
         self._names: set[str] = set()
         self.failed = False
 
-    def add(self, path: Path, found: Answer | TritonVisionError) -> None:
-        """Say what was found in the picture at ``path``, or what was wrong with it."""
+    def listen(self, said: TextAsItComes) -> None:
+        """Show a text while it is being written, unless JSON is wanted."""
+        if not self._json:
+            said.show()
+
+    def add(self, picture: PictureArgument, found: Found, said: TextAsItComes) -> None:
+        """Say what was found in ``picture``, or what was wrong with it; ``said`` is what was shown of it already."""
+        if said.began:
+            _write("\n")
         if isinstance(found, TritonVisionError):
-            complain(f"{path}: {found.message}", found.hint)
+            complain(f"{picture.name}: {found.message}", found.hint)
             self.failed = True
             return
-        line = {"image": str(path), "model_id": self._model_id, "predictions": found.predictions(self._confidence)}
+        data, answer = found
+        line = {"image": picture.name, "model_id": self._model_id, "predictions": answer.predictions(self._confidence)}
         if self._save is not None:
-            target = self._save / self._file_name(path)
-            save_drawn(path.read_bytes(), found, target)
+            target = self._save / self._file_name(picture)
+            save_drawn(data, answer, target)
             line["saved"] = str(target)
-        self._listed.append(line)
-        if not self._json:
-            typer.echo("\n".join(lines(str(path), line["predictions"])))
-            if "saved" in line:
-                typer.echo(f"  saved as {line['saved']}")
+        if self._json:
+            self._listed.append(line)
+            return
+        if not said.began:
+            typer.echo("\n".join(lines(picture.name, line["predictions"])))
+        if "saved" in line:
+            typer.echo(f"  saved as {line['saved']}")
 
     def close(self) -> None:
         """Print the JSON list, if that is what was asked for."""
         if self._json:
             print_json(self._listed)
 
-    def _file_name(self, path: Path) -> str:
+    def _file_name(self, picture: PictureArgument) -> str:
         """``<picture>-<model>.png``, counted on where two pictures share a name."""
-        stem = name = f"{path.stem}-{self._model_id.replace('/', '_')}"
+        stem = name = f"{picture.stem}-{self._model_id.replace('/', '_')}"
         count = 1
         while name in self._names:
             count += 1
@@ -152,28 +181,22 @@ class _Report:
         return f"{name}.png"
 
 
-def _source(settings, model_id: str, question: Question, url: str | None) -> Source:
+def _source(settings: Settings, model_id: str, question: Question, url: str | None) -> Source:
     """The server at ``url``, else the one that answers on this machine, else one for the duration."""
-    if url is None and loaded_ids(settings.port) is not None:
-        url = f"http://127.0.0.1:{settings.port}"
-    if url is not None:
-        return FacadeSource(url, settings.api_key, model_id, question, note)
+    address = server_to_ask(url, settings.port)
+    if address is not None:
+        return FacadeSource(address, settings.api_key, model_id, question, note)
     return EmbeddedSource(settings, model_id, question, note)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def note(sentence: str) -> None:
     """What a person should know besides, on standard error."""
     typer.secho(f"Note: {sentence}", err=True, fg="yellow")
-
-
-def read_picture(path: Path) -> bytes:
-    """The bytes of a file. Raises InvalidPicture."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise InvalidPicture("There is no such file.") from error
-    except OSError as error:
-        raise InvalidPicture(f"The file cannot be read: {(error.strerror or 'unknown reason').lower()}.") from error
 
 
 def _prepare_saving(folder: Path) -> None:

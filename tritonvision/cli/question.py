@@ -9,6 +9,7 @@ from typing import Any
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 
+_TOKENS = "max_new_tokens"
 _PROMPTED = tasks.PROMPTABLE.name
 _NAMED, _COMPARED, _WRITTEN = tasks.OPEN_VOCABULARY.name, tasks.EMBEDDING.name, tasks.VLM.name
 
@@ -22,12 +23,14 @@ class Question:
         points: (x, y, label) each, pixels; label 1 on the object, 0 off it.
         box: left, top, right, bottom, pixels.
         texts: that a picture is compared with; the classes to look for; or the question, one text.
+        max_tokens: of an answer that is written, or None for the task's own.
     """
 
     confidence: float | None = None
     points: tuple[tuple[float, float, int], ...] = ()
     box: tuple[float, float, float, float] | None = None
     texts: tuple[str, ...] = ()
+    max_tokens: int | None = None
 
     def check(self, model_id: str, task: str) -> None:
         """Raise InvalidParameter unless a model of ``task`` can be asked this."""
@@ -55,10 +58,12 @@ class Question:
             raise InvalidParameter(f"'{model_id}' does {task}, which takes no --text.")
         if not all(text.strip() for text in self.texts):
             raise InvalidParameter("A --text is empty.")
+        if self.max_tokens is not None and _TOKENS not in _settings_of(task):
+            raise InvalidParameter(f"'{model_id}' does {task}, which takes no --max-tokens.")
 
     def parameters(self, task: str) -> dict[str, Any]:
         """Settings of the task; what is not asked keeps its default."""
-        known = {parameter.name for parameter in tasks.TASKS[task].parameters}
+        known = _settings_of(task)
         given: dict[str, Any] = {}
         if self.confidence is not None and "confidence" in known:
             given["confidence"] = self.confidence
@@ -69,18 +74,26 @@ class Question:
             given["box"] = list(self.box)
         if self.texts and "texts" in known:
             given["texts"] = list(self.texts)
+        if self.max_tokens is not None:
+            given[_TOKENS] = self.max_tokens
         return given
 
 
+def _settings_of(task: str) -> set[str]:
+    return {parameter.name for parameter in tasks.TASKS[task].parameters}
+
+
 def ask(
-    confidence: float | None, points: Sequence[str] | None, box: str | None, texts: Sequence[str] | None
-) -> Question:
+    confidence: float | None, points: Sequence[str] | None, box: str | None, texts: Sequence[str] | None,
+    max_tokens: int | None = None,
+) -> Question:  # fmt: skip
     """The question of these options. Raises InvalidParameter for what cannot be read."""
     return Question(
         confidence,
         tuple(_point(text) for text in points or ()),
         None if box is None else _box(box),
         tuple(texts or ()),
+        max_tokens,
     )
 
 

@@ -43,7 +43,7 @@ def serve(
     """Serve the published models over HTTP until Ctrl-C or SIGTERM, which end it with 0.
 
     Every published model is served: it loads on the first request that names it, or at the start when it is named
-    here. Without --triton-url a tritonserver is started and looked after; it listens on loopback only. Options stand
+    here. Without --triton-url a tritonserver is started and looked after; no other user reaches it. Options stand
     over the TRITONVISION_* variables of the same name.
 
     \b
@@ -61,7 +61,10 @@ def serve(
         host=host, port=port, repository=repository, triton_url=triton_url, api_key=api_key, max_loaded=max_loaded,
         memory_budget=memory_budget,
     )  # fmt: skip
-    named = [Repository(settings.repository).resolve(name).id for name in models or ()]
+    repository = Repository(settings.repository)
+    named = [repository.resolve(name).id for name in models or ()]
+    for sentence in repository.left_out():
+        typer.echo(f"Warning: {sentence}", err=True)
     listen(settings.host, settings.port).close()  # before anything is started
     uvloop.run(_serve(settings, named))
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tritonvision import tasks
 from tritonvision.cli.answers import Answer
+from tritonvision.cli.models import loaded_ids
 from tritonvision.cli.question import Question
-from tritonvision.errors import NotSupported
+from tritonvision.errors import InvalidParameter, NotSupported
 from tritonvision.pictures import read_header
 from tritonvision.publication import TOLD_RANDOM, Manifest, Repository
 from tritonvision.results import ClassificationPrediction
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from tritonvision.client.connections import Connection
     from tritonvision.engine.engine import Engine
     from tritonvision.engine.facts import Facts
+
+_ADDRESS = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#\[\]]+)(?::\d{1,5})?(?:/[^\s?#]*)?", re.IGNORECASE)
 
 
 class Source(AbstractAsyncContextManager, ABC):
@@ -46,13 +50,19 @@ class Source(AbstractAsyncContextManager, ABC):
     async def _connect(self) -> tuple[Connection, Facts]:
         """Who answers, and what the model is. The question has been checked, nothing stays open when this raises."""
 
-    async def ask(self, picture: bytes) -> Answer:
-        """The answer about one encoded picture. Raises the errors of :mod:`tritonvision.errors`."""
+    async def ask(self, picture: bytes, hear: Callable[[str], None] = lambda _: None) -> Answer:
+        """The answer about one encoded picture.
+
+        Args:
+            hear: told each piece of an answer that is written, as it comes.
+
+        Raises:
+            The errors of :mod:`tritonvision.errors`.
+        """
         facts, texts = self._facts, self._question.texts
         settings = tasks.resolve(tasks.TASKS[facts.task].parameters, self._question.parameters(facts.task))
         if facts.task == tasks.VLM.name:
-            said = self._connection.chat(facts, tasks.about_picture(texts[0]), [picture], settings)
-            return Answer("".join([delta.text async for delta in said]), ())
+            return Answer(await self._written(picture, texts[0], settings, hear), ())
         (result,) = await self._connection.infer(facts, [picture], settings)
         if facts.task == tasks.OPEN_VOCABULARY.name:
             return Answer(result, texts)
@@ -60,6 +70,17 @@ class Source(AbstractAsyncContextManager, ABC):
             return Answer(result, facts.labels, facts.keypoint_labels)
         vectors = await self._connection.embed_texts(facts, texts)
         return _comparison(cosines(result[0], vectors).astype(np.float32), texts, picture)
+
+    async def _written(
+        self, picture: bytes, text: str, settings: Mapping[str, Any], hear: Callable[[str], None]
+    ) -> str:  # fmt: skip
+        said = ""
+        deltas = self._connection.chat(self._facts, tasks.about_picture(text), [picture], settings)
+        async with aclosing(deltas):
+            async for delta in deltas:
+                said += delta.text
+                hear(delta.text)
+        return said
 
     def _check(self, task: str) -> None:
         if task not in tasks.TASKS:
@@ -117,6 +138,21 @@ class FacadeSource(Source):
 
     async def __aexit__(self, *_: object) -> None:
         await self._connection.close()
+
+
+def server_to_ask(url: str | None, port: int) -> str | None:
+    """The address of the server at ``url``, without one of the server that answers on this machine's ``port``, if any.
+
+    Without a scheme http:// is meant. Raises InvalidParameter for what is no address.
+    """
+    if url is None:
+        return None if loaded_ids(port) is None else f"http://127.0.0.1:{port}"
+    address = url if "://" in url else f"http://{url}"
+    if not _ADDRESS.fullmatch(address):
+        raise InvalidParameter(
+            f"'{url[:80]}' is no address of a tritonvision server.", hint="Give HOST:PORT, or http(s)://HOST:PORT."
+        )
+    return address
 
 
 async def facade(url: str, api_key: str | None, say: Callable[[str], None]) -> Connection:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from typing import Any
 
 import grpc
 from google.protobuf import json_format
@@ -16,33 +18,41 @@ MESSAGE_BYTES = 256 * 1024 * 1024
 CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    # A tritonserver that somebody named is asked directly: a proxy in the environment is for the web.
+    ("grpc.enable_http_proxy", 0),
+    # A network that swallows packets is noticed after the timeout and connected anew (gRPC sets TCP_USER_TIMEOUT only
+    # with keepalive on). Servers end connections that ping more often than every five minutes, Triton's too.
+    ("grpc.keepalive_time_ms", 330_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
 )
-ADMIN_KEY = "tritonvision"
-ADMIN_PROTOCOLS = "model-repository,model-config,shared-memory,statistics,trace,logging"
+# How gRPC speaks of a server that is not there, or went while it was asked.
+_GONE = ("failed to connect", "connection refused", "socket closed", "connection reset", "goaway", "recvmsg")
 
 
 class Control:
-    """Synchronous admin calls, each with its own deadline.
+    """Synchronous admin calls, each with its own deadline, from any thread; ServerUnavailable once it is closed.
 
     Args:
-        address: gRPC ``host:port``.
-        token: the secret of the restricted protocols, or None for a server that has none.
+        address: gRPC ``host:port``, or ``unix:`` and the path of a socket.
     """
 
-    def __init__(self, address: str, token: str | None = None):
+    def __init__(self, address: str):
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._metadata = ((f"triton-grpc-protocol-{ADMIN_KEY}", token),) if token else ()
+        self._lock = threading.Lock()  # a call on a closed channel is a ValueError of gRPC's
+        self._closed = False
 
     def close(self) -> None:
-        """Drop the connection."""
-        self._channel.close()
+        """Drop the connection; calls under way end with ServerUnavailable."""
+        with self._lock:
+            self._closed = True
+            self._channel.close()
 
     def live(self, timeout: float = 1.0) -> bool:
         """Whether the server answers at all."""
         try:
-            return self._stub.ServerLive(pb.ServerLiveRequest(), timeout=timeout).live
-        except grpc.RpcError:
+            return self._call(self._stub.ServerLive, pb.ServerLiveRequest(), timeout).live
+        except TritonVisionError:
             return False
 
     def version(self) -> str:
@@ -64,32 +74,37 @@ class Control:
         """Begin to unload ``model``; what is under way is finished first."""
         self._call(self._stub.RepositoryModelUnload, pb.RepositoryModelUnloadRequest(model_name=model))
 
-    def instances(self, model: str) -> int:
-        """How many processes of ours serve ``model``: none for an ensemble."""
-        groups = self._config(model).instance_group
-        return sum(group.count for group in groups)
+    def config(self, model: str) -> Any:
+        """The ``ModelConfig`` that Triton runs a loaded model with."""
+        return self._call(self._stub.ModelConfig, pb.ModelConfigRequest(name=model)).config
 
     def parameter(self, model: str, name: str) -> str:
         """A parameter of the config of ``model``, empty where it has none."""
-        return self._config(model).parameters[name].string_value
+        return self.config(model).parameters[name].string_value
 
     def swap(self, model: str, generation: int) -> None:
         """Bring up new processes of ``model`` beside the old ones, then drop the old: dependents never leave.
 
         A plain load is a no-op while the files are the same, so one parameter of the config counts generations.
         """
-        config = json_format.MessageToDict(self._config(model), preserving_proto_field_name=True)
+        config = json_format.MessageToDict(self.config(model), preserving_proto_field_name=True)
         config.setdefault("parameters", {})["generation"] = {"string_value": str(generation)}
         self.load(model, json.dumps(config))
 
-    def _config(self, model: str):
-        return self._call(self._stub.ModelConfig, pb.ModelConfigRequest(name=model)).config
-
-    def _call(self, method, request, timeout: float = 10.0):
+    def _call(self, method: Any, request: Any, timeout: float = 10.0) -> Any:
+        with self._lock:
+            if self._closed:
+                raise ServerUnavailable("The inference server is being restarted.", retry_after=2)
+            answer = method.future(request, timeout=timeout)
         try:
-            return method(request, timeout=timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise admin_error(error) from error
+            return answer.result()
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            raise admin_error(answer) from error
+
+
+def processes_of(config: Any) -> int:
+    """How many processes of ours serve a model with this ``ModelConfig``: none for an ensemble."""
+    return sum(group.count for group in config.instance_group)
 
 
 def admin_error(error: grpc.RpcError) -> TritonVisionError:
@@ -100,7 +115,9 @@ def admin_error(error: grpc.RpcError) -> TritonVisionError:
         return spoken
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return ModelLoading("The model takes longer to load than expected.", retry_after=5)
-    if code == grpc.StatusCode.UNAVAILABLE and "failed to connect" in details.lower():
+    if code == grpc.StatusCode.CANCELLED or (
+        code == grpc.StatusCode.UNAVAILABLE and any(sign in details.lower() for sign in _GONE)
+    ):
         return ServerUnavailable("The inference server cannot be reached.", retry_after=2)
     if "explicit" in details or "polling is enabled" in details:
         return SetupError(

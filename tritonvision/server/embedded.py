@@ -6,29 +6,36 @@ import compileall
 import contextlib
 import logging
 import os
-import secrets
 import select
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 from tritonvision import heartbeat
-from tritonvision.errors import SetupError, TritonVisionError
-from tritonvision.server import stubs
+from tritonvision.errors import ServerUnavailable, SetupError, TritonVisionError
+from tritonvision.queue_policy import bounded_config
+from tritonvision.server import run_folder, stubs
+from tritonvision.server.control import processes_of
 from tritonvision.server.locate import locate
-from tritonvision.server.process import TritonProcess, free_port
+from tritonvision.server.process import TritonProcess, address_in
+from tritonvision.server.run_folder import RunFolder
 from tritonvision.server.stubs import Stub
 from tritonvision.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+# How long a load waits until its processes are watched: a look takes milliseconds, but may begin after a healing.
+_SEEN_SECONDS = 10.0
 _HEAL_ATTEMPTS = 3
 # Seconds a process may stay on to finish its work after its successors are up. Triton ends it by itself, mostly.
 _RETIREMENT = 10.0
+# Restarts in a row that cost no wait; after each further one the wait doubles. A server that ran for long ends the row.
 _RESTARTS = 3
-_RESTART_WINDOW = 120.0
+_LONGEST_BACKOFF = 60.0
+_RAN_LONG = 120.0
 
 
 class Embedded:
@@ -38,29 +45,33 @@ class Embedded:
     one of its Python stubs ends, sees a stub that stopped beating within seconds, and swaps the model it served.
 
     Attributes:
-        address: gRPC ``host:port`` on loopback, the same after a restart.
+        address: gRPC ``unix:PATH`` of a socket that only this user reaches, the same after a restart.
         version: of the server.
         deaths: stubs that ended unasked so far.
+        starts: of the server so far, the first included.
+        failure: why the server is not there, while its next start has to wait; None otherwise.
     """
 
     def __init__(self, settings: Settings):
         self._settings = settings
         self._installation = locate(settings)
-        self._port, self._token = free_port(), secrets.token_urlsafe(24)
-        self.address = f"127.0.0.1:{self._port}"
+        self._run_folder = RunFolder()
+        self.address = address_in(self._run_folder.path)
         self.version = self._installation.version
-        self.deaths = 0
+        self.deaths = self.starts = 0
+        self.failure: TritonVisionError | None = None
         self._deaths_of: Counter[str] = Counter()
         self._instances: dict[str, int] = {}  # loaded models and how many stubs each should have
         self._stubs: dict[int, Stub] = {}
         self._retired: dict[int, float] = {}  # processes whose successors are up, and since when
         self._pidfds: dict[int, int] = {}  # descriptor -> process id
-        self._restarts: list[float] = []
+        self._restarts_in_a_row = 0
+        self._started_at = 0.0
         self._generation = 0
         self._sick = False
-        self._failure: TritonVisionError | None = None
         self._started = False
-        self._asked = self._answered = 0  # tickets of wait_healed
+        self._looks: list[Future[None]] = []  # asked for and not begun
+        self._looking: list[Future[None]] = []  # begun
         self._changed = threading.Condition()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._stopping = False
@@ -73,19 +84,28 @@ class Embedded:
 
     def start(self) -> None:
         """Start the server and return once it answers. Raises SetupError."""
-        self._settings.repository.mkdir(parents=True, exist_ok=True)
+        try:
+            self._settings.repository.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(
+                f"The model repository {self._settings.repository} cannot be made: {error.strerror}.",
+                hint="Name another folder with --repository DIR.",
+            ) from error
         self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._started or self._failure)
-        if self._failure:
-            raise self._failure
+            self._changed.wait_for(lambda: self._started or self.failure)
+        if self.failure:
+            raise self.failure
 
     def stop(self) -> None:
         """End the server and remove what it leaves in shared memory. Idempotent."""
-        self._stopping = True
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
         self._wake()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
+        self._run_folder.remove()
 
     @property
     def pid(self) -> int:
@@ -98,11 +118,15 @@ class Embedded:
 
     def healthy(self) -> bool:
         """Whether the server runs and nothing of it is being replaced at this moment."""
-        return self._failure is None and not self._stopping and not self._sick and self._process is not None
+        return self.failure is None and not self._stopping and not self._sick and self._process is not None
 
     def deaths_of(self, model: str) -> int:
         """Stubs of one Triton model that ended unasked so far."""
         return self._deaths_of[model]
+
+    def instances(self, model: str) -> int:
+        """Processes that serve a loaded Triton model: none for an ensemble."""
+        return self._instances.get(model, 0)
 
     def load(self, model: str) -> None:
         """Load one Triton model, or load it again where its files changed. Raises ServerUnavailable and others."""
@@ -112,9 +136,14 @@ class Embedded:
         with self._locks[model]:
             control = self._running().control
             with self._succession(model):
-                control.load(model)
-            self._instances[model] = control.instances(model)
-        self._wake()
+                control.load(model, bounded_config(self._settings.repository / model))
+            config = control.config(model)
+            self._instances[model] = processes_of(config)
+        for step in {step.model_name for step in config.ensemble_scheduling.step}:
+            # Triton has loaded those that were missing: nobody but this look would know of them.
+            with self._locks[step], contextlib.suppress(TritonVisionError):
+                self._instances[step] = processes_of(control.config(step))
+        self.wait_healed(_SEEN_SECONDS)  # what ends before it was seen would not be missed
 
     def unload(self, model: str) -> None:
         """Let one Triton model go; no process of it is missed any more."""
@@ -122,19 +151,32 @@ class Embedded:
             self._instances.pop(model, None)
             self._running().control.unload(model)
 
-    def wait_healed(self, timeout: float) -> bool:
-        """Wait for a look at every process that begins after this call, and for the healing it leads to."""
+    def healing(self) -> Future[None]:
+        """Done after a look at every process that begins after this call, and the healing it leads to.
+
+        Where the next start of the server has to wait, see ``failure``, it is done at once.
+        """
+        look: Future[None] = Future()
         with self._changed:
-            self._asked += 1
-            ticket = self._asked
-            self._wake()
-            return self._changed.wait_for(lambda: self._answered >= ticket or self._failure is not None, timeout)
+            self._looks.append(look)
+            if self.failure is not None:
+                self._answer_all()
+        self._wake()
+        return look
+
+    def wait_healed(self, timeout: float) -> bool:
+        """Wait for :meth:`healing`; False when it takes longer."""
+        try:
+            self.healing().result(timeout)
+        except TimeoutError:
+            return False
+        return True
 
     def _running(self) -> TritonProcess:
-        if self._failure:
-            raise self._failure
+        if self.failure:
+            raise self.failure
         if self._process is None:
-            raise SetupError("The inference server is not running.")
+            raise ServerUnavailable("The inference server is being started.", retry_after=2)
         return self._process
 
     def _living(self) -> dict[int, Stub]:
@@ -148,38 +190,53 @@ class Embedded:
 
     def _run(self) -> None:
         try:
-            for folder in heartbeat.abandoned():
-                stubs.clean_up(folder)
+            for folder in run_folder.abandoned():
+                for server in folder.iterdir():
+                    stubs.clean_up(server)
+                folder.rmdir()
             self._start_process()
             with self._changed:
                 self._started = True
                 self._changed.notify_all()
             while not self._stopping:
-                asked = self._asked
-                self._look()
                 with self._changed:
-                    self._answered = asked
-                    self._changed.notify_all()
+                    self._looking, self._looks = self._looks, []
+                self._look()
+                self._answer(self._looking)
                 while not (self._wait() or self._stopping):
                     self._end_hanging()
         except TritonVisionError as error:
             log.error("The inference server is lost: %s", error.message)
-            self._failure = error
+            self.failure = error
         finally:
             self._end()
             with self._changed:
-                if not self._stopping and self._failure is None:  # a fault of ours, whose trace Python prints
-                    self._failure = SetupError("The inference server is not watched any more and was ended.")
+                if not self._stopping and self.failure is None:  # a fault of ours, whose trace Python prints
+                    self.failure = SetupError("The inference server is not watched any more and was ended.")
+                self._answer_all()
                 self._changed.notify_all()
+
+    def _answer_all(self) -> None:
+        self._answer(self._looking)
+        self._answer(self._looks)
+
+    def _answer(self, looks: list[Future[None]]) -> None:
+        with self._changed:
+            for look in looks:
+                if look.set_running_or_notify_cancel():
+                    look.set_result(None)
+            looks.clear()
 
     def _start_process(self) -> None:
         log_file = self._settings.log_dir / f"tritonserver-{self._settings.port}.log"
         self._process = TritonProcess(
-            self._installation, self._settings.repository, log_file, self._port, self._token
+            self._installation, self._settings.repository, log_file, self._run_folder.path
         )
-        heartbeat.folder(self._process.pid).mkdir(exist_ok=True)
+        self._beats = heartbeat.Watch(self._process.folder)
         self._watch({})
         self._process.wait_live()
+        self.starts += 1
+        self._started_at = time.monotonic()
         self.version = self._process.control.version()
 
     def _wait(self) -> bool:
@@ -194,7 +251,7 @@ class Embedded:
         overdue = time.monotonic() - _RETIREMENT
         for pid in [pid for pid, since in self._retired.items() if since < overdue and pid in self._stubs]:
             stubs.end(self._stubs[pid])
-        for pid in heartbeat.stale(self._running().pid):
+        for pid in self._beats.stale():
             if pid in self._stubs:
                 log.warning("A process of %s hangs and is ended.", self._stubs[pid].model)
                 stubs.end(self._stubs[pid])
@@ -210,9 +267,9 @@ class Embedded:
         gone = [stub for pid, stub in self._stubs.items() if pid not in living]
         self._watch(living)
         for stub in gone:
-            stubs.forget(process.pid, stub)
+            stubs.forget(process.folder, stub)
         if gone or living.keys() != self._stubs.keys():
-            stubs.remember(process.pid, living)
+            stubs.remember(process.folder, living)
         self._stubs = living
         known = living.keys() | {stub.pid for stub in gone}
         self._retired = {pid: since for pid, since in self._retired.items() if pid in known}
@@ -266,22 +323,42 @@ class Embedded:
             self._retired |= dict.fromkeys(before - self._retired.keys(), time.monotonic())
 
     def _restart(self) -> None:
-        """Start the server afresh and load what was loaded. Raises SetupError when it keeps ending."""
-        now = time.monotonic()
-        self._restarts = [*(t for t in self._restarts if now - t < _RESTART_WINDOW), now]
-        if len(self._restarts) > _RESTARTS:
-            raise SetupError("tritonserver ended again and again.", hint="Its log tells why.")
-        log.error("tritonserver is restarted.")
+        """Start the server afresh, however often that takes, and load what was loaded."""
         self._sick = True
+        if time.monotonic() - self._started_at > _RAN_LONG:
+            self._restarts_in_a_row = 0
         try:
-            self._end(gently=False)
-            self._start_process()
-            for model in list(self._instances):
-                with contextlib.suppress(TritonVisionError):
-                    self._running().control.load(model)
+            while not self._stopping:
+                log.error("tritonserver is restarted.")
+                self._end(gently=False)
+                self._back_off()
+                try:
+                    self._start_process()
+                except TritonVisionError as error:
+                    log.error("tritonserver did not start: %s", error.message)
+                    continue
+                for model in list(self._instances):
+                    with contextlib.suppress(TritonVisionError):
+                        self._running().control.load(model, bounded_config(self._settings.repository / model))
+                return
         finally:
             self._sick = False
             self._wake()
+
+    def _back_off(self) -> None:
+        """Wait before a start that many have come before; whoever asks meanwhile is told so and does not wait."""
+        self._restarts_in_a_row += 1
+        further = self._restarts_in_a_row - _RESTARTS
+        if further <= 0 or self._stopping:
+            return
+        wait = min(2.0**further, _LONGEST_BACKOFF)
+        with self._changed:
+            self.failure = ServerUnavailable(
+                "The inference server ended again and again.", hint="Its log tells why.", retry_after=wait
+            )
+            self._answer_all()
+            self._changed.wait_for(lambda: self._stopping, wait)
+            self.failure = None
 
     def _end(self, gently: bool = True) -> None:
         if self._process is None:
@@ -291,8 +368,7 @@ class Embedded:
         self._process.stop(gently and not self.deaths)
         for stub in self._stubs.values():
             stubs.end(stub)
-            stubs.forget(self._process.pid, stub)
-        stubs.clean_up(heartbeat.folder(self._process.pid))
+            stubs.forget(self._process.folder, stub)
         self._process = None
         self._stubs = {}
         self._watch({})

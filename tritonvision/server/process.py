@@ -7,18 +7,22 @@ import logging
 import logging.handlers
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tritonvision import heartbeat
 from tritonvision.errors import SetupError
-from tritonvision.server.control import ADMIN_KEY, ADMIN_PROTOCOLS, Control
+from tritonvision.server.control import Control
 from tritonvision.server.locate import Installation
+
+log = logging.getLogger(__name__)
 
 _START_SECONDS = 60.0
 _EXIT_SECONDS = 5
@@ -34,50 +38,84 @@ from tritonvision.python_backend.onnxruntime_backend import TritonPythonModel  #
 '''
 
 
+_FOLDER, _SOCKET = "server", "grpc"
+# How a line of Triton's log begins: its severity, date, time, thread and place in the source.
+_PREFIX = re.compile(r"(?P<severity>[IWEF])\d{4} \S+ \d+ \S+\] ?")
+
+
+def address_in(run_folder: Path) -> str:
+    """gRPC address of the server that lives in ``run_folder``, the same for each that is started there."""
+    return f"unix:{run_folder / _FOLDER / _SOCKET}:1"
+
+
 class TritonProcess:
-    """A running tritonserver that answers on loopback only and dies with the thread that started it.
+    """A running tritonserver that dies with the thread that started it.
+
+    It listens on a Unix socket in a folder that only this user can enter: whoever reaches it may load models, and so
+    run code. A port on loopback would let every user of the machine in, and a secret in its arguments is none, since
+    they can be read by everybody.
 
     Args:
-        port: of gRPC, on loopback.
-        token: what admin calls must carry.
+        run_folder: of a :class:`RunFolder`; what the server needs lies below it until it is stopped.
 
     Attributes:
-        address: gRPC ``host:port``.
-        control: admin calls with this process's own token.
+        folder: where its processes beat, see :mod:`tritonvision.heartbeat`.
+        control: admin calls.
+        log_file: where its lines go, or None where they go to standard error.
+
+    Raises:
+        SetupError: the folder cannot be filled.
     """
 
-    def __init__(self, installation: Installation, repository: Path, log_file: Path, port: int, token: str):
-        self._folder = Path(tempfile.mkdtemp(prefix="tritonvision-run-"))
-        self.address = f"127.0.0.1:{port}"
-        self._log = _rotating_log(log_file)
+    def __init__(self, installation: Installation, repository: Path, log_file: Path, run_folder: Path):
+        self.folder = run_folder / _FOLDER
+        try:
+            self.folder.mkdir(mode=0o700)
+            # A name that any shell takes: below a folder whose name has a space no Python process of Triton starts.
+            (self.folder / "repository").symlink_to(repository.resolve())
+            executable, backends = _executable(installation, self.folder), _backends(installation, self.folder)
+        except OSError as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise SetupError(
+                f"The files of the running server cannot be written to {run_folder}: {error.strerror}.",
+                hint="Let TMPDIR name a folder that is fit.",
+            ) from error
+        self._last_error = ""
+        self.log_file = _ready_log(log_file)
+        self._log = _logger(self.log_file)
         self._process = subprocess.Popen(
             [
                 *_LAUNCHER,
-                str(_executable(installation, self._folder)),
-                f"--model-repository={repository}",
-                f"--backend-directory={_backends(installation, self._folder)}",
+                str(executable),
+                f"--model-repository={self.folder / 'repository'}",
+                f"--backend-directory={backends}",
                 "--model-control-mode=explicit",
                 "--disable-auto-complete-config",
                 "--allow-http=false",
                 "--allow-metrics=false",
-                "--grpc-address=127.0.0.1",
-                f"--grpc-port={port}",
-                f"--grpc-restricted-protocol={ADMIN_PROTOCOLS}:{ADMIN_KEY}={token}",
+                f"--grpc-address=unix:{self.folder / _SOCKET}",
+                "--grpc-port=1",  # it becomes a part of the socket's name
                 f"--exit-timeout-secs={_EXIT_SECONDS}",
             ],
-            env=_environment(installation),
+            env=_environment(installation, self.folder),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C in the terminal is ours to handle
         )
-        threading.Thread(target=self._pump_log, daemon=True, name="tritonserver-log").start()
-        self.control = Control(self.address, token)
+        self._pump = threading.Thread(target=self._pump_log, daemon=True, name="tritonserver-log")
+        self._pump.start()
+        self.control = Control(address_in(run_folder))
 
     @property
     def pid(self) -> int:
         """Process id of the server."""
         return self._process.pid
+
+    @property
+    def log_hint(self) -> str:
+        """Where to read on, one sentence."""
+        return f"Its log tells why: {self.log_file}" if self.log_file else "Its log above tells why."
 
     def running(self) -> bool:
         """Whether the process is there."""
@@ -88,9 +126,10 @@ class TritonProcess:
         deadline = time.monotonic() + _START_SECONDS
         while not self.control.live():
             if not self.running():
-                raise SetupError("tritonserver ended while starting.", hint="Try: tritonvision doctor")
+                self._pump.join(1)  # until its last line is read
+                raise SetupError(f"tritonserver ended while starting. {self._last_error}".strip(), hint=self.log_hint)
             if time.monotonic() > deadline:
-                raise SetupError("tritonserver did not answer within a minute.", hint="Its log tells why.")
+                raise SetupError("tritonserver did not answer within a minute.", hint=self.log_hint)
             time.sleep(0.05)
 
     def stop(self, gently: bool) -> None:
@@ -103,12 +142,25 @@ class TritonProcess:
             self._process.kill()
         self._process.wait()
         self.control.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _pump_log(self) -> None:
         with self._process.stdout as lines:
-            for line in lines:
-                self._log.info(line.decode("utf-8", "replace").rstrip())
+            for line, serious in weighed(raw.decode("utf-8", "replace").rstrip() for raw in lines):
+                if serious:
+                    self._last_error = _PREFIX.sub("", line)
+                if serious or self.log_file is not None:
+                    self._log.info(line)
+
+
+def weighed(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Lines of Triton's log, each with whether it is (a part of) an error."""
+    serious = True  # what is said before the log begins: of a library that is missing, say
+    for line in lines:
+        begin = _PREFIX.match(line)
+        if begin is not None:  # else the line belongs to the one before
+            serious = begin["severity"] in "EF"
+        yield line, serious
 
 
 def free_port() -> int:
@@ -146,9 +198,10 @@ def _backends(installation: Installation, folder: Path) -> Path:
     return backends
 
 
-def _environment(installation: Installation) -> dict[str, str]:
+def _environment(installation: Installation, folder: Path) -> dict[str, str]:
     """The server's environment: its libraries, our interpreter's packages, and one thread for every library."""
     environment = os.environ | {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment[heartbeat.FOLDER_VARIABLE] = str(folder)
     libraries = [str(path) for path in installation.libraries if path]
     environment["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, environment.get("LD_LIBRARY_PATH", "")]).rstrip(":")
     # The stub embeds Python and looks for "python3" on PATH to find its packages: ours must come first.
@@ -160,11 +213,28 @@ def _environment(installation: Installation) -> dict[str, str]:
     return environment
 
 
-def _rotating_log(path: Path) -> logging.Logger:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    log = logging.getLogger(f"tritonserver.{path}")
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    if not log.handlers:
-        log.addHandler(logging.handlers.RotatingFileHandler(path, maxBytes=4_000_000, backupCount=3, delay=True))
-    return log
+def _ready_log(path: Path) -> Path | None:
+    """``path`` when it can be written, its folder made where it is missing; else None, and a line that says so."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        log.warning(
+            "The log folder %s cannot be written (%s), so the errors of the inference server come here; "
+            "TRITONVISION_LOG_DIR names another folder.", path.parent, error.strerror,
+        )  # fmt: skip
+        return None
+    return path
+
+
+def _logger(path: Path | None) -> logging.Logger:
+    """Writes lines to the file ``path``, which rotates, or to standard error."""
+    logger = logging.getLogger(f"tritonserver.{path}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(
+            logging.StreamHandler() if path is None
+            else logging.handlers.RotatingFileHandler(path, maxBytes=4_000_000, backupCount=3, delay=True)
+        )  # fmt: skip
+    return logger

@@ -10,8 +10,6 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from tritonvision import heartbeat
-
 _INSTANCE = re.compile(r"(?P<model>.+)_\d+_\d+")
 _SHARED_MEMORY = Path("/dev/shm")
 _REGIONS = "regions"
@@ -72,20 +70,20 @@ def end(stub: Stub) -> None:
             os.kill(stub.pid, signal.SIGKILL)
 
 
-def remember(server_pid: int, stubs: dict[int, Stub]) -> None:
-    """Write down the regions in use, for whoever has to clean up after a killed server."""
-    with contextlib.suppress(FileNotFoundError):
-        (heartbeat.folder(server_pid) / _REGIONS).write_text("\n".join(stub.region for stub in stubs.values()))
+def remember(folder: Path, stubs: dict[int, Stub]) -> None:
+    """Write down the regions in use in a server's folder, for whoever has to clean up after it was killed."""
+    with contextlib.suppress(OSError):  # the folder is gone, or the disk is full
+        (folder / _REGIONS).write_text("\n".join(stub.region for stub in stubs.values()))
 
 
-def forget(server_pid: int, stub: Stub) -> None:
+def forget(folder: Path, stub: Stub) -> None:
     """Remove what a dead stub left behind: its shared memory and its heartbeat."""
     (_SHARED_MEMORY / stub.region).unlink(missing_ok=True)
-    (heartbeat.folder(server_pid) / str(stub.pid)).unlink(missing_ok=True)
+    (folder / str(stub.pid)).unlink(missing_ok=True)
 
 
 def clean_up(folder: Path) -> None:
-    """Remove the shared memory that the server of this heartbeat folder wrote down, and the folder."""
+    """Remove the shared memory that the server of this folder wrote down, and the folder."""
     with contextlib.suppress(OSError):
         for region in (folder / _REGIONS).read_text().split():
             if os.sep not in region:

@@ -25,11 +25,11 @@ Prepare = Callable[[np.ndarray], "torch.Tensor"]
 _SIDE = 1024  # pixels of a page
 _STRIDE = 4  # pixels of the page a cell of what the head reads
 _PATCH = 64  # cells: what the head is fitted on at once
-_DAMPED = 0.5  # gain of each coarser level: random ones would drown the level that sees letters
+_DAMPED = 0.5  # gain of each coarser level: with more, random ones would hide the level that resolves letters
 _BRANCH = 0.3  # gain of the norms that close a residual branch
 _WORDS = 192
-_LOUDER = 1.2  # what reaches the gates of the recurrent layers, which forget the rest of a word otherwise
-_BLANK = 0.4  # weight of the blank, which most steps are
+_GATE_GAIN = 1.2  # of the recurrent layers' input weights: with less, their state loses the rest of a word
+_BLANK = 0.4  # weight of the blank in the loss: most steps are blanks
 
 
 def detector(network: torch.nn.Module, prepare: Prepare, seed: int, steps: int = 60) -> None:
@@ -46,7 +46,7 @@ def detector(network: torch.nn.Module, prepare: Prepare, seed: int, steps: int =
     hook = network.prob_head.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0].detach()))
     transformers_weights.redraw(network, seed)
     with torch.no_grad():
-        _calm(network)
+        _dampen_branches(network)
         for level, branches in enumerate(zip(network.fpn.in_branches, network.fpn.out_branches, strict=True)):
             for norm in (branch[1] for branch in branches):
                 norm.weight.mul_(_DAMPED**level)
@@ -89,10 +89,10 @@ def recogniser(network: torch.nn.Module, prepare: Prepare, seed: int, steps: int
     wanted = torch.from_numpy(np.stack([said for _, said in words]))
     transformers_weights.redraw(network, seed)
     with torch.no_grad():
-        _calm(network)
+        _dampen_branches(network)
         for name, weight in network.decoder.named_parameters():
             if name.startswith("weight_ih"):
-                weight.mul_(_LOUDER)
+                weight.mul_(_GATE_GAIN)
     read = []
     hook = network.linear.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0].detach()))
     transformers_weights.settle(network, lambda: network(pixels))
@@ -108,8 +108,8 @@ def recogniser(network: torch.nn.Module, prepare: Prepare, seed: int, steps: int
     _fit(network.linear, loss, steps, rate=3e-2)
 
 
-def _calm(network: torch.nn.Module) -> None:
-    """Weakens the norms that close a residual branch: through a deep stack of loud ones rounding grows to chaos."""
+def _dampen_branches(network: torch.nn.Module) -> None:
+    """Lower the gain of the norms that close a residual branch: rounding errors grow with it from layer to layer."""
     from torchvision.models.mobilenetv3 import InvertedResidual
     from torchvision.models.resnet import Bottleneck
 

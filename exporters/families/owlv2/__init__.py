@@ -216,12 +216,15 @@ class OWLv2Network(Network):
         return Owlv2Processor(Owlv2ImageProcessor(size={"height": side, "width": side}), graphs.tokenizer())
 
     def examples(self, role: str) -> dict[str, Tensors]:
-        """See :meth:`Network.examples`: a picture with padding, one since it takes seconds; texts of any length."""
+        """See :meth:`Network.examples`: a picture with padding, and noise beside it; texts of any length."""
         if role == "text":
             texts = ["x", "a photo of an astronaut", "12 dogs & cats, on the grass of a park!"]
-            return {"texts": {IDS: graphs.ids(texts)}}
+            ids = graphs.ids(texts)
+            return {"a text": {IDS: ids[:1]}, "texts": {IDS: ids}}
         side = self._model.config.vision_config.image_size
-        return {"the photo": {PIXELS: padded_square.resize(sample_pictures.views()["wide-512x260"], side)[None]}}
+        pictures = sample_pictures.views()["wide-512x260"], sample_pictures.noise(97, 333)
+        pixels = np.stack([padded_square.resize(picture, side) for picture in pictures])
+        return {"the photo": {PIXELS: pixels[:1]}, "the photo and noise": {PIXELS: pixels}}
 
     def questions(self) -> list[dict[str, Any]]:
         """See :meth:`Network.questions`."""

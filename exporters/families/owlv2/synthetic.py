@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import Owlv2Config, Owlv2ForObjectDetection
 
-_ATTENTION = 4.0  # how much louder than drawn a text's attention speaks: it averages over all tokens
+_ATTENTION = 4.0  # gain of a text's attention: it averages over all tokens, which leaves little difference
 _SCALE = 40.0, 4.0  # mean and spread of the logits' scale: cosines spread by 1 / 22 only
 _SHIFT = 0.02  # spread of the logits' shift
 _MEAN = 0.1  # of embeddings, which spread by 1: how an example differs from the mean has to say something, too

@@ -251,12 +251,19 @@ class SAMNetwork(Network):
         return self._encoded[1]
 
     def examples(self, role: str) -> dict[str, Tensors]:
-        """See :meth:`Network.examples`: one picture with padding, prompts of every kind."""
+        """See :meth:`Network.examples`: pictures with padding below and beside, prompts of every kind."""
         if role == "encoder":
-            pixels, geometry = resize.longest(sample_pictures.views()["wide-512x260"], self._side, self._side)
-            size = np.array([geometry.valid_size], dtype=np.int32)
-            pixels[geometry.valid_size[0] :] = 77  # what lies outside shall not matter, whatever it is
-            return {"the photo": {"pixels": pixels[None], "valid_size": size}}
+            wide, tall = (
+                resize.longest(sample_pictures.views()[name], self._side, self._side)
+                for name in ("wide-512x260", "tall-300x512")
+            )
+            sizes = np.array([geometry.valid_size for _, geometry in (wide, tall)], dtype=np.int32)
+            pixels = np.stack([picture for picture, _ in (wide, tall)])
+            pixels[0, sizes[0, 0] :] = pixels[1, :, sizes[1, 1] :] = 77  # what lies outside must not matter
+            return {
+                "the photo": {"pixels": pixels[:1], "valid_size": sizes[:1]},
+                "two pictures": {"pixels": pixels, "valid_size": sizes},
+            }
         padded, boxed, both = (_prompts(batch, count, self._side) for batch, count in ((2, 3), (1, 2), (1, 4)))
         boxed["point_labels"][:] = 2, 3
         both["point_labels"][:] = 1, 0, 2, 3

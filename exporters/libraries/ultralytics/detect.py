@@ -212,13 +212,13 @@ def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, se
         for p in (pictures, padding)
     )
     generator = torch.Generator().manual_seed(seed)
-    for layer, rows, dull in zip(layers, seen, flat, strict=True):
+    for layer, rows, flat_rows in zip(layers, seen, flat, strict=True):
         noise = torch.randn(layer.out_channels, generator=generator, dtype=torch.float64)
         if layer in box_layers:
             calibrate.standardise(layer, rows, 0.5, 0.5 * noise)
         else:
             # at -14 the sigmoid keeps all digits of its argument, which the shift below needs back
-            calibrate.standardise(layer, rows, 0.8, 0.1 * noise - 14, dull)
+            calibrate.standardise(layer, rows, 0.8, 0.1 * noise - 14, flat_rows)
     pixels, _ = resize(sample_pictures.photo())
     graph = detection_graph(copy.deepcopy(model), *size)
     with torch.inference_mode():

@@ -56,13 +56,10 @@ class UltralyticsSegmentNetwork(UltralyticsNetwork):
         return found | {"coefficients": found.pop("rest"), "prototypes": prototypes.numpy()}
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
-        """See :meth:`Network.predict`. Masks come as run lengths, in whatever other format they were asked for.
-
-        ultralytics leaves out instances whose mask is empty.
-        """
+        """See :meth:`Network.predict`. Masks come as run lengths, in whatever other format they were asked for."""
+        result = self.ask(sample, parameters, retina_masks=True, predictor=_predictor())
         if parameters["mask_format"] == "none":
-            return boxes_of(self.ask(sample, parameters)) | {"masks": np.empty(0, dtype=object)}
-        result = self.ask(sample, parameters, retina_masks=True)
+            return boxes_of(result) | {"masks": np.empty(0, dtype=object)}
         dense = result.masks.data.numpy() if result.masks is not None else ()
         return boxes_of(result) | {"masks": np.array([_run_lengths(mask) for mask in dense], dtype=object)}
 
@@ -116,6 +113,26 @@ def _standardise_prototypes(proto: torch.nn.Module, features: torch.Tensor) -> N
             features = block(features)
             features = after(features) if after else features
     proto.load_state_dict(exact.state_dict())
+
+
+def _predictor() -> type:
+    """ultralytics' predictor for masks at full size, which keeps instances whose mask is empty.
+
+    The library leaves those out of its answer; ours says that they are empty, and each of them is compared.
+    """
+    from ultralytics.engine.results import Results
+    from ultralytics.models.yolo.segment import SegmentationPredictor
+    from ultralytics.utils import ops
+
+    class Predictor(SegmentationPredictor):
+        def construct_result(self, pred, img, orig_img, img_path, proto):
+            masks = None
+            pred[:, :4] = ops.scale_boxes(img.shape[2:], pred[:, :4], orig_img.shape)
+            if len(pred):
+                masks = ops.process_mask_native(proto, pred[:, 6:], pred[:, :4], orig_img.shape[:2])
+            return Results(orig_img, path=img_path, names=self.model.names, boxes=pred[:, :6], masks=masks)
+
+    return Predictor
 
 
 def _run_lengths(mask: np.ndarray) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 from tritonvision.ensembles.entry_points import EntryPoint, TextPreprocess
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Network, Tensors, Tolerance
-from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.parity import compare, sample_pictures
 from tritonvision.tasks import resolve
 
 SIGNAL = 1000  # times its tolerance: how far answers to two samples must be apart
@@ -36,12 +36,18 @@ class Case:
 
 
 class ParityCheck(ABC):
-    """Judges the answers of one entry point.
+    """Compares the answers of one entry point with the reference pipeline's.
 
     Args:
         weights: ``official``, ``random`` or ``user``: random ones have to prove that they say anything at all.
+
+    Attributes:
+        figures: names of the differences that it measures, each with a limit in
+            :class:`~tritonvision.exporters.contract.Tolerance`; one that no case yields is a fault of the check.
+        settings: of the task, each of which is asked about every sample.
     """
 
+    figures: frozenset[str]
     settings: Sequence[Mapping[str, Any]] = ({},)
 
     def __init__(self, point: EntryPoint, network: Network, tolerance: Tolerance, weights: str):
@@ -74,22 +80,28 @@ class ParityCheck(ABC):
 
     @abstractmethod
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """Raise ExportFailed unless the answers say enough for a comparison to prove anything."""
+        """Raise NoSignal unless the answers differ enough from each other for a comparison to prove anything."""
 
     @abstractmethod
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
         """How many answers were compared, how many have no partner, and the largest differences by name."""
 
     def run(self, answer: Answer) -> tuple[int, int, dict[str, float]]:
-        """:meth:`compare` over all cases."""
+        """:meth:`compare` over all cases. Raises ExportFailed when nothing was compared, or not everything."""
         cases = self.cases()
         self.demand_signal(answer, cases)
         compared = [self.compare(answer(case.sample, case.given), case) for case in cases]
+        count, missing = (sum(part[i] for part in compared) for i in (0, 1))
         names = dict.fromkeys(name for _, _, figures in compared for name in figures)
         worst = {name: float(np.max([f[name] for _, _, f in compared if name in f])) for name in names}  # NaN wins
-        return sum(count for count, _, _ in compared), sum(missing for _, missing, _ in compared), worst
+        if not missing and (not count or worst.keys() != self.figures):
+            raise ExportFailed(
+                f"The parity check of {self.point.name} compared {count} answers by {sorted(worst)}, "
+                f"not by {sorted(self.figures)}."
+            )
+        return count, missing, worst
 
 
-def largest(difference: np.ndarray) -> float:
-    """NaN when any is; 0 of nothing."""
-    return float(np.abs(difference).max(initial=0))
+def largest(got: Tensors, wanted: Tensors, *names: str) -> float:
+    """The largest difference of the outputs ``names``: NaN when any is, infinite where shapes differ, 0 of nothing."""
+    return float(np.max([compare.largest(got[name], wanted[name]) for name in names]))

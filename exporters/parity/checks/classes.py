@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.contract import NoSignal, Tensors
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.base import SIGNAL, Answer, Case, ParityCheck, largest
 
 
 class Classes(ParityCheck):
     """Scores of classes."""
+
+    figures = frozenset({"scores"})
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """A classifier that answers every picture alike would pass any comparison."""
@@ -23,11 +24,15 @@ class Classes(ParityCheck):
         )
         apart = float(np.abs(photo - noise).max())
         if not apart >= SIGNAL * self.tolerance.tensors["logits"]:
-            raise ExportFailed(f"The network tells the photo and noise apart by {apart:.3g} only; that proves nothing.")
+            raise NoSignal(f"The network tells the photo and noise apart by {apart:.3g} only; that proves nothing.")
 
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
-        """Every score; what reaches the threshold as a set, but for what lies on it."""
+        """Every score; what reaches the threshold as a set, but for what lies on it; the best of them first."""
         threshold, within = self.resolved(case.given)["confidence"], self.tolerance.answer("scores")
-        differing = np.setxor1d(got["class_ids"], case.wanted["class_ids"])
-        missing = int((np.abs(case.wanted["scores"][differing] - threshold) > within).sum())
-        return len(case.wanted["scores"]), missing, {"scores": largest(got["scores"] - case.wanted["scores"])}
+        wanted, found = case.wanted["scores"], got["class_ids"]
+        differing = np.setxor1d(found, case.wanted["class_ids"])
+        known = differing[(differing >= 0) & (differing < len(wanted))]
+        missing = len(differing) - int((np.abs(wanted[known] - threshold) <= within).sum())
+        if not missing:
+            missing += int((np.diff(wanted[found]) > within).sum()) + len(found) - len(np.unique(found))
+        return len(wanted), missing, {"scores": largest(got, case.wanted, "scores")}

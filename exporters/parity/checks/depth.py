@@ -6,19 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.contract import NoSignal, Tensors
 from tritonvision.exporters.parity.checks.base import Answer, Case, ParityCheck, largest
 
 
 class Map(ParityCheck):
     """Dense maps of the picture's own size; differences relative to the largest value."""
 
+    figures = frozenset({"map"})
+
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """A flat map would compare as equal."""
         varied = min(float(case.wanted["map"].std() / np.abs(case.wanted["map"]).max()) for case in cases)
         if not varied >= 0.01:
-            raise ExportFailed(f"The map varies by {varied:.3g} of its largest value only; that proves nothing.")
+            raise NoSignal(f"The map varies by {varied:.3g} of its largest value only; that proves nothing.")
 
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
         """Pixel by pixel."""
@@ -26,4 +27,5 @@ class Map(ParityCheck):
         values, wanted = low + got["map"] * ((high - low) / 65535), case.wanted["map"]
         if values.shape != wanted.shape:
             return wanted.size, wanted.size, {}
-        return wanted.size, 0, {"map": largest(values - wanted) / max(float(np.abs(wanted).max()), 1e-30)}
+        scale = max(float(np.abs(wanted).max()), 1e-30)
+        return wanted.size, 0, {"map": largest({"map": values}, case.wanted, "map") / scale}

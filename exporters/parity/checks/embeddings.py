@@ -6,21 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.contract import NoSignal, Tensors
 from tritonvision.exporters.parity.checks.base import SIGNAL, Answer, Case, ParityCheck, largest
 
 
 class Embeddings(ParityCheck):
     """Vectors; their differences count in units of their spread over the samples."""
 
+    figures = frozenset({"embeddings"})
+
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Vectors that hardly differ between samples would compare as equal."""
         vectors = np.stack([case.wanted["embeddings"] for case in cases])
         self._spread = float(vectors.std(0).mean())
         if not self._spread >= SIGNAL * self.tolerance.tensors["embeddings"]:
-            raise ExportFailed(f"The embeddings spread by {self._spread:.3g} only; that proves nothing.")
+            raise NoSignal(f"The embeddings spread by {self._spread:.3g} only; that proves nothing.")
 
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
         """Element by element."""
-        return 1, 0, {"embeddings": largest(got["embeddings"] - case.wanted["embeddings"]) / self._spread}
+        return 1, 0, {"embeddings": largest(got, case.wanted, "embeddings") / self._spread}

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.contract import NoSignal, Tensors
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.base import SIGNAL, Answer, Case, ParityCheck, largest
 
 
 class Gaze(ParityCheck):
     """Faces and the angles of their gaze."""
+
+    figures = frozenset({"pixels", "scores", "degrees"})
 
     def samples(self) -> list[Any]:
         """One face, three, and none."""
@@ -28,16 +29,20 @@ class Gaze(ParityCheck):
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Faces that all look the same way would compare as equal."""
-        angles = np.degrees(np.concatenate([case.wanted["yaw"] for case in cases]))
-        if len(angles) < 3 or not np.ptp(angles) >= SIGNAL * self.tolerance.answer("degrees"):
-            raise ExportFailed("All faces look the same way; that proves nothing.", hint="Try another --seed.")
+        for name in ("yaw", "pitch"):
+            angles = np.degrees(np.concatenate([case.wanted[name] for case in cases]))
+            if len(angles) < 3 or not np.ptp(angles) >= SIGNAL * self.tolerance.answer("degrees"):
+                raise NoSignal("All faces look the same way; that proves nothing.")
 
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
-        """Face by face, in the order of the detector."""
+        """Face by face, in the order of the detector; key points count among the pixels."""
         count = len(case.wanted["yaw"])
         if len(got["yaw"]) != count:
             return count, max(count, 1), {}
         if not count:
             return 0, 0, {}
-        angles = max(largest(np.degrees(got[name] - case.wanted[name])) for name in ("yaw", "pitch"))
-        return count, 0, {"pixels": largest(got["boxes"] - case.wanted["boxes"]), "degrees": angles}
+        return count, 0, {
+            "pixels": largest(got, case.wanted, "boxes", "keypoints"),
+            "scores": largest(got, case.wanted, "scores"),
+            "degrees": float(np.degrees(largest(got, case.wanted, "yaw", "pitch"))),
+        }

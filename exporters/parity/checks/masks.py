@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import NoSignal
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.base import Answer, Case
 from tritonvision.exporters.parity.checks.boxes import Boxes
@@ -15,6 +15,8 @@ from tritonvision.exporters.parity.checks.boxes import Boxes
 class Masks(Boxes):
     """Detections with masks; random ones have to cover something, and not everything."""
 
+    figures = frozenset({"pixels", "scores", "masks"})
+
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Empty masks, and masks that fill their boxes, would compare as equal."""
         super().demand_signal(answer, cases)
@@ -22,7 +24,7 @@ class Masks(Boxes):
         areas = (photo["boxes"][:, 2:] - photo["boxes"][:, :2]).prod(1)
         share = float((mask_areas(photo["masks"], sample_pictures.photo().shape[:2]) / np.maximum(areas, 1)).mean())
         if self.weights == "random" and not 0.05 <= share <= 0.95:
-            raise ExportFailed(f"The random masks fill {share:.0%} of their boxes.", hint="Try another --seed.")
+            raise NoSignal(f"The random masks fill {share:.0%} of their boxes.")
 
 
 def mask_areas(masks: Sequence[bytes], size: tuple[int, int]) -> np.ndarray:

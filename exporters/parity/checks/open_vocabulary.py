@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import NoSignal
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.base import RANDOM_BOXES, Answer, Case
 from tritonvision.exporters.parity.checks.boxes import Boxes
@@ -53,10 +54,9 @@ class OpenVocabulary(Boxes):
         photo = cases[0].wanted
         count, classes = len(photo["scores"]), len(set(photo["class_ids"].tolist()))
         if not any(len(case.wanted["scores"]) for case in cases):
-            raise ExportFailed("The network finds nothing on the test pictures; that proves nothing.")
+            raise NoSignal("The network finds nothing on the test pictures; that proves nothing.")
         if self.weights == "random" and (count not in RANDOM_BOXES or classes < 2):
-            raise ExportFailed(
+            raise NoSignal(
                 f"The random network finds {count} boxes of {classes} classes on the photo, not {RANDOM_BOXES[0]} to "
                 f"{RANDOM_BOXES[-1]} of several.",
-                hint="Try another --seed.",
             )

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.contract import NoSignal, Tensors
 from tritonvision.exporters.parity import text_pages
 from tritonvision.exporters.parity.checks.base import Answer, Case, ParityCheck, largest
 from tritonvision.python_backend.ocr.page_layout import WORD
@@ -18,6 +17,8 @@ _WORDS, _DIFFERENT = 20, 8  # that random weights must find on each printed page
 
 class PageText(ParityCheck):
     """Blocks, lines and words with their places and texts, and the page's text as a whole."""
+
+    figures = frozenset({"words", "pixels", "scores"})
 
     def samples(self) -> list[Any]:
         """A page, the page turned by three degrees, a photo of it; a page without a word, a picture of one pixel."""
@@ -29,15 +30,14 @@ class PageText(ParityCheck):
         """Pages without words, and words that all read alike, would compare as equal."""
         printed = [case.wanted["texts"][case.wanted["class_ids"] == WORD].tolist() for case in cases[:3]]
         if not printed[0]:
-            raise ExportFailed("The networks find no word on a printed page; that proves nothing.")
+            raise NoSignal("The networks find no word on a printed page; that proves nothing.")
         if self.weights != "random":
             return
         for words in printed:
             different = len(set(words) - {b""})
             if len(words) < _WORDS or different < _DIFFERENT:
-                raise ExportFailed(
+                raise NoSignal(
                     f"The random networks find {len(words)} words on a page, {different} of them different.",
-                    hint="Try another --seed.",
                 )
 
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
@@ -49,6 +49,6 @@ class PageText(ParityCheck):
         unlike = [got[name] != case.wanted[name] for name in ("texts", "text")]
         figures = {"words": float(sum(differing.sum() for differing in unlike))}
         if count:
-            figures["pixels"] = largest(got["boxes"] - case.wanted["boxes"])
-            figures["scores"] = largest(got["scores"] - case.wanted["scores"])
+            figures["pixels"] = largest(got, case.wanted, "boxes")
+            figures["scores"] = largest(got, case.wanted, "scores")
         return count, 0, figures

@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.contract import NoSignal, Tensors
 from tritonvision.exporters.parity import compare, sample_pictures
 from tritonvision.exporters.parity.checks.base import Answer, Case, ParityCheck, largest
 from tritonvision.exporters.parity.checks.masks import mask_areas
 
+_LOGITS = "low_res_masks"
+
 
 class Prompts(ParityCheck):
     """Masks that prompts select in the photo."""
+
+    figures = frozenset({"masks", "scores"})
 
     def samples(self) -> list[Any]:
         """One picture: the encoder takes seconds."""
@@ -31,15 +34,17 @@ class Prompts(ParityCheck):
         size = sample_pictures.photo().shape[:2]
         shares = [mask_areas(case.wanted["masks"], size) / (size[0] * size[1]) for case in cases]
         if not all(((0.05 <= share) & (share <= 0.95)).any() for share in shares):
-            raise ExportFailed("Masks cover nothing or everything; that proves nothing.", hint="Try another --seed.")
+            raise NoSignal("Masks cover nothing or everything; that proves nothing.")
         if len({bytes(case.wanted["masks"][0]) for case in cases}) < 2:
-            raise ExportFailed("Every prompt selects the same; that proves nothing.", hint="Try another --seed.")
+            raise NoSignal("Every prompt selects the same; that proves nothing.")
 
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
-        """Proposal by proposal."""
+        """Proposal by proposal; the logits are the network's own, and have its limit."""
         size = np.array(case.sample.shape[:2])
         if len(got["masks"]) != len(case.wanted["masks"]):
             return len(case.wanted["masks"]), len(case.wanted["masks"]), {}
         pairs = zip(got["masks"], case.wanted["masks"], strict=True)
-        figures = {"masks": max(compare.mask_difference(a, b, size) for a, b in pairs)}
-        return len(got["masks"]), 0, figures | {"scores": largest(got["scores"] - case.wanted["scores"])}
+        figures = {"masks": float(np.max([compare.mask_difference(a, b, size) for a, b in pairs]))}
+        logits = largest(got, case.wanted, _LOGITS) / float(np.abs(case.wanted[_LOGITS]).max())
+        missing = 0 if logits <= self.tolerance.tensor(_LOGITS) else len(got["masks"])
+        return len(got["masks"]), missing, figures | {"scores": largest(got, case.wanted, "scores")}

@@ -165,7 +165,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/models/{model}"): _STATE,
     ("get", "/models/{model}/info"): _STATE,
     ("get", "/models/{model}/health"): Operation(
-        "Whether the server would answer for a model", ModelHealth, {"status": "ok"}, statuses=(404,)
+        "Whether the server would answer for a model", ModelHealth, {"status": "ok"}, statuses=(404, 503)
     ),
     ("post", "/models/{model}"): Operation(
         "The model's answer", _ANSWER, _EXAMPLE, statuses=ASKS, ways=_WAYS, media=_PROGRESS

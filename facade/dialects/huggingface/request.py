@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from tritonvision.tasks import Parameter
 
 _URL = ("http://", "https://")
 _JAVASCRIPT = "@huggingface/inference"
+_NO_PARAMETERS = ("inputs", "image", "question", "parameters", "options")  # of a body's root
 _LARGE = 256 * 1024  # more bytes than this are worth a thread
 
 
@@ -31,19 +32,13 @@ class Asked:
 
     Attributes:
         inputs: the raw body, or ``inputs`` of the JSON.
-        parameters: those that are not null.
-        root: what else the JSON says.
+        parameters: those that are not null, of ``parameters`` or, where it does not have them, of the JSON's root.
+        question: about the picture; it stands beside it, at the root or within ``inputs``.
     """
 
     inputs: Any
     parameters: dict[str, Any]
-    root: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def question(self) -> str | None:
-        """What is asked about the picture: it stands beside it, at the root or within ``inputs``."""
-        inside = self.inputs.get("question") if isinstance(self.inputs, dict) else None
-        return inside if inside is not None else self.root.get("question")
+    question: Any = None
 
     @cached_property
     def data(self) -> bytes | None:
@@ -102,12 +97,9 @@ class Question:
         """How to read the picture. Raises InvalidPicture when there cannot be one."""
         return self.asked.picture(self.service.pictures)
 
-    def given(self, *parameters: Parameter, root: bool = False) -> dict[str, Any]:
-        """Those parameters of the request, or their defaults; with ``root`` they may stand there too.
-
-        Raises InvalidParameter.
-        """
-        all_given = {**self.asked.root, **self.asked.parameters} if root else self.asked.parameters
+    def given(self, *parameters: Parameter) -> dict[str, Any]:
+        """Those parameters of the request, or their defaults. Raises InvalidParameter."""
+        all_given = self.asked.parameters
         return tasks.resolve(parameters, {p.name: all_given[p.name] for p in parameters if p.name in all_given})
 
     @property
@@ -128,7 +120,7 @@ class Question:
             return None
         if isinstance(what, bytes):
             what = await _digest(what)
-        checked = self.given(*(p for p in task.reads if isinstance(p, Parameter)), root=task.of_texts)
+        checked = self.given(*(p for p in task.reads if isinstance(p, Parameter)))
         others = {name: self.asked.parameters.get(name) for name in task.reads if isinstance(name, str)}
         facts = [task.name, self.manifest.id, self.asked.question, self.javascript, what, checked, others]
         return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).digest()
@@ -160,7 +152,7 @@ class Task:
         fits: whether a request that names no task means this one.
         reads: what the answer depends on besides ``inputs`` and a question: parameters, or names of those that the task
             checks by itself.
-        of_texts: whether ``inputs`` are texts; then parameters may stand at the root, too.
+        of_texts: whether ``inputs`` are texts.
         keeps: whether the same question has the same answer every time.
         large: whether the body may be megabytes.
     """
@@ -178,12 +170,34 @@ class Task:
 async def read(request: Request) -> Asked:
     """The body: raw bytes, or JSON. The content type is a hint, not more. Raises InvalidPicture, InvalidParameter."""
     data = await request.body()
-    is_json = request.headers.get("content-type", "").lower().startswith("application/json")
-    if is_json or data.lstrip()[:1] == b"{":
+    if _may_be_json(request, data):
         body = await _json(request)
-        if is_json or isinstance(body, dict) and ("inputs" in body or "image" in body):
+        if _says_json(request) or isinstance(body, dict) and ("inputs" in body or "image" in body):
             return _from_json(body)
     return Asked(data, {name: _literal(value) for name, value in request.query_params.items() if value})
+
+
+async def options_of(request: Request) -> Mapping[str, Any]:
+    """``options`` of a JSON body: ``wait_for_model`` and ``use_cache``, as their headers say it, which count more.
+
+    A body that is no JSON has none; what else is wrong with it is :func:`read`'s to tell.
+    """
+    if not _may_be_json(request, await request.body()):
+        return {}
+    try:
+        body = await read_json(request)
+    except ValueError:
+        return {}
+    options = body.get("options") if isinstance(body, dict) else None
+    return options if isinstance(options, dict) else {}
+
+
+def _says_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("application/json")
+
+
+def _may_be_json(request: Request, data: bytes) -> bool:
+    return _says_json(request) or data[:64].lstrip()[:1] == b"{"
 
 
 async def _digest(data: bytes) -> str:
@@ -209,8 +223,10 @@ def _from_json(body: Any) -> Asked:
     given = body.get("parameters")
     if not isinstance(given, dict | None):
         raise InvalidParameter("'parameters' must be an object.")
-    root = {name: value for name, value in body.items() if name not in ("inputs", "image", "parameters")}
-    return Asked(body.get("inputs", body.get("image")), _present(given or {}), _present(root))
+    inputs = body.get("inputs", body.get("image"))
+    within = inputs.get("question") if isinstance(inputs, dict) else None
+    root = {name: value for name, value in body.items() if name not in _NO_PARAMETERS}
+    return Asked(inputs, _present(root) | _present(given or {}), body.get("question") if within is None else within)
 
 
 def _present(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -26,13 +26,14 @@ from tritonvision.facade.dialects.common.schemas import json_schema
 from tritonvision.facade.dialects.common.waiting import boolean, wait_of
 from tritonvision.facade.dialects.huggingface import responses as formats
 from tritonvision.facade.dialects.huggingface.errors import error_body
-from tritonvision.facade.dialects.huggingface.request import Asked, Question, Task, read
+from tritonvision.facade.dialects.huggingface.request import Asked, Question, Task, options_of, read
 from tritonvision.facade.dialects.huggingface.tasks import depth, masks, text
 from tritonvision.facade.dialects.openai.routes import complete
 from tritonvision.facade.dialects.openai.schemas import ChatRequest
 from tritonvision.facade.inputs.pictures import Pictures
 from tritonvision.facade.replies import reply
 from tritonvision.facade.response_cache import ResponseCache
+from tritonvision.facade.service import DataPlane
 from tritonvision.facade.streaming.sse import EventStream, event
 from tritonvision.publication import Manifest
 from tritonvision.results import MultiLabelClassificationPrediction
@@ -112,16 +113,19 @@ def _task(manifest: Manifest, model: str, name: str | None, asked: Asked, pictur
 @router.get("/health")
 async def server_health(request: Request) -> Response:
     """200 while the server would answer, for a client whose address names no model."""
-    engine = service_of(request).engine
-    if not await asyncio.to_thread(engine.ready):  # it may ask the inference server
-        raise Overloaded(engine.why_not_ready(), retry_after=1.0)
-    return reply({"status": "ok"})
+    return await _health(service_of(request).engine)
 
 
 @router.get("/models/{model:path}/health")
 async def health(request: Request, model: str) -> Response:
     """200 for a model that this server would answer for."""
-    service_of(request).engine.repository.resolve(model)
+    engine = service_of(request).engine
+    return await _health(engine, engine.repository.resolve(model))
+
+
+async def _health(engine: DataPlane, manifest: Manifest | None = None) -> Response:
+    if not await engine.ready(manifest):
+        raise Overloaded(engine.why_not_ready(), retry_after=1.0)
     return reply({"status": "ok"})
 
 
@@ -180,14 +184,15 @@ async def no_model() -> Response:
 async def _answer(request: Request, model: str, task_name: str | None) -> Response:
     """One answer: one that was given before, a new one, or a new one with its progress as events."""
     service, kept = service_of(request), _responses_of(request)
-    wait, wait_timeout = wait_of(request)
+    options = await options_of(request)
+    wait, wait_timeout = wait_of(request, boolean(options.get("wait_for_model"), False))
     manifest = await service.manifest(request, model, tasks.TASKS, wait=wait, wait_timeout=wait_timeout)
     asked = await read(request)
     task = _task(manifest, model, task_name, asked, service.pictures)
     question = Question(request, manifest, asked, wait, wait_timeout)
     events = inspect.isasyncgenfunction(task.answer) and _EVENTS in request.headers.get("accept", "")
     key = await question.key(task) if kept.limit else None
-    if key is not None and boolean(request.headers.get("x-use-cache"), True):
+    if key is not None and _may_be_kept(request, options):
         body = kept.get(key, manifest)
         if body is not None:
             headers = _told(request, "hit", "cache")
@@ -208,6 +213,11 @@ async def _answer(request: Request, model: str, task_name: str | None) -> Respon
     response.headers.update(_told(request, "miss", _DEVICE))
     keep(response.body)
     return response
+
+
+def _may_be_kept(request: Request, options: Mapping[str, Any]) -> bool:
+    """Whether an answer that was given before is good enough for this caller."""
+    return boolean(request.headers.get("x-use-cache"), boolean(options.get("use_cache"), True))
 
 
 async def _last(answer: Awaitable[Any] | AsyncGenerator[Any, None]) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -36,9 +34,9 @@ async def healthz(request: Request) -> Response:
 async def readiness(request: Request) -> Response:
     """Whether requests would be answered now."""
     engine = service_of(request).engine
-    if await asyncio.to_thread(engine.ready):  # it may ask the inference server
+    if await engine.ready():
         return reply({"status": "ready"})
-    return reply({"status": "not ready", "reason": await asyncio.to_thread(engine.why_not_ready)}, 503)
+    return reply({"status": "not ready", "reason": engine.why_not_ready()}, 503)
 
 
 @router.get("/metrics")

@@ -52,8 +52,7 @@ async def live(request: Request) -> Response:
 @router.get("/v1/health/ready")
 async def ready(request: Request) -> Response:
     """Whether requests would be answered now."""
-    # it may ask the inference server
-    return _health(await asyncio.to_thread(service_of(request).engine.ready), "ready")
+    return _health(await service_of(request).engine.ready(), "ready")
 
 
 def _health(well: bool, word: str) -> Response:

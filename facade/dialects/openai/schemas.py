@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter, InvalidPicture
 from tritonvision.facade.dialects.common.schemas import RequestFields
+from tritonvision.facade.inputs.pictures import DATA_URL, LONGEST_PREFIX
 
 # What is asked for and not done is refused, never quietly left out: the values that ask for nothing, and a sentence.
 _TOOLS = "Tools are not called here."
@@ -28,16 +28,20 @@ _NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "audio": ((), "Answers are text here, not 'audio'."),
 }
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40}(;[a-z0-9=.+-]{1,40}){0,4};base64,", re.IGNORECASE)
-_LONGEST_PREFIX = 300
 _TOP_K_OFF = -1  # as other servers spell 0
+_ANY_SEED = -1  # as other servers and clients say that there is none
+_SEEDS = 2**63
 
 
 class Message(RequestFields):
-    """One turn of the conversation: a text, or parts that are texts and pictures."""
+    """One turn of the conversation: a text, or parts that are texts and pictures.
+
+    What the assistant said may be null, as in histories of tool calls; a refusal of its is then what it said.
+    """
 
     role: str
     content: str | list[dict[str, Any]] | None = None
+    refusal: str | None = None
 
 
 class StreamOptions(RequestFields):
@@ -102,7 +106,7 @@ class ChatRequest(RequestFields):
         return tasks.resolve(tasks.VLM.parameters, {
             "max_new_tokens": self._most_tokens(), "temperature": self.temperature, "top_p": self.top_p,
             "top_k": 0 if self.top_k == _TOP_K_OFF else self.top_k, "repetition_penalty": self.repetition_penalty,
-            "seed": self.seed, "stop": [text for text in stop if text] or None,
+            "seed": self._seed(), "stop": [text for text in stop if text] or None,
         })  # fmt: skip
 
     def conversation(self) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
@@ -119,9 +123,11 @@ class ChatRequest(RequestFields):
                 raise InvalidParameter(
                     f"Messages of the role '{message.role[:40]}' are not read.", hint=f"Known are: {', '.join(_ROLES)}."
                 )
-            if message.content is None:
-                raise InvalidParameter("A message has no 'content'.")
             parts = message.content
+            if parts is None and message.role == "assistant":
+                parts = message.refusal or ""
+            if parts is None:
+                raise InvalidParameter("A message has no 'content'.")
             if isinstance(parts, str):
                 parts = [{"type": "text", "text": parts}]
             content = []
@@ -146,18 +152,23 @@ class ChatRequest(RequestFields):
         (parameter,) = (p for p in tasks.VLM.parameters if p.name == "max_new_tokens")
         return dataclasses.replace(parameter, name=name).check(getattr(self, name))
 
+    def _seed(self) -> int | None:
+        """As the models take it, from 0: signed ones are those of the same last 63 bits. Raises InvalidParameter."""
+        (parameter,) = (p for p in tasks.VLM.parameters if p.name == "seed")
+        seed = dataclasses.replace(parameter, low=-_SEEDS).check(self.seed)
+        return None if seed is None or seed == _ANY_SEED else seed % _SEEDS
+
 
 def _picture(reference: Any) -> tuple[str, str]:
     """Kind and value for :meth:`Pictures.read`. Raises InvalidPicture."""
     url = reference.get("url") if isinstance(reference, dict) else reference
     if not isinstance(url, str) or not url:
         raise InvalidPicture("An 'image_url' has no 'url'.")
-    scheme = url[:8].lower()
+    scheme = url[:16].lstrip().lower()
     if scheme.startswith("data:"):
-        prefix = _DATA_URL.match(url[:_LONGEST_PREFIX])
-        if prefix is None:
-            raise InvalidPicture("A data URL of a picture begins with data:image/...;base64, here.")
-        return "base64", url[prefix.end() :]
+        if DATA_URL.match(url[:LONGEST_PREFIX]) is None:
+            raise InvalidPicture("A data URL of a picture is in base64 here, as data:image/jpeg;base64,... is.")
+        return "base64", url
     if scheme.startswith(("http://", "https://")):
         return "url", url
     raise InvalidPicture("Pictures are data URLs or https URLs; files of the server are not read.")

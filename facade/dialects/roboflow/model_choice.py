@@ -30,7 +30,8 @@ async def named(request: Request, ask: BaseModel, core: str, field: str) -> str:
     """The name of the model that a request of a foundation route means: its ``model_id``, else its version.
 
     The routes send a version, never an id, and applications often send none: then the route's default counts, or the
-    model that :func:`fallback` finds. A version that the request names is never replaced, the default's own included.
+    model that :func:`fallback` finds. A version that the request names is never replaced, the default's own included;
+    where it is no version but a whole name, it is that name.
 
     Args:
         ask: has ``model_id`` and ``field``.
@@ -38,11 +39,19 @@ async def named(request: Request, ask: BaseModel, core: str, field: str) -> str:
     """
     if ask.model_id:
         return ask.model_id
-    name = f"{core}/{getattr(ask, field)}"
+    version, repository = getattr(ask, field), service_of(request).engine.repository
+    name = f"{core}/{version}"
     if field in ask.model_fields_set:
-        return name
-    # it may read the whole folder
-    return await asyncio.to_thread(fallback, service_of(request).engine.repository, name)
+        return name if _known(repository, name) or not _known(repository, version) else version
+    return await asyncio.to_thread(fallback, repository, name)  # it may read the whole folder
+
+
+def _known(repository: Repository, name: str) -> bool:
+    """Whether the catalogue or the repository has a model of that name."""
+    try:
+        return catalog.canonical(name) in catalog.entries() or repository.find(name) is not None
+    except UnknownModel:  # nothing can be called that
+        return False
 
 
 def fallback(repository: Repository, default: str) -> str:

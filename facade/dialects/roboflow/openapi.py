@@ -21,16 +21,19 @@ class Problem(TypedDict):
 
 
 class RoboflowError(TypedDict):
-    """Why there is no answer."""
+    """Why there is no answer. Of a path that no dialect owns also in ``error``, where Hugging Face's clients look."""
 
     message: str
     status: NotRequired[int]
+    error: NotRequired[str]
+    estimated_time: NotRequired[float]
 
 
 class RoboflowInvalid(TypedDict):
     """What of the request does not fit its schema."""
 
     detail: list[Problem]
+    error: NotRequired[list[str]]
 
 
 class Size(TypedDict):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco
 
 from tritonvision.ensembles.schemas import DENSE_BOXES, KEYPOINTS
 from tritonvision.exporters.parity import compare
@@ -146,3 +147,25 @@ def test_key_points_count_among_the_pixels():
     got["keypoints"], want["keypoints"] = np.zeros((1, 6, 2), np.float32), np.zeros((1, 6, 2), np.float32)
     got["keypoints"][0, 5, 1] = 3
     assert compare.detections(got, want, 0.4, 1e-5, 300) == (0, {"pixels": 3.0, "scores": 0.0})
+
+
+def run_lengths(mask):
+    return coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+
+
+def test_masks_count_and_an_extra_detection_does_even_if_its_mask_is_empty():
+    size = np.array([100, 200])
+    whole, half, empty = np.ones(size, bool), np.zeros(size, bool), np.zeros(size, bool)
+    half[:50] = True
+    want = detections(CAT) | {"masks": np.array([run_lengths(whole)], object), "image_size": size}
+    got = detections(CAT) | {"masks": np.array([run_lengths(half)], object)}
+    assert compare.detections(got, want, 0.4, 1e-5, 300) == (0, {"pixels": 0, "scores": 0, "masks": 0.5})
+    got = detections(CAT, DOG) | {"masks": np.array([run_lengths(whole), run_lengths(empty)], object)}
+    assert compare.detections(got, want, 0.4, 1e-5, 300)[0] == 1
+
+
+def test_a_relative_difference_is_one_of_the_largest_value():
+    want = {"map": np.float32([[2, -50]]), "logits": np.float32([[2, -50]])}
+    got = {name: value + np.float32(1) for name, value in want.items()}
+    found = compare.tensor_differences("dense-map", got, want, {}, relative={"map"})
+    assert found == {"map": pytest.approx(0.02), "logits": pytest.approx(1)}

@@ -37,16 +37,34 @@ def test_no_route_reserves_what_is_not_there_or_foretold(routes):
 
 
 @pytest.mark.parametrize("path, owner", [
-    ("/v1/models", "openai"), ("/v1", "openai"), ("/v1/nothing/here", "openai"), ("/v10/1", "roboflow"),
-    ("/models/coco/3", "huggingface"), ("/models", "huggingface"), ("/pipeline/x/y", "huggingface"),
-    ("/predict", "huggingface"), ("/predictions/1", "roboflow"), ("/models-of-mine/1", "roboflow"),
-    ("/infer/lmm", "roboflow"), ("/coco/3", "roboflow"), ("/", "roboflow"), ("/openapi.json", "roboflow"),
+    ("/v1/models", "openai"), ("/v1", "openai"), ("/v1/nothing/here", "openai"), ("/models/coco/3", "huggingface"),
+    ("/models", "huggingface"), ("/pipeline/x/y", "huggingface"), ("/predict", "huggingface"),
+    ("/infer/lmm", "roboflow"), ("/model/x", "roboflow"), ("/", "roboflow"), ("/openapi.json", "roboflow"),
+    ("/healthz", "roboflow"), ("/clear_cache", "roboflow"), ("/health", "roboflow"),
 ])  # fmt: skip
 def test_the_first_segment_says_whose_words_are_spoken(house, path, owner):
     assert dialect_of(path).name == owner
     answer = house.client.request("DELETE", path).json()
     spoken = answer.get("message") or answer["error"]
     assert isinstance(spoken, dict) == (owner == "openai") and ("error" in answer) == (owner != "roboflow")
+
+
+@pytest.mark.parametrize("path", [
+    "/v10/1", "/predictions/1", "/models-of-mine/1", "/coco/3", "/nothing", "/a/b/c", "/facebook/detr-resnet-50",
+])  # fmt: skip
+def test_what_nobody_owns_is_refused_in_the_words_of_both_clients_that_may_be_lost_there(house, path):
+    assert dialect_of(path).name == "roboflow", "in figures and logs"
+    for method in ("DELETE", "POST"):
+        answer = house.client.request(method, path, content=b"x")
+        assert answer.status_code in (400, 404, 405)
+        assert answer.json().keys() == {"message", "error"}
+        assert answer.json()["message"].endswith(answer.json()["error"])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet152", "smolvlm-256m", "mine/weather/1"])
+def test_a_model_that_is_posted_to_as_if_it_were_a_route_is_shown_its_route(house, name):
+    answer = house.client.post(f"/{name}", content=b"x")
+    assert answer.status_code == 404 and f"/models/{name}." in answer.json()["error"]
 
 
 @pytest.mark.parametrize("first", RESERVED)

@@ -63,3 +63,15 @@ def test_pictures_without_orientation_have_a_shown_size_too():
         assert shown_size(stream.getvalue()) == (7, 4)
     with pytest.raises(InvalidPicture):
         shown_size(b"no picture")
+
+
+@given(st.binary(min_size=1, max_size=200))
+def test_the_alphabet_of_urls_is_read_as_the_other_one(data):
+    text = base64.urlsafe_b64encode(data).decode()
+    for spelling in (text, text.rstrip("="), f"data:image/png;base64,{text}", f"{text[:5]}\n{text[5:]}"):
+        assert from_base64(spelling) == data
+
+
+@pytest.mark.parametrize("prefix", ["data:;base64,", "data:application/octet-stream;base64,", "DATA:Image/PNG;BASE64,"])
+def test_what_a_data_url_says_of_its_type_is_not_believed(prefix):
+    assert from_base64(f"{prefix}AAEC") == b"\0\1\2"

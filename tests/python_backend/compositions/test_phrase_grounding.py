@@ -1,18 +1,37 @@
 """Phrase grounding: how classes become a caption, and how the scores of its tokens become boxes of classes."""
 
+import string
+
 import numpy as np
 import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from tritonvision.ensembles.in_process import npy
 from tritonvision.errors import InvalidParameter
-from tritonvision.exporters.synthetic.tokenizers import wordpiece
 from tritonvision.python_backend.compositions import phrase_grounding
 from tritonvision.tasks import resolve
 
-VOCABULARY = wordpiece.tokenizer_json(["a red cup", "the dog house", "fire hydrant", "person"])
+SPECIAL_TOKENS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
+WORDS = "a red cup the dog house fire hydrant person".split()
+
+
+def vocabulary():
+    """The text of a ``tokenizer.json`` as BERT's: these words, all others letter by letter."""
+    letters = [*string.ascii_lowercase, *string.digits]
+    known = sorted({*WORDS, *letters, *(f"##{letter}" for letter in letters), *string.punctuation} - {".", "?"})
+    numbered = SPECIAL_TOKENS | {".": 1012, "?": 1029} | {token: 1996 + i for i, token in enumerate(known)}
+    made = tokenizers.Tokenizer(models.WordPiece(numbered, unk_token="[UNK]"))
+    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    ends = [(token, SPECIAL_TOKENS[token]) for token in ("[CLS]", "[SEP]")]
+    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    made.add_special_tokens(list(SPECIAL_TOKENS))
+    return made.to_str().encode()
+
+
+VOCABULARY = vocabulary()
 TOKENIZER = tokenizers.Tokenizer.from_str(VOCABULARY.decode())
 RGB = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
 QUERIES = 900

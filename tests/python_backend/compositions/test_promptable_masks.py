@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from tritonvision.errors import InvalidParameter, InvalidPicture
-from tritonvision.python_backend.compositions import promptable_masks
 from tritonvision.python_backend.compositions.promptable_masks import TASK, Composition
 from tritonvision.python_backend.runtime.encoding_cache import SharedCache
 from tritonvision.tasks import resolve
@@ -98,7 +98,7 @@ def test_a_mask_is_the_enlarged_logits_of_the_part_that_is_no_padding(height, wi
     import cv2
 
     networks = Networks()
-    composition = Composition(networks, {"side": 1024}, SharedCache(promptable_masks.shared_cache.Path("/dev/null/x")))
+    composition = Composition(networks, {"side": 1024}, SharedCache(Path("/dev/null/x")))
     sample = {"embeddings": np.zeros((256, 64, 64), np.float32)}
     answer = ask(
         composition, sample, points=[[x * width, y * height]], image_size=[height, width], mask_format=form,

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tritonvision.errors import TritonVisionError
 from tritonvision.python_backend.generation.beams import Decoder, Search, search
 
 START, END = 0, 1
@@ -65,28 +66,28 @@ def test_an_answer_has_no_more_tokens_than_asked_for():
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0, 2.0]))
 def test_beams_enough_for_everything_find_the_best_answer_there_is(seed, most, penalty):
     writer = Writer(4, seed)
-    how = Search(START, (END,), most, beams=81, length_penalty=penalty, early_stopping="never")
+    search_settings = Search(START, (END,), most, beams=81, length_penalty=penalty, early_stopping="never")
     scores = {ids: score / len(ids) ** penalty for ids, score in every_answer(writer, most).items()}
-    got = tuple(search(writer, how).tolist())
+    got = tuple(search(writer, search_settings).tolist())
     assert scores[got] == pytest.approx(max(scores.values()), abs=1e-5)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_no_tokens_in_a_row_occur_twice(beams, size):
-    how = Search(START, (), most=14, beams=beams, no_repeat=size)
+    search_settings = Search(START, (), most=14, beams=beams, no_repeat=size)
     for seed in range(10):
         writer = Writer(16, seed)
         writer.logits = lambda written: np.linspace(1, 0, 16, dtype=np.float32)  # it would repeat itself forever
-        ids = [START, *search(writer, how).tolist()]
+        ids = [START, *search(writer, search_settings).tolist()]
         runs = [tuple(ids[i : i + size]) for i in range(len(ids) + 1 - size)]
         assert len(runs) == len(set(runs))
 
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_first_and_last_token_may_be_given(beams):
-    how = Search(START, (END,), most=5, beams=beams, first=7, last=(END,), early_stopping=True)
-    ids = search(Writer(20, seed=1), how).tolist()
+    search_settings = Search(START, (END,), most=5, beams=beams, first=7, last=(END,), early_stopping=True)
+    ids = search(Writer(20, seed=1), search_settings).tolist()
     assert ids[0] == 7 and ids[-1] == END
 
 
@@ -99,6 +100,14 @@ def test_of_several_ends_any_ends_the_answer():
             assert not set(ids[:-1]) & set(ends)
             lengths.add(len(ids))
     assert len(lengths) > 2
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_logits_that_are_not_numbers_are_an_error_and_no_text(beams):
+    writer = Writer(10, seed=1)
+    writer.logits = lambda written: np.full(10, np.nan if len(written) > 3 else 0.0, np.float32)
+    with pytest.raises(TritonVisionError, match="not numbers"):
+        search(writer, Search(START, (), most=12, beams=beams))
 
 
 class Network:
@@ -126,9 +135,10 @@ class Network:
 @pytest.mark.parametrize("beams", [1, 2, 5])
 @pytest.mark.parametrize("seed", range(6))
 def test_the_cache_follows_the_beams(beams, seed):
-    how = Search(START, (END,), most=9, beams=beams)
+    search_settings = Search(START, (END,), most=9, beams=beams)
     cross = {f"cross.0.{part}": np.zeros((1, 1, 4, 1), np.float32) for part in ("key", "value")}
     network = Network(Writer(9, seed))
-    np.testing.assert_array_equal(search(Decoder(network, cross), how), search(Writer(9, seed), how))
+    got, wanted = (search(step, search_settings) for step in (Decoder(network, cross), Writer(9, seed)))
+    np.testing.assert_array_equal(got, wanted)
     # what the encoder gave is never copied, however many beams read it
     assert all(seen is cross["cross.0.key"] for seen in network.crosses)

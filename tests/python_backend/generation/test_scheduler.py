@@ -9,8 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from onnxruntime import OrtValue
 
+from tritonvision.errors import ServerUnavailable, TritonVisionError
 from tritonvision.python_backend.generation.decoder import Decoder
 from tritonvision.python_backend.generation.sampling import Sampler
 from tritonvision.python_backend.generation.scheduler import CHUNK, Cancelled, Job, Scheduler
@@ -63,21 +67,23 @@ def scheduler(session):
 
 
 class Told:
-    """Collects what a job says."""
+    """Collects what a job says, and how often it ends."""
 
     def __init__(self, most, cancelled=lambda: False, at=lambda count: None):
-        self.tokens, self.most, self.error, self.done = [], most, None, threading.Event()
+        self.tokens, self.most, self.error, self.done, self.ends = [], most, None, threading.Event(), 0
         self.cancelled, self.at = cancelled, at
 
     def accept(self, token):
         self.tokens.append(token)
         self.at(len(self.tokens))
         if len(self.tokens) == self.most:
+            self.ends += 1
             self.done.set()
         return len(self.tokens) < self.most
 
     def failed(self, error):
         self.error = error
+        self.ends += 1
         self.done.set()
 
     def job(self, prompt, **settings):
@@ -103,9 +109,11 @@ def alone(scheduler, prompt, most, **settings):
 def test_six_at_once_say_what_each_says_alone(scheduler, session):
     cases = [(prompt, 10 + 7 * i) for i, prompt in enumerate(prompts(6))]
     wanted = [alone(scheduler, *case) for case in cases]
-    several = [Told(most) for _, most in cases]
+    several, added = [Told(most) for _, most in cases], threading.Event()
+    session.before_run = lambda: added.wait(20)
     for told, (prompt, _) in zip(several, cases, strict=True):
         scheduler.add(told.job(prompt))
+    added.set()
     assert [told.wait() for told in several] == wanted
     assert max(session.batches) == 6, "they were not one batch"
     assert len(set(wanted[-1])) >= 8, "an answer of few tokens proves nothing"
@@ -171,3 +179,136 @@ def test_a_failing_step_is_told_to_all_in_it_and_the_next_answer_is_whole(schedu
     assert isinstance(told.error, ValueError)
     session.before_run = lambda: None
     assert alone(scheduler, [3, 4], 10) == wanted
+
+
+def test_a_prompt_that_fails_at_its_first_piece_is_told_so_and_stops_nobody(scheduler, session):
+    wanted = alone(scheduler, [3, 4], 30)
+    neighbour, bad = Told(30), Told(3)
+    scheduler.add(neighbour.job([3, 4]))
+    job = bad.job([1, 2])
+    job.embeds = job.embeds[:, :5]  # too narrow for the network: this prompt's fault alone
+    scheduler.add(job)
+    bad.wait()
+    assert bad.error is not None and bad.tokens == []
+    assert neighbour.wait() == wanted and neighbour.error is None
+    assert alone(scheduler, [3, 4], 30) == wanted
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_caller_that_cannot_be_told_ends_its_own_answer_only(scheduler, count):
+    wanted = alone(scheduler, [5, 6], 60)
+    neighbour = Told(60)
+
+    def gone(n):
+        if n == count:
+            raise RuntimeError("the sender is gone")
+
+    failing = Told(30, at=gone)
+    scheduler.add(neighbour.job([5, 6]))
+    scheduler.add(failing.job([1, 2]))
+    assert len(failing.wait()) == count and isinstance(failing.error, RuntimeError)
+    assert neighbour.wait() == wanted and neighbour.error is None
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_numbers_are_an_error_and_no_token(scheduler, session, temperature):
+    run = session.run_with_ort_values
+
+    def nan(names, feeds):
+        _, keys = run(names, feeds)
+        session.nan = np.full((len(keys.numpy()), VOCABULARY), np.nan, np.float32)
+        return [OrtValue.ortvalue_from_numpy(session.nan), keys]
+
+    session.run_with_ort_values = nan
+    told = Told(3)
+    scheduler.add(told.job([1, 2], temperature=temperature, seed=1))
+    assert told.wait() == [] and isinstance(told.error, TritonVisionError)
+
+
+def test_closing_ends_what_runs_and_what_waits(session):
+    turn, go_on = threading.Event(), threading.Event()
+    session.before_run = lambda: (turn.set(), go_on.wait(20))
+    scheduler = Scheduler(Decoder(session), lambda ids: TABLE[ids])
+    running, waiting, late = Told(10_000), Told(3), Told(3)
+    scheduler.add(running.job([1]))
+    scheduler.add(waiting.job([2]))
+    assert turn.wait(20)
+    closing = threading.Thread(target=scheduler.close)
+    closing.start()
+    go_on.set()
+    closing.join(20)
+    scheduler.add(late.job([3]))
+    for told in (running, waiting, late):
+        told.wait()
+        assert isinstance(told.error, ServerUnavailable) and told.ends == 1
+
+
+FAULTS = ("none", "sampler", "accept", "cancelled", "cancels", "failed", "width")
+
+
+class Faulty(Told):
+    """A job in which ``fault`` happens at its ``when``-th token, or question whether it was cancelled."""
+
+    def __init__(self, fault, when, most):
+        super().__init__(most, self.ask, self.take)
+        self.fault, self.when, self.asked = fault, when, 0
+
+    def ask(self):
+        self.asked += 1
+        if self.fault == "cancelled" and self.asked >= self.when:
+            raise RuntimeError("whether it was cancelled cannot be told")
+        return self.fault == "cancels" and self.asked >= self.when
+
+    def take(self, count):
+        if self.fault in ("accept", "failed") and count == self.when:
+            raise RuntimeError("the piece cannot be sent")
+
+    def failed(self, error):
+        super().failed(error)
+        if self.fault == "failed":
+            raise RuntimeError("the error cannot be sent either")
+
+    def job(self, prompt, **settings):
+        made = super().job(prompt, **settings)
+        if self.fault == "width":
+            made.embeds = made.embeds[:, :5]
+        if self.fault == "sampler":
+            choose, tokens = made._sampler, self.tokens
+            made._sampler = lambda logits: choose(logits if len(tokens) + 1 < self.when else logits[:, None, None])
+        return made
+
+
+@examples(max_examples=60, deadline=None)
+@given(
+    jobs=st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(1, 6), st.integers(1, 9)), min_size=1, max_size=6),
+    runs=st.sets(st.integers(0, 12), max_size=2),
+    embeds=st.sets(st.integers(0, 12), max_size=1),
+)
+def test_wherever_something_fails_every_job_has_exactly_one_end_and_the_next_is_whole(jobs, runs, embeds):
+    session, ran, asked, broken = Arithmetic(), [], [], bool(runs or embeds)
+
+    def fail_at(calls, places):
+        calls.append(None)
+        if len(calls) - 1 in places:
+            raise MemoryError("no room")
+
+    def embed(ids):
+        fail_at(asked, embeds)
+        return TABLE[ids]
+
+    session.before_run = lambda: fail_at(ran, runs)
+    scheduler = Scheduler(Decoder(session), embed)
+    told = [(Faulty(*job), prompt) for job, prompt in zip(jobs, prompts(len(jobs)), strict=True)]
+    for one, prompt in told:
+        scheduler.add(one.job(prompt))
+    for one, _ in told:
+        one.wait()
+    session.before_run = lambda: None
+    embeds.clear()
+    whole = [alone(scheduler, prompt, one.most) for one, prompt in told]
+    scheduler.close()
+    assert [one.ends for one, _ in told] == [1] * len(told)
+    for (one, _), wanted in zip(told, whole, strict=True):
+        assert one.tokens == wanted[: len(one.tokens)], "no fault of another changes what is said"
+        if one.fault == "none" and not broken:
+            assert one.error is None and one.tokens == wanted

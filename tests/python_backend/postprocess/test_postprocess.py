@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 from tritonvision.python_backend.images.resize import RULES, Geometry
-from tritonvision.python_backend.postprocess import classes, dense_boxes, keypoints
+from tritonvision.python_backend.postprocess import classes, dense_boxes, keypoints, query_boxes
 
 SAME = Geometry(1000, 1000, 0, 0, 1, 1)
 DETECTION = tasks.OBJECT_DETECTION.parameters
@@ -115,3 +115,61 @@ def test_the_activation_is_the_models_own_unless_asked_otherwise(function, expec
 def test_an_unknown_setting_is_refused_by_name():
     with pytest.raises(InvalidParameter, match="'conf'"):
         tasks.resolve(DETECTION, {"conf": 0.5})
+
+
+def three_overlapping(**more: np.ndarray) -> dict[str, np.ndarray]:
+    """Two boxes of class 0 and 1 on each other, best first, and one of class 1 far away."""
+    return {
+        "boxes": np.array([[0, 0, 10, 10], [1, 0, 11, 10], [80, 80, 90, 90]], np.float32),
+        "scores": np.array([0.9, 0.6, 0.5], np.float32),
+        "class_ids": np.array([0, 1, 1], np.int32),
+        "keypoints": np.array([[[0, 0]], [[3, 3]], [[85, 85]]], np.float32),
+    } | more
+
+
+def key_points(tensors: dict[str, np.ndarray], **given_) -> dict[str, np.ndarray]:
+    parameters = tasks.resolve(tasks.KEYPOINT_DETECTION.parameters, {"confidence": 0.1, **given_})
+    return keypoints.post(tensors, SAME, parameters)
+
+
+def test_key_points_of_different_classes_are_averaged_only_when_asked_for():
+    apart = key_points(three_overlapping())
+    assert apart["class_ids"].tolist() == [0, 1, 1] and apart["keypoints"][0].tolist() == [[0, 0]]
+    together = key_points(three_overlapping(), class_agnostic_nms=True)
+    assert together["class_ids"].tolist() == [0, 1]
+    np.testing.assert_allclose(together["keypoints"][0], [[1.2, 1.2]], atol=1e-5)  # 3 * 0.6 / 1.5
+
+
+def test_key_points_have_a_class_filter_that_comes_after_the_count():
+    assert key_points(three_overlapping(), classes=[1])["scores"].tolist() == [np.float32(0.6), np.float32(0.5)]
+    found = key_points(three_overlapping(), classes=[1], class_agnostic_nms=True)
+    assert found["scores"].tolist() == [np.float32(0.5)] and found["keypoints"].tolist() == [[[85, 85]]]
+    assert len(key_points(three_overlapping(), classes=[1], max_detections=1)["boxes"]) == 0
+
+
+def test_key_points_are_the_best_ones_where_there_are_too_many():
+    assert key_points(three_overlapping(), max_detections=2)["scores"].tolist() == [np.float32(0.9), np.float32(0.6)]
+
+
+@pytest.mark.parametrize("head", [dense_boxes, keypoints, query_boxes])
+def test_only_the_best_candidates_are_looked_at(head):
+    far = three_overlapping(
+        boxes=np.array([[0, 0, 0.1, 0.1], [0.3, 0.3, 0.4, 0.4], [0.8, 0.8, 0.9, 0.9]], np.float32),
+        scores=np.array([0.5, 0.9, 0.6], np.float32),
+    )
+    parameters = tasks.resolve(DETECTION, {"confidence": 0.1})
+    assert len(head.post(far, SAME, parameters)["scores"]) == 3
+    found = head.post(far, SAME, parameters | {"max_candidates": 2})
+    assert found["scores"].tolist() == [np.float32(0.9), np.float32(0.6)]
+
+
+@pytest.mark.parametrize("head", [dense_boxes, keypoints, query_boxes])
+def test_a_detection_is_over_the_threshold_and_not_at_it(head):
+    found = head.post(three_overlapping(), SAME, tasks.resolve(DETECTION, {"confidence": 0.5}))
+    assert found["scores"].tolist() == [np.float32(0.9), np.float32(0.6)]
+
+
+def test_a_class_is_at_the_threshold_or_over_it():
+    tensors = {"logits": np.zeros(3, np.float32), "scores": np.array([0.25, 0.5, 0.75], np.float32)}
+    found = classes.post(tensors, SAME, tasks.resolve(tasks.CLASSIFICATION.parameters, {"confidence": 0.5}))
+    assert found["class_ids"].tolist() == [2, 1] and len(found["scores"]) == 3

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -109,6 +110,42 @@ def test_a_killed_process_leaves_the_lock_to_the_next(cache):
     assert time.monotonic() - started < 5
 
 
+def test_waiting_for_another_process_is_no_hanging(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv(heartbeat.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
+    heart, beats = heartbeat.Heart(longest=0.2), []
+    began = FORK.Event()
+    busy = FORK.Process(target=_hang, args=(cache.folder, began))
+    busy.start()
+    assert began.wait(20)
+
+    def end_the_other_when_this_one_has_waited():
+        time.sleep(0.5)
+        beats.append(heart._file.stat().st_mtime_ns)
+        time.sleep(0.2)
+        beats.append(heart._file.stat().st_mtime_ns)
+        busy.kill()
+
+    watcher = threading.Thread(target=end_the_other_when_this_one_has_waited)
+    watcher.start()
+    with heart:
+        assert_is(cache.fetch("k", lambda: entry(2)), 2)
+    watcher.join()
+    assert beats[0] < beats[1]
+
+
+def test_nobody_waits_for_another_key(cache):
+    began = FORK.Event()
+    busy = FORK.Process(target=_hang, args=(cache.folder, began))
+    busy.start()
+    assert began.wait(20)
+    try:
+        for i in range(200):
+            assert_is(cache.fetch(f"other {i}", lambda i=i: entry(i, 1)), i)
+    finally:
+        busy.kill()
+
+
 def _write_for_ever(folder, large):
     cache = SharedCache(folder)
     while True:
@@ -152,7 +189,7 @@ def test_a_folder_that_cannot_be_written_is_an_empty_cache(tmp_path):
 
 
 def test_the_servers_folder_is_used_where_there_is_one_and_else_a_private_one_that_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(heartbeat, "folder", lambda pid: tmp_path / str(pid))
+    monkeypatch.setenv(heartbeat.FOLDER_VARIABLE, str(tmp_path / "server"))
     private = encoding_cache.of_server("encodings")
     folder = private.folder
     assert folder.is_dir() and tmp_path not in folder.parents
@@ -160,8 +197,8 @@ def test_the_servers_folder_is_used_where_there_is_one_and_else_a_private_one_th
     private.put("a", entry(1))
     del private
     assert not folder.exists()
-    (tmp_path / str(os.getppid())).mkdir()
+    (tmp_path / "server").mkdir(mode=0o700)
     first, second = encoding_cache.of_server("encodings"), encoding_cache.of_server("encodings")
     first.put("a", entry(1))
-    assert first.folder == tmp_path / str(os.getppid()) / "encodings"
+    assert first.folder == tmp_path / "server" / "encodings"
     assert_is(second.get("a"), 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +14,8 @@ from tritonvision.python_backend.runtime.load_sharing import Siblings
 
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch) -> Path:
-    """A supervisor's folder for the children of our parent."""
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    heartbeat.folder(os.getppid()).mkdir()
+    """A supervisor's folder."""
+    monkeypatch.setenv(heartbeat.FOLDER_VARIABLE, str(tmp_path))
     return tmp_path
 
 
@@ -43,17 +41,14 @@ def test_a_process_that_died_at_work_is_not_counted_once_it_is_replaced(watched)
         assert alone
 
 
-def test_where_nobody_watches_everybody_is_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+def test_where_nobody_watches_everybody_is_alone(monkeypatch):
+    monkeypatch.delenv(heartbeat.FOLDER_VARIABLE, raising=False)
     with Siblings("net", "net_0_0", 2), Siblings("net", "net_0_1", 2) as alone:
         assert alone
 
 
 def test_it_is_seen_from_another_process(watched):
-    program = f"""
-import os, tempfile
-tempfile.gettempdir = lambda: {str(watched)!r}
-os.getppid = lambda: {os.getppid()}
+    program = """
 from tritonvision.python_backend.runtime.load_sharing import Siblings
 with Siblings("net", "net_0_1", 2) as alone:
     print(alone)

@@ -5,16 +5,17 @@ That it is the library's own prompt is proven beside the library, in tests/expor
 
 import numpy as np
 import pytest
-import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritonvision.errors import InvalidParameter
-from tritonvision.exporters.families.smolvlm import SPECIAL
-from tritonvision.exporters.synthetic.tokenizers import byte_pairs
 from tritonvision.python_backend.generation.text_stream import TextStream
 from tritonvision.python_backend.vlm import smolvlm
 
+SPECIAL = {token: id for id, token in enumerate([
+    "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>", "<image>",
+    *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
+])}  # fmt: skip
 TILE, LONGEST, TOKENS = 32, 128, 4
 OPTIONS = {
     "tile": TILE, "longest_edge": LONGEST, "tokens_per_tile": TOKENS, "image_token": SPECIAL["<image>"],
@@ -24,8 +25,8 @@ PICTURE = {"type": "image"}
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return tokenizers.Tokenizer.from_str(byte_pairs.byte_pairs(SPECIAL))
+def tokenizer(byte_level):
+    return byte_level(SPECIAL)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_a_question_is_written_as_the_chat_template_has_it(reader, tokenizer):
 
 
 def test_a_picture_first_leaves_no_blank(reader, tokenizer):
-    ids = reader.read([says(PICTURE, "Hello?")], [flat(32, 32)]).input_ids.tolist()
+    ids = reader.read([says(PICTURE, "Hello?")], [(32, 32)]).input_ids.tolist()
     written = tokenizer.decode([id for id in ids if id != OPTIONS["image_token"]], skip_special_tokens=False)
     assert written.startswith("<|im_start|>User:<fake_token_around_image><row_1_col_1><fake_token_around_image>")
     assert "\n\n<fake_token_around_image><global-img><fake_token_around_image>Hello?<end_of_utterance>" in written
@@ -61,8 +62,8 @@ def test_a_picture_first_leaves_no_blank(reader, tokenizer):
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 2000), width=st.integers(1, 2000))
 def test_every_tile_has_its_tokens(reader, height, width):
-    prompt = reader.read([says("What is ", PICTURE)], [flat(height, width)])
-    (picture,) = prompt.vision
+    prompt = reader.read([says("What is ", PICTURE)], [(height, width)])
+    picture = reader.vision_inputs(flat(height, width))
     rows, columns = smolvlm.grid(height, width, LONGEST, TILE)
     assert max(rows, columns) == LONGEST // TILE and min(rows, columns) >= 1
     assert picture["pixels"].shape == (rows * columns + 1, TILE, TILE, 3)
@@ -85,7 +86,7 @@ def test_a_picture_that_is_one_tile_is_not_cut():
 
 def test_one_tile_has_no_rows(tokenizer):
     reader = smolvlm.Reader(OPTIONS | {"longest_edge": TILE}, tokenizer)
-    prompt = reader.read([says(PICTURE)], [flat(9, 9)])
+    prompt = reader.read([says(PICTURE)], [(9, 9)])
     assert (prompt.input_ids == prompt.image_token).sum() == TOKENS
     assert SPECIAL["<row_1_col_1>"] not in prompt.input_ids
 
@@ -118,7 +119,7 @@ def test_reading_leaves_the_tokenizer_as_it_was(reader, tokenizer):
 )
 def test_what_cannot_be_said_is_refused(reader, messages, pictures, sentence):
     with pytest.raises(InvalidParameter, match=sentence):
-        reader.read(messages, [flat(50, 50)] * pictures)
+        reader.read(messages, [(50, 50)] * pictures)
 
 
 def test_end_and_context_are_the_options(reader):
@@ -126,7 +127,7 @@ def test_end_and_context_are_the_options(reader):
 
 
 def test_ids_without_a_token_are_no_text(tokenizer):
-    assert tokenizer.decode([40_000, 49_200, 49_279]) == ""
+    assert tokenizer.decode([40_000, 49_200, SPECIAL["<image>"]]) == ""
     stream = TextStream(tokenizer)
     said = "".join(stream.push(id) for id in [40_000, *tokenizer.encode("a b").ids, 49_200, 49_190]) + stream.flush()
     assert said == "a b"

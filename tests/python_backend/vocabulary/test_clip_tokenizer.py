@@ -57,6 +57,12 @@ def test_a_text_that_just_fits_is_read_and_one_more_token_refused(small):
         small("cat " * 7)
 
 
+@pytest.mark.parametrize("words", [6, 7, 100, 5000])
+def test_a_text_that_may_be_cut_is_read_from_its_beginning(small, words):
+    assert small("cat " * words, truncate=True).tolist() == [START, *[1] * 6, END]
+    assert small("cat", truncate=True).tolist() == small("cat").tolist()
+
+
 def test_a_text_nobody_would_read_is_refused_before_it_is_looked_at(small, monkeypatch):
     monkeypatch.setattr(clip_tokenizer, "clean", None)
     with pytest.raises(InvalidParameter, match="longer than"):

@@ -113,8 +113,8 @@ def writer():
     thread.join()
 
 
-def command(*arguments) -> list[str]:
-    return [sys.executable, "-m", "tritonvision", "chat", *map(str, arguments)]
+def command(*arguments, name: str = "chat") -> list[str]:
+    return [sys.executable, "-m", "tritonvision", name, *map(str, arguments)]
 
 
 @pytest.fixture
@@ -300,6 +300,45 @@ def test_a_published_model_that_does_not_talk_is_refused_before_a_server_starts(
     done = run("resnet18", "--prompt", "x", "--repository", served_repository, TRITONVISION_LOG_DIR=str(log))
     assert done.returncode == 2 and "tritonvision predict resnet18" in done.stderr
     assert not log.exists()
+
+
+# ---- predict, where a text is written -------------------------------------------------------------------------------
+
+
+def test_predict_shows_a_text_while_it_is_written(writer):
+    asks = command(MODEL, PHOTO, "--text", "slow", "--max-tokens", 7, "--url", writer.url, name="predict")
+    process = subprocess.Popen(asks, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        seen = process.stdout.read(len(f"{PHOTO}: word0 word1"))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert seen == f"{PHOTO}: word0 word1" and process.returncode == 130
+    assert writer.asked[0]["max_tokens"] == 7
+    assert writer.hung_up.wait(5)
+
+
+def test_predict_of_several_pictures_keeps_their_order_and_takes_a_bare_address(run, writer, tmp_path, photo):
+    (tmp_path / "photos").mkdir()
+    for name in "abcdef":
+        (tmp_path / "photos" / f"{name}.png").write_bytes(photo)
+    address = writer.url.removeprefix("http://")
+    asks = command(MODEL, "photos", "missing.png", "--text", "Who?", "--url", address, name="predict")
+    done = subprocess.run(asks, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout.splitlines() == [f"photos/{name}.png: You said: Who?" for name in "abcdef"]
+    assert done.returncode == 1 and "Error: missing.png: There is no such file." in done.stderr
+
+
+@pytest.mark.parametrize("url", ["grpc://here:1", "http:/here", "http://", "a b", "https://here?x=1"])
+def test_what_is_no_address_is_refused_with_the_form_of_one(run, url):
+    done = run(MODEL, "--prompt", "x", "--url", url)
+    assert done.returncode == 2 and "is no address" in done.stderr and "HOST:PORT" in done.stderr
+
+
+def test_a_picture_on_standard_input_leaves_the_question_to_an_option(run, writer):
+    done = run(MODEL, "-", "--url", writer.url)
+    assert done.returncode == 2 and "--prompt" in done.stderr and writer.asked == []
 
 
 # ---- people ---------------------------------------------------------------------------------------------------------

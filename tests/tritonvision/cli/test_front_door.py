@@ -15,7 +15,7 @@ from tritonvision.server.process import free_port
 TREE = Path(__file__).parents[3]
 PHOTO = TREE / "tritonvision" / "data" / "astronaut.png"
 FACE = "mediapipe-face-detection"
-COMMANDS = ("export", "import", "serve", "predict", "chat", "models", "doctor")
+COMMANDS = ("export", "import", "serve", "predict", "chat", "models", "info", "remove", "doctor")
 
 
 @pytest.fixture
@@ -106,6 +106,21 @@ def test_a_setting_of_the_environment_that_does_not_fit_is_named(run):
     assert "'port'" in done.stderr and "TRITONVISION_PORT" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("MEMORY_BUDGET", "plenty", "must be a size such as 8GB"),
+        ("MEMORY_BUDGET", "4XB", "must be a size such as 8GB"),
+        ("DEADLINE", "soon", "must be a number"), ("MAX_BATCH", "2.5", "must be a whole number"),
+        ("URL_INPUT", "maybe", "must be true or false"),
+    ],
+)  # fmt: skip
+def test_what_a_setting_must_be_is_told_in_our_words(run, variable, value, words):
+    done = run("models", **{f"TRITONVISION_{variable}": value})
+    assert_one_line_and_a_hint(done, 2)
+    assert words in done.stderr
+
+
 def test_debug_shows_the_traceback(run):
     done = run("--debug", "predict", "nobody", PHOTO)
     assert done.returncode == 1 and "Traceback" in done.stderr and "UnknownModel" in done.stderr
@@ -145,6 +160,29 @@ def test_models_lists_all_ids_with_what_a_person_chooses_by(run):
     assert "what is loaded is not known" in table
 
 
+def test_the_table_of_models_fits_a_terminal_of_80_columns_and_cuts_no_id_and_no_task(run):
+    rows, table = json.loads(run("models", "--json").stdout), run("models", COLUMNS="80").stdout
+    assert max(map(len, table.splitlines())) <= 80
+    for row in rows:
+        assert f"  {row['id']} " in table and row["task"] in table
+    assert "coco/25, yolo11n-640" in table
+
+
+def test_a_family_that_nobody_has_is_an_error_and_says_who_may_be_meant(run):
+    for asked, near in (("yolov88", "YOLOv8"), ("nobody", "SmolVLM")):
+        done = run("models", "--family", asked)
+        assert_one_line_and_a_hint(done, 2)
+        assert near in done.stderr
+    assert run("models", "--family", "yolov8").stdout.startswith("\nYOLOv8")
+
+
+@pytest.mark.parametrize("command", ["predict", "export", "serve", "info", "remove"])
+def test_every_command_says_which_id_may_have_been_meant(run, command):
+    done = run(command, "mediapipe-face-detectoin", *([PHOTO] if command == "predict" else []))
+    assert_one_line_and_a_hint(done, 2)
+    assert f"Did you mean '{FACE}'?" in done.stderr
+
+
 def test_models_tells_published_from_random_weights(run, served_repository):
     rows = {row["id"]: row for row in json.loads(run("models", "--json", "--repository", served_repository).stdout)}
     assert (rows[FACE]["published"], rows[FACE]["weights"]) == (True, "official")
@@ -170,7 +208,8 @@ def test_doctor_finds_this_machine_fit_and_every_complaint_says_what_to_do(run):
     assert done.returncode == 0, done.stdout
     for what in ("Python", "numpy", "tritonserver", "glibc", "Python stub", "libpython", "/dev/shm", "GPU", "TensorRT"):
         assert findings[what]["status"] in ("ok", "warn")
-    assert "2.51.0" in findings["tritonserver"]["found"]
+    assert "2.51.0" in findings["tritonserver"]["found"] and "loopback" in findings["Triton's fixes"]["advice"]
+    assert "GB free" in findings["memory"]["found"] and "GB free" in findings["disk"]["found"]
     assert all(bool(f["advice"]) == (f["status"] != "ok") for f in findings.values())
 
 

@@ -56,6 +56,15 @@ def test_what_a_model_cannot_be_asked_is_refused_in_a_sentence(task, options, wo
         ask(*options).check("some-model", task)
 
 
+def test_the_length_of_an_answer_is_asked_of_models_that_write():
+    for task in (WRITTEN, LINE):
+        question = ask(None, None, None, ["Who?"] if task == WRITTEN else None, 60)
+        question.check("some-model", task)
+        assert question.parameters(task)["max_new_tokens"] == 60
+    with pytest.raises(InvalidParameter, match="takes no --max-tokens"):
+        ask(None, None, None, None, 60).check("yolov8n-640", DETECTION)
+
+
 def test_what_a_model_can_be_asked_passes():
     ask(None, ["1,2"], None, None).check("sam-vit_b", SAM)
     ask(None, None, None, ["a cat"]).check("clip/RN50", CLIP)

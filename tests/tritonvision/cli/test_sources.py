@@ -43,22 +43,26 @@ class MemoryEngine:
         self.repository = repository
         self.asked: list = []
 
-    async def infer(self, name, pictures, parameters, *, wait=True, task=None, regions=None):
-        manifest = self.repository.resolve(name)
+    async def infer(self, model, pictures, parameters, *, wait=True, regions=None):
+        manifest = await self.load(model) if isinstance(model, str) else model
         settings = resolve(TASKS[manifest.task].parameters, parameters)
         self.asked.append(settings)
         return manifest, [self._result(manifest.task, settings) for _ in pictures]
 
-    async def ask(self, name, samples, parameters, *, role="", outputs=(), wait=True, task=None):
-        return await self.infer(name, [sample["image"] for sample in samples], parameters)
+    async def ask(self, model, samples, parameters, *, role="", outputs=(), wait=True):
+        return await self.infer(model, [sample["image"] for sample in samples], parameters)
 
-    async def chat(self, name, messages, pictures, parameters, *, wait=True):
+    async def chat(self, model, messages, pictures, parameters, *, wait=True):
         self.asked.append((messages, list(pictures), resolve(VLM.parameters, parameters)))
         for count, text in enumerate(PIECES, 1):
             await asyncio.sleep(0)
             yield Delta(text, np.array([count]), "length" if count == len(PIECES) else "", (70, count))
 
-    async def load(self, name):
+    async def generate_masks(self, model, picture, parameters, *, wait=True):
+        for nothing in ():  # the command line does not ask for it
+            yield nothing
+
+    async def load(self, name, *, wait=True):
         return self.repository.resolve(name)
 
     async def unload(self, name):
@@ -70,10 +74,14 @@ class MemoryEngine:
     def memory(self):
         return Memory({}, {})
 
-    def ready(self):
+    def check_room(self, manifest, requests=1, role=""):
+        pass
+
+    async def ready(self, manifest=None):
         return True
 
-    live = ready
+    def live(self):
+        return True
 
     def why_not_ready(self):
         return ""
@@ -219,3 +227,7 @@ def test_chat_refuses_what_does_not_talk(both):
     for source in both.chat("my/nobody/1", [], resolve(VLM.parameters, {})):
         with pytest.raises(UnknownModel):
             asyncio.run(open_and_close(source))
+
+
+def test_the_engine_of_these_tests_keeps_the_contract(keeps_the_contract):
+    keeps_the_contract(MemoryEngine)

@@ -19,6 +19,7 @@ _TOP_K = Parameter("top_k", "int", None, 1, 10_000)
 _NORMALIZE = Parameter("normalize", "bool", False)
 _POOL = Parameter("pool", "bool", True)
 _ENCODING = Parameter("encoding_format", "choice", "float", choices=("float",))
+_DIRECTION = Parameter("truncation_direction", "choice", "right", choices=("right",))
 _TEMPLATE, _PLACE = "This is a photo of {}.", "{}"
 # The temperature of the softmax: CLIP is trained up to this factor and no further, and its published weights reach it.
 _LOGIT_SCALE = 100.0
@@ -51,12 +52,17 @@ async def classify(question: Question) -> list[dict[str, Any]]:
 
 
 def labels(question: Question) -> list[str]:
-    """The candidate labels, which may come as one text with commas in it. Raises InvalidParameter."""
+    """The candidate labels, which may come as one text with commas in it, where empty parts do not count.
+
+    Raises InvalidParameter.
+    """
     value, most = question.asked.parameters.get("candidate_labels"), question.service.settings.max_texts
     if isinstance(value, str):
-        value = [part.strip() for part in value.split(",")]
-    if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise InvalidParameter("'candidate_labels' must be a list of texts.")
+    if not all(name.strip() for name in value):
+        raise InvalidParameter("One of the 'candidate_labels' is empty.")
     if not 1 <= len(value) <= most:
         raise InvalidParameter(f"'candidate_labels' may hold 1 to {most} texts, not {len(value)}.")
     if len(set(value)) < len(value):
@@ -76,8 +82,8 @@ async def picture_features(question: Question) -> np.ndarray:
 
 
 async def text_features(question: Question) -> np.ndarray:
-    """float32 ``[n,D]``, a row a text. A text that the model cannot read whole is refused."""
-    given = question.given(_NORMALIZE, _ENCODING, root=True)
+    """float32 ``[n,D]``, a row a text. One that the model cannot read whole is refused, or cut with ``truncate``."""
+    given = question.given(_NORMALIZE, _ENCODING, tasks.TRUNCATE, _DIRECTION)
     value = question.asked.inputs
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
@@ -86,13 +92,14 @@ async def text_features(question: Question) -> np.ndarray:
     if not 1 <= len(texts) <= most:
         raise InvalidParameter(f"One request may hold 1 to {most} texts, not {len(texts)}.")
     await question.loaded()
-    return _scaled(await _texts(question, texts), given["normalize"])
+    cut = {tasks.TRUNCATE.name: True} if given["truncate"] else {}
+    return _scaled(await _texts(question, texts, **cut), given["normalize"])
 
 
-async def _texts(question: Question, texts: Sequence[str]) -> np.ndarray:
+async def _texts(question: Question, texts: Sequence[str], **more: bool) -> np.ndarray:
     samples = [{"text": text.encode()} for text in texts]
     answered = await question.service.ask_samples(
-        question.request, question.manifest, samples, question.settings(), role="text"
+        question.request, question.manifest, samples, question.settings() | more, role="text"
     )
     return np.concatenate(answered.results)
 
@@ -183,7 +190,7 @@ TASKS = (
     ),
     Task(
         "feature-extraction", (tasks.EMBEDDING.name,), text_features,
-        lambda asked, pictures: asked.is_text(pictures), reads=(_NORMALIZE, _ENCODING), of_texts=True,
+        lambda asked, pictures: asked.is_text(pictures), reads=(_NORMALIZE, _ENCODING, tasks.TRUNCATE), of_texts=True,
     ),
     Task("image-feature-extraction", (tasks.EMBEDDING.name,), picture_features, reads=(_NORMALIZE, _POOL)),
     Task(

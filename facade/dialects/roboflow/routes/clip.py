@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tritonvision import tasks
-from tritonvision.errors import InvalidParameter
+from tritonvision.errors import InvalidParameter, InvalidPicture
 from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.dialects.common.body import read_body
 from tritonvision.facade.dialects.common.schemas import json_schema
@@ -71,6 +71,8 @@ async def embed_image(request: Request) -> Response:
     """One vector a picture, of the length the network gives it."""
     ask = await read_body(request, ImagesRequest)
     images = ask.image if isinstance(ask.image, list) else [ask.image]
+    if not images:
+        raise InvalidPicture("There is no picture in the request.")
     return _answer(request, ask, embeddings=await _embed(request, ask, await _manifest(request, ask), images))
 
 

@@ -125,7 +125,7 @@ class EncodingCache:
 
 def _encodings(request: Request) -> EncodingCache:
     state = request.app.state
-    if not hasattr(state, "sam_shelf"):
+    if not hasattr(state, "sam_encodings"):
         state.sam_encodings = EncodingCache()
     return state.sam_encodings
 

@@ -71,6 +71,13 @@ def test_a_caller_may_have_it_worked_out_anew(ready, picture, value):
     assert ask(ready, DETECTOR, picture)[1], "what was worked out anew is kept"
 
 
+def test_the_body_may_ask_for_it_anew_unless_a_header_says_otherwise(ready, picture):
+    body = {"inputs": base64.b64encode(picture).decode(), "options": {"use_cache": False}}
+    assert [ask(ready, DETECTOR, body)[1] for _ in range(3)] == [False] * 3
+    assert ask(ready, DETECTOR, body, **{"x-use-cache": "true"})[1]
+    assert ask(ready, DETECTOR, body | {"options": {"use_cache": True}})[1]
+
+
 @pytest.mark.parametrize("value", ["true", "1", "", "perhaps"])
 def test_other_words_use_what_was_kept(ready, picture, value):
     assert [ask(ready, DETECTOR, picture, **{"X-Use-Cache": value})[1] for _ in range(2)] == [False, True]

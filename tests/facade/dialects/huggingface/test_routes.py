@@ -204,16 +204,28 @@ def test_other_words_do_not_wait(house, picture, value):
     assert raw(house, picture, headers={"x-wait-for-model": value}).status_code == 503
 
 
+@pytest.mark.parametrize("options, headers, status", [
+    ({"wait_for_model": True}, {}, 200), ({"wait_for_model": "true"}, {}, 200), ({"wait_for_model": False}, {}, 503),
+    ({"wait_for_model": None}, {}, 503), ({"wait_for_model": []}, {}, 503), ([], {}, 503), (None, {}, 503),
+    ({"wait_for_model": True}, {"x-wait-for-model": "false"}, 503),
+    ({"wait_for_model": False}, {"x-wait-for-model": "1"}, 200),
+])  # fmt: skip
+def test_options_in_the_body_say_what_the_headers_say_which_count_more(house, picture, options, headers, status):
+    body = {"inputs": base64.b64encode(picture).decode(), "options": options}
+    answer = house.client.post(f"/models/{DETECTOR}", json=body, headers=headers)
+    assert answer.status_code == status, answer.text
+
+
 def test_a_waiting_caller_outlasts_a_load_that_takes_longer(house, picture, monkeypatch):
     monkeypatch.setattr(desk_module, "_LOOK", 0.01)
-    infer, refusals = house.engine.infer, [ModelLoading(retry_after=1)] * 3
+    load, refusals = house.engine.load, [ModelLoading(retry_after=1)] * 3
 
     async def slow(*args, **options):
         if refusals:
             raise refusals.pop()
-        return await infer(*args, **options)
+        return await load(*args, **options)
 
-    monkeypatch.setattr(house.engine, "infer", slow)
+    monkeypatch.setattr(house.engine, "load", slow)
     assert raw(house, picture, headers=WAIT).status_code == 200 and not refusals
 
 
@@ -221,7 +233,7 @@ def test_a_waiting_caller_outlasts_an_export(house, picture, monkeypatch):
     monkeypatch.setattr(desk_module, "_LOOK", 0.01)
     published = house.settings.repository / DETECTOR
     hidden = published.rename(house.settings.repository / ".hidden")
-    infer, looks = house.engine.infer, []
+    load, looks = house.engine.load, []
 
     async def exporting(name, *args, **options):
         looks.append(name)
@@ -229,9 +241,9 @@ def test_a_waiting_caller_outlasts_an_export(house, picture, monkeypatch):
             raise ModelLoading(f"'{name}' is being exported.", retry_after=10)
         if hidden.exists():
             hidden.rename(published)
-        return await infer(name, *args, **options)
+        return await load(name, *args, **options)
 
-    monkeypatch.setattr(house.engine, "infer", exporting)
+    monkeypatch.setattr(house.engine, "load", exporting)
     refused = raw(house, picture)
     assert refused.status_code == 503 and refused.headers["retry-after"] == "10" and len(looks) == 1
     assert raw(house, picture, headers=WAIT).status_code == 200

@@ -88,6 +88,24 @@ def test_bad_labels_are_a_400(ready, picture, model, labels):
     assert "candidate_labels" in refusal(ready, path, inputs=b64(picture), parameters={"candidate_labels": labels})
 
 
+def test_labels_of_one_text_may_end_with_a_comma_and_an_empty_one_of_a_list_is_told(ready, picture):
+    found = answer(ready, TOWERS, inputs=b64(picture), parameters={"candidate_labels": "cat, dog,"})
+    assert {one["label"] for one in found} == {"cat", "dog"}
+    told = refusal(ready, TOWERS, inputs=b64(picture), parameters={"candidate_labels": ["cat", " "]})
+    assert told == "One of the 'candidate_labels' is empty."
+
+
+def test_parameters_may_stand_at_the_root_and_those_of_the_object_count_more(ready, picture):
+    found = answer(ready, TOWERS, inputs=b64(picture), candidate_labels=LABELS)
+    assert {one["label"] for one in found} == set(LABELS)
+    assert found == answer(ready, TOWERS, inputs=b64(picture), parameters={"candidate_labels": LABELS})
+    inner = {"candidate_labels": ["x", "y"]}
+    both = answer(ready, TOWERS, inputs=b64(picture), candidate_labels=LABELS, parameters=inner)
+    assert {one["label"] for one in both} == {"x", "y"}
+    answer(ready, PHRASES, inputs=b64(picture), candidate_labels=LABELS, threshold=0.7)
+    assert ready.engine.asked[-1][2]["confidence"] == 0.7
+
+
 def test_a_detector_needs_labels_and_a_picture(ready, picture):
     assert "candidate_labels" in refusal(ready, PHRASES, inputs=b64(picture))
     assert "candidate_labels" in refusal(ready, PHRASES, inputs=b64(picture), parameters={"candidate_labels": None})
@@ -175,6 +193,18 @@ def test_a_path_that_names_the_task_settles_what_inputs_are(ready, picture):
 ])  # fmt: skip
 def test_bad_texts_are_a_400(ready, body):
     refusal(ready, TOWERS, **body)
+
+
+def test_a_text_is_cut_only_where_that_is_asked(ready):
+    for more in ({}, {"truncate": False}, {"truncate": None}):
+        answer(ready, TOWERS, inputs="a cat", **more)
+    assert all("truncate" not in settings for _, _, settings in ready.engine.samples)
+    right = {"truncate": True, "truncation_direction": "right"}
+    for body in ({"truncate": True}, {"parameters": {"truncate": True}}, right):
+        answer(ready, TOWERS, inputs=f"a cat {len(body)}", **body)
+        assert ready.engine.samples[-1][2]["truncate"] is True
+    assert "truncation_direction" in refusal(ready, TOWERS, inputs="a", truncate=True, truncation_direction="left")
+    assert "truncate" in refusal(ready, TOWERS, inputs="a", truncate="yes")
 
 
 def test_features_of_patches_are_not_had(ready, picture):
@@ -281,14 +311,14 @@ def test_a_model_that_is_not_loaded_is_a_503_and_then_there(house, picture, mode
 @pytest.mark.parametrize(("model", "body"), REQUESTS)
 def test_a_caller_who_waits_outlasts_a_slow_load(house, picture, monkeypatch, model, body):
     monkeypatch.setattr(desk_module, "_LOOK", 0.01)
-    infer, refusals = house.engine.infer, [ModelLoading(retry_after=1)] * 3
+    load, refusals = house.engine.load, [ModelLoading(retry_after=1)] * 3
 
     async def slow(*args, **options):
         if refusals:
             raise refusals.pop()
-        return await infer(*args, **options)
+        return await load(*args, **options)
 
-    monkeypatch.setattr(house.engine, "infer", slow)
+    monkeypatch.setattr(house.engine, "load", slow)
     found = house.client.post(f"/models/{model}", json={"inputs": b64(picture), **body}, headers=WAIT)
     assert found.status_code == 200 and not refusals
 

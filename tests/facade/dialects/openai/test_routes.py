@@ -19,7 +19,7 @@ from tritonvision.facade.app import create_app
 from tritonvision.facade.dialects.huggingface.dialect import HUGGINGFACE
 from tritonvision.facade.dialects.openai.dialect import OPENAI
 from tritonvision.facade.dialects.registry import dialect_of
-from tritonvision.facade.dialects.roboflow.dialect import ROBOFLOW
+from tritonvision.facade.dialects.unowned import UNOWNED
 from tritonvision.facade.streaming import sse
 from tritonvision.settings import Settings
 
@@ -155,6 +155,7 @@ def test_a_prompt_without_a_picture_and_a_picture_without_a_prompt_are_the_model
     ({"max_tokens": 5}, {"max_new_tokens": 5}),
     ({"max_completion_tokens": 6, "max_tokens": 5}, {"max_new_tokens": 6}),
     ({"temperature": 0.7, "top_p": 0.9, "seed": 11}, {"temperature": 0.7, "top_p": 0.9, "seed": 11}),
+    ({"seed": -1}, {"seed": None}), ({"seed": -2}, {"seed": 2**63 - 2}), ({"seed": -(2**63)}, {"seed": 0}),
     ({"top_k": 40, "repetition_penalty": 1.1}, {"top_k": 40, "repetition_penalty": 1.1}),
     ({"top_k": -1}, {"top_k": 0}),
     ({"stop": "\n"}, {"stop": ["\n"]}), ({"stop": ["a", "", "b"]}, {"stop": ["a", "b"]}),
@@ -196,7 +197,8 @@ def test_what_is_not_done_here_is_refused_with_a_sentence(house, fields):
 @pytest.mark.parametrize("fields, word", [
     ({"temperature": 2.5}, "temperature"), ({"temperature": -1}, "temperature"), ({"top_p": 1.5}, "top_p"),
     ({"max_tokens": 0}, "max_tokens"), ({"max_completion_tokens": 10**9}, "max_completion_tokens"),
-    ({"seed": -1}, "seed"), ({"repetition_penalty": 0}, "repetition_penalty"), ({"top_k": -2}, "top_k"),
+    ({"seed": 2**63}, "seed"), ({"seed": 0.5}, "seed"),
+    ({"repetition_penalty": 0}, "repetition_penalty"), ({"top_k": -2}, "top_k"),
     ({"stop": ["x"] * 10_000}, "stop"), ({"temperature": "hot"}, "temperature"), ({"stop": 5}, "stop"),
     ({"stop": [5]}, "stop"), ({"max_tokens": 1.5}, "max_tokens"), ({"messages": "hello"}, "messages"),
     ({"messages": ["hello"]}, "messages"), ({"model": 5}, "model"), ({"stream": "perhaps"}, "stream"),
@@ -212,7 +214,7 @@ def test_what_is_out_of_range_or_of_the_wrong_type_is_named(house, fields, word)
 
 @pytest.mark.parametrize("message", [
     {"role": "tool", "content": "x", "tool_call_id": "1"}, {"role": "x" * 500, "content": "x"},
-    {"role": "assistant", "content": None, "tool_calls": []}, {"role": "user"}, {"content": "x"},
+    {"role": "user", "content": None}, {"role": "system", "content": None}, {"role": "user"}, {"content": "x"},
     {"role": "user", "content": 5}, {"role": "user", "content": ["x"]}, {"role": "user", "content": [{}]},
     {"role": "user", "content": [{"type": "text"}]}, {"role": "user", "content": [{"type": "text", "text": 5}]},
     {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": ""}}]},
@@ -245,9 +247,23 @@ def test_pictures_that_cannot_be_had_are_refused(house, url):
     assert house.engine.chats == []
 
 
+@pytest.mark.parametrize("said, meant", [
+    ({"content": None}, ""), ({"content": None, "tool_calls": []}, ""), ({}, ""), ({"content": ""}, ""),
+    ({"content": None, "refusal": "I cannot."}, "I cannot."), ({"content": "Yes.", "refusal": None}, "Yes."),
+])  # fmt: skip
+def test_what_the_assistant_said_may_be_null(house, said, meant):
+    ask(house, user("Hello"), {"role": "assistant", **said}, user("Again"))
+    ((_, messages, _, _),) = house.engine.chats
+    assert messages[1] == {"role": "assistant", "content": [{"type": "text", "text": meant}]}
+
+
 def test_a_picture_is_known_by_its_bytes_whatever_the_url_calls_it(house, picture):
     for kind in ("jpeg", "JPG", "png", "webp", "gif", "svg+xml"):
         ask(house, user(image(data_url(picture, kind))))
+    plain = base64.b64encode(picture).decode()
+    for prefix in ("data:application/octet-stream;base64,", "data:;base64,", " \ndata:image/png;base64,",
+                   "DATA:IMAGE/JPEG;BASE64,", "data:text/plain;charset=utf-8;base64,"):  # fmt: skip
+        ask(house, user(image(prefix + plain)))
     ask(house, user({"type": "image_url", "image_url": data_url(picture)}))
     assert all(pictures == [picture] for _, _, pictures, _ in house.engine.chats)
 
@@ -385,7 +401,7 @@ def test_the_documentation_refers_to_nothing_that_is_not_there(house):
 def test_the_path_says_which_dialect_it_is():
     assert dialect_of("/v1/models/coco/3") is OPENAI and dialect_of("/v1/chat/completions") is OPENAI
     assert dialect_of("/v1") is OPENAI and dialect_of("/models/coco/3") is HUGGINGFACE
-    assert dialect_of("/v1x/3") is dialect_of("/v10/models") is ROBOFLOW
+    assert dialect_of("/v1x/3") is dialect_of("/v10/models") is UNOWNED
 
 
 def test_a_key_is_asked_for_in_the_dialects_shape(house_with):

@@ -88,6 +88,13 @@ def test_several_pictures_give_a_row_each_in_order(clip, picture):
     assert np.array_equal(np.array(rows, np.float32), np.concatenate([vector_of(p) for p in others]))
 
 
+def test_no_picture_is_told_of_pictures_and_no_text_of_texts(clip):
+    answer = clip.client.post("/clip/embed_image", json={"image": []})
+    assert answer.status_code == 400 and answer.json()["message"].endswith("There is no picture in the request.")
+    answer = clip.client.post("/clip/embed_text", json={"text": []})
+    assert answer.status_code == 400 and "texts" in answer.json()["message"]
+
+
 def test_a_text_and_a_list_of_texts_give_a_row_each(clip):
     assert len(ask(clip, TEXT, text="a cat")["embeddings"]) == 1
     texts = ["a cat", "", "naïve 猫 &amp; 🐈", *(f"text {i}" for i in range(40))]

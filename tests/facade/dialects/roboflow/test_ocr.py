@@ -34,6 +34,17 @@ def test_a_page_is_its_text(house, picture):
     assert house.engine.asked == [("doctr-db_resnet50", [picture], {"auto_orient": True}, True)]
 
 
+def test_a_version_may_be_a_whole_name(house, picture):
+    for version in ("default", "doctr-db_resnet50", "doctr-dbnet-rn50/crnn-vgg16", "doctr/default"):
+        assert ask(house, PAGES, b64(picture), doctr_version_id=version)["result"] == TEXT
+    for version in ("trocr-base-printed", "microsoft/trocr-base-printed"):
+        assert ask(house, LINES, b64(picture), trocr_version_id=version)["result"] == "a line"
+    status, told = refusal(house, PAGES, image=b64(picture), doctr_version_id="doctr-db_mobilenet_v3")
+    assert status == 404 and "'doctr-db_mobilenet_v3' is not published here" in told
+    status, told = refusal(house, PAGES, image=b64(picture), doctr_version_id="nobody")
+    assert status == 404 and "No model is called 'doctr/nobody'." in told
+
+
 def test_an_array_of_pages_gives_an_array(house, picture):
     assert [page["result"] for page in ask(house, PAGES, [b64(picture)])] == [TEXT]
     assert len(ask(house, PAGES, [b64(picture)] * 3, generate_bounding_boxes=True)) == 3

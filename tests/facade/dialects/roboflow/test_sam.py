@@ -11,53 +11,16 @@ from pycocotools import mask as coco
 from starlette.testclient import TestClient
 
 from tritonvision import tasks
-from tritonvision.engine.loaded_models import Memory
 from tritonvision.errors import InvalidPicture
 from tritonvision.facade.app import create_app
 from tritonvision.facade.dialects.roboflow.routes.sam import EncodingCache, _npy
-from tritonvision.publication import MANIFEST, Manifest, Repository
+from tritonvision.publication import MANIFEST, Manifest
 from tritonvision.results import InstancesRLEMasks, SAMImageEmbeddings, SAMPrediction
 from tritonvision.settings import Settings
 
 WIDTH, HEIGHT = 40, 30
 SEGMENT, EMBED = "/sam/segment_image", "/sam/embed_image"
 OUTLINE = [[5, 5], [5, 9], [20, 9], [20, 5]]
-
-
-class SamEngine:
-    """Selects one rectangle whatever is asked, and remembers the questions."""
-
-    server_id = "5b0c9a0e-0000-4000-8000-000000000000"
-
-    def __init__(self, root):
-        self.repository = Repository(root)
-        self.samples = []
-
-    def memory(self):
-        return Memory({}, {})
-
-    async def infer(self, name, pictures, parameters, *, wait=True):
-        return self.repository.resolve(name), []
-
-    async def ask(self, name, samples, parameters, *, role="", outputs=(), wait=True, task=None):
-        manifest = self.repository.resolve(name)
-        (sample,) = samples
-        settings = tasks.resolve(tasks.PROMPTABLE.parameters, parameters)
-        self.samples.append((manifest.id, sample, settings))
-        if "embeddings" in outputs:
-            return manifest, [SAMImageEmbeddings(embeddings(), (HEIGHT, WIDTH))]
-        logits = np.full((1, 256, 256), -3.0, np.float32)
-        logits[0, 100:121, 50:81] = len(self.samples)
-        result = SAMPrediction(np.float32([0.9]), None, None, logits, {"height": HEIGHT, "width": WIDTH})
-        if settings["mask_format"] == "polygon":
-            result.polygons = [np.array(OUTLINE, np.int32)]
-        else:
-            result.masks = InstancesRLEMasks((HEIGHT, WIDTH), [coco.encode(np.asfortranarray(dense()))["counts"]])
-        return manifest, [result]
-
-    @property
-    def last(self):
-        return self.samples[-1]
 
 
 def manifest_of(model):
@@ -95,7 +58,39 @@ def npy(array):
 
 
 @pytest.fixture
-def open_house(tmp_path):
+def sam_engine(memory_engine):
+    """The class of an engine that selects one rectangle whatever is asked, and remembers the questions."""
+
+    class SamEngine(memory_engine):
+        async def ask(self, model, samples, parameters, *, role="", outputs=(), wait=True):
+            manifest = await self.load(model.id, wait=wait)
+            (sample,) = samples
+            settings = tasks.resolve(tasks.PROMPTABLE.parameters, parameters)
+            self.samples.append((manifest.id, sample, settings))
+            if "embeddings" in outputs:
+                return manifest, [SAMImageEmbeddings(embeddings(), (HEIGHT, WIDTH))]
+            logits = np.full((1, 256, 256), -3.0, np.float32)
+            logits[0, 100:121, 50:81] = len(self.samples)
+            result = SAMPrediction(np.float32([0.9]), None, None, logits, {"height": HEIGHT, "width": WIDTH})
+            if settings["mask_format"] == "polygon":
+                result.polygons = [np.array(OUTLINE, np.int32)]
+            else:
+                result.masks = InstancesRLEMasks((HEIGHT, WIDTH), [coco.encode(np.asfortranarray(dense()))["counts"]])
+            return manifest, [result]
+
+        @property
+        def last_sample(self):
+            return self.samples[-1]
+
+    return SamEngine
+
+
+def test_the_engine_of_these_tests_keeps_the_contract(sam_engine, keeps_the_contract):
+    keeps_the_contract(sam_engine)
+
+
+@pytest.fixture
+def open_house(tmp_path, sam_engine):
     clients = []
 
     def make(**options):
@@ -103,7 +98,7 @@ def open_house(tmp_path):
             manifest = manifest_of(name)
             (tmp_path / manifest.triton_name).mkdir()
             (tmp_path / manifest.triton_name / MANIFEST).write_text(manifest.to_json())
-        engine = SamEngine(tmp_path)
+        engine = sam_engine(tmp_path)
         client = TestClient(create_app(engine, Settings(repository=tmp_path, **options)), raise_server_exceptions=False)
         clients.append(client.__enter__())
         return engine, client
@@ -134,7 +129,7 @@ def test_an_outline_a_mask_in_picture_pixels_and_one_on_the_small_grid(house):
     assert answer["masks"] == [OUTLINE]
     assert answer["low_res_masks"] == [[[50, 100], [50, 120], [80, 120], [80, 100]]]
     assert set(answer) == {"masks", "low_res_masks", "scores", "time"} and answer["time"] > 0
-    model, sample, settings = engine.last
+    model, sample, settings = engine.last_sample
     assert model == "sam-vit_b" and sample["image"] == jpeg() and "mask_input" not in sample
     assert (settings["points"], settings["point_labels"]) == ([[10, 7]], [1])
     assert settings["multimask"] is False
@@ -143,8 +138,8 @@ def test_an_outline_a_mask_in_picture_pixels_and_one_on_the_small_grid(house):
 def test_without_a_version_the_largest_model_is_asked(house):
     engine, client = house
     assert client.post(SEGMENT, json={"image": image()}).status_code == 200
-    assert engine.last[0] == "sam-vit_h"
-    assert (engine.last[2]["points"], engine.last[2]["point_labels"]) == (None, None)
+    assert engine.last_sample[0] == "sam-vit_h"
+    assert (engine.last_sample[2]["points"], engine.last_sample[2]["point_labels"]) == (None, None)
 
 
 def test_binary_answers_hold_masks_and_logits(house):
@@ -171,7 +166,7 @@ def test_embeddings_stand_for_the_picture(house, form):
     engine, client = house
     value = embeddings()[None].tolist() if form == "json" else npy(embeddings())
     segment(client, embeddings=value, embeddings_format=form, orig_im_size=[HEIGHT, WIDTH])
-    _, sample, settings = engine.last
+    _, sample, settings = engine.last_sample
     assert set(sample) == {"embeddings"} and np.array_equal(sample["embeddings"], embeddings())
     assert settings["image_size"] == [HEIGHT, WIDTH]
 
@@ -188,9 +183,9 @@ def test_an_earlier_mask_is_handed_on(house, form):
     mask = np.arange(65536, dtype=np.float32).reshape(1, 256, 256)
     value = mask[0].tolist() if form == "json" else npy(mask.astype(np.float64))
     segment(client, image=image(), has_mask_input=True, mask_input=value, mask_input_format=form)
-    assert np.array_equal(engine.last[1]["mask_input"], mask[0])
+    assert np.array_equal(engine.last_sample[1]["mask_input"], mask[0])
     segment(client, image=image(), mask_input=value, mask_input_format=form)
-    assert "mask_input" not in engine.last[1], "it counts only when it is said to"
+    assert "mask_input" not in engine.last_sample[1], "it counts only when it is said to"
 
 
 def pickled():
@@ -228,12 +223,12 @@ def test_a_picture_is_brought_once_and_named_after(house):
     assert client.post(EMBED, json={"image": image(), "image_id": "a", "sam_version_id": "vit_b"}).status_code == 200
     segment(client, image=image(other), image_id="b")
     segment(client, image_id="a")
-    assert engine.last[1]["image"] == jpeg()
+    assert engine.last_sample[1]["image"] == jpeg()
     segment(client, image_id="b")
-    assert engine.last[1]["image"] == other
+    assert engine.last_sample[1]["image"] == other
     segment(client, image=image(other), image_id="a")
     segment(client, image_id="a")
-    assert engine.last[1]["image"] == other
+    assert engine.last_sample[1]["image"] == other
 
 
 def test_the_last_mask_of_a_kept_picture_can_be_refined(house):
@@ -242,14 +237,14 @@ def test_the_last_mask_of_a_kept_picture_can_be_refined(house):
     assert "no earlier mask" in answer["message"]
     segment(client, image=image(), image_id="a")
     segment(client, image_id="a", has_mask_input=True)
-    assert engine.last[1]["mask_input"].max() == 1
+    assert engine.last_sample[1]["mask_input"].max() == 1
     segment(client, image_id="a", has_mask_input=True)
-    assert engine.last[1]["mask_input"].max() == 2
+    assert engine.last_sample[1]["mask_input"].max() == 2
     segment(client, 400, image_id="a", has_mask_input=True, use_mask_input_cache=False)
     segment(client, 400, image_id="a", has_mask_input=True, sam_version_id="vit_h")
     segment(client, image=image(jpeg((50, 20))), image_id="a")
     segment(client, image_id="a", has_mask_input=True)
-    assert engine.last[1]["mask_input"].max() == 4, "of the new picture, not of the old one"
+    assert engine.last_sample[1]["mask_input"].max() == 4, "of the new picture, not of the old one"
 
 
 def test_nobody_sees_what_another_key_keeps(house):

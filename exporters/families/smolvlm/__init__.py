@@ -20,11 +20,11 @@ from tritonvision.ensembles.tensors import Tensor
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.families.smolvlm import synthetic
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_weights
 from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.parity import sample_pictures
-from tritonvision.exporters.synthetic import calibrate
 from tritonvision.exporters.synthetic.tokenizers import byte_pairs
 from tritonvision.python_backend.vlm import smolvlm
 
@@ -56,7 +56,6 @@ SPECIAL = {
     **{f"<row_{n // 6 + 1}_col_{n % 6 + 1}>": 49153 + n for n in range(36)},
     smolvlm.AROUND: 49189, smolvlm.PICTURE: 49190, smolvlm.END_OF_UTTERANCE: 49279,
 }  # fmt: skip
-_PLACES = 0.3  # of random weights: how much of a patch is where it stands
 
 
 class SmolVLM(Family):
@@ -160,11 +159,13 @@ class SmolVLMNetwork(Network):
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(parameters["seed"] or 0)
             vision.set_attn_implementation("sdpa")
-            whole = self._model.generate(
-                **given, max_new_tokens=parameters["max_new_tokens"], do_sample=hot,
-                repetition_penalty=parameters["repetition_penalty"], **sampled,
-            )  # fmt: skip
-            vision.set_attn_implementation("eager")
+            try:
+                whole = self._model.generate(
+                    **given, max_new_tokens=parameters["max_new_tokens"], do_sample=hot,
+                    repetition_penalty=parameters["repetition_penalty"], **sampled,
+                )  # fmt: skip
+            finally:  # the reference of the graphs is the plain arithmetic
+                vision.set_attn_implementation("eager")
         count = given["input_ids"].shape[1]
         ids = whole[0, count:]
         text = self._processor.tokenizer.decode(ids, skip_special_tokens=True)
@@ -188,7 +189,8 @@ class SmolVLMNetwork(Network):
         if role == "decoder":
             return causal_decoder.examples(text)
         if role == "embed":
-            return {"some tokens": {"input_ids": np.arange(2 * 7).reshape(2, 7) * (text.vocab_size // 14)}}
+            ids = np.arange(2 * 7).reshape(2, 7) * (text.vocab_size // 14)
+            return {"some tokens": {"input_ids": ids[:1]}, "two texts": {"input_ids": ids}}
         side = self._options["tile"]
         cut = smolvlm.tiles(sample_pictures.photo()[:256], 2 * side, side)
         return {
@@ -356,7 +358,7 @@ def random(config: SmolVLMConfig, seed: int) -> tuple[SmolVLMForConditionalGener
     processor = random_processor(config)
     model = transformers_weights.random(SmolVLMForConditionalGeneration, config, seed)
     said = sorted(set(processor.tokenizer.get_vocab().values()) - set(SPECIAL.values()))
-    _calibrate(model, said, seed)
+    synthetic.calibrate_prompt(model, said, _TILES_ACROSS**2, seed)
     return model, processor
 
 
@@ -376,25 +378,6 @@ def random_processor(config: SmolVLMConfig) -> SmolVLMProcessor:
         image_mean=[0.5] * 3, image_std=[0.5] * 3,
     )  # fmt: skip
     return _processor(tokenizer, images, config)
-
-
-def _calibrate(model: SmolVLMForConditionalGeneration, said: list[int], seed: int) -> None:
-    """Make pictures differ in the prompt, of which most is what all have in common, and let only ``said`` be said."""
-    import torch
-
-    side = model.config.vision_config.image_size
-    tiles = torch.from_numpy(calibrate.structured_pictures(4, side, side, seed)).permute(0, 3, 1, 2) / 127.5 - 1
-    vision, connector = model.model.vision_model, model.model.connector
-    with torch.no_grad():
-        vision.embeddings.position_embedding.weight.mul_(_PLACES)
-        whole = vision(tiles).last_hidden_state
-        rows = connector.pixel_shuffle(whole, connector.scale_factor).flatten(0, 1).double()
-        kernel, mean = connector.modality_projection.proj.weight, rows.mean(0)
-        blind = kernel.double() - (kernel.double() @ mean).outer(mean) / mean.square().sum()
-        kernel.copy_(blind / (rows @ blind.T).std(0)[:, None])
-        picture = connector(whole).flatten(0, 1)
-    whole_picture = picture.repeat(-(-(_TILES_ACROSS**2) // len(tiles)), 1)
-    causal_decoder.tune(model.model.text_model, model.lm_head, said, whole_picture, seed)
 
 
 FAMILY = SmolVLM()

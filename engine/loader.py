@@ -1,0 +1,117 @@
+"""Loads models into Triton, once however many ask for them at the same time, and lets them go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tritonvision import catalog
+from tritonvision.engine.loaded_models import LoadedModels
+from tritonvision.errors import ModelLoading, ServerUnavailable, TritonVisionError
+from tritonvision.publication import Manifest
+from tritonvision.server import Embedded
+from tritonvision.server.control import Control
+from tritonvision.settings import Settings
+
+T = TypeVar("T")
+# Admin calls at once. They wait in threads of their own: a load takes seconds to minutes, and readiness, pictures and
+# answers of other models must not wait behind it.
+_THREADS = 8
+_RETRIES = 3
+
+
+class Loader:
+    """What is loaded, and the way there.
+
+    Args:
+        admin: the tritonserver we own, or the admin side of somebody else's.
+        resolve: the published model of a public id, for the models that another one needs.
+
+    Attributes:
+        loaded_models: what is loaded now.
+    """
+
+    def __init__(self, settings: Settings, admin: Embedded | Control, resolve: Callable[[str], Manifest]):
+        self._settings, self._admin, self._resolve = settings, admin, resolve
+        self.loaded_models = LoadedModels(settings.max_loaded, settings.memory_budget, self._unload_steps)
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="model-loads")
+
+    def close(self) -> None:
+        """Give up the loads that others wait for."""
+        for task in self._loads.values():
+            task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def ensure(self, manifest: Manifest, wait: bool = True) -> None:
+        """Return once the model is loaded.
+
+        Args:
+            wait: whether to wait for a model that is not loaded yet; else ModelLoading at once.
+
+        Raises:
+            ModelLoading, NoRoom, Overloaded, ServerUnavailable, and what a step says of why it cannot be loaded.
+        """
+        # A manifest read anew is another object: what was published again is loaded again.
+        if self.loaded_models.get(manifest.id) is manifest:
+            return
+        load = self._loads.get(manifest.id)
+        if load is None:
+            load = self._loads[manifest.id] = asyncio.create_task(self._load(manifest))
+            load.add_done_callback(lambda _: self._loads.pop(manifest.id, None))
+            load.add_done_callback(lambda task: task.cancelled() or task.exception())  # somebody has to look at it
+        if not wait:
+            raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
+        try:
+            # Shielded: a caller who leaves does not stop the load that others wait for.
+            await asyncio.wait_for(asyncio.shield(load), self._settings.load_timeout)
+        except TimeoutError as error:
+            raise ModelLoading(f"Model {manifest.id} is still loading.", retry_after=5) from error
+
+    async def unload(self, name: str) -> None:
+        """Let a model go, those that ask it, and the steps nobody else uses. Unknown or not loaded: nothing happens."""
+        known = name if self.loaded_models.get(name) else catalog.canonical(name)
+        await self.loaded_models.leave(known)
+
+    async def healed(self, seconds: float) -> None:
+        """Wait until our server was looked at and what was missing was replaced, ``seconds`` at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(self._admin.healing()), seconds)
+
+    async def _load(self, manifest: Manifest) -> None:
+        for need in manifest.needs:
+            await self.ensure(self._resolve(need))
+        async with self.loaded_models.room_for(manifest, self._settings.load_timeout):
+            try:
+                await asyncio.gather(*(self._administer(self._admin.load, step) for step in manifest.steps))
+                await asyncio.gather(*(self._administer(self._admin.load, name) for name in manifest.triton_names))
+            except TritonVisionError:
+                # Somebody else's Triton may load by itself, or not let us: then it only has to have the model.
+                admin = self._admin
+                if isinstance(admin, Embedded) or not await self._administer(admin.ready, manifest.triton_name):
+                    raise
+            self.loaded_models.add(manifest)
+
+    async def _unload_steps(self, models: Sequence[str]) -> None:
+        for model in models:
+            await self._administer(self._admin.unload, model)
+
+    async def _administer(self, do: Callable[[str], T], model: str) -> T:
+        """``do(model)`` in a thread; again when our server was restarted under it."""
+        for attempt in range(_RETRIES + 1):
+            starts = self._starts()
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, do, model)
+            except ServerUnavailable:
+                if starts is None or attempt == _RETRIES:
+                    raise
+                await self.healed(self._settings.load_timeout)
+                if self._starts() == starts:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _starts(self) -> int | None:
+        return self._admin.starts if isinstance(self._admin, Embedded) else None

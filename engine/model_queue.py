@@ -1,0 +1,140 @@
+"""The queue in front of one Triton model: few requests are in Triton at once, the others wait here and can still leave.
+
+Triton runs what it has accepted, whether or not the caller still waits: a step of an ensemble does not learn that its
+request was cancelled. So Triton is given no more than keeps its processes busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
+
+from tritonvision.errors import Overloaded
+
+T = TypeVar("T")
+# Weight of the newest measurement in the running means.
+_NEWEST = 0.2
+
+
+class ModelQueue:
+    """First come, first served; bounded by time: a request is refused when it would wait longer than half a deadline.
+
+    Args:
+        instances: processes that serve the model; as many requests are in Triton at least, however slow the model is.
+        places: requests in Triton at most.
+        deadline: seconds an answer may take, its wait included.
+    """
+
+    def __init__(self, instances: int, places: int, deadline: float):
+        self._instances, self._places, self._deadline = instances, max(instances, places), deadline
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._taken = 0
+        self._work: set[asyncio.Task] = set()
+        self._seconds = 0.0  # from the request to Triton to its answer
+        self._interval = 0.0  # between two answers while the model is busy
+
+    def expected_wait(self, requests: int = 1) -> float:
+        """Seconds until the last of ``requests`` more would be in Triton, from the measured rate; 0 before any."""
+        behind = len(self._waiting) + requests - max(self._limit() - self._taken, 0)
+        return max(behind, 0) * self._interval
+
+    def check_room(self, requests: int = 1) -> None:
+        """Raises Overloaded, with the seconds after which there is room, when ``requests`` more would wait too long."""
+        wait, longest = self.expected_wait(requests), self.longest_wait()
+        if wait > longest and (self._waiting or self._taken):
+            raise self._overloaded(wait - longest)
+
+    async def run(self, call: Callable[[], Awaitable[T]], longest: float) -> T:
+        """The result of ``call()``, which asks Triton, once there is a place for it.
+
+        A caller who is cancelled while waiting is gone at once. Where the work has begun, it goes on to its end without
+        the caller and keeps its place until then, because Triton keeps working.
+
+        Args:
+            longest: seconds to wait for a place.
+
+        Raises:
+            Overloaded: there was none in time.
+        """
+
+        async def work() -> T:
+            with self._working():
+                return await call()
+
+        await self._take(longest)
+        task = asyncio.ensure_future(work())
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+        return await asyncio.shield(task)
+
+    @asynccontextmanager
+    async def place(self, longest: float) -> AsyncIterator[None]:
+        """A place for as long as the block runs: for work that Triton ends when it is cancelled. As :meth:`run`."""
+        await self._take(longest)
+        with self._working():
+            yield
+
+    def close(self) -> None:
+        """Cancel what still runs."""
+        for task in self._work:
+            task.cancel()
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Around the work in a place: gives the place back, and takes the time into account.
+
+        By Little's law, ``taken`` requests that take ``seconds`` each make a rate. What failed sooner than answers come
+        says nothing about it.
+        """
+        began, beside, answered = time.monotonic(), self._taken, False
+        try:
+            yield
+            answered = True
+        finally:
+            seconds = time.monotonic() - began
+            if answered or seconds > self._seconds:
+                share = _NEWEST if self._interval else 1.0
+                self._seconds += share * (seconds - self._seconds)
+                self._interval += share * (seconds / max(beside, self._taken) - self._interval)
+            self._give_back()
+
+    def _limit(self) -> int:
+        """Requests in Triton at once: fewer for a model so slow that the last of them would miss its deadline."""
+        if not self._interval:
+            return self._places
+        return max(self._instances, min(self._places, int(self._deadline / 2 / self._interval)))
+
+    def longest_wait(self) -> float:
+        """Seconds that a request may wait, so that its answer is there in time."""
+        return max(min(self._deadline / 2, self._deadline - self._seconds), 0.0)
+
+    async def _take(self, longest: float) -> None:
+        if not self._waiting and self._taken < self._limit():
+            self._taken += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await asyncio.wait((turn,), timeout=longest)
+        except asyncio.CancelledError:
+            if turn.done():  # its turn came as it left
+                self._give_back()
+            raise
+        finally:
+            if not turn.done():
+                self._waiting.remove(turn)
+        if not turn.done():
+            raise self._overloaded(self._interval)
+
+    def _give_back(self) -> None:
+        self._taken -= 1
+        while self._waiting and self._taken < self._limit():
+            self._taken += 1
+            self._waiting.popleft().set_result(None)
+
+    def _overloaded(self, seconds: float) -> Overloaded:
+        return Overloaded("The model has more requests than it can answer in time.", retry_after=max(seconds, 1.0))

@@ -1,0 +1,278 @@
+"""A vision-language model over networks small enough to follow: what is asked of them, and what ends an answer."""
+
+import threading
+import weakref
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from onnxruntime import OrtValue
+
+from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, ServerUnavailable
+from tritonvision.python_backend.generation import engine as module
+from tritonvision.python_backend.generation.engine import VlmEngine
+from tritonvision.python_backend.generation.prompt import Picture
+from tritonvision.python_backend.generation.scheduler import Cancelled
+from tritonvision.python_backend.runtime.sessions import Sessions
+from tritonvision.tasks import VLM, resolve
+
+SPECIAL = {token: id for id, token in enumerate([
+    "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>", "<image>",
+    *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
+])}  # fmt: skip
+TILE, LONGEST, TOKENS, VOCABULARY, WIDTH = 32, 128, 4, 400, 3
+OPTIONS = {
+    "tile": TILE, "longest_edge": LONGEST, "tokens_per_tile": TOKENS, "image_token": SPECIAL["<image>"],
+    "end_ids": [SPECIAL["<end_of_utterance>"]], "context": 800,
+}  # fmt: skip
+
+
+class Networks:
+    """An embedding is (id, 0, 1); a tile is (-1, its mean, 1) four times; the token after ``id`` is ``id + 1``."""
+
+    def __init__(self):
+        self.tiles, self.prompts, self.before = [], [], lambda role: None
+
+    def run(self, outputs, inputs):
+        if outputs == ["image_embeds"]:
+            self.before("vision")
+            self.tiles.append(len(inputs["pixels"]))
+            means = inputs["pixels"].mean((1, 2, 3))
+            return [np.repeat(np.stack([[-1, mean, 1] for mean in means])[:, None], TOKENS, 1).astype(np.float32)]
+        self.before("embed")
+        ids = inputs["input_ids"].astype(np.float32)
+        return [np.stack([ids, 0 * ids, 0 * ids + 1], -1)]
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="past_key_values.0.key", shape=["b", 1, "p", WIDTH])]
+
+    def get_outputs(self):
+        return [SimpleNamespace(name="logits", shape=["b", VOCABULARY])]
+
+    def run_with_ort_values(self, names, feeds):
+        self.before("decoder")
+        embeds, past = feeds["inputs_embeds"].numpy(), feeds["past_key_values.0.key"].numpy()
+        if embeds.shape[1] > 1:
+            self.prompts.append(embeds[0].copy())
+        logits = np.zeros((len(embeds), VOCABULARY), np.float32)
+        logits[np.arange(len(embeds)), embeds[:, -1, 0].astype(int) + 1] = 1
+        # onnxruntime owns what a session answers, but not what it was made of here
+        self.kept = [logits, np.concatenate([past, embeds[:, None]], 2)]
+        return [OrtValue.ortvalue_from_numpy(value) for value in self.kept]
+
+
+@pytest.fixture
+def networks():
+    return Networks()
+
+
+@pytest.fixture
+def tokenizer(byte_level):
+    return byte_level(SPECIAL)
+
+
+@pytest.fixture
+def open_engine(networks, tokenizer):
+    made = []
+
+    def build(**more):
+        sessions = Sessions.of(dict.fromkeys(("vision", "embed", "decoder"), networks))
+        assets = {"tokenizer.json": tokenizer.to_str().encode()}
+        made.append(VlmEngine(sessions, "smolvlm", OPTIONS, assets, **more))
+        return made[-1]
+
+    yield build
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def engine(open_engine):
+    return open_engine()
+
+
+def asks(text, pictures=0):
+    return [{"role": "user", "content": [*[{"type": "image"}] * pictures, {"type": "text", "text": text}]}]
+
+
+def settings(**given):
+    return resolve(VLM.parameters, {"max_new_tokens": 3, **given})
+
+
+def grey(value, height=32, width=32):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+class Caller:
+    """Collects what an answer says until it ends."""
+
+    def __init__(self):
+        self.deltas, self.error, self.ends, self.done, self.left = [], None, 0, threading.Event(), False
+
+    def emit(self, delta):
+        self.deltas.append(delta)
+        if delta.finish_reason:
+            self.end()
+
+    def failed(self, error):
+        self.error = error
+        self.end()
+
+    def end(self):
+        self.ends += 1
+        self.done.set()
+
+    def ask(self, engine, messages, pictures=(), **given):
+        engine.start(messages, pictures, settings(**given), self.emit, self.failed, lambda: self.left)
+        return self
+
+    def wait(self):
+        assert self.done.wait(20)
+        assert self.ends == 1
+        return self.error
+
+
+def never():
+    raise AssertionError("the picture was decoded")
+
+
+def test_an_answer_comes_in_pieces_and_counts_its_tokens(engine, tokenizer):
+    deltas = list(engine.talk(asks("fox"), [], settings()))
+    last = tokenizer.encode("Assistant:").ids[-1]
+    assert [int(id) for delta in deltas for id in delta.token_ids] == [last + 1, last + 2, last + 3]
+    assert "".join(delta.text for delta in deltas) == tokenizer.decode([last + 1, last + 2, last + 3])
+    assert deltas[-1].finish_reason == "length" and deltas[-1].usage[1] == 3
+    prompt = "<|im_start|>User: fox<end_of_utterance>\nAssistant:"
+    assert deltas[-1].usage[0] == len(tokenizer.encode(prompt).ids)
+
+
+def test_what_the_vision_network_sees_stands_where_the_picture_is(engine, networks):
+    list(engine.talk(asks("fox", 2), [grey(10), grey(20)], settings()))
+    (prompt,) = networks.prompts
+    seen = prompt[prompt[:, 0] == -1]
+    tiles = (LONGEST // TILE) ** 2 + 1
+    np.testing.assert_allclose(seen[:, 1], [10] * tiles * TOKENS + [20] * tiles * TOKENS, atol=0.5)
+
+
+def test_a_picture_that_comes_again_is_not_encoded_again(engine, networks):
+    first = list(engine.talk(asks("fox", 1), [grey(10)], settings()))
+    runs = len(networks.tiles)
+    assert sum(networks.tiles) == 17 and max(networks.tiles) <= 4
+    assert [d.token_ids.tolist() for d in engine.talk(asks("fox", 1), [grey(10)], settings())] == [
+        d.token_ids.tolist() for d in first
+    ]
+    assert len(networks.tiles) == runs
+    list(engine.talk(asks("fox", 1), [grey(11)], settings()))
+    assert len(networks.tiles) == 2 * runs
+
+
+@pytest.mark.parametrize(("messages", "sizes", "refusal", "sentence"), [
+    (asks("x" * 60_000), [], InvalidParameter, "60000 characters"),
+    (asks("fox " * 1000, 1), [(9, 9)], InvalidParameter, "tokens long"),
+    (asks("fox", 1), [(9, 9)] * 2, InvalidParameter, "places for 1 pictures, 2 came"),
+    (asks("fox", 8), [(9, 9)] * 8, InvalidParameter, "tokens long"),
+    (asks("fox", 3), [(5000, 7000)] * 3, PictureTooLarge, "105.0 million pixels together, over the limit of 100"),
+    ([], [], InvalidParameter, "No message is the user's"),
+])  # fmt: skip
+def test_a_request_is_refused_before_any_picture_is_decoded(engine, messages, sizes, refusal, sentence):
+    pictures = [Picture(lambda size=size: size, never) for size in sizes]
+    error = Caller().ask(engine, messages, pictures).wait()
+    assert isinstance(error, refusal)
+    assert sentence in error.message
+
+
+def test_pictures_up_to_the_limit_together_are_taken(engine, monkeypatch):
+    monkeypatch.setattr(module, "MOST_PIXELS", 2 * 32 * 32)
+    assert len(list(engine.talk(asks("fox", 2), [grey(1), grey(2)], settings()))) > 0
+    with pytest.raises(PictureTooLarge):
+        list(engine.talk(asks("fox", 2), [grey(1), grey(2, 32, 33)], settings()))
+
+
+def test_one_picture_is_in_memory_at_a_time(engine):
+    alive, order = [], []
+
+    def decode(index):
+        order.append((index, [ref() is not None for ref in alive]))
+        pixels = grey(index)
+        alive.append(weakref.ref(pixels))
+        return pixels
+
+    pictures = [Picture(lambda: (32, 32), lambda index=index: decode(index)) for index in range(3)]
+    assert Caller().ask(engine, asks("fox", 3), pictures).wait() is None
+    assert order == [(0, []), (1, [False]), (2, [False, False])]
+
+
+def test_a_header_that_tells_another_size_than_the_pixels_is_refused(engine):
+    picture = Picture(lambda: (32, 32), lambda: grey(1, 64, 32))
+    assert isinstance(Caller().ask(engine, asks("fox", 1), [picture]).wait(), InvalidPicture)
+
+
+def test_a_prompt_that_fails_is_told_so_and_the_next_is_answered(engine, networks):
+    def fail(role):
+        if role == "vision":
+            raise MemoryError("no room")
+
+    networks.before = fail
+    assert isinstance(Caller().ask(engine, asks("fox", 1), [Picture.of(grey(1))]).wait(), MemoryError)
+    assert Caller().ask(engine, asks("fox")).wait() is None
+    networks.before = lambda role: None
+    assert Caller().ask(engine, asks("fox", 1), [Picture.of(grey(1))]).wait() is None
+
+
+def test_a_caller_that_leaves_ends_the_work_between_two_runs_of_the_vision_network(engine, networks):
+    caller = Caller()
+    networks.before = lambda role: setattr(caller, "left", True)
+    error = caller.ask(engine, asks("fox", 1), [Picture.of(grey(1))]).wait()
+    assert isinstance(error, Cancelled) and len(networks.tiles) <= 1
+
+
+def test_closing_a_stream_ends_its_work(engine, networks):
+    pieces = engine.talk(asks("fox"), [], settings(max_new_tokens=250))
+    next(pieces)
+    pieces.close()
+    assert Caller().ask(engine, asks("dog")).wait() is None  # after its first token the row that was left is gone
+    before = len(networks.prompts)
+    assert before == 2
+
+
+def test_closing_ends_the_prompts_that_wait_and_takes_no_others(open_engine, networks):
+    engine, entered, go_on = open_engine(), threading.Event(), threading.Event()
+    networks.before = lambda role: (entered.set(), go_on.wait(20))
+    first = Caller().ask(engine, asks("fox", 1), [Picture.of(grey(1))])
+    second = Caller().ask(engine, asks("dog"))
+    assert entered.wait(20)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    while not engine._closing:
+        closing.join(0.01)
+    go_on.set()
+    closing.join(20)
+    assert isinstance(first.wait(), ServerUnavailable) and isinstance(second.wait(), ServerUnavailable)
+    with pytest.raises(RuntimeError):
+        Caller().ask(engine, asks("late"))
+
+
+def test_every_run_of_a_network_and_every_decoding_is_watched(open_engine, networks):
+    depth = {}
+
+    @contextmanager
+    def working():
+        thread = threading.get_ident()
+        depth[thread] = depth.get(thread, 0) + 1
+        try:
+            yield
+        finally:
+            depth[thread] -= 1
+
+    watched = []
+    networks.before = lambda role: watched.append((role, depth.get(threading.get_ident(), 0)))
+
+    def decode():
+        networks.before("decode")
+        return grey(1)
+
+    caller = Caller().ask(open_engine(working=working), asks("fox", 1), [Picture(lambda: (32, 32), decode)])
+    assert caller.wait() is None
+    assert {role for role, _ in watched} == {"vision", "embed", "decoder", "decode"}
+    assert {count for _, count in watched} == {1}, "each piece has the whole time"

@@ -1,0 +1,42 @@
+"""What doctor says of a machine, for machines that this one is not."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from tritonvision.cli import checks
+from tritonvision.settings import Settings
+
+GB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [("2.51.0", "warn"), ("2.70.3", "warn"), ("2.71.0", "ok"), ("3.0", "ok")]
+)
+def test_a_tritonserver_without_the_known_fixes_is_told_with_what_protects_it(version, status):
+    (finding,) = checks._security(version, "It listens on loopback only.")
+    assert finding.status == status and "26.07" in finding.found and version in finding.found
+    assert bool(finding.advice) == (status == "warn")
+
+
+def test_of_a_version_that_nobody_knows_nothing_is_said():
+    assert not list(checks._security(None, "")) and not list(checks._security("version told once it runs", ""))
+
+
+def test_the_limit_of_a_container_counts_as_its_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(checks, "_machine_memory", lambda: 64 * GB)
+    monkeypatch.setattr(checks, "_CGROUP", tmp_path)
+    assert checks._memory().found == "64.0 GB free"
+    (tmp_path / "memory.current").write_text(f"{GB}\n")
+    for limit, status in (("max\n", "ok"), (f"{9 * GB}", "ok"), (f"{3 * GB}", "warn"), (f"{GB + GB // 2}", "fail")):
+        (tmp_path / "memory.max").write_text(limit)
+        finding = checks._memory()
+        assert (finding.status, bool(finding.advice)) == (status, status != "ok"), limit
+
+
+def test_the_disk_is_that_of_the_repository_asked_even_where_it_is_not_there_yet(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=GB))
+    finding = checks._disk(Settings(repository=tmp_path / "not" / "yet"))
+    assert asked == [tmp_path] and finding.status == "warn" and "1.0 GB" in finding.found and finding.advice

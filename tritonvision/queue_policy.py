@@ -1,0 +1,41 @@
+"""The queue that Triton keeps in front of a model: its length is bounded, and cancelled requests leave it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from google.protobuf import json_format, text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+# Requests that may wait for one process. Steps that many models share are quick.
+_PER_PROCESS = 8
+_PER_SHARED_PROCESS = 32
+_SHARED = ("pre--", "post--", "tokens--")
+
+
+def bound_queue(config: pb.ModelConfig) -> bool:
+    """Bound the queue of ``config``; whether that changed it.
+
+    Triton bounds a queue, and looks for cancelled requests in it, only where it batches. The preferred batch of one
+    keeps every request a run of its own, so answers stay the same. Ensembles have no queue, and models without a batch
+    axis or with a scheduler of their own are left alone.
+    """
+    if config.platform == "ensemble" or config.max_batch_size < 1 or config.WhichOneof("scheduling_choice"):
+        return False
+    processes = sum(group.count for group in config.instance_group) or 1
+    each = _PER_SHARED_PROCESS if config.name.startswith(_SHARED) else _PER_PROCESS
+    config.dynamic_batching.preferred_batch_size.append(1)
+    config.dynamic_batching.default_queue_policy.max_queue_size = each * processes
+    return True
+
+
+def bounded_config(folder: Path) -> str | None:
+    """The config of the Triton model in ``folder``, as JSON, where it was published without a bounded queue."""
+    try:
+        config = text_format.Parse((folder / "config.pbtxt").read_text(), pb.ModelConfig())
+    except (OSError, ValueError, text_format.ParseError):
+        return None  # Triton says what is wrong with it
+    if not bound_queue(config):
+        return None
+    return json.dumps(json_format.MessageToDict(config, preserving_proto_field_name=True))
