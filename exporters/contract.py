@@ -37,6 +37,8 @@ class Weights:
         path: the file of user weights.
         seed: of random weights.
         labels: class names the user gave, or None for the weights' own.
+        multi_label: whether a classifier's classes do not exclude each other.
+        size: (height, width) of the pictures as the user wants them, or None for the weights' or the id's own.
     """
 
     kind: str = "official"
@@ -44,6 +46,7 @@ class Weights:
     seed: int = 0
     labels: tuple[str, ...] | None = None
     multi_label: bool = False
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,7 @@ class Family(ABC):
         tolerance, reference pipeline: see their classes.
         license_notice: one sentence shown at export when the licence binds the user, or empty.
         map_meaning: of dense maps, see :class:`tritonvision.publication.Manifest`.
+        any_size: whether its networks can be exported for another size than the id's.
     """
 
     name: str
@@ -180,6 +184,7 @@ class Family(ABC):
     reference_pipeline: ReferencePipeline
     license_notice: str = ""
     map_meaning: str = ""
+    any_size: bool = False
 
     def resize(self, entry: Entry) -> Resize:
         """The pre step of one catalogue id; families of one network declare it, and their ``head``."""

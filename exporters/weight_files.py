@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import pins
 from tritonvision.exporters.contract import Weights
-
-if TYPE_CHECKING:
-    import torch
 
 
 def user_file(weights: Weights, suffixes: tuple[str, ...]) -> Path:
     """The file the user named. Raises ExportFailed when it is none, or not of a kind this family reads."""
     if weights.path is None or not weights.path.is_file():
         raise ExportFailed("There is no such weights file.", hint="Name an existing file with --weights PATH.")
-    if weights.path.suffix not in suffixes:
+    if weights.path.suffix.lower() not in suffixes:
         raise ExportFailed(
             f"This family reads {' and '.join(suffixes)} files, not '{weights.path.suffix}'.",
             hint="Save the weights in one of these formats.",
@@ -70,31 +65,6 @@ def hub_file(repository: str, name: str) -> Path:
         raise unavailable(f"{repository}/{name}") from error
     parts = path.parts  # .../snapshots/<commit>/<name>
     return pins.take(repository, path, parts[parts.index("snapshots") + 1] if "snapshots" in parts else "")
-
-
-def state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name out of ``.safetensors`` or a torch file, read without unpickling objects.
-
-    A torch file may hold the tensors themselves or keep them under ``state_dict``. Raises ExportFailed.
-    """
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ExportFailed(
-            "The weights file cannot be read as a dictionary of tensors.",
-            hint="Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file.",
-        ) from error
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(v, torch.Tensor) for v in found.values()):
-        raise ExportFailed("The weights file holds something else than a dictionary of tensors.")
-    return dict(found)
 
 
 def sha256(path: Path) -> str:

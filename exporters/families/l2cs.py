@@ -15,6 +15,7 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Composition, Net
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
+from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, NoSignal, ReferencePipeline, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
@@ -34,7 +35,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for val
 POINTS = ("right-eye", "left-eye", "nose", "mouth", "right-ear", "left-ear")  # those of the face model
 # Number of bins -> (degrees a bin, degrees of the first one): Gaze360 and MPIIGaze, as the authors train them.
 BINS = {90: (4, -180), 28: (3, -42)}
-_SUFFIXES = (".pkl", ".pth", ".safetensors")
+_SUFFIXES = (*checkpoints.SUFFIXES, ".pkl")
 # What the network answers: logits of the bins, and radians.
 _OUTPUTS = (
     Tensor("yaw_logits", "FP32", (-1,)), Tensor("pitch_logits", "FP32", (-1,)),
@@ -89,7 +90,10 @@ class L2CS(Family):
             note = "Random weights, calibrated only to carry signal: the angles mean nothing."
             return L2CSNetwork(_random(weights.seed), source=f"{entry.id}, seed {weights.seed}", notes=(note,))
         path = files.user_file(weights, _SUFFIXES)
-        return L2CSNetwork(_load(files.state_dict(path)), source=path.name, sha256=files.sha256(path))
+        found = checkpoints.read(path)
+        return L2CSNetwork(
+            _load(found.tensors), source=path.name, sha256=files.sha256(path), notes=found.notes
+        )  # fmt: skip
 
 
 class L2CSNetwork(Network):
@@ -232,19 +236,17 @@ def _graph(network: torch.nn.Module) -> torch.nn.Module:
 
 def _load(state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """The network with ``state``; the number of bins is that of its heads. Raises ExportFailed."""
-    wrong = ExportFailed(
-        "The weights are not those of L2CS-Net with ResNet-50.",
-        hint="Their names must be the authors' (conv1, bn1, layer1 to layer4, fc_yaw_gaze, fc_pitch_gaze), "
-        f"their bins {' or '.join(map(str, BINS))}.",
-    )
+    network = _module(max(BINS))
+    state = checkpoints.unwrapped(state, network.state_dict().keys())
     heads = state.get("fc_yaw_gaze.weight")
-    if heads is None or heads.ndim != 2 or len(heads) not in BINS:
-        raise wrong
-    network = _module(len(heads))
-    try:
-        network.load_state_dict({name: v for name, v in state.items() if not name.startswith("fc_finetune.")})
-    except RuntimeError as error:
-        raise wrong from error
+    if heads is not None and heads.ndim == 2 and len(heads) in BINS:
+        network = _module(len(heads))
+    checkpoints.load_into(
+        network, {name: v for name, v in state.items() if not name.startswith("fc_finetune.")},
+        "L2CS-Net with ResNet-50",
+        "Their names must be the authors' (conv1, bn1, layer1 to layer4, fc_yaw_gaze, fc_pitch_gaze), "
+        f"their bins {' or '.join(map(str, BINS))}.",
+    )  # fmt: skip
     return network
 
 

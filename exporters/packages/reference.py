@@ -103,12 +103,12 @@ def predict(
 ) -> Tensors:
     """The public outputs of the package's head kind about RGB uint8 ``[h, w, 3]``."""
     prepared = prepare(picture, config, head)
-    outputs = [value[0] for value in graph(normalised(prepared.pixels[None], config)).values()]
-    if head.task == "classification":
-        return _classes(outputs[0], settings, head, config)
+    outputs = {name: value[0] for name, value in graph(normalised(prepared.pixels[None], config)).items()}
     if head.head.name == "query-boxes":
         return _queries(outputs, settings, head, picture.shape[:2])
-    return _dense(outputs, settings, head, prepared)
+    if head.task == "classification":
+        return _classes(next(iter(outputs.values())), settings, head, config)
+    return _dense(list(outputs.values()), settings, head, prepared)
 
 
 def _classes(values: np.ndarray, settings: Mapping[str, Any], head: PackageHead, config: InferenceConfig) -> Tensors:
@@ -118,10 +118,14 @@ def _classes(values: np.ndarray, settings: Mapping[str, Any], head: PackageHead,
     return {"scores": scores, "class_ids": np.array(order, dtype=np.int32)}
 
 
-def _queries(outputs: list[np.ndarray], settings: Mapping[str, Any], head: PackageHead, size: tuple) -> Tensors:
-    wide = [output.shape[1] for output in outputs]
-    inside = [bool(((output >= 0) & (output <= 1)).all()) for output in outputs]  # of boxes, which are fractions
-    boxes, logits = outputs if wide[1] != 4 or (wide[0] == 4 and inside[0]) else outputs[::-1]
+def _queries(outputs: Tensors, settings: Mapping[str, Any], head: PackageHead, size: tuple) -> Tensors:
+    boxes, logits = sorted(outputs.values(), key=lambda output: output.shape[1] != 4)
+    if logits.shape[1] == 4:  # then their names tell, or that boxes are fractions and logits are not
+        likely = {name: -sum(word in name.lower() for word in ("label", "logit", "class", "score")) for name in outputs}
+        likely = {name: mark + any(word in name.lower() for word in ("det", "box")) for name, mark in likely.items()}
+        if len(set(likely.values())) == 1:
+            likely = {name: ((values >= 0) & (values <= 1)).mean() for name, values in outputs.items()}
+        boxes, logits = (outputs[name] for name in sorted(outputs, key=likely.get, reverse=True))
     likely = sigmoid(logits[:, list(head.columns)])
     best = np.argsort(-likely, axis=None, kind="stable")[:300]
     queries, kinds = np.unravel_index(best, likely.shape)

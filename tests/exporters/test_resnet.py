@@ -138,9 +138,9 @@ def test_a_file_that_holds_no_tensors_is_refused(tmp_path, name):
 def test_a_missing_file_and_a_wrong_suffix_are_said(tmp_path):
     with pytest.raises(ExportFailed, match="no such weights file"):
         FAMILY.build(ENTRY, Weights("user", path=tmp_path / "none.pth"))
-    (tmp_path / "w.bin").write_bytes(b"x")
-    with pytest.raises(ExportFailed, match="not '.bin'"):
-        FAMILY.build(ENTRY, Weights("user", path=tmp_path / "w.bin"))
+    (tmp_path / "w.h5").write_bytes(b"x")
+    with pytest.raises(ExportFailed, match="not '.h5'"):
+        FAMILY.build(ENTRY, Weights("user", path=tmp_path / "w.h5"))
 
 
 @pytest.mark.parametrize("count", [2, 7])

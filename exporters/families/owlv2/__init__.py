@@ -18,7 +18,7 @@ from tritonvision.exporters.contract import Family, Network, ReferencePipeline, 
 from tritonvision.exporters.families.owlv2 import graphs, synthetic
 from tritonvision.exporters.families.owlv2.graphs import CONTEXT, EMBEDS, IDS, IMAGE_OUTPUTS, PIXELS
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
 from tritonvision.exporters.modules import query_networks
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.open_vocabulary import SEVERAL
@@ -116,7 +116,9 @@ class OWLv2(Family):
                 f"The weights are those of another size than {entry.id}.",
                 hint=f"They must have the sizes of {_REPOSITORIES[entry.id]}.",
             )
-        return OWLv2Network(loaded.module, loaded.source, sha256=loaded.sha256)
+        network = OWLv2Network(loaded.module, loaded.source, sha256=loaded.sha256, notes=loaded.notes)
+        transformers_processors.beside(weights, network.processor.image_processor)
+        return network
 
 
 class OWLv2Network(Network):
