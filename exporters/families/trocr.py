@@ -304,7 +304,7 @@ def random(config: VisionEncoderDecoderConfig, seed: int) -> VisionEncoderDecode
 
     Tokens and positions get an equal share of what the decoder reads. Keys and values of cross attention, and what
     each layer hands to the next, are standardised over places, tokens and pictures: otherwise what all of them have in
-    common drowns the rest, layer by layer, and the answer is one token over and over.
+    common outweighs the rest, layer by layer, and the answer is one token over and over.
     """
     import torch
     from transformers import GenerationConfig, VisionEncoderDecoderModel

@@ -1,8 +1,8 @@
 """Random networks that carry signal: without it a comparison of flat scores and tied candidates proves nothing.
 
 A network with random weights answers every picture alike, because its signal shrinks from layer to layer until the
-biases of the last one drown it. So the last layers are standardised on structured pictures: same architecture, same
-random features, but answers that differ from place to place and from picture to picture.
+biases of the last one are far larger. So the last layers are standardised on structured pictures: same architecture,
+same random features, but answers that differ from place to place and from picture to picture.
 """
 
 from __future__ import annotations
