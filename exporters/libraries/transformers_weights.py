@@ -128,8 +128,9 @@ def redraw(module: torch.nn.Module, seed: int) -> None:
     """Draw every weight anew, in place, so that each of them matters to the answer.
 
     Stock initialisers start gates at zero and gains at one and draw so narrowly that the input hardly counts: a
-    fault in such a part would not show. Here matrices and kernels get N(0, 1 / sqrt(fan in)), tables and tokens N(0, 1), norms' and
-    scales' gains 1 and biases 0, both with noise. The order of the parameters, not of the calls, decides the numbers.
+    fault in such a part would not show. Here matrices and kernels get N(0, 1 / sqrt(fan in)), tables and tokens
+    N(0, 1), norms' and scales' gains 1 and biases 0, both with noise. The order of the parameters, not of the calls,
+    decides the numbers.
     """
     import torch
 
