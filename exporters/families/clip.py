@@ -17,7 +17,7 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain, TextPreprocess
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import EMBEDDINGS
-from tritonvision.errors import ExportFailed
+from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
@@ -72,10 +72,12 @@ class CLIP(Family):
             source = get_pretrained_cfg(_name(entry), "openai")["hf_hub"].rstrip("/")
             path = files.hub_file(source, "open_clip_model.safetensors")
         else:
-            path = files.user_file(weights, (".safetensors", ".pt", ".pth"))
+            path = files.user_file(weights, checkpoints.SUFFIXES)
             source = path.name
-        network = _load(entry, files.state_dict(path))
-        return Towers(network, entry.input_size, labels=(), source=source, sha256=files.sha256(path))
+        found = checkpoints.read(path)
+        network = _load(entry, found.tensors)
+        sha256 = files.sha256(path)
+        return Towers(network, entry.input_size, labels=(), source=source, sha256=sha256, notes=found.notes)
 
 
 class Towers(Network):
@@ -160,13 +162,10 @@ def _create(entry: Entry) -> torch.nn.Module:
 def _load(entry: Entry, state: dict[str, torch.Tensor]) -> torch.nn.Module:
     """open_clip's network with ``state``. Raises ExportFailed."""
     network = _create(entry)
-    try:
-        network.load_state_dict({name: value for name, value in state.items() if name not in _OF_AN_ARCHIVE})
-    except RuntimeError as error:
-        raise ExportFailed(
-            f"The weights are not those of {entry.id}.",
-            hint=f"Their names and sizes must be those of open_clip's {_name(entry)}.",
-        ) from error
+    state = checkpoints.unwrapped(state, network.state_dict().keys())
+    whole = {name: value for name, value in state.items() if name not in _OF_AN_ARCHIVE}
+    hint = f"Their names and sizes must be those of open_clip's {_name(entry)}."
+    checkpoints.load_into(network, whole, entry.id, hint)
     return network
 
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritonvision.catalog import Entry
+from tritonvision.ensembles.entry_points import Chain
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import QUERY_BOXES
 from tritonvision.errors import NotSupported
+from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
@@ -59,13 +61,19 @@ class RFDetr(Family):
             if weights.kind == "official":
                 path = rfdetr_models.official(size)
             else:
-                path = files.user_file(weights, rfdetr_models.SUFFIXES)
-            detector, classes = rfdetr_models.load(size, path, entry.id)
+                path = files.user_file(weights, checkpoints.SUFFIXES)
+            detector, classes = rfdetr_models.load(size, path, entry.id, weights.kind == "official")
         labels = files.class_names(weights, classes.names)
         unnamed = "The weights do not name their classes; --labels FILE does."
         notes = () if classes.named or weights.labels else (unnamed,)
         sha256 = files.sha256(path)
-        return RFDetrNetwork(detector, classes.columns, labels=labels, source=path.name, sha256=sha256, notes=notes)
+        side, points = detector.model.resolution, ()
+        if (side, side) != entry.input_size:
+            points = (Chain(Resize("stretch", side, side, (("encoding", "float32"),)), self.head),)
+            notes += (f"Its pictures have {side} x {side} pixels, as the weights were trained.",)
+        return RFDetrNetwork(
+            detector, classes.columns, labels=labels, source=path.name, sha256=sha256, notes=notes, entry_points=points
+        )  # fmt: skip
 
 
 class RFDetrNetwork(Network):
