@@ -30,8 +30,8 @@ def limit_worker(
     from tritonvision.ensembles.in_process import LocalPipeline
     from tritonvision.ensembles.preprocessing import Resize
     from tritonvision.ensembles.schemas import HEADS
+    from tritonvision.pictures import decode
     from tritonvision.publication import Repository
-    from tritonvision.python_backend.images.decode import decode
 
     cv2.setNumThreads(1)
     manifest = Repository(Path(repository)).resolve(model)

@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge
-from tritonvision.pictures import NPY_MAGIC, read_header
+from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, one_of_several
+from tritonvision.pictures import NPY_MAGIC, Header, exif_orientation, read_header, rgb_of, turned
 from tritonvision.settings import Settings
 
 _COLOUR_FORMATS = ("rgb", "bgr")
@@ -21,8 +21,6 @@ _KINDS = "NumPy arrays, PIL images, torch tensors, paths, http(s) URLs and the b
 _REDIRECTS = 3
 _LONGEST_NAME = 200
 _LIMIT = "TRITONVISION_MAX_BODY_BYTES sets the limit."
-# Modes that a PNG holds as they are, and that the pre step reads as it reads such a file.
-_PNG_MODES = ("1", "L", "LA", "I;16", "I;16B", "P", "RGBA")
 
 
 def read_images(
@@ -32,8 +30,8 @@ def read_images(
 
     Args:
         images: one, or a list or tuple of: a NumPy array (uint8; height, width, 3 in BGR, or grey), a PIL image of any
-            mode but float, a torch tensor (3 or 1, height, width, or a batch of them; RGB; uint8, or float in 0..1), a
-            path, an http(s) URL, the bytes of a picture file.
+            mode but ``F`` and ``I`` (floats and 32-bit numbers), a torch tensor (3 or 1, height, width, or a batch of
+            them; RGB; uint8, or float in 0..1), a path, an http(s) URL, the bytes of a picture file.
         settings: the limits of a picture and of its bytes.
         color_format: ``rgb`` or ``bgr``, of arrays and tensors, where they are not as above.
         auto_orient: whether a PIL image is turned as its EXIF says; files are turned where they are decoded.
@@ -46,10 +44,11 @@ def read_images(
         raise InvalidParameter(f"'input_color_format' must be {' or '.join(_COLOUR_FORMATS)}.")
     listed = images if isinstance(images, list | tuple) else [images]
     found = []
-    for image in listed:
-        for picture in _bytes_of(image, settings, color_format, auto_orient):
-            read_header(picture, settings.max_pixels)
-            found.append(picture)
+    for number, image in enumerate(listed, 1):
+        with one_of_several(number, len(listed)):
+            for picture in _bytes_of(image, settings, color_format, auto_orient):
+                read_header(picture, settings.max_pixels)
+                found.append(picture)
     if not found:
         raise InvalidPicture("There is no picture in the list.")
     return found
@@ -135,22 +134,15 @@ def _of_tensor(tensor: Any) -> Iterator[np.ndarray]:
 
 
 def _of_pil(image: Image.Image, auto_orient: bool) -> bytes:
-    """RGB as an array; what a PNG can hold as a PNG, so that it is read as the file would be."""
+    """The pixels that its file would have: by the same rules, and turned by the same reading of its EXIF block."""
     try:
-        turned = ImageOps.exif_transpose(image) if auto_orient else image
-        if turned.mode == "F":
-            raise InvalidPicture("The PIL image holds floats, and pictures are 8 or 16 bits a channel.")
-        if turned.mode == "I":  # as 16 bits are opened where Pillow has no better mode for them
-            turned = Image.fromarray(np.clip(np.asarray(turned), 0, 65535).astype(np.uint16))
-        if turned.mode not in ("RGB", *_PNG_MODES):
-            turned = turned.convert("RGB")
-        if turned.mode == "RGB":
-            return _npy(np.asarray(turned), "rgb")
-        stream = io.BytesIO()
-        turned.save(stream, "PNG", exif=b"")
-        return stream.getvalue()
+        pixels = rgb_of(image)
     except (OSError, ValueError, SyntaxError) as error:  # pictures are decoded late
         raise InvalidPicture("The PIL image cannot be read.") from error
+    exif = image.info.get("exif")
+    orientation = exif_orientation(exif) if isinstance(exif, bytes) else 1
+    header = Header(image.format or "", *image.size, orientation)
+    return _npy(turned(pixels, header.turn(auto_orient)), "rgb")
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

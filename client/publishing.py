@@ -19,22 +19,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tritonvision import catalog
+from tritonvision.commands import command, failure
 from tritonvision.errors import (
-    ExportFailed,
     InvalidParameter,
-    SetupError,
-    TritonVisionError,
     UnknownModel,
 )
 from tritonvision.publication import Manifest, Repository
 
 _CONFIG, _MODULE = "model_config.json", "model.py"
-# How the command line says what went wrong, colours left out, and the class of each of its exit codes.
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_ERROR, _HINT = re.compile(r"^Error: (.+?)\s*$", re.M), re.compile(r"^Hint: (.+?)\s*$", re.M)
 # What ids have no letters for: also two dots, dashes or underscores in a row.
 _UNSPELT = re.compile(r"(?:[^A-Za-z0-9._]|\.{2,}|_{2,})+")
-_KINDS: dict[int, type[TritonVisionError]] = {2: InvalidParameter, 3: SetupError}
 _INTERRUPTED = 130
 _GRACE_SECONDS = 10
 
@@ -109,29 +103,22 @@ def run_command(*arguments: str) -> None:
     Raises:
         ExportFailed, InvalidParameter, SetupError: it failed; the sentence and the hint are its own.
     """
-    command = [sys.executable, "-m", "tritonvision", *arguments]
-    status, text = _watched(command) if sys.stderr is not None and sys.stderr.isatty() else _captured(command)
+    line = command(*arguments)
+    status, text = _watched(line) if sys.stderr is not None and sys.stderr.isatty() else _captured(line)
     if status == _INTERRUPTED:
         raise KeyboardInterrupt
     if status:
-        raise _failure(status, text)
+        raise failure(status, text)
 
 
-def _failure(status: int, text: str) -> TritonVisionError:
-    text = _COLOURS.sub("", text).replace("\r", "\n")
-    said, hint = _ERROR.search(text), _HINT.search(text)
-    sentence = said[1] if said else "The export ended early."
-    return _KINDS.get(status, ExportFailed)(sentence, hint=hint[1] if hint else "")
-
-
-def _captured(command: Sequence[str]) -> tuple[int, str]:
+def _captured(line: Sequence[str]) -> tuple[int, str]:
     """Exit status and what was said on standard error."""
-    with _started(command, subprocess.PIPE) as process:
+    with _started(line, subprocess.PIPE) as process:
         text = process.stderr.read().decode("utf-8", "replace")
     return process.returncode, text
 
 
-def _watched(command: Sequence[str]) -> tuple[int, str]:
+def _watched(line: Sequence[str]) -> tuple[int, str]:
     """As :func:`_captured`, while a person sees it: the process has a terminal, whose output goes on to ours."""
     ours, theirs = pty.openpty()
     with contextlib.suppress(OSError):
@@ -139,7 +126,7 @@ def _watched(command: Sequence[str]) -> tuple[int, str]:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
     said = bytearray()
     try:
-        with _started(command, theirs) as process:
+        with _started(line, theirs) as process:
             os.close(theirs)
             theirs = -1
             while part := _read(ours):
@@ -162,10 +149,10 @@ def _read(terminal: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _started(command: Sequence[str], stderr: int):
+def _started(line: Sequence[str], stderr: int):
     """The process; it ends with the block, also when that is left early."""
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+        line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
     )
     try:
         yield process

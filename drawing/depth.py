@@ -6,10 +6,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tritonvision.drawing.panels import PANEL, WHITE, in_the_corner, letter_height, line_width
 from tritonvision.results import DepthMap
 
-_PANEL = (15, 23, 42, 176)  # RGBA
-_WHITE = (255, 255, 255, 255)
 _FAR, _NEAR = "far", "near"
 
 
@@ -23,15 +22,10 @@ def draw_depth(canvas: np.ndarray, depth: DepthMap) -> np.ndarray:
     height, width = canvas.shape[:2]
     if drawn.shape != canvas.shape:
         drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_NEAREST)
-    bar = _bar(max(9, round(min(height, width) / 32)))
-    margin = 3 * max(1, round(min(height, width) / 250))
+    bar, margin = _bar(letter_height(canvas)), 3 * line_width(canvas)
     if bar.height + 2 * margin > height / 2 or bar.width + 2 * margin > width:
         return drawn  # it would hide what it explains
-    under = drawn[height - margin - bar.height : height - margin, margin : margin + bar.width]
-    glass = np.asarray(bar)
-    opacity = glass[..., 3:] / 255
-    under[:] = np.rint(under * (1 - opacity) + glass[..., 2::-1] * opacity).astype(np.uint8)
-    return drawn
+    return in_the_corner(drawn, np.asarray(bar))
 
 
 def colours(nearness: np.ndarray) -> np.ndarray:
@@ -45,11 +39,11 @@ def _bar(letters: int) -> Image.Image:
     pad, length, thick = round(letters * 0.8), 10 * letters, max(3, round(letters * 0.6))
     left = pad + round(font.getlength(_FAR)) + pad // 2
     right = left + length + pad // 2
-    panel = Image.new("RGBA", (right + round(font.getlength(_NEAR)) + pad, letters + 2 * pad), _PANEL)
+    panel = Image.new("RGBA", (right + round(font.getlength(_NEAR)) + pad, letters + 2 * pad), PANEL)
     middle = panel.height // 2
     pen = ImageDraw.Draw(panel)
-    pen.text((pad, middle), _FAR, font=font, fill=_WHITE, anchor="lm")
-    pen.text((right, middle), _NEAR, font=font, fill=_WHITE, anchor="lm")
+    pen.text((pad, middle), _FAR, font=font, fill=WHITE, anchor="lm")
+    pen.text((right, middle), _NEAR, font=font, fill=WHITE, anchor="lm")
     scale = colours(np.tile(np.linspace(0, 1, length, dtype=np.float32), (thick, 1)))
     panel.paste(Image.fromarray(np.ascontiguousarray(scale[..., ::-1])), (left, middle - thick // 2))
     return panel

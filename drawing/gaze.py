@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import supervision as sv
 
+from tritonvision.drawing.panels import letter_height, line_width
 from tritonvision.results import Detections, L2CSGazeDetection
 
 _ARROW = sv.Color.from_hex("#facc15")
@@ -22,7 +23,7 @@ def draw_gaze(canvas: np.ndarray, faces: Detections, gaze: L2CSGazeDetection) ->
     canvas = canvas.copy()
     if not len(faces):
         return canvas
-    line, letters = max(1, round(min(canvas.shape[:2]) / 250)), max(9, round(min(canvas.shape[:2]) / 32))
+    line, letters = line_width(canvas), letter_height(canvas)
     boxes = faces.to_supervision()
     canvas = sv.BoxAnnotator(_BOX, max(1, line // 2), sv.ColorLookup.INDEX).annotate(canvas, boxes)
     for box, yaw, pitch in zip(faces.xyxy, gaze.yaw, gaze.pitch, strict=True):

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import supervision as sv
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from tritonvision.drawing.depth import draw_depth
 from tritonvision.drawing.gaze import draw_gaze
 from tritonvision.drawing.masks import draw_masks
+from tritonvision.drawing.panels import PANEL, WHITE, in_the_corner, letter_height, line_width
 from tritonvision.drawing.text import draw_line, draw_page
+from tritonvision.drawing.typefaces import Typeface, legible
 from tritonvision.results import (
     ClassificationPrediction,
     DepthMap,
@@ -31,9 +33,7 @@ _BOXES = sv.ColorPalette.from_hex([
 _POINTS = sv.ColorPalette.from_hex([
     "#facc15", "#22d3ee", "#fb7185", "#4ade80", "#fb923c", "#c084fc", "#a3e635", "#60a5fa", "#f472b6", "#e2e8f0",
 ])  # fmt: skip
-_PANEL = (15, 23, 42, 176)  # RGBA
 _TRACK = (255, 255, 255, 56)
-_WHITE = (255, 255, 255, 255)
 _BEST_CLASSES = 5
 _SURE = 0.3  # a key point the model is less sure of is left out
 
@@ -56,13 +56,13 @@ def draw(
 
     Args:
         picture: BGR uint8 ``[h, w, 3]``, oriented as the result's coordinates are.
-        labels: class names by class id.
+        labels: class names by class id; one whose letters no typeface has is drawn as its class id.
         keypoint_labels: names of the key points, in order, for the legend.
         line: width of the lines of boxes and masks, pixels; without it one that suits the picture.
         names: whether boxes and key points are named.
     """
     canvas = picture.copy()
-    line = line or _line(canvas)
+    line = line or line_width(canvas)
     if isinstance(result, str):
         return draw_line(canvas, result)
     if isinstance(result, tuple) and isinstance(result[0], str):
@@ -92,16 +92,6 @@ def draw(
     return canvas if points is None else _points(canvas, points, detections, keypoint_labels if names else ())
 
 
-def _line(canvas: np.ndarray) -> int:
-    """Width of a line that is seen and does not hide what it frames, in pixels."""
-    return max(1, round(min(canvas.shape[:2]) / 250))
-
-
-def _letters(canvas: np.ndarray) -> int:
-    """Height of a line of text, in pixels."""
-    return max(9, round(min(canvas.shape[:2]) / 32))
-
-
 def _boxes(
     canvas: np.ndarray, detections: Detections, labels: Sequence[str], line: int, named: bool
 ) -> np.ndarray:  # fmt: skip
@@ -109,26 +99,29 @@ def _boxes(
     canvas = sv.BoxAnnotator(color=_BOXES, thickness=line).annotate(canvas, boxes)
     if not named:
         return canvas
-    letters = _letters(canvas)
+    letters = letter_height(canvas)
+    typeface, shown = legible({int(i): labels[i] for i in np.unique(detections.class_id)})
     names = [
-        f"{labels[i]} {score:.2f}" for i, score in zip(detections.class_id, detections.confidence, strict=True)
+        f"{shown[int(i)]} {score:.2f}" for i, score in zip(detections.class_id, detections.confidence, strict=True)
     ]  # fmt: skip
     return sv.RichLabelAnnotator(
-        color=_BOXES, font_size=letters, text_padding=max(2, letters // 4), smart_position=len(detections) < 50
-    ).annotate(canvas, boxes, names)
+        color=_BOXES, font_path=typeface.path, font_size=letters, text_padding=max(2, letters // 4),
+        smart_position=len(detections) < 50,
+    ).annotate(canvas, boxes, names)  # fmt: skip
 
 
 def _points(canvas: np.ndarray, points: KeyPoints, detections: Detections, names: Sequence[str]) -> np.ndarray:
     for i, xyxy in enumerate(detections.xyxy):
         # small beside the instance, however large the picture is
-        radius = max(2, round(min(xyxy[2] - xyxy[0], xyxy[3] - xyxy[1], 12 * _letters(canvas)) / 32))
+        radius = max(2, round(min(xyxy[2] - xyxy[0], xyxy[3] - xyxy[1], 12 * letter_height(canvas)) / 32))
         for k, (x, y) in enumerate(points.xy[i]):
             if points.confidence[i, k] >= _SURE:
                 centre = sv.Point(float(x), float(y))
                 canvas = _disc(canvas, centre, radius + max(1, radius // 3), sv.Color.BLACK)
                 canvas = _disc(canvas, centre, radius, _POINTS.by_idx(k))
-    rows = [_Row(_POINTS.by_idx(k), name) for k, name in enumerate(names)]
-    return _panel(canvas, rows) if rows else canvas
+    typeface, shown = legible(dict(enumerate(names)))
+    rows = [_Row(_POINTS.by_idx(k), name) for k, name in shown.items()]
+    return _panel(canvas, rows, typeface) if rows else canvas
 
 
 def _disc(canvas: np.ndarray, centre: sv.Point, radius: int, colour: sv.Color) -> np.ndarray:
@@ -141,14 +134,16 @@ def _disc(canvas: np.ndarray, centre: sv.Point, radius: int, colour: sv.Color) -
 
 def _classes(canvas: np.ndarray, scores: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     best = np.argsort(-scores, kind="stable")[:_BEST_CLASSES]
-    return _panel(canvas, [_Row(_BOXES.by_idx(n), labels[i], float(scores[i])) for n, i in enumerate(best)])
+    typeface, shown = legible({int(i): labels[i] for i in best})
+    rows = [_Row(_BOXES.by_idx(n), shown[int(i)], float(scores[i])) for n, i in enumerate(best)]
+    return _panel(canvas, rows, typeface)
 
 
-def _panel(canvas: np.ndarray, rows: Sequence[_Row]) -> np.ndarray:
+def _panel(canvas: np.ndarray, rows: Sequence[_Row], typeface: Typeface) -> np.ndarray:
     """Rows on a dark glass panel in the lower left corner; left out where it would hide half of the picture."""
     height, width = canvas.shape[:2]
-    size = _letters(canvas)
-    font = ImageFont.load_default(size)
+    size = letter_height(canvas)
+    font = typeface.sized(size)
     step, pad = round(size * 1.5), round(size * 0.8)
     bar = 4 * size if rows[0].share is not None else 0
     number = round(font.getlength("0.00")) + pad if bar else 0
@@ -157,27 +152,16 @@ def _panel(canvas: np.ndarray, rows: Sequence[_Row]) -> np.ndarray:
     bottom = len(rows) * step + pad
     if bottom > height / 2 or right > width:
         return canvas
-    glass = Image.new("RGBA", (right, bottom), _PANEL)
+    glass = Image.new("RGBA", (right, bottom), PANEL)
     pen = ImageDraw.Draw(glass)
     for n, row in enumerate(rows):
         middle = pad // 2 + n * step + step / 2
         dot = size * 0.28
         pen.ellipse((pad, middle - dot, pad + 2 * dot, middle + dot), fill=(*row.colour.as_rgb(), 255))
-        pen.text((pad + size, middle), row.name, font=font, fill=_WHITE, anchor="lm")
+        pen.text((pad + size, middle), row.name, font=font, fill=WHITE, anchor="lm")
         if row.share is not None:
             left = pad + size + text + pad
             pen.rectangle((left, middle - dot, left + bar, middle + dot), fill=_TRACK)
             pen.rectangle((left, middle - dot, left + bar * row.share, middle + dot), fill=(*row.colour.as_rgb(), 255))
-            pen.text((right - pad, middle), f"{row.share:.2f}", font=font, fill=_WHITE, anchor="rm")
-    return _lay_over(canvas, np.asarray(glass), _line(canvas) * 3)
-
-
-def _lay_over(canvas: np.ndarray, glass: np.ndarray, margin: int) -> np.ndarray:
-    """``glass`` (RGBA) blended over the lower left corner of ``canvas`` (BGR), ``margin`` pixels from the edges."""
-    height, width = glass.shape[:2]
-    margin = min(margin, canvas.shape[0] - height, canvas.shape[1] - width)
-    bottom = canvas.shape[0] - margin
-    under = canvas[bottom - height : bottom, margin : margin + width]
-    opacity = glass[..., 3:] / 255
-    under[:] = np.rint(under * (1 - opacity) + glass[..., 2::-1] * opacity).astype(np.uint8)
-    return canvas
+            pen.text((right - pad, middle), f"{row.share:.2f}", font=font, fill=WHITE, anchor="rm")
+    return in_the_corner(canvas, np.asarray(glass))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tritonvision.drawing.panels import PANEL, WHITE, blended
+from tritonvision.drawing.typefaces import Typeface, best_for, drawable
 from tritonvision.results import Detections
 
 _LINE, _WORD = 1, 2  # class ids of a page of text
 _TINTS = ((37, 99, 235), (5, 150, 105), (180, 83, 9), (124, 58, 237))  # RGB of lines, taking turns
 _TINT, _FRAME = 34, 210  # opacity of a line's tint and of a word's frame, of 255
 _PLATE = (15, 23, 42, 216)  # RGBA
-_PANEL = (15, 23, 42)
-_WHITE = (255, 255, 255)
 _SMALLEST, _LARGEST = 8, 64  # pixels of letters
 _NARROWEST = 240  # pixels of a panel that can be read
 _MOST_LINES = 60
@@ -39,12 +37,14 @@ def draw_page(canvas: np.ndarray, text: str, detections: Detections) -> np.ndarr
     for number, words in enumerate(lines.values()):
         for row in words:
             pen.rectangle(_corners(detections, row), outline=(*_TINTS[number % len(_TINTS)], _FRAME), width=frame)
+    typeface = best_for({region["text"] for region in detections.bboxes_metadata or ()})
     for words in lines.values():
         high = float(np.median([detections.xyxy[row, 3] - detections.xyxy[row, 1] for row in words]))
         size = int(np.clip(round(0.42 * high), _SMALLEST, _LARGEST))
         for row in words:
-            _plate(pen, _corners(detections, row), drawable(detections.bboxes_metadata[row]["text"]), size)
-    return _under(canvas, np.asarray(glass))
+            reading = drawable(detections.bboxes_metadata[row]["text"], typeface)
+            _plate(pen, _corners(detections, row), reading, typeface, size)
+    return blended(canvas, np.asarray(glass))
 
 
 def draw_line(canvas: np.ndarray, text: str) -> np.ndarray:
@@ -55,25 +55,20 @@ def draw_line(canvas: np.ndarray, text: str) -> np.ndarray:
     height, width = canvas.shape[:2]
     wide = max(width, _NARROWEST)
     size = int(np.clip(round(wide / 30), 14, 40))
-    font, pad = ImageFont.load_default(size), round(0.7 * size)
-    lines = wrapped(drawable(text), wide - 2 * pad, font)
+    typeface, pad = best_for([text]), round(0.7 * size)
+    font = typeface.sized(size)
+    lines = wrapped(drawable(text, typeface), wide - 2 * pad, font)
     if len(lines) > _MOST_LINES:
         lines = [*lines[: _MOST_LINES - 1], "..."]
     step = round(1.4 * size)
-    panel = Image.new("RGB", (wide, len(lines) * step + 2 * pad - (step - size)), _PANEL)
+    panel = Image.new("RGB", (wide, len(lines) * step + 2 * pad - (step - size)), PANEL[:3])
     pen = ImageDraw.Draw(panel)
     for number, line in enumerate(lines):
-        pen.text((pad, pad + number * step), line, font=font, fill=_WHITE, anchor="la")
-    whole = np.full((height + panel.height, wide, 3), _PANEL[::-1], np.uint8)
+        pen.text((pad, pad + number * step), line, font=font, fill=WHITE[:3], anchor="la")
+    whole = np.full((height + panel.height, wide, 3), PANEL[2::-1], np.uint8)
     whole[:height, :width] = canvas
     whole[height:] = np.asarray(panel)[..., ::-1]
     return whole
-
-
-def drawable(text: str) -> str:
-    """``text`` in letters that the typeface has: accents are dropped, other scripts become question marks."""
-    plain = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return "".join(c if c == "\n" or " " <= c <= "~" else " " if c.isspace() else "?" for c in plain)
 
 
 def wrapped(text: str, width: float, font: ImageFont.FreeTypeFont) -> list[str]:
@@ -102,17 +97,19 @@ def _corners(detections: Detections, row: int) -> tuple[float, float, float, flo
     return left, top, max(left, right - 1), max(top, bottom - 1)
 
 
-def _plate(pen: ImageDraw.ImageDraw, box: tuple[float, float, float, float], text: str, size: int) -> None:
+def _plate(
+    pen: ImageDraw.ImageDraw, box: tuple[float, float, float, float], text: str, typeface: Typeface, size: int
+) -> None:
     """What a word reads, over its upper edge, in letters of ``size`` pixels; smaller and then cut to the word's width.
 
     So neighbours stay readable, however much too long a reading is.
     """
     left, top, right, _ = box
-    font = ImageFont.load_default(size)
+    font = typeface.sized(size)
     room = right - left - 0.4 * size
     while size > _SMALLEST and font.getlength(text) > room:
         size -= 1
-        font = ImageFont.load_default(size)
+        font = typeface.sized(size)
     while len(text) > 1 and font.getlength(text) > room:
         text = text[:-1]
     if not text.strip():
@@ -120,10 +117,4 @@ def _plate(pen: ImageDraw.ImageDraw, box: tuple[float, float, float, float], tex
     high = round(1.3 * size)
     top = max(0, top - high)
     pen.rectangle((left, top, left + font.getlength(text) + 0.4 * size, top + high), fill=_PLATE)
-    pen.text((left + 0.2 * size, top + high / 2), text, font=font, fill=(*_WHITE, 255), anchor="lm")
-
-
-def _under(canvas: np.ndarray, glass: np.ndarray) -> np.ndarray:
-    """``glass`` (RGBA) over a copy of ``canvas`` (BGR)."""
-    opacity = glass[..., 3:] / np.float32(255)
-    return np.rint(canvas * (1 - opacity) + glass[..., 2::-1] * opacity).astype(np.uint8)
+    pen.text((left + 0.2 * size, top + high / 2), text, font=font, fill=WHITE, anchor="lm")

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from tritonclient.grpc import service_pb2 as pb
 
+from tritonvision.errors import BrokenModel
 from tritonvision.results import (
     ClassificationPrediction,
     Delta,
@@ -94,12 +95,15 @@ def _strings_of(values: Sequence[bytes]) -> bytes:
 
 
 def decode(response: pb.ModelInferResponse) -> list[dict[str, np.ndarray]]:
-    """Output tensors by name, one dictionary a sample."""
+    """Output tensors by name, one dictionary a sample. Raises BrokenModel where one holds a NaN or an infinity."""
     batches = {
         output.name: _array(output, raw)
         for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
     }
     count = len(next(iter(batches.values())))
+    for values in batches.values():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise BrokenModel("The model answered what is no number.", hint="Publish it again with --force.")
     return [{name: batch[i] for name, batch in batches.items()} for i in range(count)]
 
 

@@ -30,6 +30,7 @@ from tritonvision.errors import (
     NotSupported,
     SetupError,
     UnknownModel,
+    one_of_several,
 )
 from tritonvision.publication import Manifest, Repository
 from tritonvision.results import Delta, Result, SAMPrediction
@@ -303,17 +304,19 @@ class Engine:
             raise InvalidParameter(f"'{manifest.id}' does not take {role}.")
         self.check_room(manifest, len(batches), role)
         gate = asyncio.Semaphore(_CONCURRENT)
+        pictures = len({id(samples[0].get("image")) for samples, _ in batches})  # regions are batches of one picture
 
-        async def ask(batch: _Batch) -> list[Result]:
+        async def ask(number: int, batch: _Batch) -> list[Result]:
             async with gate:
-                rows = await self._ask(manifest, *batch, role, outputs, self._settings.deadline)
+                with one_of_several(number, pictures):
+                    rows = await self._ask(manifest, *batch, role, outputs, self._settings.deadline)
             return [_result(row, manifest, parameters) for row in rows]
 
         with self.loaded_models.using(manifest):
             await self._loader.ensure(manifest, wait)
             if len(batches) == 1:
-                return manifest, await ask(batches[0])
-            tasks = [asyncio.create_task(ask(batch)) for batch in batches]
+                return manifest, await ask(1, batches[0])
+            tasks = [asyncio.create_task(ask(*numbered)) for numbered in enumerate(batches, 1)]
             try:
                 answers = await asyncio.gather(*tasks)
             finally:

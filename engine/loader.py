@@ -11,7 +11,8 @@ from typing import TypeVar
 from tritonvision import catalog
 from tritonvision.engine.loaded_models import LoadedModels
 from tritonvision.errors import ModelLoading, ServerUnavailable, TritonVisionError
-from tritonvision.publication import Manifest
+from tritonvision.integrity import check_files
+from tritonvision.publication import Manifest, Repository
 from tritonvision.server import Embedded
 from tritonvision.server.control import Control
 from tritonvision.settings import Settings
@@ -21,6 +22,8 @@ T = TypeVar("T")
 # answers of other models must not wait behind it.
 _THREADS = 8
 _RETRIES = 3
+# Seconds that a caller who would not wait for a load waits for one that replaces a loaded model.
+_RELOAD_SECONDS = 5.0
 
 
 class Loader:
@@ -50,24 +53,28 @@ class Loader:
         """Return once the model is loaded.
 
         Args:
-            wait: whether to wait for a model that is not loaded yet; else ModelLoading at once.
+            wait: whether to wait for a model that is not loaded yet; else ModelLoading at once. For one that is loaded
+                and was published again everybody waits a little: nobody is refused what was served a moment ago.
 
         Raises:
-            ModelLoading, NoRoom, Overloaded, ServerUnavailable, and what a step says of why it cannot be loaded.
+            ModelLoading, NoRoom, Overloaded, BrokenModel, ServerUnavailable, and what a step says when it cannot be
+                loaded.
         """
         # A manifest read anew is another object: what was published again is loaded again.
-        if self.loaded_models.get(manifest.id) is manifest:
+        loaded = self.loaded_models.get(manifest.id)
+        if loaded is manifest:
             return
         load = self._loads.get(manifest.id)
         if load is None:
             load = self._loads[manifest.id] = asyncio.create_task(self._load(manifest))
             load.add_done_callback(lambda _: self._loads.pop(manifest.id, None))
             load.add_done_callback(lambda task: task.cancelled() or task.exception())  # somebody has to look at it
-        if not wait:
+        if not wait and loaded is None:
             raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
+        seconds = self._settings.load_timeout if wait else min(self._settings.load_timeout, _RELOAD_SECONDS)
         try:
             # Shielded: a caller who leaves does not stop the load that others wait for.
-            await asyncio.wait_for(asyncio.shield(load), self._settings.load_timeout)
+            await asyncio.wait_for(asyncio.shield(load), seconds)
         except TimeoutError as error:
             raise ModelLoading(f"Model {manifest.id} is still loading.", retry_after=5) from error
 
@@ -85,6 +92,9 @@ class Loader:
         for need in manifest.needs:
             await self.ensure(self._resolve(need))
         async with self.loaded_models.room_for(manifest, self._settings.load_timeout):
+            if isinstance(self._admin, Embedded):  # somebody else's Triton reads files of its own
+                repository = Repository(self._settings.repository)
+                await asyncio.get_running_loop().run_in_executor(self._threads, check_files, repository, manifest)
             try:
                 await asyncio.gather(*(self._administer(self._admin.load, step) for step in manifest.steps))
                 await asyncio.gather(*(self._administer(self._admin.load, name) for name in manifest.triton_names))

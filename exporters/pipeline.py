@@ -136,8 +136,14 @@ def publish_family(
         progress.stage("publishing")
         manifest = _manifest(entry, family, network, weights, public_id, parity, graphs)
         assets = {point.role: network.assets(point.role) for point in points}
-        publish.publish(repository, folder, manifest, points, graphs, assets)
-    return manifest
+        return publish.publish(repository, folder, manifest, points, graphs, assets)
+
+
+def license_of(entry: Entry, kind: str) -> str:
+    """The licence of weights of that kind; the catalogue knows that of the released ones."""
+    if kind == "official":
+        return entry.license
+    return "none, the weights are random numbers" if kind == "random" else "not known, the weights are your own"
 
 
 def _manifest(
@@ -156,7 +162,7 @@ def _manifest(
         weights=weights.kind,
         source=network.source,
         sha256=network.sha256 or _sha256(graphs.values()),
-        license=entry.license if weights.kind == "official" else "as the owner of the weights says",
+        license=license_of(entry, weights.kind),
         precision=network.precision,
         labels=network.labels,
         input_size=points[0].size,

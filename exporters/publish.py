@@ -10,17 +10,19 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tritonvision.ensembles import model_configs
-from tritonvision.ensembles.entry_points import Chain, EntryPoint
+from tritonvision.ensembles.entry_points import Chain, EntryPoint, Net
 from tritonvision.errors import SetupError
-from tritonvision.publication import MANIFEST, Manifest, Repository
+from tritonvision.publication import MANIFEST, Manifest, Repository, locked
 
 _STAGING = ".staging"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -67,7 +69,7 @@ def staging(repository: Path) -> Iterator[Path]:
 def publish(
     repository: Path, folder: Path, manifest: Manifest, points: Sequence[EntryPoint], graphs: Mapping[str, Path],
     assets: Mapping[str, Mapping[str, bytes]] | None = None,
-) -> None:  # fmt: skip
+) -> Manifest:  # fmt: skip
     """Put a model into ``repository``: the shared steps it needs, its networks, then its entry points.
 
     Args:
@@ -75,11 +77,15 @@ def publish(
         graphs: the ONNX file of each network by role, on the same file system; they are moved.
         assets: files of an entry point, by role and name; beside its pre step, or beside the Python model that it is.
 
+    Returns:
+        The manifest as it is published, with the sha256 of the files.
+
     Raises:
         SetupError: the repository cannot be written; it is then as it was.
     """
     name = manifest.triton_name
     built = folder / "models"
+    manifest = replace(manifest, files=_digests(name, points, graphs, assets or {}))
     try:
         order = []
         for point in points:
@@ -92,11 +98,11 @@ def publish(
                 target = built / model_configs.net_name(name, net.role)
                 _write(target / "config.pbtxt", model_configs.net_config(name, net))
                 (target / "1").mkdir()
-                graphs[net.role].rename(target / "1" / "model.onnx")
+                graphs[net.role].rename(built / _graph(name, point, net))
                 order.append(target.name)
         for point in reversed(points):  # the model itself, which makes all of it known, is the last
             public = built / model_configs.entry_point_name(name, point.role)
-            beside = {} if isinstance(point, Chain) else (assets or {}).get(point.role, {})
+            beside = _beside(point, assets or {})
             itself = None if point.role else manifest
             _write(public / "config.pbtxt", model_configs.public_config(name, point, beside, itself))
             if isinstance(point, Chain):
@@ -108,7 +114,7 @@ def publish(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             for net in point.nets if model_configs.embedded(point) else ():
-                graphs[net.role].rename(public / "1" / model_configs.net_file(net.role))
+                graphs[net.role].rename(built / _graph(name, point, net))
             order.append(public.name)
         _write(built / name / MANIFEST, manifest.to_json())
         with locked(repository):
@@ -121,6 +127,34 @@ def publish(
             "The model could not be written into the repository, which is as it was.",
             hint="Look at its free space and its rights, or name another folder with --repository DIR.",
         ) from error
+    return manifest
+
+
+def _graph(name: str, point: EntryPoint, net: Net) -> str:
+    """Where the graph of a network lies below the repository."""
+    if model_configs.embedded(point):
+        return f"{model_configs.entry_point_name(name, point.role)}/1/{model_configs.net_file(net.role)}"
+    return f"{model_configs.net_name(name, net.role)}/1/model.onnx"
+
+
+def _beside(point: EntryPoint, assets: Mapping[str, Mapping[str, bytes]]) -> Mapping[str, bytes]:
+    """The files beside the Python model that an entry point is; those of a chain belong to a step it shares."""
+    return {} if isinstance(point, Chain) else assets.get(point.role, {})
+
+
+def _digests(
+    name: str, points: Sequence[EntryPoint], graphs: Mapping[str, Path], assets: Mapping[str, Mapping[str, bytes]]
+) -> dict[str, str]:
+    """sha256 of the files of a model, by path below the repository."""
+    found = {}
+    for point in points:
+        for net in point.nets:
+            with graphs[net.role].open("rb") as file:
+                found[_graph(name, point, net)] = hashlib.file_digest(file, "sha256").hexdigest()
+        for file_name, data in _beside(point, assets).items():
+            path = f"{model_configs.entry_point_name(name, point.role)}/1/{file_name}"
+            found[path] = hashlib.sha256(data).hexdigest()
+    return found
 
 
 def _orphans(repository: Path, manifest: Manifest, order: Sequence[str]) -> list[str]:
@@ -199,14 +233,3 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
     except OSError:  # somebody else is building there
         return
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process at a time changes ``folder``."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tritonvision.errors import InvalidParameter, SetupError
-from tritonvision.exporters.publish import locked, staging
-from tritonvision.publication import Manifest, Repository
+from tritonvision.exporters.publish import staging
+from tritonvision.publication import Manifest, Repository, locked
 
 
 def remove(repository: Repository, manifest: Manifest) -> int:

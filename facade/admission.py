@@ -32,12 +32,6 @@ class Admission:
         """
         if self.pictures and self.pictures + pictures > self.max_pictures:
             raise Overloaded("The server is answering as many pictures as it can.", retry_after=_RETRY_AFTER)
-        with self.hold(pictures):
-            yield
-
-    @contextmanager
-    def hold(self, pictures: int) -> Iterator[None]:
-        """Count ``pictures`` while the block runs, whatever there is room for: for the rest of what was admitted."""
         self.pictures += pictures
         try:
             yield
@@ -70,5 +64,9 @@ class ByteReservation:
     def take(self, n: int) -> None:
         """Count ``n`` more bytes. Raises PictureTooLarge for this request's limit, Overloaded for everybody's."""
         self.announce(n)
+        self.add(n)
+
+    def add(self, n: int) -> None:
+        """Count ``n`` more bytes that are here in any case, such as those of an answer that waits for its reader."""
         self._held += n
         self._admission.bytes += n

@@ -20,16 +20,23 @@ from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.registry import DIALECTS, OPEN_PATHS, RESERVED, dialect_of
 from tritonvision.facade.inputs.fetch import Fetcher
 from tritonvision.facade.inputs.pictures import Pictures
-from tritonvision.facade.middleware.request import RequestMiddleware
+from tritonvision.facade.middleware.access_log import AccessLog
+from tritonvision.facade.middleware.body_limits import BodyLimits
+from tritonvision.facade.middleware.disconnect import CancelOnDisconnect
+from tritonvision.facade.middleware.errors import ErrorResponses
+from tritonvision.facade.middleware.request_context import RequestContext
+from tritonvision.facade.middleware.write_deadline import WriteDeadline
 from tritonvision.facade.observability.metrics import Metrics
 from tritonvision.facade.openapi import describe
 from tritonvision.facade.page import routes as page
-from tritonvision.facade.replies import reply
+from tritonvision.facade.replies import cut, reply
 from tritonvision.facade.response_cache import ResponseCache
 from tritonvision.facade.security.keys import authorize
+from tritonvision.facade.security.origins import OriginGuard, hosts_of
 from tritonvision.facade.service import DataPlane, Service
 from tritonvision.settings import Settings
 
+_MOST_PROBLEMS = 20  # of a body that does not fit; nobody reads more
 _SENTENCES = {404: "There is no such route.", 405: "The route does not know this method."}
 
 
@@ -58,12 +65,7 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
     app.state.service = Service(engine, settings, admission, metrics, Pictures(settings, fetcher))
     app.state.open_paths = OPEN_PATHS
     app.state.responses = ResponseCache(settings.response_cache)
-    app.add_middleware(RequestMiddleware, admission=admission, metrics=metrics, dialect_of=dialect_of)
-    if settings.cors_origins:  # none by default: any page a person visits could unload the models of a local server
-        app.add_middleware(
-            CORSMiddleware, allow_origins=sorted(settings.cors_origins), allow_methods=["GET", "POST"],
-            allow_headers=["*"], expose_headers=["x-request-id", "x-compute-time", "x-cache", "retry-after"],
-        )  # fmt: skip
+    _add_middlewares(app, settings)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     page.add_pages(app)
@@ -75,6 +77,25 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
             app.include_router(dialect.last(RESERVED))
     describe(app)
     return app
+
+
+def _add_middlewares(app: FastAPI, settings: Settings) -> None:
+    """The layers around every route, the innermost first."""
+    service: Service = app.state.service
+    app.add_middleware(CancelOnDisconnect, requests=service.requests)
+    app.add_middleware(
+        OriginGuard, trusted=settings.cors_origins, hosts=hosts_of(settings), open_paths=OPEN_PATHS
+    )  # fmt: skip
+    app.add_middleware(ErrorResponses, dialect_of=dialect_of)
+    app.add_middleware(BodyLimits, timeout=settings.read_timeout)
+    app.add_middleware(WriteDeadline, timeout=settings.write_timeout)
+    if settings.cors_origins:  # none by default: any page a person visits could unload the models of a local server
+        app.add_middleware(
+            CORSMiddleware, allow_origins=sorted(settings.cors_origins), allow_methods=["GET", "POST"],
+            allow_headers=["*"], expose_headers=["x-request-id", "x-compute-time", "x-cache", "retry-after"],
+        )  # fmt: skip
+    app.add_middleware(AccessLog, metrics=service.metrics, dialect_of=dialect_of)
+    app.add_middleware(RequestContext, admission=service.admission, open_paths=OPEN_PATHS)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
@@ -96,5 +117,6 @@ def _way_to_model(request: Request) -> str:
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    status, body = dialect_of(request.scope["path"]).errors.invalid(error.errors())
+    problems = [problem | {"msg": cut(problem["msg"])} for problem in error.errors()[:_MOST_PROBLEMS]]
+    status, body = dialect_of(request.scope["path"]).errors.invalid(problems)
     return reply(body, status)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from starlette.requests import Request
 
 from tritonvision.facade.admission import ByteReservation
 
 if TYPE_CHECKING:
+    from tritonvision.facade.middleware.body_limits import Body
     from tritonvision.facade.service import Service
 
-_UNREAD = object()
 _KEY = "tritonvision"
+UNREAD = object()
 
 
 @dataclass
@@ -25,15 +26,24 @@ class Context:
     Attributes:
         request_id: the caller's, or a new one.
         reservation: the bytes this request holds.
+        room: what it was admitted to; left when its answer is ready to be written.
         started: ``time.perf_counter()`` when it came.
         model: the public id of the model that was asked, once it is known.
+        admitted: pictures that :attr:`room` is for.
+        body: what the client sends, once the limits are known that it is read under.
+        json: the body, once it was read as such.
+        ended_by: why the handler was cancelled, if it was.
     """
 
     request_id: str
     reservation: ByteReservation
+    room: ExitStack
     started: float = field(default_factory=time.perf_counter)
     model: str = ""
-    json: Any = _UNREAD
+    admitted: int = 0
+    body: Body | None = None
+    ended_by: Exception | None = None
+    json: Any = UNREAD
 
     def put(self, scope: dict[str, Any]) -> None:
         """Make it the context of the request with this ASGI ``scope``."""
@@ -46,13 +56,5 @@ def context_of(request: Request) -> Context:
 
 
 def service_of(request: Request) -> Service:
-    """The desk of the application ``request`` came to."""
+    """The service of the application ``request`` came to."""
     return request.app.state.service
-
-
-async def read_json(request: Request) -> Any:
-    """The body as JSON, parsed once however often it is asked for. Raises ValueError."""
-    context = context_of(request)
-    if context.json is _UNREAD:
-        context.json = orjson.loads(await request.body())
-    return context.json

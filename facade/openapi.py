@@ -22,7 +22,9 @@ from tritonvision.facade.dialects.roboflow.openapi import RoboflowInvalid
 _BY_STATUS: dict[int, errors.TritonVisionError] = {
     400: errors.InvalidParameter("'confidence' must lie between 0 and 1, not 1.5."),
     401: errors.Unauthorized("An API key is required."),
+    403: errors.Forbidden("Web pages of other origins may not use this server."),
     404: errors.UnknownModel("No model is called 'nobody/1'."),
+    408: errors.RequestTooSlow(),
     413: errors.PictureTooLarge("The request is over the limit of 64 MB."),
     501: errors.NotSupported(),
     502: errors.ServerUnavailable(),
@@ -32,7 +34,9 @@ _BY_STATUS: dict[int, errors.TritonVisionError] = {
 }
 _MEANING = {
     400: "The picture, or a setting, is not one that can be read.", 401: "The API key is missing or wrong.",
+    403: "The request comes from a web page of another origin, or was meant for a server of another name.",
     404: "No model goes by that name, it is not published here, or no route by that path.",
+    408: "The body came too slowly.",
     413: "The picture or the request is over the limit.", 422: "The request does not fit its schema.",
     501: "The model or the server cannot do this.", 502: "The inference server does not answer.",
     503: "The model is loading, or the server has as much work as it can do.",
@@ -92,7 +96,7 @@ def _tell(operation: dict[str, Any], path: str, method: str, told: Operation, kn
         responses.pop("200", None)
     if path not in OPEN_PATHS:
         operation["security"] = [{}, {"bearer": []}, {"query": []}]
-    for status in sorted({*told.statuses, 413, 503} | (set() if path in OPEN_PATHS else {401})):
+    for status in sorted({*told.statuses, 403, 408, 413, 503} | (set() if path in OPEN_PATHS else {401})):
         responses[str(status)] = _refusal(path, status, known)
     if path in HEALTH_PATHS:
         responses["503"]["content"][JSON] = {"schema": known[method, path], "example": told.example}

@@ -34,5 +34,10 @@ def refuse(errors: Errors, error: TritonVisionError) -> Response:
 
 
 def sentence(error: TritonVisionError) -> str:
-    """What to tell a person: the sentence and the hint."""
-    return f"{error.message} {error.hint}".strip()
+    """What to tell a person: the sentence and the hint, each cut where it repeats too much of a request."""
+    return f"{cut(error.message)} {cut(error.hint)}".strip()
+
+
+def cut(text: str, most: int = 500) -> str:
+    """``text``, of which at most ``most`` characters are repeated."""
+    return text if len(text) <= most else f"{text[:most]}..."

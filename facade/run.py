@@ -6,17 +6,25 @@ import asyncio
 import errno
 import gc
 import logging
+import math
+import signal
 import socket
+import time
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from tritonvision.errors import SetupError
+from tritonvision.facade.connection import Connection
+from tritonvision.facade.middleware.disconnect import OpenRequests
 from tritonvision.settings import Settings
 
 _BACKLOG = 2048
-_FINISH_SECONDS = 10
+# After the port closed, requests have this long to finish; then they are ended, which takes them a moment.
+_FINISH_SECONDS = 10.0
+_LAST_SECONDS = 15
 # Longer than clients keep an idle connection, so that it is they who close it and not we while they send.
 _KEEP_ALIVE_SECONDS = 75
 
@@ -24,7 +32,10 @@ _KEEP_ALIVE_SECONDS = 75
 async def run(app: FastAPI, settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
     """Answer on ``settings.host`` and ``settings.port`` until SIGTERM or Ctrl-C, in the running event loop.
 
-    A signal or a cancellation lets requests under way finish; a signal is raised again after that, as uvicorn does it.
+    SIGTERM makes the readiness routes fail at once, while the port still answers for ``settings.drain`` seconds, so
+    that load balancers look elsewhere first. Ctrl-C, a second signal and a cancellation close it at once. Requests
+    under way may then finish for some seconds; what is left is ended by a 503, or by the last event of its stream. A
+    signal is raised again after that, as uvicorn does it.
 
     Args:
         ready: called once the port answers.
@@ -35,10 +46,11 @@ async def run(app: FastAPI, settings: Settings, *, ready: Callable[[], None] | N
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a picture is told to its sender
     with listen(settings.host, settings.port) as listener:
         config = uvicorn.Config(
-            app, access_log=False, log_config=None, server_header=False, lifespan="on",
-            timeout_graceful_shutdown=_FINISH_SECONDS, timeout_keep_alive=_KEEP_ALIVE_SECONDS, proxy_headers=False,
+            app, http=Connection, ws="none", access_log=False, log_config=None, server_header=False, lifespan="on",
+            timeout_graceful_shutdown=_LAST_SECONDS, timeout_keep_alive=_KEEP_ALIVE_SECONDS, proxy_headers=False,
+            limit_concurrency=settings.max_connections,
         )  # fmt: skip  # uvicorn's own access log shows query strings, and those may hold a key
-        server = _Server(config, ready)
+        server = _Server(config, app.state.service.requests, settings.drain, ready)
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         try:
             await asyncio.shield(serving)
@@ -72,9 +84,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None):
+    def __init__(
+        self, config: uvicorn.Config, requests: OpenRequests, drain: float, ready: Callable[[], None] | None
+    ):  # fmt: skip
         super().__init__(config)
-        self._ready = ready
+        self._requests, self._drain, self._ready = requests, drain, ready
+        self._ends_at = math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -82,3 +97,24 @@ class _Server(uvicorn.Server):
             gc.freeze()  # what is here now stays; the collector need not look at it again and again
             if self._ready is not None:
                 self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM and self._drain and not self._requests.draining:
+            self._captured_signals.append(sig)
+            self._requests.draining = True
+            self._ends_at = time.monotonic() + self._drain
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if time.monotonic() >= self._ends_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._requests.draining = True
+        ending = asyncio.get_running_loop().call_later(_FINISH_SECONDS, self._requests.end_all)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()

@@ -1,26 +1,31 @@
-"""The way every dialect asks the data plane: admission, pictures, the model, and a caller who may hang up."""
+"""The way every dialect asks the data plane: admission, pictures, the model."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
-from tritonvision.engine.pieces import next_piece
-from tritonvision.errors import InvalidParameter, InvalidPicture, ModelLoading, NotSupported, UnknownModel
+from tritonvision.errors import (
+    InvalidParameter,
+    InvalidPicture,
+    ModelLoading,
+    NotSupported,
+    UnknownModel,
+    one_of_several,
+)
 from tritonvision.facade.admission import Admission, ByteReservation
 from tritonvision.facade.context import context_of
 from tritonvision.facade.inputs.pictures import Pictures
+from tritonvision.facade.middleware.disconnect import OpenRequests
 from tritonvision.facade.observability.metrics import Metrics
 from tritonvision.publication import Manifest, Repository
 from tritonvision.results import Delta, SAMPrediction
@@ -102,9 +107,13 @@ class Service:
     admission: Admission
     metrics: Metrics
     pictures: Pictures
-    workers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="facade-work")
-    )
+    requests: OpenRequests = field(default_factory=OpenRequests)
+
+    async def why_not_ready(self, manifest: Manifest | None = None) -> str:
+        """Why requests, those for ``manifest`` if there is one, would not be answered now; empty when they would."""
+        if self.requests.draining:
+            return "The server is shutting down."
+        return "" if await self.engine.ready(manifest) else self.engine.why_not_ready() or "The server is not ready."
 
     async def manifest(
         self, request: Request, name: str, tasks: Collection[str], *, wait: bool = True, wait_timeout: float = 0.0
@@ -119,10 +128,12 @@ class Service:
         try:
             manifest = self.engine.repository.resolve(name)
         except UnknownModel:
-            await request.body()
+            body = context_of(request).body
+            if body is not None and not body.empty:
+                await request.body()  # a caller who leaves is seen once it is read, and the wait may be long
             # the engine may publish what is missing
             loading = partial(self.engine.load, name, wait=wait)
-            manifest = await unless_gone(request, self._until_loaded(loading, wait_timeout))
+            manifest = await self._until_loaded(loading, wait_timeout)
         context_of(request).model = manifest.id
         if manifest.task not in TASKS:
             raise NotSupported(f"'{name}' does {manifest.task}, which this server does not answer yet.")
@@ -133,15 +144,14 @@ class Service:
     async def loaded(
         self, request: Request, manifest: Manifest, *, wait: bool = True, wait_timeout: float = 0.0
     ) -> None:
-        """Return when the model is loaded; arguments as for :meth:`ask`. Raises ModelLoading, ClientDisconnect."""
-        loading = partial(self.engine.load, manifest.id, wait=wait)
-        await unless_gone(request, self._until_loaded(loading, wait_timeout))
+        """Return when the model is loaded; arguments as for :meth:`ask`. Raises ModelLoading."""
+        await self._until_loaded(partial(self.engine.load, manifest.id, wait=wait), wait_timeout)
 
     async def ask(
         self, request: Request, manifest: Manifest, pictures: Sequence[Read], parameters: Mapping[str, Any], *,
         wait: bool = True, wait_timeout: float = 0.0, regions: Sequence[Sequence[float]] | None = None,
     ) -> Answered:  # fmt: skip
-        """Read the pictures and ask the model about them, until the caller hangs up.
+        """Read the pictures and ask the model about them.
 
         Args:
             pictures: how to read each picture.
@@ -150,7 +160,7 @@ class Service:
             regions: parts of the only picture; one answer a region.
 
         Raises:
-            InvalidPicture, InvalidParameter, Overloaded, ClientDisconnect, and what the engine raises.
+            InvalidPicture, InvalidParameter, Overloaded, and what the engine raises.
         """
         if not pictures:
             raise InvalidPicture("There is no picture in the request.")
@@ -166,8 +176,8 @@ class Service:
                 partial(self.engine.infer, manifest, read, parameters, wait=wait, **more), wait_timeout
             )
 
-        with self._admit(manifest, len(pictures)):
-            return await unless_gone(request, self._work(request, manifest, pictures, work))
+        self._admit(request, manifest, len(pictures))
+        return await self._work(request, manifest, pictures, work)
 
     async def ask_samples(
         self, request: Request, manifest: Manifest, samples: Samples | Callable[[Sequence[bytes]], Samples],
@@ -191,8 +201,8 @@ class Service:
                 whole = [{"image": image, **s} for image, s in zip(read, samples, strict=True)] if read else samples
             return self.engine.ask(manifest, whole, parameters, role=role, outputs=outputs)
 
-        with self._admit(manifest, max(len(pictures), 1), role):
-            return await unless_gone(request, self._work(request, manifest, pictures, work))
+        self._admit(request, manifest, max(len(pictures), 1), role)
+        return await self._work(request, manifest, pictures, work)
 
     def chat(
         self, request: Request, manifest: Manifest, messages: Sequence[Mapping[str, Any]], pictures: Sequence[Read],
@@ -200,8 +210,8 @@ class Service:
     ) -> AsyncGenerator[Delta, None]:  # fmt: skip
         """What the model answers to a conversation, piece by piece as it is written.
 
-        The work ends when the caller hangs up, and when the iterator is closed. What goes wrong before the first piece
-        is raised with it.
+        The work ends when the iterator is closed, or the request's task is cancelled. What goes wrong before the first
+        piece is raised with it.
 
         Args:
             messages: ``{"role", "content"}`` with the roles system, user and assistant, the content a list of
@@ -209,7 +219,7 @@ class Service:
             pictures: how to read each image, in their order.
 
         Raises:
-            InvalidPicture, InvalidParameter, Overloaded, ClientDisconnect, and what the engine raises.
+            InvalidPicture, InvalidParameter, Overloaded, and what the engine raises.
         """
         return self._written(
             request, manifest, pictures, lambda read: self.engine.chat(manifest, messages, read, parameters)
@@ -231,39 +241,32 @@ class Service:
         self, request: Request, manifest: Manifest, pictures: Sequence[Read],
         work: Callable[[Sequence[bytes]], AsyncGenerator[T, None]],
     ) -> AsyncGenerator[T, None]:  # fmt: skip
-        """The pieces of an answer that comes by and by: in the room of its pictures, until the caller hangs up."""
+        """The pieces of an answer that comes by and by: in the room of its pictures."""
         self._check_count(pictures)
         context = context_of(request)
-        with self._admit(manifest, max(len(pictures), 1)):
-            read = await unless_gone(request, read_all(pictures, context.reservation)) if pictures else []
-            began = time.perf_counter()
-            failed = True
-            try:
-                pieces = until_gone(request, work(read))
-                async with aclosing(pieces):
-                    async for piece in pieces:
-                        yield piece
-                failed = False
-            finally:
-                self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+        self._admit(request, manifest, max(len(pictures), 1))
+        read = await read_all(pictures, context.reservation) if pictures else []
+        began = time.perf_counter()
+        failed = True
+        try:
+            async with aclosing(work(read)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            failed = False
+        finally:
+            self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
 
-    async def work(self, request: Request, function: Callable[..., T], *args: Any) -> T:
-        """``function(*args)``, which takes processor time, in a thread: drawing, archives, large JSON.
+    def _admit(self, request: Request, manifest: Manifest, pictures: int, role: str = "") -> None:
+        """Let the request in with ``pictures``, here and at the model. Raises Overloaded before anything is read.
 
-        As many run at once as the machine has cores. Those that wait for their turn count among what is being answered,
-        and are dropped when the caller hangs up. Raises ClientDisconnect, and what ``function`` raises.
+        It keeps its room until its answer is written, drawing and encoding included; several questions share it.
         """
-
-        async def run() -> T:
-            return await asyncio.get_running_loop().run_in_executor(self.workers, partial(function, *args))
-
-        with self.admission.hold(1):
-            return await unless_gone(request, run())
-
-    def _admit(self, manifest: Manifest, pictures: int, role: str = "") -> AbstractContextManager[None]:
-        """Room for ``pictures``, in this process and at the model. Raises Overloaded before anything is read."""
         self.engine.check_room(manifest, pictures, role)
-        return self.admission.admit(pictures)
+        context = context_of(request)
+        more = pictures - context.admitted
+        if more > 0:
+            context.room.enter_context(self.admission.admit(more))
+            context.admitted = pictures
 
     def _check_count(self, pictures: Sequence[Read]) -> None:
         if len(pictures) > self.settings.max_batch:
@@ -297,64 +300,14 @@ class Service:
 
 async def read_all(reads: Sequence[Read], reservation: ByteReservation) -> list[bytes]:
     """Every picture, in order; several at once, since some come over the network. The first failure ends the rest."""
-    if len(reads) == 1:
-        return [await reads[0](reservation)]
-    tasks = [asyncio.ensure_future(read(reservation)) for read in reads]
+
+    async def numbered(number: int, read: Read) -> bytes:
+        with one_of_several(number, len(reads)):
+            return await read(reservation)
+
+    tasks = [asyncio.ensure_future(numbered(number, read)) for number, read in enumerate(reads, 1)]
     try:
         return list(await asyncio.gather(*tasks))
     finally:
         for task in tasks:
             task.cancel()
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which is cancelled when the caller hangs up. The body must have been read.
-
-    Raises:
-        ClientDisconnect: the caller hung up.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
-    finally:
-        for pending in (task, gone):
-            pending.cancel()
-        await asyncio.wait((task, gone))
-
-
-async def until_gone(request: Request, pieces: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """``pieces`` as they come, closed with this iterator or when the caller hangs up. The body must have been read.
-
-    Raises:
-        ClientDisconnect: the caller hung up.
-    """
-    gone = asyncio.ensure_future(_gone(request))
-    async with aclosing(pieces):
-        try:
-            while not gone.done():
-                step = asyncio.ensure_future(next_piece(pieces))
-                try:
-                    await asyncio.wait((step, gone), return_when=asyncio.FIRST_COMPLETED)
-                    if not step.done():
-                        break
-                finally:
-                    if not step.done():
-                        step.cancel()
-                        await asyncio.wait((step,))
-                piece = step.result()
-                if not piece:
-                    return
-                yield piece[0]
-            raise ClientDisconnect
-        finally:
-            gone.cancel()
-            await asyncio.wait((gone,))
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

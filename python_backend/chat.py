@@ -12,13 +12,12 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from tritonvision import pictures
-from tritonvision.errors import InvalidParameter
+from tritonvision.errors import InvalidParameter, one_of_several
 from tritonvision.heartbeat import Heart, longest_work
+from tritonvision.pictures import decode, shown_size
 from tritonvision.python_backend.generation.engine import Messages, VlmEngine
 from tritonvision.python_backend.generation.prompt import ROLES, Picture
 from tritonvision.python_backend.generation.scheduler import Cancelled
-from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.python_backend.step import read_json, read_parameters, refusal_of
 from tritonvision.results import Delta
@@ -59,7 +58,7 @@ class TritonPythonModel:
         settings = resolve(VLM.parameters, given)
         images = [bytes(image) for image in inputs.get("image", np.empty(0, dtype=object)).reshape(-1)]
         messages = read_messages(inputs, len(images))
-        encoded = [picture(image, settings["auto_orient"]) for image in images]
+        encoded = [picture(image, settings["auto_orient"], n, len(images)) for n, image in enumerate(images, 1)]
         self.vlm_engine.start(messages, encoded, settings, partial(_send, sender), failed, sender.is_cancelled)
 
     def finalize(self) -> None:
@@ -78,9 +77,18 @@ class TritonPythonModel:
             pb_utils.Logger.log_error(f"{self.name}: an answer could not be ended: {failure}")
 
 
-def picture(data: bytes, auto_orient: bool) -> Picture:
-    """An encoded picture of which the engine reads the header first, and the pixels when it is its turn."""
-    return Picture(lambda: pictures.shown_size(data, auto_orient)[::-1], partial(decode, data, auto_orient))
+def picture(data: bytes, auto_orient: bool, number: int = 1, count: int = 1) -> Picture:
+    """An encoded picture of which the engine reads the header first, and the pixels when it is its turn.
+
+    Args:
+        number, count: which of how many it is, for what is said of it when it cannot be read.
+    """
+
+    def read(reader: Callable[[bytes, bool], Any]) -> Any:
+        with one_of_several(number, count):
+            return reader(data, auto_orient)
+
+    return Picture(lambda: read(shown_size)[::-1], lambda: read(decode))
 
 
 def read_messages(inputs: Mapping[str, np.ndarray], count: int) -> Messages:

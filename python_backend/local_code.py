@@ -23,10 +23,10 @@ import triton_python_backend_utils as pb_utils
 
 from tritonvision import heartbeat
 from tritonvision.errors import TritonVisionError, to_wire
+from tritonvision.pictures import decode
 from tritonvision.python_backend import foreign_answers
 from tritonvision.python_backend.batching import stack_padded
 from tritonvision.python_backend.images import regions
-from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.images.resize import Geometry
 from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import TASKS, resolve

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 
 from tritonvision.python_backend.runtime.load_sharing import Siblings
+from tritonvision.python_backend.runtime.numbers import require_numbers
 from tritonvision.python_backend.runtime.sessions import release_free_memory
 from tritonvision.python_backend.step import Step
 
@@ -68,6 +69,7 @@ class TritonPythonModel(Step):
         """The graph's outputs, as the config names them."""
         with self.siblings as alone:
             found = self.sessions[alone].run(self.outputs, tensors, self.run_options)
+        require_numbers(found)
         return dict(zip(self.outputs, found, strict=True))
 
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import decode
 from tritonvision.python_backend.images import regions, resize
-from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import AUTO_ORIENT, REGION
 

@@ -20,6 +20,9 @@ from pathlib import Path
 
 import pytest
 
+# The name by which starlette's client asks an application that has no address; and no test waits for load balancers.
+os.environ.setdefault("TRITONVISION_ALLOWED_HOSTS", '["testserver"]')
+os.environ.setdefault("TRITONVISION_DRAIN", "0")
 # As in the package itself; a test module may import onnxruntime before the package.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -116,7 +119,12 @@ def publish_as(served_repository: Path) -> Callable[[Path, str, str], None]:
             own = shutil.copytree(served_repository / f"{was}{suffix}", root / f"{now}{suffix}")
             config = (own / "config.pbtxt").read_text()
             (own / "config.pbtxt").write_text(config.replace(f'name: "{was}{suffix}"', f'name: "{own.name}"', 1))
-        (root / now / "manifest.json").write_text(json.dumps(manifest | {"id": name}))
+        own_files = (f"{was}/", f"{was}--")
+        files = {
+            now + path.removeprefix(was) if path.startswith(own_files) else path: digest
+            for path, digest in manifest.get("files", {}).items()
+        }
+        (root / now / "manifest.json").write_text(json.dumps(manifest | {"id": name, "files": files}))
 
     return publish
 

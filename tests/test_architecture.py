@@ -113,6 +113,21 @@ def test_only_the_settings_read_the_environment(module):
         assert not re.search(r"\bos\.(environ|getenv)\b", FILES[module].read_text())
 
 
+# what else opens pictures: our own mask in an answer, and what an export makes or brings along
+READERS = {
+    "tritonvision.client.remote.parsers", "tritonvision.exporters.parity.sample_pictures",
+    "tritonvision.exporters.parity.text_pages",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_one_package_reads_pictures(module):
+    if module in READERS or module.startswith("tritonvision.pictures."):
+        return
+    decoder = re.search(r"\b(imdecode|imread|Image\.open|ImageOps|exif_transpose|getexif)\b", FILES[module].read_text())
+    assert not decoder, "ask tritonvision.pictures: two decoders disagree about orientation, alpha and depth"
+
+
 def test_serving_imports_nothing_of_the_exporters():
     serving = [name for name in sorted(FILES) if room_of(name) != "exporters" and not name.endswith("__main__")]
     program = f"""

@@ -7,6 +7,8 @@ the same errors across the wire as ``[code] sentence`` (:func:`to_wire`, :func:`
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class TritonVisionError(Exception):
@@ -52,11 +54,34 @@ class InvalidParameter(TritonVisionError):
     sentence = "A setting of the request is unknown or out of its range."
 
 
+@contextmanager
+def one_of_several(number: int, count: int) -> Iterator[None]:
+    """Refusals of the picture with this ``number`` (from 1) say which of ``count`` it is, when there are several."""
+    try:
+        yield
+    except (InvalidPicture, PictureTooLarge) as error:
+        if count == 1:
+            raise
+        raise type(error)(f"Picture {number} of {count}: {error.message}", hint=error.hint) from error
+
+
 class Unauthorized(TritonVisionError):
     """No API key, or a wrong one."""
 
     code, status = "unauthorized", 401
     sentence = "The API key is missing or wrong."
+
+
+class Forbidden(TritonVisionError):
+    """The request comes from where none is taken."""
+
+    code, status = "forbidden", 403
+
+
+class RequestTooSlow(TritonVisionError):
+    """The request's body came too slowly."""
+
+    code, status, retryable = "request_timeout", 408, True
 
 
 class UnknownModel(TritonVisionError):

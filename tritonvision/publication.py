@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,8 @@ class Manifest:
         processes: of the server that are its own, not shared with other models.
         map_meaning: of a depth map: ``inverse-depth``, larger is nearer, or ``depth``.
         backend: what its networks are published as: ``onnx``, or ``custom`` where the model is a user's own code.
+        files: sha256 of its graphs and of what lies beside them, by path below the repository; none of what was
+            published before 0.2.
         parity: figures of the gate, name to number.
         versions: packages that took part in the export.
     """
@@ -64,6 +68,7 @@ class Manifest:
     keypoint_labels: tuple[str, ...] = ()
     multi_label: bool = False
     backend: str = "onnx"
+    files: dict[str, str] = field(default_factory=dict)
     parity: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -184,3 +189,14 @@ def _read(path: str, mtime_ns: int, inode: int) -> Manifest | None:
         return Manifest.from_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+@contextmanager
+def locked(repository: Path) -> Iterator[None]:
+    """One process at a time changes the folder ``repository``, or looks at several files that belong together."""
+    handle = os.open(repository, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

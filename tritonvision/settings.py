@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
 import logging
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import AliasChoices, ByteSize, Field, ValidationError, field_validator
+from pydantic import AliasChoices, ByteSize, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tritonvision.errors import InvalidParameter
@@ -41,6 +45,10 @@ def _default_repository() -> Path:
     return user_folder(".local/share/tritonvision/model_repository", "/var/lib/tritonvision/model_repository")
 
 
+# Variables that are read by others: Kubernetes sets some for a Service of our name, tests have their own.
+_OTHERS = re.compile(r"TRITONVISION_(TEST_|NEED_|SERVICE_|PORT_)")
+
+
 class Settings(BaseSettings):
     """Settings of one server process; command-line options are laid over them."""
 
@@ -48,41 +56,68 @@ class Settings(BaseSettings):
 
     repository: Path = Field(default_factory=_default_repository)
     host: str = "127.0.0.1"
-    port: int = _PORT
+    port: int = Field(_PORT, ge=1, le=65535)
     triton_url: str | None = Field(None, description="gRPC address of a tritonserver somebody else runs")
     server: str | None = Field(None, description="what AutoModel asks: http(s)://HOST:PORT or grpc://HOST:PORT")
     tritonserver: Path | None = Field(None, description="path of a tritonserver binary to run")
     api_key: str | None = None
     log_dir: Path = Field(default_factory=lambda: user_folder(".cache/tritonvision/log", "/var/log/tritonvision"))
 
-    max_pixels: int = Field(50_000_000, description="largest picture, in pixels")
-    max_body_bytes: int = Field(64 * 1024 * 1024, description="largest request body")
-    max_batch: int = Field(32, description="most pictures in one request")
-    max_in_flight: int = Field(64, description="most pictures being answered at once")
-    max_in_flight_bytes: int = Field(512 * 1024 * 1024, description="most request bytes held at once")
-    deadline: float = Field(30.0, description="seconds an answer may take")
+    max_pixels: int = Field(50_000_000, ge=1, description="largest picture, in pixels")
+    max_body_bytes: int = Field(64 * 1024 * 1024, ge=1, description="largest request body")
+    max_batch: int = Field(32, ge=1, description="most pictures in one request")
+    max_in_flight: int = Field(64, ge=1, description="most pictures being answered at once")
+    max_in_flight_bytes: int = Field(512 * 1024 * 1024, ge=1, description="most request bytes held at once")
+    max_connections: int = Field(1000, ge=1, description="most open connections")
+    read_timeout: float = Field(
+        20.0, gt=0, description="seconds a sender may pause; and may take, besides a second for every 100 kB"
+    )
+    write_timeout: float = Field(
+        60.0, gt=0, description="seconds a reader may pause; and may take, besides a second for every 100 kB"
+    )
+    drain: float = Field(3.0, ge=0, description="seconds between SIGTERM, when readiness fails, and the port's closing")
+    deadline: float = Field(30.0, gt=0, description="seconds an answer may take")
     stream_idle_timeout: float = Field(
-        120.0, description="seconds a streamed answer may pause, its beginning included",
+        120.0, gt=0, description="seconds a streamed answer may pause, its beginning included",
         validation_alias=AliasChoices(
             "stream_idle_timeout", "tritonvision_stream_idle_timeout",
             "tritonvision_silence",  # its name until 0.1; read for one more version
         ),
     )  # fmt: skip
-    load_timeout: float = Field(30.0, description="seconds a first request waits for its model")
-    max_loaded: int | None = Field(None, description="most models loaded at once; the least recently used one leaves")
-    memory_budget: ByteSize | None = Field(None, description="what all loaded models may be reckoned at together")
-    max_texts: int = Field(512, description="most texts in one request")
-    max_regions: int = Field(256, description="most regions of a picture in one request")
+    load_timeout: float = Field(30.0, gt=0, description="seconds a first request waits for its model")
+    max_loaded: int | None = Field(None, ge=1, description="most models loaded at once; the least recently used leaves")
+    memory_budget: ByteSize | None = Field(None, gt=0, description="what all loaded models may be reckoned at together")
+    max_texts: int = Field(512, ge=1, description="most texts in one request")
+    max_messages: int = Field(1000, ge=1, description="most messages in one conversation")
+    max_regions: int = Field(256, ge=1, description="most regions of a picture in one request")
     response_cache: ByteSize = Field(
-        ByteSize(64 * 1024 * 1024), description="answers kept for the same requests; 0 keeps none"
+        ByteSize(64 * 1024 * 1024), ge=0, description="answers kept for the same requests; 0 keeps none"
     )
-    export_missing: bool = Field(True, description="export a known, unpublished model on its first request")
+    kept_pictures: ByteSize = Field(
+        ByteSize(256 * 1024 * 1024), ge=0, description="pictures kept under their image_id for later prompts"
+    )
+    export_missing: bool | None = Field(
+        None, description="export a known, unpublished model on its first request; by default only on loopback"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_json: bool = False
 
     cors_origins: frozenset[str] = Field(frozenset(), description="web pages that may ask; '*' lets every page")
     url_input: bool = True
     numpy_input: bool = True
     allow_http_url_hosts: frozenset[str] = frozenset()
-    url_timeout: float = 10.0
+    url_timeout: float = Field(10.0, gt=0)
+    allowed_hosts: frozenset[str] = Field(
+        frozenset(), description="names in Host besides those of this machine; '*' takes any, the default off loopback"
+    )
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches the server."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
 
     @field_validator("port", mode="before")
     @classmethod
@@ -92,6 +127,28 @@ class Settings(BaseSettings):
             log.warning("TRITONVISION_PORT=%s is a Service's address, not a port, and is passed over.", value[:80])
             return _PORT
         return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _not_empty(cls, key: str | None) -> str | None:
+        if key is not None and not key.strip():
+            raise ValueError("an empty key would let everybody in; leave it out for a server without one")
+        return key
+
+    @model_validator(mode="after")
+    def _export_on_loopback(self) -> Settings:
+        if self.export_missing is None:
+            self.export_missing = self.loopback
+        return self
+
+
+def unknown_variables() -> dict[str, str]:
+    """``TRITONVISION_*`` variables that no setting reads, and the one that each may be meant for, or an empty text."""
+    known = [f"TRITONVISION_{name.upper()}" for name in (*Settings.model_fields, "silence")]
+    found = [name for name in os.environ if name.startswith("TRITONVISION_") and not _OTHERS.match(name)]
+    return {
+        name: "".join(difflib.get_close_matches(name, known, 1)) for name in sorted(found) if name.upper() not in known
+    }
 
 
 def read_settings(**options: Any) -> Settings:

@@ -102,15 +102,14 @@ def publish_code(package: PackageFolder, public_id: str, repository: Path) -> Ma
     point = LocalCode(TASKS[task], outputs, tuple(options.items()), _ENVIRONMENT if environment else "")
     manifest = Manifest(
         id=public_id, family=FAMILY, task=task, head=point.name, weights="user", source=package.path.name,
-        sha256=package.digest, license="as the owner of the package says", precision="as the package has it",
+        sha256=package.digest, license="not known, the package is your own", precision="as the package has it",
         backend="custom", labels=labels, input_size=None, steps=(), graph_bytes=package.size, processes=1,
         map_meaning="inverse-depth" if task == "depth-estimation" else "", multi_label=given == MULTI_LABEL,
         versions={"tritonvision": __version__},
         notes=("It runs the package's own code, which nothing has measured against a reference.",),
     )  # fmt: skip
     with publish.staging(repository) as folder:
-        publish.publish(repository, folder, manifest, (point,), {}, {"": _files(environment)})
-    return manifest
+        return publish.publish(repository, folder, manifest, (point,), {}, {"": _files(environment)})
 
 
 def _files(environment: Path | None) -> dict[str, bytes]:

@@ -12,8 +12,8 @@ from tritonvision.ensembles import model_configs
 from tritonvision.ensembles.in_process import Ask, open_entry_point
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import registry
+from tritonvision.pictures import decode
 from tritonvision.publication import Repository
-from tritonvision.python_backend.images.decode import decode
 
 
 def needed(repository: Path, model_id: str) -> Ask:

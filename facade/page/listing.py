@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -14,6 +15,7 @@ from tritonvision.publication import Manifest, Repository
 from tritonvision.settings import Settings
 
 _MOST_LABELS = 200
+_WITHOUT_TORCH = ("MediaPipe Face",)  # families whose export converts a graph that was released as one
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,11 @@ class Unpublished(Model):
 
     Attributes:
         command: that publishes it; null when this version cannot export it.
+        exportable_here: whether the packages that this needs are installed beside the server.
     """
 
     command: str | None
+    exportable_here: bool
 
 
 class Listing(_Told):
@@ -172,6 +176,7 @@ class Listing(_Told):
         "unpublished": [{
             "id": "resnet18", "task": "classification", "family": "ResNet", "license": "Apache-2.0", "aliases": [],
             "route": "/infer/classification", "command": "tritonvision export resnet18",
+            "exportable_here": False,
         }],
     }})  # fmt: skip
 
@@ -236,10 +241,16 @@ def _published(manifest: Manifest, loaded: bool) -> Published:
     )  # fmt: skip
 
 
+def _packages_are_here(entry: catalog.Entry) -> bool:
+    """Whether an export would find its packages; they are looked for, not imported."""
+    needed = ("onnx",) if entry.family in _WITHOUT_TORCH else ("onnx", "torch")
+    return all(find_spec(package) is not None for package in needed)
+
+
 def _unpublished(entry: catalog.Entry, exportable: Collection[str] | None) -> Unpublished:
     can = exportable is None or entry.id in exportable
     return Unpublished(
         id=entry.id, task=entry.task, family=entry.family, license=entry.license,
         aliases=list(catalog.names_of(entry.id)[1:]), route=route_of(entry.task, entry.family),
-        command=command_for(entry) if can else None,
+        command=command_for(entry) if can else None, exportable_here=can and _packages_are_here(entry),
     )  # fmt: skip

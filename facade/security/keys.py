@@ -1,16 +1,23 @@
-"""The API key, where one is required: in the query, the Authorization header, or a JSON field, in this order."""
+"""The API key, where one is required: in the query, the Authorization header, or a JSON field, in this order.
+
+The field counts within the first 64 KB of a body, where clients that send one put it.
+"""
 
 from __future__ import annotations
 
 import hmac
 import re
 
+import orjson
 from starlette.requests import Request
 
 from tritonvision.errors import Unauthorized
-from tritonvision.facade.context import read_json, service_of
+from tritonvision.facade.context import context_of, service_of
+from tritonvision.facade.inputs.json_body import starts_an_object
 
 _BEARER = re.compile(r"bearer:?\s+(\S+)\s*", re.IGNORECASE)
+_FIELD = re.compile(rb'"api_key"\s*:\s*"([^"\\]*)"')
+_BEGINNING = 64 * 1024  # of a body, in which the key of a longer one must stand
 _NO_KEYS = ("", "None", "null")
 
 
@@ -24,16 +31,19 @@ async def authorize(request: Request) -> None:
     # The path as the server received it: a URL rebuilt from the Host header is the caller's to choose.
     if not wanted or request.scope["path"] in request.app.state.open_paths:
         return
-    given = await given_key(request)
+    given = key_beside_the_body(request) or await _body_key(request)
     if given is None:
-        raise Unauthorized("An API key is required.", hint="Send it as api_key, or in an Authorization: Bearer header.")
+        raise Unauthorized(
+            "An API key is required.",
+            hint="Send it in an Authorization: Bearer header, or as api_key in the query or early in the JSON.",
+        )
     if not hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode("utf-8", "replace")):
         raise Unauthorized("Unauthorized api_key")
 
 
-async def given_key(request: Request) -> str | None:
-    """The key a request brought, whether one is required or not."""
-    return _query_key(request) or _header_key(request) or await _body_key(request)
+def key_beside_the_body(request: Request) -> str | None:
+    """The key in the query or in the header of a request, whether one is required or not."""
+    return _query_key(request) or _header_key(request)
 
 
 def _query_key(request: Request) -> str | None:
@@ -46,13 +56,20 @@ def _header_key(request: Request) -> str | None:
 
 
 async def _body_key(request: Request) -> str | None:
-    if request.method != "POST" or not (await request.body()).lstrip()[:1] == b"{":
+    """The key in a JSON body. Who has none yet may not make this server hold more than the beginning of one."""
+    body = context_of(request).body
+    if request.method != "POST" or body is None:
         return None
+    beginning = await body.peek(_BEGINNING)
+    if not starts_an_object(beginning):
+        return None
+    if not body.empty:
+        found = _FIELD.search(beginning)
+        return _key(found[1].decode("utf-8", "replace")) if found else None
     try:
-        body = await read_json(request)
+        return _key(orjson.loads(beginning).get("api_key"))
     except ValueError:
         return None
-    return _key(body.get("api_key"))
 
 
 def _key(value: object) -> str | None:

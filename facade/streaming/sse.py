@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -17,8 +17,6 @@ from tritonvision.errors import TritonVisionError
 from tritonvision.facade.context import context_of
 
 log = logging.getLogger("tritonvision.facade")
-# A caller who takes nothing for this long counts as gone; the place is somebody else's.
-_STALLED_SECONDS = 60.0
 # Proxies would collect the pieces otherwise.
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
@@ -32,7 +30,7 @@ class EventStream(Response):
     """A response of ``events``, written one by one and closed with it. The status is out: errors are events too.
 
     Args:
-        events: made by :func:`event`, or alike. They end by themselves, or with ClientDisconnect.
+        events: made by :func:`event`, or alike.
         failed: the event that tells of an error.
         headers: of the response, besides those of every stream.
     """
@@ -48,13 +46,20 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's hook."""
+
+        async def write(piece: bytes) -> None:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
         async with aclosing(self._events):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             try:
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 async for piece in self._told(scope):
-                    await _write(send, piece)
-            except ClientDisconnect:
-                return
+                    await write(piece)
+            except asyncio.CancelledError:
+                reason = context_of(Request(scope)).ended_by
+                if not isinstance(reason, TritonVisionError):  # nobody is there to be told
+                    raise
+                await write(self._failed(reason))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _told(self, scope: Scope) -> AsyncGenerator[bytes, None]:
@@ -64,18 +69,7 @@ class EventStream(Response):
                 yield piece
         except TritonVisionError as error:
             yield self._failed(error)
-        except ClientDisconnect:
-            raise
         except Exception as error:  # the boundary of the process, as for answers in one piece
             request_id = context_of(Request(scope)).request_id
             log.error("%s %s failed, request_id=%s", scope["method"], scope["path"], request_id, exc_info=error)
             yield self._failed(TritonVisionError("Internal error."))
-
-
-async def _write(send: Send, piece: bytes) -> None:
-    """Raises ClientDisconnect when the caller takes nothing any more."""
-    try:
-        async with asyncio.timeout(_STALLED_SECONDS):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-    except TimeoutError as error:
-        raise ClientDisconnect from error

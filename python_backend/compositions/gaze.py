@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tritonvision import tasks
-from tritonvision.python_backend.images.decode import decode
+from tritonvision.pictures import decode
 
 TASK = tasks.GAZE
 FACES = "mediapipe-face-detection"

@@ -12,8 +12,8 @@ from PIL import Image
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import decode
 from tritonvision.python_backend.generation.beams import Call, Decoder, Search, search
-from tritonvision.python_backend.images.decode import decode
 
 TASK = tasks.TEXT_OCR
 # Files beside the model: the vocabulary, and the checkpoint's settings of the search (fields of Search).

@@ -19,8 +19,8 @@ import tokenizers
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import decode
 from tritonvision.python_backend.images import padded_square
-from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.runtime import encoding_cache
 from tritonvision.python_backend.vocabulary import example_queries
 from tritonvision.python_backend.vocabulary.selection import class_names, select
@@ -39,12 +39,12 @@ Call = Callable[[str, Mapping[str, np.ndarray], Sequence[str]], dict[str, np.nda
 
 @dataclass(frozen=True)
 class Encoding:
-    """What the network says of one picture.
+    """Outputs of the image network for one picture.
 
     Attributes:
         boxes: float32 ``[N,4]`` corners as fractions of the padded square.
         class_embeds: float32 ``[N,D]``, not normalised.
-        shift, scale: float32 ``[N]``, what a box adds to its similarity with anything, and how sure that makes it.
+        shift, scale: float32 ``[N]``: the logit of a box and a class is ``(similarity + shift) * scale``.
         size: height and width of the picture.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tritonvision import tasks
-from tritonvision.python_backend.images.decode import decode
+from tritonvision.pictures import decode
 from tritonvision.python_backend.ocr import ctc, page_layout, text_pixels, text_regions
 from tritonvision.python_backend.ocr.page_layout import Word
 

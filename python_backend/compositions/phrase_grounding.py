@@ -13,8 +13,8 @@ import tokenizers
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import decode
 from tritonvision.python_backend.images import resize
-from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.vocabulary import selection
 from tritonvision.python_backend.vocabulary.clip_tokenizer import LONGEST
 

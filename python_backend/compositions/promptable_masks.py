@@ -15,9 +15,8 @@ import numpy as np
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
-from tritonvision.pictures import MAX_PIXELS
+from tritonvision.pictures import MAX_PIXELS, decode
 from tritonvision.python_backend.images import resize
-from tritonvision.python_backend.images.decode import decode
 from tritonvision.python_backend.masks import run_lengths
 from tritonvision.python_backend.masks.decode import Axis, areas
 from tritonvision.python_backend.masks.decode import decode as masks_on

@@ -15,7 +15,7 @@ import numpy as np
 import tokenizers
 
 from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, TritonVisionError
-from tritonvision.python_backend.generation.decoder import Decoder
+from tritonvision.python_backend.generation.decoder import Decoder, Piece
 from tritonvision.python_backend.generation.prompt import Picture, Prompt, Reader, Size
 from tritonvision.python_backend.generation.sampling import Sampler
 from tritonvision.python_backend.generation.scheduler import Cancelled, Job, Scheduler, unloaded
@@ -56,7 +56,7 @@ class VlmEngine:
         self.scheduler = Scheduler(self._decoder, self._embed, working)
         self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
         self._closing = False
-        self._encoded: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._encoded: OrderedDict[bytes, Mapping[str, np.ndarray]] = OrderedDict()
 
     def start(
         self, messages: Messages, pictures: Sequence[Picture], settings: Mapping[str, Any],
@@ -69,8 +69,9 @@ class VlmEngine:
         Args:
             messages: see :meth:`Reader.read`.
             settings: of the task, resolved.
-            emit: told every piece, the last one with a ``finish_reason``.
-            failed: told what went wrong, instead of the next piece; Cancelled when the caller cancelled.
+            emit: called with every piece, of which the last one has a ``finish_reason``.
+            failed: called with what went wrong, instead of a next piece; Cancelled when the caller cancelled.
+            cancelled: whether the caller cancelled; asked before every picture, tile and token.
 
         Raises:
             RuntimeError: after :meth:`close`.
@@ -116,13 +117,13 @@ class VlmEngine:
         with self._working():
             sizes = self._sizes(pictures)
             prompt = self._read(messages, sizes)
-        embeds = self._embeds(prompt, pictures, sizes, cancelled)
+        piece = self._piece(prompt, pictures, sizes, cancelled)
         count = len(prompt.input_ids)
         most = min(settings["max_new_tokens"], self._reader.context - count)
         text = TextStream(self._tokenizer, settings["stop"] or ())
         answer = Answer(text, most, self._reader.end_ids, count, emit)
         sampler = Sampler(settings, prompt.input_ids, self._decoder.vocabulary)
-        return Job(embeds, sampler, answer.accept, failed, cancelled)
+        return Job(piece, sampler, answer.accept, failed, cancelled)
 
     def _sizes(self, pictures: Sequence[Picture]) -> list[Size]:
         """(height, width) of each picture; one thread decodes for all callers, so their sum has a limit."""
@@ -145,29 +146,39 @@ class VlmEngine:
             )
         return self._reader.read(messages, sizes)
 
-    def _embeds(
+    def _piece(
         self, prompt: Prompt, pictures: Sequence[Picture], sizes: Sequence[Size], cancelled: Callable[[], bool]
-    ) -> np.ndarray:
-        """float32 (S, H): of the tokens, with what the vision network says of the pictures in their places."""
+    ) -> Piece:
+        """The prompt as the decoder reads it: the tokens, with the rows of the pictures in their places."""
         with self._working():
             embeds = self._embed(prompt.input_ids[None])[0]
         places = np.flatnonzero(prompt.input_ids == prompt.image_token)
-        rows = [self._encode(*picture, cancelled) for picture in zip(pictures, sizes, strict=True)]
-        seen = np.concatenate(rows) if rows else np.zeros((0, embeds.shape[1]), dtype=np.float32)
-        if len(seen) != len(places):
+        outputs = [*prompt.injections.values()]
+        seen = [self._encode(*picture, outputs, cancelled) for picture in zip(pictures, sizes, strict=True)]
+        if sum(len(rows[outputs[0]]) for rows in seen) != len(places):
             raise TritonVisionError("The prompt and its pictures do not fit together.")
-        if len(places):
-            embeds = embeds.copy()
-            embeds[places] = seen
-        return embeds
+        inputs = {name: np.zeros_like(embeds) for name in prompt.injections} | {"inputs_embeds": embeds}
+        if seen:
+            for name, output in prompt.injections.items():
+                inputs[name] = inputs[name].copy()  # what onnxruntime gave is not written to
+                inputs[name][places] = np.concatenate([rows[output] for rows in seen])
+        positions = prompt.position_ids
+        return Piece(
+            inputs.pop("inputs_embeds")[None],
+            None if positions is None else positions[..., None, :],
+            {name: rows[None] for name, rows in inputs.items()},
+            prompt.bidirectional,
+        )
 
     def _embed(self, input_ids: np.ndarray) -> np.ndarray:
         return self._sessions("embed", {"input_ids": input_ids}, ["inputs_embeds"])["inputs_embeds"]
 
-    def _encode(self, picture: Picture, size: Size, cancelled: Callable[[], bool]) -> np.ndarray:
-        """float32 (n, H): one picture as the vision network sees it, a few tiles at a time.
+    def _encode(
+        self, picture: Picture, size: Size, outputs: Sequence[str], cancelled: Callable[[], bool]
+    ) -> Mapping[str, np.ndarray]:
+        """float32 (n, H) of each of the vision network's ``outputs`` for one picture, a few tiles at a time.
 
-        Its pixels are gone when this returns: of the pictures of a request one is decoded at a time.
+        Its pixels are gone when the network runs: of the pictures of a request one is decoded at a time.
         """
         self._go_on(cancelled)
         with self._working():
@@ -183,9 +194,9 @@ class VlmEngine:
                 self._go_on(cancelled)
                 some = {name: value[begin : begin + _TILES] for name, value in inputs.items()}
                 with self._working():
-                    parts.append(self._sessions("vision", some, ["image_embeds"])["image_embeds"])
-            whole = np.concatenate(parts)
-            self._encoded[key] = whole.reshape(-1, whole.shape[-1])
+                    parts.append(self._sessions("vision", some, outputs))
+            whole = {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+            self._encoded[key] = {name: rows.reshape(-1, rows.shape[-1]) for name, rows in whole.items()}
             if len(self._encoded) > _PICTURES:
                 self._encoded.popitem(last=False)
         self._encoded.move_to_end(key)
@@ -209,13 +220,13 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> bytes:
 
 
 class Answer:
-    """What one answer has said so far, and when it ends.
+    """Tokens of one answer to pieces of text, until an end token, a stop text or the limit of tokens.
 
     Args:
         most: tokens it may have.
         end_ids: tokens that end it.
         prompt: tokens of its prompt.
-        emit: told every piece.
+        emit: called with every piece.
     """
 
     def __init__(
@@ -223,19 +234,19 @@ class Answer:
     ):  # fmt: skip
         self._text, self._most, self._end_ids, self._prompt, self._emit = text, most, end_ids, prompt, emit
         self._count = 0
-        self._untold: list[int] = []
+        self._pending: list[int] = []
 
     def accept(self, token: int) -> bool:
-        """Take the next token, tell what it completes; whether the answer goes on."""
+        """Take the next token, emit the text that it completes; whether the answer goes on."""
         self._count += 1
-        self._untold.append(token)
+        self._pending.append(token)
         ended = token in self._end_ids
-        said = "" if ended else self._text.push(token)
+        text = "" if ended else self._text.push(token)
         reason = "stop" if ended or self._text.stopped else "length" if self._count >= self._most else ""
         if reason:
-            said += self._text.flush()
-        if said or reason:
-            ids = np.array(self._untold, dtype=np.int64)
-            self._emit(Delta(said, ids, reason, (self._prompt, self._count)))
-            self._untold = []
+            text += self._text.flush()
+        if text or reason:
+            ids = np.array(self._pending, dtype=np.int64)
+            self._emit(Delta(text, ids, reason, (self._prompt, self._count)))
+            self._pending = []
         return not reason

@@ -7,7 +7,7 @@ before any picture is decoded.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,11 +43,19 @@ class Prompt:
 
     Attributes:
         input_ids: (S,) int64.
-        image_token: the id whose rows of ``inputs_embeds`` the rows of ``image_embeds`` replace, in order.
+        image_token: the id in whose places the rows go that the vision network gives for the pictures, in order.
+        position_ids: int64 (S,), or (A,S) where a position has A axes (time, height, width); None counts from 0. The
+            answer goes on after the largest of them, on all axes.
+        injections: where the rows go: an input of the decoder -> an output of the vision network. In
+            ``inputs_embeds`` they replace the rows of the token; other inputs are zero in all other places.
+        bidirectional: how many of the first tokens attend to each other in both directions, not only backwards.
     """
 
     input_ids: np.ndarray
     image_token: int = -1
+    position_ids: np.ndarray | None = None
+    injections: Mapping[str, str] = field(default_factory=lambda: {"inputs_embeds": "image_embeds"})
+    bidirectional: int = 0
 
 
 class Reader(Protocol):

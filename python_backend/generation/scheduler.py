@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 
 from tritonvision.errors import ServerUnavailable
-from tritonvision.python_backend.generation.decoder import Cache, Decoder
+from tritonvision.python_backend.generation.decoder import Cache, Decoder, Piece
 from tritonvision.python_backend.generation.sampling import Sampler
 
 # Tokens of a prompt that are read between two steps of the others: what they wait for, against reading in one go.
@@ -33,20 +33,37 @@ class Job:
     """One answer.
 
     Args:
-        embeds: float32 (S, H), the prompt.
+        prompt: the whole prompt as one piece of one row.
         accept: called with each new token; returns whether the answer goes on.
         failed: called once with the reason when the answer will not be finished, and then nothing else is called.
         cancelled: whether the caller cancelled it; asked before every step.
     """
 
     def __init__(
-        self, embeds: np.ndarray, sampler: Sampler, accept: Callable[[int], bool],
+        self, prompt: Piece, sampler: Sampler, accept: Callable[[int], bool],
         failed: Callable[[Exception], None], cancelled: Callable[[], bool],
     ):  # fmt: skip
-        self.embeds = embeds
+        self._prompt, self._read = prompt, 0
         self._sampler, self._accept, self._failed, self._cancelled = sampler, accept, failed, cancelled
         self.cache: Cache | None = None
         self.token = -1
+
+    def next_piece(self) -> Piece:
+        """What is read of the prompt next: CHUNK tokens, or more where they attend to each other in both directions."""
+        begin, prompt = self._read, self._prompt
+        end = max(begin + CHUNK, prompt.bidirectional)
+        self._read = end
+        return Piece(
+            prompt.embeds[:, begin:end],
+            None if prompt.position_ids is None else prompt.position_ids[..., begin:end],
+            {name: rows[:, begin:end] for name, rows in prompt.extra.items()},
+            prompt.bidirectional if begin == 0 else 0,
+        )
+
+    @property
+    def prompt_read(self) -> bool:
+        """Whether no piece of the prompt is left."""
+        return self._read >= self._prompt.embeds.shape[1]
 
     def advance(self, logits: np.ndarray) -> bool:
         """Choose the next token out of ``logits`` float32 (V,) and hand it on; whether the answer goes on."""
@@ -159,13 +176,12 @@ class Scheduler:
         """One piece of the prompt; after the last one the job has its first token and joins the others."""
         try:
             cache = self._decoder.empty() if job.cache is None else job.cache
-            begin = cache.mask.shape[1]
-            logits, job.cache = self._decoder(cache, job.embeds[None, begin : begin + CHUNK])
+            logits, job.cache = self._decoder(cache, job.next_piece())
         except Exception as error:  # of this prompt: the rows have a cache of their own
             self._leave(job)
             job.fail(error)
             return
-        if begin + CHUNK < len(job.embeds):
+        if not job.prompt_read:
             return
         self._leave(job)
         if job.advance(logits[0]):
@@ -183,7 +199,7 @@ class Scheduler:
     def _write(self) -> None:
         try:
             embeds = self._embed(np.array([[job.token] for job in self._rows], dtype=np.int64))
-            logits, self._cache = self._decoder(self._cache, embeds)
+            logits, self._cache = self._decoder(self._cache, Piece(embeds))
         except Exception as error:  # of all in the batch
             self._fail_rows(error)
             return

@@ -36,7 +36,7 @@ class Axis:
     length: int
 
     def weights(self, start: int, stop: int) -> tuple[int, np.ndarray]:
-        """What the picture's pixels ``start`` to ``stop`` take of which cells.
+        """Interpolation weights of the cells for the picture's pixels ``start`` to ``stop``.
 
         Returns:
             The first cell and float32 ``[stop - start, n]``, the weights of that and the next ``n - 1`` cells.

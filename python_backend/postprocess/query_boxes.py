@@ -25,8 +25,8 @@ def post(
         parameters: all settings of object detection, resolved; those of suppression have no effect.
 
     Returns:
-        The same three names for what is over the threshold; boxes in picture pixels, clipped to the picture. A wish
-        for some ``classes`` is heard before ``max_detections``, so that no other class takes their places.
+        The same three names for what is over the threshold; boxes in picture pixels, clipped to the picture.
+        ``classes`` is applied before ``max_detections``, so that no other class takes their places.
     """
     kept = dense_boxes.candidates(tensors["scores"], parameters)
     class_ids = tensors["class_ids"].astype(np.int32)

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from tritonvision.python_backend.runtime.numbers import require_numbers
+
 
 class Sessions:
     """Networks by role, on the CPU.
@@ -45,8 +47,10 @@ class Sessions:
     def __call__(
         self, role: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
     ) -> dict[str, np.ndarray]:
-        """``outputs`` of the network ``role``, by name, all with a batch axis first."""
-        return dict(zip(outputs, self._sessions[role].run(list(outputs), dict(inputs)), strict=True))
+        """``outputs`` of the network ``role``, by name, all with a batch axis first. Raises BrokenModel of a NaN."""
+        found = self._sessions[role].run(list(outputs), dict(inputs))
+        require_numbers(found)
+        return dict(zip(outputs, found, strict=True))
 
 
 def release_free_memory() -> None:

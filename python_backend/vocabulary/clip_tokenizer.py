@@ -10,7 +10,7 @@ import tokenizers
 
 from tritonvision.errors import InvalidParameter
 
-# Characters of a text that is looked at. What fits a context of 77 has a few hundred; only blanks make it longer.
+# Characters of a text that is tokenized. What fits a context of 77 has a few hundred; only blanks make it longer.
 LONGEST = 10_000
 
 

@@ -78,6 +78,10 @@ def test_feature_extraction_of_texts(server_url: str):
     assert two[1] == pytest.approx(one[0], abs=2e-5) and two[0] != pytest.approx(one[0], abs=2e-2)
     unit = client.feature_extraction("a cat", normalize=True)
     assert unit[0] == pytest.approx(one[0] / np.linalg.norm(one[0]), abs=1e-6)
+    with pytest.raises(HfHubHTTPError, match="longer than 75 tokens"):
+        client.feature_extraction("a cat " * 100)
+    cut = client.feature_extraction("a cat " * 100, truncate=True)
+    assert cut == pytest.approx(client.feature_extraction("a cat " * 38, truncate=True), abs=2e-5)
 
 
 def test_image_to_text_of_a_line_reader_and_of_a_model_that_chats(server_url: str):

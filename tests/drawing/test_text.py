@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageFont
 
-from tritonvision.drawing.text import draw_line, draw_page, drawable, wrapped
+from tritonvision.drawing.text import draw_line, draw_page, wrapped
 from tritonvision.results import Detections
 
 WHITE = np.full((200, 300, 3), 255, np.uint8)
@@ -66,10 +66,6 @@ def test_an_answer_stands_below_its_picture():
 
 def test_an_endless_answer_ends():
     assert len(draw_line(WHITE, "word " * 5000)) < 2000
-
-
-def test_letters_the_typeface_lacks_are_replaced():
-    assert drawable("naïve café\t漢字 €5\nok") == "naive cafe ?? ?5\nok"
 
 
 font = ImageFont.load_default(14)

@@ -6,9 +6,11 @@ import struct
 
 import numpy as np
 import orjson
+import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from tritonvision.engine import codec
+from tritonvision.errors import BrokenModel
 from tritonvision.results import ClassificationPrediction, Detections, MultiLabelClassificationPrediction
 
 
@@ -40,6 +42,12 @@ def test_boxes_become_detections_with_the_size_of_the_picture():
     found = codec.to_result(codec.decode(answer)[0])
     assert isinstance(found, Detections) and found.image_metadata == {"height": 480, "width": 640}
     np.testing.assert_array_equal(found.xyxy, boxes)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_answer_that_is_no_number_is_an_error_and_never_a_null(value):
+    with pytest.raises(BrokenModel, match="no number"):
+        codec.decode(response(scores=np.array([0.5, value], np.float32), image_size=SIZE))
 
 
 def test_no_detection_is_an_empty_result_of_the_right_shape():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -228,7 +229,7 @@ def test_a_model_published_again_is_loaded_again(settings, embedded, photo, tmp_
         first, _ = await engine.infer(FACE, [photo], {})
         manifest = root / FACE / "manifest.json"
         manifest.write_text(manifest.read_text().replace('"face"', '"visage"'))
-        second, _ = await engine.infer(FACE, [photo], {})
+        second, _ = await engine.infer(FACE, [photo], {}, wait=False)  # it was served a moment ago: nobody is refused
         assert (first.labels, second.labels) == (("face",), ("visage",))
 
     try:
@@ -253,7 +254,7 @@ def test_a_corrupt_model_does_not_keep_the_others_from_serving(settings, photo, 
     server.start()
 
     async def work(engine: Engine):
-        with pytest.raises(errors.ServerUnavailable):
+        with pytest.raises(errors.BrokenModel, match="The files of 'broken/1' are not those that were published."):
             await engine.infer("broken/1", [photo], {})
         _, [(_, detections)] = await engine.infer(FACE, [photo], {})
         assert len(detections) == 1
@@ -262,6 +263,30 @@ def test_a_corrupt_model_does_not_keep_the_others_from_serving(settings, photo, 
         using(own, server, work)
     finally:
         server.stop()
+
+
+def test_a_load_that_fails_inside_triton_names_the_log_to_the_operator_and_not_to_the_caller(
+    settings, photo, tmp_path: Path, caplog
+):
+    root = tmp_path / "before"
+    shutil.copytree(settings.repository, root)
+    manifest = root / FACE / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"files": {}}))  # as it was before 0.2
+    (root / f"net--{FACE}" / "1" / "model.onnx").write_bytes(b"garbage")
+    own = settings.model_copy(update={"repository": root})
+    server = Embedded(own)
+    server.start()
+
+    async def work(engine: Engine):
+        with pytest.raises(errors.ServerUnavailable) as caught:
+            await engine.infer(FACE, [photo], {})
+        return str(caught.value) + caught.value.hint
+
+    try:
+        said = using(own, server, work)
+    finally:
+        server.stop()
+    assert str(own.log_dir) in caplog.text and str(own.log_dir) not in said
 
 
 def test_a_known_model_that_is_not_published_is_exported_and_then_answers(settings, photo, tmp_path: Path):

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from tritonvision import catalog
 from tritonvision.ensembles.in_process import LocalPipeline
 from tritonvision.errors import ExportFailed, InvalidParameter, SetupError, UnknownModel
 from tritonvision.exporters import pipeline, registry
@@ -56,6 +57,13 @@ def corrupted(network, monkeypatch):
         onnx.save(model, path)
 
     monkeypatch.setattr(type(network), "export", wrong)
+
+
+def test_the_licence_is_that_of_the_weights_not_of_the_architecture():
+    entry = catalog.find("yolov8n-640")
+    assert pipeline.license_of(entry, "official") == "AGPL-3.0"
+    for kind, words in (("random", "random numbers"), ("user", "your own")):
+        assert words in pipeline.license_of(entry, kind) and "AGPL" not in pipeline.license_of(entry, kind)
 
 
 def test_the_face_model_is_published_with_its_proof(published):

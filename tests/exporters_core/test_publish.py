@@ -1,6 +1,7 @@
 """A model is in the repository wholly, or the repository is as it was."""
 
 import errno
+import hashlib
 import os
 import signal
 import subprocess
@@ -44,7 +45,8 @@ def test_a_published_model_is_two_models_and_their_steps(put, tmp_path):
     ]  # fmt: skip
     assert (tmp_path / "net--team__faces__1" / "1" / "model.onnx").read_bytes() == b"graph"
     assert (tmp_path / "team__faces__1" / "1").is_dir()
-    assert Repository(tmp_path).get("team/faces/1") == manifest()
+    graph = {"net--team__faces__1/1/model.onnx": hashlib.sha256(b"graph").hexdigest()}
+    assert Repository(tmp_path).get("team/faces/1") == manifest(files=graph)
     for path in tmp_path.glob("*/config.pbtxt"):
         config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
         assert config.name == path.parent.name

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,6 +24,8 @@ from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.errors import InvalidParameter, ModelLoading
 from tritonvision.facade.app import create_app
+from tritonvision.facade.run import run
+from tritonvision.pictures import shown_size
 from tritonvision.publication import MANIFEST, Manifest, Repository
 from tritonvision.results import (
     ClassificationPrediction,
@@ -260,10 +265,7 @@ class MemoryEngine:
     def _result(self, manifest: Manifest, picture: bytes, settings: Mapping[str, Any]) -> Any:
         if manifest.task == "embedding":
             return vector_of(picture)
-        if picture.startswith(b"\x93NUMPY"):
-            height, width = np.load(io.BytesIO(picture)).shape[:2]
-        else:
-            width, height = Image.open(io.BytesIO(picture)).size
+        width, height = shown_size(picture)
         metadata = {"height": height, "width": width}
         if manifest.task == "classification":
             return self._classes(manifest, settings, metadata)
@@ -320,6 +322,29 @@ class House:
     client: TestClient = field(repr=False)
 
 
+class Held(asyncio.Event):
+    """An event that tells when somebody waits for it: ``reached``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = asyncio.Event()
+
+    async def wait(self) -> bool:
+        self.reached.set()
+        return await super().wait()
+
+
+@pytest.fixture
+def hold():
+    """``hold(engine)``: what the engine's answers wait for from now on."""
+
+    def on(engine: MemoryEngine) -> Held:
+        engine.held = Held()
+        return engine.held
+
+    return on
+
+
 def publish(root: Path, manifests: Sequence[Manifest] = MANIFESTS) -> None:
     for manifest in manifests:
         folder = root / manifest.triton_name
@@ -371,6 +396,47 @@ def _open(root: Path, kind: type[MemoryEngine] = MemoryEngine, **options: Any) -
     engine = kind(root)
     with TestClient(create_app(engine, settings), raise_server_exceptions=False) as client:
         yield House(engine, settings, client)
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.asynccontextmanager
+async def _served(house: House, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    settings = Settings(repository=house.settings.repository, port=free_port(), **options)
+    app = create_app(house.engine, settings)
+    up = asyncio.Event()
+    task = asyncio.create_task(run(app, settings, ready=up.set))
+    await asyncio.wait_for(up.wait(), 10)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}", timeout=20) as client:
+            client.service = app.state.service
+            yield client
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+def served():
+    """``async with served(house, **settings) as client``: the house's engine behind a facade on a port."""
+    return _served
+
+
+@pytest.fixture
+def until():
+    """``await until(condition)``, which fails after some seconds."""
+
+    async def wait(condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    return wait
 
 
 # ---- a model for every route -----------------------------------------------------------------------------------------

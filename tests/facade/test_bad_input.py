@@ -337,14 +337,14 @@ def test_a_body_over_the_limit_is_a_413_announced_or_in_chunks(whole_house_with,
 
 
 @each([route for route in ASKED if not route.template.startswith("/model/")])
-def test_the_work_of_a_caller_who_hangs_up_is_cancelled(shared_house, route):
+def test_the_work_of_a_caller_who_hangs_up_is_cancelled(shared_house, route, hold):
     engine = shared_house.engine
     before = engine.cancelled
 
-    headers = {"host": "x", "content-type": "application/json", **WAIT}
+    headers = {"host": "localhost", "content-type": "application/json", **WAIT}
 
     async def hang_up() -> list[int]:
-        engine.held = asyncio.Event()
+        held = hold(engine)
         body = (route.body if route.legacy else json.dumps(route.body)).encode()
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
         statuses: list[int] = []
@@ -352,7 +352,7 @@ def test_the_work_of_a_caller_who_hangs_up_is_cancelled(shared_house, route):
         async def receive():
             message = next(messages, None)
             if message is None:
-                await asyncio.sleep(0.02)  # the work has begun
+                await held.reached.wait()
                 return {"type": "http.disconnect"}
             return message
 

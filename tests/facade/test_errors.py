@@ -220,9 +220,10 @@ def test_a_wrong_method_is_a_405_and_an_unknown_route_a_404(house):
         assert answer.status_code == status and isinstance(answer.json()["message"], str)
 
 
-def test_a_picture_that_pillow_cannot_draw_on_is_a_400(house, monkeypatch):
+def test_a_picture_that_cannot_be_decoded_for_its_drawing_is_a_400(house):
     stream = io.BytesIO()
     Image.new("RGB", (8, 8)).save(stream, "PNG")
-    broken = stream.getvalue().replace(b"IDAT", b"JDAT")
-    answer = detect(house, value(broken), visualize_predictions=True)
+    broken = bytearray(stream.getvalue())
+    broken[broken.index(b"IDAT") + 4] ^= 0xFF  # the header is fine, what follows is not
+    answer = detect(house, value(bytes(broken)), visualize_predictions=True)
     assert answer.status_code == 400 and answer.json()["message"].startswith(UNREADABLE)

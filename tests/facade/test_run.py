@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -29,35 +27,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@contextlib.asynccontextmanager
-async def served(house, **options) -> AsyncIterator[httpx.AsyncClient]:
-    """The house's engine behind a facade with other settings, on a port."""
-    settings = Settings(repository=house.settings.repository, port=free_port(), **options)
-    app = create_app(house.engine, settings)
-    up = asyncio.Event()
-    task = asyncio.create_task(run.run(app, settings, ready=up.set))
-    await asyncio.wait_for(up.wait(), 10)
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}", timeout=20) as client:
-            client.service = app.state.service
-            yield client
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
 def ask(picture: bytes) -> dict:
     return {"model_id": DETECTOR, "image": {"type": "base64", "value": base64.b64encode(picture).decode()}}
 
 
-async def until(condition) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-def test_a_picture_over_http(house, picture):
+def test_a_picture_over_http(house, picture, served):
     async def main():
         async with served(house) as client:
             answer = await client.post("/infer/object_detection", json=ask(picture))
@@ -67,7 +41,7 @@ def test_a_picture_over_http(house, picture):
     asyncio.run(main())
 
 
-def test_a_body_over_the_limit_is_a_413_and_the_server_goes_on(house, picture):
+def test_a_body_over_the_limit_is_a_413_and_the_server_goes_on(house, picture, served):
     async def pieces(n: int):
         for _ in range(n):
             yield bytes(50_000)
@@ -84,7 +58,7 @@ def test_a_body_over_the_limit_is_a_413_and_the_server_goes_on(house, picture):
     asyncio.run(main())
 
 
-def test_request_bytes_of_all_callers_are_limited(house, picture):
+def test_request_bytes_of_all_callers_are_limited(house, picture, served, until):
     async def main():
         async with served(house, max_in_flight_bytes=4_000) as client:
             house.engine.held = asyncio.Event()
@@ -99,7 +73,7 @@ def test_request_bytes_of_all_callers_are_limited(house, picture):
     asyncio.run(main())
 
 
-def test_pictures_over_the_budget_are_refused_at_once(house, picture):
+def test_pictures_over_the_budget_are_refused_at_once(house, picture, served, until):
     async def main():
         async with served(house, max_in_flight=2) as client:
             house.engine.held = asyncio.Event()
@@ -115,12 +89,12 @@ def test_pictures_over_the_budget_are_refused_at_once(house, picture):
     asyncio.run(main())
 
 
-def test_a_client_that_expects_100_continue_is_refused_before_it_sends(house):
+def test_a_client_that_expects_100_continue_is_refused_before_it_sends(house, served):
     async def main():
         async with served(house, max_body_bytes=1000) as client:
             reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
             writer.write(
-                b"POST /infer/object_detection HTTP/1.1\r\nhost: x\r\n"
+                b"POST /infer/object_detection HTTP/1.1\r\nhost: localhost\r\n"
                 b"content-length: 5000\r\nexpect: 100-continue\r\n\r\n"
             )
             async with asyncio.timeout(1):
@@ -130,7 +104,7 @@ def test_a_client_that_expects_100_continue_is_refused_before_it_sends(house):
     asyncio.run(main())
 
 
-def test_pictures_come_from_urls_in_every_dialect(house, picture):
+def test_pictures_come_from_urls_in_every_dialect(house, picture, served):
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + picture)
@@ -162,7 +136,7 @@ def test_pictures_come_from_urls_in_every_dialect(house, picture):
 
 
 @pytest.mark.parametrize("path", ["/infer/object_detection", f"/models/{DETECTOR}", "/coco/3"])
-def test_a_caller_who_hangs_up_cancels_the_work(house, picture, path):
+def test_a_caller_who_hangs_up_cancels_the_work(house, picture, path, served, until):
     async def main():
         async with served(house) as client:
             await house.engine.load(DETECTOR)
@@ -181,11 +155,11 @@ def test_a_caller_who_hangs_up_cancels_the_work(house, picture, path):
     asyncio.run(main())
 
 
-def test_a_caller_who_stops_sending_leaves_nothing_behind(house):
+def test_a_caller_who_stops_sending_leaves_nothing_behind(house, served, until):
     async def main():
         async with served(house) as client:
             _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
-            head = b"POST /infer/object_detection HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+            head = b"POST /infer/object_detection HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n"
             writer.write(head + bytes(500))
             await until(lambda: client.service.admission.bytes == 500)
             writer.close()
@@ -195,7 +169,7 @@ def test_a_caller_who_stops_sending_leaves_nothing_behind(house):
     asyncio.run(main())
 
 
-def test_a_signal_ends_it_and_lets_requests_finish(house, picture):
+def test_a_signal_ends_it_and_lets_requests_finish(house, picture, until):
     async def main():
         settings = Settings(repository=house.settings.repository, port=free_port())
         up = asyncio.Event()

@@ -137,6 +137,12 @@ def test_the_lines_send_exactly_what_the_page_sends(visit, recorder, tmp_path, p
         assert headers["Content-Type"] == "application/json"
 
 
+def test_where_a_file_says_everything_the_curl_line_is_one(visit, sample):
+    line = visit(BOXES).page.inner_text("#curl")
+    assert "\n" not in line and "-F 'file=@astronaut.png'" in line and "/coco/3" in line
+    assert "predictions" in json.loads(run("curl", line, sample.parent))
+
+
 def test_the_copy_button_copies_them(visit):
     here = visit(FACE)
     here.context.grant_permissions(["clipboard-read", "clipboard-write"])

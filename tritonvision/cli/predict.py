@@ -216,7 +216,7 @@ def save_drawn(picture: bytes, answer: Answer, target: Path) -> None:
     import cv2
 
     from tritonvision.drawing.results import draw
-    from tritonvision.python_backend.images.decode import decode
+    from tritonvision.pictures import decode
 
     canvas = cv2.cvtColor(decode(picture), cv2.COLOR_RGB2BGR)
     drawn = draw(canvas, answer.result, answer.labels, answer.keypoint_labels)

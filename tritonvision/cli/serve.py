@@ -39,6 +39,19 @@ def serve(
     memory_budget: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Most memory for loaded models, e.g. 8GB or 500MB.")
     ] = None,
+    deadline: Annotated[float | None, typer.Option(metavar="S", help="Seconds an answer may take. [30]")] = None,
+    export: Annotated[
+        bool | None, typer.Option(
+            "--export/--no-export", help="Export known models on their first request. [on loopback only]"
+        )
+    ] = None,
+    cors: Annotated[
+        list[str] | None, typer.Option(metavar="ORIGIN", help="Web page that may ask, https://HOST; again for more.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error; requests are info. [info]")
+    ] = None,
+    log_json: Annotated[bool | None, typer.Option("--log-json", help="Log a JSON object a line.")] = None,
 ) -> None:
     """Serve the published models over HTTP until Ctrl-C or SIGTERM, which end it with 0.
 
@@ -52,21 +65,37 @@ def serve(
       tritonvision serve mediapipe-face-detection --port 9002
       tritonvision serve --host 0.0.0.0 --api-key "$KEY"
       tritonvision serve --triton-url gpu-box:8001 --repository /models
-      tritonvision serve --memory-budget 4GB
+      tritonvision serve --memory-budget 4GB --log-json
     """
+    from tritonvision.facade.observability.logging import logging_to_stderr
     from tritonvision.facade.run import listen
     from tritonvision.publication import Repository
 
     settings = settings_with(
         host=host, port=port, repository=repository, triton_url=triton_url, api_key=api_key, max_loaded=max_loaded,
-        memory_budget=memory_budget,
+        memory_budget=memory_budget, deadline=deadline, export_missing=export, log_json=log_json,
+        cors_origins=frozenset(cors) if cors else None, log_level=None if log_level is None else log_level.lower(),
     )  # fmt: skip
+    _warn(settings)
     repository = Repository(settings.repository)
     named = [repository.resolve(name).id for name in models or ()]
     for sentence in repository.left_out():
         typer.echo(f"Warning: {sentence}", err=True)
     listen(settings.host, settings.port).close()  # before anything is started
-    uvloop.run(_serve(settings, named))
+    with logging_to_stderr(settings.log_level, settings.log_json):
+        uvloop.run(_serve(settings, named))
+
+
+def _warn(settings: Settings) -> None:
+    from tritonvision.settings import unknown_variables
+
+    for name, meant in unknown_variables().items():
+        typer.echo(f"Warning: no setting is called {name}." + (f" Is {meant} meant?" if meant else ""), err=True)
+    if not settings.loopback and settings.api_key is None:
+        typer.echo(
+            f"Warning: whoever reaches {settings.host}:{settings.port} can use this server. Give --api-key to keep "
+            "others out.", err=True,
+        )  # fmt: skip
 
 
 async def _serve(settings: Settings, named: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from tritonvision.cli.answers import Answer
 from tritonvision.cli.models import loaded_ids
 from tritonvision.cli.question import Question
 from tritonvision.errors import InvalidParameter, NotSupported
-from tritonvision.pictures import read_header
+from tritonvision.pictures import shown_size
 from tritonvision.publication import TOLD_RANDOM, Manifest, Repository
 from tritonvision.results import ClassificationPrediction
 from tritonvision.settings import Settings
@@ -196,7 +196,7 @@ async def own_engine(settings: Settings) -> AsyncIterator[Engine]:
 
 
 def _comparison(scores: np.ndarray, texts: tuple[str, ...], picture: bytes) -> Answer:
-    header = read_header(picture)
-    metadata = {"height": header.height, "width": header.width}
+    width, height = shown_size(picture)
+    metadata = {"height": height, "width": width}
     best = np.array([scores.argmax()], dtype=np.int64)
     return Answer(ClassificationPrediction(best, scores[None], [metadata]), texts)

@@ -134,9 +134,14 @@ class Embedded:
             # The stub would write it, and Triton take that for a change of the model: every next load a reload.
             compileall.compile_file(path, quiet=2)
         with self._locks[model]:
-            control = self._running().control
-            with self._succession(model):
-                control.load(model, bounded_config(self._settings.repository / model))
+            process = self._running()
+            control = process.control
+            try:
+                with self._succession(model):
+                    control.load(model, bounded_config(self._settings.repository / model))
+            except ServerUnavailable:
+                log.error("%s could not be loaded. %s", model, process.log_hint)  # callers are not told of files
+                raise
             config = control.config(model)
             self._instances[model] = processes_of(config)
         for step in {step.model_name for step in config.ensemble_scheduling.step}:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tritonvision import heartbeat
+from tritonvision.commands import END_WITH_US
 from tritonvision.errors import SetupError
 from tritonvision.server.control import Control
 from tritonvision.server.locate import Installation
@@ -26,12 +27,6 @@ log = logging.getLogger(__name__)
 
 _START_SECONDS = 60.0
 _EXIT_SECONDS = 5
-# Asks the kernel to kill this process with its parent (prctl(2), PR_SET_PDEATHSIG = 1), then becomes the server. A
-# process of its own, because code between fork and exec would run into gRPC's fork handlers.
-_LAUNCHER = (
-    sys.executable, "-I", "-S", "-c",
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])",
-)  # fmt: skip
 _BACKEND_MODEL_PY = '''"""ONNX Runtime as a Python-based backend."""
 
 from tritonvision.python_backend.onnxruntime_backend import TritonPythonModel  # noqa: F401
@@ -85,7 +80,7 @@ class TritonProcess:
         self._log = _logger(self.log_file)
         self._process = subprocess.Popen(
             [
-                *_LAUNCHER,
+                *END_WITH_US,
                 str(executable),
                 f"--model-repository={self.folder / 'repository'}",
                 f"--backend-directory={backends}",

@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+from tritonvision.errors import InvalidParameter
 
 
 class RequestFields(BaseModel):
     """What a request says; fields that nobody knows are ignored."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """Bounds a list (and leaves what is no list alone) before any of its elements is looked at.
+
+    ``texts: Annotated[list[str], AtMost("max_texts")]``; every list field of a request has one.
+
+    Args:
+        limit: a number, or the name of the setting that holds it.
+    """
+
+    limit: int | str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_before_validator_function(self._bounded, handler(source))
+
+    def _bounded(self, value: Any, info: ValidationInfo) -> Any:
+        most = getattr(info.context, self.limit) if isinstance(self.limit, str) else self.limit
+        if isinstance(value, list) and len(value) > most:
+            # not an error of pydantic: it ends the validation at once
+            raise InvalidParameter(f"'{info.field_name}' may hold {most} entries, not {len(value)}.")
+        return value
 
 
 def json_schema(model: type[BaseModel]) -> Mapping[str, Any]:

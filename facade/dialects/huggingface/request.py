@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -14,16 +13,17 @@ from starlette.requests import Request
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter, InvalidPicture
-from tritonvision.facade.context import read_json, service_of
+from tritonvision.facade.context import service_of
+from tritonvision.facade.inputs.json_body import read_json, starts_an_object
 from tritonvision.facade.inputs.pictures import Pictures, from_base64
 from tritonvision.facade.service import Answered, Read, Service
+from tritonvision.facade.workers import LARGE, in_thread
 from tritonvision.publication import Manifest
 from tritonvision.tasks import Parameter
 
 _URL = ("http://", "https://")
 _JAVASCRIPT = "@huggingface/inference"
 _NO_PARAMETERS = ("inputs", "image", "question", "parameters", "options")  # of a body's root
-_LARGE = 256 * 1024  # more bytes than this are worth a thread
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,14 @@ class Asked:
         """The encoded picture; None where a URL names it. Raises InvalidPicture when there cannot be one."""
         if isinstance(self.inputs, bytes):
             return self.inputs
-        text = self._text
+        text = self.text
         if not isinstance(text, str) or not text:
             raise InvalidPicture("'inputs' must be one picture in base64.")
         return None if _is_url(text) else from_base64(text)
 
     @property
-    def _text(self) -> Any:
+    def text(self) -> Any:
+        """What stands for the picture: base64, or a URL."""
         return self.inputs.get("image") if isinstance(self.inputs, dict) else self.inputs
 
     def is_text(self, pictures: Pictures) -> bool:
@@ -60,8 +61,10 @@ class Asked:
             return True
         if not isinstance(self.inputs, str) or _is_url(self.inputs) or self.inputs[:5].lower() == "data:":
             return False
+        if len(self.inputs) >= LARGE:
+            return False  # no text is that long
         try:
-            pictures.encoded(self.data)
+            pictures.check(self.data)
         except InvalidPicture:
             return True
         return False
@@ -69,7 +72,7 @@ class Asked:
     def picture(self, pictures: Pictures) -> Read:
         """How to read the picture. Raises InvalidPicture when there cannot be one."""
         if self.data is None:
-            return partial(pictures.read, "url", self._text)
+            return partial(pictures.read, "url", self.text)
         return partial(_encoded, pictures, self.data)
 
 
@@ -173,7 +176,10 @@ async def read(request: Request) -> Asked:
     if _may_be_json(request, data):
         body = await _json(request)
         if _says_json(request) or isinstance(body, dict) and ("inputs" in body or "image" in body):
-            return _from_json(body)
+            asked = _from_json(body)
+            if isinstance(asked.text, str) and len(asked.text) >= LARGE:
+                await in_thread(getattr, asked, "data")  # decoded here, it is there for whoever wants it
+            return asked
     return Asked(data, {name: _literal(value) for name, value in request.query_params.items() if value})
 
 
@@ -197,13 +203,13 @@ def _says_json(request: Request) -> bool:
 
 
 def _may_be_json(request: Request, data: bytes) -> bool:
-    return _says_json(request) or data[:64].lstrip()[:1] == b"{"
+    return _says_json(request) or starts_an_object(data)
 
 
 async def _digest(data: bytes) -> str:
-    if len(data) < _LARGE:
+    if len(data) < LARGE:
         return hashlib.sha256(data).hexdigest()
-    return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+    return await in_thread(lambda: hashlib.sha256(data).hexdigest())
 
 
 def _is_url(text: str) -> bool:
@@ -234,7 +240,7 @@ def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _encoded(pictures: Pictures, data: bytes, _: Any) -> bytes:
-    return pictures.encoded(data)
+    return await pictures.encoded(data)
 
 
 def _literal(text: str) -> Any:

@@ -6,7 +6,6 @@ several, what is in the body decides.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -33,8 +32,9 @@ from tritonvision.facade.dialects.openai.schemas import ChatRequest
 from tritonvision.facade.inputs.pictures import Pictures
 from tritonvision.facade.replies import reply
 from tritonvision.facade.response_cache import ResponseCache
-from tritonvision.facade.service import DataPlane
+from tritonvision.facade.service import Service
 from tritonvision.facade.streaming.sse import EventStream, event
+from tritonvision.facade.workers import in_thread
 from tritonvision.publication import Manifest
 from tritonvision.results import MultiLabelClassificationPrediction
 from tritonvision.tasks import Parameter
@@ -72,7 +72,7 @@ async def _classify(question: Question) -> list[dict[str, Any]]:
 async def _depth(question: Question) -> dict[str, Any]:
     given = question.given(*depth.PARAMETERS)
     answered = await question.about_picture()
-    return await asyncio.to_thread(depth.depth, answered.results[0], answered.manifest, given)
+    return await in_thread(depth.depth, answered.results[0], answered.manifest, given)
 
 
 _TASKS = (
@@ -113,19 +113,20 @@ def _task(manifest: Manifest, model: str, name: str | None, asked: Asked, pictur
 @router.get("/health")
 async def server_health(request: Request) -> Response:
     """200 while the server would answer, for a client whose address names no model."""
-    return await _health(service_of(request).engine)
+    return await _health(service_of(request))
 
 
 @router.get("/models/{model:path}/health")
 async def health(request: Request, model: str) -> Response:
     """200 for a model that this server would answer for."""
-    engine = service_of(request).engine
-    return await _health(engine, engine.repository.resolve(model))
+    service = service_of(request)
+    return await _health(service, service.engine.repository.resolve(model))
 
 
-async def _health(engine: DataPlane, manifest: Manifest | None = None) -> Response:
-    if not await engine.ready(manifest):
-        raise Overloaded(engine.why_not_ready(), retry_after=1.0)
+async def _health(service: Service, manifest: Manifest | None = None) -> Response:
+    why_not = await service.why_not_ready(manifest)
+    if why_not:
+        raise Overloaded(why_not, retry_after=1.0)
     return reply({"status": "ok"})
 
 
@@ -209,7 +210,7 @@ async def _answer(request: Request, model: str, task_name: str | None) -> Respon
         first = await anext(steps)  # what goes wrong before it has a status of its own
         return EventStream(_events(first, steps, keep), _stream_failed, _told(request, "miss", _DEVICE))
     content = await _last(task.answer(question))
-    response = await asyncio.to_thread(reply, content) if task.large else reply(content)
+    response = await in_thread(reply, content) if task.large else reply(content)
     response.headers.update(_told(request, "miss", _DEVICE))
     keep(response.body)
     return response
@@ -237,7 +238,7 @@ async def _events(
         told = event(first)
         yield told
         async for step in steps:
-            told = await asyncio.to_thread(event, step)
+            told = await in_thread(event, step)
             yield told
     keep(told.removeprefix(b"data: ").rstrip())
 

@@ -33,10 +33,8 @@ async def healthz(request: Request) -> Response:
 @router.get("/readiness")
 async def readiness(request: Request) -> Response:
     """Whether requests would be answered now."""
-    engine = service_of(request).engine
-    if await engine.ready():
-        return reply({"status": "ready"})
-    return reply({"status": "not ready", "reason": engine.why_not_ready()}, 503)
+    why_not = await service_of(request).why_not_ready()
+    return reply({"status": "not ready", "reason": why_not}, 503) if why_not else reply({"status": "ready"})
 
 
 @router.get("/metrics")

@@ -52,7 +52,7 @@ async def live(request: Request) -> Response:
 @router.get("/v1/health/ready")
 async def ready(request: Request) -> Response:
     """Whether requests would be answered now."""
-    return _health(await service_of(request).engine.ready(), "ready")
+    return _health(not await service_of(request).why_not_ready(), "ready")
 
 
 def _health(well: bool, word: str) -> Response:

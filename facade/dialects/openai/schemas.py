@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter, InvalidPicture
-from tritonvision.facade.dialects.common.schemas import RequestFields
+from tritonvision.facade.dialects.common.schemas import AtMost, RequestFields
 from tritonvision.facade.inputs.pictures import DATA_URL, LONGEST_PREFIX
 
 # What is asked for and not done is refused, never quietly left out: the values that ask for nothing, and a sentence.
@@ -40,7 +40,7 @@ class Message(RequestFields):
     """
 
     role: str
-    content: str | list[dict[str, Any]] | None = None
+    content: Annotated[str | list[dict[str, Any]], AtMost("max_texts")] | None = None
     refusal: str | None = None
 
 
@@ -60,7 +60,7 @@ class ChatRequest(RequestFields):
     """``/v1/chat/completions``. Without a temperature the likeliest token is taken, as with 0."""
 
     model: str
-    messages: list[Message]
+    messages: Annotated[list[Message], AtMost("max_messages")]
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     max_completion_tokens: int | None = None
@@ -70,7 +70,7 @@ class ChatRequest(RequestFields):
     top_k: int | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: Annotated[str | list[str], AtMost("max_texts")] | None = None
     response_format: ResponseFormat = ResponseFormat()
     n: Any = None
     tools: Any = None

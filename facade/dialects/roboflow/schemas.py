@@ -8,7 +8,7 @@ from pydantic import WithJsonSchema
 
 from tritonvision import catalog, tasks
 from tritonvision.errors import InvalidParameter
-from tritonvision.facade.dialects.common.schemas import RequestFields
+from tritonvision.facade.dialects.common.schemas import AtMost, RequestFields
 from tritonvision.facade.dialects.roboflow.mask_fields import MaskFields
 from tritonvision.publication import Manifest
 
@@ -35,7 +35,7 @@ class ImageRequest(RequestFields):
     """What every route about pictures reads."""
 
     model_id: str
-    image: Annotated[Picture | list[Picture], WithJsonSchema(_IMAGES_SCHEMA)]
+    image: Annotated[Picture | list[Picture], AtMost("max_batch"), WithJsonSchema(_IMAGES_SCHEMA)]
     id: str | None = None
     confidence: Threshold = _MODEL_CONFIDENCE
     visualize_predictions: bool = False
@@ -74,7 +74,7 @@ class DetectionRequest(ImageRequest):
     max_detections: int = 300
     max_candidates: int = 3000
     class_agnostic_nms: bool = False
-    class_filter: list[str] | None = None
+    class_filter: Annotated[list[str], AtMost("max_texts")] | None = None
 
     def settings(self, manifest: Manifest) -> dict[str, Any]:
         """Every setting of the model's task; names of classes become ids. Raises InvalidParameter."""
@@ -110,7 +110,7 @@ class Region(RequestFields):
 class ClassificationRequest(ImageRequest):
     """``/infer/classification``; ``regions`` is a field of our own: one answer a region of the one picture."""
 
-    regions: list[Region] | None = None
+    regions: Annotated[list[Region], AtMost("max_regions")] | None = None
 
     def settings(self, manifest: Manifest) -> dict[str, Any]:
         """The model gives every class; the threshold is the dialect's. Raises InvalidParameter."""
@@ -163,7 +163,8 @@ def class_ids(names: list[str] | None, manifest: Manifest) -> list[int] | None:
     """Ids of the classes called ``names``; None, no filter, for no names at all. A name nobody has matches nothing."""
     if not names:
         return None
-    return [i for i, label in enumerate(manifest.labels) if label in set(names)]
+    wanted = set(names)
+    return [i for i, label in enumerate(manifest.labels) if label in wanted]
 
 
 def one_name(in_path: str, in_body: str) -> str:

@@ -70,7 +70,7 @@ function choose(model, picked) {
   show($("more"), (route?.settings.length ?? 0) > 1);
   for (const name of NEEDS) show($(`need-${name}`), name === need);
   $("stage").classList.toggle("points", need === "prompt");
-  const can = known(model.route) && (model.weights !== undefined || (state.listing.exports_missing && Boolean(model.command)));
+  const can = known(model.route) && (model.weights !== undefined || (state.listing.exports_missing && model.exportable_here));
   show($("desk"), can);
   $("ask").textContent = model.weights === undefined ? "Export it and ask" : need === "question" ? "Send" : "Ask";
   if (picked) unfold(false);
@@ -86,11 +86,13 @@ function hint() {
 }
 
 function describe(model) {
-  const { weights, label_count, labels, input_size } = model;
+  const { weights, loaded, label_count, labels, input_size } = model;
   $("name").textContent = $("picked").textContent = model.id;
   const size = input_size ? `${input_size[1]} × ${input_size[0]} pixels` : "";
   const classes = label_count > 1 ? `${label_count} classes: ${labels.slice(0, 3).join(", ")} …` : "";
-  const facts = [list.taskName(model.task), model.family, size, classes, `licence: ${model.license}`];
+  const state = weights === undefined ? "" : loaded ? "loaded" : "not loaded";
+  const licence = weights === "random" ? "" : `licence of the weights: ${model.license}`;
+  const facts = [list.taskName(model.task), model.family, state, size, classes, licence];
   $("facts").textContent = facts.filter(Boolean).join(" · ");
   const nowhere = "No route of this server answers this kind of model yet.";
   $("warning").textContent = weights === "random" ? "Random weights: answers mean nothing." : known(model.route) ? "" : nowhere;

@@ -63,11 +63,11 @@ function groups(models, chosen, choose) {
 }
 
 function button(model, chosen, choose) {
-  const state = model.weights === "random" ? "random weights" : model.loaded ? "loaded" : "";
+  const states = [model.loaded && ["loaded", "loaded"], model.weights === "random" && ["random", "random weights"]].filter(Boolean);
   const element = make(
     "button",
     { type: "button", "data-id": model.id, "aria-current": model.id === chosen ? "true" : null },
-    make("span", { class: "id" }, model.id), state && make("span", { class: `state ${state.split(" ")[0]}` }, state),
+    make("span", { class: "id" }, model.id), ...states.map(([kind, told]) => make("span", { class: `state ${kind}` }, told)),
   );
   element.dataset.names = [model.id, model.family, taskName(model.task), model.task, ...model.aliases].join("\n").toLowerCase();
   element.addEventListener("click", () => choose(model));

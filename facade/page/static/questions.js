@@ -21,6 +21,10 @@ const ROUTES = {
   "/v1/chat/completions": { needs: "question", body: withQuestion, streams: true },
 };
 
+/** Tasks whose question also fits the legacy route: its names of their settings, and what it takes where they are not given. */
+const UPLOADED = new Set(["object-detection", "keypoint-detection", "instance-segmentation"]);
+const UPLOAD_SETTINGS = { confidence: ["confidence", 0.4], iou_threshold: ["overlap", 0.3], max_detections: ["max_detections", 300] };
+
 /** The field of the page that the route reads besides the picture: classes, texts, prompt, question, or nothing. */
 export function needsOf(route) {
   return ROUTES[route]?.needs ?? "";
@@ -32,10 +36,10 @@ export function known(route) {
 }
 
 /**
- * The request that the page would send now: `{path, streams, body(picture)}`, or `{missing}`, a sentence.
+ * The request that the page would send now: `{path, streams, body(picture), upload}`, or `{missing}`, a sentence.
  *
  * `settings` are values by field of the body; those that are null are left to the server. `words` are the page's fields
- * by name. `body` takes `{base64, type}`.
+ * by name. `body` takes `{base64, type}`. `upload` is the path that answers the same to the file alone, or null.
  */
 export function question(model, settings, words) {
   const { body, streams = false } = ROUTES[model.route];
@@ -45,7 +49,21 @@ export function question(model, settings, words) {
   // without texts to compare with there is still the vector of the picture
   const path = model.route === "/clip/compare" && !lines(words.texts).length ? "/clip/embed_image" : model.route;
   const name = streams ? { model: model.id } : { model_id: model.id };
-  return { path, streams, body: (picture) => ({ ...name, ...given, ...body(picture, words) }) };
+  return { path, streams, upload: uploadPath(model, given), body: (picture) => ({ ...name, ...given, ...body(picture, words) }) };
+}
+
+function uploadPath(model, given) {
+  const name = [model.id, ...model.aliases].find((one) => one.split("/").length === 2), query = new URLSearchParams();
+  if (!name || !UPLOADED.has(model.task)) return null;
+  for (const [field, value] of Object.entries(given)) {
+    const [spelt, usual] = UPLOAD_SETTINGS[field] ?? ["", false];
+    if (value === usual) continue;
+    const share = field !== "max_detections";
+    if (!spelt || (share && !(value >= 0.01 && value < 1))) return null; // the route reads 1 as one per cent
+    query.set(spelt, value);
+  }
+  const asked = query.toString();
+  return asked ? `/${name}?${asked}` : `/${name}`;
 }
 
 /** What was typed, line by line or with commas between. */

@@ -4,14 +4,24 @@ const VARIABLE = "TRITONVISION_API_KEY";
 
 /** A shell command that sends `request` (see questions.js). A key comes from the environment, never into the text. */
 export function curl(request, base, file, { type, keyed }) {
+  if (request.upload && !/[";,\\]/.test(file)) return upload(request.upload, base, file, keyed);
   const [before, after] = around(request, type, JSON.stringify);
   const options = ["-H 'Content-Type: application/json'"];
-  if (keyed) options.push(`-H "Authorization: Bearer $${VARIABLE}"`);
+  if (keyed) options.push(bearer());
   return [
     `{ printf %s ${quoted(before)}`, `  base64 < ${quoted(file)} | tr -d '\\n'`, `  printf %s ${quoted(after)}`,
     `} | curl -sS${request.streams ? "N" : ""} ${quoted(url(base, request.path))} \\`,
     `  ${options.join(" \\\n  ")} --data-binary @-`,
   ].join("\n");
+}
+
+/** One line, where the file alone says everything; curl reads signs of its own in the names of files. */
+function upload(path, base, file, keyed) {
+  return `curl -sS ${keyed ? `${bearer()} ` : ""}-F ${quoted(`file=@${file}`)} ${quoted(url(base, path))}`;
+}
+
+function bearer() {
+  return `-H "Authorization: Bearer $${VARIABLE}"`;
 }
 
 /** A Python program that sends it: with requests, or with OpenAI's client where the route is OpenAI's. */

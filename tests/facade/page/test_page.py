@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tritonvision import catalog, tasks
-from tritonvision.facade.page import routes
+from tritonvision.facade.dialects.roboflow.schemas import LegacyQuery
+from tritonvision.facade.page import listing, routes
 from tritonvision.facade.page.listing import ROUTES, command_for, route_of
 
 PAGE = Path(__file__).parents[3] / "facade" / "page" / "static"
-DETECTOR, PHRASES = "yolov8n-640", "grounding-dino-tiny"
+DETECTOR, PHRASES, FACE = "yolov8n-640", "grounding-dino-tiny", "mediapipe-face-detection"
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -125,6 +126,27 @@ def test_what_could_be_published_comes_with_the_command_that_does_it(told):
     assert missing["resnet50"]["command"] == "tritonvision export resnet50"
     unreleased = next(entry for entry in catalog.entries().values() if entry.upstream_exists is False)
     assert command_for(unreleased) == f"tritonvision export {unreleased.id} --weights FILE"
+
+
+@pytest.mark.parametrize("packages, face, torch_family", [
+    ({"onnx", "torch"}, True, True), ({"onnx"}, True, False), ({"torch"}, False, False), (set(), False, False),
+])  # fmt: skip
+def test_an_export_is_offered_where_its_packages_are_installed(house, monkeypatch, packages, face, torch_family):
+    monkeypatch.setattr(listing, "find_spec", lambda name: object() if name in packages else None)
+    (house.engine.repository.root / FACE / "manifest.json").unlink()
+    missing = {m["id"]: m["exportable_here"] for m in house.client.get("/models").json()["unpublished"]}
+    assert (missing[FACE], missing["resnet50"]) == (face, torch_family)
+    house.engine.exportable = set()
+    assert not any(m["exportable_here"] for m in house.client.get("/models").json()["unpublished"])
+
+
+def test_the_legacy_route_reads_a_file_alone_as_the_page_begins(house):
+    """The page's curl line sends nothing but the file where the settings are these."""
+    for model in (DETECTOR, FACE):
+        manifest = house.engine.repository.get(model)
+        legacy = LegacyQuery().settings(manifest)
+        settings = house.client.get("/models").json()["routes"]["/infer/object_detection"]["settings"]
+        assert {one["name"]: legacy[one["name"]] for one in settings} == {one["name"]: one["start"] for one in settings}
 
 
 def test_an_id_that_cannot_be_exported_has_no_command(house):

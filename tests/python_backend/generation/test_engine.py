@@ -3,6 +3,7 @@
 import threading
 import weakref
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnxruntime import OrtValue
 
 from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, ServerUnavailable
 from tritonvision.python_backend.generation import engine as module
+from tritonvision.python_backend.generation.decoder import Piece
 from tritonvision.python_backend.generation.engine import VlmEngine
 from tritonvision.python_backend.generation.prompt import Picture
 from tritonvision.python_backend.generation.scheduler import Cancelled
@@ -35,11 +37,13 @@ class Networks:
         self.tiles, self.prompts, self.before = [], [], lambda role: None
 
     def run(self, outputs, inputs):
-        if outputs == ["image_embeds"]:
+        if "image_embeds" in outputs:
             self.before("vision")
             self.tiles.append(len(inputs["pixels"]))
-            means = inputs["pixels"].mean((1, 2, 3))
-            return [np.repeat(np.stack([[-1, mean, 1] for mean in means])[:, None], TOKENS, 1).astype(np.float32)]
+            tiles = np.stack([[-1, mean, 1] for mean in inputs["pixels"].mean((1, 2, 3))])
+            rows = np.repeat(tiles[:, None], TOKENS, 1).astype(np.float32)
+            found = {"image_embeds": rows, "deep": rows + 100}
+            return [found[name] for name in outputs]
         self.before("embed")
         ids = inputs["input_ids"].astype(np.float32)
         return [np.stack([ids, 0 * ids, 0 * ids + 1], -1)]
@@ -189,7 +193,7 @@ def test_pictures_up_to_the_limit_together_are_taken(engine, monkeypatch):
         list(engine.talk(asks("fox", 2), [grey(1), grey(2, 32, 33)], settings()))
 
 
-def test_one_picture_is_in_memory_at_a_time(engine):
+def test_one_picture_is_in_memory_at_a_time_and_none_while_the_network_runs(engine, networks):
     alive, order = [], []
 
     def decode(index):
@@ -198,6 +202,7 @@ def test_one_picture_is_in_memory_at_a_time(engine):
         alive.append(weakref.ref(pixels))
         return pixels
 
+    networks.before = lambda role: order.append(role) if any(ref() is not None for ref in alive) else None
     pictures = [Picture(lambda: (32, 32), lambda index=index: decode(index)) for index in range(3)]
     assert Caller().ask(engine, asks("fox", 3), pictures).wait() is None
     assert order == [(0, []), (1, [False]), (2, [False, False])]
@@ -238,7 +243,8 @@ def test_closing_a_stream_ends_its_work(engine, networks):
 
 def test_closing_ends_the_prompts_that_wait_and_takes_no_others(open_engine, networks):
     engine, entered, go_on = open_engine(), threading.Event(), threading.Event()
-    networks.before = lambda role: (entered.set(), go_on.wait(20))
+    runs = []
+    networks.before = lambda role: (runs.append(role), entered.set(), go_on.wait(20))
     first = Caller().ask(engine, asks("fox", 1), [Picture.of(grey(1))])
     second = Caller().ask(engine, asks("dog"))
     assert entered.wait(20)
@@ -249,6 +255,7 @@ def test_closing_ends_the_prompts_that_wait_and_takes_no_others(open_engine, net
     go_on.set()
     closing.join(20)
     assert isinstance(first.wait(), ServerUnavailable) and isinstance(second.wait(), ServerUnavailable)
+    assert runs == ["embed"], "no more than what ran already"
     with pytest.raises(RuntimeError):
         Caller().ask(engine, asks("late"))
 
@@ -276,3 +283,32 @@ def test_every_run_of_a_network_and_every_decoding_is_watched(open_engine, netwo
     assert caller.wait() is None
     assert {role for role, _ in watched} == {"vision", "embed", "decoder", "decode"}
     assert {count for _, count in watched} == {1}, "each piece has the whole time"
+
+
+def test_rows_of_a_picture_go_into_several_inputs_with_positions_and_a_prefix(engine, networks, monkeypatch):
+    """What families with deep stacks, positions of three axes or prefixes that attend both ways put in a prompt."""
+    read, pieces = engine._reader.read, []
+
+    def richer(messages, sizes):
+        prompt = read(messages, sizes)
+        positions = np.tile(np.arange(len(prompt.input_ids)), (3, 1))
+        return replace(
+            prompt, position_ids=positions, bidirectional=5,
+            injections={"inputs_embeds": "image_embeds", "deepstack.0": "deep"},
+        )  # fmt: skip
+
+    def decoder(cache, piece):
+        pieces.append(piece)
+        return engine._decoder(cache, Piece(piece.embeds))
+
+    decoder.empty = engine._decoder.empty
+    monkeypatch.setattr(engine._reader, "read", richer)
+    monkeypatch.setattr(engine.scheduler, "_decoder", decoder)
+    assert Caller().ask(engine, asks("fox", 1), [Picture.of(grey(10))]).wait() is None
+    prompt, *answer = pieces
+    at = prompt.embeds[0, :, 0] == -1
+    assert at.sum() == 17 * TOKENS and set(prompt.extra) == {"deepstack.0"}
+    np.testing.assert_allclose(prompt.extra["deepstack.0"][0, at, 1], 110, atol=0.5)
+    assert (prompt.extra["deepstack.0"][0, ~at] == 0).all()
+    assert prompt.position_ids.shape == (3, 1, prompt.embeds.shape[1]) and prompt.bidirectional == 5
+    assert all(piece.extra == {} and piece.position_ids is None and piece.bidirectional == 0 for piece in answer)

@@ -5,6 +5,7 @@ in the tests of the families.
 """
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from onnxruntime import OrtValue
 
 from tritonvision.errors import ServerUnavailable, TritonVisionError
-from tritonvision.python_backend.generation.decoder import Decoder
+from tritonvision.python_backend.generation.decoder import Cache, Decoder, Piece
 from tritonvision.python_backend.generation.sampling import Sampler
 from tritonvision.python_backend.generation.scheduler import CHUNK, Cancelled, Job, Scheduler
 
@@ -88,7 +89,7 @@ class Told:
 
     def job(self, prompt, **settings):
         sampler = Sampler({**GREEDY, **settings}, np.array(prompt), VOCABULARY)
-        return Job(TABLE[np.array(prompt)], sampler, self.accept, self.failed, self.cancelled)
+        return Job(Piece(TABLE[np.array(prompt)][None]), sampler, self.accept, self.failed, self.cancelled)
 
     def wait(self):
         assert self.done.wait(20)
@@ -122,7 +123,7 @@ def test_six_at_once_say_what_each_says_alone(scheduler, session):
 def test_a_prompt_longer_than_a_piece_reads_as_one(scheduler, session):
     prompt = np.random.default_rng(3).integers(0, VOCABULARY, 2 * CHUNK + 17).tolist()
     decoder = Decoder(Arithmetic())
-    logits, _ = decoder(decoder.empty(), TABLE[np.array(prompt)][None])
+    logits, _ = decoder(decoder.empty(), Piece(TABLE[np.array(prompt)][None]))
     assert alone(scheduler, prompt, 1) == [int(logits[0].argmax())]
     assert len(session.batches) == 3
 
@@ -186,7 +187,7 @@ def test_a_prompt_that_fails_at_its_first_piece_is_told_so_and_stops_nobody(sche
     neighbour, bad = Told(30), Told(3)
     scheduler.add(neighbour.job([3, 4]))
     job = bad.job([1, 2])
-    job.embeds = job.embeds[:, :5]  # too narrow for the network: this prompt's fault alone
+    job._prompt = Piece(job._prompt.embeds[..., :5])  # too narrow for the network: this prompt's fault alone
     scheduler.add(job)
     bad.wait()
     assert bad.error is not None and bad.tokens == []
@@ -223,6 +224,63 @@ def test_logits_that_are_not_numbers_are_an_error_and_no_token(scheduler, sessio
     told = Told(3)
     scheduler.add(told.job([1, 2], temperature=temperature, seed=1))
     assert told.wait() == [] and isinstance(told.error, TritonVisionError)
+
+
+def test_a_prefix_that_attends_both_ways_is_read_in_one_piece():
+    pieces = []
+
+    def decoder(cache, piece):
+        pieces.append((piece.embeds.shape[1], piece.bidirectional))
+        return real(cache, replace(piece, bidirectional=0, position_ids=None, extra={}))
+
+    real = Decoder(Arithmetic())
+    decoder.empty = real.empty
+    scheduler = Scheduler(decoder, lambda ids: TABLE[ids])
+    told, length = Told(2), 3 * CHUNK + 10
+    rows = TABLE[np.arange(length) % VOCABULARY][None]
+    positions = np.arange(3 * length).reshape(3, 1, length)
+    job = told.job([1])
+    job._prompt = Piece(rows, positions, {"deepstack.0": rows}, 2 * CHUNK + 1)
+    seen, next_piece = [], job.next_piece
+    job.next_piece = lambda: seen.append(next_piece()) or seen[-1]
+    scheduler.add(job)
+    told.wait()
+    scheduler.close()
+    assert pieces == [(2 * CHUNK + 1, 2 * CHUNK + 1), (CHUNK, 0), (9, 0), (1, 0)]
+    np.testing.assert_array_equal(np.concatenate([piece.position_ids for piece in seen], axis=2), positions)
+    np.testing.assert_array_equal(np.concatenate([piece.extra["deepstack.0"] for piece in seen], axis=1), rows)
+
+
+def no_room(*_):
+    raise MemoryError("no room")
+
+
+def test_a_row_that_the_batch_has_no_room_for_fails_alone(scheduler, monkeypatch):
+    wanted = alone(scheduler, [3, 4], 60)
+    added = threading.Event()
+    running, late = Told(60, at=lambda count: added.wait(20)), Told(3)
+    scheduler.add(running.job([3, 4]))
+    with monkeypatch.context() as patch:
+        patch.setattr(Cache, "joined", no_room)
+        scheduler.add(late.job([1, 2]))
+        added.set()
+        assert len(late.wait()) == 1 and isinstance(late.error, MemoryError)
+        assert running.wait() == wanted and running.error is None
+
+
+def test_rows_whose_cache_cannot_be_made_smaller_fail_and_the_next_answer_is_whole(scheduler, monkeypatch):
+    wanted = alone(scheduler, [3, 4], 10)
+    added = threading.Event()
+    short, long = Told(3, at=lambda count: added.wait(20)), Told(10_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(Cache, "only", no_room)
+        scheduler.add(short.job([1, 2]))
+        scheduler.add(long.job([5, 6]))
+        added.set()
+        assert len(short.wait()) == 3 and short.error is None
+        long.wait()
+    assert isinstance(long.error, MemoryError)
+    assert alone(scheduler, [3, 4], 10) == wanted
 
 
 def test_closing_ends_what_runs_and_what_waits(session):
@@ -271,7 +329,7 @@ class Faulty(Told):
     def job(self, prompt, **settings):
         made = super().job(prompt, **settings)
         if self.fault == "width":
-            made.embeds = made.embeds[:, :5]
+            made._prompt = Piece(made._prompt.embeds[..., :5])
         if self.fault == "sampler":
             choose, tokens = made._sampler, self.tokens
             made._sampler = lambda logits: choose(logits if len(tokens) + 1 < self.when else logits[:, None, None])

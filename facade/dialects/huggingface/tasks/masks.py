@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
@@ -13,7 +12,7 @@ from tritonvision.errors import InvalidParameter
 from tritonvision.facade.dialects.common.labels import name_of
 from tritonvision.facade.dialects.huggingface import responses as formats
 from tritonvision.facade.dialects.huggingface.request import Question, Task
-from tritonvision.facade.service import unless_gone
+from tritonvision.facade.workers import in_thread
 from tritonvision.results import InstancesRLEMasks, SAMPrediction
 from tritonvision.tasks import Parameter
 
@@ -45,7 +44,7 @@ async def segment(question: Question) -> list[dict[str, Any]]:
     answered = await question.about_picture(confidence=given["threshold"], mask_format="rle")
     found, labels = answered.results[0], answered.manifest.labels
     order = sorted(range(len(found)), key=lambda i: -found.confidence[i])
-    pictures = await _pictures(question, found.mask, order)
+    pictures = await _pictures(found.mask, order)
     return [
         {"score": float(found.confidence[i]), "label": name_of(labels, int(found.class_id[i])), "mask": picture}
         for i, picture in zip(order, pictures, strict=True)
@@ -64,7 +63,7 @@ async def generate(question: Question) -> AsyncGenerator[dict[str, Any], None]:
         async for step in steps:
             if isinstance(step, SAMPrediction):
                 best = range(min(len(step.scores), _MOST))
-                masks = await _pictures(question, step.masks, best)
+                masks = await _pictures(step.masks, best)
                 yield {"masks": masks, "scores": step.scores[:_MOST].tolist()}
             else:
                 yield {"done": step.done, "total": step.total}
@@ -82,13 +81,9 @@ def _grid(question: Question) -> dict[str, Any]:
     return given
 
 
-async def _pictures(question: Question, masks: InstancesRLEMasks, rows: Iterable[int]) -> list[str]:
-    """The PNGs of these masks, unless the caller hangs up: those of a large picture take a second each."""
-
-    async def drawn() -> list[str]:
-        return [await asyncio.to_thread(formats.mask, masks, row) for row in rows]
-
-    return await unless_gone(question.request, drawn())
+async def _pictures(masks: InstancesRLEMasks, rows: Iterable[int]) -> list[str]:
+    """The PNGs of these masks: those of a large picture take a second each."""
+    return [await in_thread(formats.mask, masks, row) for row in rows]
 
 
 TASKS = (

@@ -57,14 +57,19 @@ def labels(question: Question) -> list[str]:
     Raises InvalidParameter.
     """
     value, most = question.asked.parameters.get("candidate_labels"), question.service.settings.max_texts
+    if not isinstance(value, str | list):
+        raise InvalidParameter("'candidate_labels' must be a list of texts.")
+    count = value.count(",") + 1 if isinstance(value, str) else len(value)
+    if not 1 <= count <= most:
+        raise InvalidParameter(f"'candidate_labels' may hold 1 to {most} texts, not {count}.")
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+    if not all(isinstance(name, str) for name in value):
         raise InvalidParameter("'candidate_labels' must be a list of texts.")
     if not all(name.strip() for name in value):
         raise InvalidParameter("One of the 'candidate_labels' is empty.")
-    if not 1 <= len(value) <= most:
-        raise InvalidParameter(f"'candidate_labels' may hold 1 to {most} texts, not {len(value)}.")
+    if not value:
+        raise InvalidParameter(f"'candidate_labels' may hold 1 to {most} texts, not 0.")
     if len(set(value)) < len(value):
         raise InvalidParameter("'candidate_labels' names something twice.")
     return value
@@ -86,11 +91,13 @@ async def text_features(question: Question) -> np.ndarray:
     given = question.given(_NORMALIZE, _ENCODING, tasks.TRUNCATE, _DIRECTION)
     value = question.asked.inputs
     texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    if not isinstance(texts, list):
         raise InvalidParameter("'inputs' must be a text or a list of texts.")
     most = question.service.settings.max_texts
     if not 1 <= len(texts) <= most:
         raise InvalidParameter(f"One request may hold 1 to {most} texts, not {len(texts)}.")
+    if not all(isinstance(text, str) for text in texts):
+        raise InvalidParameter("'inputs' must be a text or a list of texts.")
     await question.loaded()
     cut = {tasks.TRUNCATE.name: True} if given["truncate"] else {}
     return _scaled(await _texts(question, texts, **cut), given["normalize"])

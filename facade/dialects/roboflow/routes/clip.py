@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter
@@ -17,7 +17,7 @@ from tritonvision import tasks
 from tritonvision.errors import InvalidParameter, InvalidPicture
 from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.dialects.common.body import read_body
-from tritonvision.facade.dialects.common.schemas import json_schema
+from tritonvision.facade.dialects.common.schemas import AtMost, json_schema
 from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.schemas import ImageRequest, Picture
 from tritonvision.facade.replies import reply
@@ -48,13 +48,13 @@ class ClipRequest(BaseModel):
 class ImagesRequest(ClipRequest):
     """``/clip/embed_image``."""
 
-    image: Picture | list[Picture]
+    image: Annotated[Picture | list[Picture], AtMost("max_batch")]
 
 
 class TextsRequest(ClipRequest):
     """``/clip/embed_text``."""
 
-    text: str | list[str]
+    text: Annotated[str | list[str], AtMost("max_texts")]
 
 
 class CompareRequest(ClipRequest):

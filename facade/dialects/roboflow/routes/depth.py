@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from functools import partial
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.schemas import ImageRequest, one_name
 from tritonvision.facade.rendering import depth_maps
 from tritonvision.facade.replies import reply
+from tritonvision.facade.workers import in_thread
 from tritonvision.publication import Manifest
 from tritonvision.results import DepthMap
 
@@ -54,9 +54,9 @@ async def depth_estimation(request: Request, model_id: str = "") -> Response:
     answered = await service.ask(request, manifest, [read], ask.settings(manifest))
     body = {
         "inference_id": ask.id or str(uuid.uuid4()), "frame_id": None, "time": answered.seconds, "resolved_model": None,
-        **await asyncio.to_thread(depth, answered.results[0], ask.depth_map_format),
+        **await in_thread(depth, answered.results[0], ask.depth_map_format),
     }  # fmt: skip
-    return await asyncio.to_thread(reply, body)
+    return await in_thread(reply, body)
 
 
 def depth(result: DepthMap, form: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Collection
 from functools import partial
@@ -12,8 +13,10 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message
 
 from tritonvision.errors import InvalidPicture
+from tritonvision.facade.admission import ByteReservation
 from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.roboflow import responses as formats
 from tritonvision.facade.dialects.roboflow.mask_fields import instances
@@ -28,9 +31,10 @@ from tritonvision.facade.dialects.roboflow.routes.tasks import (
     drawn_text,
 )
 from tritonvision.facade.dialects.roboflow.schemas import LegacyQuery
-from tritonvision.facade.inputs.pictures import from_base64
+from tritonvision.facade.inputs.pictures import decoded
 from tritonvision.facade.replies import reply
 from tritonvision.facade.service import Read
+from tritonvision.facade.workers import LARGE
 from tritonvision.publication import Manifest
 from tritonvision.settings import Settings
 
@@ -100,23 +104,33 @@ async def _legacy_picture(request: Request, query: LegacyQuery) -> Read:
         raise InvalidPicture("The request has no Content-Type.", hint="Send application/json or multipart/form-data.")
     if content_type.lower().startswith("multipart/form-data"):
         file = await _form_file(request, service_of(request).settings)
-        return lambda _: _ready(pictures.encoded(file))
+        return lambda _: pictures.encoded(file)
     if not body:
         raise InvalidPicture("The request has no body.")
     if query.image_type.lower() == "numpy":
         return lambda _: pictures.array(body)
     if query.image_type.lower() != "base64":
         raise InvalidPicture(f"Bodies of type '{query.image_type[:40]}' are not read.", hint="Send base64 or numpy.")
-    return lambda _: _ready(pictures.encoded(from_base64(body)))
+
+    async def read(_: ByteReservation) -> bytes:
+        return await pictures.encoded(await decoded(body))
+
+    return read
 
 
 async def _form_file(request: Request, settings: Settings) -> bytes:
-    async with request.form(max_files=1, max_fields=100, max_part_size=settings.max_body_bytes) as form:
+    body = await request.body()
+    starts = iter(range(0, len(body), LARGE))
+
+    async def in_pieces() -> Message:
+        """The body again; other requests have their turn between two pieces, since reading a form takes a while."""
+        await asyncio.sleep(0)
+        start = next(starts, len(body))
+        return {"type": "http.request", "body": body[start : start + LARGE], "more_body": start + LARGE < len(body)}
+
+    pieces = Request(request.scope, in_pieces)
+    async with pieces.form(max_files=1, max_fields=100, max_part_size=settings.max_body_bytes) as form:
         part = form.get("file")
         if not isinstance(part, UploadFile):
             raise InvalidPicture("The form has no file in a part called 'file'.")
         return await part.read()
-
-
-async def _ready(data: bytes) -> bytes:
-    return data

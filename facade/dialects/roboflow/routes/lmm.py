@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from typing import Any
@@ -20,6 +19,7 @@ from tritonvision.facade.dialects.common.schemas import json_schema
 from tritonvision.facade.dialects.roboflow.model_choice import model_of
 from tritonvision.facade.dialects.roboflow.schemas import ImageRequest, one_name
 from tritonvision.facade.replies import reply
+from tritonvision.facade.workers import in_thread
 from tritonvision.pictures import shown_size
 from tritonvision.publication import Manifest
 
@@ -57,7 +57,7 @@ async def lmm(request: Request, model_id: str = "") -> Response:
 
     async def read(reservation: ByteReservation) -> bytes:
         picture = await service.pictures.read(ask.image.type, ask.image.value, reservation)
-        size["width"], size["height"] = await asyncio.to_thread(shown_size, picture, orient)
+        size["width"], size["height"] = await in_thread(shown_size, picture, orient)
         return picture
 
     messages = tasks.about_picture(ask.prompt)

@@ -6,7 +6,7 @@ import dataclasses
 import uuid
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -17,7 +17,7 @@ from tritonvision import tasks
 from tritonvision.errors import InvalidParameter, InvalidPicture
 from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.common.body import read_body
-from tritonvision.facade.dialects.common.schemas import RequestFields, json_schema
+from tritonvision.facade.dialects.common.schemas import AtMost, RequestFields, json_schema
 from tritonvision.facade.dialects.roboflow import responses as formats
 from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.routes.tasks import drawn_text
@@ -31,13 +31,14 @@ router = APIRouter(tags=["Roboflow"])
 # Overlaps that suppress, of the original server: Grounding DINO's, and OWLv2's of boxes that examples found.
 _DINO_IOU, _EXAMPLES_IOU = 0.5, 0.3
 _EXAMPLES_CONFIDENCE = 0.99
+Texts = Annotated[list[str], AtMost("max_texts")]
 
 
 class OpenVocabularyRequest(ImageRequest):
     """What both routes read. ``model_id`` names the model where the version does not."""
 
     model_id: str = ""
-    text: list[str] = Field(default_factory=list)
+    text: Texts = Field(default_factory=list)
     max_detections: int | None = None
 
     def given(self) -> dict[str, Any]:
@@ -48,7 +49,7 @@ class OpenVocabularyRequest(ImageRequest):
 class DinoRequest(OpenVocabularyRequest):
     """``/grounding_dino/infer``; ``max_detections`` is a field of our own."""
 
-    text: list[str]
+    text: Texts
     grounding_dino_version_id: str = "default"
     box_threshold: float = 0.5
     text_threshold: float = 0.5
@@ -82,7 +83,7 @@ class Lesson(RequestFields):
     """A picture with examples in it."""
 
     image: Picture
-    boxes: list[Example]
+    boxes: Annotated[list[Example], AtMost("max_texts")]
 
 
 class Owlv2Request(OpenVocabularyRequest):
@@ -96,7 +97,7 @@ class Owlv2Request(OpenVocabularyRequest):
 
     confidence: float | None = None
     owlv2_version_id: str = "owlv2-large-patch14-ensemble"
-    training_data: list[Lesson] = Field(default_factory=list)
+    training_data: Annotated[list[Lesson], AtMost("max_batch")] = Field(default_factory=list)
     iou_threshold: float | None = None
     class_agnostic_nms: bool = False
 

@@ -6,13 +6,12 @@ is not this process's business: the inference server knows every picture by its 
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -25,13 +24,14 @@ from tritonvision import tasks
 from tritonvision.errors import InvalidParameter, InvalidPicture
 from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.common.body import read_body
-from tritonvision.facade.dialects.common.schemas import RequestFields, json_schema
+from tritonvision.facade.dialects.common.schemas import AtMost, RequestFields, json_schema
 from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.schemas import Picture
 from tritonvision.facade.inputs.pictures import from_base64
 from tritonvision.facade.replies import reply
-from tritonvision.facade.security.keys import given_key
+from tritonvision.facade.security.keys import key_beside_the_body
 from tritonvision.facade.service import Read
+from tritonvision.facade.workers import in_thread
 from tritonvision.publication import Manifest
 from tritonvision.results import SAMPrediction
 
@@ -40,12 +40,14 @@ router = APIRouter(tags=["Roboflow"])
 _EMBEDDINGS, _LOGITS = (256, 64, 64), (256, 256)
 _BINARY = "application/octet-stream"
 _ANSWERS = ("masks", "scores", "low_res_masks", "image_size")
+_FEW = AtMost(16)  # more than any point, size or box has
 Form = Literal["json", "binary"]
 
 
 class SamRequest(RequestFields):
     """What both routes read. The version names the model: ``vit_h``, ``vit_l`` or ``vit_b``; or ``model_id`` does."""
 
+    api_key: Any = None
     model_id: str = ""
     image: Picture | None = None
     image_id: str | None = None
@@ -62,10 +64,10 @@ class SegmentRequest(SamRequest):
 
     embeddings: Any = None
     embeddings_format: Form = "json"
-    orig_im_size: list[int] | None = None
-    point_coords: list[list[float]] | None = None
-    point_labels: list[float] | None = None
-    box: list[float] | None = None
+    orig_im_size: Annotated[list[int], _FEW] | None = None
+    point_coords: Annotated[list[Annotated[list[float], _FEW]], AtMost("max_regions")] | None = None
+    point_labels: Annotated[list[float], AtMost("max_regions")] | None = None
+    box: Annotated[list[float], _FEW] | None = None
     multimask_output: bool = False
     has_mask_input: bool = False
     mask_input: Any = None
@@ -144,14 +146,14 @@ async def embed_image(request: Request) -> Response:
     wanted = ("embeddings", "image_size")
     answered = await service.ask_samples(request, manifest, [{}], settings, pictures=[read], outputs=wanted)
     if ask.image_id:
-        _encodings(request).put(await given_key(request), ask.image_id, answered.pictures[0])
+        _encodings(request).put(_caller(request, ask), ask.image_id, answered.pictures[0])
     vectors = answered.results[0].embeddings[None]
     if ask.format == "binary":
         stream = io.BytesIO()
         np.save(stream, vectors, allow_pickle=False)
         return Response(stream.getvalue(), media_type=_BINARY)
     content = {"embeddings": np.ascontiguousarray(vectors), "time": answered.seconds}
-    dumped = await asyncio.to_thread(orjson.dumps, content, option=orjson.OPT_SERIALIZE_NUMPY)
+    dumped = await in_thread(orjson.dumps, content, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(dumped, media_type="application/json")
 
 
@@ -175,16 +177,21 @@ async def segment_image(request: Request) -> Response:
     answered = await service.ask_samples(request, manifest, [sample], settings, pictures=pictures, outputs=_ANSWERS)
     found = answered.results[0]
     if ask.image_id and answered.pictures:
-        kept = _encodings(request).put(await given_key(request), ask.image_id, answered.pictures[0])
+        kept = _encodings(request).put(_caller(request, ask), ask.image_id, answered.pictures[0])
         kept.logits[manifest.id] = found.logits[int(found.scores.argmax())].copy()
     if ask.format == "binary":
-        return Response(await asyncio.to_thread(_npz, found), media_type=_BINARY)
+        return Response(await in_thread(_npz, found), media_type=_BINARY)
     masks = {
         "masks": [polygon.tolist() for polygon in found.polygons],
         "low_res_masks": [_outline(logits > 0).tolist() for logits in found.logits],
         "scores": found.scores.tolist(),
     }
     return reply(masks | {"time": answered.seconds})
+
+
+def _caller(request: Request, ask: SamRequest) -> str | None:
+    """Whose pictures are meant: the key that the request brought, whether one is required or not."""
+    return key_beside_the_body(request) or (ask.api_key if isinstance(ask.api_key, str) else None)
 
 
 async def _manifest(request: Request, ask: SamRequest) -> Manifest:
@@ -197,7 +204,7 @@ async def _picture(request: Request, ask: SamRequest) -> Read:
         return partial(service_of(request).pictures.read, ask.image.type, ask.image.value)
     if not ask.image_id:
         raise InvalidPicture("There is no picture in the request.", hint="Send 'image', or the 'image_id' of one.")
-    kept = _encodings(request).get(await given_key(request), ask.image_id)
+    kept = _encodings(request).get(_caller(request, ask), ask.image_id)
 
     async def ready(_: Any) -> bytes:
         return kept.picture
@@ -210,7 +217,7 @@ async def _earlier_mask(request: Request, ask: SegmentRequest, manifest: Manifes
     if ask.mask_input is not None:
         return await _floats("mask_input", ask.mask_input, ask.mask_input_format, _LOGITS)
     if ask.use_mask_input_cache and ask.image_id:
-        kept = _encodings(request).get(await given_key(request), ask.image_id)
+        kept = _encodings(request).get(_caller(request, ask), ask.image_id)
         if manifest.id in kept.logits:
             return kept.logits[manifest.id]
     raise InvalidParameter("There is no earlier mask of this picture.", hint="Send 'mask_input'.")
@@ -221,7 +228,7 @@ async def _earlier_mask(request: Request, ask: SegmentRequest, manifest: Manifes
 
 async def _floats(name: str, value: Any, form: Form, shape: tuple[int, ...]) -> np.ndarray:
     """float32 array of ``shape``, which may have axes of one before it. Raises InvalidParameter."""
-    array = await asyncio.to_thread(_read, value, form)
+    array = await in_thread(_read, value, form)
     if array is not None:
         size = array.shape
         while len(size) > len(shape) and size[0] == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import uuid
 from collections.abc import Callable, Collection, Sequence
@@ -30,6 +29,7 @@ from tritonvision.facade.dialects.roboflow.schemas import (
 from tritonvision.facade.rendering import annotated
 from tritonvision.facade.replies import reply
 from tritonvision.facade.service import Answered, Read
+from tritonvision.facade.workers import in_thread
 from tritonvision.publication import Manifest
 from tritonvision.results import Detections
 
@@ -126,7 +126,7 @@ def _head(answered: Answered, inference_id: str | None) -> dict[str, Any]:
 async def drawn(ask: ImageRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> bytes:
     """A JPEG of the picture with its result drawn in, as the request wants it drawn."""
     orient = not ask.disable_preproc_auto_orient
-    return await asyncio.to_thread(partial(annotated.annotated, picture, result, manifest, orient, **ask.style))
+    return await in_thread(annotated.annotated, picture, result, manifest, orient, **ask.style)
 
 
 async def drawn_text(ask: ImageRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> str:

@@ -30,18 +30,8 @@ QUESTIONS = {
 }
 
 
-class Held(asyncio.Event):
-    """An event that tells when somebody waits for it."""
-
-    reached = False
-
-    async def wait(self) -> bool:
-        self.reached = True
-        return await super().wait()
-
-
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_a_caller_who_hangs_up_ends_the_work(whole_house, picture, name):
+def test_a_caller_who_hangs_up_ends_the_work(whole_house, picture, name, hold):
     house, (model, more) = whole_house, QUESTIONS[name]
     app, path = house.client.app, f"/models/{model}"
     content = json.dumps({"inputs": base64.b64encode(picture).decode(), **more}).encode()
@@ -51,15 +41,14 @@ def test_a_caller_who_hangs_up_ends_the_work(whole_house, picture, name):
 
     async def main():
         await house.engine.load(model.partition("/v1/")[0])
-        held = house.engine.held = Held()
+        held = hold(house.engine)
         messages = [{"type": "http.request", "body": content, "more_body": False}]
         sent = []
 
         async def receive():
             if messages:
                 return messages.pop()
-            while not held.reached:
-                await asyncio.sleep(0.005)
+            await held.reached.wait()
             return {"type": "http.disconnect"}
 
         async def send(message):

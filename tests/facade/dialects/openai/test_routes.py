@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import logging
 import re
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
 from tritonvision import errors
-from tritonvision.facade import run
-from tritonvision.facade.app import create_app
 from tritonvision.facade.dialects.huggingface.dialect import HUGGINGFACE
 from tritonvision.facade.dialects.openai.dialect import OPENAI
 from tritonvision.facade.dialects.registry import dialect_of
 from tritonvision.facade.dialects.unowned import UNOWNED
-from tritonvision.facade.streaming import sse
-from tritonvision.settings import Settings
 
 CHAT, MODEL = "/v1/chat/completions", "smolvlm-256m"
 SAID = "A cat, 猫 🐈."
@@ -432,33 +426,7 @@ def test_answers_are_counted(house):
 # ---- on a port -------------------------------------------------------------------------------------------------------
 
 
-@contextlib.asynccontextmanager
-async def served(house, **options) -> AsyncIterator[httpx.AsyncClient]:
-    """The house's engine behind a facade on a port."""
-    with run.listen("127.0.0.1", 0) as probe:
-        port = probe.getsockname()[1]
-    settings = Settings(repository=house.settings.repository, port=port, **options)
-    app = create_app(house.engine, settings)
-    up = asyncio.Event()
-    task = asyncio.create_task(run.run(app, settings, ready=up.set))
-    await asyncio.wait_for(up.wait(), 10)
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            client.service = app.state.service
-            yield client
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-def test_every_piece_arrives_before_the_next_one_is_made(house, picture):
+def test_every_piece_arrives_before_the_next_one_is_made(house, picture, served, until):
     async def main():
         async with served(house) as client:
             house.engine.held = asyncio.Event()
@@ -480,7 +448,7 @@ def test_every_piece_arrives_before_the_next_one_is_made(house, picture):
     asyncio.run(main())
 
 
-def test_a_caller_who_hangs_up_in_the_middle_ends_the_work(house, caplog):
+def test_a_caller_who_hangs_up_in_the_middle_ends_the_work(house, caplog, served, until):
     async def main():
         async with served(house) as client:
             house.engine.held = asyncio.Event()
@@ -497,7 +465,7 @@ def test_a_caller_who_hangs_up_in_the_middle_ends_the_work(house, caplog):
     assert not caplog.records
 
 
-def test_a_caller_who_hangs_up_before_the_answer_ends_the_work(house, caplog):
+def test_a_caller_who_hangs_up_before_the_answer_ends_the_work(house, caplog, served, until):
     async def main():
         async with served(house) as client:
             house.engine.held = asyncio.Event()
@@ -512,15 +480,14 @@ def test_a_caller_who_hangs_up_before_the_answer_ends_the_work(house, caplog):
     assert not caplog.records
 
 
-def test_a_caller_who_takes_nothing_is_let_go(house, monkeypatch):
-    monkeypatch.setattr(sse, "_STALLED_SECONDS", 0.3)
+def test_a_caller_who_takes_nothing_is_let_go(house, served, until):
     house.engine.pieces = ["x" * 100_000] * 500
 
     async def main():
-        async with served(house) as client:
+        async with served(house, write_timeout=0.3) as client:
             reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port, limit=1000)
             content = json.dumps(body(stream=True)).encode()
-            head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
+            head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(content)}\r\n\r\n"
             writer.write(head.encode() + content)
             await reader.read(100)
             await until(lambda: house.engine.cancelled == 1)
@@ -530,7 +497,7 @@ def test_a_caller_who_takes_nothing_is_let_go(house, monkeypatch):
     asyncio.run(main())
 
 
-def test_as_many_conversations_as_there_is_room_for(house):
+def test_as_many_conversations_as_there_is_room_for(house, served, until):
     async def main():
         async with served(house, max_in_flight=1) as client:
             house.engine.held = asyncio.Event()

@@ -53,10 +53,10 @@ def clip(house, monkeypatch):
         (folder / MANIFEST).write_text(manifest.to_json())
     house.texts = []
 
-    async def ask(name, samples, parameters, *, role="", **_):
+    async def ask(model, samples, parameters, *, role="", **_):
         assert role == "text"
-        house.texts += [(name, sample["text"]) for sample in samples]
-        return house.engine.repository.resolve(name), [vector_of(sample["text"]) for sample in samples]
+        house.texts += [(model.id, sample["text"]) for sample in samples]
+        return model, [vector_of(sample["text"]) for sample in samples]
 
     monkeypatch.setattr(house.engine, "ask", ask, raising=False)
     monkeypatch.setattr(house.engine, "_result", lambda manifest, picture, settings: vector_of(picture))
@@ -171,7 +171,7 @@ def test_what_is_not_of_the_type_it_says_is_refused(clip, picture, change):
 
 def test_no_text_and_too_many_are_refused(clip):
     assert refusal(clip, TEXT, text=[]) == (400, "One request may hold 1 to 512 texts, not 0.")
-    assert refusal(clip, TEXT, text=["x"] * 10_000) == (400, "One request may hold 1 to 512 texts, not 10000.")
+    assert refusal(clip, TEXT, text=["x"] * 10_000) == (400, "'text' may hold 512 entries, not 10000.")
     assert clip.texts == []
 
 

@@ -166,7 +166,7 @@ def test_no_text_and_too_many_are_refused(house, picture, route):
     for text in ([], [""], ["a", " "], [f"thing {i}" for i in range(10_000)]):
         assert refusal(house, route, image=b64(picture), text=text)[0] == 400
     many = refusal(house, route, image=b64(picture), text=["a"] * 10_000)
-    assert many == (400, "One request may look for 1 to 512 classes, not 10000.")
+    assert many == (400, "'text' may hold 512 entries, not 10000.")
     ask(house, route, image=b64(picture), text=["a"] * 512)
     assert len(house.engine.samples) == 1
 

@@ -45,3 +45,16 @@ def test_a_length_that_is_no_number_is_ignored_until_bytes_come(house_with):
     answer = house.client.post("/model/add", content=b"x" * 1001, headers={"content-length": "-5"})
     assert answer.status_code == 413
     assert house.client.post("/model/add", headers={"content-length": "9" * 40}).status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readiness", "/info", "/metrics", "/v1/health/ready", "/openapi.json"])
+def test_head_of_an_open_path_is_its_get_without_the_body(house, path):
+    head, get = house.client.head(path), house.client.get(path)
+    assert head.status_code == get.status_code == 200 and head.content == b""
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["/clear_cache", "/start/coco/3", "/coco/3"])
+def test_head_of_a_route_that_acts_does_nothing(house, path):
+    assert house.client.head(path).status_code == 405
+    assert house.engine.loaded() == []

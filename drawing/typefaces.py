@@ -1,0 +1,121 @@
+"""Typefaces: names are drawn in one that has their letters, or are not drawn as names.
+
+The one inside Pillow has ASCII alone. DejaVu Sans comes with matplotlib, which supervision needs: Latin with accents,
+Greek, Cyrillic, Arabic and more. Chinese, Japanese and Korean need a font of the system, e.g. Debian's fonts-noto-cjk.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import unicodedata
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import ImageFont, features
+
+_DEJAVU = "DejaVuSans.ttf"
+# Looked for by Pillow in the folders where systems keep fonts.
+_OF_THE_SYSTEM = (
+    _DEJAVU, "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "DroidSansFallbackFull.ttf",
+    "NotoSansArabic-Regular.ttf", "NotoSansHebrew-Regular.ttf", "NotoSansDevanagari-Regular.ttf",
+    "NotoSansThai-Regular.ttf",
+)  # fmt: skip
+_SAMPLE = 20  # pixels: the size in which typefaces are asked for letters
+_NO_LETTER = "\U0010ffff"  # drawn as what stands for a letter that a typeface lacks
+_UNSEEN = ("Mn", "Me", "Cf")  # Unicode's categories of marks over other letters, and of joiners
+_NOT_WRITTEN = ("Cc", "Cs", "Co", "Cn")  # and of what is no letter in any typeface
+
+
+@dataclass(frozen=True)
+class Typeface:
+    """A font file by its ``path``; None: the one inside Pillow."""
+
+    path: str | None = None
+
+    def sized(self, pixels: int) -> ImageFont.FreeTypeFont:
+        """The font in letters of that height."""
+        return _font(self.path, pixels)
+
+    def has(self, text: str) -> bool:
+        """Whether every letter of ``text`` can be drawn as itself."""
+        return all(_has(self.path, letter) for letter in text)
+
+
+BUILT_IN = Typeface()
+
+
+@cache
+def installed() -> tuple[Typeface, ...]:
+    """The typefaces of this machine in order of preference, the one inside Pillow first."""
+    found = [BUILT_IN]
+    matplotlib = importlib.util.find_spec("matplotlib")
+    for folder in matplotlib.submodule_search_locations or () if matplotlib else ():
+        path = Path(folder) / "mpl-data" / "fonts" / "ttf" / _DEJAVU
+        if path.is_file():
+            found.append(Typeface(str(path)))
+    for name in _OF_THE_SYSTEM:
+        try:
+            found.append(Typeface(ImageFont.truetype(name, _SAMPLE).path))
+        except OSError:  # it is not here, or no font
+            continue
+    return tuple(found)
+
+
+def best_for(texts: Collection[str], typefaces: Collection[Typeface] | None = None) -> Typeface:
+    """Of ``typefaces`` (those of this machine) the first that has most of ``texts``, and most letters of the rest."""
+
+    def worth(typeface: Typeface) -> tuple[int, int]:
+        letters = {letter for text in texts for letter in text}
+        return sum(map(typeface.has, texts)), sum(map(typeface.has, letters))
+
+    return max(installed() if typefaces is None else typefaces, key=worth)
+
+
+def legible(
+    names: Mapping[int, str], typefaces: Collection[Typeface] | None = None
+) -> tuple[Typeface, dict[int, str]]:
+    """One typeface for ``names``, and each as it can be drawn with it: the name, or its number where letters lack."""
+    typeface = best_for(set(names.values()), typefaces)
+    return typeface, {i: name if typeface.has(name) else str(i) for i, name in names.items()}
+
+
+def drawable(text: str, typeface: Typeface = BUILT_IN) -> str:
+    """``text`` in letters that ``typeface`` has: others lose their accents, or become question marks."""
+    return "".join(letter if letter == "\n" else _nearest(letter, typeface) for letter in text)
+
+
+def _nearest(letter: str, typeface: Typeface) -> str:
+    if letter.isspace():
+        return " "
+    if typeface.has(letter):
+        return "" if unicodedata.category(letter) == "Cf" else letter
+    plain = (c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(c))
+    return "".join(c if typeface.has(c) else "?" for c in plain)
+
+
+@cache
+def _font(path: str | None, pixels: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(pixels) if path is None else ImageFont.truetype(path, pixels)
+
+
+@cache
+def _has(path: str | None, letter: str) -> bool:
+    kind = unicodedata.category(letter)
+    if letter.isspace() or kind in _UNSEEN:
+        return True
+    if kind in _NOT_WRITTEN or (unicodedata.bidirectional(letter) in ("R", "AL") and not _joins_letters()):
+        return False
+    return _drawn(path, letter) != _drawn(path, _NO_LETTER)
+
+
+def _drawn(path: str | None, letter: str) -> tuple[tuple[int, int], bytes]:
+    mask = _font(path, _SAMPLE).getmask(letter)
+    return mask.size, bytes(mask)
+
+
+@cache
+def _joins_letters() -> bool:
+    """Whether scripts from right to left are ordered and joined: else they would be drawn backwards."""
+    return bool(features.check("raqm") and features.check("fribidi"))

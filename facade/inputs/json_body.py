@@ -1,0 +1,50 @@
+"""JSON of requests, parsed where it keeps nobody waiting, and bounded in what it can become in memory."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+
+from tritonvision.errors import PictureTooLarge
+from tritonvision.facade.context import UNREAD, context_of
+from tritonvision.facade.workers import LARGE, in_thread
+
+# How many signs of each kind a large body may hold: two bytes of JSON can become two hundred in memory. An encoding of
+# SAM, 256 x 64 x 64 numbers in nested lists, fits; pictures are one string each, in which none of these occur.
+_MOST_SIGNS = {b",": 1_200_000, b"[": 50_000, b"{": 50_000, b'"': 200_000}
+_MOST_WIDE = 4 * 2**20  # bytes of one text that is not ASCII, which may take four times its size
+_STRIDE = 2**20  # other threads run between two of these
+_FIRST = re.compile(rb"\s*(.?)", re.DOTALL)
+
+
+async def read_json(request: Request) -> Any:
+    """The body as JSON, parsed once however often it is asked for. Raises ValueError, PictureTooLarge."""
+    context = context_of(request)
+    if context.json is UNREAD:
+        body = bytearray()  # not request.body(), which would keep it beside what it becomes
+        async for piece in request.stream():
+            body += piece
+        context.json = await parse_json(body)
+    return context.json
+
+
+async def parse_json(body: bytes | bytearray) -> Any:
+    """``body`` as JSON; a large one in a thread. Raises ValueError, PictureTooLarge."""
+    return orjson.loads(body) if len(body) < LARGE else await in_thread(_parse, body)
+
+
+def starts_an_object(body: bytes) -> bool:
+    """Whether ``body`` begins as a JSON object does."""
+    return _FIRST.match(body)[1] == b"{"  # type: ignore[index]  # it matches always
+
+
+def _parse(body: bytes | bytearray) -> Any:
+    for sign, most in _MOST_SIGNS.items():
+        if sum(body.count(sign, start, start + _STRIDE) for start in range(0, len(body), _STRIDE)) > most:
+            raise PictureTooLarge("The JSON of the request has too many values.")
+    if not body.isascii() and any(len(text) > _MOST_WIDE and not text.isascii() for text in body.split(b'"')):
+        raise PictureTooLarge(f"A text of the request is over the limit of {_MOST_WIDE >> 20} MB.")
+    return orjson.loads(body)

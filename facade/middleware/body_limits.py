@@ -1,0 +1,128 @@
+"""What a request may send: so many bytes of its own, so many with all others, and none of them too slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tritonvision.errors import RequestTooSlow
+from tritonvision.facade.admission import ByteReservation
+from tritonvision.facade.context import context_of
+
+# Bytes a second that a sender, and a reader of an answer, needs on average once its first seconds are over.
+SLOWEST = 100_000
+_DRAIN_SECONDS = 5.0
+
+
+class BodyLimits:
+    """Counts a body as it comes in, before anybody keeps it, and gives up on a sender that stalls or trickles.
+
+    Args:
+        timeout: seconds that the sender may pause, and those it has before :data:`SLOWEST` counts.
+    """
+
+    def __init__(self, app: ASGIApp, timeout: float):
+        self._app, self._timeout = app, timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI's hook."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        context = context_of(Request(scope))
+        body = context.body = Body(scope, receive, context.reservation, self._timeout)
+
+        async def after_the_body(message: Message) -> None:
+            if message["type"] == "http.response.start" and body.unread:
+                await body.drain()  # a client that is still sending would not see the answer
+                if body.unread:
+                    MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
+        await self._app(scope, body, after_the_body)
+
+
+class Body:
+    """The receiving side of one request.
+
+    Args:
+        timeout: see :class:`BodyLimits`.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, reservation: ByteReservation, timeout: float):
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
+        self._announced = int(length[:18]) if length.isdecimal() else 0
+        self._receive, self._reservation, self._timeout = receive, reservation, timeout
+        self._seconds = timeout  # that may still be spent waiting for the sender
+        self._peeked: deque[Message] = deque()
+        unsaid = length == "" and "transfer-encoding" not in headers
+        self._more = scope["method"] not in ("GET", "HEAD") if unsaid else length != "0"
+        # Such a client sends nothing before it is asked, and reading asks it.
+        self._to_be_asked = headers.get("expect", "").lower() == "100-continue"
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no body, or all of it has come."""
+        return not self._more
+
+    @property
+    def unread(self) -> bool:
+        """Whether the client is sending what nobody has read."""
+        return self._more and not self._to_be_asked
+
+    async def __call__(self) -> Message:
+        """ASGI's receive.
+
+        Raises:
+            PictureTooLarge, Overloaded: over the limits, or announced to be, which is refused before it is read.
+            RequestTooSlow: the sender stalls.
+        """
+        self._reservation.announce(self._announced)
+        message = self._peeked.popleft() if self._peeked else await self._next()
+        if message["type"] == "http.request":
+            size = len(message.get("body", b""))
+            self._announced = max(self._announced - size, 0)
+            self._reservation.take(size)
+        return message
+
+    async def peek(self, most: int) -> bytes:
+        """The beginning of the body, at least ``most`` bytes if there are; it is neither counted nor taken yet.
+
+        Raises ClientDisconnect, RequestTooSlow.
+        """
+        size = sum(len(message["body"]) for message in self._peeked)
+        while self._more and size < most:
+            message = await self._next()
+            if message["type"] != "http.request":
+                raise ClientDisconnect
+            self._peeked.append({"body": b"", **message})
+            size += len(self._peeked[-1]["body"])
+        return b"".join(message["body"] for message in self._peeked)
+
+    async def drain(self) -> None:
+        """Take the rest from the wire and drop it, for a few seconds at most."""
+        with contextlib.suppress(TimeoutError, RequestTooSlow):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while self.unread:
+                    await self._next()
+
+    async def _next(self) -> Message:
+        self._to_be_asked = False
+        if not self._more:  # all has come: what is waited for now is the end of the connection
+            return await self._receive()
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(max(min(self._timeout, self._seconds), 0)):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise RequestTooSlow from error
+        self._seconds += len(message.get("body", b"")) / SLOWEST - (time.monotonic() - began)
+        self._more = message["type"] == "http.request" and message.get("more_body", False)
+        return message

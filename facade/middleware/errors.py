@@ -1,0 +1,59 @@
+"""The last resort for errors: whatever a request runs into leaves as one sentence in the words of its dialect."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tritonvision.errors import TritonVisionError
+from tritonvision.facade.context import context_of
+from tritonvision.facade.dialects.base import Dialect
+from tritonvision.facade.replies import refuse
+
+log = logging.getLogger("tritonvision.facade")
+CLIENT_GONE = 499  # nginx's number for a caller who hung up; nobody reads the response
+
+
+class ErrorResponses:
+    """Turns what is raised into a response, as long as none has begun.
+
+    Args:
+        dialect_of: the dialect that owns a path.
+    """
+
+    def __init__(self, app: ASGIApp, dialect_of: Callable[[str], Dialect]):
+        self._app, self._dialect_of = app, dialect_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI's hook."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except ClientDisconnect:
+            if not begun:
+                await Response(status_code=CLIENT_GONE)(scope, receive, noting)
+        except TritonVisionError as error:
+            if begun:  # too late to say so; the server closes a connection whose answer is cut short
+                log.warning("%s %r was cut short: %s", scope["method"], scope["path"], error.message)
+                return
+            await refuse(self._dialect_of(scope["path"]).errors, error)(scope, receive, noting)
+        except Exception as error:  # the boundary of the process: the trace goes to the log, never to the caller
+            if begun:
+                raise
+            request_id = context_of(Request(scope)).request_id
+            log.error("%s %r failed, request_id=%s", scope["method"], scope["path"], request_id, exc_info=error)
+            answer = refuse(self._dialect_of(scope["path"]).errors, TritonVisionError("Internal error."))
+            await answer(scope, receive, noting)

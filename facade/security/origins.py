@@ -1,0 +1,90 @@
+"""Who may send a browser here: names of this server, and the pages whose scripts and links may act."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tritonvision.errors import Forbidden
+from tritonvision.settings import Settings
+
+_OWN_PAGES = ("same-origin", "none")  # "none": the address bar, a bookmark
+_ANY = "*"
+
+
+class OriginGuard:
+    """Refuses what a foreign web page makes a visitor's browser send.
+
+    A browser says with ``Sec-Fetch-Site`` or ``Origin`` which page a request comes from; requests that say neither come
+    from programs. GET counts, too, since routes of vendors' contracts load and unload models by GET; only the open
+    paths, which change nothing, can be linked to. Where the server listens on loopback alone, a ``Host`` with another
+    name is refused as well: a page can make its own name mean 127.0.0.1.
+
+    Args:
+        trusted: origins (``https://app.example.com``) that may ask, or ``*``.
+        hosts: names that may stand in ``Host``, or ``*``.
+        open_paths: reachable by a link from anywhere.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: Collection[str], hosts: Collection[str], open_paths: Collection[str]):
+        self._app, self._trusted, self._open_paths = app, trusted, open_paths
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI's hook. Raises Forbidden."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            self._check_host(headers.get("host", ""))
+            if scope["path"] not in self._open_paths and not self._may_act(headers):
+                raise Forbidden(
+                    "Web pages of other origins may not use this server.",
+                    hint="Its operator can name them in TRITONVISION_CORS_ORIGINS.",
+                )
+        await self._app(scope, receive, send)
+
+    def _check_host(self, host: str) -> None:
+        name = _name_in(host)
+        if name and _ANY not in self._hosts and name not in self._hosts and not _is_address(name):
+            raise Forbidden(
+                f"This server is not called '{name[:60]}'.",
+                hint="Its operator can name it in TRITONVISION_ALLOWED_HOSTS.",
+            )
+
+    def _may_act(self, headers: Headers) -> bool:
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if _ANY in self._trusted or origin in self._trusted:
+            return True
+        if site is not None:
+            return site in _OWN_PAGES
+        return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+
+
+def hosts_of(settings: Settings) -> frozenset[str]:
+    """Names that may stand in ``Host``.
+
+    A server that only this machine reaches has the names of this machine; any other is reached by names that it cannot
+    know, so it takes all of them unless its operator has named some.
+    """
+    if settings.allowed_hosts or settings.loopback:
+        return settings.allowed_hosts | {"localhost", settings.host.lower()}
+    return frozenset((_ANY,))
+
+
+def _name_in(host: str) -> str:
+    """The name or the address in a ``Host`` header, without the port; lower case."""
+    try:
+        return (urlsplit(f"//{host}").hostname or host).rstrip(".")
+    except ValueError:  # a bracket that does not close
+        return host
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,80 @@
+"""Exports that requests set off: one at a time, so many in a row, and in the words of the command when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from tritonvision.engine import export_runner
+from tritonvision.engine.export_runner import Exports
+from tritonvision.errors import ModelLoading, Overloaded, UnknownModel
+from tritonvision.settings import Settings
+
+# Notes its id and waits for a file, as an export would for its weights.
+SLOW = """
+import pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+(folder / sys.argv[2]).touch()
+while not (folder / "go").exists(): time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def slow(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        export_runner, "command", lambda _, model, *more: [sys.executable, "-c", SLOW, str(tmp_path), model]
+    )
+    return tmp_path
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_one_runs_the_others_wait_and_too_many_are_refused(slow):
+    async def main():
+        exports = Exports(Settings(repository=slow))
+        for i in range(9):
+            with pytest.raises(ModelLoading, match="is being exported" if i == 0 else "waits to be exported"):
+                exports.begin(f"m{i}")
+        with pytest.raises(Overloaded, match="8 exports wait"):
+            exports.begin("m9")
+        with pytest.raises(ModelLoading):  # one that waits already may be asked for again
+            exports.begin("m8")
+        await until(lambda: (slow / "m0").exists())
+        assert not (slow / "m1").exists()
+        (slow / "go").touch()
+        await until(lambda: (slow / "m8").exists())
+        await exports.close()
+
+    asyncio.run(main())
+
+
+def test_closing_ends_what_runs_and_what_waits(slow):
+    async def main():
+        exports = Exports(Settings(repository=slow))
+        for model in ("a", "b"):
+            with pytest.raises(ModelLoading):
+                exports.begin(model)
+        await until(lambda: (slow / "a").exists())
+        await exports.close()
+        assert len(asyncio.all_tasks()) == 1 and not (slow / "b").exists()
+
+    asyncio.run(main())
+
+
+def test_a_failure_is_told_in_the_words_of_the_export(tmp_path):
+    async def main():
+        exports = Exports(Settings(repository=tmp_path))
+        with pytest.raises(ModelLoading):
+            exports.begin("yolonass-640")  # in the catalogue, and not to be exported
+        await until(lambda: "yolonass-640" in exports._failed)
+        with pytest.raises(UnknownModel) as caught:
+            exports.begin("yolonass-640")
+        assert "YOLO-NAS" in caught.value.message and "Error:" not in caught.value.message
+
+    asyncio.run(main())

@@ -1,0 +1,42 @@
+"""Every request is a line in the log, whoever answered it, and no request can write a line of its own."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+
+def lines(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "tritonvision.access"]
+
+
+@pytest.mark.parametrize("method, path, status", [
+    ("GET", "/info", 200), ("GET", "/nothing/here/at/all", 404), ("POST", "/info", 405), ("POST", "/infer/lmm", 422),
+    ("OPTIONS", "/info", 405), ("HEAD", "/healthz", 200),
+])  # fmt: skip
+def test_every_request_is_one_line(house, caplog, method, path, status):
+    with caplog.at_level(logging.INFO, "tritonvision.access"):
+        house.client.request(method, path, headers={"x-request-id": "mine"})
+    (line,) = lines(caplog)
+    asked = "GET" if method == "HEAD" else method
+    assert line.startswith(f"{asked} {path} {status} ") and line.endswith("request_id=mine")
+
+
+def test_a_refused_page_and_a_preflight_are_lines_too(house_with, caplog):
+    house = house_with(cors_origins=frozenset(("https://mine.example",)))
+    with caplog.at_level(logging.INFO, "tritonvision.access"):
+        house.client.post("/model/clear", headers={"origin": "https://evil.example"})
+        house.client.options(
+            "/model/clear", headers={"origin": "https://mine.example", "access-control-request-method": "POST"}
+        )
+    assert [line.split()[2] for line in lines(caplog)] == ["403", "200"]
+
+
+def test_the_path_is_escaped_and_cut_and_the_query_left_out(house, caplog):
+    with caplog.at_level(logging.INFO, "tritonvision.access"):
+        house.client.get("/a%0A2026-01-01%20INFO%20forged?api_key=secret")
+        house.client.get("/" + "x" * 5000)
+    forged, long = lines(caplog)
+    assert forged.startswith("GET /a%0A2026-01-01%20INFO%20forged 404") and "secret" not in forged
+    assert len(long) < 500

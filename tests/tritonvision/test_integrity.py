@@ -1,0 +1,67 @@
+"""Files of a published model that changed since are found before they are loaded, and each is read once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tritonvision import integrity
+from tritonvision.errors import BrokenModel, ModelLoading
+from tritonvision.integrity import check_files
+from tritonvision.publication import MANIFEST, Manifest, Repository
+
+GRAPH = "net--yolov8n-640/1/model.onnx"
+
+
+def publish(root: Path, data: bytes, **more: str) -> Manifest:
+    (root / GRAPH).parent.mkdir(parents=True, exist_ok=True)
+    (root / "yolov8n-640").mkdir(exist_ok=True)
+    (root / GRAPH).write_bytes(data)
+    manifest = Manifest(
+        id="yolov8n-640", family="YOLOv8", task="object-detection", head="dense-boxes", weights="user", source="x",
+        sha256="0", license="x", precision="fp32", labels=(), input_size=(640, 640), steps=(),
+        files={GRAPH: hashlib.sha256(data).hexdigest(), **more},
+    )  # fmt: skip
+    (root / "yolov8n-640" / "fresh").write_text(manifest.to_json())
+    (root / "yolov8n-640" / "fresh").rename(root / "yolov8n-640" / MANIFEST)
+    return Repository(root).get("yolov8n-640")
+
+
+def test_what_was_published_passes(tmp_path):
+    check_files(Repository(tmp_path), publish(tmp_path, b"graph"))
+
+
+def test_flipped_bytes_are_one_sentence_that_names_the_model(tmp_path):
+    manifest = publish(tmp_path, b"graph" * 1000)
+    check_files(Repository(tmp_path), manifest)
+    with (tmp_path / GRAPH).open("r+b") as file:
+        file.seek(2000)
+        file.write(b"\0\0\0\0")
+    with pytest.raises(BrokenModel, match="The files of 'yolov8n-640' are not those that were published.") as caught:
+        check_files(Repository(tmp_path), manifest)
+    assert caught.value.code == "broken_model" and "--force" in caught.value.hint
+
+
+def test_a_missing_file_is_one_sentence_too(tmp_path, caplog):
+    manifest = publish(tmp_path, b"graph", **{"yolov8n-640/1/vocabulary.json": "00"})
+    with pytest.raises(BrokenModel):
+        check_files(Repository(tmp_path), manifest)
+    assert "yolov8n-640/1/vocabulary.json cannot be read" in caplog.text
+
+
+def test_what_was_published_again_meanwhile_is_no_damage(tmp_path):
+    old = publish(tmp_path, b"old")
+    publish(tmp_path, b"new graph")
+    with pytest.raises(ModelLoading):
+        check_files(Repository(tmp_path), old)
+    check_files(Repository(tmp_path), Repository(tmp_path).get("yolov8n-640"))
+
+
+def test_a_file_is_read_once_while_it_stays(tmp_path, monkeypatch):
+    manifest = publish(tmp_path, os.urandom(100))
+    check_files(Repository(tmp_path), manifest)
+    monkeypatch.setattr(integrity.hashlib, "file_digest", None)
+    check_files(Repository(tmp_path), manifest)

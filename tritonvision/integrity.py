@@ -1,0 +1,53 @@
+"""Whether the files of a published model are still those that were proven when it was published."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+from tritonvision.errors import BrokenModel, ModelLoading
+from tritonvision.publication import Manifest, Repository, locked
+
+log = logging.getLogger(__name__)
+
+
+def check_files(repository: Repository, manifest: Manifest) -> None:
+    """Compare the files of a published model with its manifest. A file is read again only when it looks changed.
+
+    Raises:
+        BrokenModel: one is missing, or is not what was published.
+        ModelLoading: the model was published again meanwhile.
+    """
+    if _wrong(repository.root, manifest) is None:
+        return
+    with locked(repository.root):  # a publication under way has by now put all its folders in place, or none
+        if repository.get(manifest.id) is not manifest:
+            raise ModelLoading(f"Model {manifest.id} was just published again.", retry_after=1)
+        wrong = _wrong(repository.root, manifest)
+    if wrong is not None:
+        log.error("%s is not what was published: %s.", manifest.id, wrong)
+        raise BrokenModel(
+            f"The files of '{manifest.id}' are not those that were published.", hint="Publish it again with --force."
+        )
+
+
+def _wrong(root: Path, manifest: Manifest) -> str | None:
+    """What is wrong with the first file that is not as it should be."""
+    for name, published in manifest.files.items():
+        try:
+            about = os.stat(root / name)
+            if digest(f"{root}/{name}", about.st_size, about.st_mtime_ns, about.st_ino) != published:
+                return f"{name} has changed"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+    return None
+
+
+@functools.lru_cache(maxsize=1024)
+def digest(path: str, size: int, mtime_ns: int, inode: int) -> str:
+    """sha256 of the file, hex; kept while its size, time and inode stay."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,121 @@
+"""The header of a picture: format, size and orientation, read from the bytes in bounded time without decoding them."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tritonvision.errors import InvalidPicture, PictureTooLarge
+from tritonvision.pictures import containers, heif, tiff
+from tritonvision.pictures.parts import Parts, Stored
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIC", "TIFF", "GIF", "BMP")
+NPY_MAGIC = b"\x93NUMPY"
+MAX_PIXELS = 50_000_000
+# Formats whose turn is part of the format, so that no reader can leave it out.
+_ALWAYS_TURNED = ("TIFF", "AVIF", "HEIC")
+# Orientations that swap width and height (Exif 2.32, tag 274).
+_LYING = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture file says of itself.
+
+    Attributes:
+        format: one of :data:`FORMATS`, or ``NPY``.
+        width, height: pixels as they are stored, before any turn.
+        orientation: 1 to 8 as in EXIF, how the stored pixels are to be turned; 1 where the file does not say.
+    """
+
+    format: str
+    width: int
+    height: int
+    orientation: int = 1
+
+    def turn(self, auto_orient: bool = True) -> int:
+        """The orientation to apply: 1 where ``auto_orient`` is off and the format leaves the choice."""
+        return self.orientation if auto_orient or self.format in _ALWAYS_TURNED else 1
+
+    def shown(self, auto_orient: bool = True) -> tuple[int, int]:
+        """(width, height) after the turn."""
+        lying = self.turn(auto_orient) in _LYING
+        return (self.height, self.width) if lying else (self.width, self.height)
+
+
+def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+    """Format, size and orientation of an encoded picture, or of ``.npy`` bytes, without decoding it.
+
+    The number of parts looked at (segments, chunks, tags, boxes) is bounded, see :class:`Parts`, and nothing of the
+    size that the file claims is allocated. Of several frames the first counts. A damaged EXIF block counts as none.
+
+    Raises:
+        InvalidPicture: no picture of a known format, an empty one, a file cut short, or numbers a pixel does not have.
+        PictureTooLarge: more than ``max_pixels`` pixels.
+    """
+    if not data:
+        raise InvalidPicture("The picture is empty.")
+    header = _npy_header(data) if data.startswith(NPY_MAGIC) else _file_header(data)
+    if header.width < 1 or header.height < 1:
+        raise InvalidPicture("The picture has no pixels.")
+    if header.width * header.height > max_pixels:
+        raise PictureTooLarge(
+            f"The picture has {header.width} x {header.height} pixels, over the limit of {max_pixels / 1e6:g} million."
+        )
+    return header
+
+
+def shown_size(data: bytes, auto_orient: bool = True) -> tuple[int, int]:
+    """(width, height) of an encoded picture or ``.npy`` bytes as :func:`~tritonvision.pictures.decode` gives it.
+
+    Raises:
+        InvalidPicture: the bytes are no picture.
+    """
+    return read_header(data).shown(auto_orient)
+
+
+def _file_header(data: bytes) -> Header:
+    kind, reader = _kind(data)
+    try:
+        stored = reader(data, Parts(len(data)))
+    except struct.error as error:  # something was to stand where the file has ended
+        raise InvalidPicture(f"The {kind} is cut short.") from error
+    return Header(kind, stored.width, stored.height, stored.orientation)
+
+
+def _kind(data: bytes) -> tuple[str, Callable[[bytes, Parts], Stored]]:
+    """The format that the first bytes tell, and what reads its header."""
+    if data.startswith(b"\xff\xd8"):
+        return "JPEG", containers.jpeg
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG", containers.png
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP", containers.webp
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF", containers.gif
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "TIFF", tiff.picture
+    if data.startswith(b"BM"):
+        return "BMP", containers.bmp
+    if kind := heif.kind(data):
+        return kind, heif.picture
+    raise InvalidPicture("The bytes are not a picture.", hint=f"Readable are {', '.join(FORMATS)}.")
+
+
+def _npy_header(data: bytes) -> Header:
+    from numpy.lib import format as npy
+
+    stream = io.BytesIO(data)
+    try:
+        version = npy.read_magic(stream)
+        reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = reader(stream, max_header_size=1000)
+    except (ValueError, KeyError, EOFError) as error:
+        raise InvalidPicture("The bytes are not a NumPy array.") from error
+    if dtype != "uint8" or len(shape) != 3 or shape[2] != 3:
+        raise InvalidPicture("The array must be uint8 of shape (height, width, 3).")
+    if len(data) - stream.tell() != shape[0] * shape[1] * 3:
+        raise InvalidPicture("The array's bytes do not match its shape.")
+    return Header("NPY", shape[1], shape[0])

@@ -1,0 +1,131 @@
+"""Encoded bytes to RGB pixels: one reader for each format, whoever asks."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import TYPE_CHECKING
+
+from tritonvision.errors import InvalidPicture
+from tritonvision.pictures.header import read_header
+from tritonvision.pictures.heif import without_exif
+from tritonvision.pictures.tiff import further_tables_are_sound
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+_WHITE_IS_ZERO, _PHOTOMETRIC = 0, 262  # of TIFF
+# What Pillow raises at a damaged file, depending on where it notices.
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, KeyError, TypeError, IndexError, OverflowError, struct.error)
+
+
+def decode(data: bytes, auto_orient: bool = True) -> np.ndarray:
+    """RGB uint8 ``[h, w, 3]`` of an encoded picture, or of ``.npy`` bytes (uint8 RGB) as they are.
+
+    Alpha is dropped, grey is expanded, of 16 bits the upper 8 count, of several frames the first. The size is always
+    that of :func:`~tritonvision.pictures.shown_size`.
+
+    Args:
+        auto_orient: whether the EXIF orientation of JPEG, PNG and WebP is applied; the turn of TIFF, AVIF and HEIC is a
+            part of their format and always applied.
+
+    Raises:
+        InvalidPicture, PictureTooLarge: as :func:`~tritonvision.pictures.read_header`, or the pixels are damaged.
+    """
+    import numpy as np
+
+    header = read_header(data)
+    if header.format == "NPY":
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    if header.format in ("JPEG", "PNG", "WEBP", "BMP"):  # the reader of OpenCV is the faster one
+        pixels = _by_opencv(data)
+        if pixels is None and header.format != "JPEG":  # both have the same library for JPEG
+            pixels = _by_pillow(data, header.format)
+        pixels = None if pixels is None else turned(pixels, header.turn(auto_orient))
+    elif header.format == "TIFF":
+        pixels = _tiff(data)
+    elif header.format == "HEIC":
+        pixels = _heic(data)
+    else:
+        plain = without_exif(data) if header.format == "AVIF" else data
+        pixels = _by_pillow(plain, header.format)
+        pixels = None if pixels is None else turned(pixels, header.turn(auto_orient))
+    if pixels is None:
+        raise InvalidPicture(f"The {header.format} cannot be decoded.")
+    if pixels.shape[1::-1] != header.shown(auto_orient):
+        raise InvalidPicture(f"The {header.format}'s pixels are not of the size that its header tells.")
+    return pixels
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """``pixels`` (uint8 ``[h, w, c]``) in the way that an EXIF ``orientation`` of 1 to 8 says they are to be shown."""
+    import cv2
+
+    if orientation in (5, 6, 7, 8):
+        pixels = cv2.transpose(pixels)
+    mirror = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)  # around y, around both axes, around x
+    return pixels if mirror is None else cv2.flip(pixels, mirror)
+
+
+def rgb_of(image: Image.Image) -> np.ndarray:
+    """RGB uint8 ``[h, w, 3]`` of a Pillow image of any mode with 8 or 16 bits a channel; it is not turned.
+
+    Raises:
+        InvalidPicture: floats, or numbers of 32 bits.
+    """
+    import numpy as np
+
+    if image.mode in ("F", "I"):
+        raise InvalidPicture(
+            "The picture holds floats or 32-bit numbers, and pictures have 8 or 16 bits a channel.",
+            hint="Scale its values to 0 to 255 and save them as 8 bits.",
+        )
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow looks at it for 8 bits only
+            grey = ~grey
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
+
+
+def _by_opencv(data: bytes) -> np.ndarray | None:
+    """RGB pixels, not turned (those of TIFF are); None when OpenCV cannot read them."""
+    import cv2
+    import numpy as np
+
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _by_pillow(data: bytes, kind: str) -> np.ndarray | None:
+    """RGB pixels, not turned (those of TIFF are); None when Pillow cannot read them."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+            return rgb_of(image)
+    except _DAMAGE:
+        return None
+
+
+def _tiff(data: bytes) -> np.ndarray | None:
+    """By Pillow, which leaves colours as they are under an alpha channel; OpenCV reads some kinds that Pillow does not.
+
+    Pillow reads the tables of EXIF and GPS along with the picture, whatever they claim to hold.
+    """
+    pixels = _by_pillow(data, "TIFF") if further_tables_are_sound(data) else None
+    return _by_opencv(data) if pixels is None else pixels
+
+
+def _heic(data: bytes) -> np.ndarray | None:
+    import pi_heif
+
+    try:
+        return rgb_of(pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True).to_pillow())
+    except (*_DAMAGE, RuntimeError):
+        return None
