@@ -17,7 +17,7 @@ from tritonvision import catalog
 from tritonvision.ensembles.in_process import LocalChat, LocalNet
 from tritonvision.errors import ExportFailed, NotSupported
 from tritonvision.exporters import pipeline
-from tritonvision.exporters.contract import Weights
+from tritonvision.exporters.contract import NoSignal, Weights
 from tritonvision.exporters.families import smolvlm
 from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.parity import sample_pictures
@@ -215,9 +215,8 @@ def test_the_judge_refuses_what_does_not_look_at_pictures(parity_check, cases):
 def test_the_judge_refuses_a_loop(parity_check, cases):
     ids = np.tile([3, 4, 5], 8)
     loop = [dataclasses.replace(cases[0], wanted=cases[0].wanted | {"token_ids": ids}), *cases[1:]]
-    with pytest.raises(ExportFailed, match="3 different tokens") as caught:
+    with pytest.raises(NoSignal, match="3 different tokens"):  # with random weights the export takes another seed
         parity_check.demand_signal(lambda sample, given: cases[3].wanted, loop)
-    assert "--seed" in caught.value.hint
 
 
 def test_the_judge_counts_tokens_that_differ(parity_check, cases):
