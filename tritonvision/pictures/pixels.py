@@ -62,10 +62,13 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """``pixels`` (uint8 ``[h, w, c]``) in the way that an EXIF ``orientation`` of 1 to 8 says they are to be shown."""
     import cv2
 
-    if orientation in (5, 6, 7, 8):
+    lying = orientation in (5, 6, 7, 8)
+    if lying:
         pixels = cv2.transpose(pixels)
     mirror = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)  # around y, around both axes, around x
-    return pixels if mirror is None else cv2.flip(pixels, mirror)
+    if mirror is None:
+        return pixels
+    return cv2.flip(pixels, mirror, dst=pixels if lying else None)  # the copy is ours to change
 
 
 def rgb_of(image: Image.Image) -> np.ndarray:
@@ -94,12 +97,12 @@ def _by_opencv(data: bytes) -> np.ndarray | None:
     import cv2
     import numpy as np
 
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+        return cv2.imdecode(
+            np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        )
     except cv2.error:
         return None
-    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def _by_pillow(data: bytes, kind: str) -> np.ndarray | None:
