@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import struct
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -59,6 +60,13 @@ def test_the_face_is_found_where_it_is_shown_in_every_container(http, photo):
     for answer in answers:
         assert answer["image"] == {"width": 512, "height": 400}
         assert np.abs(box(answer) - box(answers[0])).max() < 3
+
+
+def test_what_an_iphone_takes_is_answered(http):
+    data = (Path(__file__).parents[1] / "tritonvision" / "pictures" / "turned.heic").read_bytes()
+    answer = detect(http, data, visualize_predictions=True).json()
+    assert answer["image"] == {"width": 48, "height": 64}
+    assert Image.open(io.BytesIO(base64.b64decode(answer["visualization"]))).size == (48, 64)
 
 
 def test_a_box_is_drawn_into_the_picture_that_the_model_saw(http, photo):

@@ -61,6 +61,8 @@ def png(data: bytes, parts: Parts) -> Stored:
     while name != b"IEND":
         parts.count()
         length, name = unpack_from(">I4s", data, at)
+        if at + 8 + length > len(data):  # what decodes it would reserve memory for what it claims
+            raise InvalidPicture("The PNG is cut short.")
         if name == b"eXIf" and not exif:
             exif = data[at + 8 : at + 8 + length]
         at += 12 + length

@@ -68,13 +68,13 @@ def picture(data: bytes, parts: Parts) -> Stored:
     return Stored(width, height, _ORIENTATIONS[turn][mirror])
 
 
-def without_exif(data: bytes) -> bytes:
-    """An AVIF whose EXIF block no reader finds: it has no say in the turn, and Pillow fails where it is damaged and
-    reads all that it claims to hold."""
+def without_metadata(data: bytes) -> bytes:
+    """The file with its EXIF and XMP blocks tied to no picture: they have no say in the turn.
+
+    Where they are damaged, Pillow fails on an AVIF or reads all that they claim to hold, and pi-heif crashes on a HEIC.
+    """
     start, end = _only(data, 0, len(data), b"meta", Parts(len(data)))
-    if data.find(b"Exif", start, end) < 0:
-        return data
-    return data[:start] + data[start:end].replace(b"Exif", b"none") + data[end:]
+    return data[:start] + data[start:end].replace(b"cdsc", b"none") + data[end:]
 
 
 def _properties(data: bytes, start: int, end: int, parts: Parts) -> Iterator[tuple[bytes, int, int]]:

@@ -7,8 +7,8 @@ import struct
 from typing import TYPE_CHECKING
 
 from tritonvision.errors import InvalidPicture
-from tritonvision.pictures.header import read_header
-from tritonvision.pictures.heif import without_exif
+from tritonvision.pictures.header import Header, read_header
+from tritonvision.pictures.heif import without_metadata
 from tritonvision.pictures.tiff import further_tables_are_sound
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 _WHITE_IS_ZERO, _PHOTOMETRIC = 0, 262  # of TIFF
 # What Pillow raises at a damaged file, depending on where it notices.
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, KeyError, TypeError, IndexError, OverflowError, struct.error)
+_DAMAGE = (
+    OSError, ValueError, SyntaxError, EOFError, KeyError, TypeError, IndexError, OverflowError, RuntimeError,
+    struct.error,
+)  # fmt: skip
 
 
 def decode(data: bytes, auto_orient: bool = True) -> np.ndarray:
@@ -38,34 +41,41 @@ def decode(data: bytes, auto_orient: bool = True) -> np.ndarray:
     header = read_header(data)
     if header.format == "NPY":
         return np.load(io.BytesIO(data), allow_pickle=False)
-    if header.format in ("JPEG", "PNG", "WEBP", "BMP"):  # the reader of OpenCV is the faster one
-        pixels = _by_opencv(data)
-        if pixels is None and header.format != "JPEG":  # both have the same library for JPEG
-            pixels = _by_pillow(data, header.format)
-        pixels = None if pixels is None else turned(pixels, header.turn(auto_orient))
-    elif header.format == "TIFF":
-        pixels = _tiff(data)
-    elif header.format == "HEIC":
-        pixels = _heic(data)
-    else:
-        plain = without_exif(data) if header.format == "AVIF" else data
-        pixels = _by_pillow(plain, header.format)
-        pixels = None if pixels is None else turned(pixels, header.turn(auto_orient))
+    pixels = _pixels(data, header)
     if pixels is None:
         raise InvalidPicture(f"The {header.format} cannot be decoded.")
+    if header.format not in ("TIFF", "HEIC"):  # whose readers turn them
+        pixels = turned(pixels, header.turn(auto_orient))
     if pixels.shape[1::-1] != header.shown(auto_orient):
         raise InvalidPicture(f"The {header.format}'s pixels are not of the size that its header tells.")
     return pixels
+
+
+def _pixels(data: bytes, header: Header) -> np.ndarray | None:
+    """As the reader of the format gives them; None when it cannot read them."""
+    if header.format == "JPEG":
+        return _by_opencv(data)
+    if header.format == "TIFF":
+        return _tiff(data, header)
+    if header.format == "HEIC":
+        return _heic(data, header)
+    if header.format == "AVIF":
+        return _by_pillow(without_metadata(data), "AVIF", (header.width, header.height))
+    pixels = None if header.format == "GIF" else _by_opencv(data)  # the faster one
+    return _by_pillow(data, header.format, (header.width, header.height)) if pixels is None else pixels
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """``pixels`` (uint8 ``[h, w, c]``) in the way that an EXIF ``orientation`` of 1 to 8 says they are to be shown."""
     import cv2
 
-    if orientation in (5, 6, 7, 8):
+    lying = orientation in (5, 6, 7, 8)
+    if lying:
         pixels = cv2.transpose(pixels)
     mirror = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)  # around y, around both axes, around x
-    return pixels if mirror is None else cv2.flip(pixels, mirror)
+    if mirror is None:
+        return pixels
+    return cv2.flip(pixels, mirror, dst=pixels if lying else None)  # the copy is ours to change
 
 
 def rgb_of(image: Image.Image) -> np.ndarray:
@@ -94,38 +104,40 @@ def _by_opencv(data: bytes) -> np.ndarray | None:
     import cv2
     import numpy as np
 
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+        return cv2.imdecode(
+            np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        )
     except cv2.error:
         return None
-    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def _by_pillow(data: bytes, kind: str) -> np.ndarray | None:
-    """RGB pixels, not turned (those of TIFF are); None when Pillow cannot read them."""
+def _by_pillow(data: bytes, kind: str, size: tuple[int, int]) -> np.ndarray | None:
+    """RGB pixels, not turned (those of TIFF are); None when Pillow cannot read them, or finds another size."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            return rgb_of(image)
-    except _DAMAGE:
+            return rgb_of(image) if image.size == size else None  # which it would reserve memory for
+    except (*_DAMAGE, Image.DecompressionBombError):
         return None
 
 
-def _tiff(data: bytes) -> np.ndarray | None:
+def _tiff(data: bytes, header: Header) -> np.ndarray | None:
     """By Pillow, which leaves colours as they are under an alpha channel; OpenCV reads some kinds that Pillow does not.
 
     Pillow reads the tables of EXIF and GPS along with the picture, whatever they claim to hold.
     """
-    pixels = _by_pillow(data, "TIFF") if further_tables_are_sound(data) else None
+    pixels = _by_pillow(data, "TIFF", header.shown()) if further_tables_are_sound(data) else None
     return _by_opencv(data) if pixels is None else pixels
 
 
-def _heic(data: bytes) -> np.ndarray | None:
+def _heic(data: bytes, header: Header) -> np.ndarray | None:
     import pi_heif
 
+    pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
     try:
-        return rgb_of(pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True).to_pillow())
-    except (*_DAMAGE, RuntimeError):
+        image = pi_heif.open_heif(io.BytesIO(without_metadata(data)), convert_hdr_to_8bit=True)
+        return rgb_of(image.to_pillow()) if image.size == header.shown() else None
+    except _DAMAGE:
         return None

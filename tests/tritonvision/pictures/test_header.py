@@ -48,6 +48,9 @@ def png_declaring(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+JPEG, PNG = encode(RANDOM, "JPEG"), encode(RANDOM, "PNG")
+
+
 @pytest.mark.parametrize("kind", WRITABLE)
 def test_every_format_tells_its_size(kind):
     assert read_header(encode(RANDOM, kind)) == Header(kind, 30, 20)
@@ -114,6 +117,15 @@ def test_a_jpeg_with_a_thumbnail_does_not_pass_as_whole_when_only_the_thumbnail_
         read_header(data[: int(len(data) * 0.8)])
 
 
+@pytest.mark.parametrize("name", [b"IDAT", b"tEXt", b"IEND"])
+def test_a_chunk_that_claims_more_than_the_file_has_is_refused_before_memory_is_reserved_for_it(name):
+    data = bytearray(PNG[:33] + chunk(b"tEXt", b"a\0b") + PNG[33:])
+    at = data.index(name) - 4
+    data[at : at + 4] = b"\xff\0\0\0"
+    with pytest.raises(InvalidPicture, match="cut short"):
+        read_header(bytes(data))
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF"])
 def test_bytes_after_the_end_do_no_harm(kind):
     assert read_header(encode(RANDOM, kind) + b"\0" * 100).width == 30
@@ -167,7 +179,6 @@ def exif(orientation: int, order: str = "<", kind: int = 3, count: int = 1) -> b
 
 XMP = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>")
 BROKEN_EXIF = [b"Exif\0\0", b"Exif\0\0garbage, and no table", exif(6)[:20], exif(6)[:14] + b"\xff\xff\xff\x7f"]
-JPEG, PNG = encode(RANDOM, "JPEG"), encode(RANDOM, "PNG")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
