@@ -192,6 +192,18 @@ def test_readiness_and_loads_need_no_thread_of_others(settings, embedded, photo)
     using(settings, embedded, work)
 
 
+def test_a_model_is_not_ready_while_triton_has_it_not(settings, embedded: Embedded, photo):
+    async def work(engine: Engine):
+        manifest = await engine.load(FACE)
+        assert await engine.ready(manifest)
+        embedded.unload(FACE)  # behind the engine's back
+        assert not await engine.ready(manifest) and await engine.ready()
+        await engine.infer(manifest, [photo], {})  # which loads it again
+        assert await engine.ready(manifest)
+
+    using(settings, embedded, work)
+
+
 def test_an_engine_is_live_until_its_server_cannot_be_started(settings, embedded):
     async def work(engine: Engine):
         assert engine.live() and await engine.ready()
