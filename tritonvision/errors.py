@@ -76,12 +76,14 @@ class Forbidden(TritonVisionError):
     """The request comes from where none is taken."""
 
     code, status = "forbidden", 403
+    sentence = "Requests from there are not taken."
 
 
 class RequestTooSlow(TritonVisionError):
     """The request's body came too slowly."""
 
-    code, status, retryable = "request_timeout", 408, True
+    code, status = "request_timeout", 408
+    sentence = "The request's body came too slowly."
 
 
 class UnknownModel(TritonVisionError):
