@@ -76,12 +76,12 @@ def serve(
         memory_budget=memory_budget, deadline=deadline, export_missing=export, log_json=log_json,
         cors_origins=frozenset(cors) if cors else None, log_level=None if log_level is None else log_level.lower(),
     )  # fmt: skip
-    _warn(settings)
     repository = Repository(settings.repository)
     named = [repository.resolve(name).id for name in models or ()]
     for sentence in repository.left_out():
         typer.echo(f"Warning: {sentence}", err=True)
     listen(settings.host, settings.port).close()  # before anything is started
+    _warn(settings)
     with logging_to_stderr(settings.log_level, settings.log_json):
         uvloop.run(_serve(settings, named))
 
