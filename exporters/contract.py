@@ -37,6 +37,8 @@ class Weights:
         path: the file of user weights.
         seed: of random weights.
         labels: class names the user gave, or None for the weights' own.
+        multi_label: whether a classifier's classes do not exclude each other.
+        size: (height, width) of the pictures as the user wants them, or None for the weights' or the id's own.
     """
 
     kind: str = "official"
@@ -44,6 +46,7 @@ class Weights:
     seed: int = 0
     labels: tuple[str, ...] | None = None
     multi_label: bool = False
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,13 @@ class Tolerance:
             between samples), ``degrees``, ``tokens`` and ``words`` (how many differ). What is absent here keeps its
             default.
         relative: names of outputs whose difference is taken relative to the largest value of the reference.
+        causes: of limits over thirty times the largest difference in ``benchmarks/PARITY.md``, by name: why so much.
     """
 
     tensors: Mapping[str, float]
     answers: Mapping[str, float] = field(default_factory=dict)
     relative: frozenset[str] = frozenset()
+    causes: Mapping[str, str] = field(default_factory=dict)
 
     DEFAULTS = {
         "pixels": 0.01, "scores": 1e-5, "masks": 0.01, "map": 1e-3, "embeddings": 1e-3, "degrees": 0.01, "tokens": 0,
@@ -170,6 +175,7 @@ class Family(ABC):
         tolerance, reference pipeline: see their classes.
         license_notice: one sentence shown at export when the licence binds the user, or empty.
         map_meaning: of dense maps, see :class:`tritonvision.publication.Manifest`.
+        any_size: whether its networks can be exported for another size than the id's.
     """
 
     name: str
@@ -178,6 +184,7 @@ class Family(ABC):
     reference_pipeline: ReferencePipeline
     license_notice: str = ""
     map_meaning: str = ""
+    any_size: bool = False
 
     def resize(self, entry: Entry) -> Resize:
         """The pre step of one catalogue id; families of one network declare it, and their ``head``."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tritonvision import __version__, catalog
 from tritonvision.catalog import Entry
-from tritonvision.errors import SetupError
-from tritonvision.exporters import registry, weight_files
+from tritonvision.errors import NotSupported, SetupError
+from tritonvision.exporters import pins, registry, weight_files
 from tritonvision.exporters.contract import Family, Network, Weights, entry_points_of
+from tritonvision.exporters.synthetic import seeds
 from tritonvision.publication import Manifest, Repository
+
+if TYPE_CHECKING:
+    from tritonvision.ensembles.in_process import Ask
 
 # Packages that a missing module belongs to, and the extras that bring them.
 _EXTRAS = {
@@ -79,6 +82,8 @@ def export(
         return existing
     with naming_what_is_missing(entry.id):
         family = registry.find(entry.family)
+        if weights.size is not None and not family.any_size:
+            raise NotSupported(f"'{entry.id}' takes pictures of its own size.", hint="Leave --size out.")
         return publish_family(family, entry, weights, repository, public_id, progress or Quiet())
 
 
@@ -109,19 +114,35 @@ def publish_family(
     """
     if family.license_notice:
         progress.notice(family.license_notice)
-    from tritonvision.exporters import publish
-    from tritonvision.exporters.graphs import check
-    from tritonvision.exporters.parity import published_models
-    from tritonvision.exporters.parity.gate import Gate
+    # what is missing is missed before anything is built
+    from tritonvision.exporters.parity import gate, published_models  # noqa: F401
 
     needs = {
         need: published_models.needed(repository, need)
         for point in family.entry_points(entry)
         for need in getattr(point, "needs", ())
     }
+    def attempt(seeded: Weights) -> Manifest:
+        left_out = f"Seed {weights.seed} carries no signal: seed {seeded.seed} was taken."
+        notes = () if seeded == weights else (left_out,)
+        return _prove_and_publish(family, entry, seeded, repository, public_id, progress, needs, notes)
+
+    return seeds.with_signal(attempt, weights, progress.notice)
+
+
+def _prove_and_publish(
+    family: Family, entry: Entry, weights: Weights, repository: Path, public_id: str, progress: Progress,
+    needs: Mapping[str, Ask], notes: tuple[str, ...],
+) -> Manifest:  # fmt: skip
+    from tritonvision.exporters import publish
+    from tritonvision.exporters.graphs import check
+    from tritonvision.exporters.parity.gate import Gate
+
     with publish.staging(repository) as folder:
         progress.stage("weights")
-        network = family.build(entry, weights)
+        with pins.recorded() as taken:
+            network = family.build(entry, weights)
+        notes += pins.notes(taken)
         points = entry_points_of(family, entry, network)
         progress.stage("graph")
         graphs = {}
@@ -132,7 +153,7 @@ def publish_family(
         progress.stage("parity gate")
         parity = Gate(family, entry, network, graphs, weights.kind, needs).check()
         progress.stage("publishing")
-        manifest = _manifest(entry, family, network, weights, public_id, parity, graphs)
+        manifest = _manifest(entry, family, network, weights, public_id, parity, graphs, notes)
         assets = {point.role: network.assets(point.role) for point in points}
         return publish.publish(repository, folder, manifest, points, graphs, assets)
 
@@ -146,10 +167,11 @@ def license_of(entry: Entry, kind: str) -> str:
 
 def _manifest(
     entry: Entry, family: Family, network: Network, weights: Weights, public_id: str, parity: dict[str, float],
-    graphs: Mapping[str, Path],
+    graphs: Mapping[str, Path], notes: tuple[str, ...],
 ) -> Manifest:  # fmt: skip
     from tritonvision.ensembles import model_configs
     from tritonvision.ensembles.entry_points import Chain
+    from tritonvision.exporters.graphs import storage
 
     points = entry_points_of(family, entry, network)
     return Manifest(
@@ -159,7 +181,7 @@ def _manifest(
         head=points[0].name,
         weights=weights.kind,
         source=network.source,
-        sha256=network.sha256 or _sha256(graphs.values()),
+        sha256=network.sha256 or storage.digest(graphs.values()),
         license=license_of(entry, weights.kind),
         precision=network.precision,
         labels=network.labels,
@@ -168,7 +190,7 @@ def _manifest(
         roles=tuple(point.role for point in points),
         needs=tuple(need for point in points for need in getattr(point, "needs", ())),
         graph_bytes=sum(
-            graphs[net.role].stat().st_size * (point.instances if model_configs.embedded(point) else net.instances)
+            storage.size(graphs[net.role]) * (point.instances if model_configs.embedded(point) else net.instances)
             for point in points
             for net in point.nets
         ),
@@ -179,15 +201,8 @@ def _manifest(
         multi_label=network.multi_label,
         parity=parity,
         versions={"tritonvision": __version__, "onnxruntime": _onnxruntime_version()} | network.versions,
-        notes=network.notes,
+        notes=network.notes + notes,
     )
-
-
-def _sha256(graphs: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for graph in graphs:
-        digest.update(graph.read_bytes())
-    return digest.hexdigest()
 
 
 def _onnxruntime_version() -> str:

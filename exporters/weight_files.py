@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tritonvision.errors import ExportFailed
+from tritonvision.exporters import pins
 from tritonvision.exporters.contract import Weights
-
-if TYPE_CHECKING:
-    import torch
 
 
 def user_file(weights: Weights, suffixes: tuple[str, ...]) -> Path:
     """The file the user named. Raises ExportFailed when it is none, or not of a kind this family reads."""
     if weights.path is None or not weights.path.is_file():
         raise ExportFailed("There is no such weights file.", hint="Name an existing file with --weights PATH.")
-    if weights.path.suffix not in suffixes:
+    if weights.path.suffix.lower() not in suffixes:
         raise ExportFailed(
             f"This family reads {' and '.join(suffixes)} files, not '{weights.path.suffix}'.",
             hint="Save the weights in one of these formats.",
@@ -52,7 +48,11 @@ def unavailable(name: str) -> ExportFailed:
 
 
 def hub_file(repository: str, name: str) -> Path:
-    """A file of a Hugging Face repository, from the hub's own cache when it is there. Raises ExportFailed."""
+    """A file of a Hugging Face repository at its pinned revision, from the hub's own cache when it is there.
+
+    Raises:
+        ExportFailed: it cannot be had, or is another one than is pinned, see :mod:`tritonvision.exporters.pins`.
+    """
     import httpx
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -60,34 +60,11 @@ def hub_file(repository: str, name: str) -> Path:
 
     logging.set_verbosity_error()  # its retries are no news to a person
     try:
-        return Path(hf_hub_download(repository, name))
+        path = Path(hf_hub_download(repository, name, revision=pins.revision_of(repository)))
     except (OSError, HfHubHTTPError, httpx.HTTPError) as error:
         raise unavailable(f"{repository}/{name}") from error
-
-
-def state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name out of ``.safetensors`` or a torch file, read without unpickling objects.
-
-    A torch file may hold the tensors themselves or keep them under ``state_dict``. Raises ExportFailed.
-    """
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ExportFailed(
-            "The weights file cannot be read as a dictionary of tensors.",
-            hint="Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file.",
-        ) from error
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(v, torch.Tensor) for v in found.values()):
-        raise ExportFailed("The weights file holds something else than a dictionary of tensors.")
-    return dict(found)
+    parts = path.parts  # .../snapshots/<commit>/<name>
+    return pins.take(repository, path, parts[parts.index("snapshots") + 1] if "snapshots" in parts else "")
 
 
 def sha256(path: Path) -> str:

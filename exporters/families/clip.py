@@ -17,11 +17,12 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain, TextPreprocess
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import EMBEDDINGS
-from tritonvision.errors import ExportFailed
+from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import open_clip_vocabulary, torch_env, transformers_weights
+from tritonvision.exporters.modules.normalise import Scale, normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
 
 if TYPE_CHECKING:
@@ -72,10 +73,12 @@ class CLIP(Family):
             source = get_pretrained_cfg(_name(entry), "openai")["hf_hub"].rstrip("/")
             path = files.hub_file(source, "open_clip_model.safetensors")
         else:
-            path = files.user_file(weights, (".safetensors", ".pt", ".pth"))
+            path = files.user_file(weights, checkpoints.SUFFIXES)
             source = path.name
-        network = _load(entry, files.state_dict(path))
-        return Towers(network, entry.input_size, labels=(), source=source, sha256=files.sha256(path))
+        found = checkpoints.read(path)
+        network = _load(entry, found.tensors)
+        sha256 = files.sha256(path)
+        return Towers(network, entry.input_size, labels=(), source=source, sha256=sha256, notes=found.notes)
 
 
 class Towers(Network):
@@ -114,8 +117,7 @@ class Towers(Network):
         with torch.inference_mode():
             if role == TEXT:
                 return {"embeddings": network.encode_text(torch.from_numpy(inputs["input_ids"])).numpy()}
-            dtype = torch.float64 if double else torch.float32
-            images = _normalised(torch.from_numpy(inputs["pixels"]), network, dtype)
+            images = normalised(inputs["pixels"], _scale(network), double)
             return {"embeddings": network.encode_image(images).numpy()}
 
     def predict(self, sample: np.ndarray | str, parameters: Mapping[str, Any], role: str = "") -> Tensors:
@@ -160,39 +162,29 @@ def _create(entry: Entry) -> torch.nn.Module:
 def _load(entry: Entry, state: dict[str, torch.Tensor]) -> torch.nn.Module:
     """open_clip's network with ``state``. Raises ExportFailed."""
     network = _create(entry)
-    try:
-        network.load_state_dict({name: value for name, value in state.items() if name not in _OF_AN_ARCHIVE})
-    except RuntimeError as error:
-        raise ExportFailed(
-            f"The weights are not those of {entry.id}.",
-            hint=f"Their names and sizes must be those of open_clip's {_name(entry)}.",
-        ) from error
+    state = checkpoints.unwrapped(state, network.state_dict().keys())
+    whole = {name: value for name, value in state.items() if name not in _OF_AN_ARCHIVE}
+    hint = f"Their names and sizes must be those of open_clip's {_name(entry)}."
+    checkpoints.load_into(network, whole, entry.id, hint)
     return network
 
 
-def _normalised(pixels: torch.Tensor, network: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
-    """uint8 ``[B,H,W,3]`` to what the picture tower reads, ``[B,3,H,W]``."""
-    import torch
-
+def _scale(network: torch.nn.Module) -> Scale:
     config = network.visual.preprocess_cfg
-    mean, std = (torch.tensor(config[name], dtype=dtype).view(3, 1, 1) for name in ("mean", "std"))
-    return (pixels.permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
+    return config["mean"], config["std"]
 
 
 def _graph(network: torch.nn.Module, role: str) -> torch.nn.Module:
     """One tower: uint8 ``[B,H,W,3]`` RGB, or int64 ``[B,77]`` ids, to float32 ``[B,D]``."""
-    import torch
     from torch import nn
 
     class Pictures(nn.Module):
         def __init__(self):
             super().__init__()
-            self.visual = network.visual
-            for name in ("mean", "std"):
-                self.register_buffer(name, 255 * torch.tensor(network.visual.preprocess_cfg[name]).view(3, 1, 1))
+            self.visual, self.normalising = network.visual, normalising(_scale(network))
 
         def forward(self, pixels):
-            return self.visual((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+            return self.visual(self.normalising(pixels))
 
     class Texts(nn.Module):
         def __init__(self):
@@ -227,7 +219,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
                 layer.out_proj.weight.mul_(_ATTENTION)
             elif isinstance(layer, torch.nn.BatchNorm2d) and ".layer" in name and name.endswith("bn3"):
                 layer.weight.mul_(0.15)  # branches of depth without chaos, see families.resnet
-        images = _normalised(torch.from_numpy(pictures), network, torch.float32)
+        images = normalised(pictures, _scale(network))
         transformers_weights.settle(network, lambda: network.encode_image(images))
         visual = network.visual
         if hasattr(visual, "proj"):

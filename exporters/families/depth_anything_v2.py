@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +22,18 @@ from tritonvision.ensembles.entry_points import Chain
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import DENSE_MAP
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tolerance, Weights
+from tritonvision.exporters.contract import Family, Network, NoSignal, ReferencePipeline, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.libraries import transformers_processors as processors
+from tritonvision.exporters.modules.normalise import IMAGENET, MEAN, STD, Scale, normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
 
 if TYPE_CHECKING:
     import torch
-    from transformers import DepthAnythingConfig
+    from transformers import DepthAnythingConfig, DPTImageProcessorPil
 
 PATCH, SIDE = 14, 518
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
 # The preprocessor_config.json of the released repositories; resample 3 is bicubic.
 PROCESSOR = {
     "size": {"height": SIDE, "width": SIDE}, "keep_aspect_ratio": True, "ensure_multiple_of": PATCH, "resample": 3,
@@ -60,7 +62,7 @@ class DepthAnythingV2(Family):
     name = "Depth Anything V2"
     head = DENSE_MAP
     map_meaning = "inverse-depth"
-    tolerance = Tolerance({"map": 1e-3})
+    tolerance = Tolerance({"map": 1e-3}, {"map": 4e-4})
     reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0",
         "DPTImageProcessorPil(**PROCESSOR), network, processor.post_process_depth_estimation(answer, target_sizes)",
@@ -83,23 +85,42 @@ class DepthAnythingV2(Family):
         if weights.kind == "random":
             network = _random(entry, weights.seed)
             note = "Random weights, calibrated only to carry signal: what it sees means nothing."
-            return DepthNetwork(network, labels=(), source=f"{entry.id}, seed {weights.seed}", notes=(note,))
+            return DepthNetwork(
+                network, _processor(), labels=(), source=f"{entry.id}, seed {weights.seed}", notes=(note,)
+            )
         repository = f"depth-anything/Depth-Anything-V2-{_size(entry).capitalize()}-hf"
         loaded = transformers_weights.load(
             DepthAnythingForDepthEstimation, repository, weights, lambda _: _config(entry)
         )  # fmt: skip
         if loaded.module.config.neck_hidden_sizes != _config(entry).neck_hidden_sizes:
             raise ExportFailed(f"The weights are not those of {entry.id}, but of another size.")
-        return DepthNetwork(loaded.module, labels=(), source=loaded.source, sha256=loaded.sha256)
+        processor = processors.beside(weights, _processor(), ("size", "image_mean", "image_std"))
+        resize = Resize("multiple", *processors.sides(processor, ("height", "width")), (("multiple", PATCH),))
+        points, notes = (), loaded.notes
+        if resize != self.resize(entry):
+            points = (replace(self.entry_points(entry)[0], pre=resize),)
+            notes += (f"Its pictures are resized by {resize.height} x {resize.width}, as its processor says.",)
+        metric = loaded.module.config.depth_estimation_type == "metric"
+        if metric:
+            notes += (f"Its depth is metric: metres up to {loaded.module.config.max_depth:g}, larger is farther.",)
+        return DepthNetwork(
+            loaded.module, processor, labels=(), source=loaded.source, sha256=loaded.sha256, notes=notes,
+            entry_points=points, map_meaning="depth" if metric else "",
+        )  # fmt: skip
 
 
 class DepthNetwork(Network):
     """One network: transformers' module as the reference, with the processor around it as the reference pipeline."""
 
-    def __init__(self, network: torch.nn.Module, **facts: Any):
+    def __init__(self, network: torch.nn.Module, processor: DPTImageProcessorPil, **facts: Any):
         """``facts`` are the attributes of :class:`Network`."""
         super().__init__(**facts, versions=torch_env.versions("transformers"))
         self._network = network.eval()
+        self._processor = processor
+
+    @property
+    def _scale(self) -> Scale:
+        return tuple(self._processor.image_mean), tuple(self._processor.image_std)
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`. Batch, height and width are dynamic; both sides must be multiples of 14."""
@@ -108,8 +129,8 @@ class DepthNetwork(Network):
         sides = {1: "height", 2: "width"}
         with _open_to_every_size(self._network):
             export_onnx(
-                _graph(self._network), torch.zeros(_EXAMPLE, dtype=torch.uint8), path, ("pixels",), ("map",),
-                {"pixels": sides, "map": sides},
+                _graph(self._network, self._scale), torch.zeros(_EXAMPLE, dtype=torch.uint8), path, ("pixels",),
+                ("map",), {"pixels": sides, "map": sides},
             )  # fmt: skip
 
     @cached_property
@@ -122,11 +143,9 @@ class DepthNetwork(Network):
         """See :meth:`Network.tensors`."""
         import torch
 
-        dtype = torch.float64 if double else torch.float32
-        images = torch.tensor(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255
-        mean, std = (torch.tensor(v, dtype=dtype).view(3, 1, 1) for v in (MEAN, STD))
+        images = normalised(inputs["pixels"], self._scale, double)
         with torch.inference_mode():
-            depth = (self._double if double else self._network)((images - mean) / std).predicted_depth
+            depth = (self._double if double else self._network)(images).predicted_depth
         return {"map": depth.numpy()}
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> dict[str, np.ndarray]:
@@ -140,12 +159,13 @@ class DepthNetwork(Network):
         (found,) = self._processor.post_process_depth_estimation(answer, target_sizes=[size])
         return {"map": found["predicted_depth"].numpy().reshape(size)}  # a side of one pixel was squeezed away
 
-    @cached_property
-    def _processor(self):
-        # with Pillow, as when the weights were released; torchvision's is a grey level off in one value of 200
-        from transformers import DPTImageProcessorPil
 
-        return DPTImageProcessorPil(**PROCESSOR)
+def _processor() -> DPTImageProcessorPil:
+    """That of the released weights."""
+    # with Pillow, as when the weights were released; torchvision's is a grey level off in one value of 200
+    from transformers import DPTImageProcessorPil
+
+    return DPTImageProcessorPil(**PROCESSOR)
 
 
 def _size(entry: Entry) -> str:
@@ -169,20 +189,17 @@ def _config(entry: Entry) -> DepthAnythingConfig:
 # ---- the graph -------------------------------------------------------------------------------------------------------
 
 
-def _graph(network: torch.nn.Module) -> torch.nn.Module:
+def _graph(network: torch.nn.Module, scale: Scale) -> torch.nn.Module:
     """uint8 ``[B,H,W,3]`` RGB to the map, with mean and std inside."""
-    import torch
     from torch import nn
 
     class Graph(nn.Module):
         def __init__(self):
             super().__init__()
-            self.network = network
-            self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1))
-            self.register_buffer("std", 255 * torch.tensor(STD).view(3, 1, 1))
+            self.network, self.normalising = network, normalising(scale)
 
         def forward(self, pixels):
-            return self.network((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std).predicted_depth
+            return self.network(self.normalising(pixels)).predicted_depth
 
     return Graph()
 
@@ -256,8 +273,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
         coarse = kernel[..., :_COARSE, :_COARSE] * (_COARSE / PATCH)
         kernel.copy_(torch.nn.functional.interpolate(coarse, size=PATCH, mode="bicubic"))
     pictures = calibrate.structured_pictures(3, 12 * PATCH, 16 * PATCH, seed)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    images = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    images = normalised(pictures, IMAGENET)
     (rows,) = calibrate.inputs_of([network.head.conv3], network, images)
     calibrate.standardise(network.head.conv3, rows, 3.0, torch.tensor([5.0], dtype=torch.float64))
     with torch.inference_mode():
@@ -265,7 +281,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
     flat = (maps == 0).float().mean()
     apart = (maps[0] - maps[1]).abs().mean()
     if not (0.001 < flat < 0.3 and maps.std(dim=(1, 2)).min() > 0.5 and apart > 0.5):
-        raise ExportFailed("The random network carries no signal.", hint="Try another --seed.")
+        raise NoSignal("The random network carries no signal.")
     return network
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritonvision.catalog import Entry
+from tritonvision.ensembles.entry_points import Chain
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import QUERY_BOXES
 from tritonvision.errors import NotSupported
@@ -18,7 +19,9 @@ from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.libraries import transformers_processors as processors
 from tritonvision.exporters.modules import query_networks
+from tritonvision.exporters.modules.normalise import IMAGENET, Scale, normalised
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate
 from tritonvision.python_backend.images import resize
@@ -26,9 +29,9 @@ from tritonvision.python_backend.images import resize
 if TYPE_CHECKING:
     import torch
     from transformers import DetrConfig, DetrForObjectDetection
+    from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
 
 SHORTEST, LONGEST = 800, 1333  # pixels, as DETR was evaluated
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
 _NO_NAME = "N/A"  # what the official configuration calls a column that stands for no class
 _COCO_COLUMNS = 91
 _HEAD = "class_labels_classifier.weight"
@@ -63,27 +66,36 @@ class Detr(Family):
         if weights.kind == "random":
             model, names = _random(self.resize(entry), weights)
             note = "Random weights, calibrated only to carry signal: what it finds means nothing."
+            source = f"{entry.id}, seed {weights.seed}"
             return DetrNetwork(
-                model, tuple(names), labels=tuple(names.values()), source=f"{entry.id}, seed {weights.seed}",
-                notes=(note,),
+                model, tuple(names), _processor(), labels=tuple(names.values()), source=source, notes=(note,)
             )  # fmt: skip
         loaded = transformers_weights.load(DetrForObjectDetection, entry.id, weights, _config)
         names, named = _names(loaded.module.config)
         labels = files.class_names(weights, tuple(names.values()))
         notes = () if named or weights.labels else ("The weights do not name their classes; --labels FILE does.",)
+        processor = processors.beside(weights, _processor(), ("size", "image_mean", "image_std"))
+        resize, points = Resize("shortest", *processors.sides(processor, ("shortest_edge", "longest_edge"))), ()
+        if resize != self.resize(entry):
+            points = (Chain(resize, self.head),)
+            notes += (f"Its pictures are resized to {resize.height}, at most {resize.width}, as its processor says.",)
         return DetrNetwork(
-            loaded.module, tuple(names), labels=labels, source=loaded.source, sha256=loaded.sha256, notes=notes
-        )
+            loaded.module, tuple(names), processor, labels=labels, source=loaded.source, sha256=loaded.sha256,
+            notes=(*loaded.notes, *notes), entry_points=points,
+        )  # fmt: skip
 
 
 class DetrNetwork(Network):
     """One detector: transformers' module as the reference, its processor around it as the reference pipeline."""
 
-    def __init__(self, model: DetrForObjectDetection, columns: tuple[int, ...], **facts: Any):
+    def __init__(
+        self, model: DetrForObjectDetection, columns: tuple[int, ...], processor: DetrImageProcessorPil, **facts: Any
+    ):
         """``columns`` of the class logits by class id; ``facts`` are the attributes of :class:`Network`."""
         super().__init__(**facts, versions=torch_env.versions("transformers", "timm"))
         self._model = model.eval()
         self._columns = columns
+        self._processor = processor
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`. Batch, height and width are dynamic."""
@@ -94,9 +106,13 @@ class DetrNetwork(Network):
         sizes = torch.tensor([[height, width], [height - 40, width - 70]], dtype=torch.int32)
         outputs = tuple(tensor.name for tensor in QUERY_BOXES.tensors)
         export_onnx(
-            _graph(self._model, self._columns), (pixels, sizes), path, ("pixels", "valid_size"), outputs,
+            _graph(self._model, self._columns, self._scale), (pixels, sizes), path, ("pixels", "valid_size"), outputs,
             {"pixels": {1: "height", 2: "width"}},
         )  # fmt: skip
+
+    @property
+    def _scale(self) -> Scale:
+        return tuple(self._processor.image_mean), tuple(self._processor.image_std)
 
     @cached_property
     def _double(self) -> torch.nn.Module:
@@ -108,8 +124,7 @@ class DetrNetwork(Network):
         """
         import torch
 
-        dtype = torch.float64 if double else torch.float32
-        images = _images(inputs["pixels"], dtype)
+        images = normalised(inputs["pixels"], self._scale, double)
         mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.int64)
         for row, (height, width) in enumerate(inputs["valid_size"].tolist()):
             images[row, :, height:], images[row, :, :, width:] = 0, 0
@@ -142,24 +157,16 @@ class DetrNetwork(Network):
         boxes = boxes.clip(0, [*sample.shape[1::-1]] * 2)
         return query_networks.answer(boxes, scores, columns, self._columns, parameters)
 
-    @cached_property
-    def _processor(self):
-        from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
 
-        # of the two backends the one on Pillow: what serves has no torch, and the other rounds a grey level differently
-        return DetrImageProcessorPil(size={"shortest_edge": SHORTEST, "longest_edge": LONGEST})
+def _processor() -> DetrImageProcessorPil:
+    """That of the released weights."""
+    from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
 
-
-def _images(pixels: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    """uint8 ``[B,H,W,3]`` to normalised ``[B,3,H,W]``."""
-    import torch
-
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(dtype) / 255
-    mean, std = (torch.tensor(values, dtype=dtype).view(3, 1, 1) for values in (MEAN, STD))
-    return (images - mean) / std
+    # of the two backends the one on Pillow: what serves has no torch, and the other rounds a grey level differently
+    return DetrImageProcessorPil(size={"shortest_edge": SHORTEST, "longest_edge": LONGEST})
 
 
-def _graph(model: DetrForObjectDetection, columns: tuple[int, ...]) -> torch.nn.Module:
+def _graph(model: DetrForObjectDetection, columns: tuple[int, ...], scale: Scale) -> torch.nn.Module:
     """uint8 ``[B,H,W,3]`` RGB and int32 ``[B,2]`` (height, width) of what is no padding, to canonical query boxes."""
     import torch
     from torch import nn
@@ -168,8 +175,8 @@ def _graph(model: DetrForObjectDetection, columns: tuple[int, ...]) -> torch.nn.
         def __init__(self):
             super().__init__()
             self.network = model
-            self.register_buffer("mean", 255 * torch.tensor(MEAN))
-            self.register_buffer("std", 255 * torch.tensor(STD))
+            self.register_buffer("mean", 255 * torch.tensor(scale[0]))
+            self.register_buffer("std", 255 * torch.tensor(scale[1]))
             self.register_buffer("columns", torch.tensor(columns))
 
         def forward(self, pixels, valid_size):
@@ -216,7 +223,7 @@ def _random(pre: Resize, weights: Weights) -> tuple[DetrForObjectDetection, dict
     config = DetrConfig(num_labels=max(names) + 1)
     model = transformers_weights.random(DetrForObjectDetection, config, weights.seed)
     _standardise(model, list(names), weights.seed)
-    head, images = model.class_labels_classifier, _images(pre(sample_pictures.photo())[0][None], torch.float32)
+    head, images = model.class_labels_classifier, normalised(pre(sample_pictures.photo())[0][None], IMAGENET)
     (states,) = query_networks.seen_by([head], lambda: model(images))
     with torch.no_grad():
         logits = head(states[0].float())[:, list(names)].double().numpy()
@@ -237,7 +244,7 @@ def _standardise(model: DetrForObjectDetection, columns: list[int], seed: int) -
     views = [sample_pictures.views()[name] for name in ("photo", "odd-220x316", "no-face-noise-333x97")]
     pictures = [resize.stretch(view, _STANDARD_SIZE, _STANDARD_SIZE)[0] for view in views]
     pictures.extend(calibrate.structured_pictures(2, _STANDARD_SIZE, _STANDARD_SIZE, seed))
-    images = _images(np.stack(pictures), torch.float32)
+    images = normalised(np.stack(pictures), IMAGENET)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, layer in model.named_modules():

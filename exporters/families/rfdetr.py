@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritonvision.catalog import Entry
+from tritonvision.ensembles.entry_points import Chain
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import QUERY_BOXES
 from tritonvision.errors import NotSupported
+from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import rfdetr_models, torch_env
 from tritonvision.exporters.modules import proposals, query_networks
+from tritonvision.exporters.modules.normalise import MEAN, STD
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate
 from tritonvision.python_backend.images import resize
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     import torch
     from rfdetr import RFDETR
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
 _SELECTED = 300  # query and class pairs that predict() keeps
 _NEARNESS = 0.1
 
@@ -59,13 +61,19 @@ class RFDetr(Family):
             if weights.kind == "official":
                 path = rfdetr_models.official(size)
             else:
-                path = files.user_file(weights, rfdetr_models.SUFFIXES)
-            detector, classes = rfdetr_models.load(size, path, entry.id)
+                path = files.user_file(weights, checkpoints.SUFFIXES)
+            detector, classes = rfdetr_models.load(size, path, entry.id, weights.kind == "official")
         labels = files.class_names(weights, classes.names)
         unnamed = "The weights do not name their classes; --labels FILE does."
         notes = () if classes.named or weights.labels else (unnamed,)
         sha256 = files.sha256(path)
-        return RFDetrNetwork(detector, classes.columns, labels=labels, source=path.name, sha256=sha256, notes=notes)
+        side, points = detector.model.resolution, ()
+        if (side, side) != entry.input_size:
+            points = (Chain(Resize("stretch", side, side, (("encoding", "float32"),)), self.head),)
+            notes += (f"Its pictures have {side} x {side} pixels, as the weights were trained.",)
+        return RFDetrNetwork(
+            detector, classes.columns, labels=labels, source=path.name, sha256=sha256, notes=notes, entry_points=points
+        )  # fmt: skip
 
 
 class RFDetrNetwork(Network):

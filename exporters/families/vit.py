@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tritonvision.catalog import Entry
@@ -33,6 +35,14 @@ class ViT(TimmClassifier):
     def options(self, entry: Entry) -> dict[str, Any]:
         """timm has no tiny one with patches of 32 pixels."""
         return {"patch_size": 32} if entry.id == "vit-tiny-patch32" else {}
+
+    def sized(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """The table of positions tells how many patches a side had."""
+        kernel, table = tensors.get("patch_embed.proj.weight"), tensors.get("pos_embed")
+        if kernel is None or table is None or kernel.ndim != 4 or table.ndim != 3:
+            return {}
+        side = math.isqrt(table.shape[1] - 1) * kernel.shape[-1]
+        return {"img_size": (side, side)} if side > 0 and (side, side) != entry.input_size else {}
 
     def percent(self, entry: Entry) -> int:
         """Nothing is cropped at 384 pixels but what is not square."""

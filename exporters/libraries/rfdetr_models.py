@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
-import types
+import math
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritonvision.errors import ExportFailed, SetupError
+from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.libraries import torch_env, transformers_weights
 from tritonvision.exporters.modules import query_networks
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from rfdetr import RFDETR
     from rfdetr.config import ModelConfig
 
-SUFFIXES = (".pth", ".pt", ".ckpt")
 _HEAD = "class_embed.bias"
 _QUERIES = ("refpoint_embed.weight", "query_feat.weight")  # training has more of them than inference reads
 _COCO_COLUMNS = 91
-_LIGHTNING = ("model._orig_mod.", "model.")  # prefixes of Lightning's checkpoints, compiled or not
+_POSITIONS = "position_embeddings"
+_PRETRAINED = 37  # patches of DINOv2's own table, which one size keeps whatever its resolution
+_MOST_PIXELS = 2048
 
 
 @dataclass(frozen=True)
@@ -77,23 +79,29 @@ def random(size: str, class_columns: int, seed: int) -> torch.nn.Module:
     return network
 
 
-def load(size: str, path: Path, entry_id: str) -> tuple[RFDETR, Classes]:
+def load(size: str, path: Path, entry_id: str, released: bool = False) -> tuple[RFDETR, Classes]:
     """The package's detector with the weights of a checkpoint, and the classes it names.
 
     Args:
         entry_id: what an error calls the architecture.
+        released: whether the file is the authors', which serves at the size of its id.
 
     Raises:
         ExportFailed: unreadable, or of another architecture.
     """
     import rfdetr
+    import torch
 
-    state, classes = checkpoint(path, entry_id)
+    state, classes, resolution = checkpoint(path, entry_id)
+    sizes = {} if released else _sizes(size, state, resolution, entry_id)
     cls = getattr(rfdetr, f"RFDETR{size.capitalize()}")
-    try:
-        detector = cls(pretrain_weights=str(path.resolve()), num_classes=len(state[_HEAD]) - 1, device="cpu")
-    except (RuntimeError, ValueError, KeyError, ImportError) as error:
-        raise _not_of(entry_id) from error
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "weights.pth"  # without prefixes, and without what the package need not unpickle
+        torch.save({"model": state, "args": {"class_names": list(classes.names)}}, plain)
+        try:
+            detector = cls(pretrain_weights=str(plain), num_classes=len(state[_HEAD]) - 1, device="cpu", **sizes)
+        except (RuntimeError, ValueError, KeyError, ImportError) as error:
+            raise _not_of(entry_id) from error
     _demand_whole(detector.model.model, state, entry_id)
     return detector, classes
 
@@ -112,8 +120,8 @@ def official(size: str) -> Path:
     return path
 
 
-def checkpoint(path: Path, entry_id: str) -> tuple[dict[str, torch.Tensor], Classes]:
-    """Tensors by name and classes of a checkpoint, read without unpickling objects.
+def checkpoint(path: Path, entry_id: str) -> tuple[dict[str, torch.Tensor], Classes, int | None]:
+    """Tensors by name, classes, and the resolution that a checkpoint names, read without unpickling objects.
 
     Args:
         path: a ``.pth`` of the package (``model``, ``args``), or a ``.ckpt`` of Lightning below it.
@@ -122,19 +130,41 @@ def checkpoint(path: Path, entry_id: str) -> tuple[dict[str, torch.Tensor], Clas
     Raises:
         ExportFailed: unreadable, or no detector of this package.
     """
-    found = _read(path)
-    state, settings = found.get("model"), found.get("args")
-    if state is None and isinstance(found.get("state_dict"), Mapping):
-        state, settings = _of_lightning(found["state_dict"]), found.get("hyper_parameters")
-    if not isinstance(state, Mapping) or _HEAD not in state:
-        raise _not_of(entry_id)
-    return dict(state), _classes(len(state[_HEAD]), _names(settings))
+    found = checkpoints.read(path, averaged=False)  # the package itself loads the last weights
+    state = checkpoints.unwrapped(found.tensors, (_HEAD, *_QUERIES))
+    if _HEAD not in state:
+        raise _not_of(entry_id, f"{_HEAD!r} is missing")
+    names = checkpoints.class_names(found.settings.get("class_names")) or ()
+    resolution = found.settings.get("resolution")
+    return state, _classes(len(state[_HEAD]), names), resolution if type(resolution) is int else None
 
 
-def _not_of(entry_id: str) -> ExportFailed:
+def _sizes(size: str, state: Mapping[str, torch.Tensor], resolution: int | None, entry_id: str) -> dict[str, int]:
+    """Options of the package's configuration for weights that were trained at another size. Raises ExportFailed.
+
+    The table of positions has a row for each patch, and one more; where nobody names the resolution, it tells it.
+    """
+    plain = _config(size)
+    rows = next((len(value[0]) for name, value in state.items() if name.endswith(_POSITIONS)), None)
+    side = math.isqrt(rows - 1) if rows else plain.positional_encoding_size
+    if resolution is None:
+        same = plain.positional_encoding_size in (side, _PRETRAINED)
+        resolution = plain.resolution if same else side * plain.patch_size
+    block = plain.patch_size * plain.num_windows
+    if resolution % block or not 0 < resolution <= _MOST_PIXELS:
+        raise ExportFailed(
+            f"The weights are said to be trained at {resolution} pixels, which {entry_id} cannot take.",
+            hint=f"Its side is a multiple of {block}.",
+        )
+    if (resolution, side) == (plain.resolution, plain.positional_encoding_size):
+        return {}
+    return {"resolution": resolution, "positional_encoding_size": side}
+
+
+def _not_of(entry_id: str, why: str = "") -> ExportFailed:
     """The error for weights of something else."""
     return ExportFailed(
-        f"The weights are not those of {entry_id}.",
+        f"The weights are not those of {entry_id}" + (f": {why}." if why else "."),
         hint="Export them under the id of their own size; the older large model of 560 pixels has none.",
     )
 
@@ -144,52 +174,14 @@ def _demand_whole(network: torch.nn.Module, state: Mapping[str, torch.Tensor], e
 
     The package itself loads what fits and warns about the rest.
     """
-    ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in state.items()}
-    for shapes in (ours, theirs):
-        shapes.pop("_kp_active_mask", None)  # follows from the configuration; older files lack it
-        for name in _QUERIES:
-            shapes[name] = shapes.get(name, ())[1:]
-    if {n: s for n, s in ours.items() if "position_embeddings" not in n} != {
-        n: s for n, s in theirs.items() if "position_embeddings" not in n
-    }:
-        raise _not_of(entry_id)
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    import pickle
-
-    import torch
-
-    refused = ExportFailed(
-        "The weights file cannot be read as a checkpoint of rfdetr without running code in it.",
-        hint="Save it with torch.save({'model': model.state_dict(), 'args': {'class_names': [...]}}, path).",
-    )
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace, types.SimpleNamespace]):  # older files hold args so
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise refused from error
-    if not isinstance(found, Mapping):
-        raise refused
-    return found
-
-
-def _of_lightning(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    found = {}
-    for name, value in state.items():
-        for prefix in _LIGHTNING:
-            if name.startswith(prefix):
-                found[name.removeprefix(prefix)] = value
-                break
-    return found
-
-
-def _names(settings: Any) -> tuple[str, ...]:
-    names = settings.get("class_names") if isinstance(settings, Mapping) else getattr(settings, "class_names", None)
-    if isinstance(names, str):
-        return (names,)
-    return tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()
+    compared = []
+    for tensors in (network.state_dict(), state):
+        # the mask follows from the configuration, older files lack it; positions are enlarged
+        kept = {n: v for n, v in tensors.items() if n != "_kp_active_mask" and _POSITIONS not in n}
+        compared.append(kept | {name: kept[name][0] for name in _QUERIES if name in kept})
+    wrong = checkpoints.difference(*compared)
+    if wrong:
+        raise _not_of(entry_id, wrong)
 
 
 def _classes(columns: int, names: tuple[str, ...]) -> Classes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritonvision.errors import ExportFailed
+from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.libraries import torch_env
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 _NOISE = 0.1  # of what the stock initialisers leave constant: gains around 1, biases around 0
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network with its weights: the module in eval mode, the weights' name for people, SHA-256 of their file."""
+    """A network with its weights: the module in eval mode, the weights' name for people, SHA-256 of their file, notes
+    for the manifest.
+    """
 
     module: PreTrainedModel
     source: str
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -39,8 +42,8 @@ def load(
 ) -> Loaded:
     """Official weights from the hub's cache or the hub, or the user's own.
 
-    The user names a folder as ``save_pretrained`` writes it (``config.json`` and ``model.safetensors``), or a bare file
-    of tensors by name (``.safetensors``, ``.pth``, ``.pt``, ``.bin``), read without unpickling objects.
+    The user names a folder as ``save_pretrained`` writes it (``config.json`` and ``model.safetensors``), or a file
+    that :mod:`tritonvision.exporters.checkpoints` reads.
 
     Args:
         cls: the class of ``transformers``.
@@ -61,10 +64,15 @@ def load(
                 hint="Write it with model.save_pretrained(folder).",
             )
         return _from_folder(cls, weights.path, file, weights.path.name, repository)
-    path = files.user_file(weights, _SUFFIXES)
-    state = files.state_dict(path)
+    import torch
+
+    path = files.user_file(weights, checkpoints.SUFFIXES)
+    found = checkpoints.read(path)
+    with quiet(), torch.device("meta"), torch.random.fork_rng(devices=[]):
+        names = cls(config(found.tensors)).state_dict().keys()  # of any class count
+    state = checkpoints.unwrapped(found.tensors, names)
     module = _loaded(cls, repository, None, config=config(state), state_dict=state)
-    return Loaded(module, path.name, files.sha256(path))
+    return Loaded(module, path.name, files.sha256(path), found.notes)
 
 
 def _from_folder(cls: type, folder: Path, file: Path, source: str, repository: str) -> Loaded:
@@ -86,9 +94,21 @@ def _loaded(cls: type, repository: str, folder: Path | None, **options: Any) -> 
             )
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise wrong from error
-    if report["missing_keys"] or report["unexpected_keys"] or report["mismatched_keys"]:
-        raise wrong
+    found = _differing(report)
+    if found:
+        raise ExportFailed(f"The weights are not those of {repository}: {found}.", hint=wrong.hint)
     return module.eval()
+
+
+def _differing(report: Mapping[str, Any]) -> str:
+    """In words, the first tensor that ``from_pretrained`` reports as not fitting; empty where all fit."""
+    told = {"mismatched_keys": "has another shape", "missing_keys": "is missing", "unexpected_keys": "is not its own"}
+    found = [(key, what) for name, what in told.items() for key in sorted(report[name], key=str)]
+    if not found:
+        return ""
+    (key, what), more = found[0], len(found) - 1
+    name = key if isinstance(key, str) else key[0]
+    return f"{name[:80]!r} {what}" + (f", and {more} more differ" if more else "")
 
 
 def random(cls: type[PreTrainedModel], config: PretrainedConfig, seed: int) -> PreTrainedModel:
@@ -107,9 +127,10 @@ def random(cls: type[PreTrainedModel], config: PretrainedConfig, seed: int) -> P
 def redraw(module: torch.nn.Module, seed: int) -> None:
     """Draw every weight anew, in place, so that each of them matters to the answer.
 
-    Stock initialisers start gates at zero and gains at one and draw so narrowly that the input drowns: a fault in such
-    a part would not show. Here matrices and kernels get N(0, 1 / sqrt(fan in)), tables and tokens N(0, 1), norms' and
-    scales' gains 1 and biases 0, both with noise. The order of the parameters, not of the calls, decides the numbers.
+    Stock initialisers start gates at zero and gains at one and draw so narrowly that the input hardly counts: a
+    fault in such a part would not show. Here matrices and kernels get N(0, 1 / sqrt(fan in)), tables and tokens
+    N(0, 1), norms' and scales' gains 1 and biases 0, both with noise. The order of the parameters, not of the calls,
+    decides the numbers.
     """
     import torch
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import NoSignal
 from tritonvision.exporters.libraries import torch_env
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ def cut(levels: np.ndarray, class_ids: np.ndarray, class_count: int) -> float:
         class_ids: ``[n]``.
 
     Raises:
-        ExportFailed: fewer than 20 candidates, or one class of several: the network carries no signal.
+        NoSignal: fewer than 20 candidates, or one class of several: the network carries no signal.
     """
     order = np.argsort(-levels, kind="stable")
     levels, class_ids = levels[order].astype(np.float64), class_ids[order]
     low, high = _BOXES
     gaps = levels[low - 1 : high] - levels[low : high + 1]
     if len(gaps) == 0 or not np.isfinite(gaps).any() or len(set(class_ids[:low].tolist())) < min(2, class_count):
-        raise ExportFailed("The random network carries no signal.", hint="Try another --seed.")
+        raise NoSignal("The random network carries no signal.")
     after = low - 1 + int(np.nanargmax(np.where(np.isfinite(gaps), gaps, np.nan)))
     return float((levels[after] + levels[after + 1]) / 2)
 

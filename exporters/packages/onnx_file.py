@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 
 from tritonvision.errors import ExportFailed, InvalidParameter
+from tritonvision.exporters.checkpoints import SUFFIXES, class_names
 from tritonvision.exporters.modules.query_networks import coco_columns
 from tritonvision.exporters.packages import layouts, wrap
 from tritonvision.exporters.packages.config import CROP, FLOAT, ROUNDED, InferenceConfig
@@ -46,9 +47,6 @@ _RANGES: Mapping[str, tuple[int | None, tuple[list[float], list[float]] | None]]
 _TRIPLES = re.compile(r"\s*([^/]+)/([^/]+)\s*")
 
 
-CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".tar")
-
-
 @dataclass(frozen=True)
 class OnnxFile:
     """One bare file, and what the caller says in the place of it.
@@ -68,7 +66,7 @@ class OnnxFile:
             raise InvalidParameter(
                 "There is no such file or folder.", hint="Name an .onnx file, or the folder of a package."
             )
-        if path.suffix.lower() in CHECKPOINTS:
+        if path.suffix.lower() in SUFFIXES:
             raise InvalidParameter(
                 "A checkpoint is no graph yet, so it is exported instead of imported.",
                 hint=f"Say the id of its architecture: tritonvision export MODEL_ID --weights {path.name[:60]}",
@@ -131,7 +129,12 @@ class OnnxFile:
         if self.given.labels is not None:
             return self.given.labels
         text = self.metadata.get("names") or self.metadata.get("class_names")
-        return None if text is None else class_names(_literal(text), self.name)
+        if text is None:
+            return None
+        names = class_names(_literal(text))
+        if names is None:
+            raise ExportFailed(f"The class names of {self.name} are not numbered 0, 1, 2, ...", hint=_NAMES_HINT)
+        return names
 
     def _size(self) -> tuple[int, int]:
         """(height, width): the graph's own, or what the caller or the metadata says where its axes are free."""
@@ -194,17 +197,6 @@ class OnnxFile:
             f"The file does not say how its pictures are prepared: as by {said[0]}, {said[1]}, "
             "where --resize and --normalize do not say otherwise.",
         )  # fmt: skip
-
-
-def class_names(found: Any, where: str) -> tuple[str, ...]:
-    """Names by class id out of a list, or of a mapping from 0, 1, ... (numbers or their texts). Raises ExportFailed."""
-    if isinstance(found, Mapping):
-        keys = {str(key).strip(): value for key, value in found.items()}
-        found = [keys.get(str(index)) for index in range(len(found))]
-    names = [str(name).strip() for name in found if name is not None] if isinstance(found, list | tuple) else []
-    if not names or len(names) != len(found) or not all(names):
-        raise ExportFailed(f"The class names of {where} are not numbered 0, 1, 2, ...", hint=_NAMES_HINT)
-    return tuple(names)
 
 
 def resize_mode(given: str | None) -> str | None:

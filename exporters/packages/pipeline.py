@@ -68,7 +68,7 @@ class PackageNetwork(Network):
             multi_label=kind.multi_label, versions={"onnx": metadata.version("onnx")}, notes=family.description.notes,
             precision=family.graph.precision,
         )  # fmt: skip
-        self._config, self._graph, self._kind = family.config, family.graph, kind
+        self._described, self._config, self._graph, self._kind = family.description, family.config, family.graph, kind
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`."""
@@ -82,7 +82,7 @@ class PackageNetwork(Network):
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`."""
-        return reference.predict(sample, parameters, self._graph, self._config, self._kind)
+        return reference.predict(sample, parameters, self._described)
 
 
 def publish_graph(

@@ -1,6 +1,8 @@
 """What a package's own graph answers between the peer's documented steps, in numpy and OpenCV: the gate's measure.
 
-Written from the description of ``inference_config.json`` and sharing nothing with the steps that serve.
+Written from the description of ``inference_config.json``. It shares nothing with the steps that serve, nor with what
+tells those which output is what (:mod:`~tritonvision.exporters.packages.layouts`, ``heads``): a fault that both had
+would compare as equal.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from PIL import Image
 from tritonvision.exporters.contract import Tensors
 from tritonvision.exporters.libraries.torch_env import greedy_nms
 from tritonvision.exporters.packages.config import CROP, FLOAT, ROUNDED, InferenceConfig
-from tritonvision.exporters.packages.heads import PackageHead, sigmoid, softmax
+from tritonvision.exporters.packages.description import Description
 from tritonvision.exporters.packages.wrap import PackageGraph
 
 _CLASS_SHIFT = np.float32(7680)  # pixels by which ultralytics keeps the boxes of two classes apart
 _STRIDE = 4  # network pixels a cell of mask prototypes
+_GREY = 127  # around the pictures of a YOLO that are fitted
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,14 @@ def normalised(pixels: np.ndarray, config: InferenceConfig) -> np.ndarray:
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
 
-def prepare(picture: np.ndarray, config: InferenceConfig, head: PackageHead) -> Prepared:
+def prepare(picture: np.ndarray, described: Description) -> Prepared:
     """RGB uint8 ``[h, w, 3]`` by the peer's resize modes."""
-    given = config.network_input
+    given = described.config.network_input
     height, width = given.training_input_size.height, given.training_input_size.width
     h, w = picture.shape[:2]
     mode, grey = given.resize_mode, given.padding_value or 0
     if mode == "fit-longer-edge":  # of a network of one size
-        mode, grey = ("stretch", 0) if head.grey is None else ("letterbox", head.grey)
+        mode, grey = ("letterbox", _GREY) if _outputs(described.graph) == "rows" else ("stretch", 0)
     if cut := CROP.fullmatch(mode):
         return _cropped(picture, (height, width), float(cut[1]), cut[2])
     if mode in ("stretch", FLOAT):
@@ -98,55 +101,81 @@ def _cropped(picture: np.ndarray, size: tuple[int, int], percent: float, name: s
     )  # fmt: skip
 
 
-def predict(
-    picture: np.ndarray, settings: Mapping[str, Any], graph: PackageGraph, config: InferenceConfig, head: PackageHead
-) -> Tensors:
-    """The public outputs of the package's head kind about RGB uint8 ``[h, w, 3]``."""
-    prepared = prepare(picture, config, head)
-    outputs = [value[0] for value in graph(normalised(prepared.pixels[None], config)).values()]
-    if head.task == "classification":
-        return _classes(outputs[0], settings, head, config)
-    if head.head.name == "query-boxes":
-        return _queries(outputs, settings, head, picture.shape[:2])
-    return _dense(outputs, settings, head, prepared)
+def predict(picture: np.ndarray, settings: Mapping[str, Any], described: Description) -> Tensors:
+    """The public outputs about RGB uint8 ``[h, w, 3]``."""
+    prepared = prepare(picture, described)
+    answer = described.graph(normalised(prepared.pixels[None], described.config))
+    outputs = [value[0] for value in answer.values()]
+    kept = [i for i, name in enumerate(described.names) if name not in described.config.removed]
+    match _outputs(described.graph):
+        case "classes":
+            return _classes(outputs[0], settings, described)
+        case "queries":
+            return _queries(outputs, settings, kept, picture.shape[:2])
+    return _dense(outputs, settings, kept, prepared)
 
 
-def _classes(values: np.ndarray, settings: Mapping[str, Any], head: PackageHead, config: InferenceConfig) -> Tensors:
-    fused = config.post_processing is not None and config.post_processing.fused
-    scores = values if fused else (softmax if head.activation == "softmax" else sigmoid)(values)
+def _outputs(graph: PackageGraph) -> str:
+    """``classes`` for one value a class, ``queries`` for boxes and logits of a DETR, ``rows`` for those of a YOLO."""
+    shapes = [shape[1:] for shape in graph.shapes.values()]
+    if len(shapes[0]) == 1:
+        return "classes"
+    return "queries" if len(shapes) == 2 and len(shapes[1]) == 2 else "rows"
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    """float32, by the hyperbolic tangent, which overflows nowhere."""
+    return ((1 + np.tanh(values.astype(np.float64) / 2)) / 2).astype(np.float32)
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    """float32 over one axis, by the logarithm of the sum."""
+    exact = values.astype(np.float64)
+    return np.exp(exact - np.logaddexp.reduce(exact)).astype(np.float32)
+
+
+def _classes(values: np.ndarray, settings: Mapping[str, Any], described: Description) -> Tensors:
+    given = described.config.post_processing
+    independent = described.task == "multi-label-classification" or len(values) == 1
+    activation = given.type if given else ("sigmoid" if independent else "softmax")
+    scores = values
+    if given is None or not given.fused:
+        scores = {"softmax": _softmax, "sigmoid": _sigmoid}[activation](values)
     order = sorted(np.flatnonzero(scores >= settings["confidence"]), key=lambda i: -scores[i])
     return {"scores": scores, "class_ids": np.array(order, dtype=np.int32)}
 
 
-def _queries(outputs: list[np.ndarray], settings: Mapping[str, Any], head: PackageHead, size: tuple) -> Tensors:
+def _queries(outputs: list[np.ndarray], settings: Mapping[str, Any], kept: list[int], size: tuple) -> Tensors:
+    """Boxes are the output of four columns; of two such, the one whose values are fractions of the picture."""
     wide = [output.shape[1] for output in outputs]
-    inside = [bool(((output >= 0) & (output <= 1)).all()) for output in outputs]  # of boxes, which are fractions
-    boxes, logits = outputs if wide[1] != 4 or (wide[0] == 4 and inside[0]) else outputs[::-1]
-    likely = sigmoid(logits[:, list(head.columns)])
+    fractions = [float(((output >= 0) & (output <= 1)).mean()) for output in outputs]
+    first = wide[0] == 4 if wide[0] != wide[1] else fractions[0] > fractions[1]
+    boxes, logits = outputs if first else outputs[::-1]
+    likely = _sigmoid(logits[:, kept])
     best = np.argsort(-likely, axis=None, kind="stable")[:300]
     queries, kinds = np.unravel_index(best, likely.shape)
     scores = likely[queries, kinds]
     x, y, w, h = (boxes[queries] * np.array([size[1], size[0]] * 2, dtype=np.float32)).T
     corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
-    kept = scores > settings["confidence"]
-    return _answer(corners[kept], scores[kept], kinds[kept], size)
+    above = scores > settings["confidence"]
+    return _answer(corners[above], scores[above], kinds[above], size)
 
 
-def _dense(outputs: list[np.ndarray], settings: Mapping[str, Any], head: PackageHead, prepared: Prepared) -> Tensors:
+def _dense(outputs: list[np.ndarray], settings: Mapping[str, Any], kept: list[int], prepared: Prepared) -> Tensors:
     rows = outputs[0].T
-    classes = rows[:, [4 + column for column in head.columns]]
+    classes = rows[:, [4 + column for column in kept]]
     kinds, scores = classes.argmax(1), classes.max(1)
     rows, kinds, scores = (part[scores > settings["confidence"]] for part in (rows, kinds, scores))
     x, y, w, h = rows[:, :4].T
     corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
     apart = 0 if settings["class_agnostic_nms"] else kinds[:, None].astype(np.float32) * _CLASS_SHIFT
-    kept = np.asarray(greedy_nms(corners + apart, scores, settings["iou_threshold"]), dtype=int)
-    kept = kept[: settings["max_detections"]]
+    best = np.asarray(greedy_nms(corners + apart, scores, settings["iou_threshold"]), dtype=int)
+    best = best[: settings["max_detections"]]
     shift = np.array(prepared.corner * 2, dtype=np.float32)
-    corners = (corners[kept] - shift) / np.array(prepared.gain * 2, dtype=np.float32)
-    found = _answer(corners, scores[kept], kinds[kept], prepared.size)
+    corners = (corners[best] - shift) / np.array(prepared.gain * 2, dtype=np.float32)
+    found = _answer(corners, scores[best], kinds[best], prepared.size)
     if len(outputs) == 2:
-        coefficients = rows[kept, -outputs[1].shape[0] :]
+        coefficients = rows[best, -outputs[1].shape[0] :]
         masks = [_mask(c, outputs[1], prepared, box) for c, box in zip(coefficients, found["boxes"], strict=True)]
         found["masks"] = np.array(masks, dtype=object)
     return found

@@ -1,8 +1,8 @@
 """Random networks that carry signal: without it a comparison of flat scores and tied candidates proves nothing.
 
 A network with random weights answers every picture alike, because its signal shrinks from layer to layer until the
-biases of the last one drown it. So the last layers are standardised on structured pictures: same architecture, same
-random features, but answers that differ from place to place and from picture to picture.
+biases of the last one are far larger. So the last layers are standardised on structured pictures: same architecture,
+same random features, but answers that differ from place to place and from picture to picture.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import NoSignal
 from tritonvision.python_backend.postprocess import dense_boxes
 
 if TYPE_CHECKING:
@@ -102,14 +102,14 @@ def detection_shift(
         confidence, iou_threshold: the defaults of object detection.
 
     Raises:
-        ExportFailed: fewer than ten boxes, or one class of several: the network carries no signal.
+        NoSignal: fewer than ten boxes, or one class of several: the network carries no signal.
     """
     order = np.argsort(-logits, kind="stable")
     logits = logits[order].astype(np.float64)
     apart = boxes[order] + class_ids[order, None].astype(np.float32) * np.float32(7680)
     kept = dense_boxes.nms(apart, iou_threshold, 41)
     if len(kept) < 11 or len(set(class_ids[order][kept].tolist())) < min(2, class_count):
-        raise ExportFailed("The random network carries no signal.", hint="Try another --seed.")
+        raise NoSignal("The random network carries no signal.")
     low, high = kept[min(19, len(kept) - 2)], kept[-1]  # the cut comes after rank low, before rank high
     gaps = logits[low:high] - logits[low + 1 : high + 1]
     cut = low + int(gaps.argmax())

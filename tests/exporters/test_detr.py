@@ -153,7 +153,7 @@ def test_a_folder_without_weights_is_said(tmp_path):
 def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch):
     import huggingface_hub
 
-    def download(*_):
+    def download(*_, **options):
         raise OSError("no route")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)

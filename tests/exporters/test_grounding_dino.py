@@ -178,7 +178,7 @@ def test_the_phrases_of_the_library_are_those_of_the_pipeline():
 def test_captions_are_those_of_the_processor(model, texts):
     network, _, _ = model
     caption = phrase_grounding.caption(network._tokenizer, texts)
-    processed = network._processor(images=np.zeros((30, 40, 3), np.uint8), text=[list(texts)], return_tensors="np")
+    processed = network.processor(images=np.zeros((30, 40, 3), np.uint8), text=[list(texts)], return_tensors="np")
     assert caption.ids.tolist() == processed["input_ids"][0].tolist()
     for span, found in zip(caption.spans, network._spans(texts), strict=True):
         assert span.tolist() == [i for i in found if caption.ids[i] not in (1012, 1029)]

@@ -1,4 +1,4 @@
-"""L2CS: the graph computes the authors' network, the pipeline what their steps compute on the face model's boxes."""
+"""L2CS: the graph computes the authors' network, the pipeline what their steps compute on mediapipe's boxes."""
 
 import torch  # isort: skip
 

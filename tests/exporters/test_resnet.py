@@ -12,6 +12,7 @@ from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families.resnet import FAMILY
 from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.synthetic import seeds
 from tritonvision.tasks import resolve
 
 ENTRY = catalog.find("resnet18")
@@ -137,6 +138,20 @@ def test_a_file_that_holds_no_tensors_is_refused(tmp_path, name):
 def test_a_missing_file_and_a_wrong_suffix_are_said(tmp_path):
     with pytest.raises(ExportFailed, match="no such weights file"):
         FAMILY.build(ENTRY, Weights("user", path=tmp_path / "none.pth"))
-    (tmp_path / "w.bin").write_bytes(b"x")
-    with pytest.raises(ExportFailed, match="not '.bin'"):
-        FAMILY.build(ENTRY, Weights("user", path=tmp_path / "w.bin"))
+    (tmp_path / "w.h5").write_bytes(b"x")
+    with pytest.raises(ExportFailed, match="not '.h5'"):
+        FAMILY.build(ENTRY, Weights("user", path=tmp_path / "w.h5"))
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_random_weights_of_few_classes_carry_signal_too(count):
+    """Of seven classes none stands out as the best of a thousand does: once, no seed was good enough."""
+    labels = tuple(f"class {n}" for n in range(count))
+
+    def built(weights):
+        return FAMILY.build(ENTRY, weights)
+
+    network = seeds.with_signal(built, Weights("random", labels=labels), [].append)
+    pixels = np.stack([sample_pictures.photo()[:224, :224], sample_pictures.noise(224, 224)])
+    logits = network.tensors({"pixels": pixels})["logits"]
+    assert logits.shape == (2, count) and np.abs(logits[0] - logits[1]).max() >= 0.1

@@ -11,7 +11,7 @@ import pytest
 from tritonvision import catalog
 from tritonvision.ensembles.in_process import LocalPipeline
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Weights
+from tritonvision.exporters.contract import Weights, entry_points_of
 from tritonvision.exporters.families.rfdetr import FAMILY
 from tritonvision.exporters.libraries import rfdetr_models
 from tritonvision.exporters.libraries.ultralytics import load
@@ -155,6 +155,36 @@ def test_a_column_that_is_no_class_is_never_found(helmets, tmp_path):
     assert set(answer["class_ids"].tolist()) <= {0, 1}
     tensors = network.tensors({"pixels": np.zeros((1, 384, 384, 3), np.float32)})
     assert set(tensors["class_ids"].ravel().tolist()) <= {0, 1}
+
+
+def test_the_size_of_training_is_served_and_said(helmets, tmp_path):
+    torch.save(
+        {"model": helmets, "args": argparse.Namespace(class_names=["a", "b"], resolution=416)}, tmp_path / "w.pth"
+    )
+    network = FAMILY.build(ENTRY, Weights("user", path=tmp_path / "w.pth"))
+    (point,) = entry_points_of(FAMILY, ENTRY, network)
+    assert point.size == (416, 416) and "416 x 416 pixels" in network.notes[-1]
+    theirs = network._model.state_dict()
+    assert all(torch.equal(theirs[name], value) for name, value in helmets.items())
+    tensors = network.tensors({"pixels": np.zeros((1, 416, 416, 3), np.float32)})
+    assert tensors["boxes"].shape == (1, 300, 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "resolution", "options"),
+    [
+        ("nano", 24, None, {}), ("nano", 24, 384, {}), ("base", 37, None, {}),
+        ("nano", 36, None, {"resolution": 576, "positional_encoding_size": 36}),
+        ("nano", 24, 416, {"resolution": 416, "positional_encoding_size": 24}),
+        ("base", 37, 672, {"resolution": 672, "positional_encoding_size": 37}),
+    ],
+)  # fmt: skip
+def test_the_table_of_positions_tells_the_size_where_nobody_does(size, rows, resolution, options):
+    state = {"backbone.position_embeddings": torch.zeros(1, rows * rows + 1, 4)}
+    with rfdetr_models.quiet():
+        assert rfdetr_models._sizes(size, state, resolution, f"rfdetr-{size}") == options
+        with pytest.raises(ExportFailed, match=r"said to be trained at 500 pixels, which rfdetr-.* cannot take"):
+            rfdetr_models._sizes(size, state, 500, f"rfdetr-{size}")
 
 
 def test_weights_of_another_size_or_incomplete_ones_are_refused(helmets, tmp_path):

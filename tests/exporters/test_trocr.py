@@ -133,7 +133,7 @@ def test_continuations_of_a_sample_read_what_each_of_them_would_alone(model):
 def test_the_processors_own_pixels(model):
     network, _, _ = model
     for name, picture in [*sample_pictures.views().items(), ("line", text_pages.line("Total 4.20"))]:
-        want = network._processor(picture, return_tensors="np").pixel_values[0].transpose(1, 2, 0)
+        want = network.processor(picture, return_tensors="np").pixel_values[0].transpose(1, 2, 0)
         got = (line_text.frame(picture, SIDE) / 255 - 0.5) / 0.5
         assert np.abs(want - got).max() <= 1e-6, name
 
@@ -260,7 +260,7 @@ def folder(model, tmp_path_factory):
     network._model.generation_config = torch_config(network, max_length=12, num_beams=3, eos_token_id=2)
     network._model.save_pretrained(path)
     network._model.generation_config = before
-    network._processor.save_pretrained(path)
+    network.processor.save_pretrained(path)
     return path
 
 
@@ -308,7 +308,7 @@ def test_class_names_are_refused():
 def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch):
     import huggingface_hub
 
-    def download(*_):
+    def download(*_, **options):
         raise OSError("no route")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)

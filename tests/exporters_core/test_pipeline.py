@@ -11,7 +11,7 @@ from tritonvision import catalog
 from tritonvision.ensembles.in_process import LocalPipeline
 from tritonvision.errors import ExportFailed, InvalidParameter, SetupError, UnknownModel
 from tritonvision.exporters import pipeline, registry
-from tritonvision.exporters.contract import Weights
+from tritonvision.exporters.contract import NoSignal, Weights
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.publication import Repository
 
@@ -164,3 +164,18 @@ def test_without_torch_a_torch_family_says_what_to_install(tmp_path, model):
         pipeline.export(model, Weights("random"), tmp_path)
     assert "tritonvision[export,torch-cpu]" in caught.value.hint
     assert not list(tmp_path.iterdir())
+
+
+def test_the_seed_that_was_taken_is_named_in_the_manifest_and_to_the_person(family, entry, tmp_path, monkeypatch):
+    def prove_and_publish(family, entry, weights, repository, public_id, progress, needs, notes):
+        if weights.seed < 2:
+            raise NoSignal("All alike.")
+        return weights.seed, notes
+
+    monkeypatch.setattr(pipeline, "_prove_and_publish", prove_and_publish)
+    progress = Watching()
+    seed, notes = pipeline.publish_family(family, entry, Weights("random"), tmp_path, "a/1", progress)
+    assert (seed, notes) == (2, ("Seed 0 carries no signal: seed 2 was taken.",))
+    assert progress.notices[-2:] == [
+        f"Random weights of seed {n} prove nothing, seed {n + 1} is tried: All alike." for n in range(2)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,6 +18,8 @@ from tritonvision.errors import InvalidParameter
 if TYPE_CHECKING:
     from tritonvision.exporters.contract import Weights
     from tritonvision.publication import Manifest
+
+_SIZE = re.compile(r"([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?")
 
 
 def export(
@@ -36,6 +39,10 @@ def export(
     multi_label: Annotated[
         bool, typer.Option("--multi-label", help="Classifiers: labels that do not exclude each other (sigmoid).")
     ] = False,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="SIDE|HxW", help="YOLO: pixels of the pictures; else those of the training."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the manifests as a JSON list.")] = False,
 ) -> None:
     """Publish models: build the network, write its graph, prove it against the reference, put it into the repository.
@@ -54,13 +61,15 @@ def export(
     if as_id is not None and len(model_ids) > 1:
         raise InvalidParameter("--as names one model, and several were given.", hint="Export them one by one.")
     root = settings_with(repository=repository).repository
-    wanted = _weights(weights, seed, labels, multi_label)
+    wanted = _weights(weights, seed, labels, multi_label, read_size(size))
     outcomes = [_export(model_id, wanted, root, as_id, force, quiet=json) for model_id in model_ids]
     if json:
         print_json([{"fresh": fresh, **asdict(manifest)} for manifest, fresh in outcomes])
 
 
-def _weights(text: str, seed: int, labels: Path | None, multi_label: bool) -> Weights:
+def _weights(
+    text: str, seed: int, labels: Path | None, multi_label: bool, size: tuple[int, int] | None
+) -> Weights:  # fmt: skip
     from tritonvision.exporters.contract import Weights
 
     is_kind = text in ("official", "random")
@@ -70,6 +79,7 @@ def _weights(text: str, seed: int, labels: Path | None, multi_label: bool) -> We
         seed=seed,
         labels=None if labels is None else read_labels(labels),
         multi_label=multi_label,
+        size=size,
     )
 
 
@@ -84,6 +94,18 @@ def read_labels(path: Path) -> tuple[str, ...]:
     if not names or not all(names):
         raise InvalidParameter("The file of labels has an empty line.", hint="Give each class id a name, one a line.")
     return names
+
+
+def read_size(given: str | None) -> tuple[int, int] | None:
+    """(height, width) of ``640`` or ``480x640``. Raises InvalidParameter."""
+    if given is None:
+        return None
+    found = _SIZE.fullmatch(given)
+    if found is None:
+        raise InvalidParameter(
+            f"--size {given[:40]!r} is no size.", hint="Pixels of a side, 640, or height and width, 480x640."
+        )
+    return int(found[1]), int(found[2] or found[1])
 
 
 def _export(

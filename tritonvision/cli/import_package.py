@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tritonvision.cli.export import read_labels, shown, summary
+from tritonvision.cli.export import read_labels, read_size, shown, summary
 from tritonvision.cli.options import settings_with
 from tritonvision.errors import InvalidParameter
 
-_SIZE = re.compile(r"([1-9][0-9]{0,3})(?:[x,]([1-9][0-9]{0,3}))?")
 _TASKS = ("object-detection", "instance-segmentation", "classification", "multi-label-classification")
 
 
@@ -61,7 +59,7 @@ def import_package(
     from tritonvision.exporters.packages.options import FileOptions
 
     options = FileOptions(
-        None if labels is None else read_labels(labels), _one_of(task, "--task", _TASKS), _size(size), resize,
+        None if labels is None else read_labels(labels), _one_of(task, "--task", _TASKS), read_size(size), resize,
         normalize, _one_of(colors, "--colors", ("rgb", "bgr")),
     )  # fmt: skip
     root = settings_with(repository=repository).repository
@@ -81,15 +79,3 @@ def _one_of(given: str | None, option: str, allowed: tuple[str, ...]) -> str | N
     if given is not None and given not in allowed:
         raise InvalidParameter(f"{option} {given[:40]!r} is not known.", hint=f"One of: {', '.join(allowed)}.")
     return given
-
-
-def _size(given: str | None) -> tuple[int, int] | None:
-    """(height, width) of ``640`` or ``480x640``. Raises InvalidParameter."""
-    if given is None:
-        return None
-    found = _SIZE.fullmatch(given)
-    if found is None:
-        raise InvalidParameter(
-            f"--size {given[:40]!r} is no size.", hint="Pixels of a side, 640, or height and width, 480x640."
-        )
-    return int(found[1]), int(found[2] or found[1])

@@ -11,16 +11,11 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from tritonvision.errors import InvalidParameter, InvalidPicture, TritonVisionError
+from tritonvision.pictures import ENDINGS
 from tritonvision.settings import Settings
 
 STANDARD_INPUT = "-"
 _MAGIC = "*?["
-# Of the files that are taken from a folder, by the formats that are read.
-ENDINGS_OF = {
-    "JPEG": (".jpg", ".jpeg", ".jfif"), "PNG": (".png",), "WEBP": (".webp",), "AVIF": (".avif",),
-    "HEIC": (".heic", ".heif"), "TIFF": (".tif", ".tiff"), "GIF": (".gif",), "BMP": (".bmp",),
-}  # fmt: skip
-_ENDINGS = frozenset(ending for endings in ENDINGS_OF.values() for ending in endings)
 
 
 @dataclass(frozen=True)
@@ -99,7 +94,7 @@ def _expand(argument: str) -> Iterator[PictureArgument]:
 
 def _in_folder(folder: Path) -> Iterator[PictureArgument]:
     try:
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS and file.is_file())
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS and file.is_file())
     except OSError as error:
         yield PictureArgument(str(folder), _unreadable("folder", error))
         return

@@ -18,7 +18,7 @@ from tritonvision.exporters.contract import Family, Network, ReferencePipeline, 
 from tritonvision.exporters.families.owlv2 import graphs, synthetic
 from tritonvision.exporters.families.owlv2.graphs import CONTEXT, EMBEDS, IDS, IMAGE_OUTPUTS, PIXELS
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
 from tritonvision.exporters.modules import query_networks
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.open_vocabulary import SEVERAL
@@ -82,7 +82,8 @@ class OWLv2(Family):
 
     name = "OWLv2"
     tolerance = Tolerance(
-        dict.fromkeys((*IMAGE_OUTPUTS, EMBEDS), 1e-3), answers={"pixels": 0.5, "scores": 1e-3},
+        {"boxes": 4e-5, "class_embeds": 3e-5, "shift": 2e-5, "scale": 1e-5, "objectness": 5e-5, EMBEDS: 5e-5},
+        answers={"pixels": 0.01, "scores": 1e-4},
         relative=frozenset({*IMAGE_OUTPUTS, EMBEDS}),
     )  # fmt: skip
     reference_pipeline = ReferencePipeline(
@@ -115,7 +116,9 @@ class OWLv2(Family):
                 f"The weights are those of another size than {entry.id}.",
                 hint=f"They must have the sizes of {_REPOSITORIES[entry.id]}.",
             )
-        return OWLv2Network(loaded.module, loaded.source, sha256=loaded.sha256)
+        network = OWLv2Network(loaded.module, loaded.source, sha256=loaded.sha256, notes=loaded.notes)
+        transformers_processors.beside(weights, network.processor.image_processor)
+        return network
 
 
 class OWLv2Network(Network):

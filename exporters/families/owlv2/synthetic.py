@@ -32,7 +32,7 @@ _TEXTS = (
 def random(config: Owlv2Config, seed: int) -> Owlv2ForObjectDetection:
     """The true architecture with random weights that find some thirty things on the photo, not all of one class.
 
-    Untrained, what two patches or two texts have in common drowns what tells them apart: the last layers are
+    Untrained, what two patches or two texts have in common outweighs what tells them apart: the last layers are
     standardised on the patches of the photo and on texts, see :mod:`tritonvision.exporters.synthetic.calibrate`. With
     patches of other pictures among them, what the photo has in common would remain, and be one class.
     """

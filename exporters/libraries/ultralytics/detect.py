@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,7 @@ class UltralyticsDetector(Family):
     """A family whose ids read ``<name><size>-<pixels>`` and whose networks end in ultralytics' ``Detect`` head."""
 
     head = DENSE_BOXES
+    any_size = True
     network = UltralyticsNetwork
     tolerance = Tolerance({"boxes": 1e-3, "scores": 1e-5, "class_ids": 0})
     reference_pipeline = ReferencePipeline(
@@ -158,6 +160,8 @@ class UltralyticsDetector(Family):
         """The network of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
         load.prepare()
         stem = self.architecture(entry)
+        if weights.size is not None:
+            entry = replace(entry, input_size=load.checked_size(weights.size))
         if weights.multi_label:
             raise NotSupported("A network that finds boxes has no multi-label head.", hint="Leave out --multi-label.")
         if weights.kind == "random":
@@ -166,14 +170,28 @@ class UltralyticsDetector(Family):
             self.calibrate(yolo.model, entry, weights.seed)
             yolo.model.names = dict(enumerate(labels))
             note = "Random weights, calibrated only to carry signal: what it finds means nothing."
-            source = f"{stem}, seed {weights.seed}"
-            return self.network(yolo, entry.input_size, labels=labels, source=source, notes=(note,))
+            source, points = f"{stem}, seed {weights.seed}", self.entry_points(entry)
+            return self.network(
+                yolo, entry.input_size, labels=labels, source=source, notes=(note,), entry_points=points
+            )  # fmt: skip
         path = load.official(stem) if weights.kind == "official" else files.user_file(weights, (".pt",))
-        yolo = load.checkpoint(path, stem)
-        names = yolo.model.names
-        labels = files.class_names(weights, tuple(str(names[i]) for i in range(len(names))))
-        sha256 = files.sha256(path)
-        return self.network(yolo, entry.input_size, labels=labels, source=path.name, sha256=sha256)
+        found = load.checkpoint(path, stem)
+        labels = load.named(found, weights.labels)
+        found.yolo.model.names = dict(enumerate(labels))
+        notes: tuple[str, ...] = ()
+        if weights.kind == "user" and weights.size is None and found.size is not None:
+            trained = replace(entry, input_size=(load.side(found.size),) * 2)
+            if trained != entry:
+                notes = (
+                    f"Its pictures have {trained.input_size[0]} pixels a side, as the weights were trained; "
+                    f"--size {entry.input_size[0]} gives them the id's.",
+                )
+            entry = trained
+        sha256, points = files.sha256(path), self.entry_points(entry)
+        return self.network(
+            found.yolo, entry.input_size, labels=labels, source=path.name, sha256=sha256, notes=notes,
+            entry_points=points,
+        )  # fmt: skip
 
     def calibrate(self, model: torch.nn.Module, entry: Entry, seed: int) -> None:
         """Give the random ``model`` weights that carry signal, in place."""

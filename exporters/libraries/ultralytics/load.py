@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tritonvision.errors import ExportFailed, SetupError
+from tritonvision.errors import ExportFailed, InvalidParameter, SetupError
+from tritonvision.exporters import checkpoints, pins
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.libraries.torch_env import import_torchvision
 from tritonvision.exporters.wheel_files import CACHE
 
 if TYPE_CHECKING:
     from ultralytics import YOLO
+
+STRIDE = 32  # network pixels of the coarsest cell
 
 
 def prepare() -> None:
@@ -77,7 +82,7 @@ def coco_names() -> tuple[str, ...]:
 
 
 def official(stem: str) -> Path:
-    """The released checkpoint of an architecture, fetched once. Raises ExportFailed when it cannot be."""
+    """The released checkpoint of an architecture, fetched once. Raises ExportFailed when it cannot be had."""
     from ultralytics.utils.downloads import attempt_download_asset
 
     path = CACHE / f"{stem}.pt"
@@ -91,11 +96,31 @@ def official(stem: str) -> Path:
         os.environ["YOLO_OFFLINE"] = "true"
     if not found.is_file():
         raise files.unavailable(path.name)
-    return found
+    return pins.take(pins.ULTRALYTICS, found)
 
 
-def checkpoint(path: Path, stem: str) -> YOLO:
-    """A network from a ``.pt`` file, when it is of architecture ``stem``; class count and names are the file's own.
+@dataclass(frozen=True)
+class Trained:
+    """A network out of a ``.pt`` file.
+
+    Attributes:
+        yolo: ultralytics' own object around it.
+        names: of the classes, or None where the file has no whole list of them.
+        size: side of the pictures that it was trained on, or None where the file does not say.
+    """
+
+    yolo: YOLO
+    names: tuple[str, ...] | None
+    size: int | None
+
+    @property
+    def classes(self) -> int:
+        """How many classes its head tells apart."""
+        return self.yolo.model.model[-1].nc
+
+
+def checkpoint(path: Path, stem: str) -> Trained:
+    """A network from a ``.pt`` file, fused or not, when it is of architecture ``stem``.
 
     Raises:
         ExportFailed: unreadable, of another task or another architecture.
@@ -116,13 +141,43 @@ def checkpoint(path: Path, stem: str) -> YOLO:
     kind, what = {"detect": (Detect, "detector"), "segment": (Segment, "segmenter")}[_task(stem)]
     if type(head) is not kind or getattr(head, "one2one_cv2", None) is not None:
         raise ExportFailed(
-            f"The weights are not those of a plain {what}.",
+            f"The weights are not those of a plain {what}: their network ends in {type(head).__name__}.",
             hint="Export them under an id of their own task and family.",
         )
-    theirs = {name: tuple(value.shape) for name, value in yolo.model.state_dict().items()}
-    ours = architecture(stem, head.nc, 0).model.state_dict()
-    if theirs != {name: tuple(value.shape) for name, value in ours.items()}:
+    ours = architecture(stem, head.nc, 0).model
+    wrong = checkpoints.difference((ours.fuse(verbose=False) if yolo.model.is_fused() else ours).state_dict(),
+                                   yolo.model.state_dict())  # fmt: skip
+    if wrong:
         raise ExportFailed(
-            f"The weights are not those of {stem}.", hint="Export them under the id of their own family and size."
+            f"The weights are not those of {stem}: {wrong}.",
+            hint="Export them under the id of their own family and size.",
         )
-    return yolo
+    trained = getattr(yolo, "ckpt", None) or {}
+    size = (trained.get("train_args") or {}).get("imgsz")
+    return Trained(yolo, checkpoints.class_names(yolo.model.names), size if type(size) is int and size > 0 else None)
+
+
+def named(found: Trained, labels: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The caller's labels or the file's names, one for each class of the head. Raises ExportFailed."""
+    names = labels if labels is not None else found.names
+    if names is not None and len(names) == found.classes:
+        return names
+    hint = f"--labels FILE names all {found.classes}, one a line in the order of the class ids."
+    if names is None:
+        raise ExportFailed("The class names in the weights file are not numbered 0, 1, 2, ...", hint=hint)
+    who = "labels name" if labels is not None else "weights file names"
+    raise ExportFailed(f"The {who} {len(names)} classes, and the head of its network has {found.classes}.", hint=hint)
+
+
+def side(trained: int) -> int:
+    """The side that ultralytics itself makes of a size of training: the next multiple of the stride."""
+    return math.ceil(trained / STRIDE) * STRIDE
+
+
+def checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) as the caller wants them. Raises InvalidParameter unless whole cells fit."""
+    if any(length % STRIDE for length in size):
+        raise InvalidParameter(
+            f"A YOLO cannot take {size[0]} x {size[1]} pixels.", hint=f"Both sides are multiples of {STRIDE}."
+        )
+    return size

@@ -1,4 +1,4 @@
-"""How detections are judged: as sets of boxes with names and scores."""
+"""How detections are compared: as sets of boxes with classes and scores."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tritonvision.exporters.parity.checks.base import RANDOM_BOXES, Answer, Case
 
 
 class Boxes(ParityCheck):
-    """Detections, with points or masks where there are some; as people ask, and as hardly anybody does."""
+    """Detections, with key points where there are some: at the default threshold, and at nearly none."""
 
     figures = frozenset({"pixels", "scores"})
     settings = ({"confidence": 0.25}, {"confidence": 0.001, "iou_threshold": 0.7, "max_candidates": 30_000})
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """No boxes, or boxes everywhere, would compare as equal."""
+        """Raise NoSignal when nothing is found, or, with random weights, fewer than 10 or more than 60 boxes."""
         if not any(len(case.wanted["scores"]) for case in cases):
             raise NoSignal("The network finds nothing on the test pictures; that proves nothing.")
         count = len(answer(sample_pictures.photo())["scores"])

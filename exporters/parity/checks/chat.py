@@ -1,4 +1,4 @@
-"""How models that write are judged: the very tokens of the reference, about pictures and without any, and its text."""
+"""How models that write are compared: token by token and word by word, about pictures and without any."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Chat(ParityCheck):
         ]  # fmt: skip
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """A model that says one thing again and again, or the same of every picture, would pass any comparison."""
+        """Raise NoSignal when an answer has few different tokens, or does not change with the picture or the seed."""
         about, silent, talk = cases[0], cases[2], cases[3]
         distinct = len(set(about.wanted["token_ids"].tolist()))
         if distinct < _DISTINCT:

@@ -17,7 +17,7 @@ class Classes(ParityCheck):
     figures = frozenset({"scores"})
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """A classifier that answers every picture alike would pass any comparison."""
+        """Raise NoSignal when the logits of the photo and of noise differ by less than 1000 tolerances."""
         photo, noise = (
             answer(p, {"function": "none"})["scores"]
             for p in (sample_pictures.photo(), sample_pictures.noise(300, 400))

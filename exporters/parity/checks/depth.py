@@ -16,7 +16,7 @@ class Map(ParityCheck):
     figures = frozenset({"map"})
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """A flat map would compare as equal."""
+        """Raise NoSignal when a map varies by less than 1 % of its largest value."""
         varied = min(float(case.wanted["map"].std() / np.abs(case.wanted["map"]).max()) for case in cases)
         if not varied >= 0.01:
             raise NoSignal(f"The map varies by {varied:.3g} of its largest value only; that proves nothing.")

@@ -16,7 +16,7 @@ class Embeddings(ParityCheck):
     figures = frozenset({"embeddings"})
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """Vectors that hardly differ between samples would compare as equal."""
+        """Raise NoSignal when the vectors of the samples spread by less than 1000 tolerances."""
         vectors = np.stack([case.wanted["embeddings"] for case in cases])
         self._spread = float(vectors.std(0).mean())
         if not self._spread >= SIGNAL * self.tolerance.tensors["embeddings"]:

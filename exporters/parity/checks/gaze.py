@@ -28,7 +28,7 @@ class Gaze(ParityCheck):
         return super().cases()
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """Faces that all look the same way would compare as equal."""
+        """Raise NoSignal when the angles of all faces lie within 1000 tolerances."""
         for name in ("yaw", "pitch"):
             angles = np.degrees(np.concatenate([case.wanted[name] for case in cases]))
             if len(angles) < 3 or not np.ptp(angles) >= SIGNAL * self.tolerance.answer("degrees"):

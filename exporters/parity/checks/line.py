@@ -1,4 +1,4 @@
-"""How the text of a line is judged: token by token, on lines of text and on the photo."""
+"""How the text of a line is compared: token by token, on lines of text and on the photo."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LineText(ParityCheck):
         return super().cases()
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """A decoder that repeats itself, or that does not look at the picture, would compare as equal."""
+        """Raise NoSignal when the decoder repeats one token, or answers two pictures with the same text."""
         answers = [case.wanted["token_ids"].tolist() for case in cases]
         distinct = max(len(set(ids)) for ids in answers)
         if self.weights == "random" and distinct < DISTINCT:

@@ -13,12 +13,12 @@ from tritonvision.exporters.parity.checks.boxes import Boxes
 
 
 class Masks(Boxes):
-    """Detections with masks; random ones have to cover something, and not everything."""
+    """Detections with masks."""
 
     figures = frozenset({"pixels", "scores", "masks"})
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """Empty masks, and masks that fill their boxes, would compare as equal."""
+        """Raise NoSignal as for boxes, and when random masks fill less than 5 % or more than 95 % of them."""
         super().demand_signal(answer, cases)
         photo = answer(sample_pictures.photo())
         areas = (photo["boxes"][:, 2:] - photo["boxes"][:, :2]).prod(1)

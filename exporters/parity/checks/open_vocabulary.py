@@ -1,4 +1,4 @@
-"""How detections of the caller's own classes are judged: one class, several, and a long list of them."""
+"""How detections of the caller's own classes are compared: one class, several, and a long list of them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class OpenVocabulary(Boxes):
         return found
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """No boxes, boxes everywhere, or boxes of one class would compare as equal."""
+        """Raise NoSignal when nothing is found, or, with random weights, boxes of one class, too few or too many."""
         photo = cases[0].wanted
         count, classes = len(photo["scores"]), len(set(photo["class_ids"].tolist()))
         if not any(len(case.wanted["scores"]) for case in cases):

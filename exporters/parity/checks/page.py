@@ -1,4 +1,4 @@
-"""How pages of text are judged: word by word and line by line, on print, turned print and a photo of print."""
+"""How pages of text are compared: word by word and line by line, on print, turned print and a photo of print."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PageText(ParityCheck):
         return [page, text_pages.turned(page), text_pages.photographed(page), blank, blank[:1, :1]]
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """Pages without words, and words that all read alike, would compare as equal."""
+        """Raise NoSignal when a printed page has no words, or, with random weights, few different ones."""
         printed = [case.wanted["texts"][case.wanted["class_ids"] == WORD].tolist() for case in cases[:3]]
         if not printed[0]:
             raise NoSignal("The networks find no word on a printed page; that proves nothing.")

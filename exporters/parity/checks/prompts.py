@@ -30,7 +30,7 @@ class Prompts(ParityCheck):
         return super().cases()
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """Masks of nothing or of everything, or the same for every prompt, would compare as equal."""
+        """Raise NoSignal when masks cover less than 5 % or more than 95 %, or all prompts select the same."""
         size = sample_pictures.photo().shape[:2]
         shares = [mask_areas(case.wanted["masks"], size) / (size[0] * size[1]) for case in cases]
         if not all(((0.05 <= share) & (share <= 0.95)).any() for share in shares):

@@ -1,4 +1,4 @@
-"""Which check judges the answers of an output schema."""
+"""Which parity check compares the answers of an output schema."""
 
 from __future__ import annotations
 

@@ -1,15 +1,34 @@
 """Small real tokenizers for exports of random weights, which have no hub to fetch the true one from.
 
-They are trained in a second on the only prose that every installation has: the sources of this package.
+They are trained in a moment on fixed texts, so the same version of ``tokenizers`` always gives the same file.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib import resources
+
+from tritonvision.exporters.parity import text_pages
 
 VOCABULARY = 1000  # tokens beside the special ones
+# What people ask about pictures and what is answered, beside the text of the test pages, which alone is too short.
+_PROSE = """
+What is in this picture? The picture shows an astronaut in an orange suit who stands in front of a flag and smiles.
+Describe the image in one sentence. A brown dog runs over wet grass and carries a stick that is longer than itself.
+How many people are there? There are three people: two of them sit on a bench, the third one waits for the next bus.
+Which colour has the car on the left? The car on the left is dark green, and the one behind it is white with a stripe.
+Is the door open or closed? It is closed, but the window above the door is open and a curtain hangs out of it.
+Read the sign for me, please. The sign says that the road is closed between eight in the morning and six at night.
+What would you do here? I would turn right at the corner, walk along the river, and look for a place with some shade.
+Where was this photograph taken? Probably in a kitchen, since a kettle, several plates and a bowl of apples can be seen.
+The answer depends on the question: a model that does not look at the picture says the same about every picture.
+Compare both images. The first was taken from above and in daylight; the second is blurred, much darker, and closer.
+Does anything look unusual? The shadow of the tree points towards the sun, so the image is likely to be a drawing.
+Answer with a number only. Seven. Give a short title. Children playing chess. Name the objects from left to right.
+A bicycle without its front wheel, a yellow umbrella, two suitcases, and a clock whose hands have stopped at noon.
+Which season is shown? Autumn: leaves lie on the pavement, the vineyard is yellow, and somebody has lit a bonfire.
+Can you see an animal? No animal is visible, although fresh footprints cross the snow from the gate to the barn.
+"""
 
 
 def byte_pairs(special: Mapping[str, int]) -> str:
@@ -27,7 +46,7 @@ def byte_pairs(special: Mapping[str, int]) -> str:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(_prose(), trainer)
+    tokenizer.train_from_iterator([text_pages.TEXT, _PROSE], trainer)
     file = json.loads(tokenizer.to_str())
     taken = set(special.values())
     free = (id for id in range(VOCABULARY + len(special)) if id not in taken)
@@ -39,8 +58,3 @@ def byte_pairs(special: Mapping[str, int]) -> str:
         for token, id in sorted(special.items(), key=lambda item: item[1])
     ]
     return json.dumps(file)
-
-
-def _prose() -> list[str]:
-    files = resources.files("tritonvision").iterdir()
-    return [file.read_text("utf-8") for file in sorted(files, key=lambda file: file.name) if file.name.endswith(".py")]

@@ -158,9 +158,7 @@ def test_the_pipeline_finds_what_predict_finds(trained_model, odd_pictures, give
     for picture in odd_pictures:
         got, want = pipeline(picture, given), network.predict(picture, settings)
         assert len(got["scores"]) == len(want["scores"])
-        missing, differences = compare.detections(
-            got, want, settings["confidence"], 1e-5, settings["max_detections"]
-        )
+        missing, differences = compare.detections(got, want, settings["confidence"], 1e-5, settings["max_detections"])
         assert missing == 0
         assert differences["pixels"] <= 0.01
         assert differences["scores"] <= 1e-5
@@ -189,7 +187,7 @@ def test_labels_and_hash_come_from_the_checkpoint_unless_the_user_names_labels(t
     assert (network.source, len(network.sha256)) == ("shapes.pt", 64)
     renamed = yolov8.FAMILY.build(entry, Weights("user", path=trained_yolo, labels=("o", "#", "^")))
     assert renamed.labels == ("o", "#", "^")
-    with pytest.raises(ExportFailed, match="2 classes, the weights have 3"):
+    with pytest.raises(ExportFailed, match="2 classes, and the head of its network has 3"):
         yolov8.FAMILY.build(entry, Weights("user", path=trained_yolo, labels=("o", "#")))
 
 

@@ -204,7 +204,7 @@ def test_the_pixels_are_those_of_the_peers_rule(folder, mode, shape):
     family = PackageFamily(of_folder(PackageFolder.of(folder)))
     picture = sample_pictures.noise(*shape)
     pixels, geometry = family.resize(None)(picture)
-    wanted = reference.prepare(picture, family.config, family.kind)
+    wanted = reference.prepare(picture, family.description)
     assert np.array_equal(pixels, wanted.pixels)
     assert (geometry.offset_x, geometry.offset_y) == wanted.corner
     if mode == "letterbox":
@@ -330,6 +330,25 @@ def test_another_resize_rule_than_the_described_one_is_not_published(folder, tmp
     describe(folder, "abc", mode="letterbox")
     right = InferenceConfig.resize
     monkeypatch.setattr(InferenceConfig, "resize", lambda self, grey: right(self, grey).__class__("stretch", 64, 64))
+    with pytest.raises(ExportFailed, match="differ|disagree"):
+        import_package(folder, ID, tmp_path / "repository")
+
+
+def test_a_column_taken_for_another_class_is_not_published(folder, tmp_path, monkeypatch):
+    """Where the graph and its twin in numpy read the wrong columns both, the reference pipeline still reads its own."""
+    from tritonvision.exporters.packages import heads
+
+    write(folder, Queries(3), ["dets", "labels"])
+    describe(folder, "abc")
+    config = json.loads((folder / "inference_config.json").read_text())
+    config["class_names_operations"] = [{"type": "class_name_removal", "class_name": "a"}]
+    (folder / "inference_config.json").write_text(json.dumps(config))
+    right = heads.choose
+
+    def mirrored(graph, layout, names, *rest):
+        return right(graph, layout, names[::-1], *rest)
+
+    monkeypatch.setattr(heads, "choose", mirrored)
     with pytest.raises(ExportFailed, match="differ|disagree"):
         import_package(folder, ID, tmp_path / "repository")
 

@@ -1,5 +1,7 @@
 """The tokenizers of random exports: every text there and back, special tokens where they belong."""
 
+import hashlib
+
 import pytest
 import tokenizers
 
@@ -37,3 +39,13 @@ def test_words_are_few_tokens(tokenizer):
 
 def test_it_is_the_same_every_time():
     assert byte_pairs.byte_pairs(SPECIAL) == byte_pairs.byte_pairs(SPECIAL)
+
+
+def test_no_edit_of_the_package_changes_it():
+    """It was trained on the package's own sources once: a reworded docstring changed every random export.
+
+    Another version of ``tokenizers`` may write another file; then this line changes, and nothing else.
+    """
+    digest = hashlib.sha256(byte_pairs.byte_pairs(SPECIAL).encode()).hexdigest()
+    assert tokenizers.__version__ == "0.23.3"
+    assert digest == "0d0d5b22bad22720093cd3d27a3eb5aa6e308d3da5e72b155b045efb7b633bc4"

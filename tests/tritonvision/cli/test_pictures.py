@@ -7,9 +7,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tritonvision.cli.pictures import ENDINGS_OF, pictures_of, read_pictures
+from tritonvision.cli.pictures import pictures_of, read_pictures
 from tritonvision.errors import InvalidParameter, InvalidPicture
-from tritonvision.pictures import FORMATS
 from tritonvision.settings import Settings
 
 
@@ -31,8 +30,10 @@ def test_a_file_is_itself_and_a_folder_is_the_pictures_directly_in_it(folder):
     assert names(folder) == [str(folder / name) for name in ("a.JPG", "b.png", "c.webp")]
 
 
-def test_of_a_folder_every_format_that_is_read_is_taken():
-    assert ENDINGS_OF.keys() == set(FORMATS)
+def test_what_a_phone_takes_is_a_picture_of_the_folder(folder):
+    for name in ("IMG_1.HEIC", "IMG_2.avif"):
+        (folder / name).write_bytes(b"")
+    assert names(folder)[:2] == [str(folder / "IMG_1.HEIC"), str(folder / "IMG_2.avif")]
 
 
 def test_a_pattern_that_no_shell_expanded_is_the_files_that_match(folder):

@@ -1,0 +1,39 @@
+"""Random weights of the first seed that carries signal: with others a comparison would prove nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import NoSignal, Weights
+
+SEEDS = 10  # how many are tried
+T = TypeVar("T")
+
+
+def with_signal(attempt: Callable[[Weights], T], weights: Weights, notice: Callable[[str], None]) -> T:
+    """``attempt(weights)``; where random weights carry no signal, again with the next seed.
+
+    Args:
+        attempt: raises NoSignal where it finds that the weights carry none.
+        notice: is told each time which seed is left out, and why.
+
+    Raises:
+        ExportFailed: none of :data:`SEEDS` seeds carries signal; or what ``attempt`` raises.
+    """
+    if weights.kind != "random":
+        return attempt(weights)
+    last = weights.seed + SEEDS - 1
+    for seed in range(weights.seed, last + 1):
+        try:
+            return attempt(replace(weights, seed=seed))
+        except NoSignal as error:
+            reason = error
+            if seed < last:
+                notice(f"Random weights of seed {seed} prove nothing, seed {seed + 1} is tried: {error.message}")
+    raise ExportFailed(
+        f"Random weights of the seeds {weights.seed} to {last} prove nothing: {reason.message}",
+        hint="Start from another seed with --seed.",
+    ) from reason
