@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import AliasChoices, ByteSize, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tritonvision.errors import InvalidParameter
 
 log = logging.getLogger(__name__)
 
+_PREFIX = "TRITONVISION_"
 _PORT = 9001
 # What a value must be, by the kind of pydantic's complaint; all else is said as pydantic says it.
 _MUST_BE: Mapping[str, str] = {
@@ -25,6 +27,7 @@ _MUST_BE: Mapping[str, str] = {
     "int_parsing": "must be a whole number", "int_from_float": "must be a whole number",
     "float_parsing": "must be a number", "bool_parsing": "must be true or false",
     "greater_than": "must be over {gt}", "greater_than_equal": "must be at least {ge}",
+    "empty_key": "must not be empty, which would let everybody in",
     "less_than": "must be under {lt}", "less_than_equal": "must be at most {le}",
 }  # fmt: skip
 
@@ -52,7 +55,7 @@ _OTHERS = re.compile(r"TRITONVISION_(TEST_|NEED_|SERVICE_|PORT_)")
 class Settings(BaseSettings):
     """Settings of one server process; command-line options are laid over them."""
 
-    model_config = SettingsConfigDict(env_prefix="TRITONVISION_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore")
 
     repository: Path = Field(default_factory=_default_repository)
     host: str = "127.0.0.1"
@@ -132,7 +135,7 @@ class Settings(BaseSettings):
     @classmethod
     def _not_empty(cls, key: str | None) -> str | None:
         if key is not None and not key.strip():
-            raise ValueError("an empty key would let everybody in; leave it out for a server without one")
+            raise PydanticCustomError("empty_key", "must not be empty")
         return key
 
     @model_validator(mode="after")
@@ -144,11 +147,12 @@ class Settings(BaseSettings):
 
 def unknown_variables() -> dict[str, str]:
     """``TRITONVISION_*`` variables that no setting reads, and the one that each may be meant for, or an empty text."""
-    known = [f"TRITONVISION_{name.upper()}" for name in (*Settings.model_fields, "silence")]
-    found = [name for name in os.environ if name.startswith("TRITONVISION_") and not _OTHERS.match(name)]
+    known = [name.upper() for name in (*Settings.model_fields, "silence")]
+    found = [name[len(_PREFIX) :] for name in os.environ if name.startswith(_PREFIX) and not _OTHERS.match(name)]
     return {
-        name: "".join(difflib.get_close_matches(name, known, 1)) for name in sorted(found) if name.upper() not in known
-    }
+        _PREFIX + name: "".join(_PREFIX + near for near in difflib.get_close_matches(name, known, 1))
+        for name in sorted(found) if name.upper() not in known
+    }  # fmt: skip
 
 
 def read_settings(**options: Any) -> Settings:

@@ -49,7 +49,8 @@ class RunningFacade(AbstractAsyncContextManager):
 
     def __init__(self, url: str, api_key: str | None, say: Callable[[str], None]):
         self._url = url.rstrip("/")
-        self._api_key = api_key
+        # In the header: a key in a long body has to stand at its beginning.
+        self._key = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         self._say = say
         self._said = ""
 
@@ -63,8 +64,7 @@ class RunningFacade(AbstractAsyncContextManager):
 
     async def get(self, path: str) -> Any:
         """The JSON that stands at ``path``."""
-        headers = {} if self._api_key is None else {"authorization": f"Bearer {self._api_key}"}
-        return (await self._ask("GET", path, {"headers": headers}, _MINUTE)).json()
+        return (await self._ask("GET", path, {"headers": self._key}, _MINUTE)).json()
 
     async def json(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> Any:
         """The JSON that ``path`` answers."""
@@ -89,7 +89,7 @@ class RunningFacade(AbstractAsyncContextManager):
     async def _post(
         self, path: str, body: Mapping[str, Any], seconds: float, stream: bool = False
     ) -> httpx.Response:  # fmt: skip
-        content = {"json": {**body, "api_key": self._api_key}, "headers": {"accept": _EVENTS} if stream else {}}
+        content = {"json": body, "headers": {**self._key, "accept": _EVENTS} if stream else self._key}
         return await self._ask("POST", path, content, seconds, stream)
 
     async def _ask(

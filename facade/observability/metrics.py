@@ -43,9 +43,13 @@ class Metrics:
             ("tritonvision_memory_bytes", "What they are reckoned at", lambda: sum(memory().reckoned.values())),
             ("tritonvision_evicted_models", "Models that left for others", lambda: memory().evicted),
         ):
-            Gauge(name, text, registry=self._registry).set_function(figure)
+            self.gauge(name, text, figure)
         self._window = Window()
         self._registry.register(self._window)
+
+    def gauge(self, name: str, text: str, figure: Callable[[], float]) -> None:
+        """Tell ``figure()`` under ``name`` from now on."""
+        Gauge(name, text, registry=self._registry).set_function(figure)
 
     def request(self, dialect: str, model: str, status: int, seconds: float) -> None:
         """Count one answered request; ``model`` is a published id or empty, so that callers cannot make up series."""
@@ -77,11 +81,15 @@ class Window:
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """prometheus_client's hook."""
+        # The contract's names have one letter for all that an id may have and a name may not: ids can share a name.
+        named: dict[str, list[tuple[float, float, bool]]] = defaultdict(list)
         everything: list[tuple[float, float, bool]] = []
         for model, rows in self._seen.items():
             self._forget(rows)
             everything += rows
-            yield from _gauges(re.sub(r"[^a-zA-Z0-9_]", "_", model), rows)
+            named[re.sub(r"[^a-zA-Z0-9_]", "_", model)] += rows
+        for name, together in named.items():
+            yield from _gauges(name, together)
         yield from _gauges("total", everything)
 
     def _forget(self, rows: deque[tuple[float, float, bool]]) -> None:

@@ -63,8 +63,8 @@ async def _body_key(request: Request) -> str | None:
     beginning = await body.peek(_BEGINNING)
     if not starts_an_object(beginning):
         return None
-    if not body.empty:
-        found = _FIELD.search(beginning)
+    if not body.empty or len(beginning) > _BEGINNING:
+        found = _FIELD.search(beginning, 0, _BEGINNING)
         return _key(found[1].decode("utf-8", "replace")) if found else None
     try:
         return _key(orjson.loads(beginning).get("api_key"))

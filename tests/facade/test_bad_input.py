@@ -170,6 +170,27 @@ def test_a_body_without_what_it_needs_is_refused(shared_house, route):
         assert_told(route.post(shared_house, body), route, 400)
 
 
+def _is_a_list(schema: dict[str, Any]) -> bool:
+    return schema.get("type") == "array" or any(map(_is_a_list, schema.get("anyOf", ())))
+
+
+@each(JSON)
+@pytest.mark.parametrize("element", [1, {}, [1], "a"], ids=str)
+def test_a_list_without_end_is_refused_in_few_words(shared_house, route, element):
+    lists = [name for name, schema in route.fields.items() if _is_a_list(schema)]
+    for name in lists or (["inputs"] if route.dialect == "huggingface" else []):
+        answer = route.post(shared_house, route.body | {name: [element] * 10_000})
+        assert_told(answer, route, 400, 422)
+        assert len(answer.content) < 5_000, name
+
+
+@each(JSON)
+def test_no_refusal_repeats_a_long_text(shared_house, route):
+    for name in ("model_id", "model", "prompt", "text", "inputs", "image", "id", "sam_version_id", "image_id"):
+        answer = route.post(shared_house, route.body | {name: "x" * 100_000})
+        assert answer.status_code == 200 or len(answer.content) < 5_000, name
+
+
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
 

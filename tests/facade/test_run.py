@@ -10,13 +10,10 @@ import signal
 import socket
 import time
 
-import httpx
 import pytest
 
 from tritonvision.errors import SetupError
 from tritonvision.facade import run
-from tritonvision.facade.app import create_app
-from tritonvision.settings import Settings
 
 DETECTOR = "yolov8n-640"
 
@@ -169,29 +166,63 @@ def test_a_caller_who_stops_sending_leaves_nothing_behind(house, served, until):
     asyncio.run(main())
 
 
-def test_a_signal_ends_it_and_lets_requests_finish(house, picture, until):
-    async def main():
-        settings = Settings(repository=house.settings.repository, port=free_port())
-        up = asyncio.Event()
-        task = asyncio.create_task(run.run(create_app(house.engine, settings), settings, ready=up.set))
-        await up.wait()
-        house.engine.held = asyncio.Event()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}", timeout=20) as client:
-            call = asyncio.create_task(client.post("/infer/object_detection", json=ask(picture)))
-            await until(lambda: house.engine.asked)
-            os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.sleep(0.3)
-            house.engine.held.set()
-            assert (await call).status_code == 200
-        await task
+@pytest.fixture
+def caught():
+    """Signals that uvicorn raised again at its end."""
+    numbers: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: numbers.append(number))
+    yield numbers
+    signal.signal(signal.SIGTERM, before)
 
-    caught = []
-    before = signal.signal(signal.SIGTERM, lambda *_: caught.append(True))  # uvicorn raises it again at its end
-    try:
-        asyncio.run(main())
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert caught
+
+def test_a_signal_ends_it_and_lets_requests_finish(house, picture, served, until, hold, caught):
+    async def main():
+        held = hold(house.engine)
+        async with served(house) as client:
+            call = asyncio.create_task(client.post("/infer/object_detection", json=ask(picture)))
+            await held.reached.wait()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await until(lambda: client.service.requests.draining)
+            held.set()
+            assert (await call).status_code == 200
+            await until(lambda: caught)
+
+    asyncio.run(main())
+
+
+def test_readiness_fails_first_while_the_port_still_answers(house, served, until, caught):
+    async def main():
+        async with served(house, drain=1.0) as client:
+            assert (await client.get("/readiness")).status_code == 200
+            os.kill(os.getpid(), signal.SIGTERM)
+            await until(lambda: client.service.requests.draining)
+            answers = [await client.get(path) for path in ("/readiness", "/v1/health/ready", "/health", "/healthz")]
+            assert [answer.status_code for answer in answers] == [503, 503, 503, 200]
+            assert answers[0].json() == {"status": "not ready", "reason": "The server is shutting down."}
+            assert (await client.get("/info")).status_code == 200
+            await until(lambda: caught)
+
+    asyncio.run(main())
+
+
+def test_what_does_not_finish_is_ended_and_told_so(house, picture, served, until, hold, caught, monkeypatch, caplog):
+    monkeypatch.setattr(run, "_FINISH_SECONDS", 0.2)
+    chat = {"model": "smolvlm-256m", "stream": True, "messages": [{"role": "user", "content": "go on"}]}
+
+    async def main():
+        hold(house.engine)
+        async with served(house) as client:
+            call = asyncio.create_task(client.post("/infer/object_detection", json=ask(picture)))
+            stream = asyncio.create_task(client.post("/v1/chat/completions", json=chat))
+            await until(lambda: house.engine.asked and house.engine.chats)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (await call).status_code == 503 and "shutting down" in (await call).text
+            *_, last = (await stream).text.strip().split("\n\n")
+            assert json.loads(last.removeprefix("data: "))["error"]["message"] == "The server is shutting down."
+            await until(lambda: caught)
+
+    asyncio.run(main())
+    assert house.engine.cancelled == 2 and not [record for record in caplog.records if record.exc_info]
 
 
 def test_a_taken_port_is_one_sentence():

@@ -132,7 +132,7 @@ def test_the_guides_pickled_array_is_read(http, photo):
 
 
 @pytest.mark.parametrize("path, keys", [
-    ("/infer/object_detection", {"message"}), ("/coco/3", {"message"}), (f"/models/{FACE}", {"error"}),
+    ("/infer/object_detection", {"message"}), ("/coco/3", {"error", "message"}), (f"/models/{FACE}", {"error"}),
     ("/v1/chat/completions", {"error"}),
 ])  # fmt: skip
 def test_a_body_over_the_limit_is_refused_announced_or_in_chunks(http, photo, path, keys):

@@ -8,7 +8,7 @@ import pytest
 
 from tritonvision import AutoModel
 from tritonvision.errors import InvalidParameter
-from tritonvision.settings import read_settings
+from tritonvision.settings import read_settings, unknown_variables
 
 
 def test_the_address_of_a_kubernetes_service_is_passed_over_and_said(monkeypatch, caplog):
@@ -36,3 +36,30 @@ def test_automodel_says_it_in_the_same_words(monkeypatch):
 def test_a_user_without_a_home_has_the_folders_of_the_system(monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home directory")))
     assert read_settings().log_dir == Path("/var/log/tritonvision")
+
+
+@pytest.mark.parametrize("name, value", [
+    ("PORT", "0"), ("PORT", "99999"), ("MAX_BATCH", "0"), ("MAX_PIXELS", "-1"), ("MAX_BODY_BYTES", "0"),
+    ("MAX_IN_FLIGHT", "0"), ("DEADLINE", "0"), ("LOAD_TIMEOUT", "-3"), ("READ_TIMEOUT", "0"), ("MAX_LOADED", "0"),
+    ("MEMORY_BUDGET", "0"), ("URL_TIMEOUT", "0"), ("LOG_LEVEL", "loud"), ("API_KEY", ""), ("API_KEY", "  "),
+])  # fmt: skip
+def test_what_no_server_could_work_with_is_refused(monkeypatch, name, value):
+    monkeypatch.setenv(f"TRITONVISION_{name}", value)
+    with pytest.raises(InvalidParameter, match=f"The setting '{name.lower()}'"):
+        read_settings()
+
+
+def test_variables_that_no_setting_reads_are_known_with_what_may_be_meant(monkeypatch):
+    for name in ("MAX_LOADED_MODELS", "PORT_9001_TCP", "SERVICE_HOST", "TEST_X", "SILENCE", "XYZZY"):
+        monkeypatch.setenv(f"TRITONVISION_{name}", "1")
+    meant = {"TRITONVISION_MAX_LOADED_MODELS": "TRITONVISION_MAX_LOADED", "TRITONVISION_XYZZY": ""}
+    assert unknown_variables() == meant
+
+
+@pytest.mark.parametrize("host, exports", [
+    ("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False), ("10.0.0.7", False),
+])  # fmt: skip
+def test_requests_of_other_machines_begin_exports_only_where_that_is_asked_for(host, exports):
+    settings = read_settings(host=host)
+    assert settings.loopback is exports and settings.export_missing is exports
+    assert read_settings(host=host, export_missing=not exports).export_missing is not exports

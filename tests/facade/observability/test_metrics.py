@@ -28,3 +28,11 @@ def test_the_window_forgets_and_counts_errors_apart():
     assert figures()["num_inferences_total"] == 2
     now = 200.0
     assert figures()["avg_inference_time_total"] == 0.0
+
+
+def test_ids_that_share_a_name_are_one_figure():
+    window = Window()
+    for model in ("a-b", "a_b", "a/b"):
+        window.add(model, 0.1, False)
+    figures = [(metric.name, metric.samples[0].value) for metric in window.collect()]
+    assert len({name for name, _ in figures}) == len(figures) and ("num_inferences_a_b", 3) in figures

@@ -116,3 +116,26 @@ def test_strange_keys_are_wrong_keys(locked, picture, key):
     content = json.dumps(body(picture, api_key=key)).encode()
     answer = locked.client.post("/infer/object_detection", content=content)
     assert answer.status_code == 401
+
+
+def test_a_key_at_the_beginning_of_a_long_body_counts_and_one_behind_the_picture_does_not(locked, picture):
+    long = {"padding": "x" * 200_000}
+    early = {"api_key": KEY, **body(picture), **long}
+    late = {**body(picture), **long, "api_key": KEY}
+    assert locked.client.post("/infer/object_detection", json=early).status_code == 200
+    refused = locked.client.post("/infer/object_detection", json=late)
+    assert refused.status_code == 401 and "early in the JSON" in refused.json()["message"]
+    assert locked.client.post("/infer/object_detection", json={**early, "api_key": "wrong"}).status_code == 401
+
+
+def test_of_a_body_without_a_key_only_the_beginning_is_read(locked):
+    read = 0
+
+    def pieces():
+        nonlocal read
+        for _ in range(100):
+            read += 50_000
+            yield b" " * 50_000
+
+    answer = locked.client.post("/infer/object_detection", content=pieces())
+    assert answer.status_code == 401 and locked.client.app.state.service.admission.bytes == 0

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,25 @@ def test_debug_shows_the_traceback(run):
 def test_a_threshold_out_of_range_never_reaches_a_server(run):
     done = run("predict", FACE, PHOTO, "--confidence", "1.5")
     assert done.returncode == 2 and "--confidence" in done.stderr
+
+
+def test_serve_takes_no_empty_key_and_names_variables_that_nobody_reads(run):
+    done = run("serve", "nobody", "--api-key", "")
+    assert_one_line_and_a_hint(done, 2)
+    assert "'api_key' must not be empty" in done.stderr
+    command = [sys.executable, "-m", "tritonvision", "serve", "--host", "0.0.0.0", "--port", str(free_port())]
+    server = subprocess.Popen(
+        [*command, "--triton-url", "127.0.0.1:9"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"TRITONVISION_MAX_BATCHES": "3"},
+    )  # fmt: skip
+    try:
+        assert server.stdout.readline().startswith("Serving on ")
+        server.terminate()
+        _, err = server.communicate(timeout=30)
+    finally:
+        server.kill()
+    assert "Warning: no setting is called TRITONVISION_MAX_BATCHES. Is TRITONVISION_MAX_BATCH meant?" in err
+    assert "Warning: whoever reaches 0.0.0.0:" in err and "--api-key" in err
 
 
 def test_serve_says_in_one_line_that_the_port_is_taken_and_starts_nothing(run, tmp_path):
@@ -311,11 +331,14 @@ def test_serve_prints_one_line_when_ready_and_ends_cleanly(served_repository, nu
         line = server.stdout.readline()
         assert f"http://localhost:{port}" in line and "1 loaded" in line and "tritonserver 2.51.0" in line
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
+        urllib.request.urlopen(f"http://localhost:{port}/info?api_key=secret").close()
         server.send_signal(number)
         out, err = server.communicate(timeout=30)
     finally:
         server.kill()
-    assert server.returncode == 0 and out == "" and "Traceback" not in err
+    assert server.returncode == 0 and out == ""
+    (request,) = err.splitlines()  # every request is logged, and nothing else happened
+    assert "INFO tritonvision.access GET /info 200 " in request and "secret" not in request
     deadline = time.monotonic() + 5
     while any(Path(f"/proc/{pid}").exists() for pid in children.split()) and time.monotonic() < deadline:
         time.sleep(0.05)

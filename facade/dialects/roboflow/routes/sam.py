@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import orjson
 from fastapi import APIRouter
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -50,7 +51,7 @@ class SamRequest(RequestFields):
     api_key: Any = None
     model_id: str = ""
     image: Picture | None = None
-    image_id: str | None = None
+    image_id: Annotated[str, Field(max_length=200)] | None = None
     sam_version_id: str = "vit_h"
     format: Form = "json"
 
@@ -93,17 +94,27 @@ class Kept:
     picture: bytes
     logits: dict[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def bytes(self) -> int:
+        """That it takes."""
+        return len(self.picture) + sum(logits.nbytes for logits in self.logits.values())
+
 
 class EncodingCache:
     """Pictures by the caller's key and id, so that no caller meets another's. The least recently used goes first.
 
     Args:
-        most, most_bytes: pictures and bytes of all of them together.
+        most_bytes, most: of all of them together.
     """
 
-    def __init__(self, most: int = 64, most_bytes: int = 256 * 2**20):
+    def __init__(self, most_bytes: int, most: int = 64):
         self._most, self._most_bytes = most, most_bytes
         self._kept: OrderedDict[tuple[str | None, str], Kept] = OrderedDict()
+
+    @property
+    def bytes(self) -> int:
+        """That all of them take."""
+        return sum(kept.bytes for kept in self._kept.values())
 
     def get(self, key: str | None, image_id: str) -> Kept:
         """What is kept. Raises InvalidPicture when nothing is, or no longer."""
@@ -120,7 +131,7 @@ class EncodingCache:
             kept = Kept(picture)
         self._kept[key, image_id] = kept
         self._kept.move_to_end((key, image_id))
-        while len(self._kept) > self._most or sum(len(k.picture) for k in self._kept.values()) > self._most_bytes:
+        while len(self._kept) > self._most or self.bytes > self._most_bytes:
             self._kept.popitem(last=False)
         return kept
 
@@ -128,7 +139,9 @@ class EncodingCache:
 def _encodings(request: Request) -> EncodingCache:
     state = request.app.state
     if not hasattr(state, "sam_encodings"):
-        state.sam_encodings = EncodingCache()
+        service = service_of(request)
+        kept = state.sam_encodings = EncodingCache(service.settings.kept_pictures)
+        service.metrics.gauge("tritonvision_kept_picture_bytes", "Pictures kept by image_id", lambda: kept.bytes)
     return state.sam_encodings
 
 
