@@ -61,6 +61,18 @@ def test_what_nobody_owns_is_refused_in_the_words_of_both_clients_that_may_be_lo
         assert answer.json()["message"].endswith(answer.json()["error"])
 
 
+def test_a_misspelt_model_is_answered_with_the_one_that_was_meant_in_every_dialect(house):
+    nothing, hello = {"type": "url", "value": ""}, [{"role": "user", "content": "Hello"}]
+    for path, body, meant in (
+        ("/models/mediapipe-face-detectoin", {"inputs": ""}, "mediapipe-face-detection"),
+        ("/infer/object_detection", {"model_id": "yolov8n_640", "image": nothing}, "yolov8n-640"),
+        ("/v1/chat/completions", {"model": "smolvlm-265m", "messages": hello}, "smolvlm-256m"),
+        ("/model/add", {"model_id": "resnet_18"}, "resnet18"),
+    ):
+        answer = house.client.post(path, json=body)
+        assert answer.status_code == 404 and f"Did you mean '{meant}'" in answer.text, answer.text
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet152", "smolvlm-256m", "mine/weather/1"])
 def test_a_model_that_is_posted_to_as_if_it_were_a_route_is_shown_its_route(house, name):
     answer = house.client.post(f"/{name}", content=b"x")
