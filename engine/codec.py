@@ -25,6 +25,7 @@ from tritonvision.results import (
     SAMImageEmbeddings,
     SAMPrediction,
 )
+from tritonvision.tasks import MASK_FORMAT
 
 Sample = Mapping[str, "bytes | Sequence[bytes] | np.ndarray"]
 _DTYPES = {
@@ -124,15 +125,16 @@ def _strings(raw: bytes) -> Iterator[bytes]:
 
 
 def to_result(
-    tensors: Mapping[str, np.ndarray], *, mask_format: str = "rle", multi_label: bool = False,
-    map_meaning: str = "inverse-depth",
+    tensors: Mapping[str, np.ndarray], parameters: Mapping[str, Any], *, multi_label: bool = False,
+    map_meaning: str = "",
 ) -> Result:  # fmt: skip
     """The result type whose tensors these are; the head kinds name their outputs apart.
 
     Args:
-        mask_format: that was asked for.
+        parameters: of the request: the format of masks is one of them.
         multi_label, map_meaning: as the model's manifest has them.
     """
+    mask_format = parameters.get("mask_format") or MASK_FORMAT.default
     if "image_size" not in tensors:  # a text has none
         return tensors["embeddings"][None]
     height, width = (int(v) for v in tensors["image_size"])

@@ -394,7 +394,4 @@ def _parts(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
 
 
 def _result(tensors: Mapping[str, np.ndarray], manifest: Manifest, parameters: Mapping[str, Any]) -> Result:
-    return codec.to_result(
-        tensors, mask_format=parameters.get("mask_format") or "rle", multi_label=manifest.multi_label,
-        map_meaning=manifest.map_meaning,
-    )  # fmt: skip
+    return codec.to_result(tensors, parameters, multi_label=manifest.multi_label, map_meaning=manifest.map_meaning)

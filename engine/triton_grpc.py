@@ -15,6 +15,8 @@ from tritonclient.grpc import service_pb2_grpc
 
 from tritonvision import catalog
 from tritonvision.engine import codec, failures
+from tritonvision.engine.facts import Facts
+from tritonvision.publication import MANIFEST_PARAMETER, Manifest
 from tritonvision.results import Delta, Result
 from tritonvision.server.control import CHANNEL_OPTIONS
 
@@ -33,27 +35,38 @@ class TritonClient:
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._deadline = deadline
+        self._facts: dict[str, Facts] = {}
 
-    def infer(self, model_id: str, picture: bytes, *, multi_label: bool = False, **parameters: Any) -> Result:
+    def infer(self, model_id: str, picture: bytes, *, multi_label: bool | None = None, **parameters: Any) -> Result:
         """The answer of a published model about one encoded picture, or ``.npy`` bytes (uint8 RGB).
 
-        ``parameters`` are the settings of the model's task (``tritonvision.tasks``). Raises the error tree.
+        Args:
+            multi_label: whether its classes are independent of each other; None for what its manifest in Triton says.
+            parameters: settings of the model's task (``tritonvision.tasks``).
+
+        Raises the error tree.
         """
-        request = codec.encode(catalog.triton_name(model_id), [{"image": picture}], [parameters])
-        return self._call(request, multi_label, parameters)
+        name = catalog.triton_name(model_id)
+        tensors = self._call(codec.encode(name, [{"image": picture}], [parameters]))
+        if name not in self._facts:
+            try:
+                told = self._stub.ModelConfig(pb.ModelConfigRequest(name=name), timeout=self._deadline)
+            except grpc.RpcError:
+                told = None
+            self._facts[name] = _facts_of(model_id, told)
+        return _result(tensors, parameters, self._facts[name], multi_label)
 
     def embed_text(self, model_id: str, text: str) -> Result:
         """The embedding of a text, float32 (1, D). Raises the error tree."""
         request = codec.encode(f"{catalog.triton_name(model_id)}--text", [{"text": text.encode()}], [{}])
-        return self._call(request, False, {})
+        return codec.to_result(self._call(request), {})
 
-    def _call(self, request: Any, multi_label: bool, parameters: dict[str, Any]) -> Result:
+    def _call(self, request: Any) -> dict[str, np.ndarray]:
         try:
             response = self._stub.ModelInfer(request, timeout=self._deadline)
         except grpc.RpcError as error:
             raise failures.to_error(error) from error
-        mask_format = parameters.get("mask_format") or "rle"
-        return codec.to_result(codec.decode(response)[0], multi_label=multi_label, mask_format=mask_format)
+        return codec.decode(response)[0]
 
     def close(self) -> None:
         """Drop the connection."""
@@ -73,6 +86,7 @@ class AsyncTritonClient:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._deadline = deadline
+        self._facts: dict[str, Facts] = {}
 
     async def call(
         self, model: str, samples: Sequence[codec.Sample], parameters: Sequence[Mapping[str, Any]], deadline: float,
@@ -106,7 +120,7 @@ class AsyncTritonClient:
             await call.write(request)
             await call.done_writing()
             while True:
-                message = await _until_loaded(asyncio.ensure_future(call.read()), stream_idle_timeout, lost)
+                message = await _read_in_time(asyncio.ensure_future(call.read()), stream_idle_timeout, lost)
                 if message is grpc.aio.EOF:
                     return
                 if message.error_message:
@@ -117,14 +131,22 @@ class AsyncTritonClient:
         finally:
             call.cancel()
 
-    async def infer(self, model_id: str, picture: bytes, *, multi_label: bool = False, **parameters: Any) -> Result:
+    async def infer(
+        self, model_id: str, picture: bytes, *, multi_label: bool | None = None, **parameters: Any
+    ) -> Result:  # fmt: skip
         """As :meth:`TritonClient.infer`."""
+        name = catalog.triton_name(model_id)
         try:
-            rows = await self.call(catalog.triton_name(model_id), [{"image": picture}], [parameters], self._deadline)
+            (tensors,) = await self.call(name, [{"image": picture}], [parameters], self._deadline)
         except grpc.RpcError as error:
             raise failures.to_error(error) from error
-        mask_format = parameters.get("mask_format") or "rle"
-        return codec.to_result(rows[0], multi_label=multi_label, mask_format=mask_format)
+        if name not in self._facts:
+            try:
+                told = await self._stub.ModelConfig(pb.ModelConfigRequest(name=name), timeout=self._deadline)
+            except grpc.RpcError:
+                told = None
+            self._facts[name] = _facts_of(model_id, told)
+        return _result(tensors, parameters, self._facts[name], multi_label)
 
     async def close(self) -> None:
         """Drop the connection."""
@@ -137,7 +159,22 @@ class AsyncTritonClient:
         await self.close()
 
 
-async def _until_loaded(reading: asyncio.Future[Any], stream_idle_timeout: float, lost: Callable[[], bool]) -> Any:
+def _facts_of(model_id: str, told: Any) -> Facts:
+    """What the manifest in a model's config says of it; nothing where a Triton does not tell, or has no manifest."""
+    try:
+        return Facts.of(Manifest.from_json(told.config.parameters[MANIFEST_PARAMETER].string_value))
+    except (AttributeError, ValueError, TypeError, KeyError):
+        return Facts(model_id, "")
+
+
+def _result(
+    tensors: Mapping[str, np.ndarray], parameters: Mapping[str, Any], facts: Facts, multi_label: bool | None
+) -> Result:
+    several = facts.multi_label if multi_label is None else multi_label
+    return codec.to_result(tensors, parameters, multi_label=several, map_meaning=facts.map_meaning)
+
+
+async def _read_in_time(reading: asyncio.Future[Any], stream_idle_timeout: float, lost: Callable[[], bool]) -> Any:
     """What ``reading`` gives, unless it takes too long or nobody is there any more to say it."""
     give_up = time.monotonic() + stream_idle_timeout
     try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -172,6 +171,7 @@ def _manifest(
 ) -> Manifest:  # fmt: skip
     from tritonvision.ensembles import model_configs
     from tritonvision.ensembles.entry_points import Chain
+    from tritonvision.exporters.graphs import storage
 
     points = entry_points_of(family, entry, network)
     return Manifest(
@@ -181,7 +181,7 @@ def _manifest(
         head=points[0].name,
         weights=weights.kind,
         source=network.source,
-        sha256=network.sha256 or _sha256(graphs.values()),
+        sha256=network.sha256 or storage.digest(graphs.values()),
         license=license_of(entry, weights.kind),
         precision=network.precision,
         labels=network.labels,
@@ -190,7 +190,7 @@ def _manifest(
         roles=tuple(point.role for point in points),
         needs=tuple(need for point in points for need in getattr(point, "needs", ())),
         graph_bytes=sum(
-            graphs[net.role].stat().st_size * (point.instances if model_configs.embedded(point) else net.instances)
+            storage.size(graphs[net.role]) * (point.instances if model_configs.embedded(point) else net.instances)
             for point in points
             for net in point.nets
         ),
@@ -203,13 +203,6 @@ def _manifest(
         versions={"tritonvision": __version__, "onnxruntime": _onnxruntime_version()} | network.versions,
         notes=network.notes + notes,
     )
-
-
-def _sha256(graphs: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for graph in graphs:
-        digest.update(graph.read_bytes())
-    return digest.hexdigest()
 
 
 def _onnxruntime_version() -> str:

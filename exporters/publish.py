@@ -22,6 +22,7 @@ from pathlib import Path
 from tritonvision.ensembles import model_configs
 from tritonvision.ensembles.entry_points import Chain, EntryPoint, Net
 from tritonvision.errors import SetupError
+from tritonvision.exporters.graphs import storage
 from tritonvision.publication import MANIFEST, Manifest, Repository, locked
 
 _STAGING = ".staging"
@@ -98,7 +99,7 @@ def publish(
                 target = built / model_configs.net_name(name, net.role)
                 _write(target / "config.pbtxt", model_configs.net_config(name, net))
                 (target / "1").mkdir()
-                graphs[net.role].rename(built / _graph(name, point, net))
+                storage.move(graphs[net.role], built, _graph(name, point, net))
                 order.append(target.name)
         for point in reversed(points):  # the model itself, which makes all of it known, is the last
             public = built / model_configs.entry_point_name(name, point.role)
@@ -114,7 +115,7 @@ def publish(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             for net in point.nets if model_configs.embedded(point) else ():
-                graphs[net.role].rename(built / _graph(name, point, net))
+                storage.move(graphs[net.role], built, _graph(name, point, net))
             order.append(public.name)
         _write(built / name / MANIFEST, manifest.to_json())
         with locked(repository):
@@ -149,8 +150,7 @@ def _digests(
     found = {}
     for point in points:
         for net in point.nets:
-            with graphs[net.role].open("rb") as file:
-                found[_graph(name, point, net)] = hashlib.file_digest(file, "sha256").hexdigest()
+            found |= storage.digests(graphs[net.role], _graph(name, point, net))
         for file_name, data in _beside(point, assets).items():
             path = f"{model_configs.entry_point_name(name, point.role)}/1/{file_name}"
             found[path] = hashlib.sha256(data).hexdigest()

@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from tritonvision import errors
-from tritonvision.facade.dialects.operations import JSON, Operation
+from tritonvision.facade.dialects.operations import HEALTH, JSON, LOADING, MODELS, Operation
 from tritonvision.facade.dialects.registry import DIALECTS, HEALTH_PATHS, OPEN_PATHS, OPERATIONS, dialect_of
 from tritonvision.facade.dialects.roboflow.openapi import RoboflowInvalid
 
@@ -49,6 +49,16 @@ _SECURITY = {
 }
 
 
+_GROUPS = {
+    "Roboflow": "Questions about pictures, as clients of Roboflow Inference ask them.",
+    "Hugging Face": "Questions about pictures, as clients of the Hugging Face Inference API ask them.",
+    "OpenAI": "Conversations about pictures, as clients of OpenAI's chat completions have them.",
+    MODELS: "Which models there are, and what they are.",
+    LOADING: "Which models are loaded, to load and to unload them. A model loads by itself when it is first asked.",
+    HEALTH: "For probes, Prometheus and people: whether the server is well.",
+}
+
+
 def describe(app: FastAPI) -> None:
     """Make ``app`` tell this description of its routes; it is made once, when it is first asked for."""
 
@@ -61,7 +71,8 @@ def describe(app: FastAPI) -> None:
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
-    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes,
+                         tags=[{"name": name, "description": told} for name, told in _GROUPS.items()])  # fmt: skip
     answers = {key: told.answer for key, told in OPERATIONS.items() if told.answer is not None}
     refusals = {("error", dialect.name): dialect.error_type for dialect in DIALECTS}
     refusals[("error", "422")] = RoboflowInvalid

@@ -50,7 +50,8 @@ class TritonPythonModel(Step):
         self.classes = options["classes"]
         _speak_utf8()
         try:
-            model = load(_reachable(options["directory"]), options["module"], options["class"])
+            self.weights = _reachable(options["directory"])
+            model = load(self.weights, options["module"], options["class"])
         except (Exception, SystemExit) as error:  # the boundary: the code is not ours
             pb_utils.Logger.log_error(f"{self.name}: {traceback.format_exc()}")
             failure = TritonVisionError(f"The package's code could not be loaded: {type(error).__name__}.")
@@ -64,6 +65,7 @@ class TritonPythonModel(Step):
         rows, before = [], b""
         for data, given in zip(images, read_parameters(tensors, len(images)), strict=True):
             before = data or before  # an empty sample stands for the picture before it
+            self.heart.step()
             rows.append(self._ask(before, given))
         return stack_padded(rows)
 

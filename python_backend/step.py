@@ -21,14 +21,18 @@ class Step(ABC):
 
     One request is answered or refused at a time; a refusal never takes its neighbours along and never shows a
     traceback to the caller.
+
+    Attributes:
+        weights: the folder whose size decides how long one answer may take, see :func:`heartbeat.longest_work`.
     """
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Triton's hook: read the config, then beat until the server goes."""
         self.config = json.loads(args["model_config"])
         self.name = args["model_name"]
+        self.weights = Path(args["model_repository"]) / args["model_version"]
         self.setup({key: value["string_value"] for key, value in self.config["parameters"].items()}, args)
-        self.heart = Heart(longest_work(Path(args["model_repository"]) / args["model_version"]))
+        self.heart = Heart(longest_work(self.weights))
 
     @abstractmethod
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
@@ -49,7 +53,7 @@ class Step(ABC):
 
     def _respond(self, request):
         self.heart.step()
-        # is_cancelled() is not asked: it is a round trip to the server, which drops cancelled requests from its queue
+        # is_cancelled() is not asked: it is a round trip to the server, and says nothing within an ensemble
         try:
             inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             outputs = self.answer(inputs, request.requested_output_names())

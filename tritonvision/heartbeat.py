@@ -17,6 +17,7 @@ from pathlib import Path
 BEAT_SECONDS = 1.0
 STALE_SECONDS = 6.0
 LONGEST_EXECUTE_SECONDS = 60.0
+_LONGEST_OF_ALL = 1800.0
 _GRAPH_BYTES = 64 * 2**20  # a network gets LONGEST_EXECUTE_SECONDS more for each
 FOLDER_VARIABLE = "TRITONVISION_SERVER_FOLDER"
 # A look that comes later than this was not awake in between; only so much of the pause counts.
@@ -42,10 +43,11 @@ def folder() -> Path | None:
 def longest_work(files: Path) -> float:
     """Seconds that a step may take for one batch: the more, the larger the files of its model (the folder ``files``).
 
-    A large network on a busy machine needs minutes for eight pictures; it must not be taken for one that hangs.
+    A large network on a busy machine needs minutes for eight pictures; it must not be taken for one that hangs. Nothing
+    gets more than half an hour.
     """
     size = sum(path.stat().st_size for path in files.rglob("*") if path.is_file())
-    return LONGEST_EXECUTE_SECONDS * (1 + size / _GRAPH_BYTES)
+    return min(LONGEST_EXECUTE_SECONDS * (1 + size / _GRAPH_BYTES), _LONGEST_OF_ALL)
 
 
 class Watch:

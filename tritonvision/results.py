@@ -156,7 +156,8 @@ class DepthMap:
 
     Attributes:
         values: (height, width) float32, of the picture's own size, without a unit.
-        meaning: ``inverse-depth``, larger is nearer, or ``depth``, larger is farther.
+        meaning: ``inverse-depth``, larger is nearer, or ``depth``, larger is farther; empty where nobody tells, which
+            :meth:`nearness` takes for the former.
     """
 
     values: np.ndarray
@@ -169,7 +170,7 @@ class DepthMap:
         if not high > low:
             return np.zeros_like(self.values)
         share = (self.values - low) / (high - low)
-        return share if self.meaning == "inverse-depth" else 1 - share
+        return 1 - share if self.meaning == "depth" else share
 
 
 @dataclass

@@ -22,6 +22,7 @@ from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import open_clip_vocabulary, torch_env, transformers_weights
+from tritonvision.exporters.modules.normalise import Scale, normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ class Towers(Network):
         with torch.inference_mode():
             if role == TEXT:
                 return {"embeddings": network.encode_text(torch.from_numpy(inputs["input_ids"])).numpy()}
-            dtype = torch.float64 if double else torch.float32
-            images = _normalised(torch.from_numpy(inputs["pixels"]), network, dtype)
+            images = normalised(inputs["pixels"], _scale(network), double)
             return {"embeddings": network.encode_image(images).numpy()}
 
     def predict(self, sample: np.ndarray | str, parameters: Mapping[str, Any], role: str = "") -> Tensors:
@@ -169,29 +169,22 @@ def _load(entry: Entry, state: dict[str, torch.Tensor]) -> torch.nn.Module:
     return network
 
 
-def _normalised(pixels: torch.Tensor, network: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
-    """uint8 ``[B,H,W,3]`` to what the picture tower reads, ``[B,3,H,W]``."""
-    import torch
-
+def _scale(network: torch.nn.Module) -> Scale:
     config = network.visual.preprocess_cfg
-    mean, std = (torch.tensor(config[name], dtype=dtype).view(3, 1, 1) for name in ("mean", "std"))
-    return (pixels.permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
+    return config["mean"], config["std"]
 
 
 def _graph(network: torch.nn.Module, role: str) -> torch.nn.Module:
     """One tower: uint8 ``[B,H,W,3]`` RGB, or int64 ``[B,77]`` ids, to float32 ``[B,D]``."""
-    import torch
     from torch import nn
 
     class Pictures(nn.Module):
         def __init__(self):
             super().__init__()
-            self.visual = network.visual
-            for name in ("mean", "std"):
-                self.register_buffer(name, 255 * torch.tensor(network.visual.preprocess_cfg[name]).view(3, 1, 1))
+            self.visual, self.normalising = network.visual, normalising(_scale(network))
 
         def forward(self, pixels):
-            return self.visual((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+            return self.visual(self.normalising(pixels))
 
     class Texts(nn.Module):
         def __init__(self):
@@ -226,7 +219,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
                 layer.out_proj.weight.mul_(_ATTENTION)
             elif isinstance(layer, torch.nn.BatchNorm2d) and ".layer" in name and name.endswith("bn3"):
                 layer.weight.mul_(0.15)  # branches of depth without chaos, see families.resnet
-        images = _normalised(torch.from_numpy(pictures), network, torch.float32)
+        images = normalised(pictures, _scale(network))
         transformers_weights.settle(network, lambda: network.encode_image(images))
         visual = network.visual
         if hasattr(visual, "proj"):

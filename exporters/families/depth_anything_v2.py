@@ -26,15 +26,14 @@ from tritonvision.exporters.contract import Family, Network, NoSignal, Reference
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_weights
 from tritonvision.exporters.libraries import transformers_processors as processors
+from tritonvision.exporters.modules.normalise import IMAGENET, MEAN, STD, Scale, normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
 
 if TYPE_CHECKING:
     import torch
     from transformers import DepthAnythingConfig, DPTImageProcessorPil
 
-Scale = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel, for values in 0..1
 PATCH, SIDE = 14, 518
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
 # The preprocessor_config.json of the released repositories; resample 3 is bicubic.
 PROCESSOR = {
     "size": {"height": SIDE, "width": SIDE}, "keep_aspect_ratio": True, "ensure_multiple_of": PATCH, "resample": 3,
@@ -144,11 +143,9 @@ class DepthNetwork(Network):
         """See :meth:`Network.tensors`."""
         import torch
 
-        dtype = torch.float64 if double else torch.float32
-        images = torch.tensor(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255
-        mean, std = (torch.tensor(v, dtype=dtype).view(3, 1, 1) for v in self._scale)
+        images = normalised(inputs["pixels"], self._scale, double)
         with torch.inference_mode():
-            depth = (self._double if double else self._network)((images - mean) / std).predicted_depth
+            depth = (self._double if double else self._network)(images).predicted_depth
         return {"map": depth.numpy()}
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> dict[str, np.ndarray]:
@@ -194,18 +191,15 @@ def _config(entry: Entry) -> DepthAnythingConfig:
 
 def _graph(network: torch.nn.Module, scale: Scale) -> torch.nn.Module:
     """uint8 ``[B,H,W,3]`` RGB to the map, with mean and std inside."""
-    import torch
     from torch import nn
 
     class Graph(nn.Module):
         def __init__(self):
             super().__init__()
-            self.network = network
-            self.register_buffer("mean", 255 * torch.tensor(scale[0]).view(3, 1, 1))
-            self.register_buffer("std", 255 * torch.tensor(scale[1]).view(3, 1, 1))
+            self.network, self.normalising = network, normalising(scale)
 
         def forward(self, pixels):
-            return self.network((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std).predicted_depth
+            return self.network(self.normalising(pixels)).predicted_depth
 
     return Graph()
 
@@ -279,8 +273,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
         coarse = kernel[..., :_COARSE, :_COARSE] * (_COARSE / PATCH)
         kernel.copy_(torch.nn.functional.interpolate(coarse, size=PATCH, mode="bicubic"))
     pictures = calibrate.structured_pictures(3, 12 * PATCH, 16 * PATCH, seed)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    images = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    images = normalised(pictures, IMAGENET)
     (rows,) = calibrate.inputs_of([network.head.conv3], network, images)
     calibrate.standardise(network.head.conv3, rows, 3.0, torch.tensor([5.0], dtype=torch.float64))
     with torch.inference_mode():

@@ -21,6 +21,7 @@ from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_weights
 from tritonvision.exporters.libraries import transformers_processors as processors
 from tritonvision.exporters.modules import query_networks
+from tritonvision.exporters.modules.normalise import IMAGENET, Scale, normalised
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate
 from tritonvision.python_backend.images import resize
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
     from transformers import DetrConfig, DetrForObjectDetection
     from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
 
-Scale = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel, for values in 0..1
 SHORTEST, LONGEST = 800, 1333  # pixels, as DETR was evaluated
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
 _NO_NAME = "N/A"  # what the official configuration calls a column that stands for no class
 _COCO_COLUMNS = 91
 _HEAD = "class_labels_classifier.weight"
@@ -125,8 +124,7 @@ class DetrNetwork(Network):
         """
         import torch
 
-        dtype = torch.float64 if double else torch.float32
-        images = _images(inputs["pixels"], dtype, self._scale)
+        images = normalised(inputs["pixels"], self._scale, double)
         mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.int64)
         for row, (height, width) in enumerate(inputs["valid_size"].tolist()):
             images[row, :, height:], images[row, :, :, width:] = 0, 0
@@ -166,15 +164,6 @@ def _processor() -> DetrImageProcessorPil:
 
     # of the two backends the one on Pillow: what serves has no torch, and the other rounds a grey level differently
     return DetrImageProcessorPil(size={"shortest_edge": SHORTEST, "longest_edge": LONGEST})
-
-
-def _images(pixels: np.ndarray, dtype: torch.dtype, scale: Scale = (MEAN, STD)) -> torch.Tensor:
-    """uint8 ``[B,H,W,3]`` to normalised ``[B,3,H,W]``."""
-    import torch
-
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(dtype) / 255
-    mean, std = (torch.tensor(values, dtype=dtype).view(3, 1, 1) for values in scale)
-    return (images - mean) / std
 
 
 def _graph(model: DetrForObjectDetection, columns: tuple[int, ...], scale: Scale) -> torch.nn.Module:
@@ -234,7 +223,7 @@ def _random(pre: Resize, weights: Weights) -> tuple[DetrForObjectDetection, dict
     config = DetrConfig(num_labels=max(names) + 1)
     model = transformers_weights.random(DetrForObjectDetection, config, weights.seed)
     _standardise(model, list(names), weights.seed)
-    head, images = model.class_labels_classifier, _images(pre(sample_pictures.photo())[0][None], torch.float32)
+    head, images = model.class_labels_classifier, normalised(pre(sample_pictures.photo())[0][None], IMAGENET)
     (states,) = query_networks.seen_by([head], lambda: model(images))
     with torch.no_grad():
         logits = head(states[0].float())[:, list(names)].double().numpy()
@@ -255,7 +244,7 @@ def _standardise(model: DetrForObjectDetection, columns: list[int], seed: int) -
     views = [sample_pictures.views()[name] for name in ("photo", "odd-220x316", "no-face-noise-333x97")]
     pictures = [resize.stretch(view, _STANDARD_SIZE, _STANDARD_SIZE)[0] for view in views]
     pictures.extend(calibrate.structured_pictures(2, _STANDARD_SIZE, _STANDARD_SIZE, seed))
-    images = _images(np.stack(pictures), torch.float32)
+    images = normalised(np.stack(pictures), IMAGENET)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, layer in model.named_modules():

@@ -20,6 +20,7 @@ from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, NoSignal, ReferencePipeline, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.modules.normalise import IMAGENET, normalised, normalising
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate
 from tritonvision.python_backend.compositions import gaze
@@ -31,7 +32,6 @@ FILE = "L2CSNet_gaze360.pkl"
 SIDE = 448  # pixels of a face
 _SIGNAL = 0.1  # radians by which a random network's answers to faces must be apart
 _FACES = ((177, 83, 273, 178), (200, 100, 250, 150), (120, 20, 330, 230))  # boxes in the photo in the tree
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
 POINTS = ("right-eye", "left-eye", "nose", "mouth", "right-ear", "left-ear")  # those of the face model
 # Number of bins -> (degrees a bin, degrees of the first one): Gaze360 and MPIIGaze, as the authors train them.
 BINS = {90: (4, -180), 28: (3, -42)}
@@ -122,7 +122,7 @@ class L2CSNetwork(Network):
         import torch
 
         with torch.inference_mode():
-            logits = (self._double if double else self._network)(_normalised(inputs["pixels"], double))
+            logits = (self._double if double else self._network)(normalised(inputs["pixels"], IMAGENET, double))
         values = (*(v.numpy() for v in logits), *(_radians(v)[:, None] for v in logits))
         return dict(zip((tensor.name for tensor in _OUTPUTS), values, strict=True))
 
@@ -149,7 +149,7 @@ class L2CSNetwork(Network):
         x_min, y_min, x_max, y_max = (max(int(v), 0) for v in box)
         crop = cv2.cvtColor(frame[y_min:y_max, x_min:x_max], cv2.COLOR_BGR2RGB)
         prepare = transforms.Compose([
-            transforms.ToPILImage(), transforms.Resize(SIDE), transforms.ToTensor(), transforms.Normalize(MEAN, STD),
+            transforms.ToPILImage(), transforms.Resize(SIDE), transforms.ToTensor(), transforms.Normalize(*IMAGENET),
         ])  # fmt: skip
         with torch.inference_mode():
             heads = self._network(prepare(cv2.resize(crop, (224, 224)))[None])
@@ -195,16 +195,6 @@ def _module(bins: int) -> torch.nn.Module:
     return Module().eval()
 
 
-def _normalised(pixels: np.ndarray, double: bool = False) -> torch.Tensor:
-    """uint8 ``[B,H,W,3]`` RGB as the authors' transform gives it to the network."""
-    import torch
-
-    dtype = torch.float64 if double else torch.float32
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(dtype) / 255
-    mean, std = (torch.tensor(v, dtype=dtype).view(3, 1, 1) for v in (MEAN, STD))
-    return (images - mean) / std
-
-
 def _radians(logits: torch.Tensor) -> np.ndarray:
     """``[B,bins]`` to ``[B]`` as the authors decode them: expected bin, degrees, radians."""
     shares = logits.softmax(1).numpy()
@@ -221,14 +211,13 @@ def _graph(network: torch.nn.Module) -> torch.nn.Module:
         def __init__(self):
             super().__init__()
             self.network = network
-            self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1))
-            self.register_buffer("std", 255 * torch.tensor(STD).view(3, 1, 1))
+            self.normalising = normalising(IMAGENET)
             bins = torch.arange(network.fc_yaw_gaze.out_features, dtype=torch.float64)
             scale, first = BINS[len(bins)]
             self.register_buffer("radians", torch.deg2rad(bins * scale + first).float())
 
         def forward(self, pixels):
-            yaw, pitch = self.network((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+            yaw, pitch = self.network(self.normalising(pixels))
             return yaw, pitch, *((v.softmax(1) * self.radians).sum(1, keepdim=True) for v in (yaw, pitch))
 
     return Graph()
@@ -259,7 +248,7 @@ def _random(seed: int) -> torch.nn.Module:
     import torch
 
     pictures = np.concatenate([calibrate.structured_pictures(8, SIDE // 2, SIDE // 2, seed), _faces(SIDE // 2)])
-    images = _normalised(pictures)
+    images = normalised(pictures, IMAGENET)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         network = _module(max(BINS))
@@ -272,7 +261,7 @@ def _random(seed: int) -> torch.nn.Module:
         heads = [network.fc_yaw_gaze, network.fc_pitch_gaze]
         for head, rows in zip(heads, calibrate.inputs_of(heads, network, images), strict=True):
             calibrate.standardise(head, rows, 2.5, torch.zeros(head.out_features, dtype=torch.float64))
-        apart = [np.ptp(_radians(logits)) for logits in network(_normalised(_faces(SIDE)))]
+        apart = [np.ptp(_radians(logits)) for logits in network(normalised(_faces(SIDE), IMAGENET))]
     if not min(apart) >= _SIGNAL:
         raise NoSignal("The random network carries no signal.")
     return network

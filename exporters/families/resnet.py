@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tritonvision.catalog import Entry
 from tritonvision.exporters.libraries.timm_classifier import TimmClassifier
+from tritonvision.exporters.modules.normalise import IMAGENET
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +16,7 @@ class ResNet(TimmClassifier):
     """timm's ``resnetNN.a1_in1k``: bicubic to 224 / 0.95, centre crop, ImageNet mean and std."""
 
     name = "ResNet"
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    mean, std = IMAGENET
 
     def timm_name(self, entry: Entry) -> str:
         """The ids are timm's."""

@@ -23,6 +23,7 @@ from tritonvision.exporters.contract import Family, Network, ReferencePipeline, 
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import rfdetr_models, torch_env
 from tritonvision.exporters.modules import proposals, query_networks
+from tritonvision.exporters.modules.normalise import MEAN, STD
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate
 from tritonvision.python_backend.images import resize
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import torch
     from rfdetr import RFDETR
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
 _SELECTED = 300  # query and class pairs that predict() keeps
 _NEARNESS = 0.1
 

@@ -25,6 +25,7 @@ from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Family, Network, NoSignal, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import timm_files, torch_env
+from tritonvision.exporters.modules.normalise import normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
 
 if TYPE_CHECKING:
@@ -152,8 +153,7 @@ class TimmClassifier(Family):
         height, width = entry.input_size
         pictures = calibrate.structured_pictures(12, height, width, weights.seed)
         noise = np.random.default_rng(weights.seed).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
-        images = (torch.from_numpy(np.concatenate([pictures, noise])).permute(0, 3, 1, 2).float() / 255 - mean) / std
+        images = normalised(np.concatenate([pictures, noise]), (self.mean, self.std))
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(weights.seed)
             network = self._create(entry, class_count)
@@ -189,13 +189,9 @@ class TimmNetwork(Network):
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`."""
-        import torch
-
-        dtype = torch.float64 if double else torch.float32
-        images = torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255
         config = self._network.pretrained_cfg
-        mean, std = (torch.tensor(config[name], dtype=dtype).view(3, 1, 1) for name in ("mean", "std"))
-        return self._answer((images - mean) / std, self._double if double else self._network)
+        images = normalised(inputs["pixels"], (config["mean"], config["std"]), double)
+        return self._answer(images, self._double if double else self._network)
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`."""
@@ -238,18 +234,16 @@ def _activate(logits: np.ndarray, function: str) -> np.ndarray:
 
 def _graph(network: torch.nn.Module, multi_label: bool) -> torch.nn.Module:
     """uint8 ``[B,H,W,3]`` RGB to logits and scores, with mean and std inside."""
-    import torch
     from torch import nn
 
     class Graph(nn.Module):
         def __init__(self):
             super().__init__()
-            self.network = network
-            for name in ("mean", "std"):
-                self.register_buffer(name, 255 * torch.tensor(network.pretrained_cfg[name]).view(3, 1, 1))
+            config = network.pretrained_cfg
+            self.network, self.normalising = network, normalising((config["mean"], config["std"]))
 
         def forward(self, pixels):
-            logits = self.network((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+            logits = self.network(self.normalising(pixels))
             return logits, logits.sigmoid() if multi_label else logits.softmax(1)
 
     return Graph()

@@ -12,6 +12,8 @@ PICTURE = (
     "lFBQhBJwc7Lk4vjNfIDlJFiDICcmilRCIou7DsE67MU06rBOgb2DrRHU9vzyjQup8A2owFKjxAAAAABJRU5ErkJggg=="
 )
 JSON = "application/json"
+# Groups of the routes that belong to no vendor.
+MODELS, LOADING, HEALTH = "Models", "Loading", "Health"
 # Statuses by what a route does; 401, 413 and 503 are everybody's (see openapi.py).
 READS_BODY = (422,)
 ASKS = (400, 404, 501, 502, 504, 507)  # loads a model, which may be unknown, unable, too large or late

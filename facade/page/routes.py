@@ -18,10 +18,11 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from tritonvision.facade.context import service_of
+from tritonvision.facade.dialects.operations import MODELS
 from tritonvision.facade.page.listing import Listing, listing
 from tritonvision.facade.replies import reply
 
-router = APIRouter(tags=["Server"])
+router = APIRouter(tags=[MODELS])
 
 STATIC = "/static"
 PAGES = {"/": "index.html", "/docs": "docs.html", "/redoc": "redoc.html"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -13,6 +13,7 @@ from PIL import Image
 
 from tritonvision import tasks
 from tritonvision.pictures import decode
+from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.GAZE
 FACES = "mediapipe-face-detection"
@@ -21,15 +22,12 @@ _OVERLAP = 0.3
 _FACE_SIDE = 224  # pixels of a face before the second resize; that both are there is how the network was used
 _MOST = 8  # faces a question to the network
 
-# call(role of a network or public id, inputs, names of outputs) -> outputs; all with a batch axis
-Call = Callable[[str, Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
-
 
 class Composition:
     """Faces and gaze of one picture.
 
     Args:
-        call: asks the network (role ``""``) and the face model.
+        call: runs the network (role ``""``) and the face model.
         options: ``side``, pixels of the network's square input.
     """
 

@@ -13,7 +13,8 @@ from PIL import Image
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 from tritonvision.pictures import decode
-from tritonvision.python_backend.generation.beams import Call, Decoder, Search, search
+from tritonvision.python_backend.generation.beams import Decoder, Search, search
+from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.TEXT_OCR
 # Files beside the model: the vocabulary, and the checkpoint's settings of the search (fields of Search).
@@ -24,7 +25,7 @@ class Composition:
     """Text of one picture.
 
     Args:
-        call: asks the networks ``encoder`` and ``decoder``.
+        call: runs the networks ``encoder`` and ``decoder``.
         options: ``side``, pixels of the encoder's square input; ``layers`` of the decoder; ``positions``, the most
             tokens it can read; ``assets``, the files.
     """

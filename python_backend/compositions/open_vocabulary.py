@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ import tokenizers
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
-from tritonvision.pictures import decode
-from tritonvision.python_backend.images import padded_square
+from tritonvision.pictures import decode, shown_size
+from tritonvision.python_backend.images import padded_square, total
 from tritonvision.python_backend.runtime import encoding_cache
+from tritonvision.python_backend.runtime.networks import Call
 from tritonvision.python_backend.vocabulary import example_queries
 from tritonvision.python_backend.vocabulary.selection import class_names, select
 
@@ -32,9 +33,6 @@ _LONGEST_TEXT = 1000  # characters; what fits 16 tokens has a hundred, only blan
 _KEPT_TEXTS = 4096  # embeddings of a process: 8 MB
 _TEXTS_AT_ONCE = 8  # the largest batch of a network
 _ENCODING = ("boxes", "class_embeds", "shift", "scale")
-
-# call(role of a network, inputs, names of outputs) -> outputs; all with a batch axis
-Call = Callable[[str, Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Composition:
     """Boxes of classes that come with the request.
 
     Args:
-        call: asks the networks ``image`` and ``text``.
+        call: runs the networks ``image`` and ``text``.
         options: ``side``, pixels of the encoder's square; ``context``, tokens of a text; ``assets`` with
             ``tokenizer.json``; ``model``, which tells the encodings of one network from those of another.
         cache: of encodings; by default the server's.
@@ -90,11 +88,14 @@ class Composition:
 
         Raises:
             InvalidParameter: nothing to look for, or what does not fit together.
+            InvalidPicture, PictureTooLarge: one of the pictures is none, or they are too much together.
         """
         auto_orient = parameters["auto_orient"]
         pictures = np.asarray(sample.get("examples", ()), dtype=object).reshape(-1)
         examples = example_queries.read(parameters, len(pictures), MOST_CLASSES)
         if examples:
+            used = [pictures[index] for index in sorted({one.picture for one in examples})]
+            total.check(shown_size(bytes(data), auto_orient) for data in (sample["image"], *used))
             queries = self._of_examples(pictures, examples, auto_orient)
         else:
             queries = self._of_texts(class_names(parameters, MOST_CLASSES))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,18 @@ from tritonvision import tasks
 from tritonvision.pictures import decode
 from tritonvision.python_backend.ocr import ctc, page_layout, text_pixels, text_regions
 from tritonvision.python_backend.ocr.page_layout import Word
+from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.STRUCTURED_OCR
 VOCABULARY = "vocabulary.txt"  # the recogniser's characters in their order; the blank comes after them
 _MOST = 8  # pieces of words a question to the recogniser
-
-# call(role of a network, inputs, names of outputs) -> outputs; all with a batch axis
-Call = Callable[[str, Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
 
 
 class Composition:
     """Words, lines and block of one picture.
 
     Args:
-        call: asks the networks ``detector`` and ``recogniser``.
+        call: runs the networks ``detector`` and ``recogniser``.
         options: ``page`` and ``word``, (height, width) of what the networks read, and the assets.
     """
 

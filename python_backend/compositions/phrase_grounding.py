@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 from tritonvision.pictures import decode
 from tritonvision.python_backend.images import resize
+from tritonvision.python_backend.runtime.networks import Call
 from tritonvision.python_backend.vocabulary import selection
 from tritonvision.python_backend.vocabulary.clip_tokenizer import LONGEST
 
@@ -24,9 +25,6 @@ MOST_TOKENS = 256  # of a caption, start and end included
 _MOST_CLASSES = (MOST_TOKENS - 2) // 2  # each is a token and a dot at least
 _LEAST_SIDE = 224  # pixels: below there may be fewer places in the picture than the network has queries
 _KEPT = 64  # captions
-
-# call(role of a network, inputs, names of outputs) -> outputs; all with a batch axis
-Call = Callable[[str, Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Composition:
     from its first layers on, so there is no embedding of a text alone.
 
     Args:
-        call: asks the network, role ``""``.
+        call: runs the network, role ``""``.
         options: ``shortest`` and ``longest``, pixels that the sides of a picture get, and ``assets`` with the BERT
             vocabulary, ``tokenizer.json``.
     """

@@ -7,7 +7,7 @@ is that of transformers' ``SamProcessor``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -21,6 +21,7 @@ from tritonvision.python_backend.masks import run_lengths
 from tritonvision.python_backend.masks.decode import Axis, areas
 from tritonvision.python_backend.masks.decode import decode as masks_on
 from tritonvision.python_backend.runtime import encoding_cache
+from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.PROMPTABLE
 _MOST_POINTS = 256  # each is one more token that attends to the whole picture, or one more prompt
@@ -29,15 +30,12 @@ _ANSWERS = {"masks", "scores", "low_res_masks"}
 _SHRINK = 4  # the masks that the decoder gives and takes are so much smaller than the encoder's frame
 _LABELS = (-1, 0, 1, 2, 3)  # no point, off the object, on it, upper left and lower right corner of a box
 
-# call(role of a network, inputs, names of outputs) -> outputs; all with a batch axis
-Call = Callable[[str, Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
-
 
 class Composition:
     """What prompts select in pictures.
 
     Args:
-        call: asks the networks ``encoder`` and ``decoder``.
+        call: runs the networks ``encoder`` and ``decoder``.
         options: ``side``, pixels of the encoder's square frame, and ``model``, which tells the encodings of one network
             from those of another.
         cache: of encodings; by default the server's.

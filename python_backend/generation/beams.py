@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from tritonvision.python_backend.generation.sampling import checked
+from tritonvision.python_backend.runtime.networks import Call
 
 # What an impossible sequence's score is lowered by: in float32 it swallows whatever the score was.
 _NEVER = np.float32(-1e9)
@@ -15,8 +16,6 @@ _NEVER = np.float32(-1e9)
 # step(ids int64 [n], origins int64 [n]) -> logits float32 [n, V] of the token after: each row goes on from row
 # ``origins[i]`` of the step before, of which there is none at first.
 Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
-# call(role of a network, inputs, names of outputs) -> outputs; all with a batch axis
-Call = Callable[[str, Mapping[str, np.ndarray], Sequence[str]], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, TritonVisionError
+from tritonvision.errors import InvalidParameter, InvalidPicture, TritonVisionError
 from tritonvision.python_backend.generation.decoder import Decoder, Piece
 from tritonvision.python_backend.generation.prompt import Picture, Prompt, Reader, Size
 from tritonvision.python_backend.generation.sampling import Sampler
-from tritonvision.python_backend.generation.scheduler import Cancelled, Job, Scheduler, unloaded
+from tritonvision.python_backend.generation.scheduler import Cancelled, Job, Scheduler, fail, unloaded
 from tritonvision.python_backend.generation.text_stream import TextStream
+from tritonvision.python_backend.images import total
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.results import Delta
 
 TOKENIZER = "tokenizer.json"
 _TILES = 4  # of a picture that the vision network reads at once; between two such runs a caller may leave
 _LETTERS = 64  # of a token, more than any has on average
-MOST_PIXELS = 100_000_000  # of the pictures of one conversation together: a second of decoding
 _PICTURES = 32  # whose encodings are kept: a conversation sends its pictures again with every question
 
 Messages = Sequence[Mapping[str, Any]]
@@ -81,7 +81,7 @@ class VlmEngine:
             try:
                 self.scheduler.add(self._job(messages, pictures, settings, emit, failed, cancelled))
             except Exception as error:  # the thread's boundary: the caller is told
-                failed(error)
+                fail(failed, error)
 
         self._prompts.submit(prepare)
 
@@ -114,36 +114,31 @@ class VlmEngine:
         emit: Callable[[Delta], None], failed: Callable[[Exception], None], cancelled: Callable[[], bool],
     ) -> Job:  # fmt: skip
         self._go_on(cancelled)
+        text = TextStream(self._tokenizer, settings["stop"] or ())
         with self._working():
-            sizes = self._sizes(pictures)
+            sizes = [picture.size() for picture in pictures]
+            total.check(sizes)  # one thread decodes for all callers
             prompt = self._read(messages, sizes)
         piece = self._piece(prompt, pictures, sizes, cancelled)
         count = len(prompt.input_ids)
         most = min(settings["max_new_tokens"], self._reader.context - count)
-        text = TextStream(self._tokenizer, settings["stop"] or ())
         answer = Answer(text, most, self._reader.end_ids, count, emit)
         sampler = Sampler(settings, prompt.input_ids, self._decoder.vocabulary)
         return Job(piece, sampler, answer.accept, failed, cancelled)
 
-    def _sizes(self, pictures: Sequence[Picture]) -> list[Size]:
-        """(height, width) of each picture; one thread decodes for all callers, so their sum has a limit."""
-        sizes = [picture.size() for picture in pictures]
-        pixels = sum(height * width for height, width in sizes)
-        if pixels > MOST_PIXELS:
-            raise PictureTooLarge(
-                f"The pictures of the conversation have {pixels / 1e6:.1f} million pixels together, over the limit of "
-                f"{MOST_PIXELS / 1e6:g} million.",
-                hint="Send fewer or smaller pictures.",
-            )
-        return sizes
-
     def _read(self, messages: Messages, sizes: Sequence[Size]) -> Prompt:
-        letters = sum(len(part.get("text", "")) for message in messages for part in message["content"])
-        if letters > _LETTERS * self._reader.context:  # one caller's book would hold up everybody's prompts
-            raise InvalidParameter(
-                f"The prompt has {letters} characters; the model reads {self._reader.context} tokens.",
-                hint="Shorten the conversation.",
-            )
+        # what cannot fit is refused before it is tokenized: one caller's book would hold up everybody's prompts
+        parts = [part for message in messages for part in message["content"]]
+        letters = sum(len(part.get("text", "")) for part in parts)
+        for count, unit, most in (
+            (letters, "characters", _LETTERS * self._reader.context),
+            (max(len(messages), len(parts)), "messages or parts of them", self._reader.context),
+        ):
+            if count > most:
+                raise InvalidParameter(
+                    f"The prompt has {count} {unit}; the model reads {self._reader.context} tokens.",
+                    hint="Shorten the conversation.",
+                )
         return self._reader.read(messages, sizes)
 
     def _piece(

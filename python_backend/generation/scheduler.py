@@ -87,10 +87,7 @@ class Job:
 
     def fail(self, error: Exception) -> None:
         """End the answer with ``error``."""
-        try:
-            self._failed(error)
-        except Exception:  # a caller that cannot be told either must not stop the others
-            _log.exception("An answer failed (%r), and its caller could not be told.", error)
+        fail(self._failed, error)
 
 
 class Scheduler:
@@ -209,6 +206,14 @@ class Scheduler:
         lost, self._rows, self._cache = self._rows, [], None
         for job in lost:
             job.fail(error)
+
+
+def fail(failed: Callable[[Exception], None], error: Exception) -> None:
+    """Call ``failed``; that this caller cannot be told, either, stops no other answer, but is logged."""
+    try:
+        failed(error)
+    except Exception:
+        _log.exception("An answer failed (%r), and its caller could not be told.", error)
 
 
 def unloaded() -> ServerUnavailable:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import tokenizers
 
+from tritonvision.errors import InvalidParameter
+
+MOST_STOPS, LONGEST_STOP = 32, 256  # every token of every answer is compared with all of them, in one thread
 _UNFINISHED = "\ufffd"  # what a decoder puts for bytes that are no whole character yet
 
 
@@ -17,11 +20,19 @@ class TextStream:
         stop: texts that end the answer and are not part of it: what is said is the text before the one that is complete
             first, of several that end at one place before the longest.
 
+    Raises:
+        InvalidParameter: more than ``MOST_STOPS`` of them, or one of more than ``LONGEST_STOP`` characters.
+
     Attributes:
         stopped: whether one of them came.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, stop: Sequence[str] = ()):
+        if len(stop) > MOST_STOPS or any(len(text) > LONGEST_STOP for text in stop):
+            raise InvalidParameter(
+                f"An answer may have {MOST_STOPS} stop texts of {LONGEST_STOP} characters each.",
+                hint="Send fewer or shorter texts as 'stop'.",
+            )
         self._tokenizer = tokenizer
         self._stop = tuple(text for text in stop if text)
         self._ids: list[int] = []

@@ -79,7 +79,8 @@ def test_a_model_that_is_answering_never_leaves_and_another_waits_for_its_end():
         await load(A)
         with loaded_models.using(A):
             loading = asyncio.create_task(load(B))
-            await asyncio.sleep(0.05)
+            for _ in range(10):
+                await asyncio.sleep(0)
             assert left == [] and not loading.done()
         await loading
         assert left == ["a"] and ids(loaded_models) == ["b"]

@@ -6,6 +6,7 @@ The model is the face detector with a network that sleeps instead, published as 
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from tritonvision.engine.engine import Engine
 from tritonvision.engine.triton_grpc import AsyncTritonClient
 from tritonvision.errors import Overloaded
+from tritonvision.publication import MANIFEST
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings
 
@@ -74,6 +76,8 @@ def slow(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         if config.platform != "ensemble":
             config.ClearField("dynamic_batching")
         path.write_text(text_format.MessageToString(config))
+    manifest = root / FACE / MANIFEST
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"files": {}}))
     own = settings.model_copy(update={"repository": root})
     server = Embedded(own)
     server.start()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
+from tritonclient.grpc import model_config_pb2
 
 from tritonvision import errors
 from tritonvision.client import AsyncTritonClient, TritonClient
+from tritonvision.engine.triton_grpc import _facts_of, _result
+from tritonvision.publication import Repository
 
 FACE = "mediapipe-face-detection"
 
@@ -78,3 +82,33 @@ def test_failures_are_errors_of_the_tree_from_both(address, photo, model, pictur
 def test_a_server_that_is_not_there_is_said():
     with TritonClient("127.0.0.1:1", deadline=2) as client, pytest.raises(errors.ServerUnavailable):
         client.infer(FACE, b"x")
+
+
+class Config:
+    """A Triton's answer about a model's config, with this manifest in it."""
+
+    def __init__(self, text: str):
+        self.config = model_config_pb2.ModelConfig()
+        if text:
+            self.config.parameters["manifest"].string_value = text
+
+
+@pytest.mark.parametrize("meaning", ["depth", "inverse-depth"])
+def test_what_an_answer_means_is_read_from_the_manifest_in_the_models_config(settings, meaning):
+    manifest = Repository(settings.repository).resolve(FACE)
+    facts = _facts_of("m", Config(replace(manifest, map_meaning=meaning, multi_label=True).to_json()))
+    assert facts.map_meaning == meaning and facts.multi_label
+    tensors = {"map": np.array([[0, 65535]], np.uint16), "range": np.float32([0, 1]), "image_size": np.int32([1, 2])}
+    assert _result(tensors, {}, facts, None).meaning == meaning
+
+
+@pytest.mark.parametrize("told", [None, Config(""), Config("{"), Config('{"id": "m"}')])
+def test_a_triton_that_does_not_tell_leaves_it_open(told):
+    facts = _facts_of("m", told)
+    assert (facts.id, facts.map_meaning, facts.multi_label) == ("m", "", False)
+
+
+def test_the_embedded_server_tells_it(address, photo):
+    with TritonClient(address) as client:
+        client.infer(FACE, photo)
+        assert client._facts[FACE].task == "keypoint-detection"

@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from tritonvision.exporters.libraries import torch_env
 from tritonvision.exporters.libraries.ultralytics import load
 from tritonvision.exporters.parity import sample_pictures
 
+torch_env.import_torchvision()  # before any library that imports it, whichever test runs first
 SHAPES = ("disc", "box", "triangle")
 
 

@@ -16,6 +16,7 @@ from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import depth_anything_v2
 from tritonvision.exporters.families.depth_anything_v2 import FAMILY
 from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.modules import normalise
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.python_backend.images import resize
 
@@ -168,7 +169,7 @@ def test_the_pixels_are_the_processors(processor, height, width):
     def of(reference_pipeline):
         answer = reference_pipeline(images=picture, return_tensors="np", input_data_format="channels_last")
         values = answer["pixel_values"][0].transpose(1, 2, 0)
-        return np.rint((values * depth_anything_v2.STD + depth_anything_v2.MEAN) * 255)
+        return np.rint((values * normalise.STD + normalise.MEAN) * 255)
 
     assert np.array_equal(pixels, of(DPTImageProcessorPil(**depth_anything_v2.PROCESSOR)))
     difference = np.abs(pixels - of(processor))  # torchvision's weights have 16 bits

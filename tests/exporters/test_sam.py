@@ -15,6 +15,7 @@ from tritonvision.ensembles.in_process import LocalComposition, LocalNet
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import sam
+from tritonvision.exporters.modules import normalise
 from tritonvision.exporters.parity import compare, sample_pictures
 from tritonvision.exporters.parity.checks.masks import mask_areas
 from tritonvision.python_backend.images import resize
@@ -74,7 +75,7 @@ def test_the_models_own_processor_prepares_the_same_pixels(model):
         pixels, geometry = resize.longest(picture, SMALL, SMALL)
         processed = network.processor(picture, return_tensors="np")
         assert processed["reshaped_input_sizes"][0].tolist() == list(geometry.valid_size), name
-        normal = (pixels / 255 - sam.graphs.MEAN) / np.array(sam.graphs.STD)
+        normal = (pixels / 255 - normalise.MEAN) / np.array(normalise.STD)
         normal[geometry.valid_size[0] :] = 0
         normal[:, geometry.valid_size[1] :] = 0
         # Pillow and torchvision round some pixels to neighbouring grey levels, of which one is 0.0175
@@ -218,7 +219,7 @@ def every_mask(local, encoding, **given):
 
     async def ask(sample, parameters, outputs):
         found = encoding if "image" in sample else local(sample, parameters)
-        return codec.to_result({name: found[name] for name in outputs})
+        return codec.to_result({name: found[name] for name in outputs}, parameters)
 
     async def walked():
         return [step async for step in mask_grid.walk(ask, b"", given)]

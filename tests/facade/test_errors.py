@@ -227,3 +227,12 @@ def test_a_picture_that_cannot_be_decoded_for_its_drawing_is_a_400(house):
     broken[broken.index(b"IDAT") + 4] ^= 0xFF  # the header is fine, what follows is not
     answer = detect(house, value(bytes(broken)), visualize_predictions=True)
     assert answer.status_code == 400 and answer.json()["message"].startswith(UNREADABLE)
+
+
+def test_of_several_pictures_the_one_that_cannot_be_read_is_named(house):
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG")
+    answer = detect(house, [value(stream.getvalue()), value(b"no picture"), value(stream.getvalue())])
+    assert answer.status_code == 400
+    assert answer.json()["message"].startswith(UNREADABLE + "Picture 2 of 3: The bytes are not a picture.")
+    assert detect(house, [value(b"no picture")]).json()["message"].startswith(UNREADABLE + "The bytes")

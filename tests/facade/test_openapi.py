@@ -75,6 +75,16 @@ def test_every_operation_has_its_words_its_refusals_and_examples(schema):
             assert any("examples" in body or "example" in body for body in bodies), where
 
 
+def test_every_route_is_in_one_group_that_is_told_and_its_summary_is_not_the_name_of_a_function(schema, house):
+    told = {group["name"] for group in schema["tags"]}
+    named = {(route.name or "").replace("_", " ").title() for route in iter_route_contexts(house.client.app.routes)}
+    for method, path, operation in operations(schema):
+        assert len(operation["tags"]) == 1 and operation["tags"][0] in told, path
+        assert operation["summary"] not in named, f"{method} {path}: {operation['summary']}"
+    groups = {path: operation["tags"][0] for _, path, operation in operations(schema)}
+    assert [groups[path] for path in ("/healthz", "/models", "/model/clear")] == ["Health", "Models", "Loading"]
+
+
 def test_what_is_told_belongs_to_a_route(schema):
     assert OPERATIONS.keys() <= {(method, path) for method, path, _ in operations(schema)}
 

@@ -10,6 +10,8 @@ import pytest
 import requests
 from PIL import Image
 
+from tritonvision.pictures import shown_size
+
 FACE, BOXES, SHAPES, CLASSES, TOWERS, DEPTH, SAM, GAZE, PAGES, WORDS, WRITER, LINE = (
     "mediapipe-face-detection", "yolov8n-640", "yolov8n-seg-640", "resnet18", "clip/RN50", "depth-anything-v2-small",
     "sam-vit_b", "l2cs-gaze", "doctr-db_mobilenet_v3", "tests/small-owl/1", "tests/small-vlm/1", "tests/small-line/1",
@@ -310,6 +312,17 @@ def test_a_chosen_picture_is_the_one_that_is_sent(visit):
     assert here.body()["image"] == b64(data)
     assert here.page.inner_text("#picture-name") == "grey.jpg, 60 × 90", "as it is shown, and as boxes are counted"
     assert here.status() == "Nothing over the threshold."
+
+
+def test_a_picture_that_browsers_do_not_turn_is_asked_about_as_it_is_shown(visit):
+    here, exif, stream = visit(FACE), Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.new("RGB", (90, 60), "#808080").save(stream, "WEBP", exif=exif)
+    with here.page.expect_response("**/infer/keypoints_detection"):
+        here.page.set_input_files("#file", {"name": "grey.webp", "mimeType": "image/webp", "buffer": stream.getvalue()})
+    here.settled()
+    width, height = shown_size(base64.b64decode(here.body()["image"]["value"]))
+    assert here.page.inner_text("#picture-name") == f"grey.webp, {width} × {height}"
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])

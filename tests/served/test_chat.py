@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tritonvision.engine.engine import Engine
-from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, ServerUnavailable, TritonVisionError
+from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, ServerUnavailable
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings
 
@@ -202,9 +202,12 @@ def test_pictures_that_are_too_much_together_are_refused_and_the_next_is_answere
     assert run(work)[1]
 
 
-def test_another_task_is_not_asked_of_it(run):
+def test_a_model_of_another_task_is_not_asked_to_write_and_this_one_for_nothing_else(run):
     async def work(engine):
-        with pytest.raises(TritonVisionError, match="does vlm|not"):
-            await engine.infer(MODEL, [b""], {}, task="object-detection")
+        with pytest.raises(InvalidParameter, match="'resnet18' does classification, not vlm"):
+            async for _ in engine.chat("resnet18", asks("hello"), [], {}):
+                pass
+        with pytest.raises(InvalidParameter, match="does vlm, not interactive-instance-segmentation"):
+            await anext(engine.generate_masks(MODEL, b"", {}))
 
     run(work)

@@ -209,7 +209,6 @@ def test_server_and_stubs_die_with_a_killed_parent_and_the_next_start_cleans_up(
         server.start()
         for model in {(*STEPS, FACE)!r}:
             server.load(model)
-        time.sleep(1.5)
         print(server.pid, flush=True)
         time.sleep(60)
     """)

@@ -157,3 +157,6 @@ def test_a_network_may_take_the_longer_the_larger_it_is(tmp_path):
     with (tmp_path / "model.onnx").open("wb") as file:
         file.truncate(2**30)  # takes no room on the disk
     assert heartbeat.longest_work(tmp_path) == 17 * heartbeat.LONGEST_EXECUTE_SECONDS
+    with (tmp_path / "model.onnx.data").open("wb") as file:
+        file.truncate(2**40)
+    assert heartbeat.longest_work(tmp_path) == 1800

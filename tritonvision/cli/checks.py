@@ -91,9 +91,8 @@ def _server(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "tritonserver", f"{version}, from {_ORIGIN[installation.kind]}: {installation.executable}")
     yield from _security(
         installation.version,
-        "It listens on loopback only and its shared memory and model control want a token, so only people with an "
-        f"account on this machine reach it. Where those are not trusted: a container from {_SAFE_CONTAINER} on, "
-        "with --triton-url.",
+        "It listens on a Unix socket that no other user of this machine reaches, and only the HTTP server, which "
+        f"checks what it is sent, talks to it. With --triton-url: a container from {_SAFE_CONTAINER} on.",
     )
     if installation.kind == "wheel":
         yield _glibc()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import os
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from tritonvision.errors import InvalidParameter, InvalidPicture, TritonVisionError
+from tritonvision.pictures import ENDINGS
 from tritonvision.settings import Settings
 
 STANDARD_INPUT = "-"
@@ -94,23 +94,13 @@ def _expand(argument: str) -> Iterator[PictureArgument]:
 
 def _in_folder(folder: Path) -> Iterator[PictureArgument]:
     try:
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _endings() and file.is_file())
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS and file.is_file())
     except OSError as error:
         yield PictureArgument(str(folder), _unreadable("folder", error))
         return
     if not files:
         yield PictureArgument(str(folder), InvalidPicture("There is no picture in this folder."))
     yield from (PictureArgument(str(file)) for file in files)
-
-
-@functools.cache
-def _endings() -> frozenset[str]:
-    """Endings of the files that are read, with their dots."""
-    from PIL import Image
-
-    from tritonvision.pictures import FORMATS
-
-    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS)
 
 
 def _is_url(argument: str) -> bool:

@@ -12,6 +12,11 @@ from tritonvision.pictures import containers, heif, tiff
 from tritonvision.pictures.parts import Parts, Stored
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIC", "TIFF", "GIF", "BMP")
+# Of the names of such files.
+ENDINGS = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff",
+    ".gif", ".bmp",
+})  # fmt: skip
 NPY_MAGIC = b"\x93NUMPY"
 MAX_PIXELS = 50_000_000
 # Formats whose turn is part of the format, so that no reader can leave it out.

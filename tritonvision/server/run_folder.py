@@ -1,7 +1,8 @@
 """The private folder of a running server: its socket, its backends, what its processes share. It goes with its owner.
 
 Only the user who started the server can enter it, nobody can guess its name, and the process that made it holds a lock
-on it (flock(2)). A lock that can be had says that the owner is gone, whatever namespace of processes it lived in.
+on it (flock(2)). A lock that can be had says that the owner is gone, whatever namespace of processes it lived in; and
+what tidies old files away (systemd-tmpfiles) leaves a locked folder alone.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from tritonvision.exporters.families.grounding_dino import graph, synthetic
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
 from tritonvision.exporters.modules import proposals, query_networks
+from tritonvision.exporters.modules.normalise import IMAGENET, normalised
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic.tokenizers import wordpiece
 from tritonvision.python_backend.compositions import phrase_grounding
@@ -174,7 +175,7 @@ class GroundingDinoNetwork(Network):
         import torch
 
         model = self._double if double else self._model
-        images = graph.normalised(inputs["pixels"], double)
+        images = normalised(inputs["pixels"], IMAGENET, double)
         mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.int64)
         for row, (height, width) in enumerate(inputs["valid_size"].tolist()):
             images[row, :, height:], images[row, :, :, width:] = 0, 0

@@ -8,12 +8,12 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from tritonvision.exporters.modules.normalise import MEAN, STD
+
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from transformers import GroundingDinoForObjectDetection
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values in 0..1
 _PATCH = 4  # pixels of a patch of the Swin transformer
 # Pixels of the traced picture. A branch on a size is baked into the graph as the example takes it: sides are multiples
 # of the patch, and at every stage (57 x 73, 29 x 37, 15 x 19, 8 x 10 patches) odd before it is halved and no multiples
@@ -28,15 +28,6 @@ def as_released(model: GroundingDinoForObjectDetection) -> GroundingDinoForObjec
     """
     model.model.text_backbone.config._attn_implementation = "sdpa"
     return model.eval()
-
-
-def normalised(pixels: np.ndarray, double: bool = False) -> torch.Tensor:
-    """uint8 ``[B,H,W,3]`` RGB to what the library's network reads, ``[B,3,H,W]``."""
-    import torch
-
-    dtype = torch.float64 if double else torch.float32
-    mean, std = (torch.tensor(values, dtype=dtype).view(3, 1, 1) for values in (MEAN, STD))
-    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
 
 
 def graph(model: GroundingDinoForObjectDetection) -> torch.nn.Module:

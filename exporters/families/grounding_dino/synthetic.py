@@ -15,6 +15,7 @@ import tokenizers
 from tritonvision.exporters.families.grounding_dino import graph
 from tritonvision.exporters.libraries import torch_env, transformers_weights
 from tritonvision.exporters.modules import query_networks
+from tritonvision.exporters.modules.normalise import IMAGENET, normalised
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks import open_vocabulary
 from tritonvision.exporters.synthetic import calibrate
@@ -79,7 +80,7 @@ def _standardise(model: GroundingDinoForObjectDetection, tokenizer: tokenizers.T
     import torch
 
     views = [sample_pictures.views()[name] for name in ("photo", "odd-220x316", "no-face-noise-333x97")]
-    images = graph.normalised(np.stack([resize.stretch(view, _SIZE, _SIZE)[0] for view in views]))
+    images = normalised(np.stack([resize.stretch(view, _SIZE, _SIZE)[0] for view in views]), IMAGENET)
     ids = torch.from_numpy(phrase_grounding.caption(tokenizer, open_vocabulary.MANY[:24]).ids)
     ids = ids.repeat(len(images), 1)
 
@@ -127,7 +128,7 @@ def _threshold(model: GroundingDinoForObjectDetection, tokenizer: tokenizers.Tok
     import torch
 
     caption = phrase_grounding.caption(tokenizer, open_vocabulary.SEVERAL)
-    images = graph.normalised(resize.shortest(sample_pictures.photo(), *sides)[0][None])
+    images = normalised(resize.shortest(sample_pictures.photo(), *sides)[0][None], IMAGENET)
     norm = model.model.decoder.layer_norm
     with torch.no_grad():
         (logits,) = model(images, torch.from_numpy(caption.ids[None])).logits.numpy()

@@ -21,6 +21,7 @@ from tritonvision.exporters.contract import Family, Network, ReferencePipeline, 
 from tritonvision.exporters.families.sam import graphs
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
+from tritonvision.exporters.modules.normalise import IMAGENET, normalised
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.registry import TOO_LARGE
 from tritonvision.python_backend.compositions import promptable_masks
@@ -174,8 +175,7 @@ class SAMNetwork(Network):
         model = self._double if double else self._model
         with torch.inference_mode():
             if role == "encoder":
-                mean, std = (torch.tensor(v, dtype=dtype).view(3, 1, 1) for v in (graphs.MEAN, graphs.STD))
-                images = (torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
+                images = normalised(inputs["pixels"], IMAGENET, double)
                 for image, (height, width) in zip(images, inputs["valid_size"].tolist(), strict=True):
                     image[:, height:] = 0
                     image[:, :, width:] = 0

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from tritonvision.exporters.modules.normalise import IMAGENET, normalising
+
 if TYPE_CHECKING:
     import torch
     from transformers import SamModel
 
 # ImageNet's, as SamImageProcessor has them, for values in 0..1.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Rows of the grid whose attention to the whole picture is taken at once. The scores of all 64 x 64 places with all
 # others are 0.8 GB in vit_b, several times over: a run peaked at 5.7 GB. With eight rows at once it peaks at 1.3 GB.
 _ROWS = 8
@@ -37,12 +38,11 @@ def encoder(model: SamModel) -> torch.nn.Module:
             self.projection, self.neck = vision.patch_embed.projection, vision.neck
             self.positions = vision.pos_embed
             self.layers = nn.ModuleList(_Layer(layer, grid) for layer in vision.layers)
-            self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1))
-            self.register_buffer("std", 255 * torch.tensor(STD).view(3, 1, 1))
+            self.normalising = normalising(IMAGENET)
             self.register_buffer("places", torch.arange(vision.config.image_size, dtype=torch.int32))
 
         def forward(self, pixels, valid_size):
-            normal = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
+            normal = self.normalising(pixels)
             rows = self.places < valid_size[:, :1]
             columns = self.places < valid_size[:, 1:]
             normal = normal * (rows[:, None, :, None] & columns[:, None, None, :]).float()

@@ -11,9 +11,10 @@ from starlette.responses import Response
 from tritonvision.engine.facts import Facts
 from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.dialects.common.names import possible
+from tritonvision.facade.dialects.operations import MODELS
 from tritonvision.facade.replies import reply
 
-router = APIRouter(tags=["Server"])
+router = APIRouter(tags=[MODELS])
 
 _EXAMPLE: dict[str, Any] = {
     "id": "yolov8n-640", "task": "object-detection", "family": "YOLOv8", "license": "AGPL-3.0", "weights": "official",
@@ -22,7 +23,7 @@ _EXAMPLE: dict[str, Any] = {
 
 
 @router.get(
-    "/model/facts/{model_id:path}",
+    "/model/facts/{model_id:path}", summary="What one published model is",
     responses={200: {"content": {"application/json": {"schema": {"type": "object"}, "example": _EXAMPLE}}}},
 )
 async def facts(request: Request, model_id: str) -> Response:

@@ -8,9 +8,10 @@ from starlette.responses import Response
 
 import tritonvision
 from tritonvision.facade.context import service_of
+from tritonvision.facade.dialects.operations import HEALTH
 from tritonvision.facade.replies import reply
 
-router = APIRouter(tags=["Server"])
+router = APIRouter(tags=[HEALTH])
 
 
 @router.get("/info")

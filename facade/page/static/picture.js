@@ -18,6 +18,11 @@ export async function open(file) {
     URL.revokeObjectURL(url);
     throw new Error(`This browser cannot show ${name} as a picture. Take a PNG, a JPEG or a WebP.`);
   }
+  if (await mayBeTurnedElsewhere(file)) {
+    const blob = await redrawn(image);
+    URL.revokeObjectURL(url);
+    return { name, type: blob.type, url: URL.createObjectURL(blob), width: image.naturalWidth, height: image.naturalHeight, base64: await base64(blob) };
+  }
   const type = file.type.startsWith("image/") ? file.type : "image/jpeg";
   return { name, type, url, width: image.naturalWidth, height: image.naturalHeight, base64: await base64(file) };
 }
@@ -49,6 +54,21 @@ export function listen(input, area, take) {
     const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
     if (file) take(file);
   });
+}
+
+/* Browsers pass over the EXIF block of a WebP, and of a PNG after its pixels; the server turns the picture as it says. */
+async function mayBeTurnedElsewhere(file) {
+  const text = new TextDecoder("latin1").decode(await file.arrayBuffer());
+  return (text.slice(8, 12) === "WEBP" && text.includes("EXIF")) || (text.slice(1, 4) === "PNG" && text.includes("eXIf"));
+}
+
+/* The picture as this browser shows it, so that a box stands on what was asked about. */
+function redrawn(image) {
+  const canvas = document.createElement("canvas");
+  canvas.width = image.naturalWidth;
+  canvas.height = image.naturalHeight;
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
 function base64(file) {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tritonvision.errors import InvalidPicture
-from tritonvision.facade.inputs.pictures import from_base64
+from tritonvision.facade.inputs.pictures import LARGE, Pictures, from_base64
 from tritonvision.pictures import decode, shown_size
+from tritonvision.settings import Settings
 
 
 @given(st.binary(min_size=1, max_size=200))
@@ -75,3 +78,20 @@ def test_the_alphabet_of_urls_is_read_as_the_other_one(data):
 @pytest.mark.parametrize("prefix", ["data:;base64,", "data:application/octet-stream;base64,", "DATA:Image/PNG;BASE64,"])
 def test_what_a_data_url_says_of_its_type_is_not_believed(prefix):
     assert from_base64(f"{prefix}AAEC") == b"\0\1\2"
+
+
+class Watched(Pictures):
+    """Remembers in which thread a header was read."""
+
+    def check(self, data: bytes) -> None:
+        self.thread = threading.get_ident()
+        super().check(data)
+
+
+@pytest.mark.parametrize(("size", "here"), [(1000, True), (LARGE, False), (4 * LARGE, False)])
+def test_the_header_of_a_large_file_is_read_beside_the_event_loop(size, here):
+    stream = io.BytesIO()
+    Image.new("RGB", (7, 4)).save(stream, "JPEG")
+    pictures = Watched(Settings(), None)
+    assert asyncio.run(pictures.encoded(stream.getvalue().ljust(size, b"\0")))
+    assert (pictures.thread == threading.get_ident()) == here

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tritonvision.errors import InvalidParameter, InvalidPicture
+from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge
 from tritonvision.python_backend.compositions import open_vocabulary
 from tritonvision.python_backend.compositions.open_vocabulary import TASK, Composition
-from tritonvision.python_backend.images import padded_square
+from tritonvision.python_backend.images import padded_square, total
 from tritonvision.python_backend.runtime.encoding_cache import SharedCache
 from tritonvision.python_backend.vocabulary import example_queries
 from tritonvision.tasks import resolve
@@ -255,6 +255,18 @@ def test_examples_that_do_not_fit_together_are_refused_before_any_network(compos
     with pytest.raises(InvalidParameter, match=sentence):
         ask(composition, **asked)
     assert networks.asked == []
+
+
+def test_the_headers_of_all_pictures_are_read_before_the_first_is_encoded(composition, networks, monkeypatch):
+    boxes = {"example_boxes": [UPPER_LEFT, UPPER_LEFT], "example_pictures": [0, 1]}
+    with pytest.raises(InvalidPicture):
+        ask(composition, png(0, 1), [png(0, 1), b"nothing"], **boxes)
+    monkeypatch.setattr(total, "MOST_PIXELS", 3 * HEIGHT * WIDTH - 1)
+    with pytest.raises(PictureTooLarge, match="together"):
+        ask(composition, png(0, 1), [png(0, 1), png(1, 0)], **boxes)
+    assert networks.asked == []
+    monkeypatch.setattr(total, "MOST_PIXELS", 3 * HEIGHT * WIDTH)
+    ask(composition, png(0, 1), [png(0, 1), png(1, 0)], **boxes)
 
 
 @pytest.mark.parametrize("box", [[100, 0, 150, 50], [0, -9, 50, 0], [50, 0, 50, 50], [50, 50, 0, 0], [0, 61, 50, 90]])

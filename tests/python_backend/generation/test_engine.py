@@ -11,11 +11,11 @@ import pytest
 from onnxruntime import OrtValue
 
 from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, ServerUnavailable
-from tritonvision.python_backend.generation import engine as module
 from tritonvision.python_backend.generation.decoder import Piece
 from tritonvision.python_backend.generation.engine import VlmEngine
 from tritonvision.python_backend.generation.prompt import Picture
 from tritonvision.python_backend.generation.scheduler import Cancelled
+from tritonvision.python_backend.images import total
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.tasks import VLM, resolve
 
@@ -173,6 +173,8 @@ def test_a_picture_that_comes_again_is_not_encoded_again(engine, networks):
 
 @pytest.mark.parametrize(("messages", "sizes", "refusal", "sentence"), [
     (asks("x" * 60_000), [], InvalidParameter, "60000 characters"),
+    (asks("fox") * 801, [], InvalidParameter, "801 messages or parts of them; the model reads 800 tokens"),
+    ([{"role": "user", "content": [{"type": "text", "text": ""}] * 900}], [], InvalidParameter, "900 messages"),
     (asks("fox " * 1000, 1), [(9, 9)], InvalidParameter, "tokens long"),
     (asks("fox", 1), [(9, 9)] * 2, InvalidParameter, "places for 1 pictures, 2 came"),
     (asks("fox", 8), [(9, 9)] * 8, InvalidParameter, "tokens long"),
@@ -186,8 +188,13 @@ def test_a_request_is_refused_before_any_picture_is_decoded(engine, messages, si
     assert sentence in error.message
 
 
+def test_settings_are_refused_before_any_picture_is_decoded(engine):
+    error = Caller().ask(engine, asks("fox", 1), [Picture(lambda: (9, 9), never)], stop=["a" * 300]).wait()
+    assert isinstance(error, InvalidParameter) and "stop texts" in error.message
+
+
 def test_pictures_up_to_the_limit_together_are_taken(engine, monkeypatch):
-    monkeypatch.setattr(module, "MOST_PIXELS", 2 * 32 * 32)
+    monkeypatch.setattr(total, "MOST_PIXELS", 2 * 32 * 32)
     assert len(list(engine.talk(asks("fox", 2), [grey(1), grey(2)], settings()))) > 0
     with pytest.raises(PictureTooLarge):
         list(engine.talk(asks("fox", 2), [grey(1), grey(2, 32, 33)], settings()))
@@ -213,16 +220,39 @@ def test_a_header_that_tells_another_size_than_the_pixels_is_refused(engine):
     assert isinstance(Caller().ask(engine, asks("fox", 1), [picture]).wait(), InvalidPicture)
 
 
-def test_a_prompt_that_fails_is_told_so_and_the_next_is_answered(engine, networks):
-    def fail(role):
-        if role == "vision":
-            raise MemoryError("no room")
+@pytest.mark.parametrize("point", ["size", "decode", "embed", "vision", "decoder", "emit", "cancelled"])
+@pytest.mark.parametrize("tells", [True, False])
+def test_wherever_an_answer_fails_it_is_told_so_once_and_the_next_is_whole(engine, networks, point, tells):
+    def reach(here):
+        if here == point:
+            raise MemoryError(here)
 
-    networks.before = fail
-    assert isinstance(Caller().ask(engine, asks("fox", 1), [Picture.of(grey(1))]).wait(), MemoryError)
-    assert Caller().ask(engine, asks("fox")).wait() is None
+    class Failing(Caller):
+        def emit(self, delta):
+            reach("emit")
+            super().emit(delta)
+
+        def failed(self, error):
+            super().failed(error)
+            if not tells:
+                raise OSError("the sender is gone")
+
+        @property
+        def left(self):
+            reach("cancelled")
+            return False
+
+        @left.setter
+        def left(self, value):
+            pass
+
+    networks.before = reach
+    picture = Picture(lambda: reach("size") or (32, 32), lambda: reach("decode") or grey(1))
+    error = Failing().ask(engine, asks("fox", 1), [picture]).wait()
+    assert isinstance(error, MemoryError) and str(error) == point
     networks.before = lambda role: None
-    assert Caller().ask(engine, asks("fox", 1), [Picture.of(grey(1))]).wait() is None
+    after = Caller().ask(engine, asks("fox", 1), [Picture.of(grey(1))])
+    assert after.wait() is None and after.deltas[-1].usage[1] == 3
 
 
 def test_a_caller_that_leaves_ends_the_work_between_two_runs_of_the_vision_network(engine, networks):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tritonvision.errors import InvalidParameter
 from tritonvision.python_backend.generation.text_stream import TextStream
 
 
@@ -51,6 +52,13 @@ def test_an_answer_is_its_text_before_the_stop_text_that_is_complete_first(token
 def test_where_an_answer_stops_does_not_depend_on_how_it_is_cut_into_tokens(tokenizer):
     assert len(tokenizer.encode(" dog").ids) == 1
     assert "".join(said(tokenizer, " dog", ["dog", "o"])[0]) == " d"
+
+
+@pytest.mark.parametrize("stop", [["a"] * 33, ["a" * 257]])
+def test_stop_texts_have_bounds_since_every_token_is_compared_with_them(tokenizer, stop):
+    with pytest.raises(InvalidParameter, match="32 stop texts of 256 characters"):
+        TextStream(tokenizer, stop)
+    TextStream(tokenizer, ["a" * 256] * 32)
 
 
 def test_special_tokens_are_not_said(tokenizer):

@@ -208,7 +208,7 @@ def test_doctor_finds_this_machine_fit_and_every_complaint_says_what_to_do(run):
     assert done.returncode == 0, done.stdout
     for what in ("Python", "numpy", "tritonserver", "glibc", "Python stub", "libpython", "/dev/shm", "GPU", "TensorRT"):
         assert findings[what]["status"] in ("ok", "warn")
-    assert "2.51.0" in findings["tritonserver"]["found"] and "loopback" in findings["Triton's fixes"]["advice"]
+    assert "2.51.0" in findings["tritonserver"]["found"] and "Unix socket" in findings["Triton's fixes"]["advice"]
     assert "GB free" in findings["memory"]["found"] and "GB free" in findings["disk"]["found"]
     assert all(bool(f["advice"]) == (f["status"] != "ok") for f in findings.values())
 

@@ -146,7 +146,7 @@ def test_an_environment_that_the_server_cannot_use_is_refused_and_says_why(code,
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["nowhere", "--as", "mine/1"], 2, "There is no such folder."),
+        (["nowhere", "--as", "mine/1"], 2, "There is no such file or folder."),
         ([".", "--as", "../x"], 2, "cannot be a model id"),
     ],
 )

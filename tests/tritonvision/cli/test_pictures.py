@@ -30,6 +30,12 @@ def test_a_file_is_itself_and_a_folder_is_the_pictures_directly_in_it(folder):
     assert names(folder) == [str(folder / name) for name in ("a.JPG", "b.png", "c.webp")]
 
 
+def test_what_a_phone_takes_is_a_picture_of_the_folder(folder):
+    for name in ("IMG_1.HEIC", "IMG_2.avif"):
+        (folder / name).write_bytes(b"")
+    assert names(folder)[:2] == [str(folder / "IMG_1.HEIC"), str(folder / "IMG_2.avif")]
+
+
 def test_a_pattern_that_no_shell_expanded_is_the_files_that_match(folder):
     assert names(folder / "*.png") == [str(folder / "b.png")]
     assert names(folder / "**" / "*.png") == [str(folder / "b.png"), str(folder / "deeper" / "d.png")]

@@ -16,12 +16,13 @@ from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.dialects.common.body import read_body
 from tritonvision.facade.dialects.common.names import possible
 from tritonvision.facade.dialects.common.schemas import json_schema
+from tritonvision.facade.dialects.operations import LOADING
 from tritonvision.facade.dialects.roboflow.schemas import ModelRequest
 from tritonvision.facade.replies import reply
 from tritonvision.facade.service import Service
 from tritonvision.publication import Manifest
 
-router = APIRouter(tags=["Server"])
+router = APIRouter(tags=[LOADING])
 
 
 @router.get("/model/registry")

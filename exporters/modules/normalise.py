@@ -1,0 +1,44 @@
+"""Pixels to what a network reads: as its author computes it, and as a part of the graph; two, to be compared.
+
+The reference divides by 255 first, as every library does. The graph takes 255 times the mean and the deviation instead:
+one subtraction and one division a pixel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+Scale = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel, for values in 0..1
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+IMAGENET: Scale = (MEAN, STD)
+
+
+def normalised(pixels: np.ndarray, scale: Scale, double: bool = False) -> torch.Tensor:
+    """uint8 ``[B,H,W,3]`` to ``[B,3,H,W]``, float32, or float64 when ``double``; the reference's arithmetic."""
+    import torch
+
+    dtype = torch.float64 if double else torch.float32
+    mean, std = (torch.tensor(values, dtype=dtype).view(3, 1, 1) for values in scale)
+    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
+
+
+def normalising(scale: Scale) -> torch.nn.Module:
+    """The part of a graph that takes uint8 ``[B,H,W,3]`` and gives float32 ``[B,3,H,W]``."""
+    import torch
+    from torch import nn
+
+    class Normalising(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, values in zip(("mean", "std"), scale, strict=True):
+                self.register_buffer(name, 255 * torch.tensor(values).view(3, 1, 1))
+
+        def forward(self, pixels):
+            return (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+    return Normalising()
