@@ -34,7 +34,7 @@ the largest difference found by the gate, next to its limit.
 texts.
 * **graph** columns: the ONNX graph against the reference network, in the tensor's own unit (`rel`: of its largest
   value), on one sample, another and both in a batch. `*`: over the limit, and let through because it is within three
-  times what float32 itself is off by against a float64 run of the reference.
+  times what float32 itself is off by against a float64 run of the reference; a class, because that run names it, too.
 * **answer** columns: pixels; scores; masks as 1 - IoU; map as a share of its largest value; embeddings as a share of
   their spread between samples; degrees.
 * **proven**: official weights were loaded and gated. **ported**: the true architecture was gated with seeded random
