@@ -40,7 +40,7 @@ def test_a_hit_reaches_no_network_and_without_the_cache_every_request_does(serve
         engine = Engine(settings, server)
         await engine.start()
         transport = httpx.ASGITransport(create_app(engine, settings))
-        async with httpx.AsyncClient(transport=transport, base_url="http://here", timeout=60) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client:
 
             async def ask(**headers):
                 answer = await client.post(f"/models/{FACE}", json=body, headers=headers)
