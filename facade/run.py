@@ -7,6 +7,7 @@ import errno
 import gc
 import logging
 import math
+import resource
 import signal
 import socket
 import time
@@ -22,6 +23,7 @@ from tritonvision.facade.middleware.disconnect import OpenRequests
 from tritonvision.settings import Settings
 
 _BACKLOG = 2048
+_OTHER_FILES = 500  # besides connections: logs, channels, files of models, spooled forms
 # After the port closed, requests have this long to finish; then they are ended, which takes them a moment.
 _FINISH_SECONDS = 10.0
 _LAST_SECONDS = 15
@@ -43,6 +45,7 @@ async def run(app: FastAPI, settings: Settings, *, ready: Callable[[], None] | N
     Raises:
         SetupError: the port is taken, or the address is not this machine's.
     """
+    _allow_files(settings.max_connections + _OTHER_FILES)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a picture is told to its sender
     with listen(settings.host, settings.port) as listener:
         config = uvicorn.Config(
@@ -58,6 +61,14 @@ async def run(app: FastAPI, settings: Settings, *, ready: Callable[[], None] | N
             server.should_exit = True  # cancelled in the middle, uvicorn would leave its socket in the loop
             await serving
             raise
+
+
+def _allow_files(wanted: int) -> None:
+    """Let this process have ``wanted`` files open, as far as its hard limit goes: a connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def listen(host: str, port: int) -> socket.socket:

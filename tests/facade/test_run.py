@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import resource
 import signal
 import socket
 import time
@@ -223,6 +224,32 @@ def test_what_does_not_finish_is_ended_and_told_so(house, picture, served, until
 
     asyncio.run(main())
     assert house.engine.cancelled == 2 and not [record for record in caplog.records if record.exc_info]
+
+
+def test_as_many_files_may_be_open_as_there_may_be_connections(house, served):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, limits[1]))
+
+        async def main():
+            async with served(house, max_connections=400) as client:
+                assert (await client.get("/info")).status_code == 200
+
+        asyncio.run(main())
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 900
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_connections_over_the_bound_are_refused(house, served):
+    async def main():
+        async with served(house, max_connections=3) as client:
+            open_ones = [await asyncio.open_connection("127.0.0.1", client.base_url.port) for _ in range(3)]
+            assert (await client.get("/info")).status_code == 503
+            for _, writer in open_ones:
+                writer.close()
+
+    asyncio.run(main())
 
 
 def test_a_taken_port_is_one_sentence():
