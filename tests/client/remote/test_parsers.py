@@ -139,12 +139,12 @@ def test_classes_of_an_open_vocabulary_are_the_texts_that_were_asked():
     assert Answer(nothing, texts).predictions(None) == []
 
 
-def test_a_line_of_text_stands_behind_the_name_and_several_below_it():
+def test_a_text_begins_behind_the_name_and_its_further_lines_stand_below_it():
     def told(text: str) -> list[str]:
         return list(lines("p", Answer(text, ()).predictions(None)))
 
     assert told("HELLO ") == ["p: HELLO"]
-    assert told("one\n\ntwo\n") == ["p:", "  one", "", "  two"]
+    assert told("one\n\ntwo\n") == ["p: one", "", "  two"]
     assert told("") == ["p: no text"]
     assert told("a\x1b[2Jb") == ["p: a\N{REPLACEMENT CHARACTER}[2Jb"]
 
