@@ -24,7 +24,7 @@ help:
 	@echo "make demo    a real photo through a real tritonserver; ONCE=1 ends after the answer, PORT=9001"
 	echo "make test-fast   the tests that need no server and no torch"
 	echo "make test    every test, each in the environment it needs (four are built)"
-	echo "make lint    the linter"
+	echo "make lint    the linter and the type checker"
 	echo "make steps   write the shared steps of model_repository/ anew"
 	echo "make bench   the figures of benchmarks/RESULTS.md"
 	echo "make parity-all  every id through the parity gate into benchmarks/PARITY.md (hours); MODELS='ID \"FAMILY\"', MAX=MB"
@@ -125,8 +125,16 @@ test-mediapipe: .venv-mediapipe/.ready
 	@echo "== MediaPipe, the reference of the recorded numbers"
 	PYTHONPATH="$(CURDIR)" .venv-mediapipe/bin/python $(PYTEST) tests/reference_pipelines/mediapipe
 
+# mypy finds the rooms as the package has them: below one folder. Their names alone would be modules of their own.
+TYPES := .cache/types
 lint: .venv/.testing
 	@.venv/bin/ruff check .
+	rm -rf $(TYPES) && mkdir -p $(TYPES)/tritonvision
+	ln -s $(CURDIR)/tritonvision/* $(TYPES)/tritonvision/
+	for room in exporters ensembles python_backend engine drawing client facade; do
+		ln -s $(CURDIR)/$$room $(TYPES)/tritonvision/$$room
+	done
+	cd $(TYPES) && $(CURDIR)/.venv/bin/python -m mypy --config-file $(CURDIR)/pyproject.toml -p tritonvision
 
 bench: .venv/.serving $(TEST_MODELS)/.ready
 	@for script in faces detection_speed facade_cpu start_and_memory healing; do

@@ -31,7 +31,7 @@ def draw_gaze(canvas: np.ndarray, faces: Detections, gaze: L2CSGazeDetection) ->
     return sv.RichLabelAnnotator(
         _BOX, font_size=letters, text_padding=max(2, letters // 4), color_lookup=sv.ColorLookup.INDEX,
         smart_position=len(faces) < 50,
-    ).annotate(canvas, boxes, _angles(gaze))  # fmt: skip
+    ).annotate(canvas, boxes, list(_angles(gaze)))  # fmt: skip
 
 
 def ends(box: np.ndarray, yaw: float, pitch: float) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -25,7 +25,9 @@ def draw_masks(
         line: width of the line around it, pixels.
     """
     canvas = canvas.copy()
-    count = 0 if masks is None else len(masks.masks if isinstance(masks, InstancesRLEMasks) else masks)
+    if masks is None:
+        return canvas
+    count = len(masks.masks if isinstance(masks, InstancesRLEMasks) else masks)
     for i in reversed(range(count)):
         contours = _contours(masks, i)
         if contours:

@@ -75,8 +75,8 @@ def draw(
         return draw_depth(canvas, result)
     if isinstance(result, SAMPrediction):
         best = int(result.scores.argmax())
-        shapes = result.polygons[best : best + 1] if result.masks is None else result.masks.only(best)
-        return draw_masks(canvas, shapes, [_BOXES.by_idx(0).as_bgr()], line)
+        one = result.masks.only(best) if result.masks is not None else (result.polygons or [])[best : best + 1]
+        return draw_masks(canvas, one, [_BOXES.by_idx(0).as_bgr()], line)
     if isinstance(result, tuple) and len(result) == 3:
         return draw_gaze(canvas, *result[1:])
     if not isinstance(result, Detections | tuple):

@@ -31,18 +31,19 @@ def draw_page(canvas: np.ndarray, text: str, detections: Detections) -> np.ndarr
     frame = max(1, round(min(canvas.shape[:2]) / 600))
     for number, row in enumerate(np.flatnonzero(detections.class_id == _LINE)):
         pen.rectangle(_corners(detections, row), fill=(*_TINTS[number % len(_TINTS)], _TINT))
+    regions = detections.bboxes_metadata or []
     lines: dict[int, list[int]] = {}
     for row in np.flatnonzero(detections.class_id == _WORD):
-        lines.setdefault(detections.bboxes_metadata[row]["parent"], []).append(row)
+        lines.setdefault(regions[row]["parent"], []).append(row)
     for number, words in enumerate(lines.values()):
         for row in words:
             pen.rectangle(_corners(detections, row), outline=(*_TINTS[number % len(_TINTS)], _FRAME), width=frame)
-    typeface = best_for({region["text"] for region in detections.bboxes_metadata or ()})
+    typeface = best_for({region["text"] for region in regions})
     for words in lines.values():
         high = float(np.median([detections.xyxy[row, 3] - detections.xyxy[row, 1] for row in words]))
         size = int(np.clip(round(0.42 * high), _SMALLEST, _LARGEST))
         for row in words:
-            reading = drawable(detections.bboxes_metadata[row]["text"], typeface)
+            reading = drawable(regions[row]["text"], typeface)
             _plate(pen, _corners(detections, row), reading, typeface, size)
     return blended(canvas, np.asarray(glass))
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from PIL import ImageFont, features
 
@@ -57,7 +58,7 @@ def installed() -> tuple[Typeface, ...]:
             found.append(Typeface(str(path)))
     for name in _OF_THE_SYSTEM:
         try:
-            found.append(Typeface(ImageFont.truetype(name, _SAMPLE).path))
+            found.append(Typeface(str(ImageFont.truetype(name, _SAMPLE).path)))
         except OSError:  # it is not here, or no font
             continue
     return tuple(found)
@@ -96,7 +97,8 @@ def _nearest(letter: str, typeface: Typeface) -> str:
 
 
 @cache
-def _font(path: str | None, pixels: int) -> ImageFont.FreeTypeFont:
+def _font(path: str | None, pixels: int) -> Any:
+    """A font of Pillow; without FreeType its built-in one is of another class with the same methods."""
     return ImageFont.load_default(pixels) if path is None else ImageFont.truetype(path, pixels)
 
 

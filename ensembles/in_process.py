@@ -77,6 +77,7 @@ class LocalPipeline(LocalNet):
         """What the network reads about a sample, without a batch axis, and the way back (None of a text)."""
         if isinstance(self.resize, TextPreprocess):
             return {"input_ids": self._tokenizer(sample)}, None
+        assert not isinstance(sample, str)
         return self.resize.inputs(sample)
 
     def __call__(self, sample: np.ndarray | str, parameters: Mapping[str, Any] | None = None) -> Tensors:
@@ -164,6 +165,7 @@ def open_entry_point(
         return LocalChat(graphs, point, assets or {})
     if isinstance(point, Composition):
         return LocalComposition(graphs, point, models, assets)
+    assert isinstance(point, Chain), "code of a package has no graph"
     return LocalPipeline(graphs[point.role], point.pre, point.head, assets=assets)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_NUMPY = {
+_NUMPY: dict[str, type[np.generic]] = {
     "FP32": np.float32, "FP64": np.float64, "INT32": np.int32, "INT64": np.int64, "UINT8": np.uint8,
     "UINT16": np.uint16,
 }  # fmt: skip

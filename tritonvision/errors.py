@@ -156,9 +156,8 @@ class SetupError(TritonVisionError):
     sentence = "Something on this machine is missing or taken."
 
 
-BY_CODE: dict[str, type[TritonVisionError]] = {
-    cls.code: cls for cls in (TritonVisionError, *TritonVisionError.__subclasses__())
-}
+_KINDS: list[type[TritonVisionError]] = [TritonVisionError, *TritonVisionError.__subclasses__()]
+BY_CODE: dict[str, type[TritonVisionError]] = {kind.code: kind for kind in _KINDS}
 _WIRE = re.compile(r"\[(?P<code>[a-z_]+)\] (?P<message>[^\n]*)")
 
 

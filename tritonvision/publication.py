@@ -93,7 +93,8 @@ class Manifest:
         data: dict[str, Any] = json.loads(text)
         if not isinstance(data, dict):
             raise TypeError("A manifest is a JSON object.")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        fields: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
+        return cls(**fields)
 
 
 class Repository:

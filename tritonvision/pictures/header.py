@@ -6,6 +6,7 @@ import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tritonvision.errors import InvalidPicture, PictureTooLarge
 from tritonvision.pictures import containers, heif, tiff
@@ -115,7 +116,7 @@ def _npy_header(data: bytes) -> Header:
     stream = io.BytesIO(data)
     try:
         version = npy.read_magic(stream)
-        reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        reader: Any = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = reader(stream, max_header_size=1000)
     except (ValueError, KeyError, EOFError) as error:
         raise InvalidPicture("The bytes are not a NumPy array.") from error

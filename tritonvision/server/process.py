@@ -140,7 +140,9 @@ class TritonProcess:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _pump_log(self) -> None:
-        with self._process.stdout as lines:
+        stdout = self._process.stdout
+        assert stdout is not None
+        with stdout as lines:
             for line, serious in weighed(raw.decode("utf-8", "replace").rstrip() for raw in lines):
                 if serious:
                     self._last_error = _PREFIX.sub("", line)

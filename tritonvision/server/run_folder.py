@@ -38,6 +38,7 @@ class RunFolder:
     """
 
     def __init__(self) -> None:
+        self._lock: int | None
         self.path, self._lock = _make_in(place())
 
     def remove(self) -> None:
