@@ -53,7 +53,7 @@ class Writer:
 
     async def complete(self, request: Request) -> Response:
         body = await request.json()
-        self.asked.append(body)
+        self.asked.append(body | {"key": request.headers.get("authorization")})
         content = body["messages"][-1]["content"]
         question = content if isinstance(content, str) else content[-1]["text"]
         if question == "refuse":
@@ -228,7 +228,7 @@ def test_options_become_settings_of_the_request(run, writer):
     (asked,) = writer.asked
     assert [asked[name] for name in ("max_tokens", "temperature", "top_p", "seed")] == [7, 0.5, 0.9, 3]
     assert asked["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
-    assert asked["api_key"] == "K"
+    assert asked["key"] == "Bearer K"
 
 
 def test_lines_of_a_pipe_are_one_conversation(run, writer):
