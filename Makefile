@@ -18,7 +18,7 @@ PYTEST    := -m pytest
 SIDE_BY_SIDE  := -n auto --dist loadfile
 SERVING_TESTS := tests --ignore=tests/exporters --ignore=tests/reference_pipelines --ignore=tests/clients/inference_sdk
 
-.PHONY: help demo test test-fast test-serving test-export test-sdk test-mediapipe lint bench parity-all pages steps clean
+.PHONY: help demo environments test test-fast test-serving test-export test-sdk test-mediapipe lint bench parity-all pages steps clean
 
 help:
 	@echo "make demo    a real photo through a real tritonserver; ONCE=1 ends after the answer, PORT=9001"
@@ -97,8 +97,10 @@ $(TEST_MODELS)/.ready: .venv-export/.ready $(EXPORTERS) tests/small_models.py
 demo: .venv/.serving
 	@exec .venv/bin/python -m tritonvision.cli.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
+environments: .venv/.testing .venv-export/.ready .venv-sdk/.ready .venv-mediapipe/.ready $(TEST_MODELS)/.ready
+
 # Every suite runs even when one before it failed; the status says whether one did.
-test: .venv/.testing .venv-export/.ready .venv-sdk/.ready .venv-mediapipe/.ready $(TEST_MODELS)/.ready
+test: environments
 	@status=0
 	for suite in test-fast test-serving test-export test-sdk test-mediapipe; do $(MAKE) $$suite || status=1; done
 	exit $$status

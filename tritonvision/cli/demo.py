@@ -59,7 +59,8 @@ def _export() -> None:
 
 
 def _show(port: int, once: bool) -> None:
-    server = subprocess.Popen([*_COMMAND, "serve", MODEL, "--port", str(port)])
+    # what it prints is read by a person: the answer is, a line for each request is not
+    server = subprocess.Popen([*_COMMAND, "serve", MODEL, "--port", str(port), "--log-level", "warning"])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # leaves through the finally below
     try:
         url = f"http://127.0.0.1:{port}"
