@@ -55,7 +55,8 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 # Plain pip: its configuration may know where a machine keeps the CPU build of torch; uv does not read it.
 # ultralytics brings opencv-python, which needs libGL and lies in the same folder as the headless build: the headless
 # build goes last, so that it is the one in place.
-.venv-export/.ready: $(PINNED)
+# after .venv: both install this checkout, and building it writes into it
+.venv-export/.ready: $(PINNED) | .venv/.testing
 	@$(call new_environment,.venv-export)
 	echo "Installing what exporting needs into .venv-export (torch on the CPU) ..."
 	.venv-export/bin/python -m pip install -qq -c constraints.txt -e '.[$(EXPORTING),test]'
