@@ -26,9 +26,9 @@ from tritonvision.facade.dialects.roboflow.routes.tasks import (
     INSTANCES,
     KEYPOINTS,
     Format,
-    _head,
     drawn,
     drawn_text,
+    head_of,
 )
 from tritonvision.facade.dialects.roboflow.schemas import LegacyQuery
 from tritonvision.facade.inputs.pictures import decoded
@@ -77,7 +77,7 @@ async def legacy_infer(
     result, picture = answered.results[0], answered.pictures[0]
     if query.format == "image":
         return Response(await drawn(query, picture, result, answered.manifest), media_type="image/jpeg")
-    answer = _head(answered, None) | _legacy_format(manifest, query)(result, answered.manifest)
+    answer = head_of(answered, None) | _legacy_format(manifest, query)(result, answered.manifest)
     if query.format == "image_and_json":
         answer["visualization"] = await drawn_text(query, picture, result, answered.manifest)
     return reply(answer)

@@ -112,14 +112,15 @@ async def infer(
     answers = []
     pictures = answered.pictures if regions is None else answered.pictures * len(regions)
     for picture, result in zip(pictures, map(reduce, answered.results), strict=True):
-        answer = _head(answered, ask.id) | format(result, answered.manifest)
+        answer = head_of(answered, ask.id) | format(result, answered.manifest)
         if ask.visualize_predictions:
             answer["visualization"] = await drawn_text(ask, picture, result, answered.manifest)
         answers.append(answer)
     return reply(answers if ask.many or regions is not None else answers[0])
 
 
-def _head(answered: Answered, inference_id: str | None) -> dict[str, Any]:
+def head_of(answered: Answered, inference_id: str | None) -> dict[str, Any]:
+    """What every answer begins with: the caller's id or a new one, and the seconds it took."""
     return {"inference_id": inference_id or str(uuid.uuid4()), "time": answered.seconds}
 
 
