@@ -60,6 +60,13 @@ def net_file(role: str) -> str:
     return f"{role or 'model'}.onnx"
 
 
+def graph_path(name: str, point: EntryPoint, net: Net) -> str:
+    """Where the graph of a network of the public model ``name`` lies below the repository."""
+    if embedded(point):
+        return f"{entry_point_name(name, point.role)}/1/{net_file(net.role)}"
+    return f"{net_name(name, net.role)}/1/model.onnx"
+
+
 def public_config(name: str, point: EntryPoint, assets: Iterable[str] = (), manifest: Manifest | None = None) -> str:
     """The entry point that callers know as :func:`entry_point_name`.
 
