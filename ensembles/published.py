@@ -16,7 +16,16 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonvision.ensembles import model_configs
-from tritonvision.ensembles.entry_points import Chain, Chat, Composition, EntryPoint, LocalCode, Net, TextPreprocess
+from tritonvision.ensembles.entry_points import (
+    Chain,
+    Chat,
+    Composition,
+    EntryPoint,
+    LocalCode,
+    Net,
+    SequenceBatching,
+    TextPreprocess,
+)
 from tritonvision.ensembles.in_process import Ask, LocalChat, LocalComposition, LocalPipeline, open_entry_point
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import HEADS, Head, OutputSchema, Postprocessor
@@ -201,6 +210,7 @@ def _composition(repository: Path, manifest: Manifest, config: Any, role: str) -
         options=_pairs(json.loads(parameters["options"])), needs=manifest.needs, instances=instances,
         size=manifest.input_size, role=role, embedded=embedded, module="" if called == name else called,
         image_optional=any(tensor.optional for tensor in inputs if tensor.name == IMAGE.name),
+        sequence=SequenceBatching(**json.loads(parameters["sequence"])) if "sequence" in parameters else None,
     )  # fmt: skip
 
 
