@@ -127,7 +127,7 @@ def _truth(path: Path) -> tuple[COCO, dict[int, str]]:
     """The labels, and the name of each category by its id."""
     wrong = ExportFailed(
         f"'{path.name}' is not of COCO's format.",
-        hint="It must be a JSON object with the lists images, annotations (bbox, category_id, image_id) and categories.",
+        hint="It must be a JSON object of images, annotations (with bbox, category_id, image_id) and categories.",
     )
     try:
         data = json.loads(path.read_bytes())

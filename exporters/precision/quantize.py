@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import io
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -104,13 +103,10 @@ def _is_transformer(model: openvino.Model) -> bool:
 
 
 def _nncf() -> ModuleType:
-    """The package, imported so that it reports to nobody: it reads these variables at its import."""
-    for name in ("NNCF_CI", "NNCF_DEV"):
-        os.environ.setdefault(name, "1")
+    """The package, which greets on the standard output when it is imported."""
     with contextlib.redirect_stdout(io.StringIO()):
-        nncf = importlib.import_module("nncf")
         importlib.import_module("nncf.errors")
-    return nncf
+        return importlib.import_module("nncf")
 
 
 @contextlib.contextmanager
