@@ -31,7 +31,9 @@ ARROWS = {
     "facade": {"core", "engine", "drawing"},
     "cli": {"core", "engine", "drawing", "client", "facade", "python_backend", "ensembles", "exporters"},
 }
-EXPORTERS_ONLY = {"torch", "torchvision", "ultralytics", "timm", "onnx", "onnxslim", "safetensors", "flatbuffers", "nncf"}
+EXPORTERS_ONLY = {
+    "torch", "torchvision", "ultralytics", "timm", "onnx", "onnxslim", "safetensors", "flatbuffers", "nncf",
+}  # fmt: skip
 
 
 def package_files() -> dict[str, Path]:
