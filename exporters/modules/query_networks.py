@@ -103,6 +103,12 @@ def logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
+def corners(boxes: np.ndarray) -> np.ndarray:
+    """Centre and size, ``[...,4]``, to the upper left and the lower right corner."""
+    centres, sizes = boxes[..., :2], boxes[..., 2:]
+    return np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=-1)
+
+
 def answer(
     boxes: np.ndarray, scores: np.ndarray, columns: np.ndarray, named: Sequence[int], parameters: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
