@@ -27,6 +27,8 @@ class NoSignal(ExportFailed):
     :func:`tritonvision.exporters.synthetic.seeds.with_signal`.
     """
 
+    sentence = "The random network carries no signal."
+
 
 @dataclass(frozen=True)
 class Weights:

@@ -18,10 +18,10 @@ from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import EMBEDDINGS
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import NO_CLASSES, Family, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import NO_CLASSES, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import open_clip_vocabulary, torch_env, transformers_weights
-from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries import open_clip_vocabulary, transformers_weights
+from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
 from tritonvision.exporters.modules.normalise import Scale, normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
 
@@ -38,7 +38,7 @@ _SPREAD = 0.05
 _ATTENTION = 8
 
 
-class CLIP(Family):
+class CLIP(TorchFamily):
     """open_clip's networks with OpenAI's activation: bicubic, centre crop, OpenAI's mean and std; 77 tokens."""
 
     name = "CLIP"
@@ -60,10 +60,6 @@ class CLIP(Family):
             Chain(pixels, EMBEDDINGS, instances=instances),
             Chain(TextPreprocess("clip", CONTEXT), EMBEDDINGS, role=TEXT, instances=instances),
         )
-
-    def prepare(self) -> None:
-        """See :meth:`Family.prepare`."""
-        torch_env.import_torchvision()
 
     def random_network(self, entry: Entry, weights: Weights) -> Towers:
         """See :meth:`Family.random_network`."""

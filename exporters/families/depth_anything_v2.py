@@ -281,7 +281,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
     flat = (maps == 0).float().mean()
     apart = (maps[0] - maps[1]).abs().mean()
     if not (0.001 < flat < 0.3 and maps.std(dim=(1, 2)).min() > 0.5 and apart > 0.5):
-        raise NoSignal("The random network carries no signal.")
+        raise NoSignal()
     return network
 
 

@@ -15,10 +15,9 @@ from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, NoSignal, ReferencePipeline, Refusals, Tolerance, Weights
+from tritonvision.exporters.contract import NoSignal, ReferencePipeline, Refusals, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env
-from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
 from tritonvision.exporters.modules.normalise import IMAGENET, normalised, normalising
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate
@@ -55,7 +54,7 @@ POINT = Composition(
 )  # fmt: skip
 
 
-class L2CS(Family):
+class L2CS(TorchFamily):
     """The network of L2CS-Net with ResNet-50; faces come from the published face model."""
 
     name = "L2CS"
@@ -75,10 +74,6 @@ class L2CS(Family):
     def entry_points(self, entry: Entry) -> tuple[Composition]:
         """Faces, then the network on each."""
         return (POINT,)
-
-    def prepare(self) -> None:
-        """See :meth:`Family.prepare`."""
-        torch_env.import_torchvision()
 
     def random_network(self, entry: Entry, weights: Weights) -> L2CSNetwork:
         """See :meth:`Family.random_network`."""
@@ -262,7 +257,7 @@ def _random(seed: int) -> torch.nn.Module:
             calibrate.standardise(head, rows, 2.5, torch.zeros(head.out_features, dtype=torch.float64))
         apart = [np.ptp(_radians(logits)) for logits in network(normalised(_faces(SIDE), IMAGENET))]
     if not min(apart) >= _SIGNAL:
-        raise NoSignal("The random network carries no signal.")
+        raise NoSignal()
     return network
 
 

@@ -49,11 +49,6 @@ class RFDetr(Family):
         """The package scales to 0..1 first and resizes then: rounding between would show in the scores."""
         return Resize("stretch", *entry.input_size, (("encoding", "float32"),))
 
-    def prepare(self) -> None:
-        """See :meth:`Family.prepare`."""
-        with rfdetr_models.quiet():
-            pass
-
     def random_network(self, entry: Entry, weights: Weights) -> RFDetrNetwork:
         """See :meth:`Family.random_network`."""
         with rfdetr_models.quiet():

@@ -20,10 +20,10 @@ from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import CLASSES
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, NoSignal, ReferencePipeline, Refusals, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import NoSignal, ReferencePipeline, Refusals, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import timm_files, torch_env
-from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries import timm_files
+from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
 from tritonvision.exporters.modules.normalise import normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _SPREAD = 0.7  # of each logit of random weights over pictures
 
 
-class TimmClassifier(Family):
+class TimmClassifier(TorchFamily):
     """Classifiers of timm for square pictures.
 
     Attributes:
@@ -59,7 +59,7 @@ class TimmClassifier(Family):
         """Arguments of timm's ``create_model`` for an architecture that has no name of its own."""
         return {}
 
-    def percent(self, entry: Entry) -> int:
+    def percent(self, entry: Entry) -> float:
         """What the crop leaves of the resized picture's shorter side: ``crop_pct``."""
         return 95
 
@@ -70,10 +70,6 @@ class TimmClassifier(Family):
     def resize(self, entry: Entry) -> Resize:
         """The uint8 part of timm's eval transform."""
         return Resize("crop", *entry.input_size, (("interpolation", "bicubic"), ("percent", self.percent(entry))))
-
-    def prepare(self) -> None:
-        """See :meth:`Family.prepare`."""
-        torch_env.import_torchvision()
 
     def random_network(self, entry: Entry, weights: Weights) -> TimmNetwork:
         """See :meth:`Family.random_network`."""
@@ -252,4 +248,4 @@ def _assert_signal(network: torch.nn.Module, images: torch.Tensor) -> None:
     between_classes = logits.std(1).median() if logits.shape[1] > 1 else between_pictures
     best = set(logits.argmax(1).tolist())
     if len(best) < min(3, logits.shape[1]) or between_pictures < _SPREAD / 2 or between_classes < _SPREAD / 2:
-        raise NoSignal("The random network carries no signal.")
+        raise NoSignal()

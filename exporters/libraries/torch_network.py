@@ -1,4 +1,4 @@
-"""What every network of torch needs to be a reference: the module, its copy in float64, the packages it came from."""
+"""What families of torch share: its imports, and the reference with its copy in float64 and its packages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tritonvision.exporters.contract import Network
+from tritonvision.exporters.contract import Family, Network
 from tritonvision.exporters.libraries import torch_env
 
 if TYPE_CHECKING:
     import torch
+
+
+class TorchFamily(Family):
+    """A family of networks of torch."""
+
+    def prepare(self) -> None:
+        """See :meth:`Family.prepare`; :mod:`.torch_env` says why torchvision is imported there."""
+        torch_env.import_torchvision()
 
 
 class TorchNetwork(Network):

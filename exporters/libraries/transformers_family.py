@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from tritonvision.catalog import Entry
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, Weights
-from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.contract import Network, Weights
+from tritonvision.exporters.libraries import transformers_weights
+from tritonvision.exporters.libraries.torch_network import TorchFamily
 from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-class TransformersFamily(Family):
+class TransformersFamily(TorchFamily):
     """A family whose reference is a class of ``transformers``.
 
     Attributes:
@@ -36,10 +37,6 @@ class TransformersFamily(Family):
     class_name: str
     beside: tuple[str, ...] = ()
     sometimes_beside: tuple[str, ...] = ()
-
-    def prepare(self) -> None:
-        """See :meth:`Family.prepare`."""
-        torch_env.import_torchvision()
 
     def model_class(self) -> type[PreTrainedModel]:
         """The class that loads weights."""

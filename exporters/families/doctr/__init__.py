@@ -18,11 +18,10 @@ from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, ReferencePipeline, Refusals, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import ReferencePipeline, Refusals, Tensors, Tolerance, Weights
 from tritonvision.exporters.families.doctr import synthetic
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env
-from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
 from tritonvision.exporters.parity import text_pages
 from tritonvision.python_backend.compositions import page_text
 from tritonvision.python_backend.ocr import page_layout, text_pixels
@@ -55,7 +54,7 @@ POINT = Composition(
 )  # fmt: skip
 
 
-class DocTR(Family):
+class DocTR(TorchFamily):
     """docTR's ``ocr_predictor`` of straight pages with its default options."""
 
     name = "DocTR"
@@ -78,10 +77,6 @@ class DocTR(Family):
     def architecture(self, entry: Entry) -> str:
         """Those of both networks."""
         return " and ".join(ARCHITECTURES[entry.id])
-
-    def prepare(self) -> None:
-        """See :meth:`Family.prepare`."""
-        torch_env.import_torchvision()
 
     def random_network(self, entry: Entry, weights: Weights) -> DocTRNetwork:
         """See :meth:`Family.random_network`."""
