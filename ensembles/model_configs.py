@@ -72,6 +72,18 @@ def net_file(role: str) -> str:
     return f"{role or 'model'}.onnx"
 
 
+def session_file(net: Net) -> str:
+    """Name of the file of an embedded network as it runs: its graph, or what its engine reads instead."""
+    return net_file(net.role) if net.file == GRAPH else net.file
+
+
+def graph_path(name: str, point: EntryPoint, net: Net) -> str:
+    """Where the file of a network of the public model ``name`` lies below the repository."""
+    if embedded(point):
+        return f"{entry_point_name(name, point.role)}/1/{session_file(net)}"
+    return f"{net_name(name, net.role)}/1/{net.file}"
+
+
 def public_config(name: str, point: EntryPoint, assets: Iterable[str] = (), manifest: Manifest | None = None) -> str:
     """The entry point that callers know as :func:`entry_point_name`.
 
@@ -166,7 +178,7 @@ def _sessions(point: Composition | Chat) -> str:
     """JSON: of each embedded network its graph, or, where that does not run as it was exported, how it does."""
     found: dict[str, str | dict[str, str]] = {}
     for net in point.nets:
-        file = net_file(net.role) if net.file == GRAPH else net.file
+        file = session_file(net)
         as_exported = net.engine == "onnxruntime" and net.precision == "fp32"
         found[net.role] = file if as_exported else {"file": file, "engine": net.engine, "precision": net.precision}
     return json.dumps(found)
