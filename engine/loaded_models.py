@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from tritonvision import machine
 from tritonvision.errors import NoRoom, Overloaded
 from tritonvision.publication import Manifest
 
@@ -19,8 +20,23 @@ _PER_PROCESS = 60 * 2**20
 
 
 def footprint(manifest: Manifest) -> int:
-    """Bytes that a loaded model is reckoned at: its networks and the processes that are its own."""
-    return int(_PER_GRAPH_BYTE * manifest.graph_bytes) + _PER_PROCESS * manifest.processes
+    """Bytes that a loaded model is reckoned at: its networks, as they run here, and the processes that are its own."""
+    variant = machine.choice(manifest).variant
+    graph_bytes = (variant.graph_bytes if variant else 0) or manifest.graph_bytes
+    return int(_PER_GRAPH_BYTE * graph_bytes) + _PER_PROCESS * manifest.processes
+
+
+@dataclass(frozen=True)
+class Served:
+    """How the networks of a loaded model run.
+
+    Attributes:
+        variant: its name.
+        why_not: why that is not the one that the manifest names: a sentence, empty where it is.
+    """
+
+    variant: str
+    why_not: str = ""
 
 
 class LoadedModels:
@@ -38,6 +54,7 @@ class LoadedModels:
         self.most, self.budget, self._unload = most, budget, unload
         self._evicted = 0
         self._loaded: dict[str, Manifest] = {}
+        self._served: dict[str, Served] = {}
         self._last_used: dict[str, float] = {}
         self._coming: dict[str, Manifest] = {}
         self._busy: Counter[str] = Counter()
@@ -54,11 +71,16 @@ class LoadedModels:
     def memory(self) -> Memory:
         """What they take, when they were used, and the limits."""
         reckoned = {model_id: footprint(manifest) for model_id, manifest in self._loaded.items()}
-        return Memory(reckoned, dict(self._last_used), self.most, self.budget, self._evicted)
+        return Memory(
+            reckoned, dict(self._last_used), self.most, self.budget, self._evicted, served=dict(self._served)
+        )  # fmt: skip
 
-    def add(self, manifest: Manifest) -> None:
-        """It is loaded now."""
+    def add(self, manifest: Manifest, served: Served | None = None) -> None:
+        """It is loaded now; ``served`` tells how its networks run, nothing where that is not known."""
         self._loaded[manifest.id] = manifest
+        self._served.pop(manifest.id, None)
+        if served is not None:
+            self._served[manifest.id] = served
         self._touch(manifest.id)
 
     async def leave(self, model_id: str) -> None:
@@ -69,6 +91,7 @@ class LoadedModels:
     def forget(self, model_id: str) -> Manifest | None:
         """It is not loaded any more, or about to be unloaded."""
         self._last_used.pop(model_id, None)
+        self._served.pop(model_id, None)
         return self._loaded.pop(model_id, None)
 
     @contextmanager
@@ -181,6 +204,7 @@ class Memory:
         last_used: seconds since the epoch, by id.
         most, budget: the limits, or None.
         evicted: models that left for others since the start.
+        served: how the networks of each loaded model run, by id; of those that somebody else's server runs, nothing.
     """
 
     reckoned: Mapping[str, int] = field(default_factory=dict)
@@ -188,3 +212,4 @@ class Memory:
     most: int | None = None
     budget: int | None = None
     evicted: int = 0
+    served: Mapping[str, Served] = field(default_factory=dict)

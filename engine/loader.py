@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
-from tritonvision import catalog
-from tritonvision.engine.loaded_models import LoadedModels
-from tritonvision.errors import ModelLoading, ServerUnavailable, TritonVisionError
+from tritonvision import catalog, machine
+from tritonvision.engine.loaded_models import LoadedModels, Served
+from tritonvision.errors import BrokenModel, ModelLoading, ServerUnavailable, SetupError, TritonVisionError
 from tritonvision.integrity import check_files
 from tritonvision.publication import Manifest, Repository
 from tritonvision.server import Embedded
 from tritonvision.server.control import Control
 from tritonvision.settings import Settings
+from tritonvision.variants import Variant
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 # Admin calls at once. They wait in threads of their own: a load takes seconds to minutes, and readiness, pictures and
@@ -24,6 +29,8 @@ _THREADS = 8
 _RETRIES = 3
 # Seconds that a caller who would not wait for a load waits for one that replaces a loaded model.
 _RELOAD_SECONDS = 5.0
+# What says that a variant does not run here, and leaves what was exported to be tried.
+_VARIANT_FAILED = (BrokenModel, SetupError, ServerUnavailable)
 
 
 class Loader:
@@ -71,7 +78,9 @@ class Loader:
             load.add_done_callback(lambda task: task.cancelled() or task.exception())  # somebody has to look at it
         if not wait and loaded is None:
             raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
-        seconds = self._settings.load_timeout if wait else min(self._settings.load_timeout, _RELOAD_SECONDS)
+        seconds = self._settings.load_timeout
+        if not wait and (loaded is None or loaded.without_variants() != manifest.without_variants()):
+            seconds = min(seconds, _RELOAD_SECONDS)  # another variant of the same model may take as long as it needs
         try:
             # Shielded: a caller who leaves does not stop the load that others wait for.
             await asyncio.wait_for(asyncio.shield(load), seconds)
@@ -92,18 +101,43 @@ class Loader:
         for need in manifest.needs:
             await self.ensure(self._resolve(need))
         async with self.loaded_models.room_for(manifest, self._settings.load_timeout):
-            if isinstance(self._admin, Embedded):  # somebody else's Triton reads files of its own
-                repository = Repository(self._settings.repository)
-                await asyncio.get_running_loop().run_in_executor(self._threads, check_files, repository, manifest)
+            if isinstance(self._admin, Embedded):
+                self.loaded_models.add(manifest, await self._load_into_ours(manifest))
+            else:
+                await self._load_elsewhere(manifest)
+                self.loaded_models.add(manifest)
+
+    async def _load_into_ours(self, manifest: Manifest) -> Served:
+        """Load the variant that serves, or, where this machine or its files do not let it, what was exported."""
+        choice = machine.choice(manifest)
+        if choice.variant is not None:
             try:
-                await asyncio.gather(*(self._administer(self._admin.load, step) for step in manifest.steps))
-                await asyncio.gather(*(self._administer(self._admin.load, name) for name in manifest.triton_names))
-            except TritonVisionError:
-                # Somebody else's Triton may load by itself, or not let us: then it only has to have the model.
-                admin = self._admin
-                if isinstance(admin, Embedded) or not await self._administer(admin.ready, manifest.triton_name):
-                    raise
-            self.loaded_models.add(manifest)
+                await self._load_variant(manifest, choice.variant)
+                return Served(choice.variant.name)
+            except _VARIANT_FAILED as error:
+                log.error("%s does not run as %s: %s", manifest.id, choice.variant.name, error.message)
+                choice = machine.Choice(None, error.message)
+        await self._load_variant(manifest, None)
+        return Served(manifest.base_variant, choice.why_not)
+
+    async def _load_variant(self, manifest: Manifest, variant: Variant | None) -> None:
+        assert isinstance(self._admin, Embedded)
+        repository, loop = Repository(self._settings.repository), asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, check_files, repository, manifest, variant)
+        load = partial(self._admin.load, config_name=variant.name if variant else manifest.base_variant)
+        for together in (manifest.steps, manifest.triton_names):
+            await asyncio.gather(*(self._administer(load, name) for name in together))
+
+    async def _load_elsewhere(self, manifest: Manifest) -> None:
+        """Somebody else's Triton reads files of its own, and which of its configs it takes is its own affair."""
+        try:
+            for together in (manifest.steps, manifest.triton_names):
+                await asyncio.gather(*(self._administer(self._admin.load, name) for name in together))
+        except TritonVisionError:
+            # It may load by itself, or not let us: then it only has to have the model.
+            assert isinstance(self._admin, Control)
+            if not await self._administer(self._admin.ready, manifest.triton_name):
+                raise
 
     async def _unload_steps(self, models: Sequence[str]) -> None:
         for model in models:
