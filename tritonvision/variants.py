@@ -57,4 +57,5 @@ class Variant:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Variant:
         """The variant that ``dataclasses.asdict`` wrote. Raises TypeError for anything else."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+        return cls(**given)
