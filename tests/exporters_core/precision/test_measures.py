@@ -7,6 +7,7 @@ import pytest
 from pycocotools import mask
 
 from tritonvision import tasks
+from tritonvision.exporters.contract import NoSignal
 from tritonvision.exporters.parity.checks.registry import CHECKS
 from tritonvision.exporters.precision.measures import boxes
 from tritonvision.exporters.precision.measures.base import Question, alike
@@ -128,12 +129,18 @@ def test_classes_agree_when_the_best_is_the_same_or_ties_with_it_in_fp32():
         assert figure(found, "top1").value == same
 
 
-def test_embeddings_must_point_the_same_way_and_be_nearest_to_their_own():
+def test_embeddings_must_point_the_same_way_whatever_their_length():
     vectors = [{"embeddings": np.array(v, np.float32)} for v in ([1, 0, 0], [1, 0.02, 0], [0, 1, 0])]
-    same = measure("embeddings").agreement(vectors, [{"embeddings": 3 * v["embeddings"]} for v in vectors])
-    assert figure(same, "cosine").value == pytest.approx(1) and figure(same, "nearest").value == 1
-    mixed = measure("embeddings").agreement(vectors, [vectors[1], vectors[0], vectors[2]])
-    assert figure(mixed, "cosine").passes and not figure(mixed, "nearest").passes
+    longer = [{"embeddings": 3 * vector["embeddings"]} for vector in vectors]
+    assert figure(measure("embeddings").agreement(vectors, longer), "cosine").value == pytest.approx(1)
+    turned = [{"embeddings": np.array([1, 0.05, 0])}, *vectors[1:]]
+    assert not figure(measure("embeddings").agreement(vectors, turned), "cosine").passes
+
+
+def test_embeddings_that_are_all_the_same_prove_nothing():
+    vectors = [{"embeddings": np.array([1, step / 1000])} for step in range(20)]
+    with pytest.raises(NoSignal, match="proves nothing"):
+        measure("embeddings").agreement(vectors, vectors)
 
 
 def test_maps_may_differ_by_half_a_percent_of_their_mean():
