@@ -58,7 +58,7 @@ def detections(*rows, every=None):
     for wanted in (rows, rows if every is None else every):
         table = np.array(wanted, np.float32).reshape(-1, 6)
         answers.append({"boxes": table[:, :4], "scores": table[:, 4], "class_ids": table[:, 5].astype(np.int32)})
-    return tuple(answers)
+    return answers[0], lambda: answers[1]
 
 
 def matched(ours, theirs):
@@ -91,17 +91,23 @@ def test_which_of_two_overlapping_boxes_of_nearly_one_score_suppresses_the_other
     assert matched(detections(left), detections(right)) == 0
 
 
-def test_detections_are_asked_with_and_without_suppression_a_little_below_the_threshold():
+def test_detections_are_asked_a_little_below_the_threshold_and_without_suppression_only_where_one_is_missing():
     asked = []
 
-    def answer(sample, given):
-        asked.append(dict(given))
-        return detections((10, 10, 50, 50, 0.8, 1))[0]
+    def finding(*rows):
+        def answer(sample, given):
+            asked.append(dict(given))
+            return detections(*rows)[0]
 
-    tested = measure("dense-boxes")
-    tested.observe(answer, [tested.question(PICTURE)])
-    assert asked[0] == {"confidence": pytest.approx(0.3)}
-    assert asked[1] == {"confidence": pytest.approx(0.3), "iou_threshold": 1.0, "max_detections": 3000}
+        return answer
+
+    tested, box = measure("dense-boxes"), (10, 10, 50, 50, 0.8, 1)
+    question = [tested.question(PICTURE)]
+    base = tested.observe(finding(box), question)
+    tested.agreement(base, tested.observe(finding(box), question))
+    assert asked == [{"confidence": pytest.approx(0.3)}] * 2
+    tested.agreement(base, tested.observe(finding(), question))
+    assert asked[3:] == [{"confidence": pytest.approx(0.3), "iou_threshold": 1.0, "max_detections": 3000}]
 
 
 def test_key_points_belong_to_a_detection():
