@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -17,12 +18,14 @@ from tritonvision.ensembles.entry_points import (
     EntryPoint,
     LocalCode,
     Net,
+    SequenceBatching,
     TextPreprocess,
 )
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import Head
 from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, MAX_BATCH, PARAMETERS, TEXT, Tensor
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
+from tritonvision.python_backend.runtime.sequences import SEQUENCE_END, SEQUENCE_ID, SEQUENCE_START
 from tritonvision.queue_policy import bound_queue
 
 TOKENIZER = "tokenizer.json"
@@ -69,11 +72,16 @@ def net_file(role: str) -> str:
     return f"{role or 'model'}.onnx"
 
 
+def session_file(net: Net) -> str:
+    """Name of the file of an embedded network as it runs: its graph, or what its engine reads instead."""
+    return net_file(net.role) if net.file == GRAPH else net.file
+
+
 def graph_path(name: str, point: EntryPoint, net: Net) -> str:
-    """Where the graph of a network of the public model ``name`` lies below the repository."""
+    """Where the file of a network of the public model ``name`` lies below the repository."""
     if embedded(point):
-        return f"{entry_point_name(name, point.role)}/1/{net_file(net.role)}"
-    return f"{net_name(name, net.role)}/1/model.onnx"
+        return f"{entry_point_name(name, point.role)}/1/{session_file(net)}"
+    return f"{net_name(name, net.role)}/1/{net.file}"
 
 
 def public_config(name: str, point: EntryPoint, assets: Iterable[str] = (), manifest: Manifest | None = None) -> str:
@@ -130,7 +138,27 @@ def _composition(name: str, point: Composition) -> pb.ModelConfig:
     else:
         where = {net.role: net_name(name, net.role) for net in point.nets}
         config.parameters["nets"].string_value = json.dumps(where)
+    if point.sequence is not None:
+        _remember(config, point.sequence)
     return config
+
+
+def _remember(config: pb.ModelConfig, sequence: SequenceBatching) -> None:
+    """Let Triton send all requests of a sequence to one process, one after another.
+
+    Of its two strategies ``oldest`` is the one that does not make a process wait for requests of other sequences.
+    """
+    config.ClearField("dynamic_batching")  # a sequence's queue is its own; Triton takes one scheduler
+    batching = config.sequence_batching
+    batching.max_sequence_idle_microseconds = sequence.idle_seconds * 1_000_000
+    batching.oldest.max_candidate_sequences = sequence.most
+    control = pb.ModelSequenceBatching.Control
+    for name, kind in ((SEQUENCE_START, control.CONTROL_SEQUENCE_START), (SEQUENCE_END, control.CONTROL_SEQUENCE_END)):
+        batching.control_input.add(name=name).control.add(kind=kind, int32_false_true=(0, 1))
+    batching.control_input.add(name=SEQUENCE_ID).control.add(
+        kind=control.CONTROL_SEQUENCE_CORRID, data_type=pb.TYPE_UINT64
+    )
+    config.parameters["sequence"].string_value = json.dumps(asdict(sequence))
 
 
 def _chat(name: str, point: Chat) -> pb.ModelConfig:
@@ -150,7 +178,7 @@ def _sessions(point: Composition | Chat) -> str:
     """JSON: of each embedded network its graph, or, where that does not run as it was exported, how it does."""
     found: dict[str, str | dict[str, str]] = {}
     for net in point.nets:
-        file = net_file(net.role) if net.file == GRAPH else net.file
+        file = session_file(net)
         as_exported = net.engine == "onnxruntime" and net.precision == "fp32"
         found[net.role] = file if as_exported else {"file": file, "engine": net.engine, "precision": net.precision}
     return json.dumps(found)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,17 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonvision.ensembles import model_configs
-from tritonvision.ensembles.entry_points import Chain, Chat, Composition, EntryPoint, LocalCode, Net, TextPreprocess
+from tritonvision.ensembles.entry_points import (
+    GRAPH,
+    Chain,
+    Chat,
+    Composition,
+    EntryPoint,
+    LocalCode,
+    Net,
+    SequenceBatching,
+    TextPreprocess,
+)
 from tritonvision.ensembles.in_process import Ask, LocalChat, LocalComposition, LocalPipeline, open_entry_point
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import HEADS, Head, OutputSchema, Postprocessor
@@ -25,6 +36,7 @@ from tritonvision.errors import BrokenModel
 from tritonvision.pictures import decode
 from tritonvision.publication import Manifest, Repository
 from tritonvision.tasks import TASKS
+from tritonvision.variants import Variant
 
 CONFIGS = "configs"  # Triton's own name for a folder of configs to choose from
 _ONNX_TYPES = {
@@ -45,7 +57,7 @@ def entry_points_of(repository: Path, manifest: Manifest) -> tuple[EntryPoint, .
 
 
 def graphs_of(repository: Path, manifest: Manifest, points: Iterable[EntryPoint]) -> dict[str, Path]:
-    """The ONNX file of each network of these entry points, by role."""
+    """The file of each network of these entry points, by role: its ONNX graph, or what its engine reads instead."""
     return {
         net.role: repository / model_configs.graph_path(manifest.triton_name, point, net)
         for point in points
@@ -70,14 +82,52 @@ def assets_of(repository: Path, manifest: Manifest, point: EntryPoint) -> dict[s
         raise _broken(manifest) from error
 
 
-def open_published(repository: Path, manifest: Manifest) -> dict[str, LocalPipeline | LocalComposition | LocalChat]:
+def replaceable(point: EntryPoint) -> tuple[str, ...]:
+    """Roles of the networks that a variant may run: all but those that keep tensors in onnxruntime between two runs
+    (decoders with a cache) and tables of embeddings, which compute nothing.
+    """
+    if not model_configs.embedded(point):
+        return tuple(net.role for net in point.nets)
+    return tuple(
+        net.role
+        for net in point.nets
+        if not any(tensor.name.startswith("past") for tensor in net.inputs)
+        and not any(tensor.name == "inputs_embeds" for tensor in net.outputs)
+    )
+
+
+def as_variant(point: EntryPoint, variant: Variant) -> EntryPoint:
+    """The entry point with those of its networks that ``variant`` names run as it says."""
+    if isinstance(point, LocalCode):
+        return point
+
+    def how(net: Net) -> dict[str, Any]:
+        file = variant.file(net.role if model_configs.embedded(point) else "") or GRAPH
+        return {"engine": variant.engine, "precision": variant.precision, "file": file}
+
+    if isinstance(point, Chain):
+        return replace(point, **how(point.nets[0])) if point.role in variant.networks else point
+    nets = tuple(replace(net, **how(net)) if net.role in variant.networks else net for net in point.nets)
+    return replace(point, nets=nets)
+
+
+def open_published(
+    repository: Path, manifest: Manifest, variant: Variant | None = None, files: Mapping[str, Path] | None = None
+) -> dict[str, LocalPipeline | LocalComposition | LocalChat]:
     """The entry points of a published model in this process, by role; models that it needs are opened beside it.
+
+    Args:
+        variant: how its networks run; None as they were exported.
+        files: of networks, by role, that lie elsewhere than where the variant is published.
 
     Raises:
         BrokenModel: a file is missing or cannot be read, of this model or of one that it needs.
+        SetupError: this machine lacks the engine or the precision.
     """
     points = entry_points_of(repository, manifest)
-    graphs = graphs_of(repository, manifest, points)
+    if variant is not None:
+        points = tuple(as_variant(point, variant) for point in points)
+    graphs = graphs_of(repository, manifest, points) | dict(files or {})
     models = {need: asked(repository, need) for need in manifest.needs}
     return {
         point.role: open_entry_point(graphs, point, assets_of(repository, manifest, point), models)
@@ -96,6 +146,7 @@ def asked(repository: Path, model_id: str) -> Ask:
     if manifest is None:
         raise BrokenModel(f"'{model_id}' is not published here.", hint=f"Publish it: tritonvision export {model_id}")
     pipeline = open_published(repository, manifest)[""]
+    assert not isinstance(pipeline, LocalChat), "no model asks one that writes"
 
     def ask(inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
         picture = decode(inputs["image"].reshape(-1)[0])
@@ -201,6 +252,7 @@ def _composition(repository: Path, manifest: Manifest, config: Any, role: str) -
         options=_pairs(json.loads(parameters["options"])), needs=manifest.needs, instances=instances,
         size=manifest.input_size, role=role, embedded=embedded, module="" if called == name else called,
         image_optional=any(tensor.optional for tensor in inputs if tensor.name == IMAGE.name),
+        sequence=SequenceBatching(**json.loads(parameters["sequence"])) if "sequence" in parameters else None,
     )  # fmt: skip
 
 

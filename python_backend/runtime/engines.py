@@ -38,10 +38,15 @@ def open_network(
         SetupError: this machine lacks the engine or the precision.
         BrokenModel: the file is none of a network.
     """
+    require(engine, precision)
+    module = importlib.import_module(f"tritonvision.python_backend.runtime.{_MODULES[engine]}")
+    return module.open_session(path, precision, threads, spin=spin)
+
+
+def require(engine: str, precision: str) -> None:
+    """Raise SetupError where no process of this machine can run a network so."""
     if engine not in _MODULES:
         raise SetupError(f"No network runs on '{engine}' in this process.", hint=f"Engines: {', '.join(_MODULES)}.")
     missing = why_not(engine, precision)
     if missing:
         raise SetupError(missing, hint="Let the model be served as it was exported, or add what is missing.")
-    module = importlib.import_module(f"tritonvision.python_backend.runtime.{_MODULES[engine]}")
-    return module.open_session(path, precision, threads, spin=spin)

@@ -16,6 +16,7 @@ _ARITHMETIC = {"bf16": "bf16"}  # what is not named here computes in fp32 what t
 # One stream: a process has one network to run at a time. Not pinned: the processes of a server would all be pinned to
 # the same cores.
 _PROPERTIES = {"NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+_TOLD = ("INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT", *_PROPERTIES)
 
 
 class OpenVinoSession:
@@ -24,18 +25,25 @@ class OpenVinoSession:
     Args:
         path: of an ONNX file, or of the ``.xml`` beside the ``.bin`` of OpenVINO's own format.
         properties: of OpenVINO's CPU device, by their names there.
+        dims: of inputs, by name, -1 for any; those that are not named keep the shapes of the file.
 
     Raises:
         BrokenModel: OpenVINO does not read or not compile it.
     """
 
-    def __init__(self, path: Path, properties: Mapping[str, Any]):
+    def __init__(self, path: Path, properties: Mapping[str, Any], dims: Mapping[str, Sequence[int]] | None = None):
+        core = openvino.Core()
+        doing = "read"
         try:
-            model = openvino.Core().read_model(path)
-            compiled = openvino.Core().compile_model(model, "CPU", _PROPERTIES | dict(properties))
+            model = core.read_model(path)
+            doing = "run"
+            if dims:
+                model.reshape({name: openvino.PartialShape(list(shape)) for name, shape in dims.items()})
+            compiled = core.compile_model(model, "CPU", _PROPERTIES | dict(properties))
         except RuntimeError as error:
-            raise BrokenModel("OpenVINO cannot read the network.", hint="Publish it again with --force.") from error
-        self.properties = {name: compiled.get_property(name) for name in ("INFERENCE_NUM_THREADS", *_PROPERTIES)}
+            sentence = f"OpenVINO cannot {doing} the network."
+            raise BrokenModel(sentence, hint="Publish it again with --force.") from error
+        self.properties = {name: compiled.get_property(name) for name in _TOLD}
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()  # a request is no place for two threads, and one stream gives them no more
 

@@ -14,6 +14,7 @@ from tritonvision.ensembles.entry_points import Chain
 from tritonvision.errors import BrokenModel
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.publication import Repository
+from tritonvision.variants import Variant
 
 OLD = Path(__file__).parents[1] / "data" / "published_0_1"
 
@@ -86,3 +87,29 @@ def test_a_damaged_config_is_one_sentence(tmp_path, file, damage):
         (tmp_path / file).write_text("}{" if damage == "no config" else 'name: "x"')
     with pytest.raises(BrokenModel, match="not those that were published"):
         published.entry_points_of(tmp_path, Repository(tmp_path).get("colours"))
+
+
+def test_a_variant_runs_the_networks_that_are_plainly_called(served_repository):
+    """A decoder with its cache in onnxruntime stays there, and so does a table of embeddings."""
+    repository = Repository(served_repository)
+    points = {m.id: published.entry_points_of(served_repository, m)[0] for m in repository}
+    assert published.replaceable(points["tests/small-vlm/1"]) == ("vision",)
+    assert published.replaceable(points["tests/small-line/1"]) == ("encoder",)
+    assert published.replaceable(points["sam-vit_b"]) == ("encoder", "decoder")
+    int8 = Variant("openvino", "int8", ("vision",))
+    vlm = published.as_variant(points["tests/small-vlm/1"], int8)
+    assert [(net.engine, net.file) for net in vlm.nets] == [
+        ("openvino", "vision.openvino-int8.xml"), ("onnxruntime", "model.onnx"), ("onnxruntime", "model.onnx")
+    ]  # fmt: skip
+    bf16 = Variant("openvino", "bf16", ("",))
+    (net,) = published.as_variant(points["resnet18"], bf16).nets
+    assert (net.engine, net.precision, net.file) == ("openvino", "bf16", "model.onnx")
+
+
+def test_a_variant_answers_as_the_graphs_do_within_its_precision(served_repository):
+    pytest.importorskip("openvino")
+    manifest = Repository(served_repository).get("resnet18")
+    variant = Variant("openvino", "fp32", ("",))
+    base, other = (published.open_published(served_repository, manifest, v)[""] for v in (None, variant))
+    photo = sample_pictures.photo()
+    assert np.abs(base(photo)["scores"] - other(photo)["scores"]).max() < 1e-5

@@ -95,9 +95,9 @@ def test_threads_may_share_a_network(graph):
 
 
 def test_the_threads_of_openvino_are_counted_and_bound_to_no_core(graph):
-    assert open_network(graph, "openvino", threads=1).properties == {
-        "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False,
-    }  # fmt: skip
+    properties = open_network(graph, "openvino", threads=1).properties
+    assert (properties["INFERENCE_NUM_THREADS"], properties["NUM_STREAMS"]) == (1, 1)
+    assert properties["ENABLE_CPU_PINNING"] is False
 
 
 def test_what_is_no_network_is_a_broken_model(tmp_path):
