@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -123,3 +127,35 @@ def test_what_is_no_network_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(ExportFailed, match="^OpenVINO cannot read this network.$"):
         quantize.int8(tmp_path / "model.onnx", [{}], tmp_path / "model.xml")
+
+
+QUANTISE = """
+import os, socket, sys
+from pathlib import Path
+
+import numpy as np
+
+from tritonvision.exporters.precision import quantize
+
+
+def forbidden(*asked, **named):
+    print("a connection", file=sys.stderr)
+    os._exit(9)
+
+
+socket.socket.connect = socket.getaddrinfo = forbidden
+network, target = Path(sys.argv[1]), Path(sys.argv[2])
+quantize.int8(network, [{"pixels": np.zeros((1, 32, 32, 3), np.uint8)}], target)
+"""
+
+
+def test_quantising_reports_to_nobody(tmp_path):
+    """In a process of its own: NNCF reports nothing where pytest runs."""
+    home = tmp_path / "home"
+    home.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", QUANTISE, network(tmp_path / "model.onnx"), tmp_path / "model.xml"],
+        capture_output=True, text=True, check=False, env={**os.environ, "HOME": str(home)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (tmp_path / "model.bin").is_file() and list(home.rglob("*")) == []
