@@ -21,7 +21,9 @@ _PER_PROCESS = 60 * 2**20
 
 def footprint(manifest: Manifest) -> int:
     """Bytes that a loaded model is reckoned at: its networks, as they run here, and the processes that are its own."""
-    variant = machine.choice(manifest).variant
+    variant, tuned = machine.choice(manifest).variant, machine.tuning_here(manifest)
+    if tuned is not None:
+        return int(_PER_GRAPH_BYTE * tuned.graph_bytes) + _PER_PROCESS * tuned.processes
     graph_bytes = (variant.graph_bytes if variant else 0) or manifest.graph_bytes
     return int(_PER_GRAPH_BYTE * graph_bytes) + _PER_PROCESS * manifest.processes
 

@@ -128,7 +128,7 @@ class Loader:
         assert isinstance(self._admin, Embedded)
         repository, loop = Repository(self._settings.repository), asyncio.get_running_loop()
         await loop.run_in_executor(self._threads, check_files, repository, manifest, variant)
-        load = partial(self._admin.load, config_name=variant.name if variant else manifest.base_variant)
+        load = partial(self._admin.load, config_name=machine.config_name(manifest, variant))
         for together in (manifest.steps, manifest.triton_names):
             await asyncio.gather(*(self._administer(load, name) for name in together))
 

@@ -236,6 +236,27 @@ def _openvino_settings(net: Net, threads: int) -> dict[str, str]:
 _ENGINE_SETTINGS = {"onnxruntime": _onnxruntime_settings, "openvino": _openvino_settings}
 
 
+# The parameter by which an engine's backend takes the threads of a process.
+THREADS = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_THREADS"}
+
+
+def tune_config(config: pb.ModelConfig, instances: int, threads: int, delay: float) -> None:
+    """Let a network run in ``instances`` processes of ``threads`` threads each.
+
+    Args:
+        threads: 0 leaves them as they are, and so does an engine without such a parameter.
+        delay: milliseconds that a request may wait for others to share its run; 0 runs each by itself.
+    """
+    for group in config.instance_group:
+        group.count = instances
+    if threads and config.backend in THREADS:
+        config.parameters[THREADS[config.backend]].string_value = str(threads)
+    config.ClearField("dynamic_batching")  # its queue is as long as there are processes
+    if bound_queue(config) and delay:
+        config.dynamic_batching.ClearField("preferred_batch_size")
+        config.dynamic_batching.max_queue_delay_microseconds = round(1000 * delay)
+
+
 def ensure_step(root: Path, step: Step, assets: Mapping[str, bytes] | None = None) -> str:
     """Write the shared step's Triton model below ``root`` unless it stands there already; returns its name.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tritonvision import tuning
 from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
 
@@ -25,6 +27,11 @@ def cpu_name() -> str:
 def cpu_flags() -> frozenset[str]:
     """The processor's instruction sets as the kernel tells them, none where it does not."""
     return frozenset(_cpuinfo("flags").split())
+
+
+def cores() -> int:
+    """How many of the machine's cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def why_not(engine: str, precision: str) -> str:
@@ -56,6 +63,21 @@ def choice(manifest: Manifest) -> Choice:
         return Choice(None, f"There is no variant '{manifest.serving}'." if manifest.serving else "")
     missing = why_not(variant.engine, variant.precision)
     return Choice(None, missing) if missing else Choice(variant)
+
+
+def tuning_here(manifest: Manifest) -> tuning.Tuning | None:
+    """The tuning of a model where it was measured on a machine like this and its variant runs here, else None."""
+    found = manifest.tuning
+    if found is None or (found.machine, found.cores) != (cpu_name(), cores()) or choice(manifest).why_not:
+        return None
+    return found
+
+
+def config_name(manifest: Manifest, variant: Variant | None) -> str:
+    """With which of their configs a model's Triton models run here, as ``variant`` (None: as they were exported)."""
+    if variant == manifest.serving_variant and tuning_here(manifest) is not None:
+        return tuning.CONFIG
+    return variant.name if variant else manifest.base_variant
 
 
 def _cpuinfo(key: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tritonvision import catalog
 from tritonvision.errors import UnknownModel
+from tritonvision.tuning import Tuning
 from tritonvision.variants import Variant, variant_name
 
 MANIFEST = "manifest.json"
@@ -49,6 +50,7 @@ class Manifest:
         versions: packages that took part in the export.
         variants: further ways to run its networks, see :class:`~tritonvision.variants.Variant`.
         serving: name of the variant that serves, or empty: the graphs as they were exported, on ONNX Runtime.
+        tuning: with how many processes and threads that variant runs on one machine; None where nobody measured.
     """
 
     id: str
@@ -77,6 +79,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
     serving: str = ""
+    tuning: Tuning | None = None
 
     @property
     def triton_name(self) -> str:
@@ -100,7 +103,7 @@ class Manifest:
 
     def without_variants(self) -> Manifest:
         """The model itself: what stays the same whichever variants it has and whichever serves."""
-        return replace(self, variants=(), serving="", notes=())
+        return replace(self, variants=(), serving="", tuning=None, notes=())
 
     def to_json(self) -> str:
         """The manifest as the text of its file."""
@@ -114,6 +117,8 @@ class Manifest:
             raise TypeError("A manifest is a JSON object.")
         fields: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
         fields["variants"] = tuple(Variant.from_dict(variant) for variant in fields.get("variants", ()))
+        if fields.get("tuning") is not None:
+            fields["tuning"] = Tuning.from_dict(fields["tuning"])
         return cls(**fields)
 
 

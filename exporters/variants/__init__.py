@@ -15,6 +15,7 @@ from tritonvision.exporters import publish
 from tritonvision.exporters.pipeline import Progress, Quiet, naming_what_is_missing
 from tritonvision.exporters.variants import folders
 from tritonvision.publication import Manifest, Repository, locked
+from tritonvision.tuning import Tuning
 from tritonvision.variants import ENGINES, OFFERED, Variant, variant_name
 
 AUTO = ("openvino", "bf16")  # what an export tries by itself
@@ -70,7 +71,7 @@ def add(
 
             def added(now: Manifest) -> Manifest:
                 others = tuple(other for other in now.variants if other.name != name)
-                return replace(now, variants=(*others, built.variant), serving=name if serve else now.serving)
+                return _serving(replace(now, variants=(*others, built.variant)), name if serve else now.serving)
 
             return _put(repository, folder, manifest, added, built.files)
 
@@ -93,10 +94,54 @@ def use(repository: Path, model_id: str, name: str) -> Manifest:
 
     def used(now: Manifest) -> Manifest:
         find(now, name)
-        return replace(now, serving=serving)
+        return _serving(now, serving)
 
     with publish.staging(repository) as folder:
         return _put(repository, folder, manifest, used, {})
+
+
+def tune(repository: Path, model_id: str, serving: str, tuning: Tuning) -> Manifest:
+    """Let the variant ``serving`` (empty: as exported) serve from now on, tuned for this machine.
+
+    Raises:
+        UnknownModel: nothing of that name is published.
+        InvalidParameter: it has no such variant.
+        SetupError: the repository cannot be written.
+    """
+    manifest = Repository(repository).resolve(model_id)
+
+    def changed(now: Manifest) -> Manifest:
+        find(now, serving or now.base_variant)
+        before = now.serving if now.tuning is None else now.tuning.before  # what untune goes back to
+        return replace(now, serving=serving, tuning=replace(tuning, before=before))
+
+    with publish.staging(repository) as folder:
+        return _put(repository, folder, manifest, changed, {})
+
+
+def untune(repository: Path, model_id: str) -> Manifest:
+    """Let what served before :func:`tune` serve again, by default. A model that is not tuned stays as it is.
+
+    Raises:
+        UnknownModel: nothing of that name is published.
+        SetupError: the repository cannot be written.
+    """
+    manifest = Repository(repository).resolve(model_id)
+    if manifest.tuning is None:
+        return manifest
+
+    def changed(now: Manifest) -> Manifest:
+        before = now.tuning.before if now.tuning else now.serving
+        known = {variant.name for variant in now.variants}
+        return replace(now, tuning=None, serving=before if before in known else "")
+
+    with publish.staging(repository) as folder:
+        return _put(repository, folder, manifest, changed, {})
+
+
+def _serving(manifest: Manifest, name: str) -> Manifest:
+    """The manifest with the variant ``name`` to serve; what was measured of another one does not hold for it."""
+    return replace(manifest, serving=name, tuning=manifest.tuning if name == manifest.serving else None)
 
 
 def remove(repository: Path, model_id: str, name: str) -> Manifest:

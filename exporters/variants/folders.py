@@ -1,7 +1,8 @@
 """The folders of a published model with its variants: built beside the published ones, and put in their place at once.
 
-A folder holds ``configs/<variant>.pbtxt`` for each variant, and for what is always there; ``config.pbtxt`` equals the
-one that serves. ``configs`` is Triton's own name: its ``--model-config-name`` picks from it.
+A folder holds ``configs/<variant>.pbtxt`` for each variant, for what is always there, and ``configs/tuned.pbtxt`` where
+its network was tuned; ``config.pbtxt`` equals the one that serves. ``configs`` is Triton's own name: its
+``--model-config-name`` picks from it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
+from tritonvision import tuning
 from tritonvision.ensembles import model_configs, published
 from tritonvision.ensembles.entry_points import EntryPoint, Net
 from tritonvision.ensembles.published import CONFIGS
@@ -43,14 +46,14 @@ def put(repository: Path, folder: Path, before: Manifest, manifest: Manifest, fi
     gone = _files(before) - _files(manifest)
     folders = dict(_folders(manifest, points))
     for name in folders:
-        _link(repository / name, built / name, {path.partition("/")[2] for path in gone if path.startswith(f"{name}/")})
+        link(repository / name, built / name, {path.partition("/")[2] for path in gone if path.startswith(f"{name}/")})
     for place, path in files.items():
         path.replace(built / place)
     for name, (point, net) in folders.items():
         configs = _configs(repository, manifest, name, point, net)
         _write_configs(built / name, configs, manifest)
     public = built / manifest.triton_name
-    _write(public / MANIFEST, manifest.to_json())
+    write(public / MANIFEST, manifest.to_json())
     put_in_place([(built / name, repository / name) for name in folders])
 
 
@@ -94,7 +97,18 @@ def _configs(
             other = type(config).FromString(config.SerializeToString())
             other.parameters["sessions"].string_value = model_configs.sessions(changed)
             configs[variant.name] = _told(other, manifest, variant.name, point)
+    if manifest.tuning is not None and net is not None and net.role in manifest.tuning.networks:
+        serving = configs.get(manifest.serving, configs[manifest.base_variant])
+        found = manifest.tuning
+        configs[tuning.CONFIG] = tuned_config(serving, found.instances, found.threads, found.delay)
     return configs
+
+
+def tuned_config(config: str, instances: int, threads: int, delay: float) -> str:
+    """The config of a network with other processes, threads and delay, see :class:`~tritonvision.tuning.Tuning`."""
+    parsed = text_format.Parse(config, model_config_pb2.ModelConfig())
+    model_configs.tune_config(parsed, instances, threads, delay)
+    return text_format.MessageToString(parsed)
 
 
 def _told(config: Any, manifest: Manifest, serving: str, point: EntryPoint | None) -> str:
@@ -108,18 +122,18 @@ def _told(config: Any, manifest: Manifest, serving: str, point: EntryPoint | Non
 
 def _write_configs(folder: Path, configs: Mapping[str, str], manifest: Manifest) -> None:
     serving = configs.get(manifest.serving, configs[manifest.base_variant])
-    _write(folder / "config.pbtxt", serving)
+    write(folder / "config.pbtxt", configs.get(tuning.CONFIG, serving))
     shutil.rmtree(folder / CONFIGS, ignore_errors=True)
     if len(configs) > 1:
         for name, text in configs.items():
-            _write(folder / CONFIGS / f"{name}.pbtxt", text)
+            write(folder / CONFIGS / f"{name}.pbtxt", text)
 
 
 def _files(manifest: Manifest) -> set[str]:
     return {path for variant in manifest.variants for path in variant.files}
 
 
-def _link(source: Path, target: Path, gone: Collection[str]) -> None:
+def link(source: Path, target: Path, gone: Collection[str]) -> None:
     """A second name for every file of a folder, but for those that belonged to a variant that is no more."""
     for path in source.rglob("*"):
         inside = path.relative_to(source)
@@ -136,7 +150,7 @@ def _link(source: Path, target: Path, gone: Collection[str]) -> None:
             shutil.copy2(path, other)
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """A new file: one that stands there may have a second name in the repository."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)

@@ -58,6 +58,7 @@ COMMANDS = {
     "models": Command("List every model id and what is published."),
     "info": Command("Tell all that is known of one model."),
     "variants": Command("Show, add and choose how a model's networks run: engine and precision."),
+    "tune": Command("Measure how a model runs best on this machine, and let it run so."),
     "remove": Command("Take published models out of the repository."),
     "doctor": Command("Check what this machine has, and what to do about the rest."),
 }

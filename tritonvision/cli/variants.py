@@ -122,7 +122,7 @@ def add(
         max_batch=max_batch, serve=use_it, force=force,
     )  # fmt: skip
     if use_it:
-        _tell_server(manifest.id, settings)
+        tell_server(manifest.id, settings)
     typer.echo(sentence(manifest, variant_name(engine, precision, max_batch)))
 
 
@@ -133,7 +133,7 @@ def use(model_id: ModelId, name: Name, repository: Repository = None, api_key: A
 
     settings = settings_with(repository=repository, api_key=api_key)
     manifest = shop.use(settings.repository, model_id, name)
-    _tell_server(manifest.id, settings)
+    tell_server(manifest.id, settings)
     typer.echo(f"{manifest.id} is served by {name}.")
 
 
@@ -215,7 +215,7 @@ def _running(model_id: str, port: int) -> tuple[str, str] | None:
     )
 
 
-def _tell_server(model_id: str, settings: Any) -> None:
+def tell_server(model_id: str, settings: Any) -> None:
     """Let the server on this machine change over now, if it has the model; else the next request lets it."""
     import httpx
 

@@ -178,9 +178,14 @@ def _executable(installation: Installation, folder: Path) -> Path:
     return copy
 
 
+def native_engines(installation: Installation) -> bool:
+    """Whether networks run on Triton's own backends, which let requests share a run; ours run each by itself."""
+    return installation.stub is None and (installation.backends / "onnxruntime").is_dir()
+
+
 def _backends(installation: Installation, folder: Path) -> Path:
     """A backend directory with the stub of this Python beside the Python backend, and the engines in some form."""
-    if installation.stub is None and (installation.backends / "onnxruntime").is_dir():
+    if native_engines(installation):
         return installation.backends
     backends = folder / "backends"
     python = backends / "python"

@@ -16,7 +16,7 @@ from tritonvision.server.process import free_port
 TREE = Path(__file__).parents[3]
 PHOTO = TREE / "tritonvision" / "data" / "astronaut.png"
 FACE = "mediapipe-face-detection"
-COMMANDS = ("export", "import", "serve", "predict", "chat", "models", "info", "variants", "remove", "doctor")
+COMMANDS = ("export", "import", "serve", "predict", "chat", "models", "info", "variants", "tune", "remove", "doctor")
 
 
 @pytest.fixture
