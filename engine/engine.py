@@ -19,6 +19,7 @@ import numpy as np
 from tritonvision import catalog
 from tritonvision.engine import codec, failures, mask_grid
 from tritonvision.engine.export_runner import Exports
+from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import LoadedModels, Memory
 from tritonvision.engine.loader import Loader
 from tritonvision.engine.model_queue import ModelQueue
@@ -43,13 +44,10 @@ from tritonvision.tasks import PROMPTABLE, VLM
 _CONCURRENT = 8
 # Requests in Triton for each process of a model: one runs, the others are being decoded or answered, or come next.
 _PLACES_PER_PROCESS = 3
-# Of somebody else's Triton the processes, devices and batchers are not known here.
-_PLACES_OF_OTHERS = 16
-# Answers that a generating model writes at the same time: the rows of its batch.
-_ROWS = 16
+_PLACES_OF_OTHERS = 16  # of somebody else's Triton the processes, devices and batchers are not known here
+_ROWS = 16  # answers that a generating model writes at the same time: the rows of its batch
 _RETRIES = 3
-# Samples of one Triton request: what the steps' configs allow.
-_BATCH = 8
+_BATCH = 8  # samples of one Triton request: what the steps' configs allow
 # What an answer is made of, where a model could say megabytes more.
 _OUTPUTS = {PROMPTABLE.name: ("masks", "scores", "low_res_masks", "image_size")}
 _Batch = tuple[Sequence[codec.Sample], Sequence[Mapping[str, Any]]]
@@ -88,6 +86,7 @@ class Engine:
     async def start(self) -> None:
         """Connect. The server need not answer yet."""
         self._client = AsyncTritonClient(self._server.address if self._server else self._settings.triton_url)
+        self._loader.ask_golden(self._client)
 
     async def close(self) -> None:
         """Drop connections and running exports; a server given to us is the giver's to stop."""
@@ -228,6 +227,10 @@ class Engine:
         manifest = self._resolve(name)
         await self._loader.ensure(manifest, wait)
         return manifest
+
+    async def verify(self, name: str) -> Verdict:
+        """Ask a model its golden questions, see :meth:`tritonvision.engine.loader.Loader.verify`."""
+        return await self._loader.verify(self._resolve(name))
 
     async def unload(self, name: str) -> None:
         """Let a model go, those that ask it, and the steps nobody else uses. Unknown or not loaded: nothing happens."""

@@ -96,6 +96,13 @@ class AsyncTritonClient:
         request = codec.encode(model, samples, parameters, outputs)
         return codec.decode(await self._stub.ModelInfer(request, timeout=deadline))
 
+    async def tensors(
+        self, model: str, inputs: Mapping[str, np.ndarray], outputs: Collection[str], deadline: float
+    ) -> dict[str, np.ndarray]:
+        """What any Triton model answers, tensors as it declares them, for callers that handle ``grpc.RpcError``."""
+        request = codec.encode_tensors(model, inputs, outputs)
+        return codec.decode_tensors(await self._stub.ModelInfer(request, timeout=deadline))
+
     async def ready(self, model: str = "", timeout: float = 1.0) -> bool:
         """Whether the server answers, or the Triton model ``model`` of it, within ``timeout`` seconds."""
         try:

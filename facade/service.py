@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 
+from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.errors import (
@@ -66,6 +67,8 @@ class DataPlane(Protocol):
     ) -> AsyncGenerator[Progress | SAMPrediction, None]: ...
 
     async def load(self, name: str, *, wait: bool = True) -> Manifest: ...
+
+    async def verify(self, name: str) -> Verdict: ...
 
     async def unload(self, name: str) -> None: ...
 

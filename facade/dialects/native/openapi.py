@@ -6,7 +6,7 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from tritonvision.facade.dialects.operations import Operation
+from tritonvision.facade.dialects.operations import ASKS, Operation
 
 _ID = "5b0c9a0e-0000-4000-8000-000000000000"
 
@@ -26,9 +26,43 @@ class Health(TypedDict):
     reason: NotRequired[str]
 
 
+class Stage(TypedDict):
+    """One stage of a model: the largest difference of each output from the recorded one, and the largest allowed."""
+
+    entry_point: str
+    stage: str
+    model: str
+    passed: bool
+    why: str
+    found: dict[str, float | None]
+    bars: dict[str, float]
+
+
+class Verified(TypedDict):
+    """Whether a model answers as it did when it was published, and the stage that differs."""
+
+    model_id: str
+    variant: str
+    asked: bool
+    passed: bool
+    differs: str
+    why: str
+    stages: list[Stage]
+
+
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/info"): Operation("About this server", Info, {"name": "tritonvision", "version": "0.1.0", "uuid": _ID}),
     ("get", "/healthz"): Operation("Whether this process is well", Health, {"status": "healthy"}),
     ("get", "/readiness"): Operation("Whether requests are answered now", Health, {"status": "ready"}),
+    ("get", "/model/verify/{model_id}"): Operation(
+        "Whether a model answers as it did when it was published", Verified,
+        {
+            "model_id": "resnet18", "variant": "onnxruntime-fp32", "asked": True, "passed": True, "differs": "",
+            "why": "", "stages": [{
+                "entry_point": "", "stage": "answer", "model": "resnet18", "passed": True, "why": "",
+                "found": {"scores": 0.0}, "bars": {"scores": 1e-05},
+            }],
+        }, statuses=ASKS,
+    ),
     ("get", "/metrics"): Operation("Figures for Prometheus", media={"text/plain": {"schema": {"type": "string"}}}),
 }  # fmt: skip

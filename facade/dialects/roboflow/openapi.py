@@ -167,6 +167,13 @@ class LoadedModel(TypedDict):
     last_used: NotRequired[float | None]
 
 
+class RefusedModel(TypedDict):
+    """A model that was loaded and does not answer as it did when it was published."""
+
+    model_id: str
+    reason: str
+
+
 class LoadedModels(TypedDict):
     """What is loaded, once under every name, and what that takes."""
 
@@ -176,6 +183,7 @@ class LoadedModels(TypedDict):
     memory_budget_bytes: int | None
     max_loaded: int | None
     evicted: int
+    refused: list[RefusedModel]
 
 
 class Started(TypedDict):
@@ -203,6 +211,7 @@ _LISTED = {
         "memory_bytes": 55000000, "last_used": 1750000000.0,
     }],
     "total_vram_bytes": None, "memory_bytes": 55000000, "memory_budget_bytes": None, "max_loaded": None, "evicted": 0,
+    "refused": [],
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from tritonvision.cli.answers import lines
 from tritonvision.cli.chat_sources import EmbeddedChat, FacadeChat
 from tritonvision.cli.question import ask
 from tritonvision.cli.sources import EmbeddedSource, FacadeSource
+from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.errors import InvalidParameter, UnknownModel
 from tritonvision.facade.app import create_app
@@ -64,6 +65,9 @@ class MemoryEngine:
 
     async def load(self, name, *, wait=True):
         return self.repository.resolve(name)
+
+    async def verify(self, name: str) -> Verdict:
+        return Verdict(self.repository.resolve(name).id, "onnxruntime-fp32", asked=False)
 
     async def unload(self, name):
         pass
