@@ -23,6 +23,7 @@ from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import LoadedModels, Memory
 from tritonvision.engine.loader import Loader
 from tritonvision.engine.model_queue import ModelQueue
+from tritonvision.engine.model_times import ModelTimes
 from tritonvision.engine.quarantine import Quarantine
 from tritonvision.engine.triton_grpc import AsyncTritonClient
 from tritonvision.errors import (
@@ -40,16 +41,13 @@ from tritonvision.server.control import Control
 from tritonvision.settings import Settings
 from tritonvision.tasks import PROMPTABLE, VLM
 
-# Pictures of one request that run or queue at once, so that one request of many does not keep the others waiting.
-_CONCURRENT = 8
-# Requests in Triton for each process of a model: one runs, the others are being decoded or answered, or come next.
-_PLACES_PER_PROCESS = 3
+_CONCURRENT = 8  # pictures of one request that run or queue at once, so that it does not keep the others waiting
+_PLACES_PER_PROCESS = 3  # requests in Triton: one runs, the others are being decoded or answered, or come next
 _PLACES_OF_OTHERS = 16  # of somebody else's Triton the processes, devices and batchers are not known here
 _ROWS = 16  # answers that a generating model writes at the same time: the rows of its batch
 _RETRIES = 3
 _BATCH = 8  # samples of one Triton request: what the steps' configs allow
-# What an answer is made of, where a model could say megabytes more.
-_OUTPUTS = {PROMPTABLE.name: ("masks", "scores", "low_res_masks", "image_size")}
+_OUTPUTS = {PROMPTABLE.name: ("masks", "scores", "low_res_masks", "image_size")}  # where megabytes more could be said
 _Batch = tuple[Sequence[codec.Sample], Sequence[Mapping[str, Any]]]
 
 
@@ -62,16 +60,13 @@ class Engine:
         exportable: ids of the catalogue that this version can export; None when that is not known.
     """
 
-    def __init__(
-        self, settings: Settings, server: Embedded | None = None, exportable: Collection[str] | None = None
-    ):  # fmt: skip
+    def __init__(self, settings: Settings, server: Embedded | None = None, exportable: Collection[str] | None = None):
         if server is None and settings.triton_url is None:
             raise SetupError("There is no inference server to ask.", hint="Give --triton-url HOST:PORT.")
         self.repository = Repository(settings.repository)
         self.server_id = str(uuid.uuid4())
         self.exportable = exportable
-        self._settings = settings
-        self._server = server
+        self._settings, self._server = settings, server
         self._control = Control(settings.triton_url) if server is None else None
         self._loader = Loader(settings, server or self._control, self._resolve)
         self._queues: dict[str, ModelQueue] = {}
@@ -232,14 +227,19 @@ class Engine:
         """Ask a model its golden questions, see :meth:`tritonvision.engine.loader.Loader.verify`."""
         return await self._loader.verify(self._resolve(name))
 
+    async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]:
+        """Where the time of a model, its steps and the models that it asks went; nothing of what is not loaded."""
+        manifest = self._resolve(name)
+        asked = [name for need in manifest.needs for name in self._resolve(need).triton_names]
+        return manifest, await self._client.times([*manifest.triton_names, *manifest.steps, *asked])
+
     async def unload(self, name: str) -> None:
         """Let a model go, those that ask it, and the steps nobody else uses. Unknown or not loaded: nothing happens."""
         await self._loader.unload(name)
 
     def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None:
         """Raises Overloaded when ``requests`` more at this model would wait too long for an answer in time."""
-        queue = self._queues.get(_triton_name(manifest, role))
-        if queue is not None:
+        if (queue := self._queues.get(_triton_name(manifest, role))) is not None:
             queue.check_room(min(requests, _CONCURRENT))
 
     def loaded(self) -> list[Manifest]:
@@ -260,7 +260,7 @@ class Engine:
         Args:
             manifest: of a model that has to be ready, too, if it is loaded.
         """
-        if self._server is not None and not self._server.healthy():
+        if not (self._server is None or self._server.healthy()):
             return False
         if manifest is not None and self.loaded_models.get(manifest.id):
             return await self._client.ready(manifest.triton_name)
@@ -275,7 +275,7 @@ class Engine:
     def _resolve(self, model: Manifest | str, task: str | None = None) -> Manifest:
         """The published model that is meant, when it does ``task``; what is missing may begin to be exported."""
         manifest = self._published(model) if isinstance(model, str) else model
-        if task is not None and manifest.task != task:
+        if task not in (None, manifest.task):
             raise InvalidParameter(f"'{manifest.id}' does {manifest.task}, not {task}.")
         return manifest
 
@@ -358,8 +358,7 @@ class Engine:
 
     def _queue(self, manifest: Manifest, role: str = "") -> ModelQueue:
         """The queue of a loaded model's entry point."""
-        name = _triton_name(manifest, role)
-        if name not in self._queues:
+        if (name := _triton_name(manifest, role)) not in self._queues:
             self._queues[name] = self._new_queue(manifest)
         return self._queues[name]
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
+from tritonvision.engine.model_times import ModelTimes
 from tritonvision.errors import (
     InvalidParameter,
     InvalidPicture,
@@ -69,6 +70,8 @@ class DataPlane(Protocol):
     async def load(self, name: str, *, wait: bool = True) -> Manifest: ...
 
     async def verify(self, name: str) -> Verdict: ...
+
+    async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]: ...
 
     async def unload(self, name: str) -> None: ...
 

@@ -23,6 +23,7 @@ from tritonvision.engine import mask_grid
 from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
+from tritonvision.engine.model_times import ModelTimes
 from tritonvision.errors import InvalidParameter, ModelLoading
 from tritonvision.facade.app import create_app
 from tritonvision.facade.run import run
@@ -243,6 +244,9 @@ class MemoryEngine:
 
     async def verify(self, name: str) -> Verdict:
         return Verdict(self.repository.resolve(name).id, "onnxruntime-fp32", asked=False)
+
+    async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]:
+        return self.repository.resolve(name), []
 
     async def unload(self, name: str) -> None:
         self._loaded.pop(name, None) or self._loaded.pop(catalog.canonical(name), None)

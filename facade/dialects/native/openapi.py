@@ -50,6 +50,31 @@ class Verified(TypedDict):
     stages: list[Stage]
 
 
+class PartTimes(TypedDict):
+    """One Triton model: counts, and sums of seconds."""
+
+    model: str
+    samples: int
+    executions: int
+    requests: int
+    queue: float
+    input: float
+    infer: float
+    output: float
+    total: float
+
+
+class ModelTimes(TypedDict):
+    """Where the time of a model's requests went."""
+
+    model_id: str
+    entry_points: list[str]
+    steps: list[str]
+    request_seconds: float
+    model_seconds: float
+    times: list[PartTimes]
+
+
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/info"): Operation("About this server", Info, {"name": "tritonvision", "version": "0.1.0", "uuid": _ID}),
     ("get", "/healthz"): Operation("Whether this process is well", Health, {"status": "healthy"}),
@@ -61,6 +86,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "why": "", "stages": [{
                 "entry_point": "", "stage": "answer", "model": "resnet18", "passed": True, "why": "",
                 "found": {"scores": 0.0}, "bars": {"scores": 1e-05},
+            }],
+        }, statuses=ASKS,
+    ),
+    ("get", "/model/times/{model_id}"): Operation(
+        "Where the time of a model's requests went", ModelTimes,
+        {
+            "model_id": "resnet18", "entry_points": ["resnet18"], "steps": ["net--resnet18"],
+            "request_seconds": 0.4, "model_seconds": 0.3, "times": [{
+                "model": "net--resnet18", "samples": 8, "executions": 8, "requests": 8, "queue": 0.001, "input": 0.002,
+                "infer": 0.2, "output": 0.001, "total": 0.21,
             }],
         }, statuses=ASKS,
     ),

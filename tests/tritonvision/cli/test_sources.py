@@ -18,6 +18,7 @@ from tritonvision.cli.question import ask
 from tritonvision.cli.sources import EmbeddedSource, FacadeSource
 from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import Memory
+from tritonvision.engine.model_times import ModelTimes
 from tritonvision.errors import InvalidParameter, UnknownModel
 from tritonvision.facade.app import create_app
 from tritonvision.publication import MANIFEST, Manifest, Repository
@@ -68,6 +69,9 @@ class MemoryEngine:
 
     async def verify(self, name: str) -> Verdict:
         return Verdict(self.repository.resolve(name).id, "onnxruntime-fp32", asked=False)
+
+    async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]:
+        return self.repository.resolve(name), []
 
     async def unload(self, name):
         pass
