@@ -54,8 +54,8 @@ def draw_budget(title: str, parts: Sequence[Bar]) -> Image.Image:
         pen.rectangle((_MARGIN, y, _MARGIN + _TEXT, y + _TEXT), fill=colour)
         pen.text((_MARGIN + 32, y - 2), part.place, font=small, fill=_INK)
         pen.text((_MARGIN + 470, y - 2), part.what, font=small, fill=_FAINT)
-        told = f"{part.milliseconds:.2f} ms   {part.milliseconds / whole:.0%}"
-        pen.text((_WIDTH - _MARGIN, y - 2), told, font=small, fill=_INK, anchor="ra")
+        pen.text((_WIDTH - _MARGIN - 80, y - 2), f"{part.milliseconds:.2f} ms", font=small, fill=_INK, anchor="ra")
+        pen.text((_WIDTH - _MARGIN, y - 2), f"{part.milliseconds / whole:.0%}", font=small, fill=_INK, anchor="ra")
     return canvas
 
 

@@ -114,9 +114,11 @@ def _of_rows(got: Tensors, want: Tensors, bars: Mapping[str, float], both: bool)
         return found | {name: np.nan for name in _MATCHED}
     for some, others in ((theirs, ours), (ours, theirs))[: 2 if both else 1]:
         partner = _partners(some, others, bars)
-        cut = some["scores"] <= others["scores"].min(initial=np.inf) + bars["scores"]  # others may have been cut off
+        # the last of lists that end at the same number may have lost its partner behind the end
+        cut = some["scores"] <= others["scores"].min(initial=np.inf) + bars["scores"]
+        cut &= not both or len(some["scores"]) == len(others["scores"])
         has = partner >= 0
-        found[MISSING] = max(found[MISSING], float(np.count_nonzero(~has & ~(cut if len(others["scores"]) else False))))
+        found[MISSING] = max(found[MISSING], float(np.count_nonzero(~has & ~cut)))
         compared = np.flatnonzero(has & ~_far_and_cut(some, others, partner, cut, bars))
         for name in (name for name in rows if name != "class_ids" and len(compared)):
             pair = some[name][compared], others[name][partner[compared]]
@@ -146,7 +148,7 @@ def _far_and_cut(
 ) -> np.ndarray:
     """Which rows may have lost their partner because the other list ends before it: bool ``[n]``."""
     if not len(others["scores"]):
-        return np.zeros(len(partner), dtype=bool)
+        return cut
     far = np.abs(some["boxes"] - others["boxes"][partner]).max(axis=1, initial=0) > bars["boxes"]
     return cut & far
 

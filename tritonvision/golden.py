@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -131,7 +133,7 @@ class Golden:
             with np.load(self.folder / stage.file, allow_pickle=False) as stored:
                 found = {name: stored[name] for name in stored.files}
             pictures = [(self.folder / name).read_bytes() for name in stage.pictures]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise BrokenModel("The golden answer of the model cannot be read.", hint="Publish it again.") from error
         inputs = {name.removeprefix(_IN): value for name, value in found.items() if name.startswith(_IN)}
         outputs = {name.removeprefix(_OUT): value for name, value in found.items() if name.startswith(_OUT)}

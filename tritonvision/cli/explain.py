@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 60.0
 _FIRST_STEPS = ("pre--", "tokens--")  # an ensemble begins with one
+_BLOCKS = 14  # of the longest bar in the table
 _WARM_UP = 3  # requests that are not counted
 # What a task has to be asked besides the picture, of which the network's time does not depend on what is meant.
 _QUESTIONS: dict[str, dict[str, Any]] = {
@@ -240,16 +241,18 @@ def _print(model_id: str, parts: Sequence[Part], requests: int, at_once: int) ->
     console = Console(highlight=False)
     console.print(f"[bold]{model_id}[/bold]  {whole:.1f} ms a request ({requests} requests, {at_once} at once)")
     table = Table.grid(padding=(0, 2))
-    for column, justify in (("where", "left"), ("what", "left"), ("ms", "right"), ("share", "right"),
-                            ("batch", "right"), ("", "left")):  # fmt: skip
-        table.add_column(column, justify=justify, no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for width in (7, 5, 5):
+        table.add_column(justify="right", no_wrap=True, min_width=width)
+    table.add_column(no_wrap=True, min_width=_BLOCKS)
     table.add_row("[dim]where", "[dim]what", "[dim]ms", "[dim]share", "[dim]batch", "")
     previous = ""
     for part in parts:
         share = part.milliseconds / whole if whole else 0.0
         batch = "" if part.batch is None else f"{part.batch:.1f}"
         place, previous = ("" if part.place == previous else part.place), part.place
-        table.add_row(place, part.what, f"{part.milliseconds:.2f}", f"{share:.0%}", batch, "█" * round(20 * share))
+        table.add_row(place, part.what, f"{part.milliseconds:.2f}", f"{share:.0%}", batch, "█" * round(_BLOCKS * share))
     console.print(table)
 
 
