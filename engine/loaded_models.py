@@ -55,6 +55,7 @@ class LoadedModels:
     ):  # fmt: skip
         self.most, self.budget, self._unload = most, budget, unload
         self._evicted = 0
+        self._refused: dict[str, str] = {}
         self._loaded: dict[str, Manifest] = {}
         self._served: dict[str, Served] = {}
         self._last_used: dict[str, float] = {}
@@ -74,16 +75,30 @@ class LoadedModels:
         """What they take, when they were used, and the limits."""
         reckoned = {model_id: footprint(manifest) for model_id, manifest in self._loaded.items()}
         return Memory(
-            reckoned, dict(self._last_used), self.most, self.budget, self._evicted, served=dict(self._served)
+            reckoned, dict(self._last_used), self.most, self.budget, self._evicted, dict(self._refused),
+            dict(self._served),
         )  # fmt: skip
 
     def add(self, manifest: Manifest, served: Served | None = None) -> None:
         """It is loaded now; ``served`` tells how its networks run, nothing where that is not known."""
+        self._refused.pop(manifest.id, None)
         self._loaded[manifest.id] = manifest
         self._served.pop(manifest.id, None)
         if served is not None:
             self._served[manifest.id] = served
         self._touch(manifest.id)
+
+    async def refuse(self, manifest: Manifest, why: str) -> None:
+        """It was loaded and may not serve: it goes, and what asks it or what it stood in the place of goes, too.
+
+        Args:
+            why: a sentence.
+        """
+        self._refused[manifest.id] = why
+        async with self._changed:
+            self._loaded[manifest.id] = manifest
+            self._coming.pop(manifest.id, None)
+            await self._leave(manifest.id)
 
     async def leave(self, model_id: str) -> None:
         """Unload a model, those that ask it, and the steps nobody else uses. Not loaded: nothing happens."""
@@ -206,6 +221,7 @@ class Memory:
         last_used: seconds since the epoch, by id.
         most, budget: the limits, or None.
         evicted: models that left for others since the start.
+        refused: models that were loaded and may not serve, a sentence each, by id.
         served: how the networks of each loaded model run, by id; of those that somebody else's server runs, nothing.
     """
 
@@ -214,4 +230,5 @@ class Memory:
     most: int | None = None
     budget: int | None = None
     evicted: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
     served: Mapping[str, Served] = field(default_factory=dict)

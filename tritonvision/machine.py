@@ -17,6 +17,11 @@ _BF16 = {"avx512_bf16", "amx_bf16"}
 _MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
 
 
+def bf16_flags() -> tuple[str, ...]:
+    """The instructions for bf16 that the processor has."""
+    return tuple(sorted(cpu_flags() & _BF16))
+
+
 @functools.cache
 def cpu_name() -> str:
     """The processor's name as the kernel tells it, or ``unknown CPU``."""
@@ -38,7 +43,7 @@ def why_not(engine: str, precision: str) -> str:
     """Why this machine cannot run a variant of that engine and precision: a sentence, empty where it can."""
     if importlib.util.find_spec(_MODULES[engine]) is None:
         return f"The package '{_MODULES[engine]}' is not installed."
-    if engine == "openvino" and precision == "bf16" and not cpu_flags() & _BF16:
+    if engine == "openvino" and precision == "bf16" and not bf16_flags():
         return f"The processor ({cpu_name()}) does not compute in bf16."
     return ""
 

@@ -36,6 +36,10 @@ class Metrics:
             "tritonvision_request_seconds", "From the first byte of a request to its answer", ("dialect", "model"),
             buckets=_SECONDS, registry=self._registry,
         )  # fmt: skip
+        self._asked = Counter(
+            "tritonvision_model_seconds", "Waiting for models: the engine's queue, Triton and the way there and back",
+            ("model",), registry=self._registry,
+        )  # fmt: skip
         for name, text, figure in (
             ("tritonvision_pictures_in_flight", "Pictures being answered", lambda: admission.pictures),
             ("tritonvision_bytes_in_flight", "Request bytes held", lambda: admission.bytes),
@@ -60,6 +64,16 @@ class Metrics:
     def inference(self, model: str, seconds: float, failed: bool) -> None:
         """Count one question put to a model."""
         self._window.add(model, seconds, failed)
+        self._asked.labels(model).inc(seconds)
+
+    def spent(self, model: str) -> tuple[float, float]:
+        """Seconds of all requests for a model, and of those the seconds that they waited for it."""
+        sums = [
+            sum(sample.value for sample in kind.collect()[0].samples
+                if sample.name.endswith(end) and sample.labels.get("model") == model)
+            for kind, end in ((self._latency, "_sum"), (self._asked, "_total"))
+        ]  # fmt: skip
+        return sums[0], sums[1]
 
     def text(self) -> bytes:
         """The exposition for Prometheus."""

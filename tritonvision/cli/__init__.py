@@ -59,6 +59,8 @@ COMMANDS = {
     "info": Command("Tell all that is known of one model."),
     "variants": Command("Show, add and choose how a model's networks run: engine and precision."),
     "tune": Command("Measure how a model runs best on this machine, and let it run so."),
+    "verify": Command("Ask models what they answered when they were published."),
+    "explain": Command("Tell where the milliseconds of a request go."),
     "remove": Command("Take published models out of the repository."),
     "doctor": Command("Check what this machine has, and what to do about the rest."),
 }
