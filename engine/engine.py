@@ -358,19 +358,19 @@ class Engine:
         raise DeadlineExceeded()
 
     def _queue(self, manifest: Manifest, role: str = "") -> ModelQueue:
-        """The queue of a loaded model's entry point."""
-        if (name := _triton_name(manifest, role)) not in self._queues:
-            self._queues[name] = self._new_queue(manifest)
-        return self._queues[name]
+        """The queue of a loaded model's entry point, as wide as the model is now."""
+        name, (processes, places, deadline) = _triton_name(manifest, role), self._room(manifest)
+        queue = self._queues.setdefault(name, ModelQueue(processes, places, deadline))
+        queue.resize(processes, places)
+        return queue
 
-    def _new_queue(self, manifest: Manifest) -> ModelQueue:
+    def _room(self, manifest: Manifest) -> tuple[int, int, float]:
         if manifest.task == VLM.name:
-            return ModelQueue(_ROWS, _ROWS, self._settings.stream_idle_timeout)
+            return _ROWS, _ROWS, self._settings.stream_idle_timeout
         if self._server is None:
-            return ModelQueue(1, _PLACES_OF_OTHERS, self._settings.deadline)
-        counts = [self._server.instances(name) for name in (*manifest.triton_names, *manifest.steps)]
-        processes = min(filter(None, counts), default=1)  # of the narrowest part
-        return ModelQueue(processes, _PLACES_PER_PROCESS * processes, self._settings.deadline)
+            return 1, _PLACES_OF_OTHERS, self._settings.deadline
+        narrowest = min(filter(None, map(self._server.instances, (*manifest.triton_names, *manifest.steps))), default=1)
+        return narrowest, _PLACES_PER_PROCESS * narrowest, self._settings.deadline
 
     async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes) -> bool:
         """Do what makes a second try worthwhile; False when nothing does. Inference has no side effects."""

@@ -30,12 +30,17 @@ class ModelQueue:
     """
 
     def __init__(self, instances: int, places: int, deadline: float):
-        self._instances, self._places, self._deadline = instances, max(instances, places), deadline
+        self._deadline = deadline
+        self.resize(instances, places)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._taken = 0
         self._work: set[asyncio.Task] = set()
         self._seconds = 0.0  # from the request to Triton to its answer
         self._interval = 0.0  # between two answers while the model is busy
+
+    def resize(self, instances: int, places: int) -> None:
+        """Let it be as wide as a model that is loaded with other numbers of processes; what it measured stays."""
+        self._instances, self._places = instances, max(instances, places)
 
     def expected_wait(self, requests: int = 1) -> float:
         """Seconds until the last of ``requests`` more would be in Triton, from the measured rate; 0 before any."""

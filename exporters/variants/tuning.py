@@ -199,17 +199,16 @@ class _Bench:
 
 @contextmanager
 def _bench(settings: Settings, planned: Plan, copy: Path) -> Iterator[_Bench]:
-    manifests = [planned.manifest]
-    for manifest in manifests:  # grows by what they need
-        manifests += [m for need in manifest.needs if (m := Repository(settings.repository).resolve(need))]
+    manifests = _with_needs(settings.repository, planned.manifest)
+    for manifest in manifests:
         for name in (*manifest.steps, *manifest.triton_names):
             folders.link(settings.repository / name, copy / name, ())
     server = Embedded(settings.model_copy(update={"repository": copy, "port": 0}))
     try:
         server.start()
-        for manifest in reversed(manifests):
+        for manifest in manifests:
             for name in (*manifest.steps, *manifest.triton_names):
-                server.load(name, manifest.base_variant)
+                server.load(name, machine.config_name(manifest, machine.choice(manifest).variant))
         with asyncio.Runner() as runner:
             bench = _Bench(server, copy, planned, runner)
             try:
@@ -218,6 +217,13 @@ def _bench(settings: Settings, planned: Plan, copy: Path) -> Iterator[_Bench]:
                 bench.close()
     finally:
         server.stop()
+
+
+def _with_needs(repository: Path, manifest: Manifest) -> list[Manifest]:
+    """The models that one asks, each after what it needs, and itself at the end."""
+    known = Repository(repository)
+    needed = [other for need in manifest.needs for other in _with_needs(repository, known.resolve(need))]
+    return [*needed, manifest]
 
 
 async def _callers(*arguments: str) -> Callers:

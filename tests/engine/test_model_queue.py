@@ -62,6 +62,26 @@ def test_no_more_than_the_places_are_in_triton_and_the_others_follow_in_order():
     asyncio.run(main())
 
 
+def test_a_queue_is_as_wide_as_the_model_is_now_and_keeps_what_it_measured():
+    async def main():
+        queue, model = measured(ModelQueue(1, 2, 30.0), 0.2, 0.1), Model()
+        queue.resize(2, 4)
+        tasks = callers(queue, model, 5)
+        await settle()
+        assert model.begun == 4 and queue.expected_wait(1) == pytest.approx(0.2)
+        queue.resize(1, 1)
+        model.answer(3)
+        await settle()
+        assert model.begun == 4  # one is in Triton still, and there is room for one
+        model.answer(1)
+        await settle()
+        assert model.begun == 5
+        model.answer(1)
+        assert await asyncio.gather(*tasks) == ["answer"] * 5
+
+    asyncio.run(main())
+
+
 def test_who_leaves_while_waiting_never_reaches_triton():
     async def main():
         queue, model = ModelQueue(1, 2, 30.0), Model()
