@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -167,7 +169,8 @@ class _Bench:
         """Change over to a trial and measure it, ``seconds`` together; None where it does not run."""
         began = time.perf_counter()
         try:
-            self._put(trial)
+            with _uncut():
+                self._put(trial)
             self._runner.run(self._callers.ask(_WARM_UP))
         except (TritonVisionError, InferenceServerException) as error:
             log.warning("%s does not run: %s", trial, getattr(error, "message", error))
@@ -205,18 +208,37 @@ def _bench(settings: Settings, planned: Plan, copy: Path) -> Iterator[_Bench]:
             folders.link(settings.repository / name, copy / name, ())
     server = Embedded(settings.model_copy(update={"repository": copy, "port": 0}))
     try:
-        server.start()
-        for manifest in manifests:
-            for name in (*manifest.steps, *manifest.triton_names):
-                server.load(name, machine.config_name(manifest, machine.choice(manifest).variant))
+        with _uncut():
+            server.start()
+            for manifest in manifests:
+                for name in (*manifest.steps, *manifest.triton_names):
+                    server.load(name, machine.config_name(manifest, machine.choice(manifest).variant))
         with asyncio.Runner() as runner:
             bench = _Bench(server, copy, planned, runner)
             try:
                 yield bench
             finally:
-                bench.close()
+                with _uncut():
+                    bench.close()
     finally:
-        server.stop()
+        with _uncut():
+            server.stop()
+
+
+@contextmanager
+def _uncut() -> Iterator[None]:
+    """Around what waits for the server's threads, which may hold a lock then: Ctrl-C counts when the block ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _with_needs(repository: Path, manifest: Manifest) -> list[Manifest]:
