@@ -39,6 +39,7 @@ _WARM_UP = 2  # requests a changed model answers before it is looked at
 _LEAST = 0.4  # seconds that a look measures, however long the change took
 # Shares of a look: a single caller, several, and Poisson arrivals where they are tried.
 _SHARES = {False: (0.35, 0.65, 0.0), True: (0.2, 0.3, 0.5)}
+_ARRIVALS, _LONGEST = 10, 20.0  # arrivals that a p99 needs at least, and the seconds that are waited for them at most
 _TRIAL = "trial"
 
 
@@ -179,8 +180,16 @@ class _Bench:
         single, several, arrivals = (share * left for share in _SHARES[rate is not None])
         alone = self._runner.run(self._callers.closed_loop(1, single))
         crowd = self._runner.run(self._callers.closed_loop(CALLERS, several))
-        tail = None if rate is None else self._runner.run(self._callers.poisson(rate, arrivals)).percentile(0.99)
+        tail = None if rate is None else self._tail(rate, arrivals)
         return Look(crowd.per_second, alone.percentile(0.5), tail, left)
+
+    def _tail(self, rate: float, seconds: float) -> float | None:
+        """The p99 of Poisson arrivals; None where none came."""
+        if not rate:  # nothing was answered so far
+            return None
+        seconds = max(seconds, min(_ARRIVALS / rate, _LONGEST))
+        window = self._runner.run(self._callers.poisson(rate, seconds))
+        return window.percentile(0.99) if window.milliseconds or window.failures else None
 
     def _put(self, trial: Trial) -> None:
         if trial == self._on:
