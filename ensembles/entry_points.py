@@ -96,6 +96,19 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class SequenceBatching:
+    """Requests that belong together, as the frames of a video: one process answers them, in order, and remembers.
+
+    Attributes:
+        most: sequences that one process remembers at once; the next one waits until one of them ends.
+        idle_seconds: after which a sequence without a request has ended.
+    """
+
+    most: int = 4
+    idle_seconds: int = 60
+
+
+@dataclass(frozen=True)
 class Composition:
     """A Python model whose steps depend on data: a module of ``python_backend/compositions``.
 
@@ -112,6 +125,8 @@ class Composition:
             past_key_values needs this: between Triton models the cache would be copied at every token.
         image_optional: whether a request may leave out ``image`` and send another input (embeddings) instead.
         module: in ``python_backend/compositions``, with ``-`` for ``_``; empty where it is called as the schema.
+        sequence: of an entry point with state: how many sequences it remembers, and for how long; None of all others,
+            whose requests know nothing of each other.
     """
 
     name: str
@@ -128,6 +143,7 @@ class Composition:
     embedded: bool = False
     image_optional: bool = False
     module: str = ""
+    sequence: SequenceBatching | None = None
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

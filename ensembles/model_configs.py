@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from tritonvision.ensembles.entry_points import Chain, Chat, Composition, EntryPoint, LocalCode, Net, TextPreprocess
+from tritonvision.ensembles.entry_points import (
+    Chain,
+    Chat,
+    Composition,
+    EntryPoint,
+    LocalCode,
+    Net,
+    SequenceBatching,
+    TextPreprocess,
+)
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import Head
 from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, MAX_BATCH, PARAMETERS, TEXT, Tensor
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
+from tritonvision.python_backend.runtime.sequences import SEQUENCE_END, SEQUENCE_ID, SEQUENCE_START
 from tritonvision.queue_policy import bound_queue
 
 TOKENIZER = "tokenizer.json"
@@ -111,7 +122,27 @@ def _composition(name: str, point: Composition) -> pb.ModelConfig:
     config.parameters["options"].string_value = json.dumps(dict(point.options))
     where = {net.role: net_file(net.role) if point.embedded else net_name(name, net.role) for net in point.nets}
     config.parameters["nets" if not point.embedded else "sessions"].string_value = json.dumps(where)
+    if point.sequence is not None:
+        _remember(config, point.sequence)
     return config
+
+
+def _remember(config: pb.ModelConfig, sequence: SequenceBatching) -> None:
+    """Let Triton send all requests of a sequence to one process, one after another.
+
+    Of its two strategies ``oldest`` is the one that does not make a process wait for requests of other sequences.
+    """
+    config.ClearField("dynamic_batching")  # a sequence's queue is its own; Triton takes one scheduler
+    batching = config.sequence_batching
+    batching.max_sequence_idle_microseconds = sequence.idle_seconds * 1_000_000
+    batching.oldest.max_candidate_sequences = sequence.most
+    control = pb.ModelSequenceBatching.Control
+    for name, kind in ((SEQUENCE_START, control.CONTROL_SEQUENCE_START), (SEQUENCE_END, control.CONTROL_SEQUENCE_END)):
+        batching.control_input.add(name=name).control.add(kind=kind, int32_false_true=(0, 1))
+    batching.control_input.add(name=SEQUENCE_ID).control.add(
+        kind=control.CONTROL_SEQUENCE_CORRID, data_type=pb.TYPE_UINT64
+    )
+    config.parameters["sequence"].string_value = json.dumps(asdict(sequence))
 
 
 def _chat(name: str, point: Chat) -> pb.ModelConfig:

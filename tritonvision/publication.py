@@ -14,6 +14,7 @@ from typing import Any
 
 from tritonvision import catalog
 from tritonvision.errors import UnknownModel
+from tritonvision.variants import Variant, variant_name
 
 MANIFEST = "manifest.json"
 TOLD_RANDOM = "The weights of {} are random: its answers mean nothing."
@@ -46,6 +47,8 @@ class Manifest:
             published before 0.2.
         parity: figures of the gate, name to number.
         versions: packages that took part in the export.
+        variants: further ways to run its networks, see :class:`~tritonvision.variants.Variant`.
+        serving: name of the variant that serves, or empty: the graphs as they were exported, on ONNX Runtime.
     """
 
     id: str
@@ -72,6 +75,8 @@ class Manifest:
     parity: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    serving: str = ""
 
     @property
     def triton_name(self) -> str:
@@ -82,6 +87,16 @@ class Manifest:
     def triton_names(self) -> tuple[str, ...]:
         """Names of the Triton models of all its entry points."""
         return tuple(f"{self.triton_name}--{role}" if role else self.triton_name for role in self.roles)
+
+    @property
+    def base_variant(self) -> str:
+        """Name of what is always there: the graphs as they were exported, on ONNX Runtime."""
+        return variant_name("onnxruntime", self.precision)
+
+    @property
+    def serving_variant(self) -> Variant | None:
+        """The variant that serves, or None: :attr:`base_variant` does."""
+        return next((variant for variant in self.variants if variant.name == self.serving), None)
 
     def to_json(self) -> str:
         """The manifest as the text of its file."""
@@ -94,6 +109,7 @@ class Manifest:
         if not isinstance(data, dict):
             raise TypeError("A manifest is a JSON object.")
         fields: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
+        fields["variants"] = tuple(Variant.from_dict(variant) for variant in fields.get("variants", ()))
         return cls(**fields)
 
 

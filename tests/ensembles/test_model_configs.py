@@ -10,7 +10,15 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from tritonvision.ensembles import model_configs
-from tritonvision.ensembles.entry_points import Chain, Chat, Composition, LocalCode, Net, TextPreprocess
+from tritonvision.ensembles.entry_points import (
+    Chain,
+    Chat,
+    Composition,
+    LocalCode,
+    Net,
+    SequenceBatching,
+    TextPreprocess,
+)
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import EMBEDDINGS, HEADS
 from tritonvision.ensembles.tensors import Tensor
@@ -169,3 +177,13 @@ def test_every_schema_has_its_version_in_the_config():
     configs.append(parse(model_configs.step_config(head)))
     versions = [config.parameters["schema_version"].string_value for config in configs]
     assert versions == ["5", "6", str(code.version), "8"]
+
+
+def test_an_entry_point_with_state_has_the_scheduler_of_sequences_and_no_other_has():
+    video = Composition("video", 1, GAZE, (), (), sequence=SequenceBatching(most=3, idle_seconds=30))
+    config = parse(model_configs.public_config("m", video))
+    assert config.WhichOneof("scheduling_choice") == "sequence_batching"
+    assert config.sequence_batching.max_sequence_idle_microseconds == 30_000_000
+    assert config.sequence_batching.oldest.max_candidate_sequences == 3
+    still = parse(model_configs.public_config("m", replace(video, sequence=None)))
+    assert still.WhichOneof("scheduling_choice") == "dynamic_batching" and "sequence" not in still.parameters

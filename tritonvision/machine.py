@@ -1,0 +1,41 @@
+"""What this machine can compute with: its processor's instructions, and the engines that are installed."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+
+# A CPU computes bf16 in hardware with one of these; without, an engine would compute fp32 and call it bf16.
+_BF16 = {"avx512_bf16", "amx_bf16"}
+_MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
+
+
+@functools.cache
+def cpu_name() -> str:
+    """The processor's name as the kernel tells it, or ``unknown CPU``."""
+    return _cpuinfo("model name") or "unknown CPU"
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """The processor's instruction sets as the kernel tells them, none where it does not."""
+    return frozenset(_cpuinfo("flags").split())
+
+
+def why_not(engine: str, precision: str) -> str:
+    """Why this machine cannot run a variant of that engine and precision: a sentence, empty where it can."""
+    if importlib.util.find_spec(_MODULES[engine]) is None:
+        return f"The package '{_MODULES[engine]}' is not installed."
+    if engine == "openvino" and precision == "bf16" and not cpu_flags() & _BF16:
+        return f"The processor ({cpu_name()}) does not compute in bf16."
+    return ""
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == key), "")

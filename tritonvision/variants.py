@@ -1,0 +1,60 @@
+"""Variants: the ways in which the networks of a published model can run, each an engine and a precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ENGINES = ("onnxruntime", "openvino", "tensorrt")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", "fp8")
+
+
+def variant_name(engine: str, precision: str, max_batch: int = 0) -> str:
+    """``openvino-bf16``; ``tensorrt-fp16-b8`` where the engine was built for batches of a certain size."""
+    return f"{engine}-{precision}-b{max_batch}" if max_batch else f"{engine}-{precision}"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the networks of a model, as its manifest tells it. The fp32 graphs on ONNX Runtime are none: they
+    are always there.
+
+    Attributes:
+        engine: Triton backend, one of :data:`ENGINES`.
+        precision: of the arithmetic, one of :data:`PRECISIONS`.
+        networks: roles of the networks that run this way; the model's others run as they were published.
+        max_batch: samples of one execution that the engine was built for; 0 where any number of them runs.
+        files: sha256 of what the variant adds, by path below the repository.
+        bytes: of these files.
+        figures: of the precision gate, name to number.
+        shown: how the gate was passed: ``labelled`` (accuracy over labelled pictures) or ``agreement`` (with the fp32
+            pipeline).
+        kept_fp32: names of layers that stay in fp32, because the gate blamed them.
+        milliseconds: of one sample through the networks, on the machine that made the variant.
+        machine: that machine: its CPU's or GPU's name.
+        versions: packages that took part.
+    """
+
+    engine: str
+    precision: str
+    networks: tuple[str, ...]
+    max_batch: int = 0
+    files: Mapping[str, str] = field(default_factory=dict)
+    bytes: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
+    shown: str = ""
+    kept_fp32: tuple[str, ...] = ()
+    milliseconds: float = 0.0
+    machine: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What people and the manifest call it, see :func:`variant_name`."""
+        return variant_name(self.engine, self.precision, self.max_batch)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Variant:
+        """The variant that ``dataclasses.asdict`` wrote. Raises TypeError for anything else."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
