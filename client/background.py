@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Generator
 from typing import Any, TypeVar
 
 from tritonvision.engine.pieces import next_piece
@@ -38,7 +38,7 @@ class Background:
             future.cancel()
             raise
 
-    def iterate(self, pieces: AsyncGenerator[T, None]) -> Iterator[T]:
+    def iterate(self, pieces: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         """``pieces`` one by one as they are asked for; closing the iterator closes them."""
         loop = self._running()
         try:

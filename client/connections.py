@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class EngineConnection(Connection):
 
     async def embed_texts(self, facts: Facts, texts: Sequence[str]) -> np.ndarray:
         _, vectors = await self._engine.ask(facts.id, [{"text": text.encode()} for text in texts], {}, role="text")
-        return np.concatenate(vectors)
+        return np.concatenate([np.asarray(vector) for vector in vectors])
 
     def chat(
         self, facts: Facts, messages: Messages, pictures: Sequence[bytes], settings: Mapping[str, Any]
@@ -155,7 +156,7 @@ class ForeignConnection(EngineConnection):
 class _Learned(Repository):
     """A repository that also knows the manifests which a Triton told."""
 
-    def __init__(self, root):
+    def __init__(self, root: Path):
         super().__init__(root)
         self._told: dict[str, Manifest] = {}
 

@@ -62,20 +62,26 @@ class Engine:
         settings: where the repository is, deadlines.
         server: the tritonserver we own, or None to use the one at ``settings.triton_url``.
         exportable: ids of the catalogue that this version can export; None when that is not known.
+
+    Attributes:
+        address: gRPC ``host:port`` of the Triton that is asked, or ``unix:`` and the path of its socket.
     """
 
     def __init__(
         self, settings: Settings, server: Embedded | None = None, exportable: Collection[str] | None = None
     ):  # fmt: skip
-        if server is None and settings.triton_url is None:
+        if server is not None:
+            self.address = server.address
+        elif settings.triton_url is not None:
+            self.address = settings.triton_url
+        else:
             raise SetupError("There is no inference server to ask.", hint="Give --triton-url HOST:PORT.")
         self.repository = Repository(settings.repository)
         self.server_id = str(uuid.uuid4())
         self.exportable = exportable
         self._settings = settings
         self._server = server
-        self._control = Control(settings.triton_url) if server is None else None
-        self._loader = Loader(settings, server or self._control, self._resolve)
+        self._loader = Loader(settings, server or Control(self.address), self._resolve)
         self._queues: dict[str, ModelQueue] = {}
         self._quarantine = Quarantine()
         self._exports = Exports(settings) if server is not None and settings.export_missing else None
@@ -87,7 +93,7 @@ class Engine:
 
     async def start(self) -> None:
         """Connect. The server need not answer yet."""
-        self._client = AsyncTritonClient(self._server.address if self._server else self._settings.triton_url)
+        self._client = AsyncTritonClient(self.address)
 
     async def close(self) -> None:
         """Drop connections and running exports; a server given to us is the giver's to stop."""
@@ -97,8 +103,6 @@ class Engine:
         if self._exports:
             await self._exports.close()
         await self._client.close()
-        if self._control:
-            self._control.close()
 
     async def infer(
         self, model: Manifest | str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
@@ -331,9 +335,9 @@ class Engine:
         """Output tensors of each sample; ``deadline`` seconds include half of them, at most, in the model's queue."""
         model, queue = _triton_name(manifest, role), self._queue(manifest, role)
         outputs = outputs or _OUTPUTS.get(manifest.task, ())
-        picture = samples[0].get("image", b"")
-        if picture:
-            self._quarantine.check(picture)
+        image = samples[0].get("image")
+        picture = image if isinstance(image, bytes) else b""  # a text has none
+        self._quarantine.check(picture)
         give_up = time.monotonic() + deadline
 
         def left() -> float:
@@ -348,8 +352,7 @@ class Engine:
                 if attempt == _RETRIES or time.monotonic() >= give_up or not await self._mend(error, manifest, picture):
                     raise failures.to_error(error) from error
             else:
-                if picture:
-                    self._quarantine.clear(picture)
+                self._quarantine.clear(picture)
                 return rows
         raise DeadlineExceeded()
 

@@ -44,10 +44,12 @@ class Loader:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="model-loads")
 
     def close(self) -> None:
-        """Give up the loads that others wait for."""
+        """Give up the loads that others wait for; the connection to somebody else's admin side ends."""
         for task in self._loads.values():
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if isinstance(self._admin, Control):
+            self._admin.close()
 
     async def ensure(self, manifest: Manifest, wait: bool = True) -> None:
         """Return once the model is loaded.
@@ -85,6 +87,8 @@ class Loader:
 
     async def healed(self, seconds: float) -> None:
         """Wait until our server was looked at and what was missing was replaced, ``seconds`` at most."""
+        if not isinstance(self._admin, Embedded):  # nothing is known of the processes of somebody else's
+            return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.wrap_future(self._admin.healing()), seconds)
 

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as coco
 
 from tritonvision import tasks
-from tritonvision.results import InstancesRLEMasks, Result, SAMPrediction
+from tritonvision.results import InstancesRLEMasks, Result, SAMImageEmbeddings, SAMPrediction
 from tritonvision.tasks import Parameter
 
 PARAMETERS = (
@@ -57,13 +57,17 @@ async def walk(
     """
     settings = tasks.resolve(PARAMETERS, parameters)
     encoding = await ask({"image": picture}, {"auto_orient": settings["auto_orient"]}, _FEATURES)
+    assert isinstance(encoding, SAMImageEmbeddings)
     height, width = encoding.image_size_hw
     sample = {"embeddings": encoding.embeddings}
-    total, parts = settings["points_per_side"] ** 2, []
+    total = settings["points_per_side"] ** 2
+    parts: list[SAMPrediction] = []
     yield Progress(0, total)
     done = 0
     for question in questions(settings, height, width):
-        parts.append(await ask(sample, question | {"image_size": [height, width]}, _MASKS))
+        part = await ask(sample, question | {"image_size": [height, width]}, _MASKS)
+        assert isinstance(part, SAMPrediction)
+        parts.append(part)
         done += len(question["points"])
         yield Progress(done, total)
     yield distinct(parts, settings["crops_nms_thresh"])
@@ -99,9 +103,11 @@ def distinct(parts: Sequence[SAMPrediction], threshold: float) -> SAMPrediction:
         parts: of one picture, with run lengths.
         threshold: IoU of two boxes over which only the better one's mask stays.
     """
-    size = parts[0].masks.image_size
+    found = [part.masks for part in parts if part.masks is not None]
+    assert len(found) == len(parts), "asked without run lengths"
+    size = found[0].image_size
     scores = np.concatenate([part.scores for part in parts])
-    masks = [counts for part in parts for counts in part.masks.masks]
+    masks = [counts for part in found for counts in part.masks]
     kept = _suppress(boxes(InstancesRLEMasks(size, masks)), scores, threshold)
     return SAMPrediction(
         scores[kept], InstancesRLEMasks(size, [masks[i] for i in kept]), image_metadata=parts[0].image_metadata

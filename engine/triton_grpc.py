@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -107,7 +107,7 @@ class AsyncTritonClient:
 
     async def stream(
         self, request: Any, stream_idle_timeout: float, lost: Callable[[], bool] = lambda: False
-    ) -> AsyncIterator[Delta]:  # fmt: skip
+    ) -> AsyncGenerator[Delta, None]:  # fmt: skip
         """The pieces of a written answer, for callers that handle ``grpc.RpcError``.
 
         Args:

@@ -147,7 +147,7 @@ def _digests(
     name: str, points: Sequence[EntryPoint], graphs: Mapping[str, Path], assets: Mapping[str, Mapping[str, bytes]]
 ) -> dict[str, str]:
     """sha256 of the files of a model, by path below the repository."""
-    found = {}
+    found: dict[str, str] = {}
     for point in points:
         for net in point.nets:
             found |= storage.digests(graphs[net.role], _graph(name, point, net))

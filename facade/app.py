@@ -66,8 +66,8 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
     app.state.open_paths = OPEN_PATHS
     app.state.responses = ResponseCache(settings.response_cache)
     _add_middlewares(app, settings)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(RequestValidationError)(_invalid)
     page.add_pages(app)
     for dialect in DIALECTS:
         for router in dialect.routers:

@@ -47,7 +47,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The parser's hook: the first byte of a request."""
         super().on_message_begin()
-        self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]  # a key of our own
         self._in_headers, self._header_bytes = True, 0
 
     def on_headers_complete(self) -> None:

@@ -42,7 +42,7 @@ class Context:
     model: str = ""
     admitted: int = 0
     body: Body | None = None
-    ended_by: Exception | None = None
+    ended_by: BaseException | None = None
     json: Any = UNREAD
 
     def put(self, scope: dict[str, Any]) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 
 from tritonvision import errors
 from tritonvision.facade.dialects.operations import HEALTH, JSON, LOADING, MODELS, Operation
 from tritonvision.facade.dialects.registry import DIALECTS, HEALTH_PATHS, OPEN_PATHS, OPERATIONS, dialect_of
-from tritonvision.facade.dialects.roboflow.openapi import RoboflowInvalid
+from tritonvision.facade.dialects.roboflow.answer_types import RoboflowInvalid
 
 # What stands for each status in the description. 422 is no error of the tree: bodies that do not fit their schema.
 _BY_STATUS: dict[int, errors.TritonVisionError] = {
@@ -76,7 +77,9 @@ def _described(app: FastAPI) -> dict[str, Any]:
     answers = {key: told.answer for key, told in OPERATIONS.items() if told.answer is not None}
     refusals = {("error", dialect.name): dialect.error_type for dialect in DIALECTS}
     refusals[("error", "422")] = RoboflowInvalid
-    types = [(key, "serialization", TypeAdapter(kind)) for key, kind in {**answers, **refusals}.items()]
+    types: list[tuple[tuple[str, str], JsonSchemaMode, TypeAdapter[Any]]] = [
+        (key, "serialization", TypeAdapter(kind)) for key, kind in {**answers, **refusals}.items()
+    ]
     schemas, definitions = TypeAdapter.json_schemas(types, ref_template=_REFERENCE)
     known = {key: found for (key, _), found in schemas.items()}
     components = schema.setdefault("components", {})

@@ -156,7 +156,7 @@ def _numbers(value: Any, dtype: type) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     try:
-        array = np.asarray(value, dtype=dtype)
+        array: np.ndarray = np.asarray(value, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise _unknown(value) from error
     if not np.isfinite(array).all():

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import io
 import json
 import locale
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -23,7 +25,7 @@ import triton_python_backend_utils as pb_utils
 
 from tritonvision import heartbeat
 from tritonvision.errors import TritonVisionError, to_wire
-from tritonvision.pictures import decode
+from tritonvision.pictures import decode, size_of
 from tritonvision.python_backend import foreign_answers
 from tritonvision.python_backend.batching import stack_padded
 from tritonvision.python_backend.images import regions
@@ -79,7 +81,7 @@ class TritonPythonModel(Step):
         passed = {name: value for name, value in said.items() if self.accepted is None or name in self.accepted}
         answer = self.model(np.ascontiguousarray(picture[..., ::-1]), **passed)
         left = settings | {name: None if name in passed else said.get(name) for name in _APPLIED}
-        found = foreign_answers.to_tensors(answer, self.task.name, picture.shape[:2], left, self.classes)
+        found = foreign_answers.to_tensors(answer, self.task.name, size_of(picture), left, self.classes)
         return found | {"image_size": image_size}
 
 
@@ -91,14 +93,15 @@ def _speak_utf8() -> None:
     """
     locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
 
 
 def _reachable(directory: str) -> Path:
     """The folder, or a link to it where its name has letters that the Python of this process cannot write."""
     if directory.isascii() or sys.getfilesystemencoding() == "utf-8":
         return Path(directory)
-    link = heartbeat.folder() / f"package-{os.getpid()}"
+    link = (heartbeat.folder() or Path(tempfile.mkdtemp(prefix="tritonvision-"))) / f"package-{os.getpid()}"
     os.symlink(directory.encode(), bytes(link))
     return link
 
@@ -115,6 +118,8 @@ def load(directory: Path, module: str, class_name: str | None) -> Any:
     """
     sys.path.append(str(directory))  # so that the module finds what lies beside it, and hides nothing of ours
     spec = importlib.util.spec_from_file_location(_MODULE, directory / module)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"'{module}' is no file that Python imports.")
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = loaded  # where dataclasses and pickles look for it
     spec.loader.exec_module(loaded)

@@ -164,15 +164,14 @@ class AutoModel:
         """
         if classes is not None:
             settings["classes"] = classes
-        more = {} if input_color_format is None else {"input_color_format": input_color_format}
         if self.task == tasks.PROMPTABLE.name:
-            return self.segment(images, **more, **settings)
+            return self.segment(images, input_color_format=input_color_format, **settings)
         if self.task == tasks.VLM.name:
             if "prompt" not in settings:
                 raise InvalidParameter(
                     f"'{self.model_id}' has to be asked something.", hint="Call model.prompt(images, 'What is this?')."
                 )
-            return self.prompt(images, **more, **settings)
+            return self.prompt(images, input_color_format=input_color_format, **settings)
         return self._infer(images, input_color_format, settings)
 
     __call__ = infer
@@ -200,7 +199,7 @@ class AutoModel:
         Raises as :meth:`embed_images`.
         """
         self._must_do(tasks.EMBEDDING, "compare")
-        embed = {"image": self.embed_images, "text": self.embed_text}
+        embed: dict[str, Callable[[Any], np.ndarray]] = {"image": self.embed_images, "text": self.embed_text}
         for name, kind in (("x_type", x_type), ("y_type", y_type)):
             if kind not in embed:
                 raise InvalidParameter(f"'{name}' must be image or text.")
@@ -296,7 +295,9 @@ class AutoModel:
 
     # ---- within ------------------------------------------------------------------------------------------------------
 
-    def _pieces(self, messages: Sequence[Mapping[str, Any]], picture: bytes, settings: Mapping[str, Any]):
+    def _pieces(
+        self, messages: Sequence[Mapping[str, Any]], picture: bytes, settings: Mapping[str, Any]
+    ) -> Iterator[str]:  # fmt: skip
         said = _SERVERS.iterate(
             self._connection, lambda asked: asked.chat(self._facts, messages, [picture], settings)
         )  # fmt: skip

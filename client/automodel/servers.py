@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 from tritonvision.client.background import Background
@@ -58,7 +58,9 @@ class Servers:
         self._check(connection)
         return self.background.run(ask(connection))
 
-    def iterate(self, connection: Connection, ask: Callable[[Connection], AsyncGenerator[T, None]]) -> Iterator[T]:
+    def iterate(
+        self, connection: Connection, ask: Callable[[Connection], AsyncGenerator[T, None]]
+    ) -> Generator[T, None, None]:  # fmt: skip
         """As :meth:`run`, of what comes piece by piece; closing the iterator ends the work."""
         self._check(connection)
         return self.background.iterate(ask(connection))
@@ -121,7 +123,9 @@ def is_http(server: str) -> bool:
 
 def grpc_address(server: str) -> str:
     """``host:port`` of ``grpc://host:port``, ``unix:PATH`` of ``grpc://unix:PATH``."""
-    return _GRPC.fullmatch(server)["address"]
+    found = _GRPC.fullmatch(server)
+    assert found is not None, "is_http refuses what is no address"
+    return found["address"]
 
 
 def say(sentence: str) -> None:

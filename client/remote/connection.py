@@ -52,7 +52,8 @@ class FacadeConnection(Connection):
         await self._facade.json("/model/add", {"model_id": name})  # waits while the server exports or loads it
         told = await self._facade.get(f"/model/facts/{name}")
         known = {field.name for field in fields(Facts)}
-        return Facts(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items() if k in known})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items() if k in known}
+        return Facts(**given)
 
     async def infer(self, facts: Facts, pictures: Sequence[bytes], settings: Mapping[str, Any]) -> list[Result]:
         ask = _ASK.get(facts.task)
@@ -127,7 +128,7 @@ class FacadeConnection(Connection):
         }.get(facts.task, "object_detection")  # fmt: skip
         found = await self._facade.json(f"/infer/{'object_detection' if form == 'none' else route}", body)
         result = parsers.to_reading(facts.task, found).result
-        if facts.task == tasks.KEYPOINT_DETECTION.name:
+        if isinstance(result, tuple):
             _widen(result[0], len(facts.keypoint_labels))
         return result
 

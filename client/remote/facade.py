@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
@@ -74,7 +74,7 @@ class RunningFacade(AbstractAsyncContextManager):
         """The bytes that ``path`` answers. A server that is silent for ``seconds`` is given up."""
         return (await self._post(path, body, seconds)).content
 
-    async def events(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> AsyncIterator[Any]:
+    async def events(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> AsyncGenerator[Any, None]:
         """The JSON of every event that ``path`` streams, as it comes; closing this generator hangs up."""
         reply = await self._post(path, body, seconds, stream=True)
         try:

@@ -38,14 +38,9 @@ def to_reading(task: str, body: Mapping[str, Any]) -> Reading:
     if task == "classification":
         return _to_classification(listed, body, metadata)
     labels = _labels((p["class_id"], p["class"]) for p in listed)
-    class_id = np.array([p["class_id"] for p in listed], dtype=np.int32)
-    centre = np.array([[p["x"], p["y"]] for p in listed], dtype=np.float64).reshape(-1, 2)
-    half = np.array([[p["width"], p["height"]] for p in listed], dtype=np.float64).reshape(-1, 2) / 2
-    confidence = np.array([p["confidence"] for p in listed], dtype=np.float32)
-    xyxy = np.hstack([centre - half, centre + half]).astype(np.float32)
+    detections = _to_detections(listed, metadata)
     if task == "instance-segmentation":
-        return Reading(_to_instances(listed, xyxy, class_id, confidence, metadata), labels)
-    detections = Detections(xyxy, class_id, confidence, metadata)
+        return Reading(_to_instances(listed, detections, metadata), labels)
     if task != "keypoint-detection":
         return Reading(detections, labels)
     names = _labels((k["class_id"], k["class"]) for p in listed for k in p["keypoints"])
@@ -55,15 +50,24 @@ def to_reading(task: str, body: Mapping[str, Any]) -> Reading:
         for k in prediction["keypoints"]:
             xy[i, k["class_id"]] = k["x"], k["y"]
             sure[i, k["class_id"]] = k["confidence"]
-    return Reading((KeyPoints(xy, class_id, sure, metadata), detections), labels, names)
+    return Reading((KeyPoints(xy, detections.class_id, sure, metadata), detections), labels, names)
+
+
+def _to_detections(listed: Sequence[Mapping[str, Any]], metadata: dict[str, int]) -> Detections:
+    """Centre and size, as the routes tell them, as corners."""
+    class_id = np.array([p["class_id"] for p in listed], dtype=np.int32)
+    centre = np.array([[p["x"], p["y"]] for p in listed], dtype=np.float64).reshape(-1, 2)
+    half = np.array([[p["width"], p["height"]] for p in listed], dtype=np.float64).reshape(-1, 2) / 2
+    confidence = np.array([p["confidence"] for p in listed], dtype=np.float32)
+    xyxy = np.hstack([centre - half, centre + half]).astype(np.float32)
+    return Detections(xyxy, class_id, confidence, metadata)
 
 
 def _to_instances(
-    listed: Sequence[Mapping[str, Any]], xyxy: np.ndarray, class_id: np.ndarray, confidence: np.ndarray,
-    metadata: dict[str, int],
+    listed: Sequence[Mapping[str, Any]], boxes: Detections, metadata: dict[str, int]
 ) -> InstanceDetections:  # fmt: skip
     """With whichever form of masks was asked for."""
-    found = InstanceDetections(xyxy, class_id, confidence, metadata)
+    found = InstanceDetections(boxes.xyxy, boxes.class_id, boxes.confidence, metadata)
     if any("points" in p for p in listed):
         found.polygons = [np.array([[q["x"], q["y"]] for q in p["points"]], np.int32).reshape(-1, 2) for p in listed]
     elif all("rle" in p for p in listed):
@@ -74,8 +78,8 @@ def _to_instances(
 
 def to_page(body: Mapping[str, Any]) -> tuple[str, Detections]:
     """What stands behind ``/doctr/ocr`` with ``generate_bounding_boxes``: blocks, lines and words, all certain."""
-    found = to_reading("object-detection", body).result
     listed = body["predictions"]
+    found = _to_detections(listed, {"height": body["image"]["height"], "width": body["image"]["width"]})
     rows = {region["detection_id"]: i for i, region in enumerate(listed)}
     found.bboxes_metadata = [{"text": p["text"], "parent": rows.get(p.get("parent_id"), -1)} for p in listed]
     return body["result"], found
@@ -149,8 +153,7 @@ def to_gaze(
 ) -> tuple[KeyPoints, Detections, L2CSGazeDetection]:  # fmt: skip
     """What stands behind one picture of ``/gaze/gaze_detection``."""
     listed = body["predictions"]
-    faces = {"image": metadata, "predictions": [{"class_id": 0, "class": "face", **p["face"]} for p in listed]}
-    detections = to_reading("object-detection", faces).result
+    detections = _to_detections([{"class_id": 0, **p["face"]} for p in listed], metadata)
     points = [[[mark["x"], mark["y"]] for mark in p["face"].get("landmarks", ())] for p in listed]
     xy = np.array(points, dtype=np.float32).reshape(len(listed), len(points[0]) if points else 0, 2)
     angles = (np.array([p[name] for p in listed], dtype=np.float32) for name in ("yaw", "pitch"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -76,7 +77,7 @@ def _outside(builder: Builder, graph: Graph, number: int, values: dict[int, str]
     return builder.add("Transpose", values[number], perm=_NCHW_TO_NHWC)
 
 
-def _windows(graph: Graph, operator: Operator, kernel_h: int, kernel_w: int) -> dict[str, list[int]]:
+def _windows(graph: Graph, operator: Operator, kernel_h: int, kernel_w: int) -> dict[str, Any]:
     """ONNX attributes of a sliding window; pads are all starts, then all ends."""
     o = operator.options
     _, height, width, _ = graph.shapes[operator.inputs[0]]

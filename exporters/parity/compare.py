@@ -91,10 +91,10 @@ def class_difference(head: str, got: Tensors, want: Tensors, exact: Tensors, tol
     the other. A class of ``want`` that ``exact`` confirms must be in ``got``.
     """
     if head not in _AS_SETS:
-        ours, theirs, double = (side["class_ids"] for side in (got, want, exact))
-        if not ours.shape == theirs.shape == double.shape:
+        got_ids, want_ids, exact_ids = (side["class_ids"] for side in (got, want, exact))
+        if not got_ids.shape == want_ids.shape == exact_ids.shape:
             return float("inf")
-        return float(((ours != theirs) & (ours != double)).any())
+        return float(((got_ids != want_ids) & (got_ids != exact_ids)).any())
     for sample in range(len(want["scores"])):
         ours, theirs, double = ({n: side[n][sample] for n in _COMPARED} for side in (got, want, exact))
         if not all(len(side["scores"]) for side in (ours, theirs, double)):

@@ -84,7 +84,10 @@ class Gate:
         worst: dict[str, float] = {}
         for net in [local] if isinstance(local, LocalPipeline) else local.nets.values():
             role = point.role if isinstance(local, LocalPipeline) else net.net.role
-            batches = examples(point, local) if isinstance(point, Chain) else self.network.examples(role)
+            if isinstance(point, Chain) and isinstance(local, LocalPipeline):
+                batches = examples(point, local)
+            else:
+                batches = self.network.examples(role)
             _demand_batches(net.net, batches)
             for what, inputs in batches.items():
                 for name, difference in self._differences(point.name, net, role, inputs, what).items():

@@ -9,7 +9,7 @@ import numpy as np
 
 from tritonvision import catalog
 from tritonvision.ensembles import model_configs
-from tritonvision.ensembles.in_process import Ask, open_entry_point
+from tritonvision.ensembles.in_process import Ask, LocalChat, open_entry_point
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import registry
 from tritonvision.pictures import decode
@@ -32,6 +32,7 @@ def needed(repository: Path, model_id: str) -> Ask:
     name = manifest.triton_name
     graphs = {net.role: repository / model_configs.net_name(name, net.role) / "1" / "model.onnx" for net in point.nets}
     pipeline = open_entry_point(graphs, point)
+    assert not isinstance(pipeline, LocalChat), "no model asks one that writes"
 
     def ask(inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
         picture = decode(inputs["image"].reshape(-1)[0])

@@ -126,7 +126,7 @@ def _npy(data: bytes) -> tuple[tuple[int, ...], bool, memoryview]:
 # ---- pickles ---------------------------------------------------------------------------------------------------------
 
 
-def _pickled(data: bytes) -> tuple[tuple[int, ...], bool, bytes]:
+def _pickled(data: bytes) -> tuple[tuple[int, ...], bool, bytes | bytearray]:
     """Shape, whether in Fortran order, and bytes of the one array that ``data`` is the pickle of."""
     try:
         shape, dtype, fortran, raw = _array_parts(_walk(data))
@@ -141,7 +141,7 @@ def _pickled(data: bytes) -> tuple[tuple[int, ...], bool, bytes]:
 def _walk(data: bytes) -> Any:
     """What the pickle leaves on the stack. Raises _Foreign, ValueError, IndexError, KeyError."""
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[int | None, Any] = {}
     for count, (opcode, arg, _) in enumerate(pickletools.genops(data)):
         name = opcode.name
         if count >= _MOST_OPCODES:

@@ -33,7 +33,7 @@ class OpenRequests:
         self._tasks[task] = context
         return task
 
-    def end(self, task: asyncio.Task[Any], reason: Exception) -> None:
+    def end(self, task: asyncio.Task[Any], reason: BaseException) -> None:
         """Cancel the handler in ``task``, if it is still there; the request ends with ``reason``."""
         context = self._tasks.pop(task, None)
         if context is not None:

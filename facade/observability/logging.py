@@ -55,13 +55,14 @@ class _Writer(logging.handlers.QueueListener):
     def stop(self) -> None:
         with contextlib.suppress(queue.Full):
             self.queue.put(self._sentinel, timeout=_FLUSH_SECONDS)  # type: ignore[attr-defined]
-        self._thread.join(_FLUSH_SECONDS)  # type: ignore[attr-defined]
+        if self._thread is not None:
+            self._thread.join(_FLUSH_SECONDS)
 
 
 class _Text(logging.Formatter):
     """UTC with milliseconds; what follows a line of its own, a traceback, is indented: no request can forge a line."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
     default_time_format, default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
 
     def format(self, record: logging.LogRecord) -> str:

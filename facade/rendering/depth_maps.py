@@ -21,7 +21,7 @@ _QUALITY = 95  # of the JPEG, by Roboflow's contract
 
 def grey_png(shares: np.ndarray, bits: int) -> str:
     """Base64 of a PNG of one channel: float32 ``[h,w]`` in 0..1 over all values of 8 or 16 ``bits``."""
-    dtype = {8: np.uint8, 16: np.uint16}[bits]
+    dtype: type[np.uint8] | type[np.uint16] = np.uint8 if bits == 8 else np.uint16
     return _encoded(".png", np.rint(shares * np.float32(np.iinfo(dtype).max)).astype(dtype))
 
 
@@ -50,4 +50,4 @@ def numbers(values: np.ndarray, decimals: int) -> orjson.Fragment:
 
 def _encoded(suffix: str, pixels: np.ndarray, *options: int) -> str:
     _, data = cv2.imencode(suffix, pixels, options)
-    return base64.b64encode(data).decode()
+    return base64.b64encode(data.tobytes()).decode()

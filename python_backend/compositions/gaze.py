@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tritonvision import tasks
-from tritonvision.pictures import decode
+from tritonvision.pictures import decode, size_of
 from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.GAZE
@@ -51,16 +51,14 @@ class Composition:
             picture is one face without key points.
         """
         began = time.perf_counter()
-        picture = None
-        if parameters["detect_faces"]:
-            found = self._faces(sample["image"], parameters)
-        else:
-            picture = decode(sample["image"], parameters["auto_orient"])
-            found = _whole(*picture.shape[:2])
+        picture = None if parameters["detect_faces"] else decode(sample["image"], parameters["auto_orient"])
+        found = self._faces(sample["image"], parameters) if picture is None else _whole(*size_of(picture))
         middle = time.perf_counter()
-        if picture is None and len(found["boxes"]):
-            picture = decode(sample["image"], parameters["auto_orient"])
-        yaw, pitch = self._angles([face(picture, box, self._side) for box in found["boxes"]])
+        faces = []
+        if len(found["boxes"]):
+            picture = decode(sample["image"], parameters["auto_orient"]) if picture is None else picture
+            faces = [face(picture, box, self._side) for box in found["boxes"]]
+        yaw, pitch = self._angles(faces)
         seconds = np.array([middle - began, time.perf_counter() - middle], dtype=np.float32)
         return {**found, "yaw": yaw, "pitch": pitch, "seconds": seconds}
 
@@ -96,7 +94,7 @@ def face(picture: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
     left, top = min(max(int(box[0]), 0), width - 1), min(max(int(box[1]), 0), height - 1)
     right, bottom = max(int(box[2]), left + 1), max(int(box[3]), top + 1)
     small = cv2.resize(picture[top:bottom, left:right], (_FACE_SIDE, _FACE_SIDE), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(Image.fromarray(small).resize((side, side), Image.BILINEAR))
+    return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _whole(height: int, width: int) -> dict[str, np.ndarray]:

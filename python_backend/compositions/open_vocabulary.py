@@ -91,7 +91,7 @@ class Composition:
             InvalidPicture, PictureTooLarge: one of the pictures is none, or they are too much together.
         """
         auto_orient = parameters["auto_orient"]
-        pictures = np.asarray(sample.get("examples", ()), dtype=object).reshape(-1)
+        pictures = list(np.asarray(sample.get("examples", ()), dtype=object).reshape(-1))
         examples = example_queries.read(parameters, len(pictures), MOST_CLASSES)
         if examples:
             used = [pictures[index] for index in sorted({one.picture for one in examples})]
@@ -100,7 +100,7 @@ class Composition:
         else:
             queries = self._of_texts(class_names(parameters, MOST_CLASSES))
         found = self._encoding(sample["image"], auto_orient)
-        similar, possible = _normalised(found.class_embeds) @ _normalised(queries).T, True
+        similar, possible = _normalised(found.class_embeds) @ _normalised(queries).T, np.array(True)
         if examples:
             similar, possible = example_queries.by_class(similar, examples)
         logits = np.where(possible, (similar + found.shift[:, None]) * found.scale[:, None], -np.inf)
@@ -112,7 +112,8 @@ class Composition:
         facts = f"{self._model} {auto_orient} ".encode()
         key = hashlib.sha256(facts + hashlib.sha256(data).digest()).hexdigest()
         *tensors, size = self._cache.fetch(key, lambda: self._encode(data, auto_orient))
-        return Encoding(*tensors, size=(int(size[0]), int(size[1])))
+        boxes, class_embeds, shift, scale = tensors
+        return Encoding(boxes, class_embeds, shift, scale, (int(size[0]), int(size[1])))
 
     def _encode(self, data: bytes, auto_orient: bool) -> tuple[np.ndarray, ...]:
         picture = decode(data, auto_orient)

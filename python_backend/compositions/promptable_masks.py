@@ -158,7 +158,7 @@ class Composition:
         if box is None:
             return False
         inner, outer = areas(np.ones(1, np.float32), logits[None], *axes, box, (level + offset, level - offset))
-        return outer > 0 and np.float32(inner / outer) > np.float32(parameters["min_stability"])
+        return outer > 0 and bool(np.float32(inner / outer) > np.float32(parameters["min_stability"]))
 
     def _patch(self, logits: np.ndarray, height: int, width: int, level: float) -> tuple[np.ndarray, int, int]:
         """Where one mask is, bool, cut out of the picture, and the left and upper edge of the cut.

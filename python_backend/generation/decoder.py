@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -92,8 +93,8 @@ class Decoder:
         self._shapes = [(inputs[name].shape[1], inputs[name].shape[3]) for name in self._past]
         self._extra = [name for name in inputs if name not in (*_KNOWN, *self._past)]
         self._marks_prefix = _BIDIRECTIONAL in inputs
-        positions = inputs["position_ids"].shape if "position_ids" in inputs else ("B", "S")
-        self._axes = positions[0] if len(positions) == 3 else None
+        positions: Sequence[Any] = inputs["position_ids"].shape if "position_ids" in inputs else ("B", "S")
+        self._axes: int | None = positions[0] if len(positions) == 3 else None
         logits = next(value for value in session.get_outputs() if value.name == "logits")
         self.vocabulary = int(logits.shape[-1])
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import size_of
 
 ROLES = ("system", "user", "assistant")
 
@@ -34,7 +35,7 @@ class Picture:
     @classmethod
     def of(cls, pixels: np.ndarray) -> Picture:
         """A picture that is decoded already: RGB uint8 ``[height,width,3]``."""
-        return cls(lambda: pixels.shape[:2], lambda: pixels)
+        return cls(lambda: size_of(pixels), lambda: pixels)
 
 
 @dataclass(frozen=True)

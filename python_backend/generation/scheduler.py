@@ -165,7 +165,7 @@ class Scheduler:
             return
         self._rows = [self._rows[i] for i in kept]
         try:
-            self._cache = self._cache.only(kept) if kept else None
+            self._cache = self._cache.only(kept) if kept and self._cache is not None else None
         except Exception as error:  # out of memory while copying the smaller cache
             self._fail_rows(error)
 
@@ -186,6 +186,7 @@ class Scheduler:
 
     def _join(self, job: Job) -> None:
         try:
+            assert job.cache is not None, "its prompt was read"
             cache = job.cache if self._cache is None else self._cache.joined(job.cache)
         except Exception as error:  # out of memory for one more row; the batch is unchanged
             job.fail(error)
@@ -195,6 +196,7 @@ class Scheduler:
 
     def _write(self) -> None:
         try:
+            assert self._cache is not None, "every row has joined"
             embeds = self._embed(np.array([[job.token] for job in self._rows], dtype=np.int64))
             logits, self._cache = self._decoder(self._cache, Piece(embeds))
         except Exception as error:  # an error of the step ends all its rows

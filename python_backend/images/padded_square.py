@@ -22,11 +22,11 @@ def resize(picture: np.ndarray, side: int) -> np.ndarray:
     """
     square = max(picture.shape[:2])
     factor = np.float32(square) / np.float32(side)
-    sigma = float(max((factor - 1) / 2, 0))
+    sigma = max(float((factor - 1) / 2), 0.0)
     radius = math.ceil(np.float32(3) * np.float32(sigma))
     # the blur's reach, as much again that its mirror at the frame's edge be black, and one black row to sample
     height, width = (min(length + 2 * radius + 1, square) for length in picture.shape[:2])
-    frame = np.zeros((height, width, 3), dtype=np.float32)
+    frame: np.ndarray = np.zeros((height, width, 3), dtype=np.float32)
     np.multiply(picture, _GREY, out=frame[: picture.shape[0], : picture.shape[1]])
     if sigma > 0:
         kernel = _gaussian(sigma, radius)

@@ -20,6 +20,7 @@ _LONGEST = 64
 # What attention needs grows with the square of the area: at four times the usual one some 1 GB and 10 s on two cores.
 _MOST_AREAS = 4
 _CV2_LONGEST = 32767  # no side of what OpenCV warps may reach a 16-bit integer's maximum
+_WHOLE: dict[str, Callable[[float], int]] = {"rounded": round, "truncated": int}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def letterbox(
     """
     h, w = picture.shape[:2]
     scale = min(height / h, width / w)
-    whole = {"rounded": round, "truncated": int}[sizes]
+    whole = _WHOLE[sizes]
     new_w, new_h = max(whole(w * scale), 1), max(whole(h * scale), 1)
     left, top = round((width - new_w) / 2 - 0.1), round((height - new_h) / 2 - 0.1)
     if (new_h, new_w) != (h, w):

@@ -76,7 +76,7 @@ def _neighbours(places: np.ndarray, scale: np.float32, size: int) -> list[tuple[
     half = np.float32(0.5)
     source = np.maximum(scale * (places.astype(np.float32) + half) - half, 0)
     lower = np.minimum(source.astype(np.int64), size - 1)
-    share = source - lower.astype(np.float32)
+    share: np.ndarray = source - lower.astype(np.float32)
     return [(lower, 1 - share), (np.minimum(lower + 1, size - 1), share)]
 
 

@@ -48,7 +48,10 @@ def _expanded(x: int, y: int, w: int, h: int) -> tuple[int, int, int, int] | Non
     offset = pyclipper.PyclipperOffset()
     offset.AddPath([(x, y), (x, y + h), (x + w, y + h), (x + w, y)], pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
     paths = offset.Execute(w * h * _EXPANSION / (2 * (w + h)))
-    return cv2.boundingRect(np.array(max(paths, key=len))) if paths else None
+    if not paths:
+        return None
+    x, y, w, h = cv2.boundingRect(np.array(max(paths, key=len)))
+    return x, y, w, h
 
 
 def unpadded(boxes: np.ndarray, height: int, width: int) -> np.ndarray:

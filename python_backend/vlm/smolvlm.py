@@ -15,6 +15,7 @@ import tokenizers
 from PIL import Image
 
 from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import size_of
 from tritonvision.python_backend.generation.prompt import Prompt, Size, check
 
 START, END_OF_UTTERANCE = "<|im_start|>", "<end_of_utterance>"
@@ -110,7 +111,7 @@ def grid(height: int, width: int, longest: int, tile: int) -> tuple[int, int]:
 def tiles(picture: np.ndarray, longest: int, tile: int) -> np.ndarray:
     """RGB uint8 ``[h,w,3]`` to uint8 ``[rows x columns + 1, tile, tile, 3]``: row by row, the whole picture last."""
     image = Image.fromarray(picture)
-    for height, width in _sizes(*picture.shape[:2], longest, tile):
+    for height, width in _sizes(*size_of(picture), longest, tile):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     rows, columns = image.height // tile, image.width // tile
     whole = np.asarray(image.resize((tile, tile), Image.Resampling.LANCZOS))[None]

@@ -163,5 +163,6 @@ def _load(name: str) -> TyperCommand:
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     single.command(name=name, epilog=EXIT_CODES)(callback)
     loaded = typer.main.get_command(single)
+    assert isinstance(loaded, TyperCommand)  # a group is what several commands make
     loaded.name = name
     return loaded

@@ -97,10 +97,9 @@ def _corners(detections: Detections, i: int) -> list[float]:
 
 def _page(text: str, found: Detections) -> dict[str, Any]:
     """The text and its words; without confidences, which the Roboflow route does not tell."""
-    words = np.flatnonzero(found.class_id == _WORD).tolist()
-    return {
-        "text": text, "words": [{"text": found.bboxes_metadata[i]["text"], "box": _corners(found, i)} for i in words],
-    }  # fmt: skip
+    words = [i for i, kind in enumerate(found.class_id.tolist()) if kind == _WORD]
+    told = found.bboxes_metadata or ()
+    return {"text": text, "words": [{"text": told[i]["text"], "box": _corners(found, i)} for i in words]}
 
 
 def _depth(found: DepthMap) -> dict[str, Any]:
@@ -114,9 +113,11 @@ def _depth(found: DepthMap) -> dict[str, Any]:
 
 
 def _masks(found: SAMPrediction) -> list[dict[str, Any]]:
+    masks = found.masks
+    assert masks is not None, "no command asks for outlines"
     order = np.argsort(-found.scores, kind="stable")
     return [
-        {"class": f"mask {rank + 1}", "confidence": float(found.scores[i]), **_mask(found.masks, i)}
+        {"class": f"mask {rank + 1}", "confidence": float(found.scores[i]), **_mask(masks, i)}
         for rank, i in enumerate(order.tolist())
     ]
 

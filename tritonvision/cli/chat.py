@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -15,13 +17,13 @@ from tritonvision import catalog, tasks
 from tritonvision.cli import complain
 from tritonvision.cli.answers import printable
 from tritonvision.cli.chat_sources import ChatSource, EmbeddedChat, FacadeChat
-from tritonvision.cli.options import ApiKey, MaxTokens, OwnRepository, Url, settings_with
+from tritonvision.cli.options import ApiKey, MaxTokens, OwnRepository, Url, highest, settings_with
 from tritonvision.cli.pictures import STANDARD_INPUT, read_pictures
 from tritonvision.cli.predict import note
 from tritonvision.cli.sources import server_to_ask
 from tritonvision.errors import InvalidParameter, TritonVisionError
 
-_LARGEST_SEED = int(next(parameter.high for parameter in tasks.VLM.parameters if parameter.name == "seed"))
+_LARGEST_SEED = highest("seed")
 _PROMPT = "> "
 _QUIT = "/quit"
 
@@ -140,7 +142,8 @@ def _talk(runner: asyncio.Runner, source: ChatSource, talk: Talk, prompt: str | 
         elif sys.stdin.isatty():
             _talk_with_a_person(runner, source, talk)
         else:
-            sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(encoding="utf-8", errors="replace")
             for question in filter(None, map(str.strip, sys.stdin)):
                 _answer(runner, source, talk, question)
     finally:
@@ -174,7 +177,7 @@ def _answer(runner: asyncio.Runner, source: ChatSource, talk: Talk, question: st
 
 def _questions() -> Iterator[str]:
     """What a person types, line by line, until they end the talk."""
-    line_editor = None
+    line_editor: ModuleType | None = None
     with contextlib.suppress(ImportError):  # not every Python has it: then there is no history
         import readline as line_editor
     while True:

@@ -85,8 +85,8 @@ class EmbeddedChat(ChatSource):
             raise
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        await self._own.__aexit__(*error)
+    async def __aexit__(self, *_: object) -> None:
+        await self._own.__aexit__(None, None, None)
 
 
 class FacadeChat(ChatSource):

@@ -152,7 +152,8 @@ class _Report:
             self.failed = True
             return
         data, answer = found
-        line = {"image": picture.name, "model_id": self._model_id, "predictions": answer.predictions(self._confidence)}
+        predictions = answer.predictions(self._confidence)
+        line = {"image": picture.name, "model_id": self._model_id, "predictions": predictions}
         if self._save is not None:
             target = self._save / self._file_name(picture)
             save_drawn(data, answer, target)
@@ -161,7 +162,7 @@ class _Report:
             self._listed.append(line)
             return
         if not said.began:
-            typer.echo("\n".join(lines(picture.name, line["predictions"])))
+            typer.echo("\n".join(lines(picture.name, predictions)))
         if "saved" in line:
             typer.echo(f"  saved as {line['saved']}")
 

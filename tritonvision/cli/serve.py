@@ -76,9 +76,9 @@ def serve(
         memory_budget=memory_budget, deadline=deadline, export_missing=export, log_json=log_json,
         cors_origins=frozenset(cors) if cors else None, log_level=None if log_level is None else log_level.lower(),
     )  # fmt: skip
-    repository = Repository(settings.repository)
-    named = [repository.resolve(name).id for name in models or ()]
-    for sentence in repository.left_out():
+    published = Repository(settings.repository)
+    named = [published.resolve(name).id for name in models or ()]
+    for sentence in published.left_out():
         typer.echo(f"Warning: {sentence}", err=True)
     listen(settings.host, settings.port).close()  # before anything is started
     _warn(settings)
@@ -148,7 +148,7 @@ def _ready_line(engine: Engine, settings: Settings, server: Embedded | None) -> 
     host = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::", "::1") else settings.host
     published, loaded = len(list(engine.repository)), len(engine.loaded())
     models = f"{published} model{'s' * (published != 1)} published, {loaded} loaded"
-    triton = _foreign(settings.triton_url) if server is None else f"tritonserver {server.version}, embedded"
+    triton = _foreign(engine.address) if server is None else f"tritonserver {server.version}, embedded"
     return f"Serving on http://{host}:{settings.port} ({models}; {triton})"
 
 

@@ -69,7 +69,7 @@ class Source(AbstractAsyncContextManager, ABC):
         if not texts:
             return Answer(result, facts.labels, facts.keypoint_labels)
         vectors = await self._connection.embed_texts(facts, texts)
-        return _comparison(cosines(result[0], vectors).astype(np.float32), texts, picture)
+        return _comparison(cosines(np.asarray(result)[0], vectors).astype(np.float32), texts, picture)
 
     async def _written(
         self, picture: bytes, text: str, settings: Mapping[str, Any], hear: Callable[[str], None]
@@ -109,8 +109,8 @@ class EmbeddedSource(Source):
         self._own = own_engine(self._settings)
         return EngineConnection(await self._own.__aenter__(), self._say), facts
 
-    async def __aexit__(self, *error: object) -> None:
-        await self._own.__aexit__(*error)
+    async def __aexit__(self, *_: object) -> None:
+        await self._own.__aexit__(None, None, None)
 
 
 class FacadeSource(Source):

@@ -91,7 +91,7 @@ class ParityCheck(ABC):
         cases = self.cases()
         self.demand_signal(answer, cases)
         compared = [self.compare(answer(case.sample, case.given), case) for case in cases]
-        count, missing = (sum(part[i] for part in compared) for i in (0, 1))
+        count, missing = sum(part[0] for part in compared), sum(part[1] for part in compared)
         names = dict.fromkeys(name for _, _, figures in compared for name in figures)
         worst = {name: float(np.max([f[name] for _, _, f in compared if name in f])) for name in names}  # NaN wins
         if not missing and (not count or worst.keys() != self.figures):

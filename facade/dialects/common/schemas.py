@@ -41,7 +41,7 @@ class AtMost:
         return value
 
 
-def json_schema(model: type[BaseModel]) -> Mapping[str, Any]:
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     """What ``/docs`` shows of a body that the route reads by itself."""
     schema = model.model_json_schema()
     schema = _inlined(schema, schema.pop("$defs", {}))

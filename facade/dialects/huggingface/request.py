@@ -64,7 +64,9 @@ class Asked:
         if len(self.inputs) >= LARGE:
             return False  # no text is that long
         try:
-            pictures.check(self.data)
+            data = self.data
+            assert data is not None, "a URL is no text"
+            pictures.check(data)
         except InvalidPicture:
             return True
         return False

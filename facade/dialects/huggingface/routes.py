@@ -207,12 +207,13 @@ async def _answer(request: Request, model: str, task_name: str | None) -> Respon
 
     if events:
         steps = task.answer(question)
+        assert isinstance(steps, AsyncGenerator)
         first = await anext(steps)  # what goes wrong before it has a status of its own
         return EventStream(_events(first, steps, keep), _stream_failed, _told(request, "miss", _DEVICE))
     content = await _last(task.answer(question))
     response = await in_thread(reply, content) if task.large else reply(content)
     response.headers.update(_told(request, "miss", _DEVICE))
-    keep(response.body)
+    keep(bytes(response.body))
     return response
 
 

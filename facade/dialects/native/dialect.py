@@ -5,7 +5,7 @@ from __future__ import annotations
 from tritonvision.facade.dialects.base import Dialect
 from tritonvision.facade.dialects.native import model_facts, openapi, server
 from tritonvision.facade.dialects.roboflow import errors
-from tritonvision.facade.dialects.roboflow.openapi import RoboflowError
+from tritonvision.facade.dialects.roboflow.answer_types import RoboflowError
 from tritonvision.facade.page import routes as page
 
 NATIVE = Dialect(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection
+from typing import Protocol
 
-from pydantic import BaseModel
 from starlette.requests import Request
 
 from tritonvision import catalog
@@ -26,7 +26,17 @@ async def model_of(request: Request, name: str, tasks: Collection[str]) -> Manif
     return await service_of(request).manifest(request, possible(name), tasks)
 
 
-async def named(request: Request, ask: BaseModel, core: str, field: str) -> str:
+class NamesModel(Protocol):
+    """The body of a request that may name its model."""
+
+    model_id: str
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """Fields that the request has."""
+
+
+async def named(request: Request, ask: NamesModel, core: str, field: str) -> str:
     """The name of the model that a request of a foundation route means: its ``model_id``, else its version.
 
     The routes send a version, never an id, and applications often send none: then the route's default counts, or the
@@ -34,7 +44,7 @@ async def named(request: Request, ask: BaseModel, core: str, field: str) -> str:
     where it is no version but a whole name, it is that name.
 
     Args:
-        ask: has ``model_id`` and ``field``.
+        ask: has ``field``, too.
         core: what the contract puts before the version, ``core/version``.
     """
     if ask.model_id:
@@ -69,8 +79,9 @@ def fallback(repository: Repository, default: str) -> str:
     def distance(manifest: Manifest) -> tuple[bool, bool, float]:
         entry = catalog.entries().get(manifest.id)
         other_ending = manifest.id.rpartition("-")[2] != wanted.id.rpartition("-")[2]
-        known = entry is not None and entry.params_m is not None and wanted.params_m is not None
-        return entry is None, other_ending, abs(entry.params_m - wanted.params_m) if known else float("inf")
+        size = entry.params_m if entry else None
+        apart = float("inf") if size is None or wanted.params_m is None else abs(size - wanted.params_m)
+        return entry is None, other_ending, apart
 
     family = [m for m in repository if m.family == wanted.family and m.task == wanted.task]
     return min(family, key=distance).id if family else default

@@ -31,13 +31,12 @@ class Picture(RequestFields):
     value: Any
 
 
-class ImageRequest(RequestFields):
+class PicturesRequest(RequestFields):
     """What every route about pictures reads."""
 
     model_id: str
     image: Annotated[Picture | list[Picture], AtMost("max_batch"), WithJsonSchema(_IMAGES_SCHEMA)]
     id: str | None = None
-    confidence: Threshold = _MODEL_CONFIDENCE
     visualize_predictions: bool = False
     visualization_labels: bool = False
     visualization_stroke_width: int = 1
@@ -57,6 +56,16 @@ class ImageRequest(RequestFields):
     def images(self) -> list[Picture]:
         """The pictures, in order."""
         return self.image if isinstance(self.image, list) else [self.image]
+
+    def settings(self, manifest: Manifest) -> dict[str, Any]:
+        """Every setting of the model's task. Raises InvalidParameter."""
+        raise NotImplementedError
+
+
+class ImageRequest(PicturesRequest):
+    """What routes read whose models have one confidence for everything."""
+
+    confidence: Threshold = _MODEL_CONFIDENCE
 
     def settings(self, manifest: Manifest) -> dict[str, Any]:
         """Every setting of the model's task. Raises InvalidParameter."""

@@ -63,8 +63,9 @@ async def generate(question: Question) -> AsyncGenerator[dict[str, Any], None]:
         async for step in steps:
             if isinstance(step, SAMPrediction):
                 best = range(min(len(step.scores), _MOST))
-                masks = await _pictures(step.masks, best)
-                yield {"masks": masks, "scores": step.scores[:_MOST].tolist()}
+                assert step.masks is not None, "the walk asks for run lengths"
+                pictures = await _pictures(step.masks, best)
+                yield {"masks": pictures, "scores": step.scores[:_MOST].tolist()}
             else:
                 yield {"done": step.done, "total": step.total}
 

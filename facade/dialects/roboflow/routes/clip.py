@@ -134,17 +134,19 @@ async def _manifest(request: Request, ask: ClipRequest) -> Manifest:
 async def _embed(
     request: Request, ask: ClipRequest, manifest: Manifest, things: Sequence[str | Picture], most: int = _MOST
 ) -> np.ndarray:
-    """float32 ``[n,D]`` of pictures or of texts. Raises InvalidParameter."""
+    """float32 ``[n,D]`` of ``things``, which are all pictures or all texts. Raises InvalidParameter."""
     service = service_of(request)
-    if things and isinstance(things[0], Picture):
-        if len(things) > most:
-            raise InvalidParameter(f"One request may hold {most} pictures, not {len(things)}.")
-        reads = [partial(service.pictures.read, image.type, image.value) for image in things]
+    pictures = [thing for thing in things if isinstance(thing, Picture)]
+    texts = [thing for thing in things if isinstance(thing, str)]
+    if pictures:
+        if len(pictures) > most:
+            raise InvalidParameter(f"One request may hold {most} pictures, not {len(pictures)}.")
+        reads = [partial(service.pictures.read, image.type, image.value) for image in pictures]
         answered = await service.ask(request, manifest, reads, ask.settings())
     else:
-        if not 1 <= len(things) <= service.settings.max_texts:
-            raise InvalidParameter(f"One request may hold 1 to {service.settings.max_texts} texts, not {len(things)}.")
-        samples = [{"text": text.encode()} for text in things]
+        if not 1 <= len(texts) <= service.settings.max_texts:
+            raise InvalidParameter(f"One request may hold 1 to {service.settings.max_texts} texts, not {len(texts)}.")
+        samples = [{"text": text.encode()} for text in texts]
         answered = await service.ask_samples(request, manifest, samples, ask.settings(), role="text")
     return np.concatenate(answered.results)
 

@@ -15,7 +15,7 @@ from tritonvision.facade.dialects.common.body import read_body
 from tritonvision.facade.dialects.common.schemas import json_schema
 from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.routes.tasks import drawn_text
-from tritonvision.facade.dialects.roboflow.schemas import ImageRequest
+from tritonvision.facade.dialects.roboflow.schemas import PicturesRequest
 from tritonvision.facade.replies import reply
 from tritonvision.facade.service import Read
 from tritonvision.publication import Manifest
@@ -24,7 +24,7 @@ from tritonvision.results import Detections, KeyPoints, L2CSGazeDetection
 router = APIRouter(tags=["Roboflow"])
 
 
-class GazeRequest(ImageRequest):
+class GazeRequest(PicturesRequest):
     """``/gaze/gaze_detection``. The version names the model, unless ``model_id`` does; ``confidence``, of a face, is a
     field of our own.
     """

@@ -21,7 +21,7 @@ from tritonvision.facade.dialects.common.schemas import AtMost, RequestFields, j
 from tritonvision.facade.dialects.roboflow import responses as formats
 from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.routes.tasks import drawn_text
-from tritonvision.facade.dialects.roboflow.schemas import ImageRequest, Picture
+from tritonvision.facade.dialects.roboflow.schemas import Picture, PicturesRequest
 from tritonvision.facade.replies import reply
 from tritonvision.facade.service import Read
 from tritonvision.publication import Manifest
@@ -34,7 +34,7 @@ _EXAMPLES_CONFIDENCE = 0.99
 Texts = Annotated[list[str], AtMost("max_texts")]
 
 
-class OpenVocabularyRequest(ImageRequest):
+class OpenVocabularyRequest(PicturesRequest):
     """What both routes read. ``model_id`` names the model where the version does not."""
 
     model_id: str = ""

@@ -95,8 +95,8 @@ class Kept:
     logits: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
-    def bytes(self) -> int:
-        """That it takes."""
+    def size(self) -> int:
+        """Bytes that it takes."""
         return len(self.picture) + sum(logits.nbytes for logits in self.logits.values())
 
 
@@ -112,9 +112,9 @@ class EncodingCache:
         self._kept: OrderedDict[tuple[str | None, str], Kept] = OrderedDict()
 
     @property
-    def bytes(self) -> int:
-        """That all of them take."""
-        return sum(kept.bytes for kept in self._kept.values())
+    def size(self) -> int:
+        """Bytes that all of them take."""
+        return sum(kept.size for kept in self._kept.values())
 
     def get(self, key: str | None, image_id: str) -> Kept:
         """What is kept. Raises InvalidPicture when nothing is, or no longer."""
@@ -131,7 +131,7 @@ class EncodingCache:
             kept = Kept(picture)
         self._kept[key, image_id] = kept
         self._kept.move_to_end((key, image_id))
-        while len(self._kept) > self._most or self.bytes > self._most_bytes:
+        while len(self._kept) > self._most or self.size > self._most_bytes:
             self._kept.popitem(last=False)
         return kept
 
@@ -141,7 +141,7 @@ def _encodings(request: Request) -> EncodingCache:
     if not hasattr(state, "sam_encodings"):
         service = service_of(request)
         kept = state.sam_encodings = EncodingCache(service.settings.kept_pictures)
-        service.metrics.gauge("tritonvision_kept_picture_bytes", "Pictures kept by image_id", lambda: kept.bytes)
+        service.metrics.gauge("tritonvision_kept_picture_bytes", "Pictures kept by image_id", lambda: kept.size)
     return state.sam_encodings
 
 
@@ -284,6 +284,7 @@ def _npz(found: SAMPrediction) -> bytes:
     """``masks`` uint8 0 or 1 ``[k,h,w]``, ``low_res_masks`` float32 logits ``[k,256,256]``, > 0 is the object, and
     ``scores`` float32 ``[k]``.
     """
+    assert found.masks is not None and found.logits is not None, "an archive is asked for with both"
     arrays: Mapping[str, np.ndarray] = {
         "masks": found.masks.to_dense().astype(np.uint8), "low_res_masks": found.logits, "scores": found.scores,
     }  # fmt: skip

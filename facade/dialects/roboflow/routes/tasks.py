@@ -25,6 +25,7 @@ from tritonvision.facade.dialects.roboflow.schemas import (
     ImageRequest,
     KeypointsRequest,
     LegacyQuery,
+    PicturesRequest,
 )
 from tritonvision.facade.rendering import annotated
 from tritonvision.facade.replies import reply
@@ -124,12 +125,12 @@ def head_of(answered: Answered, inference_id: str | None) -> dict[str, Any]:
     return {"inference_id": inference_id or str(uuid.uuid4()), "time": answered.seconds}
 
 
-async def drawn(ask: ImageRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> bytes:
+async def drawn(ask: PicturesRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> bytes:
     """A JPEG of the picture with its result drawn in, as the request wants it drawn."""
     orient = not ask.disable_preproc_auto_orient
     return await in_thread(annotated.annotated, picture, result, manifest, orient, **ask.style)
 
 
-async def drawn_text(ask: ImageRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> str:
+async def drawn_text(ask: PicturesRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> str:
     """The same in base64."""
     return base64.b64encode(await drawn(ask, picture, result, manifest)).decode()
