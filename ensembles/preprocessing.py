@@ -18,8 +18,7 @@ class Resize:
 
     Attributes:
         rule: a name of ``RULES`` there.
-        height, width: of the network's pixels, RGB ``[H, W, 3]``; for rules whose size follows the picture, their two
-            parameters.
+        height, width: of the network's pixels, RGB ``[H, W, 3]``; two parameters of rules whose size varies.
         options: keyword arguments of the rule, as sorted pairs; with ``("encoding", "float32")`` pixels are in 0..1.
     """
 

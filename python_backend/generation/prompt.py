@@ -79,8 +79,7 @@ class Reader(Protocol):
             sizes: (height, width) of each picture, in pixels.
 
         Raises:
-            InvalidParameter: :func:`check` refuses it, the family has no template for it, or it is not shorter than the
-                context.
+            InvalidParameter: :func:`check` refuses it, the family has no template for it, or it is too long.
         """
 
     def vision_inputs(self, picture: np.ndarray) -> Mapping[str, np.ndarray]:
@@ -91,8 +90,7 @@ def check(messages: Sequence[Mapping[str, Any]], pictures: int) -> None:
     """Check what every family requires of a conversation.
 
     Raises:
-        InvalidParameter: an unknown role, an empty message, no question, or another number of image parts than
-            ``pictures``.
+        InvalidParameter: an unknown role, an empty message, no question, or not ``pictures`` image parts.
     """
     for message in messages:
         if message["role"] not in ROLES:

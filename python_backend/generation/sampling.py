@@ -9,8 +9,7 @@ import numpy as np
 
 from tritonvision.errors import TritonVisionError
 
-# How many of the likeliest tokens are sorted first: they nearly always hold the whole of top-p, and sorting all is
-# slow.
+# How many of the likeliest tokens are sorted first: nearly always they hold all of top-p, and sorting all is slow.
 _HEAD = 512
 
 
@@ -63,8 +62,7 @@ class Sampler:
         return kept[order], probabilities / probabilities.sum()
 
     def _penalized(self, logits: np.ndarray) -> np.ndarray:
-        """Logits with the repetition penalty: those of earlier tokens are divided by it when positive, multiplied when
-        negative.
+        """The repetition penalty: logits of earlier tokens divided by it when positive, multiplied when negative.
         """
         if self._penalty == 1:
             return logits
