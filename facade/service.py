@@ -210,8 +210,7 @@ class Service:
     ) -> AsyncGenerator[Delta, None]:  # fmt: skip
         """The model's answer to a conversation, piece by piece as it is generated.
 
-        Closing the iterator or cancelling the request's task cancels it. Errors before the first piece are raised with
-        it.
+        Closing the iterator or cancelling the request's task cancels it. Errors before it come with the first piece.
 
         Args:
             messages: ``{"role", "content"}`` with the roles system, user and assistant, the content a list of
@@ -228,8 +227,7 @@ class Service:
     def generate_masks(
         self, request: Request, manifest: Manifest, picture: Read, parameters: Mapping[str, Any]
     ) -> AsyncGenerator[Progress | SAMPrediction, None]:
-        """Yields the progress over a picture's grid of points, and the masks at the end; ends and raises as
-        :meth:`chat`.
+        """Yields the progress over a picture's grid, and the masks at the end; ends and raises as :meth:`chat`.
 
         Args:
             parameters: of :data:`tritonvision.engine.mask_grid.PARAMETERS`.
@@ -258,8 +256,7 @@ class Service:
             self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
 
     def _admit(self, request: Request, manifest: Manifest, pictures: int, role: str = "") -> None:
-        """Admit the request with ``pictures``, here and at the model's queue. Raises Overloaded before anything is
-        read.
+        """Admit the request with ``pictures``, here and at the model's queue, before they are read. Raises Overloaded.
 
         The admission lasts until the answer is encoded, drawing included; several calls of one request share it.
         """

@@ -66,8 +66,7 @@ class OriginGuard:
 def hosts_of(settings: Settings) -> frozenset[str]:
     """The allowed names in ``Host``.
 
-    A server on loopback has the names of this machine. Any other cannot know its names, so it accepts all unless the
-    operator has set some.
+    A server on loopback has the names of this machine. Any other accepts all names, unless some are set.
     """
     if settings.allowed_hosts or settings.loopback:
         return settings.allowed_hosts | {"localhost", settings.host.lower()}
