@@ -43,8 +43,8 @@ def folder() -> Path | None:
 def longest_work(files: Path) -> float:
     """Seconds that a step may take for one batch; grows with the size of its model's folder ``files``.
 
-    A large network on a busy machine needs minutes for eight pictures and must not count as hanging. The maximum is
-    half an hour.
+    A large network on a busy machine needs minutes for eight pictures and must not count as hanging. At most half an
+    hour.
     """
     size = sum(path.stat().st_size for path in files.rglob("*") if path.is_file())
     return min(LONGEST_EXECUTE_SECONDS * (1 + size / _GRAPH_BYTES), _LONGEST_OF_ALL)
@@ -53,8 +53,8 @@ def longest_work(files: Path) -> float:
 class Watch:
     """Finds processes whose heartbeat has stopped.
 
-    Only time in which the watcher itself ran counts, so a paused container, a suspended machine or a changed clock
-    makes no process late.
+    Only time in which the watcher itself ran counts, so pausing a container, suspending the machine or setting the
+    clock makes no process late.
 
     Args:
         beats: the folder of a tritonserver.
@@ -101,8 +101,7 @@ def waiting() -> Iterator[None]:
 class Heart:
     """The heartbeat of this process; as a context manager it times a piece of work of the calling thread.
 
-    Work over its time limit stops the heartbeat, so a process with one stuck thread is replaced, too. One object a
-    process.
+    Work over its time limit stops the heartbeat, so a process with one stuck thread is replaced, too.
 
     Args:
         longest: seconds that a piece of work, or a step of it, may take.
@@ -133,8 +132,7 @@ class Heart:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within the block this process waits for another one, which has its own heartbeat, so the time does not
-        count.
+        """Within the block this process waits for another one with its own heartbeat: the time does not count.
         """
         before = self._busy_since.pop(threading.get_ident(), None)
         try:

@@ -15,8 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def check_files(repository: Repository, manifest: Manifest) -> None:
-    """Compare the files of a published model with its manifest. A file is read again only if its size, time or inode
-    changed.
+    """Compare the files of a published model with its manifest. Unchanged size, time and inode skip the reading.
 
     Raises:
         BrokenModel: a file is missing or changed.

@@ -83,8 +83,7 @@ class Control:
         return self.config(model).parameters[name].string_value
 
     def swap(self, model: str, generation: int) -> None:
-        """Start new processes of ``model`` beside the old ones, then stop the old; models that depend on it stay
-        loaded.
+        """Start new processes of ``model`` beside the old ones, then stop the old; its dependents stay loaded.
 
         Triton ignores a load without changes, so a parameter of the config counts generations.
         """

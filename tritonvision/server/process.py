@@ -65,8 +65,7 @@ class TritonProcess:
         self.folder = run_folder / _FOLDER
         try:
             self.folder.mkdir(mode=0o700)
-            # A name that needs no quoting in a shell: Triton starts no Python process below a folder with a space in
-            # its name.
+            # A name without spaces: Triton starts no Python process below a folder with a space in its name.
             (self.folder / "repository").symlink_to(repository.resolve())
             executable, backends = _executable(installation, self.folder), _backends(installation, self.folder)
         except OSError as error:

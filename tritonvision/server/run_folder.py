@@ -1,8 +1,7 @@
 """The private folder of a running server: its socket, its backends, files that its processes share.
 
 Only the user who started the server can enter it, its name is random, and its process holds a lock on it (flock(2)). If
-the lock is free, the owner is gone; this works across PID namespaces, and systemd-tmpfiles does not clean up a locked
-folder.
+the lock is free, the owner is gone; this works across PID namespaces, and systemd-tmpfiles skips locked folders.
 """
 
 from __future__ import annotations
