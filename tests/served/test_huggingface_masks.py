@@ -82,7 +82,7 @@ def test_progress_comes_while_it_works(http, photo):
     assert steps == [{"done": done, "total": 9} for done in (0, 4, 8, 9)] and len(last["masks"]) == 27
 
 
-def test_a_caller_who_goes_away_ends_the_walk(http, photo):
+def test_disconnecting_stops_the_mask_generation(http, photo):
     body = {"inputs": base64.b64encode(photo).decode(), "parameters": {"points_per_batch": 4}}
     with http.stream("POST", f"/models/{CLICKS}", json=body, headers=EVENTS) as answer:
         next(answer.iter_lines())

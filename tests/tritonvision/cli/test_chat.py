@@ -155,7 +155,7 @@ def test_lines_of_a_pipe_are_one_conversation(run, chat_server):
     ]  # fmt: skip
 
 
-def test_nothing_asked_is_nothing_answered(run, chat_server):
+def test_an_empty_input_sends_no_request(run, chat_server):
     done = run(MODEL, "--url", chat_server.url)
     assert (done.returncode, done.stdout, chat_server.asked) == (0, "", [])
 

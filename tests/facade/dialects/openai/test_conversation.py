@@ -28,7 +28,7 @@ def test_messages_parts_and_pictures_keep_their_order(house, picture):
     ]
 
 
-def test_a_prompt_without_a_picture_and_a_picture_without_a_prompt_are_the_models_business(house, picture):
+def test_prompts_without_a_picture_and_pictures_without_a_prompt_reach_the_model(house, picture):
     ask(house, user("Say something."))
     ask(house, user(image(data_url(picture))))
     assert [len(pictures) for _, _, pictures, _ in house.engine.chats] == [0, 1]
@@ -65,7 +65,7 @@ def test_settings_reach_the_model(house, given, meant):
     {"chat_template_kwargs": {"a": 1}}, {"parallel_tool_calls": True}, {"anything": [1, 2]}, {"logprobs": None},
     {"stream_options": None}, {"stream": None},
 ])  # fmt: skip
-def test_what_asks_for_nothing_special_and_what_nobody_knows_is_fine(house, fields):
+def test_neutral_values_and_unknown_fields_are_accepted(house, fields):
     ask(house, **fields)
 
 
@@ -76,7 +76,7 @@ def test_what_asks_for_nothing_special_and_what_nobody_knows_is_fine(house, fiel
     {"modalities": ["text", "audio"]}, {"audio": {"voice": "a"}}, {"response_format": {"type": "json_object"}},
     {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}, "strict": True}}},
 ])  # fmt: skip
-def test_what_is_not_done_here_is_refused_with_a_sentence(house, fields):
+def test_unsupported_fields_are_refused_with_a_sentence(house, fields):
     for stream in (False, True):
         status, error = refusal(house, **fields, stream=stream)
         assert status == 400 and error["message"].count(".") >= 1

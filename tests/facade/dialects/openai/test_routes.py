@@ -162,7 +162,7 @@ def test_every_piece_arrives_before_the_next_one_is_made(house, picture, served,
     asyncio.run(main())
 
 
-def test_a_caller_who_hangs_up_in_the_middle_ends_the_work(house, caplog, served, until):
+def test_disconnecting_during_a_stream_cancels_the_work(house, caplog, served, until):
     async def main():
         async with served(house) as client:
             house.engine.held = asyncio.Event()
@@ -179,7 +179,7 @@ def test_a_caller_who_hangs_up_in_the_middle_ends_the_work(house, caplog, served
     assert not caplog.records
 
 
-def test_a_caller_who_hangs_up_before_the_answer_ends_the_work(house, caplog, served, until):
+def test_disconnecting_before_the_answer_cancels_the_work(house, caplog, served, until):
     async def main():
         async with served(house) as client:
             house.engine.held = asyncio.Event()
@@ -194,7 +194,7 @@ def test_a_caller_who_hangs_up_before_the_answer_ends_the_work(house, caplog, se
     assert not caplog.records
 
 
-def test_a_caller_who_takes_nothing_is_let_go(house, served, until):
+def test_a_client_that_reads_nothing_is_disconnected(house, served, until):
     house.engine.pieces = ["x" * 100_000] * 500
 
     async def main():
