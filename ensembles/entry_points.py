@@ -10,6 +10,8 @@ from tritonvision.ensembles.schemas import Head
 from tritonvision.ensembles.tensors import IMAGE, MAX_BATCH, PARAMETERS, TEXT, Tensor
 from tritonvision.tasks import VLM, Task
 
+GRAPH = "model.onnx"  # what the file of a network is called that runs as it was exported
+
 
 @dataclass(frozen=True)
 class Net:
@@ -21,6 +23,8 @@ class Net:
         engine: Triton backend that runs it.
         device: ``cpu`` or ``gpu``: the kind of its instances.
         max_batch: samples of one execution.
+        precision: of the arithmetic, one of :data:`tritonvision.variants.PRECISIONS`.
+        file: in the version's folder, in a format that the engine reads.
     """
 
     role: str
@@ -30,6 +34,8 @@ class Net:
     engine: str = "onnxruntime"
     device: str = "cpu"
     max_batch: int = MAX_BATCH
+    precision: str = "fp32"
+    file: str = GRAPH
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,16 @@ class Chain:
     Attributes:
         role: ``""`` for the model itself, else the name of a further entry point: ``text``.
         instances: processes of the network.
+        engine, precision, file: of the network, see :class:`Net`.
     """
 
     pre: Resize | TextPreprocess
     head: Head
     role: str = ""
     instances: int = 2
+    engine: str = "onnxruntime"
+    precision: str = "fp32"
+    file: str = GRAPH
 
     @property
     def name(self) -> str:
@@ -82,7 +92,12 @@ class Chain:
     @property
     def nets(self) -> tuple[Net, ...]:
         """Its one network."""
-        return (Net(self.role, self.pre.tensors, self.head.tensors, self.instances),)
+        return (
+            Net(
+                self.role, self.pre.tensors, self.head.tensors, self.instances, self.engine,
+                precision=self.precision, file=self.file,
+            ),
+        )  # fmt: skip
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

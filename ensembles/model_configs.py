@@ -11,6 +11,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonvision.ensembles.entry_points import (
+    GRAPH,
     Chain,
     Chat,
     Composition,
@@ -71,6 +72,18 @@ def net_file(role: str) -> str:
     return f"{role or 'model'}.onnx"
 
 
+def session_file(net: Net) -> str:
+    """Name of the file of an embedded network as it runs: its graph, or what its engine reads instead."""
+    return net_file(net.role) if net.file == GRAPH else net.file
+
+
+def graph_path(name: str, point: EntryPoint, net: Net) -> str:
+    """Where the file of a network of the public model ``name`` lies below the repository."""
+    if embedded(point):
+        return f"{entry_point_name(name, point.role)}/1/{session_file(net)}"
+    return f"{net_name(name, net.role)}/1/{net.file}"
+
+
 def public_config(name: str, point: EntryPoint, assets: Iterable[str] = (), manifest: Manifest | None = None) -> str:
     """The entry point that callers know as :func:`entry_point_name`.
 
@@ -120,8 +133,11 @@ def _composition(name: str, point: Composition) -> pb.ModelConfig:
     config.parameters["composition"].string_value = point.module or point.name
     config.parameters["schema_version"].string_value = str(point.version)
     config.parameters["options"].string_value = json.dumps(dict(point.options))
-    where = {net.role: net_file(net.role) if point.embedded else net_name(name, net.role) for net in point.nets}
-    config.parameters["nets" if not point.embedded else "sessions"].string_value = json.dumps(where)
+    if point.embedded:
+        config.parameters["sessions"].string_value = _sessions(point)
+    else:
+        where = {net.role: net_name(name, net.role) for net in point.nets}
+        config.parameters["nets"].string_value = json.dumps(where)
     if point.sequence is not None:
         _remember(config, point.sequence)
     return config
@@ -154,8 +170,18 @@ def _chat(name: str, point: Chat) -> pb.ModelConfig:
     config.parameters["module"].string_value = point.module
     config.parameters["schema_version"].string_value = str(point.version)
     config.parameters["options"].string_value = json.dumps(dict(point.options))
-    config.parameters["sessions"].string_value = json.dumps({net.role: net_file(net.role) for net in point.nets})
+    config.parameters["sessions"].string_value = _sessions(point)
     return config
+
+
+def _sessions(point: Composition | Chat) -> str:
+    """JSON: of each embedded network its graph, or, where that does not run as it was exported, how it does."""
+    found: dict[str, str | dict[str, str]] = {}
+    for net in point.nets:
+        file = session_file(net)
+        as_exported = net.engine == "onnxruntime" and net.precision == "fp32"
+        found[net.role] = file if as_exported else {"file": file, "engine": net.engine, "precision": net.precision}
+    return json.dumps(found)
 
 
 def _local_code(name: str, point: LocalCode) -> pb.ModelConfig:
@@ -176,12 +202,20 @@ def net_config(name: str, net: Net, threads: int = 2) -> str:
 
     Two instances of two threads that do not spin: the fastest single setting on two cores, with one caller and with
     many (benchmarks/RESULTS.md). A network with a variable input size, or with one process, shrinks its arena after
-    each run; otherwise it would keep what the largest picture needed. The parameter names are those of Triton's native
-    ONNX Runtime backend.
+    each run; otherwise it would keep what the largest picture needed. The parameter names are those of the engines'
+    native Triton backends.
     """
     config = pb.ModelConfig(name=net_name(name, net.role), backend=net.engine, max_batch_size=net.max_batch)
+    if net.file != GRAPH or net.engine == "openvino":  # whose native backend looks for a model.xml
+        config.default_model_filename = net.file
     _declare(config, net.inputs, net.outputs)
     _instances(config, net.instances, net.device)
+    for key, value in _ENGINE_SETTINGS[net.engine](net, threads).items():
+        config.parameters[key].string_value = value
+    return text_format.MessageToString(config)
+
+
+def _onnxruntime_settings(net: Net, threads: int) -> dict[str, str]:
     settings = {
         "intra_op_thread_count": str(threads),
         "inter_op_thread_count": "1",
@@ -189,9 +223,17 @@ def net_config(name: str, net: Net, threads: int = 2) -> str:
     }
     if net.instances == 1 or any(tensor.dims.count(-1) > 1 for tensor in net.inputs):
         settings["memory.enable_memory_arena_shrinkage"] = "cpu:0"
-    for key, value in settings.items():
-        config.parameters[key].string_value = value
-    return text_format.MessageToString(config)
+    return settings
+
+
+def _openvino_settings(net: Net, threads: int) -> dict[str, str]:
+    settings = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads)}
+    if net.precision == "bf16":
+        settings["HINT_BF16"] = "YES"
+    return settings
+
+
+_ENGINE_SETTINGS = {"onnxruntime": _onnxruntime_settings, "openvino": _openvino_settings}
 
 
 def ensure_step(root: Path, step: Step, assets: Mapping[str, bytes] | None = None) -> str:

@@ -17,7 +17,7 @@ from tritonvision.errors import ServerUnavailable, from_wire
 from tritonvision.publication import MANIFEST
 from tritonvision.python_backend.batching import stack_padded
 from tritonvision.python_backend.runtime.sequences import CONTROLS, Sequences
-from tritonvision.python_backend.runtime.sessions import Sessions
+from tritonvision.python_backend.runtime.sessions import Sessions, network_files
 from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import resolve
 
@@ -32,8 +32,8 @@ class TritonPythonModel(Step):
         self.module = importlib.import_module(f"tritonvision.python_backend.compositions.{name}")
         folder = Path(args["model_repository"]) / args["model_version"]
         self.nets: dict[str, str] = json.loads(parameters.get("nets", "{}"))
-        files = json.loads(parameters.get("sessions", "{}"))
-        self.sessions = Sessions({role: folder / file for role, file in files.items()}) if files else None
+        files = network_files(folder, parameters.get("sessions", "{}"))
+        self.sessions = Sessions(files) if files else None
         assets = {name: (folder / name).read_bytes() for name in json.loads(parameters.get("assets", "[]"))}
         options = {**json.loads(parameters["options"]), "model": _identity(args), "assets": assets}
         self.composition = self.module.Composition(self.call, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +93,21 @@ def test_networks_of_a_models_own_process_are_files_beside_it_and_no_steps():
     assert {t.name: t.optional for t in config.input} == {"image": False, "parameters": True}
 
 
+def test_an_embedded_network_says_how_it_runs_where_that_is_not_as_it_was_exported():
+    nets = (
+        Net("decoder", (), ()), Net("vision", (), (), engine="openvino", precision="bf16"),
+        Net("embed", (), (), engine="openvino", precision="int8", file="openvino-int8--embed.xml"),
+    )  # fmt: skip
+    expected = {
+        "decoder": "decoder.onnx",
+        "vision": {"file": "vision.onnx", "engine": "openvino", "precision": "bf16"},
+        "embed": {"file": "openvino-int8--embed.xml", "engine": "openvino", "precision": "int8"},
+    }
+    for point in (Chat("smolvlm", nets), Composition("gaze", 1, GAZE, nets, (), embedded=True)):
+        config = parse(model_configs.public_config("m", point))
+        assert json.loads(config.parameters["sessions"].string_value) == expected
+
+
 def test_a_model_that_writes_is_decoupled_and_takes_pictures_a_prompt_or_messages():
     nets = tuple(Net(role, (), ()) for role in ("vision", "embed", "decoder"))
     point = Chat("smolvlm", nets, (("context", 8192),))
@@ -155,6 +171,21 @@ def test_the_threads_of_a_network_are_counted_and_do_not_spin():
     assert net_parameters(net, threads=3) == {
         "intra_op_thread_count": "3", "inter_op_thread_count": "1", "session.intra_op.allow_spinning": "0",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("precision", "file", "more"), [
+    ("fp32", "model.onnx", {}), ("bf16", "model.onnx", {"HINT_BF16": "YES"}), ("int8", "openvino-int8.xml", {}),
+])  # fmt: skip
+def test_a_network_on_openvino_has_the_parameters_of_its_native_backend(precision, file, more):
+    net = Net("", LETTERBOX.tensors, (), engine="openvino", precision=precision, file=file)
+    config = parse(model_configs.net_config("m", net, threads=2))
+    assert (config.backend, config.default_model_filename) == ("openvino", file)
+    assert net_parameters(net) == {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "2", **more}
+
+
+def test_a_network_as_it_was_exported_names_no_file():
+    config = parse(model_configs.net_config("m", Net("", LETTERBOX.tensors, ())))
+    assert (config.backend, config.default_model_filename) == ("onnxruntime", "")
 
 
 @pytest.mark.parametrize(("net", "shrinks"), [
