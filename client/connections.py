@@ -116,8 +116,7 @@ class EngineConnection(Connection):
 
 
 class ForeignConnection(EngineConnection):
-    """Runs inference on a Triton that we did not start. Manifests come from the local repository or its configs.
-    """
+    """Runs inference on a Triton that we did not start. Manifests come from the local repository or its configs."""
 
     def __init__(self, engine: Engine, address: str, say: Callable[[str], None]):
         super().__init__(engine, say)

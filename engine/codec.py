@@ -38,8 +38,7 @@ _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 def encode_chat(
     model: str, pictures: Sequence[bytes], messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]
 ) -> pb.ModelInferRequest:
-    """The request to a model that generates text: messages in OpenAI's form, and their pictures in order.
-    """
+    """The request to a model that generates text: messages in OpenAI's form, and their pictures in order."""
     request = pb.ModelInferRequest(model_name=model)
     given = {"image": list(pictures), "messages": [orjson.dumps(messages)], "parameters": [orjson.dumps(parameters)]}
     for name, values in given.items():

@@ -234,8 +234,7 @@ class Engine:
         return manifest
 
     async def unload(self, name: str) -> None:
-        """Unload a model, the models that depend on it, and steps no other uses. Does nothing if it is not loaded.
-        """
+        """Unload a model, the models that depend on it, and steps no other uses. Does nothing if it is not loaded."""
         await self._loader.unload(name)
 
     def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None:
@@ -275,8 +274,7 @@ class Engine:
         return "The inference server is starting, or a part of it is being replaced."
 
     def _resolve(self, model: Manifest | str, task: str | None = None) -> Manifest:
-        """The published model ``name``, checked to do ``task``. One that is missing may be exported.
-        """
+        """The published model ``name``, checked to do ``task``. One that is missing may be exported."""
         manifest = self._published(model) if isinstance(model, str) else model
         if task is not None and manifest.task != task:
             raise InvalidParameter(f"'{manifest.id}' does {manifest.task}, not {task}.")
@@ -375,8 +373,7 @@ class Engine:
         return ModelQueue(processes, _PLACES_PER_PROCESS * processes, self._settings.deadline)
 
     async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes) -> bool:
-        """Repair what made a call fail; whether a retry can succeed. Inference has no side effects.
-        """
+        """Repair what made a call fail; whether a retry can succeed. Inference has no side effects."""
         if failures.not_loaded(error):  # unloaded behind our back
             self.loaded_models.forget(manifest.id)
             await self._loader.ensure(manifest)

@@ -40,8 +40,7 @@ class StreamFailure(grpc.RpcError):
 
 
 def lost_process(error: grpc.RpcError) -> bool:
-    """Whether a process of the server, or the server, died during the call; a retry may then succeed.
-    """
+    """Whether a process of the server, or the server, died during the call; a retry may then succeed."""
     details = (error.details() or "").lower()
     if from_wire(details):
         return False
@@ -59,8 +58,7 @@ def not_loaded(error: grpc.RpcError) -> bool:
 
 
 def to_error(error: grpc.RpcError) -> TritonVisionError:
-    """The caller's error for a failed call; of Triton's messages only those of our own steps are passed on.
-    """
+    """The caller's error for a failed call; of Triton's messages only those of our own steps are passed on."""
     code, details = error.code(), error.details() or ""
     spoken = from_wire(details)
     if spoken is not None:

@@ -38,8 +38,7 @@ class ModelQueue:
         self._interval = 0.0  # running mean: seconds between two answers while the model is busy
 
     def expected_wait(self, requests: int = 1) -> float:
-        """Seconds until the last of ``requests`` more would be sent to Triton, from the measured rate, else 0.
-        """
+        """Seconds until the last of ``requests`` more would be sent to Triton, from the measured rate, else 0."""
         behind = len(self._waiting) + requests - max(self._limit() - self._taken, 0)
         return max(behind, 0) * self._interval
 
@@ -74,8 +73,7 @@ class ModelQueue:
 
     @asynccontextmanager
     async def place(self, longest: float) -> AsyncIterator[None]:
-        """A place for the time of the block, for calls that Triton stops when they are cancelled. As :meth:`run`.
-        """
+        """A place for the time of the block, for calls that Triton stops when they are cancelled. As :meth:`run`."""
         await self._take(longest)
         with self._working():
             yield

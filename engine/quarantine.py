@@ -1,5 +1,4 @@
-"""Remembers pictures that were in progress when a process died, so that one cannot crash process after process.
-"""
+"""Remembers pictures that were in progress when a process died, so that one cannot crash process after process."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ _DEATHS = 2
 
 
 class Quarantine:
-    """Counts crashes by the hash of the picture in progress. An answer resets its count; after two it is refused.
-    """
+    """Counts crashes by the hash of the picture in progress. An answer resets its count; after two it is refused."""
 
     def __init__(self) -> None:
         self._near: OrderedDict[bytes, set[int]] = OrderedDict()

@@ -70,8 +70,7 @@ class LocalPipeline(LocalNet):
         return Tokenizer(self._assets[TOKENIZER].decode(), self.resize.context)
 
     def inputs(self, sample: np.ndarray | str) -> tuple[Tensors, Any]:
-        """The network's inputs for a sample, without a batch axis, and the geometry (None for a text).
-        """
+        """The network's inputs for a sample, without a batch axis, and the geometry (None for a text)."""
         if isinstance(self.resize, TextPreprocess):
             return {"input_ids": self._tokenizer(sample)}, None
         assert not isinstance(sample, str)

@@ -132,8 +132,7 @@ class Heart:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within the block this process waits for another one with its own heartbeat: the time does not count.
-        """
+        """Within the block this process waits for another one with its own heartbeat: the time does not count."""
         before = self._busy_since.pop(threading.get_ident(), None)
         try:
             yield

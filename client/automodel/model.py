@@ -176,16 +176,14 @@ class AutoModel:
     __call__ = infer
 
     def embed_images(self, images: Any, *, input_color_format: str | None = None, **settings: Any) -> np.ndarray:
-        """float32 ``(n, D)``, a row a picture. Raises as :meth:`infer`, and NotSupported if it does not embed.
-        """
+        """float32 ``(n, D)``, a row a picture. Raises as :meth:`infer`, and NotSupported if it does not embed."""
         self._must_do(tasks.EMBEDDING, "embed pictures")
         return self._infer(images, input_color_format, settings)
 
     embed_image = embed_images
 
     def embed_text(self, texts: str | Sequence[str]) -> np.ndarray:
-        """float32 ``(n, D)``, a row a text. Raises as :meth:`embed_images`, and InvalidParameter for a long text.
-        """
+        """float32 ``(n, D)``, a row a text. Raises as :meth:`embed_images`, and InvalidParameter for a long text."""
         self._must_do(tasks.EMBEDDING, "embed texts")
         listed = [texts] if isinstance(texts, str) else list(texts)
         if not listed or not all(isinstance(text, str) for text in listed):

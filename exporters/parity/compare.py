@@ -1,5 +1,4 @@
-"""The differences of two answers: tensors element by element, results of a TopK or an NMS as unordered sets.
-"""
+"""The differences of two answers: tensors element by element, results of a TopK or an NMS as unordered sets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The text of a page: a detector finds the words, a recogniser reads them, their geometry gives the lines.
-"""
+"""The text of a page: a detector finds the words, a recogniser reads them, their geometry gives the lines."""
 
 from __future__ import annotations
 

@@ -144,8 +144,7 @@ class VlmEngine:
     def _piece(
         self, prompt: Prompt, pictures: Sequence[Picture], sizes: Sequence[Size], cancelled: Callable[[], bool]
     ) -> Piece:
-        """The decoder's inputs for the prompt: embeddings of its tokens, with the pictures' rows in their places.
-        """
+        """The decoder's inputs for the prompt: embeddings of its tokens, with the pictures' rows in their places."""
         with self._working():
             embeds = self._embed(prompt.input_ids[None])[0]
         places = np.flatnonzero(prompt.input_ids == prompt.image_token)

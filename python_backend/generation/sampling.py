@@ -62,8 +62,7 @@ class Sampler:
         return kept[order], probabilities / probabilities.sum()
 
     def _penalized(self, logits: np.ndarray) -> np.ndarray:
-        """The repetition penalty: logits of earlier tokens divided by it when positive, multiplied when negative.
-        """
+        """The repetition penalty: logits of earlier tokens divided by it when positive, multiplied when negative."""
         if self._penalty == 1:
             return logits
         punished = np.where(logits > 0, logits / np.float32(self._penalty), logits * np.float32(self._penalty))

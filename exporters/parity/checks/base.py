@@ -80,8 +80,7 @@ class ParityCheck(ABC):
 
     @abstractmethod
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """Raise NoSignal unless the answers differ from each other: constant ones would pass any comparison.
-        """
+        """Raise NoSignal unless the answers differ from each other: constant ones would pass any comparison."""
 
     @abstractmethod
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:

@@ -147,15 +147,13 @@ class ChatRequest(RequestFields):
         return messages, pictures
 
     def _most_tokens(self) -> int | None:
-        """From ``max_completion_tokens`` or its older name. Raises InvalidParameter, naming the caller's field.
-        """
+        """From ``max_completion_tokens`` or its older name. Raises InvalidParameter, naming the caller's field."""
         name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
         (parameter,) = (p for p in tasks.VLM.parameters if p.name == "max_new_tokens")
         return dataclasses.replace(parameter, name=name).check(getattr(self, name))
 
     def _seed(self) -> int | None:
-        """The seed, from 0: negative ones are mapped to their lower 63 bits. Raises InvalidParameter.
-        """
+        """The seed, from 0: negative ones are mapped to their lower 63 bits. Raises InvalidParameter."""
         (parameter,) = (p for p in tasks.VLM.parameters if p.name == "seed")
         seed = dataclasses.replace(parameter, low=-_SEEDS).check(self.seed)
         return None if seed is None or seed == _ANY_SEED else seed % _SEEDS

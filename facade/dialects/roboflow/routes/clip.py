@@ -58,8 +58,7 @@ class TextsRequest(ClipRequest):
 
 
 class CompareRequest(ClipRequest):
-    """``/clip/compare``. The types of ``subject`` and ``prompt`` depend on other fields and are checked later.
-    """
+    """``/clip/compare``. The types of ``subject`` and ``prompt`` depend on other fields and are checked later."""
 
     subject: Any
     subject_type: str = "image"
