@@ -3,7 +3,7 @@
 Asks of both kinds alternate, so that a machine that slows down slows both. Every prompt is another one. Masks of random
 weights are ragged: their run lengths are fifty times as many as those of an object, and take milliseconds each.
 
-    python benchmarks/sam_prompts.py --repository DIR     (sam-vit_b published there; random weights will do)
+    python benchmarks/sam_prompts.py --repository DIR     (sam-vit_b published there, with random weights too; that of the tests is smaller)
 """
 
 from __future__ import annotations
