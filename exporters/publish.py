@@ -89,9 +89,8 @@ def publish(
     name = manifest.triton_name
     built = folder / "models"
     asked = {f"{name}/{FOLDER}/{file}": data for file, data in (golden or {}).items()}
-    files = _digests(name, points, graphs, assets or {})
-    files |= {path: hashlib.sha256(data).hexdigest() for path, data in asked.items()}
-    manifest = replace(manifest, files=files)
+    digests = {path: hashlib.sha256(data).hexdigest() for path, data in asked.items()}
+    manifest = replace(manifest, files=_digests(name, points, graphs, assets or {}) | digests)
     try:
         order = []
         for point in points:
@@ -122,9 +121,9 @@ def publish(
             for net in point.nets if model_configs.embedded(point) else ():
                 storage.move(graphs[net.role], built, model_configs.graph_path(name, point, net))
             order.append(public.name)
-        for path, data in asked.items():
-            (built / path).parent.mkdir(exist_ok=True)
-            (built / path).write_bytes(data)
+        for golden_file, data in asked.items():
+            (built / golden_file).parent.mkdir(exist_ok=True)
+            (built / golden_file).write_bytes(data)
         _write(built / name / MANIFEST, manifest.to_json())
         with locked(repository):
             orphans = _orphans(repository, manifest, order)

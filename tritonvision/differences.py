@@ -198,7 +198,7 @@ def _ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _loss_of_the_best(got: Tensors, want: Tensors) -> float:
     if got["scores"].shape != want["scores"].shape or not np.isfinite(got["scores"]).all():
         return np.inf
-    scores = want["scores"][0]
+    scores: np.ndarray = want["scores"][0]
     ids = got["class_ids"][0]
     best = int(ids[0]) if len(ids) else int(got["scores"][0].argmax())
     if not 0 <= best < len(scores):

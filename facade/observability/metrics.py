@@ -68,16 +68,17 @@ class Metrics:
 
     def spent(self, model: str) -> tuple[float, float]:
         """Seconds of all requests for a model, and of those the seconds that they waited for it."""
-        sums = [
-            sum(sample.value for sample in kind.collect()[0].samples
-                if sample.name.endswith(end) and sample.labels.get("model") == model)
-            for kind, end in ((self._latency, "_sum"), (self._asked, "_total"))
-        ]  # fmt: skip
-        return sums[0], sums[1]
+        return _sum(self._latency, "_sum", model), _sum(self._asked, "_total", model)
 
     def text(self) -> bytes:
         """The exposition for Prometheus."""
         return generate_latest(self._registry)
+
+
+def _sum(figure: Counter | Histogram, end: str, model: str) -> float:
+    """Of the series of ``model`` whose names end so."""
+    samples = (sample for metric in figure.collect() for sample in metric.samples)
+    return sum(s.value for s in samples if s.name.endswith(end) and s.labels.get("model") == model)
 
 
 class Window:
