@@ -37,6 +37,7 @@ class LoadedModels:
     ):  # fmt: skip
         self.most, self.budget, self._unload = most, budget, unload
         self._evicted = 0
+        self._refused: dict[str, str] = {}
         self._loaded: dict[str, Manifest] = {}
         self._last_used: dict[str, float] = {}
         self._coming: dict[str, Manifest] = {}
@@ -54,12 +55,25 @@ class LoadedModels:
     def memory(self) -> Memory:
         """What they take, when they were used, and the limits."""
         reckoned = {model_id: footprint(manifest) for model_id, manifest in self._loaded.items()}
-        return Memory(reckoned, dict(self._last_used), self.most, self.budget, self._evicted)
+        return Memory(reckoned, dict(self._last_used), self.most, self.budget, self._evicted, dict(self._refused))
 
     def add(self, manifest: Manifest) -> None:
         """Record it as loaded."""
+        self._refused.pop(manifest.id, None)
         self._loaded[manifest.id] = manifest
         self._touch(manifest.id)
+
+    async def refuse(self, manifest: Manifest, why: str) -> None:
+        """It was loaded and may not serve: it goes, and what asks it or what it stood in the place of goes, too.
+
+        Args:
+            why: a sentence.
+        """
+        self._refused[manifest.id] = why
+        async with self._changed:
+            self._loaded[manifest.id] = manifest
+            self._coming.pop(manifest.id, None)
+            await self._leave(manifest.id)
 
     async def leave(self, model_id: str) -> None:
         """Unload a model, the models that depend on it, and steps no other model uses. Not loaded: nothing happens."""
@@ -181,6 +195,7 @@ class Memory:
         last_used: seconds since the epoch, by id.
         most, budget: the limits, or None.
         evicted: how many models were evicted since the start.
+        refused: models that were loaded and may not serve, a sentence each, by id.
     """
 
     reckoned: Mapping[str, int] = field(default_factory=dict)
@@ -188,3 +203,4 @@ class Memory:
     most: int | None = None
     budget: int | None = None
     evicted: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tritonvision import catalog
+from tritonvision.engine.golden_check import GoldenCheck, Verdict
 from tritonvision.engine.loaded_models import LoadedModels
-from tritonvision.errors import ModelLoading, ServerUnavailable, TritonVisionError
+from tritonvision.engine.triton_grpc import AsyncTritonClient
+from tritonvision.errors import BrokenModel, ModelLoading, NotSupported, ServerUnavailable, TritonVisionError
 from tritonvision.integrity import check_files
 from tritonvision.publication import Manifest, Repository
 from tritonvision.server import Embedded
 from tritonvision.server.control import Control
 from tritonvision.settings import Settings
+from tritonvision.variants import Variant
 
 T = TypeVar("T")
 # Admin calls at once. They wait in threads of their own: a load takes seconds to minutes, and readiness, pictures and
@@ -24,6 +28,8 @@ _THREADS = 8
 _RETRIES = 3
 # Seconds that a caller with ``wait=False`` still waits for a load that replaces a loaded model.
 _RELOAD_SECONDS = 5.0
+# Seconds until a model that answered its golden questions wrongly is tried again, if it was not published anew.
+_REFUSED_SECONDS = 30.0
 
 
 class Loader:
@@ -35,11 +41,14 @@ class Loader:
 
     Attributes:
         loaded_models: what is loaded now.
+        golden: asks each model its golden questions before it is let at; None where the server is not ours.
     """
 
     def __init__(self, settings: Settings, admin: Embedded | Control, resolve: Callable[[str], Manifest]):
         self._settings, self._admin, self._resolve = settings, admin, resolve
         self.loaded_models = LoadedModels(settings.max_loaded, settings.memory_budget, self._unload_steps)
+        self.golden: GoldenCheck | None = None
+        self._verdicts: dict[str, tuple[Manifest, Verdict, float]] = {}  # of models that were refused, and when
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="model-loads")
 
@@ -67,6 +76,7 @@ class Loader:
             return
         load = self._loads.get(manifest.id)
         if load is None:
+            self._refuse_again(manifest)
             load = self._loads[manifest.id] = asyncio.create_task(self._load(manifest))
             load.add_done_callback(lambda _: self._loads.pop(manifest.id, None))
             # reading the exception marks it as retrieved, so that asyncio does not log it
@@ -79,6 +89,12 @@ class Loader:
             await asyncio.wait_for(asyncio.shield(load), seconds)
         except TimeoutError as error:
             raise ModelLoading(f"Model {manifest.id} is still loading.", retry_after=5) from error
+
+    def _refuse_again(self, manifest: Manifest) -> None:
+        """Raise BrokenModel of a model that was refused a moment ago: each try would load it anew."""
+        known = self._verdicts.get(manifest.id)
+        if known is not None and known[0] is manifest and time.monotonic() < known[2] + _REFUSED_SECONDS:
+            raise known[1].refusal()
 
     async def unload(self, name: str) -> None:
         """Unload a model, the models that depend on it, and steps no other model uses. Not loaded: nothing happens."""
@@ -107,7 +123,47 @@ class Loader:
                 admin = self._admin
                 if isinstance(admin, Embedded) or not await self._administer(admin.ready, manifest.triton_name):
                     raise
+            await self._ask_golden(manifest, manifest.serving_variant)
             self.loaded_models.add(manifest)
+
+    def ask_golden(self, client: AsyncTritonClient) -> None:
+        """From now on ask each loaded model its golden questions, if the server is ours: others answer for theirs."""
+        if isinstance(self._admin, Embedded):
+            self.golden = GoldenCheck(
+                client, self._settings.repository, self._settings.load_timeout, self._threads
+            )
+
+    async def verify(self, manifest: Manifest) -> Verdict:
+        """Whether the model answers as it did when it was published, stage by stage; it is loaded for it.
+
+        Raises:
+            NotSupported: the inference server is somebody else's.
+            NoRoom, ModelLoading, ...: as :meth:`ensure`, but for a model that does not pass.
+        """
+        if self.golden is None:
+            raise NotSupported("Models of somebody else's inference server are not verified.")
+        try:
+            await self.ensure(manifest)
+        except BrokenModel:
+            if manifest.id not in self._verdicts:
+                raise
+            return self._verdicts[manifest.id][1]
+        with self.loaded_models.using(manifest):
+            return await self.golden.ask(manifest, manifest.serving_variant, every_stage=True)
+
+    async def _ask_golden(self, manifest: Manifest, variant: Variant | None) -> None:
+        """Ask a model its golden questions. Raises BrokenModel, and lets it go, where it answers otherwise."""
+        if self.golden is None:
+            return
+        with self.loaded_models.using(manifest):
+            verdict = await self.golden.ask(manifest, variant)
+        self._verdicts.pop(manifest.id, None)
+        if verdict.passed:
+            return
+        self._verdicts[manifest.id] = manifest, verdict, time.monotonic()
+        why = f"What differs is its {verdict.blamed}: {verdict.why.rstrip('.')}."
+        await self.loaded_models.refuse(manifest, why)
+        raise verdict.refusal()
 
     async def _unload_steps(self, models: Sequence[str]) -> None:
         for model in models:

@@ -57,6 +57,8 @@ COMMANDS = {
     "chat": Command("Talk with a model about pictures."),
     "models": Command("List every model id and what is published."),
     "info": Command("Tell all that is known of one model."),
+    "verify": Command("Ask models what they answered when they were published."),
+    "explain": Command("Tell where the milliseconds of a request go."),
     "remove": Command("Take published models out of the repository."),
     "doctor": Command("Check what this machine has, and what to do about the rest."),
 }

@@ -247,6 +247,13 @@ class LoadedModel(TypedDict):
     last_used: NotRequired[float | None]
 
 
+class RefusedModel(TypedDict):
+    """A model that was loaded and does not answer as it did when it was published."""
+
+    model_id: str
+    reason: str
+
+
 class LoadedModels(TypedDict):
     """What is loaded, once under every name, and what that takes."""
 
@@ -256,6 +263,7 @@ class LoadedModels(TypedDict):
     memory_budget_bytes: int | None
     max_loaded: int | None
     evicted: int
+    refused: list[RefusedModel]
 
 
 class Started(TypedDict):

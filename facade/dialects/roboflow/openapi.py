@@ -43,6 +43,7 @@ _LISTED: dict[str, Any] = {
         "memory_bytes": 55000000, "last_used": 1750000000.0,
     }],
     "total_vram_bytes": None, "memory_bytes": 55000000, "memory_budget_bytes": None, "max_loaded": None, "evicted": 0,
+    "refused": [],
 }  # fmt: skip
 
 

@@ -92,6 +92,7 @@ def _listing(service: Service, extra: list[dict[str, Any]] | None = None) -> Res
     return reply({
         "models": entries + (extra or []), "total_vram_bytes": None, "memory_bytes": sum(memory.reckoned.values()),
         "memory_budget_bytes": memory.budget, "max_loaded": memory.most, "evicted": memory.evicted,
+        "refused": [{"model_id": name, "reason": why} for name, why in memory.refused.items()],
     })  # fmt: skip
 
 
