@@ -176,6 +176,8 @@ class Family(ABC):
         license_notice: one sentence shown at export when the licence binds the user, or empty.
         map_meaning: of dense maps, see :class:`tritonvision.publication.Manifest`.
         any_size: whether its networks can be exported for another size than the id's.
+        fp32_layers: regular expressions of the names of operators that stay in fp32 where a variant's precision is
+            another: what numbers of few bits would spoil, as the boxes of detectors with queries.
     """
 
     name: str
@@ -185,6 +187,7 @@ class Family(ABC):
     license_notice: str = ""
     map_meaning: str = ""
     any_size: bool = False
+    fp32_layers: tuple[str, ...] = ()
 
     def resize(self, entry: Entry) -> Resize:
         """The pre step of one catalogue id; families of one network declare it, and their ``head``."""

@@ -45,6 +45,7 @@ class RFDetr(Family):
     reference_pipeline = ReferencePipeline(
         "rfdetr", "1.11.2", "RFDETRNano(pretrain_weights=path).predict(rgb, threshold=)"
     )
+    fp32_layers = ("bbox_embed", "ref_point_head")
 
     def resize(self, entry: Entry) -> Resize:
         """The package scales to 0..1 first and resizes then: rounding between would show in the scores."""
