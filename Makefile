@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 UV := $(shell command -v uv 2>/dev/null)
 
-SERVING   := onnx-cpu,mediapipe,client,heic
+SERVING   := onnx-cpu,openvino,mediapipe,client,heic
 EXPORTING := $(SERVING),torch-cpu,export
 PINNED    := pyproject.toml constraints.txt
 PYTEST    := -m pytest

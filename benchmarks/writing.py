@@ -30,7 +30,7 @@ from tritonvision import tasks
 from tritonvision.catalog import triton_name
 from tritonvision.python_backend.generation.decoder import Decoder
 from tritonvision.python_backend.generation.engine import VlmEngine
-from tritonvision.python_backend.runtime.sessions import Sessions
+from tritonvision.python_backend.runtime.sessions import Sessions, network_files
 
 QUESTION = "Say in a few words what a person who has never seen the sea would have to be told about it. " * 3
 # The model as it is published, but each token's moment is written down when the sampler has chosen it.
@@ -68,7 +68,7 @@ def loop(options: argparse.Namespace) -> None:
     """Milliseconds a token, the whole loop and the decoder alone."""
     folder = options.repository / triton_name(options.model) / "1"
     config = _config(options.repository / triton_name(options.model))
-    sessions = Sessions({role: folder / file for role, file in json.loads(config["sessions"]).items()})
+    sessions = Sessions(network_files(folder, config["sessions"]))
     vlm_engine = VlmEngine(sessions, config["module"], json.loads(config["options"]), _assets(folder))
     settings = tasks.resolve(tasks.VLM.parameters, {"max_new_tokens": options.tokens})
     messages = [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -60,9 +60,23 @@ def decode_delta(response: pb.ModelInferResponse) -> Delta | None:
     return Delta(found["text"][0].decode(), found["token_ids"], found["finish_reason"][0].decode(), (prompt, answer))
 
 
+class SequenceStep(NamedTuple):
+    """Where in a sequence of requests one stands, for entry points that remember what came before.
+
+    Attributes:
+        id: of the sequence, from 1, unique on the server.
+        start, end: whether it is the first, or the last.
+    """
+
+    id: int
+    start: bool = False
+    end: bool = False
+
+
 def encode(
-    model: str, samples: Sequence[Sample], parameters: Sequence[Mapping[str, Any]], outputs: Collection[str] = ()
-) -> pb.ModelInferRequest:
+    model: str, samples: Sequence[Sample], parameters: Sequence[Mapping[str, Any]], outputs: Collection[str] = (),
+    sequence: SequenceStep | None = None,
+) -> pb.ModelInferRequest:  # fmt: skip
     """The request that asks ``model`` about a batch of samples.
 
     Args:
@@ -70,8 +84,13 @@ def encode(
             ``text`` in UTF-8, several encoded pictures, or arrays.
         parameters: the settings of each sample.
         outputs: what is wanted; everything when empty.
+        sequence: where the request stands among those that belong together.
     """
     request = pb.ModelInferRequest(model_name=model)
+    if sequence is not None:
+        request.parameters["sequence_id"].int64_param = sequence.id
+        request.parameters["sequence_start"].bool_param = sequence.start
+        request.parameters["sequence_end"].bool_param = sequence.end
     for name in samples[0]:
         _add(request, name, [sample[name] for sample in samples])
     _add(request, "parameters", [orjson.dumps(dict(given)) for given in parameters])

@@ -18,6 +18,8 @@ from tritonvision.errors import (
 _DEAD_STUB = ("stub process", "stub is not", "is not healthy")
 # How it speaks of inputs that a model has not.
 _UNEXPECTED = ("expected number of inputs", "unexpected inference input")
+# How it speaks of a request that goes on with a sequence it does not know.
+_NO_SEQUENCE = "must specify the start flag"
 _GONE = ("failed to connect", "connection refused", "socket closed", "connection reset", "goaway", "recvmsg")
 
 
@@ -66,6 +68,10 @@ def to_error(error: grpc.RpcError) -> TritonVisionError:
     if code == grpc.StatusCode.INVALID_ARGUMENT and any(sign in details for sign in _UNEXPECTED):
         return InvalidParameter(
             "The model does not take all that the request holds.", hint="docs/head-kinds.md lists what it takes."
+        )
+    if _NO_SEQUENCE in details.lower():
+        return InvalidParameter(
+            "The sequence of the request is not known here any more.", hint="Begin it again with its first request."
         )
     if not_loaded(error):
         return UnknownModel("The inference server does not have this model loaded.")

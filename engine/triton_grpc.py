@@ -90,10 +90,10 @@ class AsyncTritonClient:
 
     async def call(
         self, model: str, samples: Sequence[codec.Sample], parameters: Sequence[Mapping[str, Any]], deadline: float,
-        outputs: Collection[str] = (),
+        outputs: Collection[str] = (), sequence: codec.SequenceStep | None = None,
     ) -> list[dict[str, np.ndarray]]:  # fmt: skip
         """Output tensors of each sample from the Triton model ``model``, for callers that handle ``grpc.RpcError``."""
-        request = codec.encode(model, samples, parameters, outputs)
+        request = codec.encode(model, samples, parameters, outputs, sequence)
         return codec.decode(await self._stub.ModelInfer(request, timeout=deadline))
 
     async def ready(self, model: str = "", timeout: float = 1.0) -> bool:

@@ -10,6 +10,8 @@ from tritonvision.ensembles.schemas import Head
 from tritonvision.ensembles.tensors import IMAGE, MAX_BATCH, PARAMETERS, TEXT, Tensor
 from tritonvision.tasks import VLM, Task
 
+GRAPH = "model.onnx"  # what the file of a network is called that runs as it was exported
+
 
 @dataclass(frozen=True)
 class Net:
@@ -21,6 +23,8 @@ class Net:
         engine: Triton backend that runs it.
         device: ``cpu`` or ``gpu``: the kind of its instances.
         max_batch: samples of one execution.
+        precision: of the arithmetic, one of :data:`tritonvision.variants.PRECISIONS`.
+        file: in the version's folder, in a format that the engine reads.
     """
 
     role: str
@@ -30,6 +34,8 @@ class Net:
     engine: str = "onnxruntime"
     device: str = "cpu"
     max_batch: int = MAX_BATCH
+    precision: str = "fp32"
+    file: str = GRAPH
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,16 @@ class Chain:
     Attributes:
         role: ``""`` for the model itself, else the name of a further entry point: ``text``.
         instances: processes of the network.
+        engine, precision, file: of the network, see :class:`Net`.
     """
 
     pre: Resize | TextPreprocess
     head: Head
     role: str = ""
     instances: int = 2
+    engine: str = "onnxruntime"
+    precision: str = "fp32"
+    file: str = GRAPH
 
     @property
     def name(self) -> str:
@@ -82,7 +92,12 @@ class Chain:
     @property
     def nets(self) -> tuple[Net, ...]:
         """Its one network."""
-        return (Net(self.role, self.pre.tensors, self.head.tensors, self.instances),)
+        return (
+            Net(
+                self.role, self.pre.tensors, self.head.tensors, self.instances, self.engine,
+                precision=self.precision, file=self.file,
+            ),
+        )  # fmt: skip
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -93,6 +108,19 @@ class Chain:
     def size(self) -> tuple[int, int] | None:
         """(height, width) of the pixels, where they have a size of their own."""
         return self.pre.size if isinstance(self.pre, Resize) else None
+
+
+@dataclass(frozen=True)
+class SequenceBatching:
+    """Requests that belong together, as the frames of a video: one process answers them, in order, and remembers.
+
+    Attributes:
+        most: sequences that one process remembers at once; the next one waits until one of them ends.
+        idle_seconds: after which a sequence without a request has ended.
+    """
+
+    most: int = 4
+    idle_seconds: int = 60
 
 
 @dataclass(frozen=True)
@@ -112,6 +140,8 @@ class Composition:
             keys and values goes in and out of them, which would be copied each time.
         image_optional: whether another input may stand for the picture.
         module: in ``python_backend/compositions``, with ``-`` for ``_``; empty where it is called as the schema.
+        sequence: of an entry point with state: how many sequences it remembers, and for how long; None of all others,
+            whose requests know nothing of each other.
     """
 
     name: str
@@ -128,6 +158,7 @@ class Composition:
     embedded: bool = False
     image_optional: bool = False
     module: str = ""
+    sequence: SequenceBatching | None = None
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

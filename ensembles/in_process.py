@@ -1,4 +1,4 @@
-"""Published models in one process: the same pre, post and composing functions around onnxruntime, without Triton.
+"""Published models in one process: the same pre, post and composing functions around the engines, without Triton.
 
 The parity gate measures them against the reference pipeline, the benchmarks take them as the limit that serving is
 compared with.
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from tritonvision.ensembles.entry_points import Chain, Chat, Composition, EntryPoint, Net, TextPreprocess
 from tritonvision.ensembles.model_configs import TOKENIZER
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import Head
 from tritonvision.python_backend.generation.engine import VlmEngine
+from tritonvision.python_backend.runtime.engines import open_network
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.tasks import resolve
 
@@ -27,22 +27,17 @@ Tensors = dict[str, np.ndarray]
 Ask = Callable[[Mapping[str, np.ndarray], Sequence[str]], Tensors]
 
 
-def open_session(graph: Path | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
-    """The graph, a file or its bytes, on the CPU; ``threads`` for one operator, 0 leaves the choice to onnxruntime."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    source = graph if isinstance(graph, bytes) else str(graph)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-
 class LocalNet:
-    """One network."""
+    """One network, on the engine and in the precision that ``net`` names.
+
+    Args:
+        graph: the file, in a format that this engine reads.
+        threads: for one operator, 0 leaves their number to the engine.
+    """
 
     def __init__(self, graph: Path, net: Net, threads: int = 0):
         self.net = net
-        self.session = open_session(graph, threads)
+        self.session = open_network(graph, net.engine, net.precision, threads)
 
     def tensors(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
         """Its outputs for ``inputs``, all with a batch axis first."""
@@ -56,13 +51,14 @@ class LocalPipeline(LocalNet):
     Args:
         graph: an ONNX file, what ``pre`` gives in, the canonical tensors of ``head`` out.
         assets: files of the pre step, for texts.
+        net: how the network runs, where that is not ONNX Runtime.
     """
 
     def __init__(
         self, graph: Path, pre: Resize | TextPreprocess, head: Head, threads: int = 0,
-        assets: Mapping[str, bytes] | None = None,
+        assets: Mapping[str, bytes] | None = None, net: Net | None = None,
     ):  # fmt: skip
-        super().__init__(graph, Chain(pre, head).nets[0], threads)
+        super().__init__(graph, net or Chain(pre, head).nets[0], threads)
         self.resize = pre
         self.head = head
         self._assets = assets or {}
@@ -166,7 +162,7 @@ def open_entry_point(
     if isinstance(point, Composition):
         return LocalComposition(graphs, point, models, assets)
     assert isinstance(point, Chain), "code of a package has no graph"
-    return LocalPipeline(graphs[point.role], point.pre, point.head, assets=assets)
+    return LocalPipeline(graphs[point.role], point.pre, point.head, assets=assets, net=point.nets[0])
 
 
 def npy(picture: np.ndarray) -> bytes:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from tritonvision.ensembles.entry_points import Chain, Chat, Composition, EntryPoint, LocalCode, Net, TextPreprocess
+from tritonvision.ensembles.entry_points import (
+    GRAPH,
+    Chain,
+    Chat,
+    Composition,
+    EntryPoint,
+    LocalCode,
+    Net,
+    SequenceBatching,
+    TextPreprocess,
+)
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import Head
 from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, MAX_BATCH, PARAMETERS, TEXT, Tensor
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
+from tritonvision.python_backend.runtime.sequences import SEQUENCE_END, SEQUENCE_ID, SEQUENCE_START
 from tritonvision.queue_policy import bound_queue
 
 TOKENIZER = "tokenizer.json"
@@ -58,6 +70,18 @@ def embedded(point: EntryPoint) -> bool:
 def net_file(role: str) -> str:
     """Name of the ONNX file of an embedded network, beside the ``model.py`` that opens it."""
     return f"{role or 'model'}.onnx"
+
+
+def session_file(net: Net) -> str:
+    """Name of the file of an embedded network as it runs: its graph, or what its engine reads instead."""
+    return net_file(net.role) if net.file == GRAPH else net.file
+
+
+def graph_path(name: str, point: EntryPoint, net: Net) -> str:
+    """Where the file of a network of the public model ``name`` lies below the repository."""
+    if embedded(point):
+        return f"{entry_point_name(name, point.role)}/1/{session_file(net)}"
+    return f"{net_name(name, net.role)}/1/{net.file}"
 
 
 def public_config(name: str, point: EntryPoint, assets: Iterable[str] = (), manifest: Manifest | None = None) -> str:
@@ -109,9 +133,32 @@ def _composition(name: str, point: Composition) -> pb.ModelConfig:
     config.parameters["composition"].string_value = point.module or point.name
     config.parameters["schema_version"].string_value = str(point.version)
     config.parameters["options"].string_value = json.dumps(dict(point.options))
-    where = {net.role: net_file(net.role) if point.embedded else net_name(name, net.role) for net in point.nets}
-    config.parameters["nets" if not point.embedded else "sessions"].string_value = json.dumps(where)
+    if point.embedded:
+        config.parameters["sessions"].string_value = _sessions(point)
+    else:
+        where = {net.role: net_name(name, net.role) for net in point.nets}
+        config.parameters["nets"].string_value = json.dumps(where)
+    if point.sequence is not None:
+        _remember(config, point.sequence)
     return config
+
+
+def _remember(config: pb.ModelConfig, sequence: SequenceBatching) -> None:
+    """Let Triton send all requests of a sequence to one process, one after another.
+
+    Of its two strategies ``oldest`` is the one that does not make a process wait for requests of other sequences.
+    """
+    config.ClearField("dynamic_batching")  # a sequence's queue is its own; Triton takes one scheduler
+    batching = config.sequence_batching
+    batching.max_sequence_idle_microseconds = sequence.idle_seconds * 1_000_000
+    batching.oldest.max_candidate_sequences = sequence.most
+    control = pb.ModelSequenceBatching.Control
+    for name, kind in ((SEQUENCE_START, control.CONTROL_SEQUENCE_START), (SEQUENCE_END, control.CONTROL_SEQUENCE_END)):
+        batching.control_input.add(name=name).control.add(kind=kind, int32_false_true=(0, 1))
+    batching.control_input.add(name=SEQUENCE_ID).control.add(
+        kind=control.CONTROL_SEQUENCE_CORRID, data_type=pb.TYPE_UINT64
+    )
+    config.parameters["sequence"].string_value = json.dumps(asdict(sequence))
 
 
 def _chat(name: str, point: Chat) -> pb.ModelConfig:
@@ -123,8 +170,18 @@ def _chat(name: str, point: Chat) -> pb.ModelConfig:
     config.parameters["module"].string_value = point.module
     config.parameters["schema_version"].string_value = str(point.version)
     config.parameters["options"].string_value = json.dumps(dict(point.options))
-    config.parameters["sessions"].string_value = json.dumps({net.role: net_file(net.role) for net in point.nets})
+    config.parameters["sessions"].string_value = _sessions(point)
     return config
+
+
+def _sessions(point: Composition | Chat) -> str:
+    """JSON: of each embedded network its graph, or, where that does not run as it was exported, how it does."""
+    found: dict[str, str | dict[str, str]] = {}
+    for net in point.nets:
+        file = session_file(net)
+        as_exported = net.engine == "onnxruntime" and net.precision == "fp32"
+        found[net.role] = file if as_exported else {"file": file, "engine": net.engine, "precision": net.precision}
+    return json.dumps(found)
 
 
 def _local_code(name: str, point: LocalCode) -> pb.ModelConfig:
@@ -146,11 +203,19 @@ def net_config(name: str, net: Net, threads: int = 2) -> str:
     Two instances of two threads that do not spin: the best single setting on two cores, one caller or many
     (benchmarks/RESULTS.md). A network whose pixels follow the picture, or of which one process is enough, hands its
     working memory back after each run, else it would hold what the largest picture needed. The parameter names are
-    those of Triton's native ONNX Runtime backend.
+    those of Triton's native backends of the engines.
     """
     config = pb.ModelConfig(name=net_name(name, net.role), backend=net.engine, max_batch_size=net.max_batch)
+    if net.file != GRAPH or net.engine == "openvino":  # whose native backend looks for a model.xml
+        config.default_model_filename = net.file
     _declare(config, net.inputs, net.outputs)
     _instances(config, net.instances, net.device)
+    for key, value in _ENGINE_SETTINGS[net.engine](net, threads).items():
+        config.parameters[key].string_value = value
+    return text_format.MessageToString(config)
+
+
+def _onnxruntime_settings(net: Net, threads: int) -> dict[str, str]:
     settings = {
         "intra_op_thread_count": str(threads),
         "inter_op_thread_count": "1",
@@ -158,9 +223,17 @@ def net_config(name: str, net: Net, threads: int = 2) -> str:
     }
     if net.instances == 1 or any(tensor.dims.count(-1) > 1 for tensor in net.inputs):
         settings["memory.enable_memory_arena_shrinkage"] = "cpu:0"
-    for key, value in settings.items():
-        config.parameters[key].string_value = value
-    return text_format.MessageToString(config)
+    return settings
+
+
+def _openvino_settings(net: Net, threads: int) -> dict[str, str]:
+    settings = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads)}
+    if net.precision == "bf16":
+        settings["HINT_BF16"] = "YES"
+    return settings
+
+
+_ENGINE_SETTINGS = {"onnxruntime": _onnxruntime_settings, "openvino": _openvino_settings}
 
 
 def ensure_step(root: Path, step: Step, assets: Mapping[str, bytes] | None = None) -> str:

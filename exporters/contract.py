@@ -15,7 +15,7 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import Head
-from tritonvision.errors import ExportFailed
+from tritonvision.errors import ExportFailed, NotSupported
 
 Tensors = dict[str, np.ndarray]
 
@@ -26,6 +26,8 @@ class NoSignal(ExportFailed):
     Of random weights that is the seed's fault, and the export takes the next one, see
     :func:`tritonvision.exporters.synthetic.seeds.with_signal`.
     """
+
+    sentence = "The random network carries no signal."
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,38 @@ class Weights:
     labels: tuple[str, ...] | None = None
     multi_label: bool = False
     size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """Which options of an export a family cannot carry out: the end of a sentence that starts with the model's id.
+
+    An option whose sentence is empty can be given.
+
+    Attributes:
+        labels: of ``--labels``.
+        own_labels: class names that may be given all the same, because no weights can have others.
+        multi_label: of ``--multi-label``.
+        size: of ``--size``.
+    """
+
+    labels: str = ""
+    own_labels: tuple[str, ...] = ()
+    multi_label: str = "has no multi-label head"
+    size: str = "takes pictures of its own size"
+
+    def check(self, model_id: str, weights: Weights) -> None:
+        """Raise ExportFailed for labels, NotSupported for the rest, where ``weights`` ask for what is refused."""
+        if self.labels and weights.labels not in (None, self.own_labels):
+            raise ExportFailed(f"'{model_id}' {self.labels}.", hint="Leave --labels out.")
+        if self.multi_label and weights.multi_label:
+            raise NotSupported(f"'{model_id}' {self.multi_label}.", hint="Leave --multi-label out.")
+        if self.size and weights.size is not None:
+            raise NotSupported(f"'{model_id}' {self.size}.", hint="Leave --size out.")
+
+
+NO_CLASSES = Refusals(labels="knows no classes")
+CLASSES_OF_REQUESTS = Refusals(labels="takes its classes from each request")
 
 
 @dataclass(frozen=True)
@@ -111,7 +145,7 @@ class Network(ABC):
 
     Attributes:
         labels: class names by class id.
-        source: file name or hub id of the weights, or ``seed N``.
+        source: file name or hub id of the weights; of random ones :meth:`Family.build` says the seed.
         sha256: of the weights file; empty for random weights.
         versions: packages that took part.
         notes: sentences a person should see in the manifest.
@@ -122,7 +156,7 @@ class Network(ABC):
     """
 
     labels: tuple[str, ...]
-    source: str
+    source: str = ""
     sha256: str = ""
     keypoint_labels: tuple[str, ...] = ()
     multi_label: bool = False
@@ -170,12 +204,16 @@ class Network(ABC):
 class Family(ABC):
     """One family. A module in ``families/`` exposes exactly one instance named ``FAMILY``.
 
+    It never asks what kind of weights it gets: :meth:`build` does, and calls the one of :meth:`random_network`,
+    :meth:`official_network` and :meth:`network_from_file` that is meant.
+
     Attributes:
         name: as the catalogue spells it.
         tolerance, reference pipeline: see their classes.
+        refusals: which options of an export it cannot carry out, and why.
         license_notice: one sentence shown at export when the licence binds the user, or empty.
         map_meaning: of dense maps, see :class:`tritonvision.publication.Manifest`.
-        any_size: whether its networks can be exported for another size than the id's.
+        random_note: what the manifest says of random weights.
         fp32_layers: regular expressions of the names of operators that stay in fp32 where a variant's precision is
             another: what numbers of few bits would spoil, as the boxes of detectors with queries.
     """
@@ -184,9 +222,10 @@ class Family(ABC):
     head: Head
     tolerance: Tolerance
     reference_pipeline: ReferencePipeline
+    refusals: Refusals = Refusals()
     license_notice: str = ""
     map_meaning: str = ""
-    any_size: bool = False
+    random_note: str = "Random weights, calibrated only to carry signal: what it finds means nothing."
     fp32_layers: tuple[str, ...] = ()
 
     def resize(self, entry: Entry) -> Resize:
@@ -197,9 +236,49 @@ class Family(ABC):
         """The entry points of one catalogue id, the model itself first."""
         return (Chain(self.resize(entry), self.head),)
 
-    @abstractmethod
+    def architecture(self, entry: Entry) -> str:
+        """What the source of random weights calls the network of one catalogue id."""
+        return entry.id
+
     def build(self, entry: Entry, weights: Weights) -> Network:
-        """The reference network of one catalogue id. Raises ExportFailed with a hint when weights cannot be had."""
+        """The reference network of one catalogue id.
+
+        Raises:
+            ExportFailed: weights cannot be had, are those of something else, or have class names already.
+            NotSupported: an option that this family does not know.
+            SetupError: a package is not installed.
+        """
+        self.refusals.check(entry.id, weights)
+        self.prepare()
+        if weights.kind == "official":
+            return self.official_network(entry, weights)
+        if weights.kind != "random":
+            return self.network_from_file(entry, weights)
+        network = self.random_network(entry, weights)
+        network.source = f"{self.architecture(entry)}, seed {weights.seed}"
+        network.notes = (self.random_note, *network.notes)
+        return network
+
+    def prepare(self) -> None:  # noqa: B027 - a family without such libraries has nothing to do
+        """Make the libraries importable that the hooks below import. Raises SetupError."""
+
+    def random_network(self, entry: Entry, weights: Weights) -> Network:
+        """The true architecture with weights drawn from ``weights.seed``. Raises NoSignal where they prove nothing."""
+        raise ExportFailed(
+            f"'{entry.id}' has no random variant: its architecture is the released file.",
+            hint="Leave --weights out, or name the file with --weights PATH.",
+        )
+
+    def official_network(self, entry: Entry, weights: Weights) -> Network:
+        """The network with the released weights. Raises ExportFailed when they cannot be had."""
+        raise ExportFailed(
+            f"No official weights of {entry.id} were ever released.",
+            hint="Name your own with --weights PATH, or try the architecture with --weights random.",
+        )
+
+    @abstractmethod
+    def network_from_file(self, entry: Entry, weights: Weights) -> Network:
+        """The network with the user's ``weights.path``. Raises ExportFailed when they are of something else."""
 
 
 def entry_points_of(family: Family, entry: Entry, network: Network) -> tuple[EntryPoint, ...]:

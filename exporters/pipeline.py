@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tritonvision import __version__, catalog
 from tritonvision.catalog import Entry
-from tritonvision.errors import NotSupported, SetupError
+from tritonvision.errors import SetupError
 from tritonvision.exporters import pins, registry, weight_files
 from tritonvision.exporters.contract import Family, Network, Weights, entry_points_of
 from tritonvision.exporters.synthetic import seeds
@@ -82,8 +82,7 @@ def export(
         return existing
     with naming_what_is_missing(entry.id):
         family = registry.find(entry.family)
-        if weights.size is not None and not family.any_size:
-            raise NotSupported(f"'{entry.id}' takes pictures of its own size.", hint="Leave --size out.")
+        family.refusals.check(entry.id, weights)
         return publish_family(family, entry, weights, repository, public_id, progress or Quiet())
 
 
@@ -122,6 +121,7 @@ def publish_family(
         for point in family.entry_points(entry)
         for need in getattr(point, "needs", ())
     }
+
     def attempt(seeded: Weights) -> Manifest:
         left_out = f"Seed {weights.seed} carries no signal: seed {seeded.seed} was taken."
         notes = () if seeded == weights else (left_out,)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tritonvision.ensembles import model_configs
-from tritonvision.ensembles.entry_points import Chain, EntryPoint, Net
+from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.errors import SetupError
 from tritonvision.exporters.graphs import storage
 from tritonvision.publication import MANIFEST, Manifest, Repository, locked
@@ -99,7 +99,7 @@ def publish(
                 target = built / model_configs.net_name(name, net.role)
                 _write(target / "config.pbtxt", model_configs.net_config(name, net))
                 (target / "1").mkdir()
-                storage.move(graphs[net.role], built, _graph(name, point, net))
+                storage.move(graphs[net.role], built, model_configs.graph_path(name, point, net))
                 order.append(target.name)
         for point in reversed(points):  # the model itself, which makes all of it known, is the last
             public = built / model_configs.entry_point_name(name, point.role)
@@ -115,7 +115,7 @@ def publish(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             for net in point.nets if model_configs.embedded(point) else ():
-                storage.move(graphs[net.role], built, _graph(name, point, net))
+                storage.move(graphs[net.role], built, model_configs.graph_path(name, point, net))
             order.append(public.name)
         _write(built / name / MANIFEST, manifest.to_json())
         with locked(repository):
@@ -131,13 +131,6 @@ def publish(
     return manifest
 
 
-def _graph(name: str, point: EntryPoint, net: Net) -> str:
-    """Where the graph of a network lies below the repository."""
-    if model_configs.embedded(point):
-        return f"{model_configs.entry_point_name(name, point.role)}/1/{model_configs.net_file(net.role)}"
-    return f"{model_configs.net_name(name, net.role)}/1/model.onnx"
-
-
 def _beside(point: EntryPoint, assets: Mapping[str, Mapping[str, bytes]]) -> Mapping[str, bytes]:
     """The files beside the Python model that an entry point is; those of a chain belong to a step it shares."""
     return {} if isinstance(point, Chain) else assets.get(point.role, {})
@@ -150,7 +143,7 @@ def _digests(
     found = {}
     for point in points:
         for net in point.nets:
-            found |= storage.digests(graphs[net.role], _graph(name, point, net))
+            found |= storage.digests(graphs[net.role], model_configs.graph_path(name, point, net))
         for file_name, data in _beside(point, assets).items():
             path = f"{model_configs.entry_point_name(name, point.role)}/1/{file_name}"
             found[path] = hashlib.sha256(data).hexdigest()

@@ -83,3 +83,16 @@ def class_names(weights: Weights, own: tuple[str, ...]) -> tuple[str, ...]:
             hint="Give one line for each class, in the order of the class ids.",
         )
     return weights.labels
+
+
+def labels_of(weights: Weights, own: tuple[str, ...], named: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Class names as :func:`class_names` gives them, and the note for the manifest where nobody gives them.
+
+    Args:
+        named: whether ``own`` are the weights' own names, or only numbers.
+
+    Raises:
+        ExportFailed: as :func:`class_names`.
+    """
+    unnamed = () if named or weights.labels else ("The weights do not name their classes; --labels FILE does.",)
+    return class_names(weights, own), unnamed

@@ -18,8 +18,8 @@ from tritonvision.pictures import decode, shown_size
 from tritonvision.python_backend.generation.engine import Messages, VlmEngine
 from tritonvision.python_backend.generation.prompt import ROLES, Picture
 from tritonvision.python_backend.generation.scheduler import Cancelled
-from tritonvision.python_backend.runtime.sessions import Sessions
-from tritonvision.python_backend.step import read_json, read_parameters, refusal_of
+from tritonvision.python_backend.runtime.sessions import Sessions, network_files
+from tritonvision.python_backend.step import read_json, read_parameters, refusal_of, refusing_to_load
 from tritonvision.results import Delta
 from tritonvision.tasks import VLM, resolve
 
@@ -36,7 +36,8 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])["parameters"]
         parameters = {key: value["string_value"] for key, value in config.items()}
         folder = Path(args["model_repository"]) / args["model_version"]
-        sessions = Sessions({role: folder / file for role, file in json.loads(parameters["sessions"]).items()})
+        with refusing_to_load():
+            sessions = Sessions(network_files(folder, parameters["sessions"]))
         assets = {name: (folder / name).read_bytes() for name in json.loads(parameters["assets"])}
         self.heart = Heart(longest_work(folder))
         options = json.loads(parameters["options"])

@@ -7,6 +7,7 @@ import importlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,8 @@ import triton_python_backend_utils as pb_utils
 from tritonvision.errors import ServerUnavailable, from_wire
 from tritonvision.publication import MANIFEST
 from tritonvision.python_backend.batching import stack_padded
-from tritonvision.python_backend.runtime.sessions import Sessions
+from tritonvision.python_backend.runtime.sequences import CONTROLS, Sequences
+from tritonvision.python_backend.runtime.sessions import Sessions, network_files
 from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import resolve
 
@@ -30,14 +32,34 @@ class TritonPythonModel(Step):
         self.module = importlib.import_module(f"tritonvision.python_backend.compositions.{name}")
         folder = Path(args["model_repository"]) / args["model_version"]
         self.nets: dict[str, str] = json.loads(parameters.get("nets", "{}"))
-        files = json.loads(parameters.get("sessions", "{}"))
-        self.sessions = Sessions({role: folder / file for role, file in files.items()}) if files else None
+        files = network_files(folder, parameters.get("sessions", "{}"))
+        self.sessions = Sessions(files) if files else None
         assets = {name: (folder / name).read_bytes() for name in json.loads(parameters.get("assets", "[]"))}
         options = {**json.loads(parameters["options"]), "model": _identity(args), "assets": assets}
         self.composition = self.module.Composition(self.call, options)
+        sequence = json.loads(parameters.get("sequence", "{}"))
+        self.sequences = Sequences(self.composition.begin, **sequence) if sequence else None
 
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
-        """Inputs ``[B,...]`` to what the caller asked for. Raises InvalidParameter where answers do not fit a batch."""
+        """Inputs ``[B,...]`` to what the caller asked for.
+
+        A composition with sequences has ``begin()``, which makes the state of one, and is given that state with each
+        of its requests.
+
+        Raises:
+            InvalidParameter: answers do not fit a batch, or the sequence of the request is not known here.
+        """
+        if self.sequences is None:
+            return self._answer(tensors, wanted)
+        state = self.sequences.of(tensors)
+        try:
+            return self._answer({n: v for n, v in tensors.items() if n not in CONTROLS}, wanted, state)
+        finally:
+            self.sequences.end(tensors)
+
+    def _answer(
+        self, tensors: dict[str, np.ndarray], wanted: Collection[str], *state: Any
+    ) -> dict[str, np.ndarray]:
         wanted = set(wanted)
         count = len(next(iter(tensors.values())))
         answers = []
@@ -45,7 +67,7 @@ class TritonPythonModel(Step):
             sample = {name: value[i] for name, value in tensors.items() if name != "parameters"}
             if "image" in sample:
                 sample["image"] = sample["image"].reshape(-1)[0]
-            answers.append(self.composition.answer(sample, resolve(self.module.TASK.parameters, given), wanted))
+            answers.append(self.composition.answer(sample, resolve(self.module.TASK.parameters, given), wanted, *state))
         return stack_padded([{name: value for name, value in answer.items() if name in wanted} for answer in answers])
 
     def call(

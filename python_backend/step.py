@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,16 @@ class Step(ABC):
         self.config = json.loads(args["model_config"])
         self.name = args["model_name"]
         self.weights = Path(args["model_repository"]) / args["model_version"]
-        self.setup({key: value["string_value"] for key, value in self.config["parameters"].items()}, args)
+        with refusing_to_load():
+            self.setup({key: value["string_value"] for key, value in self.config["parameters"].items()}, args)
         self.heart = Heart(longest_work(self.weights))
 
     @abstractmethod
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
-        """Prepare from the ``parameters`` of ``config.pbtxt`` and Triton's own arguments."""
+        """Prepare from the ``parameters`` of ``config.pbtxt`` and Triton's own arguments.
+
+        A TritonVisionError is told to whoever asked for the model.
+        """
 
     @abstractmethod
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
@@ -60,6 +65,15 @@ class Step(ABC):
             return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
         except Exception as error:  # the boundary of the process
             return pb_utils.InferenceResponse(error=refusal_of(error, self.name))
+
+
+@contextmanager
+def refusing_to_load() -> Iterator[None]:
+    """A TritonVisionError in here is why the model is not loaded, and its sentence is all that is said of it."""
+    try:
+        yield
+    except TritonVisionError as error:
+        raise pb_utils.TritonModelException(to_wire(error)) from None
 
 
 def refusal_of(error: Exception, model: str) -> Any:

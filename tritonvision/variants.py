@@ -9,6 +9,10 @@ from typing import Any
 ENGINES = ("onnxruntime", "openvino", "tensorrt")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "fp8")
 
+# What each engine runs in, and for which of these it needs a file of its own, with what ending.
+_OWN_FILES = {"openvino": {"int8": "xml"}, "tensorrt": dict.fromkeys(PRECISIONS, "plan")}
+OFFERED = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16", "int8"), "tensorrt": PRECISIONS}
+
 
 def variant_name(engine: str, precision: str, max_batch: int = 0) -> str:
     """``openvino-bf16``; ``tensorrt-fp16-b8`` where the engine was built for batches of a certain size."""
@@ -32,6 +36,8 @@ class Variant:
             pipeline).
         kept_fp32: names of layers that stay in fp32, because the gate blamed them.
         milliseconds: of one sample through the networks, on the machine that made the variant.
+        base_milliseconds: of the same sample through the fp32 graphs on ONNX Runtime, measured beside it.
+        graph_bytes: of the model's networks while this variant serves, counted once for each process.
         machine: that machine: its CPU's or GPU's name.
         versions: packages that took part.
     """
@@ -46,6 +52,8 @@ class Variant:
     shown: str = ""
     kept_fp32: tuple[str, ...] = ()
     milliseconds: float = 0.0
+    base_milliseconds: float = 0.0
+    graph_bytes: int = 0
     machine: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -54,7 +62,17 @@ class Variant:
         """What people and the manifest call it, see :func:`variant_name`."""
         return variant_name(self.engine, self.precision, self.max_batch)
 
+    def file(self, role: str = "") -> str:
+        """Name of the file of its own that a network runs from, or empty: the engine reads the ONNX graph itself.
+
+        Args:
+            role: of the network, where several lie in one folder.
+        """
+        ending = _OWN_FILES.get(self.engine, {}).get(self.precision, "")
+        return f"{role}.{self.name}.{ending}" if ending and role else ending and f"{self.name}.{ending}"
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Variant:
         """The variant that ``dataclasses.asdict`` wrote. Raises TypeError for anything else."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        known: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
+        return cls(**known)

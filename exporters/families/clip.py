@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,9 +18,10 @@ from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import EMBEDDINGS
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import NO_CLASSES, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import open_clip_vocabulary, torch_env, transformers_weights
+from tritonvision.exporters.libraries import open_clip_vocabulary, transformers_weights
+from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
 from tritonvision.exporters.modules.normalise import Scale, normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
 
@@ -38,7 +38,7 @@ _SPREAD = 0.05
 _ATTENTION = 8
 
 
-class CLIP(Family):
+class CLIP(TorchFamily):
     """open_clip's networks with OpenAI's activation: bicubic, centre crop, OpenAI's mean and std; 77 tokens."""
 
     name = "CLIP"
@@ -49,6 +49,8 @@ class CLIP(Family):
         "create_model(name, force_quick_gelu=True); encode_image(image_transform(size, is_train=False)(image)), "
         "encode_text(get_tokenizer(name)(text)), neither normalised",
     )  # fmt: skip
+    refusals = NO_CLASSES
+    random_note = "Random weights, calibrated only to carry signal: what it says of pictures and texts means nothing."
 
     def entry_points(self, entry: Entry) -> tuple[Chain, ...]:
         """Pictures, and texts under the role ``text``."""
@@ -59,36 +61,32 @@ class CLIP(Family):
             Chain(TextPreprocess("clip", CONTEXT), EMBEDDINGS, role=TEXT, instances=instances),
         )
 
-    def build(self, entry: Entry, weights: Weights) -> Towers:
-        """Both towers of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
-        torch_env.import_torchvision()
-        if weights.kind == "random":
-            network = _random(entry, weights.seed)
-            note = "Random weights, calibrated only to carry signal: what it says of pictures and texts means nothing."
-            source = f"{entry.id}, seed {weights.seed}"
-            return Towers(network, entry.input_size, labels=(), source=source, notes=(note,))
-        if weights.kind == "official":
-            from open_clip.pretrained import get_pretrained_cfg
+    def random_network(self, entry: Entry, weights: Weights) -> Towers:
+        """See :meth:`Family.random_network`."""
+        return Towers(_random(entry, weights.seed), entry.input_size)
 
-            source = get_pretrained_cfg(_name(entry), "openai")["hf_hub"].rstrip("/")
-            path = files.hub_file(source, "open_clip_model.safetensors")
-        else:
-            path = files.user_file(weights, checkpoints.SUFFIXES)
-            source = path.name
-        found = checkpoints.read(path)
-        network = _load(entry, found.tensors)
-        sha256 = files.sha256(path)
-        return Towers(network, entry.input_size, labels=(), source=source, sha256=sha256, notes=found.notes)
+    def official_network(self, entry: Entry, weights: Weights) -> Towers:
+        """See :meth:`Family.official_network`."""
+        from open_clip.pretrained import get_pretrained_cfg
+
+        source = get_pretrained_cfg(_name(entry), "openai")["hf_hub"].rstrip("/")
+        return _of_file(entry, files.hub_file(source, "open_clip_model.safetensors"), source)
+
+    def network_from_file(self, entry: Entry, weights: Weights) -> Towers:
+        """See :meth:`Family.network_from_file`."""
+        path = files.user_file(weights, checkpoints.SUFFIXES)
+        return _of_file(entry, path, path.name)
 
 
-class Towers(Network):
+class Towers(TorchNetwork):
     """open_clip's module as the reference, its transform and its tokenizer before it as the reference pipeline."""
+
+    packages = ("open_clip_torch", "tokenizers")
 
     def __init__(self, network: torch.nn.Module, size: tuple[int, int], **facts: Any):
         """``size`` is (height, width) of the pixels, ``facts`` are the attributes of :class:`Network`."""
-        super().__init__(**facts, versions=torch_env.versions("open_clip_torch", "tokenizers"))
+        super().__init__(network, **facts)
         self._size = size
-        self._network = network.eval()
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`."""
@@ -101,19 +99,15 @@ class Towers(Network):
         fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # its one operator has no counterpart in ONNX
         try:
-            export_onnx(_graph(self._network, role), example, path, (name,), ("embeddings",))
+            export_onnx(_graph(self._model, role), example, path, (name,), ("embeddings",))
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
-
-    @cached_property
-    def _double(self) -> torch.nn.Module:
-        return copy.deepcopy(self._network).double()
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`."""
         import torch
 
-        network = self._double if double else self._network
+        network = self.reference(double)
         with torch.inference_mode():
             if role == TEXT:
                 return {"embeddings": network.encode_text(torch.from_numpy(inputs["input_ids"])).numpy()}
@@ -126,9 +120,9 @@ class Towers(Network):
 
         with torch.inference_mode():
             if role == TEXT:
-                return {"embeddings": self._network.encode_text(_tokenizer()(sample))[0].numpy()}
+                return {"embeddings": self._model.encode_text(_tokenizer()(sample))[0].numpy()}
             image = self._transform(Image.fromarray(sample))[None]
-            return {"embeddings": self._network.encode_image(image)[0].numpy()}
+            return {"embeddings": self._model.encode_image(image)[0].numpy()}
 
     def assets(self, role: str) -> dict[str, bytes]:
         """See :meth:`Network.assets`."""
@@ -138,7 +132,7 @@ class Towers(Network):
     def _transform(self):
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
-        return image_transform_v2(PreprocessCfg(**self._network.visual.preprocess_cfg), is_train=False)
+        return image_transform_v2(PreprocessCfg(**self._model.visual.preprocess_cfg), is_train=False)
 
 
 def _name(entry: Entry) -> str:
@@ -157,6 +151,13 @@ def _create(entry: Entry) -> torch.nn.Module:
 
     with _quiet():
         return open_clip.create_model(_name(entry), pretrained=None, force_quick_gelu=True).eval()
+
+
+def _of_file(entry: Entry, path: Path, source: str) -> Towers:
+    """Both towers out of a checkpoint. Raises ExportFailed."""
+    found = checkpoints.read(path)
+    network = _load(entry, found.tensors)
+    return Towers(network, entry.input_size, source=source, sha256=files.sha256(path), notes=found.notes)
 
 
 def _load(entry: Entry, state: dict[str, torch.Tensor]) -> torch.nn.Module:

@@ -7,11 +7,10 @@ from the pixels' height and width in the graph.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +21,20 @@ from tritonvision.ensembles.entry_points import Chain
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import DENSE_MAP
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Family, Network, NoSignal, ReferencePipeline, Tolerance, Weights
+from tritonvision.exporters.contract import NO_CLASSES, NoSignal, ReferencePipeline, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env, transformers_weights
 from tritonvision.exporters.libraries import transformers_processors as processors
+from tritonvision.exporters.libraries import transformers_weights
+from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.modules.normalise import IMAGENET, MEAN, STD, Scale, normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
 
 if TYPE_CHECKING:
     import torch
     from transformers import DepthAnythingConfig, DPTImageProcessorPil
+
+    from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 PATCH, SIDE = 14, 518
 # The preprocessor_config.json of the released repositories; resample 3 is bicubic.
@@ -56,12 +59,15 @@ _COARSE = 4  # random patch kernels are enlarged from so many values a side
 _EXAMPLE = (2, 5 * PATCH, 7 * PATCH, 3)  # traced small: nothing of it may remain
 
 
-class DepthAnythingV2(Family):
+class DepthAnythingV2(TransformersFamily):
     """Relative inverse depth (larger is nearer, no unit) by a Dinov2 backbone and a DPT head."""
 
     name = "Depth Anything V2"
+    class_name = "DepthAnythingForDepthEstimation"
     head = DENSE_MAP
     map_meaning = "inverse-depth"
+    refusals = NO_CLASSES
+    random_note = "Random weights, calibrated only to carry signal: what it sees means nothing."
     tolerance = Tolerance({"map": 1e-3}, {"map": 4e-4})
     reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0",
@@ -77,21 +83,20 @@ class DepthAnythingV2(Family):
         """The larger networks run in one process: each holds the weights."""
         return (Chain(self.resize(entry), self.head, instances=2 if _size(entry) == "small" else 1),)
 
-    def build(self, entry: Entry, weights: Weights) -> DepthNetwork:
-        """The network of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
-        torch_env.import_torchvision()
-        from transformers import DepthAnythingForDepthEstimation
+    def repository(self, entry: Entry) -> str:
+        """See :meth:`TransformersFamily.repository`."""
+        return f"depth-anything/Depth-Anything-V2-{_size(entry).capitalize()}-hf"
 
-        if weights.kind == "random":
-            network = _random(entry, weights.seed)
-            note = "Random weights, calibrated only to carry signal: what it sees means nothing."
-            return DepthNetwork(
-                network, _processor(), labels=(), source=f"{entry.id}, seed {weights.seed}", notes=(note,)
-            )
-        repository = f"depth-anything/Depth-Anything-V2-{_size(entry).capitalize()}-hf"
-        loaded = transformers_weights.load(
-            DepthAnythingForDepthEstimation, repository, weights, lambda _: _config(entry)
-        )  # fmt: skip
+    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> DepthAnythingConfig:
+        """See :meth:`TransformersFamily.config_of`."""
+        return _config(entry)
+
+    def random_network(self, entry: Entry, weights: Weights) -> DepthNetwork:
+        """See :meth:`Family.random_network`."""
+        return DepthNetwork(_random(entry, weights.seed), _processor())
+
+    def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> DepthNetwork:
+        """See :meth:`TransformersFamily.network`. The weights decide whether depth is metric, and about the size."""
         if loaded.module.config.neck_hidden_sizes != _config(entry).neck_hidden_sizes:
             raise ExportFailed(f"The weights are not those of {entry.id}, but of another size.")
         processor = processors.beside(weights, _processor(), ("size", "image_mean", "image_std"))
@@ -103,19 +108,18 @@ class DepthAnythingV2(Family):
         metric = loaded.module.config.depth_estimation_type == "metric"
         if metric:
             notes += (f"Its depth is metric: metres up to {loaded.module.config.max_depth:g}, larger is farther.",)
-        return DepthNetwork(
-            loaded.module, processor, labels=(), source=loaded.source, sha256=loaded.sha256, notes=notes,
-            entry_points=points, map_meaning="depth" if metric else "",
-        )  # fmt: skip
+        facts = loaded.facts | {"notes": notes, "map_meaning": "depth" if metric else ""}
+        return DepthNetwork(loaded.module, processor, entry_points=points, **facts)
 
 
-class DepthNetwork(Network):
+class DepthNetwork(TorchNetwork):
     """One network: transformers' module as the reference, with the processor around it as the reference pipeline."""
+
+    packages = ("transformers",)
 
     def __init__(self, network: torch.nn.Module, processor: DPTImageProcessorPil, **facts: Any):
         """``facts`` are the attributes of :class:`Network`."""
-        super().__init__(**facts, versions=torch_env.versions("transformers"))
-        self._network = network.eval()
+        super().__init__(network, **facts)
         self._processor = processor
 
     @property
@@ -127,15 +131,11 @@ class DepthNetwork(Network):
         import torch
 
         sides = {1: "height", 2: "width"}
-        with _open_to_every_size(self._network):
+        with _open_to_every_size(self._model):
             export_onnx(
-                _graph(self._network, self._scale), torch.zeros(_EXAMPLE, dtype=torch.uint8), path, ("pixels",),
+                _graph(self._model, self._scale), torch.zeros(_EXAMPLE, dtype=torch.uint8), path, ("pixels",),
                 ("map",), {"pixels": sides, "map": sides},
             )  # fmt: skip
-
-    @cached_property
-    def _double(self) -> torch.nn.Module:
-        return copy.deepcopy(self._network).double()
 
     def tensors(
         self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = ""
@@ -145,7 +145,7 @@ class DepthNetwork(Network):
 
         images = normalised(inputs["pixels"], self._scale, double)
         with torch.inference_mode():
-            depth = (self._double if double else self._network)(images).predicted_depth
+            depth = self.reference(double)(images).predicted_depth
         return {"map": depth.numpy()}
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> dict[str, np.ndarray]:
@@ -155,7 +155,7 @@ class DepthNetwork(Network):
         size = sample.shape[:2]
         inputs = self._processor(images=sample, return_tensors="pt", input_data_format="channels_last")
         with torch.inference_mode():
-            answer = self._network(**inputs)
+            answer = self._model(**inputs)
         (found,) = self._processor.post_process_depth_estimation(answer, target_sizes=[size])
         return {"map": found["predicted_depth"].numpy().reshape(size)}  # a side of one pixel was squeezed away
 
@@ -281,7 +281,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
     flat = (maps == 0).float().mean()
     apart = (maps[0] - maps[1]).abs().mean()
     if not (0.001 < flat < 0.3 and maps.std(dim=(1, 2)).min() > 0.5 and apart > 0.5):
-        raise NoSignal("The random network carries no signal.")
+        raise NoSignal()
     return network
 
 

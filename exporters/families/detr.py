@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +12,15 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import QUERY_BOXES
-from tritonvision.errors import NotSupported
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env, transformers_weights
 from tritonvision.exporters.libraries import transformers_processors as processors
+from tritonvision.exporters.libraries import transformers_weights
+from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.modules import query_networks
-from tritonvision.exporters.modules.normalise import IMAGENET, Scale, normalised
+from tritonvision.exporters.modules.normalise import IMAGENET, Scale, normalised, without_padding
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate
 from tritonvision.python_backend.images import resize
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import DetrConfig, DetrForObjectDetection
     from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
+
+    from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 SHORTEST, LONGEST = 800, 1333  # pixels, as DETR was evaluated
 _NO_NAME = "N/A"  # what the official configuration calls a column that stands for no class
@@ -41,10 +42,11 @@ _STANDARD_SIZE = 320  # pixels at which random networks are standardised: statis
 _GAINS = {"bn3": 0.15, ".self_attn.o_proj": 0.3, "encoder_attn.q_proj": 4.0, "encoder_attn.o_proj": 3.0}
 
 
-class Detr(Family):
+class Detr(TransformersFamily):
     """Shorter side to 800, longer to at most 1333; 100 queries with a softmax over the classes and "no object"."""
 
     name = "DETR"
+    class_name = "DetrForObjectDetection"
     head = QUERY_BOXES
     tolerance = Tolerance({"boxes": 1e-4, "scores": 1e-4, "class_ids": 0}, {"pixels": 0.05, "scores": 1e-4})
     reference_pipeline = ReferencePipeline(
@@ -57,44 +59,44 @@ class Detr(Family):
         """The uint8 part of the image processor; the size follows the picture."""
         return Resize("shortest", SHORTEST, LONGEST)
 
-    def build(self, entry: Entry, weights: Weights) -> DetrNetwork:
-        """The detector. Raises ExportFailed when the weights cannot be had or are of something else."""
-        if weights.multi_label:
-            raise NotSupported("A detector has no multi-label head.", hint="Leave out --multi-label.")
-        torch_env.import_torchvision()
-        from transformers import DetrForObjectDetection
+    def repository(self, entry: Entry) -> str:
+        """The id is the hub's."""
+        return entry.id
 
-        if weights.kind == "random":
-            model, names = _random(self.resize(entry), weights)
-            note = "Random weights, calibrated only to carry signal: what it finds means nothing."
-            source = f"{entry.id}, seed {weights.seed}"
-            return DetrNetwork(
-                model, tuple(names), _processor(), labels=tuple(names.values()), source=source, notes=(note,)
-            )  # fmt: skip
-        loaded = transformers_weights.load(DetrForObjectDetection, entry.id, weights, _config)
+    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> DetrConfig:
+        """The official configuration with the class count of a bare file of tensors."""
+        from transformers import DetrConfig
+
+        return DetrConfig(num_labels=len(tensors[_HEAD]) - 1 if _HEAD in tensors else _COCO_COLUMNS)
+
+    def random_network(self, entry: Entry, weights: Weights) -> DetrNetwork:
+        """See :meth:`Family.random_network`."""
+        model, names = _random(self.resize(entry), weights)
+        return DetrNetwork(model, tuple(names), _processor(), labels=tuple(names.values()))
+
+    def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> DetrNetwork:
+        """See :meth:`TransformersFamily.network`. Pictures are resized as the weights' own processor says."""
         names, named = _names(loaded.module.config)
-        labels = files.class_names(weights, tuple(names.values()))
-        notes = () if named or weights.labels else ("The weights do not name their classes; --labels FILE does.",)
+        labels, notes = files.labels_of(weights, tuple(names.values()), named)
         processor = processors.beside(weights, _processor(), ("size", "image_mean", "image_std"))
         resize, points = Resize("shortest", *processors.sides(processor, ("shortest_edge", "longest_edge"))), ()
         if resize != self.resize(entry):
             points = (Chain(resize, self.head),)
             notes += (f"Its pictures are resized to {resize.height}, at most {resize.width}, as its processor says.",)
-        return DetrNetwork(
-            loaded.module, tuple(names), processor, labels=labels, source=loaded.source, sha256=loaded.sha256,
-            notes=(*loaded.notes, *notes), entry_points=points,
-        )  # fmt: skip
+        facts = loaded.facts | {"notes": (*loaded.notes, *notes)}
+        return DetrNetwork(loaded.module, tuple(names), processor, labels=labels, entry_points=points, **facts)
 
 
-class DetrNetwork(Network):
+class DetrNetwork(TorchNetwork):
     """One detector: transformers' module as the reference, its processor around it as the reference pipeline."""
+
+    packages = ("transformers", "timm")
 
     def __init__(
         self, model: DetrForObjectDetection, columns: tuple[int, ...], processor: DetrImageProcessorPil, **facts: Any
     ):
         """``columns`` of the class logits by class id; ``facts`` are the attributes of :class:`Network`."""
-        super().__init__(**facts, versions=torch_env.versions("transformers", "timm"))
-        self._model = model.eval()
+        super().__init__(model, **facts)
         self._columns = columns
         self._processor = processor
 
@@ -115,10 +117,6 @@ class DetrNetwork(Network):
     def _scale(self) -> Scale:
         return tuple(self._processor.image_mean), tuple(self._processor.image_std)
 
-    @cached_property
-    def _double(self) -> torch.nn.Module:
-        return copy.deepcopy(self._model).double()
-
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`. What lies outside the valid size is zero after normalising, as the processor
         pads.
@@ -126,16 +124,12 @@ class DetrNetwork(Network):
         import torch
 
         images = normalised(inputs["pixels"], self._scale, double)
-        mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.int64)
-        for row, (height, width) in enumerate(inputs["valid_size"].tolist()):
-            images[row, :, height:], images[row, :, :, width:] = 0, 0
-            mask[row, :height, :width] = 1
+        mask = without_padding(images, inputs["valid_size"])
         with torch.inference_mode():
-            found = (self._double if double else self._model)(pixel_values=images, pixel_mask=mask)
+            found = self.reference(double)(pixel_values=images, pixel_mask=mask)
         probabilities = found.logits.softmax(2).numpy()[..., list(self._columns)]
-        boxes, scores = found.pred_boxes.numpy(), probabilities.max(2)
+        corners, scores = query_networks.corners(found.pred_boxes.numpy()), probabilities.max(2)
         order = np.argsort(-scores, axis=1, kind="stable")
-        corners = np.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=2)
         return {
             "boxes": np.take_along_axis(corners, order[..., None], axis=1),
             "scores": np.take_along_axis(scores, order, axis=1),
@@ -195,14 +189,6 @@ def _graph(model: DetrForObjectDetection, columns: tuple[int, ...], scale: Scale
             return corners, scores, class_ids.gather(1, best).int()
 
     return Graph().eval()
-
-
-def _config(state: Mapping[str, torch.Tensor]) -> DetrConfig:
-    """The official configuration with the class count of a bare file of tensors."""
-    from transformers import DetrConfig
-
-    columns = len(state[_HEAD]) - 1 if _HEAD in state else _COCO_COLUMNS
-    return DetrConfig(num_labels=columns)
 
 
 def _names(config: DetrConfig) -> tuple[dict[int, str], bool]:

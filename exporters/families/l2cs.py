@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +15,9 @@ from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, NoSignal, ReferencePipeline, Tolerance, Weights
+from tritonvision.exporters.contract import NoSignal, ReferencePipeline, Refusals, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
 from tritonvision.exporters.modules.normalise import IMAGENET, normalised, normalising
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate
@@ -56,7 +54,7 @@ POINT = Composition(
 )  # fmt: skip
 
 
-class L2CS(Family):
+class L2CS(TorchFamily):
     """The network of L2CS-Net with ResNet-50; faces come from the published face model."""
 
     name = "L2CS"
@@ -69,60 +67,56 @@ class L2CS(Family):
         "the steps of L2CS-Net's Pipeline, which no package holds, on mediapipe's recorded boxes: crop, RGB, cv2 to "
         "224, transforms.Resize(448) of the PIL image, ToTensor, Normalize, network, softmax expectation",
     )  # fmt: skip
+    refusals = Refusals(labels="knows one class, 'face'", own_labels=("face",))
+    random_note = "Random weights, calibrated only to carry signal: the angles mean nothing."
     license_notice = "The official L2CS weights were trained on Gaze360, whose terms allow research only."
 
     def entry_points(self, entry: Entry) -> tuple[Composition]:
         """Faces, then the network on each."""
         return (POINT,)
 
-    def build(self, entry: Entry, weights: Weights) -> L2CSNetwork:
-        """The network of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
-        torch_env.import_torchvision()
-        if weights.labels not in (None, ("face",)):
-            raise ExportFailed(f"'{entry.id}' knows one class, 'face'.", hint="Leave --labels out.")
-        if weights.kind == "official":
-            raise ExportFailed(
-                f"The official weights {FILE} lie on a drive that only people can fetch them from.",
-                hint=f"Fetch {FILE} from the page of Ahmednull/L2CS-Net and name it with --weights PATH; "
-                "or --weights random.",
-            )
-        if weights.kind == "random":
-            note = "Random weights, calibrated only to carry signal: the angles mean nothing."
-            return L2CSNetwork(_random(weights.seed), source=f"{entry.id}, seed {weights.seed}", notes=(note,))
+    def random_network(self, entry: Entry, weights: Weights) -> L2CSNetwork:
+        """See :meth:`Family.random_network`."""
+        return L2CSNetwork(_random(weights.seed))
+
+    def official_network(self, entry: Entry, weights: Weights) -> L2CSNetwork:
+        """There is no way to fetch them. Raises ExportFailed."""
+        raise ExportFailed(
+            f"The official weights {FILE} lie on a drive that only people can fetch them from.",
+            hint=f"Fetch {FILE} from the page of Ahmednull/L2CS-Net and name it with --weights PATH; "
+            "or --weights random.",
+        )
+
+    def network_from_file(self, entry: Entry, weights: Weights) -> L2CSNetwork:
+        """See :meth:`Family.network_from_file`."""
         path = files.user_file(weights, _SUFFIXES)
         found = checkpoints.read(path)
-        return L2CSNetwork(
-            _load(found.tensors), source=path.name, sha256=files.sha256(path), notes=found.notes
-        )  # fmt: skip
+        return L2CSNetwork(_load(found.tensors), source=path.name, sha256=files.sha256(path), notes=found.notes)
 
 
-class L2CSNetwork(Network):
+class L2CSNetwork(TorchNetwork):
     """One network; the reference is the authors' pipeline, written down here, on the faces of the face model."""
+
+    packages = ("torchvision",)
 
     def __init__(self, network: torch.nn.Module, **facts: Any):
         """``facts`` are the attributes of :class:`Network`."""
-        packages = torch_env.versions("torchvision")
-        super().__init__(labels=("face",), keypoint_labels=POINTS, versions=packages, **facts)
-        self._network = network.eval()
+        super().__init__(network, ("face",), keypoint_labels=POINTS, **facts)
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`: faces uint8 ``[B,448,448,3]`` RGB in, logits and radians out."""
         import torch
 
         example = torch.zeros(2, SIDE, SIDE, 3, dtype=torch.uint8)
-        graph = _graph(self._network)
+        graph = _graph(self._model)
         export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in _OUTPUTS))
-
-    @cached_property
-    def _double(self) -> torch.nn.Module:
-        return copy.deepcopy(self._network).double()
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> dict[str, np.ndarray]:
         """See :meth:`Network.tensors`. The first head is the yaw, whatever the authors' callers name it."""
         import torch
 
         with torch.inference_mode():
-            logits = (self._double if double else self._network)(normalised(inputs["pixels"], IMAGENET, double))
+            logits = self.reference(double)(normalised(inputs["pixels"], IMAGENET, double))
         values = (*(v.numpy() for v in logits), *(_radians(v)[:, None] for v in logits))
         return dict(zip((tensor.name for tensor in _OUTPUTS), values, strict=True))
 
@@ -152,7 +146,7 @@ class L2CSNetwork(Network):
             transforms.ToPILImage(), transforms.Resize(SIDE), transforms.ToTensor(), transforms.Normalize(*IMAGENET),
         ])  # fmt: skip
         with torch.inference_mode():
-            heads = self._network(prepare(cv2.resize(crop, (224, 224)))[None])
+            heads = self._model(prepare(cv2.resize(crop, (224, 224)))[None])
         return tuple(_radians(head)[0] for head in heads)
 
     @staticmethod
@@ -263,7 +257,7 @@ def _random(seed: int) -> torch.nn.Module:
             calibrate.standardise(head, rows, 2.5, torch.zeros(head.out_features, dtype=torch.float64))
         apart = [np.ptp(_radians(logits)) for logits in network(normalised(_faces(SIDE), IMAGENET))]
     if not min(apart) >= _SIGNAL:
-        raise NoSignal("The random network carries no signal.")
+        raise NoSignal()
     return network
 
 

@@ -6,7 +6,6 @@ import copy
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,12 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import QUERY_BOXES
-from tritonvision.errors import NotSupported
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import Family, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import rfdetr_models, torch_env
+from tritonvision.exporters.libraries import rfdetr_models
+from tritonvision.exporters.libraries.torch_network import TorchNetwork
 from tritonvision.exporters.modules import proposals, query_networks
 from tritonvision.exporters.modules.normalise import MEAN, STD
 from tritonvision.exporters.parity import sample_pictures
@@ -51,40 +50,49 @@ class RFDetr(Family):
         """The package scales to 0..1 first and resizes then: rounding between would show in the scores."""
         return Resize("stretch", *entry.input_size, (("encoding", "float32"),))
 
-    def build(self, entry: Entry, weights: Weights) -> RFDetrNetwork:
-        """The detector of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
-        if weights.multi_label:
-            raise NotSupported("A detector has no multi-label head.", hint="Leave out --multi-label.")
-        size = entry.id.removeprefix("rfdetr-")
+    def random_network(self, entry: Entry, weights: Weights) -> RFDetrNetwork:
+        """See :meth:`Family.random_network`."""
         with rfdetr_models.quiet():
-            if weights.kind == "random":
-                return _random(size, entry, weights)
-            if weights.kind == "official":
-                path = rfdetr_models.official(size)
-            else:
-                path = files.user_file(weights, checkpoints.SUFFIXES)
-            detector, classes = rfdetr_models.load(size, path, entry.id, weights.kind == "official")
-        labels = files.class_names(weights, classes.names)
-        unnamed = "The weights do not name their classes; --labels FILE does."
-        notes = () if classes.named or weights.labels else (unnamed,)
-        sha256 = files.sha256(path)
+            return _random(_size(entry), entry, weights)
+
+    def official_network(self, entry: Entry, weights: Weights) -> RFDetrNetwork:
+        """See :meth:`Family.official_network`."""
+        with rfdetr_models.quiet():
+            path = rfdetr_models.official(_size(entry))
+        return self._of_file(entry, path, weights, released=True)
+
+    def network_from_file(self, entry: Entry, weights: Weights) -> RFDetrNetwork:
+        """See :meth:`Family.network_from_file`."""
+        return self._of_file(entry, files.user_file(weights, checkpoints.SUFFIXES), weights, released=False)
+
+    def _of_file(self, entry: Entry, path: Path, weights: Weights, released: bool) -> RFDetrNetwork:
+        with rfdetr_models.quiet():
+            detector, classes = rfdetr_models.load(_size(entry), path, entry.id, released)
+        labels, notes = files.labels_of(weights, classes.names, classes.named)
         side, points = detector.model.resolution, ()
         if (side, side) != entry.input_size:
             points = (Chain(Resize("stretch", side, side, (("encoding", "float32"),)), self.head),)
             notes += (f"Its pictures have {side} x {side} pixels, as the weights were trained.",)
         return RFDetrNetwork(
-            detector, classes.columns, labels=labels, source=path.name, sha256=sha256, notes=notes, entry_points=points
+            detector, classes.columns, labels=labels, source=path.name, sha256=files.sha256(path), notes=notes,
+            entry_points=points,
         )  # fmt: skip
 
 
-class RFDetrNetwork(Network):
+def _size(entry: Entry) -> str:
+    """``nano``, ``small``, ``medium``, ``base`` or ``large``."""
+    return entry.id.removeprefix("rfdetr-")
+
+
+class RFDetrNetwork(TorchNetwork):
     """One detector: the package's network as the reference, its ``predict`` as the reference pipeline."""
+
+    packages = ("rfdetr",)
 
     def __init__(self, detector: RFDETR, columns: tuple[int, ...], **facts: Any):
         """``columns`` of the class logits by class id; ``facts`` are the attributes of :class:`Network`."""
-        super().__init__(**facts, versions=torch_env.versions("rfdetr"))
+        super().__init__(detector.model.model, **facts)
         self._detector = detector
-        self._model = detector.model.model.eval()
         self._columns = columns
         self._ranking: proposals.GraphRanking | None = None
 
@@ -104,22 +112,17 @@ class RFDetrNetwork(Network):
         scores = self._ranking({"pixels": pixels}) if self._ranking else None
         return proposals.ranked_by(model.transformer.enc_out_class_embed[0], scores)
 
-    @cached_property
-    def _double(self) -> torch.nn.Module:
-        return copy.deepcopy(self._model).double()
-
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`. The package's own forward pass, not the one it exports."""
         import torch
 
-        model, dtype = (self._double, torch.float64) if double else (self._model, torch.float32)
+        model, dtype = self.reference(double), torch.float64 if double else torch.float32
         with torch.inference_mode(), self._ranked(model, inputs["pixels"]):
             found = model(_images(inputs["pixels"], dtype))
         scores = found["pred_logits"].sigmoid().numpy()[:, :, list(self._columns)]
-        boxes, classes = found["pred_boxes"].numpy(), len(self._columns)
+        corners, classes = query_networks.corners(found["pred_boxes"].numpy()), len(self._columns)
         pairs = scores.reshape(len(scores), -1)
         order = np.argsort(-pairs, axis=1, kind="stable")[:, :_SELECTED]
-        corners = np.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=2)
         return {
             "boxes": np.take_along_axis(corners, (order // classes)[..., None], axis=1),
             "scores": np.take_along_axis(pairs, order, axis=1),
@@ -188,8 +191,7 @@ def _random(size: str, entry: Entry, weights: Weights) -> RFDetrNetwork:
         path = Path(folder) / "random.pth"  # the reference pipeline reads it like any other
         torch.save({"model": model.state_dict(), "args": {"class_names": list(labels)}}, path)
         detector, _ = rfdetr_models.load(size, path, entry.id)
-    note = "Random weights, calibrated only to carry signal: what it finds means nothing."
-    return RFDetrNetwork(detector, columns, labels=labels, source=f"{entry.id}, seed {weights.seed}", notes=(note,))
+    return RFDetrNetwork(detector, columns, labels=labels)
 
 
 def _calibrate(model: torch.nn.Module, columns: tuple[int, ...], entry: Entry, seed: int) -> None:

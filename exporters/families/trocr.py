@@ -3,7 +3,6 @@ its ``TrOCRProcessor``."""
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 from collections.abc import Mapping
@@ -17,9 +16,10 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Composition
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import NO_CLASSES, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
+from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.modules import encoder_decoder
 from tritonvision.exporters.parity import sample_pictures, text_pages
 from tritonvision.exporters.synthetic import calibrate
@@ -29,6 +29,8 @@ from tritonvision.python_backend.compositions import line_text
 if TYPE_CHECKING:
     import torch
     from transformers import RobertaTokenizer, TrOCRProcessor, VisionEncoderDecoderConfig, VisionEncoderDecoderModel
+
+    from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 MEAN = STD = 0.5  # preprocessor_config.json
 START, PAD, END = 0, 1, 2  # ids of RoBERTa's vocabulary; answers are begun with the end
@@ -84,10 +86,13 @@ def point(side: int = SIDE, text: Mapping[str, Any] = _DECODER) -> Composition:
     )
 
 
-class TrOCR(Family):
+class TrOCR(TransformersFamily):
     """A picture of one line to its text."""
 
     name = "TrOCR"
+    refusals = NO_CLASSES
+    random_note = "Random weights, calibrated only to carry signal: what it reads means nothing."
+    beside = ("generation_config.json", "vocab.json", "merges.txt")
     # ten-thousandths of the largest value, which is about 5 of keys, values and logits
     tolerance = Tolerance(
         dict.fromkeys(_EMITTED, 1e-4) | dict.fromkeys(("cross.key", "cross.value"), 5e-5),
@@ -104,42 +109,46 @@ class TrOCR(Family):
         vision, text = _shapes(entry)
         return (point(vision["image_size"], text),)
 
-    def build(self, entry: Entry, weights: Weights) -> TrOCRNetwork:
-        """Encoder and decoder of one id. Raises ExportFailed when the weights cannot be had or are not its own."""
-        if weights.labels is not None:
-            raise ExportFailed(f"'{entry.id}' knows no classes.", hint="Leave --labels out.")
-        if weights.kind == "random":
-            note = "Random weights, calibrated only to carry signal: what it reads means nothing."
-            shape = config(entry)
-            tokenizer = roberta.vocabulary(shape.decoder.vocab_size)
-            model = random(shape, weights.seed)
-            return TrOCRNetwork(model, tokenizer, f"{entry.id}, seed {weights.seed}", notes=(note,))
-        repository = entry.weights_source.removeprefix("HF ")
-        folder = weights.path
-        if weights.kind == "official":
-            # beside the weights, where from_pretrained looks for them
-            for name in ("generation_config.json", "vocab.json", "merges.txt"):
-                folder = files.hub_file(repository, name).parent
-        elif folder is None or not folder.is_dir():
-            raise ExportFailed(
-                "TrOCR's weights are a folder: a vocabulary belongs to them.",
-                hint="Write it with model.save_pretrained(folder) and processor.save_pretrained(folder).",
-            )
-        loaded = transformers_weights.load(_recogniser(), repository, weights, lambda state: config(entry))
+    def model_class(self) -> type[VisionEncoderDecoderModel]:
+        """See :meth:`TransformersFamily.model_class`; for weights without the encoder's pooler, which nothing reads, as
+        the authors' are.
+        """
+        from transformers import VisionEncoderDecoderModel
+
+        class Recogniser(VisionEncoderDecoderModel):
+            _keys_to_ignore_on_load_missing = [r"encoder\.pooler\."]
+
+        return Recogniser
+
+    def repository(self, entry: Entry) -> str:
+        """See :meth:`TransformersFamily.repository`."""
+        return entry.weights_source.removeprefix("HF ")
+
+    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> VisionEncoderDecoderConfig:
+        """See :meth:`TransformersFamily.config_of`."""
+        return config(entry)
+
+    def random_network(self, entry: Entry, weights: Weights) -> TrOCRNetwork:
+        """See :meth:`Family.random_network`."""
+        shape = config(entry)
+        return TrOCRNetwork(random(shape, weights.seed), roberta.vocabulary(shape.decoder.vocab_size))
+
+    def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> TrOCRNetwork:
+        """See :meth:`TransformersFamily.network`."""
         _complete(loaded.module)
-        network = TrOCRNetwork(loaded.module, _tokenizer(folder), loaded.source, sha256=loaded.sha256)
+        network = TrOCRNetwork(loaded.module, _tokenizer(loaded.folder), **loaded.facts)
         transformers_processors.beside(weights, network.processor.image_processor)
         return network
 
 
-class TrOCRNetwork(Network):
+class TrOCRNetwork(TorchNetwork):
     """One model: transformers' as the reference, with its processor and its ``generate`` as the reference pipeline."""
 
-    def __init__(self, model: VisionEncoderDecoderModel, tokenizer: RobertaTokenizer, source: str, **facts: Any):
-        """``facts`` are further attributes of :class:`Network`."""
-        versions = torch_env.versions("transformers", "tokenizers")
-        super().__init__(labels=(), source=source, versions=versions, **facts)
-        self._model = model.eval()
+    packages = ("transformers", "tokenizers")
+
+    def __init__(self, model: VisionEncoderDecoderModel, tokenizer: RobertaTokenizer, **facts: Any):
+        """``facts`` are the attributes of :class:`Network`."""
+        super().__init__(model, **facts)
         self._tokenizer = tokenizer
         self._search = encoder_decoder.search_of(model)
         self._point = point(model.config.encoder.image_size, model.config.decoder.to_dict())
@@ -173,15 +182,11 @@ class TrOCRNetwork(Network):
         inputs["input_ids"] = rng.integers(4, self._model.config.decoder.vocab_size, (samples * beams, tokens))
         return inputs
 
-    @cached_property
-    def _double(self) -> VisionEncoderDecoderModel:
-        return copy.deepcopy(self._model).double()
-
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`: the library's own decoder with its own cache."""
         import torch
 
-        model = self._double if double else self._model
+        model = self.reference(double)
         if role == "decoder":
             return encoder_decoder.decoded(model.decoder, inputs, model.config.encoder.hidden_size)
         pixels = torch.tensor(inputs["pixels"]).permute(0, 3, 1, 2).to(model.dtype)
@@ -342,16 +347,6 @@ def _standardise(norm: torch.nn.LayerNorm, inputs: Any, output: torch.Tensor) ->
     norm.weight /= spread
     norm.bias.copy_((norm.bias - mean) / spread)
     return (output - mean) / spread
-
-
-def _recogniser() -> type[VisionEncoderDecoderModel]:
-    """The reference's class for weights that lack the encoder's pooler, as the authors' do: nothing reads it."""
-    from transformers import VisionEncoderDecoderModel
-
-    class Recogniser(VisionEncoderDecoderModel):
-        _keys_to_ignore_on_load_missing = [r"encoder\.pooler\."]
-
-    return Recogniser
 
 
 def _complete(model: VisionEncoderDecoderModel) -> None:

@@ -5,7 +5,6 @@ A family names timm's models, how much of a picture the transform leaves, and ho
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
@@ -19,12 +18,12 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import CLASSES
-from tritonvision.errors import ExportFailed
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, NoSignal, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import NoSignal, ReferencePipeline, Refusals, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import timm_files, torch_env
+from tritonvision.exporters.libraries import timm_files
+from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
 from tritonvision.exporters.modules.normalise import normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 _SPREAD = 0.7  # of each logit of random weights over pictures
 
 
-class TimmClassifier(Family):
+class TimmClassifier(TorchFamily):
     """Classifiers of timm for square pictures.
 
     Attributes:
@@ -47,6 +46,8 @@ class TimmClassifier(Family):
     reference_pipeline = ReferencePipeline(
         "timm", "1.0.31", "create_transform(**resolve_data_config(network.pretrained_cfg)), then network"
     )
+    refusals = Refusals(multi_label="")
+    random_note = "Random weights, calibrated only to carry signal: what it sees means nothing."
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -58,7 +59,7 @@ class TimmClassifier(Family):
         """Arguments of timm's ``create_model`` for an architecture that has no name of its own."""
         return {}
 
-    def percent(self, entry: Entry) -> int:
+    def percent(self, entry: Entry) -> float:
         """What the crop leaves of the resized picture's shorter side: ``crop_pct``."""
         return 95
 
@@ -70,37 +71,28 @@ class TimmClassifier(Family):
         """The uint8 part of timm's eval transform."""
         return Resize("crop", *entry.input_size, (("interpolation", "bicubic"), ("percent", self.percent(entry))))
 
-    def build(self, entry: Entry, weights: Weights) -> TimmNetwork:
-        """The classifier of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
-        torch_env.import_torchvision()
-        if weights.kind == "random":
-            labels = weights.labels or imagenet_names()
-            network = self._random(entry, len(labels), weights)
-            note = "Random weights, calibrated only to carry signal: what it sees means nothing."
-            source = f"{entry.id}, seed {weights.seed}"
-            return TimmNetwork(network, weights.multi_label, labels=labels, source=source, notes=(note,))
-        if weights.kind == "official":
-            if entry.upstream_exists is False:
-                raise ExportFailed(
-                    f"No official weights of {entry.id} were ever released.",
-                    hint="Name your own with --weights PATH, or try the architecture with --weights random.",
-                )
-            source = f"timm/{self.timm_name(entry)}"
-            path = files.hub_file(source, "model.safetensors")
-            network = self._load(entry, checkpoints.read(path).tensors, {})
-            labels = files.class_names(weights, imagenet_names())
-            sha256 = files.sha256(path)
-            return TimmNetwork(network, weights.multi_label, labels=labels, source=source, sha256=sha256)
-        return self._of_user(entry, weights)
+    def random_network(self, entry: Entry, weights: Weights) -> TimmNetwork:
+        """See :meth:`Family.random_network`."""
+        labels = weights.labels or imagenet_names()
+        return TimmNetwork(self._random(entry, len(labels), weights), labels, multi_label=weights.multi_label)
 
-    def _of_user(self, entry: Entry, weights: Weights) -> TimmNetwork:
+    def official_network(self, entry: Entry, weights: Weights) -> TimmNetwork:
+        """See :meth:`Family.official_network`."""
+        if entry.upstream_exists is False:
+            return super().official_network(entry, weights)
+        source = f"timm/{self.timm_name(entry)}"
+        path = files.hub_file(source, "model.safetensors")
+        network = self._load(entry, checkpoints.read(path).tensors, {})
+        labels = files.class_names(weights, imagenet_names())
+        return TimmNetwork(network, labels, source, multi_label=weights.multi_label, sha256=files.sha256(path))
+
+    def network_from_file(self, entry: Entry, weights: Weights) -> TimmNetwork:
         """A checkpoint, or a folder as timm's ``save_for_hf`` writes it. Raises ExportFailed."""
         found = timm_files.read(weights, self.timm_name(entry).split(".")[0])
         network = self._load(entry, found.tensors, found.preparation)
         own = found.labels or tuple(f"class {i}" for i in range(network.num_classes))
-        labels, notes = files.class_names(weights, own), found.notes
-        if not (found.labels or weights.labels):
-            notes += ("The weights do not name their classes; --labels FILE does.",)
+        labels, unnamed = files.labels_of(weights, own, bool(found.labels))
+        notes = found.notes + unnamed
         one = len(labels) == 1 and not weights.multi_label
         if one:
             notes += ("Its score is a sigmoid: the softmax of a single class is 1 for every picture.",)
@@ -109,7 +101,7 @@ class TimmClassifier(Family):
             points = (Chain(resize, self.head),)
             notes += (f"Its pictures are prepared as its training says: {timm_files.told(resize)}.",)
         return TimmNetwork(
-            network, weights.multi_label or one, labels=labels, source=found.path.name,
+            network, labels, found.path.name, multi_label=weights.multi_label or one,
             sha256=files.sha256(found.path), notes=notes, entry_points=points,
         )  # fmt: skip
 
@@ -166,37 +158,30 @@ class TimmClassifier(Family):
         return network
 
 
-class TimmNetwork(Network):
+class TimmNetwork(TorchNetwork):
     """One classifier: timm's module as the reference, timm's transform before it as the reference pipeline."""
 
-    def __init__(self, network: torch.nn.Module, multi_label: bool, **facts: Any):
-        """``facts`` are the attributes of :class:`Network`."""
-        super().__init__(**facts, multi_label=multi_label, versions=torch_env.versions("timm"))
-        self._network = network.eval()
+    packages = ("timm",)
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`. The batch axis is dynamic, height and width are not."""
         import torch
 
-        _, height, width = self._network.pretrained_cfg["input_size"]
+        _, height, width = self._model.pretrained_cfg["input_size"]
         example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-        graph = _graph(self._network, self.multi_label)
+        graph = _graph(self._model, self.multi_label)
         export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in CLASSES.tensors))
-
-    @cached_property
-    def _double(self) -> torch.nn.Module:
-        return copy.deepcopy(self._network).double()
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`."""
-        config = self._network.pretrained_cfg
+        config = self._model.pretrained_cfg
         images = normalised(inputs["pixels"], (config["mean"], config["std"]), double)
-        return self._answer(images, self._double if double else self._network)
+        return self._answer(images, self.reference(double))
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`."""
         image = self._transform(Image.fromarray(sample))[None]
-        answer = {name: value[0] for name, value in self._answer(image, self._network).items()}
+        answer = {name: value[0] for name, value in self._answer(image, self._model).items()}
         if parameters["function"] is None:
             scores = answer["scores"]
         else:
@@ -215,7 +200,7 @@ class TimmNetwork(Network):
     def _transform(self):
         from timm.data import create_transform, resolve_data_config
 
-        return create_transform(**resolve_data_config(self._network.pretrained_cfg))
+        return create_transform(**resolve_data_config(self._model.pretrained_cfg))
 
 
 def imagenet_names() -> tuple[str, ...]:
@@ -263,4 +248,4 @@ def _assert_signal(network: torch.nn.Module, images: torch.Tensor) -> None:
     between_classes = logits.std(1).median() if logits.shape[1] > 1 else between_pictures
     best = set(logits.argmax(1).tolist())
     if len(best) < min(3, logits.shape[1]) or between_pictures < _SPREAD / 2 or between_classes < _SPREAD / 2:
-        raise NoSignal("The random network carries no signal.")
+        raise NoSignal()

@@ -35,7 +35,7 @@ def beside(
         ExportFailed: the folder's processor differs in another key, or cannot be read.
     """
     folder = weights.path
-    if weights.kind != "user" or folder is None or not any((folder / name).is_file() for name in _FILES):
+    if folder is None or not any((folder / name).is_file() for name in _FILES):
         return ours
     theirs = _load(folder, ours)
     said, usual = (_plain(processor.to_dict()) for processor in (theirs, ours))

@@ -24,38 +24,58 @@ _NOISE = 0.1  # of what the stock initialisers leave constant: gains around 1, b
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network with its weights: the module in eval mode, the weights' name for people, SHA-256 of their file, notes
-    for the manifest.
+    """A network with its weights.
+
+    Attributes:
+        module: in eval mode.
+        folder: in which weights and configuration lie; None of a bare file.
+        source, sha256, notes: as :class:`tritonvision.exporters.contract.Network` has them.
     """
 
     module: PreTrainedModel
+    folder: Path | None
     source: str
     sha256: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The attributes of a :class:`tritonvision.exporters.contract.Network` that the weights decide about."""
+        return {"source": self.source, "sha256": self.sha256, "notes": self.notes}
 
-def load(
+
+def official(cls: type[PreTrainedModel], repository: str) -> Loaded:
+    """Released weights, from the hub's cache or the hub.
+
+    Args:
+        cls: the class of ``transformers``.
+        repository: hub id of the weights, and what an error calls this architecture.
+
+    Raises:
+        ExportFailed: they cannot be had, or are not those of this architecture: one missing or too many is refused.
+    """
+    folder = files.hub_file(repository, "config.json").parent
+    return _from_folder(cls, folder, files.hub_file(repository, "model.safetensors"), repository, repository)
+
+
+def of_user(
     cls: type[PreTrainedModel],
     repository: str,
     weights: Weights,
     config: Callable[[Mapping[str, torch.Tensor]], PretrainedConfig],
 ) -> Loaded:
-    """Official weights from the hub's cache or the hub, or the user's own.
+    """The user's own weights.
 
     The user names a folder as ``save_pretrained`` writes it (``config.json`` and ``model.safetensors``), or a file
     that :mod:`tritonvision.exporters.checkpoints` reads.
 
     Args:
-        cls: the class of ``transformers``.
-        repository: hub id of the official weights, and what an error calls this architecture.
+        cls, repository: as of :func:`official`.
         config: the configuration for a bare file; takes its tensors, from whose shapes the class count can be told.
 
     Raises:
-        ExportFailed: weights cannot be had, or are not those of this architecture: one missing or too many is refused.
+        ExportFailed: as of :func:`official`.
     """
-    if weights.kind == "official":
-        folder = files.hub_file(repository, "config.json").parent
-        return _from_folder(cls, folder, files.hub_file(repository, "model.safetensors"), repository, repository)
     if weights.path is not None and weights.path.is_dir():
         file = weights.path / "model.safetensors"
         if not file.is_file() or not (weights.path / "config.json").is_file():
@@ -72,12 +92,12 @@ def load(
         names = cls(config(found.tensors)).state_dict().keys()  # of any class count
     state = checkpoints.unwrapped(found.tensors, names)
     module = _loaded(cls, repository, None, config=config(state), state_dict=state)
-    return Loaded(module, path.name, files.sha256(path), found.notes)
+    return Loaded(module, None, path.name, files.sha256(path), found.notes)
 
 
 def _from_folder(cls: type, folder: Path, file: Path, source: str, repository: str) -> Loaded:
     module = _loaded(cls, repository, folder, local_files_only=True, use_safetensors=True)
-    return Loaded(module, source, files.sha256(file))
+    return Loaded(module, folder, source, files.sha256(file))
 
 
 def _loaded(cls: type, repository: str, folder: Path | None, **options: Any) -> PreTrainedModel:

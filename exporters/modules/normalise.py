@@ -42,3 +42,22 @@ def normalising(scale: Scale) -> torch.nn.Module:
             return (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
     return Normalising()
+
+
+def without_padding(images: torch.Tensor, valid_size: np.ndarray) -> torch.Tensor:
+    """Set to zero, in place, what lies outside the valid size of each picture, as processors pad after normalising.
+
+    Args:
+        images: ``[B,3,H,W]``.
+        valid_size: integers ``[B,2]``, height and width.
+
+    Returns:
+        int64 ``[B,H,W]``, 1 where the picture is.
+    """
+    import torch
+
+    mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.int64)
+    for row, (height, width) in enumerate(valid_size.tolist()):
+        images[row, :, height:], images[row, :, :, width:] = 0, 0
+        mask[row, :height, :width] = 1
+    return mask

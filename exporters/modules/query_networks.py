@@ -66,7 +66,7 @@ def cut(levels: np.ndarray, class_ids: np.ndarray, class_count: int) -> float:
     low, high = _BOXES
     gaps = levels[low - 1 : high] - levels[low : high + 1]
     if len(gaps) == 0 or not np.isfinite(gaps).any() or len(set(class_ids[:low].tolist())) < min(2, class_count):
-        raise NoSignal("The random network carries no signal.")
+        raise NoSignal()
     after = low - 1 + int(np.nanargmax(np.where(np.isfinite(gaps), gaps, np.nan)))
     return float((levels[after] + levels[after + 1]) / 2)
 
@@ -101,6 +101,12 @@ def limited(
 def logit(probability: float) -> float:
     """The inverse of the sigmoid."""
     return math.log(probability / (1 - probability))
+
+
+def corners(boxes: np.ndarray) -> np.ndarray:
+    """Centre and size, ``[...,4]``, to the upper left and the lower right corner."""
+    centres, sizes = boxes[..., :2], boxes[..., 2:]
+    return np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=-1)
 
 
 def answer(

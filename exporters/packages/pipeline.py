@@ -53,7 +53,7 @@ class PackageFamily(Family):
         """As the package's description says."""
         return self._resize
 
-    def build(self, entry: Entry, weights: Weights) -> PackageNetwork:
+    def network_from_file(self, entry: Entry, weights: Weights) -> PackageNetwork:
         """The package's own graph."""
         return PackageNetwork(self)
 

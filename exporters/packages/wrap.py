@@ -12,9 +12,9 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
-from tritonvision.ensembles.in_process import open_session
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.parity.gate import refusing_what_cannot_run
+from tritonvision.python_backend.runtime.onnxruntime_session import open_session
 
 _LARGEST = 2_000_000_000  # bytes: protobuf's own limit is a little higher
 _OPSETS = range(11, 24)  # GatherElements and TopK as they are used here began with 11

@@ -39,9 +39,7 @@ def structured_pictures(count: int, height: int, width: int, seed: int) -> np.nd
     return np.stack(pictures)
 
 
-def inputs_of(
-    layers: Sequence[torch.nn.Module], network: torch.nn.Module, images: torch.Tensor
-) -> list[torch.Tensor]:
+def inputs_of(layers: Sequence[torch.nn.Module], network: torch.nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
     """What reaches each of ``layers`` while ``network`` looks at ``images``: float64 ``[rows, channels]`` each."""
     import torch
 
@@ -109,7 +107,7 @@ def detection_shift(
     apart = boxes[order] + class_ids[order, None].astype(np.float32) * np.float32(7680)
     kept = dense_boxes.nms(apart, iou_threshold, 41)
     if len(kept) < 11 or len(set(class_ids[order][kept].tolist())) < min(2, class_count):
-        raise NoSignal("The random network carries no signal.")
+        raise NoSignal()
     low, high = kept[min(19, len(kept) - 2)], kept[-1]  # the cut comes after rank low, before rank high
     gaps = logits[low:high] - logits[low + 1 : high + 1]
     cut = low + int(gaps.argmax())

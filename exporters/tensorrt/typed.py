@@ -64,9 +64,8 @@ def write(
             "NVIDIA's Model Optimizer is not installed here.", hint="See docs/tensorrt.md for how to install it."
         ) from error
     except (ImportError, ValueError, RuntimeError, KeyError, NotImplementedError) as error:
-        raise ExportFailed(
-            f"The graph cannot be written in {precision}: {str(error).splitlines()[0][:200] if str(error) else error!r}."
-        ) from error
+        why = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise ExportFailed(f"The graph cannot be written in {precision}: {why}") from error
     return kept
 
 

@@ -1,1 +1,1 @@
-"""ONNX sessions inside a process, the load on its cores, and what processes share."""
+"""Networks inside a process, the load on its cores, and what processes share."""

@@ -1,15 +1,17 @@
-"""ONNX networks as sessions of this process, for models whose networks are not Triton models of their own."""
+"""Networks as sessions of this process, for models whose networks are not Triton models of their own."""
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime
 
+from tritonvision.python_backend.runtime.engines import NetworkSession, open_network
 from tritonvision.python_backend.runtime.numbers import require_numbers
 
 
@@ -17,30 +19,28 @@ class Sessions:
     """Networks by role, on the CPU.
 
     Args:
-        files: the ONNX file of each.
+        files: the file of each: an ONNX graph for ONNX Runtime, or a mapping of ``file`` (its path), ``engine`` and
+            ``precision``, see :func:`engines.open_network`.
     """
 
-    def __init__(self, files: Mapping[str, Path]):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = os.cpu_count() or 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+    def __init__(self, files: Mapping[str, Path | Mapping[str, Any]]):
         # Between two tokens Python works: threads that spin meanwhile take the core it needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._sessions = {
-            role: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            for role, path in files.items()
-        }
+        threads = os.cpu_count() or 1
+        self._sessions: dict[str, NetworkSession] = {}
+        for role, given in files.items():
+            network = given if isinstance(given, Mapping) else {"file": given}
+            engine, precision = network.get("engine", "onnxruntime"), network.get("precision", "fp32")
+            self._sessions[role] = open_network(network["file"], engine, precision, threads, spin=False)
         release_free_memory()
 
     @classmethod
-    def of(cls, sessions: Mapping[str, onnxruntime.InferenceSession]) -> Sessions:
+    def of(cls, sessions: Mapping[str, NetworkSession]) -> Sessions:
         """Over sessions that are open already."""
         self = cls.__new__(cls)
         self._sessions = dict(sessions)
         return self
 
-    def __getitem__(self, role: str) -> onnxruntime.InferenceSession:
+    def __getitem__(self, role: str) -> Any:
         """The session itself, for callers that keep tensors in onnxruntime between two runs."""
         return self._sessions[role]
 
@@ -51,6 +51,18 @@ class Sessions:
         found = self._sessions[role].run(list(outputs), dict(inputs))
         require_numbers(found)
         return dict(zip(outputs, found, strict=True))
+
+
+def network_files(folder: Path, sessions: str) -> dict[str, Path | dict[str, Any]]:
+    """What :class:`Sessions` opens: the networks that the parameter ``sessions`` of a config tells, JSON.
+
+    Args:
+        folder: where their files are.
+    """
+    found: dict[str, Path | dict[str, Any]] = {}
+    for role, given in json.loads(sessions).items():
+        found[role] = folder / given if isinstance(given, str) else {**given, "file": folder / given["file"]}
+    return found
 
 
 def release_free_memory() -> None:

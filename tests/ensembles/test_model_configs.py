@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,15 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from tritonvision.ensembles import model_configs
-from tritonvision.ensembles.entry_points import Chain, Chat, Composition, LocalCode, Net, TextPreprocess
+from tritonvision.ensembles.entry_points import (
+    Chain,
+    Chat,
+    Composition,
+    LocalCode,
+    Net,
+    SequenceBatching,
+    TextPreprocess,
+)
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import EMBEDDINGS, HEADS
 from tritonvision.ensembles.tensors import Tensor
@@ -84,6 +93,21 @@ def test_networks_of_a_models_own_process_are_files_beside_it_and_no_steps():
     assert {t.name: t.optional for t in config.input} == {"image": False, "parameters": True}
 
 
+def test_an_embedded_network_says_how_it_runs_where_that_is_not_as_it_was_exported():
+    nets = (
+        Net("decoder", (), ()), Net("vision", (), (), engine="openvino", precision="bf16"),
+        Net("embed", (), (), engine="openvino", precision="int8", file="openvino-int8--embed.xml"),
+    )  # fmt: skip
+    expected = {
+        "decoder": "decoder.onnx",
+        "vision": {"file": "vision.onnx", "engine": "openvino", "precision": "bf16"},
+        "embed": {"file": "openvino-int8--embed.xml", "engine": "openvino", "precision": "int8"},
+    }
+    for point in (Chat("smolvlm", nets), Composition("gaze", 1, GAZE, nets, (), embedded=True)):
+        config = parse(model_configs.public_config("m", point))
+        assert json.loads(config.parameters["sessions"].string_value) == expected
+
+
 def test_a_model_that_writes_is_decoupled_and_takes_pictures_a_prompt_or_messages():
     nets = tuple(Net(role, (), ()) for role in ("vision", "embed", "decoder"))
     point = Chat("smolvlm", nets, (("context", 8192),))
@@ -149,6 +173,21 @@ def test_the_threads_of_a_network_are_counted_and_do_not_spin():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("precision", "file", "more"), [
+    ("fp32", "model.onnx", {}), ("bf16", "model.onnx", {"HINT_BF16": "YES"}), ("int8", "openvino-int8.xml", {}),
+])  # fmt: skip
+def test_a_network_on_openvino_has_the_parameters_of_its_native_backend(precision, file, more):
+    net = Net("", LETTERBOX.tensors, (), engine="openvino", precision=precision, file=file)
+    config = parse(model_configs.net_config("m", net, threads=2))
+    assert (config.backend, config.default_model_filename) == ("openvino", file)
+    assert net_parameters(net) == {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "2", **more}
+
+
+def test_a_network_as_it_was_exported_names_no_file():
+    config = parse(model_configs.net_config("m", Net("", LETTERBOX.tensors, ())))
+    assert (config.backend, config.default_model_filename) == ("onnxruntime", "")
+
+
 @pytest.mark.parametrize(("net", "shrinks"), [
     (Net("", LETTERBOX.tensors, ()), False),
     (Net("", LETTERBOX.tensors, (), instances=1), True),
@@ -169,3 +208,13 @@ def test_every_schema_has_its_version_in_the_config():
     configs.append(parse(model_configs.step_config(head)))
     versions = [config.parameters["schema_version"].string_value for config in configs]
     assert versions == ["5", "6", str(code.version), "8"]
+
+
+def test_an_entry_point_with_state_has_the_scheduler_of_sequences_and_no_other_has():
+    video = Composition("video", 1, GAZE, (), (), sequence=SequenceBatching(most=3, idle_seconds=30))
+    config = parse(model_configs.public_config("m", video))
+    assert config.WhichOneof("scheduling_choice") == "sequence_batching"
+    assert config.sequence_batching.max_sequence_idle_microseconds == 30_000_000
+    assert config.sequence_batching.oldest.max_candidate_sequences == 3
+    still = parse(model_configs.public_config("m", replace(video, sequence=None)))
+    assert still.WhichOneof("scheduling_choice") == "dynamic_batching" and "sequence" not in still.parameters

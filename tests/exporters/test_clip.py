@@ -105,7 +105,7 @@ def test_every_id_is_open_clips_architecture_with_openais_activation(entry):
 
 def test_users_weights_are_read_and_those_of_another_size_refused(towers, tmp_path):
     path = tmp_path / "mine.safetensors"
-    state = {name: value.half().contiguous() for name, value in towers._network.state_dict().items()}
+    state = {name: value.half().contiguous() for name, value in towers._model.state_dict().items()}
     save_file(state | {"input_resolution": torch.tensor(224)}, path)
     network = clip.FAMILY.build(ENTRY, Weights("user", path=path))
     assert (network.source, network.labels, len(network.sha256)) == ("mine.safetensors", (), 64)

@@ -110,8 +110,8 @@ def test_float64_reference_agrees_with_float32(model):
 
 def test_export_leaves_the_reference_network_as_the_library_has_it(model):
     network, _ = model
-    assert "forward" not in vars(network._network.head)
-    assert "interpolate_pos_encoding" not in vars(network._network.backbone.embeddings)
+    assert "forward" not in vars(network._model.head)
+    assert "interpolate_pos_encoding" not in vars(network._model.backbone.embeddings)
 
 
 # ---- the pre step against the authors' processor ---------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_each_size_is_the_released_architecture(size):
 
 def test_weights_of_the_user_give_their_map(model, tmp_path):
     network, _ = model
-    module = network._network
+    module = network._model
     module.save_pretrained(tmp_path / "folder")
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, tmp_path / "w.safetensors")
     pixels = {"pixels": sample_pictures.noise(84, 140)[None]}
@@ -204,7 +204,7 @@ def test_weights_of_the_user_give_their_map(model, tmp_path):
 
 
 def test_weights_of_another_size_are_refused(model, tmp_path):
-    model[0]._network.save_pretrained(tmp_path)
+    model[0]._model.save_pretrained(tmp_path)
     with pytest.raises(ExportFailed, match="another size"):
         FAMILY.build(catalog.find("depth-anything-v2-base"), Weights("user", path=tmp_path))
 

@@ -117,6 +117,17 @@ def test_a_users_folder_gives_classes_and_names(flowers):
     assert len(network.sha256) == 64
 
 
+def test_released_weights_are_read_like_a_users_folder(flowers, monkeypatch):
+    """The hub alone is stood in for: it hands out the files of the folder."""
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda _, name, revision: str(flowers / name))
+    released, mine = FAMILY.build(ENTRY, Weights()), FAMILY.build(ENTRY, Weights("user", path=flowers))
+    assert (released.source, mine.source) == ("facebook/detr-resnet-50", "flowers")
+    for fact in ("labels", "sha256", "notes", "versions"):
+        assert getattr(released, fact) == getattr(mine, fact)
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_a_users_file_of_tensors_gives_the_class_count(flowers, tmp_path, suffix):
     from safetensors.torch import load_file

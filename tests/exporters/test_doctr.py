@@ -105,7 +105,7 @@ def test_a_folder_with_the_users_two_files_is_loaded(folder, states):
     assert len(loaded.sha256) == 64 and "db_mobilenet_v3_large-0a1b2c3d.pt" in loaded.source
     assert loaded.labels == ("block", "line", "word")
     for role, state in zip((DETECTOR, RECOGNISER), states.values(), strict=True):
-        found = loaded._modules[role].state_dict()
+        found = loaded._model[role].state_dict()
         assert found.keys() == state.keys() and all(torch.equal(found[name], value) for name, value in state.items())
     assert len(loaded.assets("")["vocabulary.txt"].decode()) == 126
 

@@ -244,5 +244,5 @@ def test_both_sizes_have_the_networks_of_their_checkpoints(monkeypatch):
 
 
 def test_class_names_are_refused():
-    with pytest.raises(ExportFailed, match="classes of each request"):
+    with pytest.raises(ExportFailed, match="takes its classes from each request"):
         owlv2.FAMILY.build(ENTRY, Weights("random", labels=("cat",)))

@@ -243,7 +243,7 @@ def test_a_folder_without_its_processor_is_refused(folder, tmp_path):
 
 
 def test_a_file_is_no_folder(folder):
-    with pytest.raises(ExportFailed, match="no folder") as caught:
+    with pytest.raises(ExportFailed, match="are a folder") as caught:
         smolvlm.FAMILY.build(ENTRY, Weights("user", path=folder / "model.safetensors"))
     assert "save_pretrained" in caught.value.hint
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime reports nothing from a process of ours: it writes no file of its reports and opens no connection."""
+"""The engines report nothing from a process of ours: they write no file of their reports and open no connection."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ libc = ctypes.CDLL(None)
 assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.c_char_p(filter)) == 0
 """
 RUN_A_GRAPH = """
-from tritonvision.python_backend.runtime import sessions  # a module as any other of ours that needs ONNX Runtime
+from tritonvision.python_backend.runtime import sessions  # a module as any other of ours that needs an engine
 from pathlib import Path
-print(sessions.Sessions({{"": Path({graph!r})}})("", {{"x": __import__("numpy").ones((1, 2), "f4")}}, ["y"])["y"].sum())
+network = sessions.Sessions({{"": {{"file": Path({graph!r}), "engine": {engine!r}}}}})
+print(network("", {{"x": __import__("numpy").ones((1, 2), "f4")}}, ["y"])["y"].sum())
 """
 
 
@@ -52,8 +53,9 @@ def run(program: str, home: Path, **variables: str) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
-def test_a_graph_that_runs_leaves_no_file_of_reports_and_opens_no_connection(graph, tmp_path):
-    done = run(RUN_A_GRAPH.format(graph=str(graph)), tmp_path)
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_graph_that_runs_leaves_no_file_of_reports_and_opens_no_connection(graph, tmp_path, engine):
+    done = run(RUN_A_GRAPH.format(graph=str(graph), engine=engine), tmp_path)
     assert (done.returncode, done.stdout) == (0, "4.0\n"), done.stderr
     assert list(tmp_path.rglob("*")) == []
 
@@ -70,6 +72,14 @@ def test_the_installed_onnxruntime_knows_the_variable():
 
     (library,) = Path(onnxruntime.__file__).parent.glob("capi/onnxruntime_pybind11_state*.so")
     assert b"ORT_DISABLE_TELEMETRY" in library.read_bytes()
+
+
+def test_the_installed_openvino_would_report_and_does_without_the_package_that_does(tmp_path):
+    done = run("import openvino_telemetry", tmp_path)
+    assert done.returncode == 0, done.stderr
+    program = "import tritonvision, openvino; from openvino.tools.ovc import telemetry_utils; print(telemetry_utils.tm)"
+    assert "telemetry_stub" in run(program, tmp_path).stdout
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_the_filter_of_these_tests_sees_a_look_up(tmp_path):

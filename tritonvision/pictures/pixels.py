@@ -54,7 +54,7 @@ def decode(data: bytes, auto_orient: bool = True) -> np.ndarray:
 def _pixels(data: bytes, header: Header) -> np.ndarray | None:
     """As the reader of the format gives them; None when it cannot read them."""
     if header.format == "JPEG":
-        return _by_opencv(data)
+        return _jpeg(data)
     if header.format == "TIFF":
         return _tiff(data, header)
     if header.format == "HEIC":
@@ -97,6 +97,19 @@ def rgb_of(image: Image.Image) -> np.ndarray:
             grey = ~grey
         return np.repeat(grey[..., None], 3, axis=2)
     return np.array(image.convert("RGB"))
+
+
+def _jpeg(data: bytes) -> np.ndarray | None:
+    """By libjpeg-turbo itself, which gives OpenCV's pixels in down to half of its time.
+
+    What it warns of, OpenCV decides about: it reads CMYK and some damage, and refuses what is cut short.
+    """
+    import simplejpeg
+
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except ValueError:
+        return _by_opencv(data)
 
 
 def _by_opencv(data: bytes) -> np.ndarray | None:

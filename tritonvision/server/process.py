@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 _START_SECONDS = 60.0
 _EXIT_SECONDS = 5
-_BACKEND_MODEL_PY = '''"""ONNX Runtime as a Python-based backend."""
+_ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+_BACKEND_MODEL_PY = '''"""{title} as a Python-based backend."""
 
-from tritonvision.python_backend.onnxruntime_backend import TritonPythonModel  # noqa: F401
+from tritonvision.python_backend.{name}_backend import TritonPythonModel  # noqa: F401
 '''
-
 
 _FOLDER, _SOCKET = "server", "grpc"
 # How a line of Triton's log begins: its severity, date, time, thread and place in the source.
@@ -179,7 +179,7 @@ def _executable(installation: Installation, folder: Path) -> Path:
 
 
 def _backends(installation: Installation, folder: Path) -> Path:
-    """A backend directory with the stub of this Python beside the Python backend, and onnxruntime in some form."""
+    """A backend directory with the stub of this Python beside the Python backend, and the engines in some form."""
     if installation.stub is None and (installation.backends / "onnxruntime").is_dir():
         return installation.backends
     backends = folder / "backends"
@@ -190,8 +190,9 @@ def _backends(installation: Installation, folder: Path) -> Path:
         stub = python / installation.stub.name
         shutil.copyfile(installation.stub, stub)
         stub.chmod(0o755)
-    (backends / "onnxruntime").mkdir()
-    (backends / "onnxruntime" / "model.py").write_text(_BACKEND_MODEL_PY)
+    for name, title in _ENGINES.items():
+        (backends / name).mkdir()
+        (backends / name / "model.py").write_text(_BACKEND_MODEL_PY.format(name=name, title=title))
     return backends
 
 

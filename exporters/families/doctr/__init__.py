@@ -18,10 +18,10 @@ from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import ReferencePipeline, Refusals, Tensors, Tolerance, Weights
 from tritonvision.exporters.families.doctr import synthetic
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
 from tritonvision.exporters.parity import text_pages
 from tritonvision.python_backend.compositions import page_text
 from tritonvision.python_backend.ocr import page_layout, text_pixels
@@ -54,10 +54,14 @@ POINT = Composition(
 )  # fmt: skip
 
 
-class DocTR(Family):
+class DocTR(TorchFamily):
     """docTR's ``ocr_predictor`` of straight pages with its default options."""
 
     name = "DocTR"
+    refusals = Refusals(
+        labels=f"knows three classes: {', '.join(page_layout.LABELS)}", own_labels=page_layout.LABELS
+    )  # fmt: skip
+    random_note = "Random weights, their last layers fitted only to carry signal: what is read means nothing."
     tolerance = Tolerance(
         tensors={"probabilities": 1e-4, "logits": 1e-3}, answers={"pixels": 1e-3, "scores": 1e-4},
         causes={"pixels": "float32 has no finer places on pages of ten thousand pixels; so far none differed at all"},
@@ -70,50 +74,46 @@ class DocTR(Family):
         """Words, then their text."""
         return (POINT,)
 
-    def build(self, entry: Entry, weights: Weights) -> DocTRNetwork:
-        """Both networks of one id. Raises ExportFailed when weights cannot be had or are of something else."""
-        torch_env.import_torchvision()
-        if weights.labels not in (None, page_layout.LABELS):
-            raise ExportFailed(f"'{entry.id}' knows three classes: {', '.join(page_layout.LABELS)}.")
-        detector, recogniser = ARCHITECTURES[entry.id]
-        if weights.kind == "random":
-            note = "Random weights, their last layers fitted only to carry signal: what is read means nothing."
-            source = f"{detector} and {recogniser}, seed {weights.seed}"
-            return DocTRNetwork(*_random(detector, recogniser, weights.seed), source=source, notes=(note,))
-        if weights.kind == "official":
-            found = _Files(_download(detector), _download(recogniser))
-        else:
-            found = _user_files(weights.path, detector, recogniser)
-        return DocTRNetwork(
-            _load(detector, found.detector), _load(recogniser, found.recogniser, found.vocabulary),
-            source=f"{found.detector.name} and {found.recogniser.name}", sha256=found.sha256,
-        )  # fmt: skip
+    def architecture(self, entry: Entry) -> str:
+        """Those of both networks."""
+        return " and ".join(ARCHITECTURES[entry.id])
+
+    def random_network(self, entry: Entry, weights: Weights) -> DocTRNetwork:
+        """See :meth:`Family.random_network`."""
+        return DocTRNetwork(*_random(*ARCHITECTURES[entry.id], weights.seed))
+
+    def official_network(self, entry: Entry, weights: Weights) -> DocTRNetwork:
+        """See :meth:`Family.official_network`."""
+        return _of_files(entry, _Files(*(_download(architecture) for architecture in ARCHITECTURES[entry.id])))
+
+    def network_from_file(self, entry: Entry, weights: Weights) -> DocTRNetwork:
+        """Two files in a folder."""
+        return _of_files(entry, _user_files(weights.path, *ARCHITECTURES[entry.id]))
 
 
-class DocTRNetwork(Network):
+class DocTRNetwork(TorchNetwork):
     """A detector and a recogniser; their reference pipeline is docTR's own predictor around the same two modules."""
+
+    packages = ("python-doctr",)
 
     def __init__(self, detector: torch.nn.Module, recogniser: torch.nn.Module, **facts: Any):
         """``facts`` are the attributes of :class:`Network`."""
-        super().__init__(labels=page_layout.LABELS, versions=torch_env.versions("python-doctr"), **facts)
-        self._modules = {DETECTOR: detector.eval(), RECOGNISER: recogniser.eval()}
+        from torch import nn
+
+        super().__init__(nn.ModuleDict({DETECTOR: detector, RECOGNISER: recogniser}), page_layout.LABELS, **facts)
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`: uint8 ``[B,h,w,3]`` RGB to the probability of text or to logits."""
         import torch
 
         example = torch.zeros(2, *(PAGE if role == DETECTOR else WORD), 3, dtype=torch.uint8)
-        export_onnx(_graph(self._modules[role]), example, path, ("pixels",), (_output(role),))
-
-    @cached_property
-    def _doubles(self) -> dict[str, torch.nn.Module]:
-        return {role: copy.deepcopy(module).double() for role, module in self._modules.items()}
+        export_onnx(_graph(self._model[role]), example, path, ("pixels",), (_output(role),))
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`: docTR's preprocessing and its own forward pass."""
         import torch
 
-        network = (self._doubles if double else self._modules)[role]
+        network = self.reference(double)[role]
         with torch.inference_mode():
             images = _prepared(network, inputs["pixels"], double)
             found = network(images, return_model_output=True)["out_map"].numpy()
@@ -123,7 +123,7 @@ class DocTRNetwork(Network):
     def _predictor(self) -> torch.nn.Module:
         from doctr.models import ocr_predictor
 
-        return ocr_predictor(self._modules[DETECTOR], self._modules[RECOGNISER], pretrained=False)
+        return ocr_predictor(self._model[DETECTOR], self._model[RECOGNISER], pretrained=False)
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`. docTR gives lines and blocks no confidence of their own: it is their words'."""
@@ -162,7 +162,7 @@ class DocTRNetwork(Network):
 
     def assets(self, role: str) -> dict[str, bytes]:
         """What the recogniser can read."""
-        return {page_text.VOCABULARY: self._modules[RECOGNISER].vocab.encode()}
+        return {page_text.VOCABULARY: self._model[RECOGNISER].vocab.encode()}
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,15 @@ class _Files:
     def sha256(self) -> str:
         """Of both files' hashes."""
         return hashlib.sha256((files.sha256(self.detector) + files.sha256(self.recogniser)).encode()).hexdigest()
+
+
+def _of_files(entry: Entry, found: _Files) -> DocTRNetwork:
+    """Both networks with their weights. Raises ExportFailed when these are of something else."""
+    detector, recogniser = ARCHITECTURES[entry.id]
+    return DocTRNetwork(
+        _load(detector, found.detector), _load(recogniser, found.recogniser, found.vocabulary),
+        source=f"{found.detector.name} and {found.recogniser.name}", sha256=found.sha256,
+    )  # fmt: skip
 
 
 def _output(role: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -17,13 +16,14 @@ from tritonvision.ensembles.entry_points import Composition, Net
 from tritonvision.ensembles.model_configs import TOKENIZER
 from tritonvision.ensembles.tensors import IMAGE_SIZE, VALID_SIZE, Tensor
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import CLASSES_OF_REQUESTS, Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.families.grounding_dino import graph, synthetic
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
+from tritonvision.exporters.libraries import torch_env, transformers_processors
+from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.modules import proposals, query_networks
-from tritonvision.exporters.modules.normalise import IMAGENET, normalised
+from tritonvision.exporters.modules.normalise import IMAGENET, normalised, without_padding
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic.tokenizers import wordpiece
 from tritonvision.python_backend.compositions import phrase_grounding
@@ -32,6 +32,8 @@ from tritonvision.python_backend.images import resize
 if TYPE_CHECKING:
     import torch
     from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection, GroundingDinoProcessor
+
+    from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 SHORTEST, LONGEST = 800, 1333  # pixels, as it was evaluated
 QUERIES = 900
@@ -55,7 +57,8 @@ def point(shortest: int = SHORTEST, longest: int = LONGEST) -> Composition:
             Net(
                 "",
                 (
-                    Tensor("pixels", "UINT8", (-1, -1, 3), bounds=resize.shortest_bounds(shortest, longest)), VALID_SIZE,
+                    Tensor("pixels", "UINT8", (-1, -1, 3), bounds=resize.shortest_bounds(shortest, longest)),
+                    VALID_SIZE,
                     Tensor("input_ids", "INT64", (-1,), bounds=_TOKENS),
                     Tensor("text_token_mask", "UINT8", (-1, -1), bounds=2 * _TOKENS),
                     Tensor("position_ids", "INT64", (-1,), bounds=_TOKENS),
@@ -72,10 +75,13 @@ def point(shortest: int = SHORTEST, longest: int = LONGEST) -> Composition:
     )  # fmt: skip
 
 
-class GroundingDino(Family):
+class GroundingDino(TransformersFamily):
     """Shorter side to 800, longer to at most 1333; classes as one caption; 900 queries that score its tokens."""
 
     name = "Grounding DINO"
+    class_name = "GroundingDinoForObjectDetection"
+    refusals = CLASSES_OF_REQUESTS
+    beside = (TOKENIZER,)
     tolerance = Tolerance({"boxes": 1e-4, "token_scores": 1e-4}, {"pixels": 0.3, "scores": 1e-3})
     reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0",
@@ -88,48 +94,49 @@ class GroundingDino(Family):
         """One Python model over one graph."""
         return (point(),)
 
-    def build(self, entry: Entry, weights: Weights) -> GroundingDinoNetwork:
-        """The detector. Raises ExportFailed when the weights cannot be had or are of something else."""
-        if weights.labels is not None:
-            raise ExportFailed(f"'{entry.id}' takes its classes from each request.", hint="Leave --labels out.")
-        if weights.kind == "random":
-            return random_network(entry, weights.seed)
-        torch_env.import_torchvision()
-        from transformers import GroundingDinoForObjectDetection
+    def repository(self, entry: Entry) -> str:
+        """See :meth:`TransformersFamily.repository`."""
+        return f"IDEA-Research/{entry.id}"
 
-        repository = f"IDEA-Research/{entry.id}"
-        if weights.kind == "official":
-            vocabulary = files.hub_file(repository, TOKENIZER)
-        else:
-            vocabulary = (weights.path or Path()) / TOKENIZER
-            if not vocabulary.is_file():
-                raise ExportFailed(
-                    "The weights have no tokenizer.json beside them.",
-                    hint="Name the folder that model.save_pretrained and processor.save_pretrained wrote.",
-                )
-        loaded = transformers_weights.load(
-            GroundingDinoForObjectDetection, repository, weights, lambda _: config(entry)
-        )
+    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> GroundingDinoConfig:
+        """See :meth:`TransformersFamily.config_of`."""
+        return config(entry)
+
+    def random_network(self, entry: Entry, weights: Weights) -> GroundingDinoNetwork:
+        """See :meth:`Family.random_network`."""
+        return random_network(entry, weights.seed)
+
+    def network_from_file(self, entry: Entry, weights: Weights) -> Network:
+        """See :meth:`Family.network_from_file`."""
+        if not ((weights.path or Path()) / TOKENIZER).is_file():
+            raise ExportFailed(
+                "The weights have no tokenizer.json beside them.",
+                hint="Name the folder that model.save_pretrained and processor.save_pretrained wrote.",
+            )
+        return super().network_from_file(entry, weights)
+
+    def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> GroundingDinoNetwork:
+        """See :meth:`TransformersFamily.network`."""
         found, wanted = (c.backbone_config.embed_dim for c in (loaded.module.config, config(entry)))
         if found != wanted:
             raise ExportFailed(f"The weights are not those of {entry.id}.", hint="They are of another size.")
-        network = GroundingDinoNetwork(
-            loaded.module, vocabulary.read_bytes(), source=loaded.source, sha256=loaded.sha256, notes=loaded.notes
-        )  # fmt: skip
+        vocabulary = (loaded.folder / TOKENIZER).read_bytes()
+        network = GroundingDinoNetwork(loaded.module, vocabulary, **loaded.facts)
         transformers_processors.beside(weights, network.processor.image_processor)
         return network
 
 
-class GroundingDinoNetwork(Network):
+class GroundingDinoNetwork(TorchNetwork):
     """One detector: transformers' module as the reference, its processor around it as the reference pipeline."""
+
+    packages = ("transformers",)
 
     def __init__(
         self, model: GroundingDinoForObjectDetection, vocabulary: bytes, sides: tuple[int, int] = (SHORTEST, LONGEST),
         **facts: Any,
     ):  # fmt: skip
         """``vocabulary`` is the ``tokenizer.json``; ``facts`` are the attributes of :class:`Network`."""
-        super().__init__(labels=(), versions=torch_env.versions("transformers"), **facts)
-        self._model = graph.as_released(model)
+        super().__init__(graph.as_released(model), **facts)
         self._vocabulary, self._sides = vocabulary, sides
         self._tokenizer = tokenizers.Tokenizer.from_str(vocabulary.decode())
         self._ranking: proposals.GraphRanking | None = None
@@ -167,10 +174,6 @@ class GroundingDinoNetwork(Network):
         scores = self._ranking(inputs) if self._ranking else None
         return proposals.ranked_by(model.model.encoder_output_class_embed, scores)
 
-    @cached_property
-    def _double(self) -> torch.nn.Module:
-        return copy.deepcopy(self._model).double()
-
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`. The library works out the masks of the text by itself.
 
@@ -178,17 +181,14 @@ class GroundingDinoNetwork(Network):
         """
         import torch
 
-        model = self._double if double else self._model
+        model = self.reference(double)
         images = normalised(inputs["pixels"], IMAGENET, double)
-        mask = torch.zeros(len(images), *images.shape[2:], dtype=torch.int64)
-        for row, (height, width) in enumerate(inputs["valid_size"].tolist()):
-            images[row, :, height:], images[row, :, :, width:] = 0, 0
-            mask[row, :height, :width] = 1
+        mask = without_padding(images, inputs["valid_size"])
         with torch.inference_mode(), self._ranked(model, inputs):
             found = model(images, torch.from_numpy(inputs["input_ids"]), pixel_mask=mask)
-        boxes, tokens = found.pred_boxes.numpy(), inputs["input_ids"].shape[1]
+        tokens = inputs["input_ids"].shape[1]
         return {
-            "boxes": np.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=2),
+            "boxes": query_networks.corners(found.pred_boxes.numpy()),
             "token_scores": found.logits[..., :tokens].sigmoid().numpy(),
         }
 
@@ -279,8 +279,7 @@ def random_network(entry: Entry, seed: int, sides: tuple[int, int] = (SHORTEST, 
     """The true architecture with random weights that find some thirty things on the photo at ``sides``."""
     vocabulary = wordpiece.tokenizer_json(synthetic.words())
     model = synthetic.network(config(entry), vocabulary, seed, sides)
-    note = "Random weights, calibrated only to carry signal: what it finds means nothing."
-    return GroundingDinoNetwork(model, vocabulary, sides, source=f"{entry.id}, seed {seed}", notes=(note,))
+    return GroundingDinoNetwork(model, vocabulary, sides)
 
 
 FAMILY = GroundingDino()

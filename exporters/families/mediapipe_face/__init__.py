@@ -18,7 +18,7 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import KEYPOINTS
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tolerance, Weights
+from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Refusals, Tolerance, Weights
 from tritonvision.exporters.graphs import tflite_converter, tflite_reader
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.wheel_files import WheelFile
@@ -74,9 +74,7 @@ class FaceNetwork(Network):
         ]  # fmt: skip
         onnx.save(builder.model("mediapipe-face", [pixels], outputs), path)
 
-    def tensors(
-        self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = ""
-    ) -> dict[str, np.ndarray]:
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> dict[str, np.ndarray]:
         """The TFLite graph walked in numpy, decoded in mediapipe's own units, fractions of the network's side.
 
         TensorsToDetectionsCalculator: x = raw / 128 + anchor; a candidate of negative width or height is none.
@@ -157,6 +155,7 @@ class MediaPipeFace(Family):
     """One id, one file of weights, no random variant: the architecture is that file."""
 
     name = "MediaPipe Face"
+    refusals = Refusals(labels="knows one class, 'face'", own_labels=("face",))
     head = KEYPOINTS
     tolerance = Tolerance(
         tensors={"boxes": 1e-3, "scores": 5e-6, "class_ids": 0, "keypoints": 1e-3},
@@ -171,24 +170,25 @@ class MediaPipeFace(Family):
         """The centred square, sampled corner-aligned."""
         return Resize("square", SIZE, SIZE)
 
-    def build(self, entry: Entry, weights: Weights) -> FaceNetwork:
-        """Official weights, or the user's own copy of them. Raises ExportFailed for any other kind."""
-        if weights.kind == "random":
-            raise ExportFailed(
-                f"'{entry.id}' has no random variant: its architecture is the released file.",
-                hint="Leave --weights out, or name the mediapipe wheel with --weights PATH.",
-            )
-        if weights.labels not in (None, ("face",)):
-            raise ExportFailed(f"'{entry.id}' knows one class, 'face'.", hint="Leave --labels out.")
-        data = FILE.fetch(weights.path)
-        return FaceNetwork(
-            labels=("face",),
-            keypoint_labels=POINTS,
-            source=f"{FILE.requirement}:{FILE.name}",
-            sha256=FILE.sha256,
-            versions={"onnx": onnx.__version__, "flatbuffers": metadata.version("flatbuffers")},
-            graph=tflite_reader.read(data),
-        )
+    def official_network(self, entry: Entry, weights: Weights) -> FaceNetwork:
+        """The file out of the released wheel, fetched once. Raises ExportFailed."""
+        return _network(FILE.fetch())
+
+    def network_from_file(self, entry: Entry, weights: Weights) -> FaceNetwork:
+        """The user's own copy of the file, or of the wheel. Raises ExportFailed for any other."""
+        return _network(FILE.fetch(weights.path))
+
+
+def _network(data: bytes) -> FaceNetwork:
+    """The network of the released file."""
+    return FaceNetwork(
+        labels=("face",),
+        keypoint_labels=POINTS,
+        source=f"{FILE.requirement}:{FILE.name}",
+        sha256=FILE.sha256,
+        versions={"onnx": onnx.__version__, "flatbuffers": metadata.version("flatbuffers")},
+        graph=tflite_reader.read(data),
+    )
 
 
 FAMILY = MediaPipeFace()

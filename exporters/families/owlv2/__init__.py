@@ -14,11 +14,13 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Composition, Net
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import CLASSES_OF_REQUESTS, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.families.owlv2 import graphs, synthetic
 from tritonvision.exporters.families.owlv2.graphs import CONTEXT, EMBEDS, IDS, IMAGE_OUTPUTS, PIXELS
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
+from tritonvision.exporters.libraries import torch_env, transformers_processors
+from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.modules import query_networks
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.open_vocabulary import SEVERAL
@@ -28,6 +30,8 @@ from tritonvision.python_backend.images import padded_square
 if TYPE_CHECKING:
     import torch
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2Processor
+
+    from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 # The config.json of each on the hub, as far as it differs from the library's defaults.
 _CONFIGS: dict[str, dict[str, Any]] = {
@@ -77,10 +81,12 @@ def point_of(config: Owlv2Config) -> Composition:
     return point(config.vision_config.image_size, config.vision_config.patch_size, config.text_config.hidden_size)
 
 
-class OWLv2(Family):
+class OWLv2(TransformersFamily):
     """Classes in words or as boxes of examples; pictures padded with black to a square."""
 
     name = "OWLv2"
+    class_name = "Owlv2ForObjectDetection"
+    refusals = CLASSES_OF_REQUESTS
     tolerance = Tolerance(
         {"boxes": 4e-5, "class_embeds": 3e-5, "shift": 2e-5, "scale": 1e-5, "objectness": 5e-5, EMBEDS: 5e-5},
         answers={"pixels": 0.01, "scores": 1e-4},
@@ -98,39 +104,39 @@ class OWLv2(Family):
         vision, text = facts["vision_config"], facts.get("text_config", {})
         return (point(vision["image_size"], vision.get("patch_size", 16), text.get("hidden_size", 512)),)
 
-    def build(self, entry: Entry, weights: Weights) -> OWLv2Network:
-        """Both towers of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
-        if weights.labels is not None:
-            raise ExportFailed(f"'{entry.id}' has the classes of each request.", hint="Leave --labels out.")
-        if weights.kind == "random":
-            note = "Random weights, calibrated only to carry signal: what it finds means nothing."
-            model = synthetic.random(config(entry), weights.seed)
-            return OWLv2Network(model, f"{entry.id}, seed {weights.seed}", notes=(note,))
-        torch_env.import_torchvision()
-        from transformers import Owlv2ForObjectDetection
+    def repository(self, entry: Entry) -> str:
+        """See :meth:`TransformersFamily.repository`."""
+        return _REPOSITORIES[entry.id]
 
-        loaded = transformers_weights.load(
-            Owlv2ForObjectDetection, _REPOSITORIES[entry.id], weights, lambda state: config(entry)
-        )
+    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> Owlv2Config:
+        """See :meth:`TransformersFamily.config_of`."""
+        return config(entry)
+
+    def random_network(self, entry: Entry, weights: Weights) -> OWLv2Network:
+        """See :meth:`Family.random_network`."""
+        return OWLv2Network(synthetic.random(config(entry), weights.seed))
+
+    def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> OWLv2Network:
+        """See :meth:`TransformersFamily.network`."""
         if (point_of(loaded.module.config),) != self.entry_points(entry):
             raise ExportFailed(
                 f"The weights are those of another size than {entry.id}.",
                 hint=f"They must have the sizes of {_REPOSITORIES[entry.id]}.",
             )
-        network = OWLv2Network(loaded.module, loaded.source, sha256=loaded.sha256, notes=loaded.notes)
+        network = OWLv2Network(loaded.module, **loaded.facts)
         transformers_processors.beside(weights, network.processor.image_processor)
         return network
 
 
-class OWLv2Network(Network):
+class OWLv2Network(TorchNetwork):
     """One model: transformers' as the reference, with its processor as the reference pipeline."""
 
-    def __init__(self, model: Owlv2ForObjectDetection, source: str, **facts: Any):
-        """``facts`` are further attributes of :class:`Network`."""
+    packages = ("transformers", "open_clip_torch", "tokenizers")
+
+    def __init__(self, model: Owlv2ForObjectDetection, **facts: Any):
+        """``facts`` are the attributes of :class:`Network`."""
         graphs.attend_fast(model)
-        packages = torch_env.versions("transformers", "open_clip_torch", "tokenizers")
-        super().__init__(labels=(), source=source, versions=packages, **facts)
-        self._model = model.eval()
+        super().__init__(model, **facts)
         self._seen: dict[bytes, torch.Tensor] = {}
 
     def export(self, path: Path, role: str = "") -> None:
@@ -148,15 +154,11 @@ class OWLv2Network(Network):
             example = torch.zeros(1, side, side, 3)
             export_onnx(graphs.image_graph(self._model), example, path, (PIXELS,), IMAGE_OUTPUTS)
 
-    @cached_property
-    def _double(self) -> Owlv2ForObjectDetection:
-        return copy.deepcopy(self._model).double()
-
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`."""
         import torch
 
-        model = self._double if double else self._model
+        model = self.reference(double)
         with torch.inference_mode():
             if role == "text":
                 features = model.owlv2.get_text_features(torch.from_numpy(inputs[IDS])).pooler_output
@@ -170,10 +172,9 @@ class OWLv2Network(Network):
         """One picture through the parts of ``Owlv2ForObjectDetection.forward``, up to where the texts come in."""
         feature_map = model.image_embedder(graphs.normalised(pixels))[0]
         features = feature_map.flatten(1, 2)
-        boxes = model.box_predictor(features, feature_map).numpy()
         head = model.class_head
         return {
-            "boxes": np.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=2),
+            "boxes": query_networks.corners(model.box_predictor(features, feature_map).numpy()),
             "class_embeds": model.class_predictor(features)[1].numpy(),
             "shift": head.logit_shift(features)[..., 0].numpy(),
             "scale": (head.elu(head.logit_scale(features)) + 1)[..., 0].numpy(),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +12,16 @@ import numpy as np
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Composition, Net
 from tritonvision.ensembles.tensors import IMAGE_SIZE, VALID_SIZE, Tensor
-from tritonvision.errors import ExportFailed, NotSupported
+from tritonvision.errors import NotSupported
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
-from tritonvision.exporters.families.sam import graphs
+from tritonvision.exporters.contract import NO_CLASSES, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.families.sam import authors, graphs
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
-from tritonvision.exporters.modules.normalise import IMAGENET, normalised
+from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries.transformers_family import TransformersFamily
+from tritonvision.exporters.modules.normalise import IMAGENET, normalised, without_padding
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.registry import TOO_LARGE
 from tritonvision.python_backend.compositions import promptable_masks
@@ -30,6 +30,8 @@ from tritonvision.python_backend.images import resize
 if TYPE_CHECKING:
     import torch
     from transformers import SamConfig, SamModel, SamProcessor
+
+    from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 SIDE = 1024  # pixels of the encoder's square frame
 # The config.json of each on the hub, as far as it differs from the smallest.
@@ -90,10 +92,13 @@ _QUESTIONS: tuple[dict[str, Any], ...] = (
 )
 
 
-class SAM(Family):
+class SAM(TransformersFamily):
     """A picture encoded once, masks decoded prompt by prompt."""
 
     name = "SAM"
+    class_name = "SamModel"
+    refusals = NO_CLASSES
+    random_note = "Random weights, calibrated only to carry signal: what it selects means nothing."
     tolerance = Tolerance(
         {"embeddings": 5e-5, "low_res_masks": 4e-5, "iou_scores": 4e-5},
         answers={"scores": 1.5e-5, "masks": 1e-3}, relative=frozenset({"embeddings", "low_res_masks", "iou_scores"}),
@@ -107,41 +112,52 @@ class SAM(Family):
         """One Python model over two graphs."""
         return (point(),)
 
-    def build(self, entry: Entry, weights: Weights) -> SAMNetwork:
-        """Encoder and decoder of one id. Raises ExportFailed when the weights cannot be had or are not its own."""
-        if weights.labels is not None:
-            raise ExportFailed(f"'{entry.id}' knows no classes.", hint="Leave --labels out.")
+    def build(self, entry: Entry, weights: Weights) -> Network:
+        """See :meth:`Family.build`."""
         if entry.id in TOO_LARGE:
             raise NotSupported(
                 f"The graph of '{entry.id}' would be over 2 GB, which this version cannot write.",
                 hint="Take sam-vit_l or sam-vit_b.",
             )
-        if weights.kind == "random":
-            note = "Random weights, calibrated only to carry signal: what it selects means nothing."
-            return SAMNetwork(random(config(entry), weights.seed), f"{entry.id}, seed {weights.seed}", notes=(note,))
-        if weights.kind == "user" and weights.path is not None and weights.path.suffix == ".pth":
-            found = checkpoints.read(files.user_file(weights, (".pth",)))
-            state = checkpoints.unwrapped(found.tensors, _AUTHORS)
-            if set(_AUTHORS) <= state.keys():
-                model = _from_authors(entry, state)
-                return SAMNetwork(model, weights.path.name, sha256=files.sha256(weights.path), notes=found.notes)
-        torch_env.import_torchvision()
-        from transformers import SamModel
+        return super().build(entry, weights)
 
-        repository = f"facebook/sam-vit-{_REPOSITORIES[_size(entry)]}"
-        loaded = transformers_weights.load(SamModel, repository, weights, lambda state: config(entry))
-        network = SAMNetwork(loaded.module, loaded.source, sha256=loaded.sha256, notes=loaded.notes)
+    def repository(self, entry: Entry) -> str:
+        """See :meth:`TransformersFamily.repository`."""
+        return f"facebook/sam-vit-{_REPOSITORIES[_size(entry)]}"
+
+    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> SamConfig:
+        """See :meth:`TransformersFamily.config_of`."""
+        return config(entry)
+
+    def random_network(self, entry: Entry, weights: Weights) -> SAMNetwork:
+        """See :meth:`Family.random_network`."""
+        return SAMNetwork(random(config(entry), weights.seed))
+
+    def network_from_file(self, entry: Entry, weights: Weights) -> Network:
+        """Also the authors' own file."""
+        if weights.path is not None and weights.path.suffix == ".pth":
+            found = checkpoints.read(files.user_file(weights, (".pth",)))
+            state = checkpoints.unwrapped(found.tensors, authors.SOME)
+            if set(authors.SOME) <= state.keys():
+                model = authors.load(config(entry), state, entry.id)
+                return SAMNetwork(model, weights.path.name, sha256=files.sha256(weights.path), notes=found.notes)
+        return super().network_from_file(entry, weights)
+
+    def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> SAMNetwork:
+        """See :meth:`TransformersFamily.network`."""
+        network = SAMNetwork(loaded.module, **loaded.facts)
         transformers_processors.beside(weights, network.processor.image_processor)
         return network
 
 
-class SAMNetwork(Network):
+class SAMNetwork(TorchNetwork):
     """One model: transformers' as the reference, with its processor as the reference pipeline."""
 
-    def __init__(self, model: SamModel, source: str, **facts: Any):
+    packages = ("transformers",)
+
+    def __init__(self, model: SamModel, source: str = "", **facts: Any):
         """``facts`` are further attributes of :class:`Network`."""
-        super().__init__(labels=(), source=source, versions=torch_env.versions("transformers"), **facts)
-        self._model = model.eval()
+        super().__init__(model, (), source, **facts)
         self._side = model.config.vision_config.image_size
         self._encoded: tuple[bytes, torch.Tensor] | None = None
 
@@ -164,22 +180,16 @@ class SAMNetwork(Network):
         inputs, outputs = (tuple(tensor.name for tensor in tensors) for tensors in (net.inputs, net.outputs))
         export_onnx(graph, examples, path, inputs, outputs, dynamic)
 
-    @cached_property
-    def _double(self) -> SamModel:
-        return copy.deepcopy(self._model).double()
-
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`."""
         import torch
 
         dtype = torch.float64 if double else torch.float32
-        model = self._double if double else self._model
+        model = self.reference(double)
         with torch.inference_mode():
             if role == "encoder":
                 images = normalised(inputs["pixels"], IMAGENET, double)
-                for image, (height, width) in zip(images, inputs["valid_size"].tolist(), strict=True):
-                    image[:, height:] = 0
-                    image[:, :, width:] = 0
+                without_padding(images, inputs["valid_size"])
                 return {"embeddings": model.vision_encoder(images)[0].numpy()}
             rows = [self._decoded({n: torch.from_numpy(v[i : i + 1]) for n, v in inputs.items()}, model, dtype)
                     for i in range(len(inputs["embeddings"]))]  # fmt: skip
@@ -345,56 +355,6 @@ def _counts(mask: np.ndarray) -> bytes:
     from pycocotools import mask as coco
 
     return coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
-
-
-# ---- the authors' names ----------------------------------------------------------------------------------------------
-
-# What the layers of segment-anything's Sam are called here, by pattern, applied in order.
-_NAMES = (
-    (r"^image_encoder\.", "vision_encoder."),
-    (r"\.blocks\.", ".layers."),
-    (r"\.patch_embed\.proj\.", ".patch_embed.projection."),
-    (r"\.neck\.0\.", ".neck.conv1."),
-    (r"\.neck\.1\.", ".neck.layer_norm1."),
-    (r"\.neck\.2\.", ".neck.conv2."),
-    (r"\.neck\.3\.", ".neck.layer_norm2."),
-    (r"\.norm(\d|_final_attn)\.", r".layer_norm\1."),
-    (r"\.pe_layer\.positional_encoding_gaussian_matrix$", ".shared_embedding.positional_embedding"),
-    (r"\.point_embeddings\.", ".point_embed."),
-    (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
-    (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
-    (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
-    (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
-    (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
-    (r"\.output_upscaling\.0\.", ".upscale_conv1."),
-    (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
-    (r"\.output_upscaling\.3\.", ".upscale_conv2."),
-    (r"(_mlps\.\d|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
-    (r"(_mlps\.\d|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
-    (r"(_mlps\.\d|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
-)
-_AUTHORS = ("image_encoder.pos_embed", "mask_decoder.iou_token.weight")  # two of the authors' names
-_SHARED = "prompt_encoder.shared_embedding.positional_embedding"
-
-
-def _from_authors(entry: Entry, state: Mapping[str, torch.Tensor]) -> SamModel:
-    """The model with weights of ``sam_vit_*.pth`` as the authors published them. Raises ExportFailed."""
-    import torch
-    from transformers import SamModel
-
-    renamed = {}
-    for name, value in state.items():
-        for pattern, replacement in _NAMES:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    if _SHARED in renamed:
-        renamed["shared_image_embedding.positional_embedding"] = renamed[_SHARED]
-    authors = config(entry)
-    authors._attn_implementation = "eager"
-    with torch.random.fork_rng(devices=[]):
-        model = SamModel(authors)
-    checkpoints.load_into(model, renamed, entry.id, "They must be of the encoder that the id names.")
-    return model
 
 
 FAMILY = SAM()

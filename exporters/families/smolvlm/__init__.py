@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,11 +15,12 @@ from tritonvision.ensembles.entry_points import Chat, Net
 from tritonvision.ensembles.model_configs import TOKENIZER
 from tritonvision.ensembles.tensors import Tensor
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import NO_CLASSES, Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.families.smolvlm import synthetic
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_weights
+from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic.tokenizers import byte_pairs
@@ -31,6 +29,8 @@ from tritonvision.python_backend.vlm import smolvlm
 if TYPE_CHECKING:
     import torch
     from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration, SmolVLMProcessor
+
+    from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 # Sizes by id: of the text (SmolLM2), of the vision (SigLIP), patches a side that a picture's token takes the place of.
 # To be checked against the real config.json; their numbers of parameters are the published ones. ``reduced`` has every
@@ -46,8 +46,6 @@ _SIZES = {
 _REPOSITORIES = {
     "smolvlm-256m": "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm-2.2b": "HuggingFaceTB/SmolVLM2-2.2B-Instruct"
 }  # fmt: skip
-_FILES = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
-_MAYBE = ("processor_config.json", "chat_template.jinja", "chat_template.json")  # of which a repository has some
 _TILES_ACROSS = 4  # a picture's longer edge
 _PADDING = "<|im_end|>"
 # Where the special tokens are, to be checked against the real tokenizer.json; all else is reserved or text.
@@ -58,10 +56,15 @@ SPECIAL = {
 }  # fmt: skip
 
 
-class SmolVLM(Family):
+class SmolVLM(TransformersFamily):
     """transformers' network and processor, the pictures resized by Pillow."""
 
     name = "SmolVLM"
+    class_name = "SmolVLMForConditionalGeneration"
+    refusals = NO_CLASSES
+    random_note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
+    beside = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
+    sometimes_beside = ("processor_config.json", "chat_template.jinja", "chat_template.json")
     tolerance = Tolerance(
         {"image_embeds": 1e-4, "inputs_embeds": 0, "logits": 1e-4, "present.key": 1e-4, "present.value": 1e-4}
     )
@@ -75,33 +78,41 @@ class SmolVLM(Family):
         """One model that writes, over three graphs."""
         return (_point(_plain(entry.id)),)
 
-    def build(self, entry: Entry, weights: Weights) -> SmolVLMNetwork:
-        """Network and processor of one id; the user's own weights decide about their sizes themselves.
+    def repository(self, entry: Entry) -> str:
+        """See :meth:`TransformersFamily.repository`."""
+        return _REPOSITORIES[entry.id]
 
-        Raises:
-            ExportFailed: weights cannot be had, or something of them is missing.
-            NotSupported: a graph would be too large to write.
-        """
-        if weights.labels is not None:
-            raise ExportFailed(f"'{entry.id}' knows no classes.", hint="Leave --labels out.")
-        torch_env.import_torchvision()
-        if weights.kind == "random":
-            causal_decoder.check_size(_plain(entry.id).text_config, entry.id)
-            model, processor = random(config(entry.id), weights.seed)
-            note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
-            return SmolVLMNetwork(model, processor, f"{entry.id}, seed {weights.seed}", notes=(note,))
-        return _loaded(entry, weights)
+    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> SmolVLMConfig:
+        """See :meth:`TransformersFamily.config_of`."""
+        return config(entry.id)
+
+    def random_network(self, entry: Entry, weights: Weights) -> SmolVLMNetwork:
+        """See :meth:`Family.random_network`. Raises NotSupported where a graph would be too large to write."""
+        causal_decoder.check_size(_plain(entry.id).text_config, entry.id)
+        return SmolVLMNetwork(*random(config(entry.id), weights.seed))
+
+    def official_network(self, entry: Entry, weights: Weights) -> Network:
+        """See :meth:`Family.official_network`. Raises NotSupported where a graph would be too large to write."""
+        causal_decoder.check_size(_plain(entry.id).text_config, entry.id)
+        return super().official_network(entry, weights)
+
+    def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> SmolVLMNetwork:
+        """See :meth:`TransformersFamily.network`. The user's own weights decide about their sizes themselves."""
+        causal_decoder.check_size(loaded.module.config.text_config, entry.id)
+        return SmolVLMNetwork(loaded.module, _processor_of(loaded.folder, loaded.module.config), **loaded.facts)
 
 
-class SmolVLMNetwork(Network):
+class SmolVLMNetwork(TorchNetwork):
     """transformers' model as the reference, with its processor and its ``generate`` as the reference pipeline."""
 
+    packages = ("transformers", "tokenizers", "pillow")
+
     def __init__(
-        self, model: SmolVLMForConditionalGeneration, processor: SmolVLMProcessor, source: str, **facts: Any
+        self, model: SmolVLMForConditionalGeneration, processor: SmolVLMProcessor, source: str = "", **facts: Any
     ):  # fmt: skip
         """``facts`` are further attributes of :class:`Network`."""
-        super().__init__((), source, versions=torch_env.versions("transformers", "tokenizers", "pillow"), **facts)
-        self._model, self._processor = model, processor
+        super().__init__(model, (), source, **facts)
+        self._processor = processor
         ends = model.generation_config.eos_token_id
         longest = processor.image_processor.size["longest_edge"]
         self.entry_points = (_point(model.config, longest, [ends] if isinstance(ends, int) else list(ends)),)
@@ -124,16 +135,12 @@ class SmolVLMNetwork(Network):
             pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
             export_onnx(_vision(self._model), pixels, path, ("pixels",), ("image_embeds",))
 
-    @cached_property
-    def _double(self) -> SmolVLMForConditionalGeneration:
-        return copy.deepcopy(self._model).double()
-
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`."""
         import torch
 
         dtype = torch.float64 if double else torch.float32
-        model = self._double if double else self._model
+        model = self.reference(double)
         if role == "decoder":
             return causal_decoder.reference(model.model.text_model, model.lm_head, inputs, dtype)
         with torch.inference_mode():
@@ -293,32 +300,6 @@ def _vision(model: SmolVLMForConditionalGeneration) -> torch.nn.Module:
 
 
 # ---- weights ---------------------------------------------------------------------------------------------------------
-
-
-def _loaded(entry: Entry, weights: Weights) -> SmolVLMNetwork:
-    """Official weights, or a folder of the user's. Raises ExportFailed, NotSupported."""
-    from transformers import SmolVLMForConditionalGeneration
-
-    repository = _REPOSITORIES[entry.id]
-    if weights.kind == "official":
-        causal_decoder.check_size(_plain(entry.id).text_config, entry.id)
-        folder = files.hub_file(repository, "config.json").parent
-        for name in _FILES:
-            files.hub_file(repository, name)
-        for name in _MAYBE:
-            with contextlib.suppress(ExportFailed):
-                files.hub_file(repository, name)
-    elif weights.path is None or not weights.path.is_dir():
-        raise ExportFailed(
-            "The weights are no folder.",
-            hint="Name one with model.safetensors and the files of its processor: save_pretrained(folder) of both.",
-        )
-    else:
-        folder = weights.path
-    loaded = transformers_weights.load(SmolVLMForConditionalGeneration, repository, weights, lambda state: None)
-    causal_decoder.check_size(loaded.module.config.text_config, entry.id)
-    processor = _processor_of(folder, loaded.module.config)
-    return SmolVLMNetwork(loaded.module, processor, loaded.source, sha256=loaded.sha256)
 
 
 def _processor_of(folder: Path, config: SmolVLMConfig) -> SmolVLMProcessor:

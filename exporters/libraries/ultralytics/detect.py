@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,12 @@ import numpy as np
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import DENSE_BOXES
-from tritonvision.errors import NotSupported
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import Family, ReferencePipeline, Refusals, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.libraries.torch_network import TorchNetwork
 from tritonvision.exporters.libraries.ultralytics import load
+from tritonvision.exporters.modules import query_networks
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate
 
@@ -37,7 +36,7 @@ CANDIDATES = 3840  # the largest K of TensorRT's TopK
 STANDARD_SIZE = 320  # pixels at which random heads are standardised: its statistics hardly depend on the size
 
 
-class UltralyticsNetwork(Network):
+class UltralyticsNetwork(TorchNetwork):
     """One detector: ultralytics' model as the reference, ``YOLO.predict`` as the reference pipeline.
 
     Attributes:
@@ -45,15 +44,16 @@ class UltralyticsNetwork(Network):
             :func:`detection_graph`.
     """
 
+    packages = ("ultralytics",)
     head = DENSE_BOXES
     further: Further | None = None
 
     def __init__(self, yolo: YOLO, size: tuple[int, int], **facts: Any):
-        """``facts`` are the attributes of :class:`Network`."""
-        super().__init__(**facts, versions=torch_env.versions("ultralytics"))
+        """``size`` is (height, width) of the pixels, ``facts`` are the attributes of :class:`Network`."""
+        super().__init__(copy.deepcopy(yolo.model), **facts)  # predict() fuses the one it is given
         self._yolo = yolo
         self._size = size
-        self._model = copy.deepcopy(yolo.model).eval()  # predict() fuses the one it is given
+        self._fused: dict[bool, torch.nn.Module] = {}
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`. The batch axis is dynamic, height and width are not."""
@@ -64,22 +64,19 @@ class UltralyticsNetwork(Network):
         example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
         export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in self.head.tensors))
 
-    @cached_property
-    def _fused(self) -> torch.nn.Module:
-        return copy.deepcopy(self._model).fuse(verbose=False)
-
-    @cached_property
-    def _fused_double(self) -> torch.nn.Module:
-        return copy.deepcopy(self._model).double().fuse(verbose=False)
+    def reference(self, double: bool = False) -> torch.nn.Module:
+        """As ultralytics itself predicts with it: batch norms are part of their convolutions."""
+        if double not in self._fused:
+            self._fused[double] = copy.deepcopy(super().reference(double)).fuse(verbose=False)
+        return self._fused[double]
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`. ultralytics' own decoding, then the best anchors by score, ties by anchor."""
         import torch
 
-        model = self._fused_double if double else self._fused
         images = torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(torch.float64 if double else torch.float32)
         with torch.inference_mode():
-            return self.canonical(model(images / 255)[0])
+            return self.canonical(self.reference(double)(images / 255)[0])
 
     def canonical(self, output: Any) -> Tensors:
         """The canonical tensors of what ultralytics' network gives: ``[B, 4 + classes, anchors]``."""
@@ -105,13 +102,11 @@ def best_anchors(predictions: np.ndarray, class_count: int) -> Tensors:
 
     Where there is a rest, it comes as ``rest [B, K, rest]``.
     """
-    centres, sizes = predictions[..., :2], predictions[..., 2:4]
     classes, rest = np.split(predictions[..., 4:], [class_count], axis=2)
     scores = classes.max(2)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :CANDIDATES]
-    corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=2)
     found = {
-        "boxes": np.take_along_axis(corners, order[..., None], axis=1),
+        "boxes": np.take_along_axis(query_networks.corners(predictions[..., :4]), order[..., None], axis=1),
         "scores": np.take_along_axis(scores, order, axis=1),
         "class_ids": np.take_along_axis(classes.argmax(2).astype(np.int32), order, axis=1),
     }
@@ -132,7 +127,7 @@ class UltralyticsDetector(Family):
     """A family whose ids read ``<name><size>-<pixels>`` and whose networks end in ultralytics' ``Detect`` head."""
 
     head = DENSE_BOXES
-    any_size = True
+    refusals = Refusals(size="")
     network = UltralyticsNetwork
     tolerance = Tolerance({"boxes": 1e-3, "scores": 1e-5, "class_ids": 0})
     reference_pipeline = ReferencePipeline(
@@ -156,46 +151,58 @@ class UltralyticsDetector(Family):
         """Letterbox to the id's own size."""
         return Resize("letterbox", *entry.input_size)
 
-    def build(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
-        """The network of one id. Raises ExportFailed when the weights cannot be had or are of something else."""
+    def prepare(self) -> None:
+        """See :meth:`Family.prepare`."""
         load.prepare()
-        stem = self.architecture(entry)
-        if weights.size is not None:
-            entry = replace(entry, input_size=load.checked_size(weights.size))
-        if weights.multi_label:
-            raise NotSupported("A network that finds boxes has no multi-label head.", hint="Leave out --multi-label.")
-        if weights.kind == "random":
-            labels = weights.labels or load.coco_names()
-            yolo = load.architecture(stem, len(labels), weights.seed)
-            self.calibrate(yolo.model, entry, weights.seed)
-            yolo.model.names = dict(enumerate(labels))
-            note = "Random weights, calibrated only to carry signal: what it finds means nothing."
-            source, points = f"{stem}, seed {weights.seed}", self.entry_points(entry)
-            return self.network(
-                yolo, entry.input_size, labels=labels, source=source, notes=(note,), entry_points=points
-            )  # fmt: skip
-        path = load.official(stem) if weights.kind == "official" else files.user_file(weights, (".pt",))
-        found = load.checkpoint(path, stem)
-        labels = load.named(found, weights.labels)
-        found.yolo.model.names = dict(enumerate(labels))
-        notes: tuple[str, ...] = ()
-        if weights.kind == "user" and weights.size is None and found.size is not None:
-            trained = replace(entry, input_size=(load.side(found.size),) * 2)
-            if trained != entry:
+
+    def random_network(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
+        """See :meth:`Family.random_network`."""
+        entry = _sized(entry, weights)
+        labels = weights.labels or load.coco_names()
+        yolo = load.architecture(self.architecture(entry), len(labels), weights.seed)
+        self.calibrate(yolo.model, entry, weights.seed)
+        yolo.model.names = dict(enumerate(labels))
+        return self.network(yolo, entry.input_size, labels=labels, entry_points=self.entry_points(entry))
+
+    def official_network(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
+        """See :meth:`Family.official_network`."""
+        path = load.official(self.architecture(entry))
+        found = load.checkpoint(path, self.architecture(entry))
+        return self._around(found, path, _sized(entry, weights), weights)
+
+    def network_from_file(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
+        """See :meth:`Family.network_from_file`. Without ``--size`` its pictures have the size of its training."""
+        path = files.user_file(weights, (".pt",))
+        found = load.checkpoint(path, self.architecture(entry))
+        sized, notes = _sized(entry, weights), ()
+        if weights.size is None and found.size is not None:
+            sized = replace(entry, input_size=(load.side(found.size),) * 2)
+            if sized != entry:
                 notes = (
-                    f"Its pictures have {trained.input_size[0]} pixels a side, as the weights were trained; "
+                    f"Its pictures have {sized.input_size[0]} pixels a side, as the weights were trained; "
                     f"--size {entry.input_size[0]} gives them the id's.",
                 )
-            entry = trained
-        sha256, points = files.sha256(path), self.entry_points(entry)
+        return self._around(found, path, sized, weights, notes)
+
+    def _around(
+        self, found: load.Trained, path: Path, entry: Entry, weights: Weights, notes: tuple[str, ...] = ()
+    ) -> UltralyticsNetwork:  # fmt: skip
+        """The network around a checkpoint of ``path``, for pictures of the size of ``entry``. Raises ExportFailed."""
+        labels = load.named(found, weights.labels)
+        found.yolo.model.names = dict(enumerate(labels))
         return self.network(
-            found.yolo, entry.input_size, labels=labels, source=path.name, sha256=sha256, notes=notes,
-            entry_points=points,
+            found.yolo, entry.input_size, labels=labels, source=path.name, sha256=files.sha256(path), notes=notes,
+            entry_points=self.entry_points(entry),
         )  # fmt: skip
 
     def calibrate(self, model: torch.nn.Module, entry: Entry, seed: int) -> None:
         """Give the random ``model`` weights that carry signal, in place."""
         _calibrate(model, entry.input_size, self.resize(entry), seed)
+
+
+def _sized(entry: Entry, weights: Weights) -> Entry:
+    """``entry`` with the size of pictures that the user wants. Raises InvalidParameter."""
+    return entry if weights.size is None else replace(entry, input_size=load.checked_size(weights.size))
 
 
 def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, seed: int) -> None:

@@ -26,3 +26,11 @@ def test_the_part_of_a_graph_gives_what_the_reference_gives(scale):
     found = normalise.normalising(scale)(torch.from_numpy(PIXELS))
     assert found.dtype == torch.float32
     assert torch.allclose(found, normalise.normalised(PIXELS, scale), atol=1e-5, rtol=0)
+
+
+def test_padding_is_zero_after_normalising_and_the_mask_says_where_the_picture_is():
+    images = normalise.normalised(PIXELS, normalise.IMAGENET)
+    whole = images.clone()
+    mask = normalise.without_padding(images, np.array([[5, 7], [2, 3]], np.int32))
+    assert (mask.dtype, mask.sum((1, 2)).tolist()) == (torch.int64, [35, 6])
+    assert torch.equal(images, whole * mask[:, None]) and mask[1, :2, :3].all()

@@ -31,7 +31,7 @@ class Tiny(Family):
     def resize(self, entry):
         return Resize("stretch", SIDE, SIDE)
 
-    def build(self, entry, weights):
+    def network_from_file(self, entry, weights):
         raise NotImplementedError
 
 

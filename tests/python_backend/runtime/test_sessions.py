@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from tritonvision.python_backend.runtime import sessions
+from tritonvision.python_backend.runtime import onnxruntime_session, sessions
 from tritonvision.python_backend.runtime.sessions import Sessions
 
 
@@ -53,7 +53,7 @@ def test_no_thread_spins_between_two_tokens(graph, monkeypatch):
             super().__init__()
             made.append(self)
 
-    monkeypatch.setattr(sessions.onnxruntime, "SessionOptions", Options)
+    monkeypatch.setattr(onnxruntime_session.onnxruntime, "SessionOptions", Options)
     Sessions({"adder": graph})
     assert made[0].get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert made[0].inter_op_num_threads == 1

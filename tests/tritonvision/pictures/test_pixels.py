@@ -153,6 +153,30 @@ def test_a_plain_jpeg_is_what_opencv_reads(photo, photograph):
     np.testing.assert_array_equal(decode(stream.getvalue()), wanted)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"mode": "L"}, {"mode": "CMYK"}], ids=str
+)
+def test_a_jpeg_whole_or_damaged_is_what_opencv_makes_of_it(options, photo):
+    options = dict(options)
+    image = Image.open(io.BytesIO(photo)).convert(options.pop("mode", "RGB")).resize((200, 160))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=90, **options)
+    whole, noise = stream.getvalue(), np.random.default_rng(7)
+    damaged = [whole, *(whole[: int(end)] for end in noise.integers(len(whole) // 2, len(whole), 10))]
+    for _ in range(30):
+        changed = bytearray(whole)
+        for place in noise.integers(len(whole) // 2, len(whole), 3):
+            changed[place] = noise.integers(256)
+        damaged.append(bytes(changed))
+    for data in damaged:
+        expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        if expected is None:
+            with pytest.raises(InvalidPicture):
+                decode(data)
+        else:
+            np.testing.assert_array_equal(decode(data), expected)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "TIFF"])
 def test_of_several_frames_the_first_is_the_picture(kind):
     stream = io.BytesIO()

@@ -1,0 +1,66 @@
+"""Weights of ``sam_vit_*.pth`` as the authors of segment-anything published them, under the names of transformers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tritonvision.exporters import checkpoints
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import SamConfig, SamModel
+
+SOME = ("image_encoder.pos_embed", "mask_decoder.iou_token.weight")  # two of the authors' names
+_SHARED = "prompt_encoder.shared_embedding.positional_embedding"
+# What the layers of segment-anything's Sam are called here, by pattern, applied in order.
+_NAMES = (
+    (r"^image_encoder\.", "vision_encoder."),
+    (r"\.blocks\.", ".layers."),
+    (r"\.patch_embed\.proj\.", ".patch_embed.projection."),
+    (r"\.neck\.0\.", ".neck.conv1."),
+    (r"\.neck\.1\.", ".neck.layer_norm1."),
+    (r"\.neck\.2\.", ".neck.conv2."),
+    (r"\.neck\.3\.", ".neck.layer_norm2."),
+    (r"\.norm(\d|_final_attn)\.", r".layer_norm\1."),
+    (r"\.pe_layer\.positional_encoding_gaussian_matrix$", ".shared_embedding.positional_embedding"),
+    (r"\.point_embeddings\.", ".point_embed."),
+    (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
+    (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
+    (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
+    (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
+    (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
+    (r"\.output_upscaling\.0\.", ".upscale_conv1."),
+    (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
+    (r"\.output_upscaling\.3\.", ".upscale_conv2."),
+    (r"(_mlps\.\d|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
+    (r"(_mlps\.\d|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
+    (r"(_mlps\.\d|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
+)
+
+
+def load(config: SamConfig, state: Mapping[str, torch.Tensor], entry_id: str) -> SamModel:
+    """The model of that configuration with the authors' tensors.
+
+    Args:
+        entry_id: what an error calls the architecture.
+
+    Raises:
+        ExportFailed: the tensors are of another one.
+    """
+    import torch
+    from transformers import SamModel
+
+    renamed = {}
+    for name, value in state.items():
+        for pattern, replacement in _NAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    if _SHARED in renamed:
+        renamed["shared_image_embedding.positional_embedding"] = renamed[_SHARED]
+    config._attn_implementation = "eager"
+    with torch.random.fork_rng(devices=[]):
+        model = SamModel(config)
+    checkpoints.load_into(model, renamed, entry_id, "They must be of the encoder that the id names.")
+    return model

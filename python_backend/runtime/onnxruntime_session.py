@@ -1,0 +1,25 @@
+"""Networks on ONNX Runtime, inside a process of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+
+from tritonvision.errors import SetupError
+
+
+def open_session(
+    graph: Path | bytes, precision: str = "fp32", threads: int = 0, *, spin: bool = True
+) -> onnxruntime.InferenceSession:
+    """The graph, a file or its bytes, on the CPU, see :func:`engines.open_network`. Raises SetupError."""
+    if precision != "fp32":
+        raise SetupError(f"ONNX Runtime runs a network as it was exported, not in {precision}.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    source = graph if isinstance(graph, bytes) else str(graph)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

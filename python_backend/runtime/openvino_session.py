@@ -1,0 +1,64 @@
+"""Networks on OpenVINO, inside a process of ours: ONNX files, and its own format for what was quantised."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+
+from tritonvision.errors import BrokenModel
+
+_ARITHMETIC = {"bf16": "bf16"}  # what is not named here computes in fp32 what the file leaves open
+# One stream: a process has one network to run at a time. Not pinned: the processes of a server would all be pinned to
+# the same cores.
+_PROPERTIES = {"NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+_TOLD = ("INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT", *_PROPERTIES)
+
+
+class OpenVinoSession:
+    """An open network, for any number of threads of the process, one after another.
+
+    Args:
+        path: of an ONNX file, or of the ``.xml`` beside the ``.bin`` of OpenVINO's own format.
+        properties: of OpenVINO's CPU device, by their names there.
+        dims: of inputs, by name, -1 for any; those that are not named keep the shapes of the file.
+
+    Raises:
+        BrokenModel: OpenVINO does not read or not compile it.
+    """
+
+    def __init__(self, path: Path, properties: Mapping[str, Any], dims: Mapping[str, Sequence[int]] | None = None):
+        core = openvino.Core()
+        doing = "read"
+        try:
+            model = core.read_model(path)
+            doing = "run"
+            if dims:
+                model.reshape({name: openvino.PartialShape(list(shape)) for name, shape in dims.items()})
+            compiled = core.compile_model(model, "CPU", _PROPERTIES | dict(properties))
+        except RuntimeError as error:
+            sentence = f"OpenVINO cannot {doing} the network."
+            raise BrokenModel(sentence, hint="Publish it again with --force.") from error
+        self.properties = {name: compiled.get_property(name) for name in _TOLD}
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()  # a request is no place for two threads, and one stream gives them no more
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, np.ndarray], /) -> list[np.ndarray]:
+        """The arrays ``outputs``, in that order, for ``inputs``, all with a batch axis first."""
+        with self._lock:
+            self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+            # copied: the request computes its next answer in the same memory
+            return [self._request.get_tensor(name).data.copy() for name in outputs]
+
+
+def open_session(path: Path, precision: str = "fp32", threads: int = 0, *, spin: bool = True) -> OpenVinoSession:
+    """The network on the CPU, see :func:`engines.open_network`; its threads never spin."""
+    # said even of fp32: where a processor computes in bf16, OpenVINO does so unless it is told otherwise
+    properties = {"INFERENCE_PRECISION_HINT": _ARITHMETIC.get(precision, "f32")}
+    if threads:
+        properties["INFERENCE_NUM_THREADS"] = threads
+    return OpenVinoSession(path, properties)

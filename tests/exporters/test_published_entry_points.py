@@ -1,0 +1,35 @@
+"""What is read back from a repository is what the family declared, for every kind of model."""
+
+import torch  # noqa: F401  # isort: skip  # these tests belong to the exporters' environment
+
+from tritonvision import catalog
+from tritonvision.ensembles import published
+from tritonvision.exporters import registry
+from tritonvision.exporters.families import smolvlm, trocr
+from tritonvision.publication import Repository
+
+
+def test_entry_points_read_back_equal_those_of_the_family(served_repository):
+    compared = {}
+    for manifest in Repository(served_repository):
+        entry = catalog.entries().get(manifest.id)
+        if entry is not None:
+            declared = registry.find(entry.family).entry_points(entry)
+            compared[manifest.id] = published.entry_points_of(served_repository, manifest) == declared
+    assert len(compared) >= 9
+    assert all(compared.values()), compared
+
+
+def test_networks_of_an_own_process_are_told_by_their_graphs(served_repository):
+    """Models whose networks stand in no config: the reduced ones that tests/small_models.py publishes."""
+    repository = Repository(served_repository)
+    text = trocr._DECODER | {
+        "vocab_size": 600, "d_model": 64, "decoder_layers": 3, "decoder_attention_heads": 4,
+        "max_position_embeddings": 50,
+    }  # fmt: skip
+    line = published.entry_points_of(served_repository, repository.get("tests/small-line/1"))
+    assert line == (trocr.point(64, text),)
+    (vlm,) = published.entry_points_of(served_repository, repository.get("tests/small-vlm/1"))
+    declared = smolvlm._point(smolvlm.config("reduced"))
+    assert vlm.nets == declared.nets
+    assert (vlm.module, vlm.size) == (declared.module, declared.size)
