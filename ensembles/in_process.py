@@ -133,8 +133,8 @@ class LocalChat:
     def __init__(self, graphs: Mapping[str, Path], point: Chat, assets: Mapping[str, bytes]):
         self.point = point
         self.nets = {net.role: LocalNet(graphs[net.role], net) for net in point.nets}
-        sessions = Sessions.of({role: net.session for role, net in self.nets.items()})
-        self._vlm_engine = VlmEngine(sessions, point.module, dict(point.options), assets)
+        self.sessions = Sessions.of({role: net.session for role, net in self.nets.items()})
+        self._vlm_engine = VlmEngine(self.sessions, point.module, dict(point.options), assets)
 
     def __call__(self, sample: Mapping[str, Any], parameters: Mapping[str, Any] | None = None) -> Tensors:
         """``messages`` and ``pictures`` (RGB uint8) to the whole answer: ``token_ids`` int64, ``text``, ``usage``."""

@@ -134,7 +134,7 @@ def _composition(name: str, point: Composition) -> pb.ModelConfig:
     config.parameters["schema_version"].string_value = str(point.version)
     config.parameters["options"].string_value = json.dumps(dict(point.options))
     if point.embedded:
-        config.parameters["sessions"].string_value = _sessions(point)
+        config.parameters["sessions"].string_value = sessions(point)
     else:
         where = {net.role: net_name(name, net.role) for net in point.nets}
         config.parameters["nets"].string_value = json.dumps(where)
@@ -170,11 +170,11 @@ def _chat(name: str, point: Chat) -> pb.ModelConfig:
     config.parameters["module"].string_value = point.module
     config.parameters["schema_version"].string_value = str(point.version)
     config.parameters["options"].string_value = json.dumps(dict(point.options))
-    config.parameters["sessions"].string_value = _sessions(point)
+    config.parameters["sessions"].string_value = sessions(point)
     return config
 
 
-def _sessions(point: Composition | Chat) -> str:
+def sessions(point: Composition | Chat) -> str:
     """JSON: of each embedded network its graph, or, where that does not run as it was exported, how it does."""
     found: dict[str, str | dict[str, str]] = {}
     for net in point.nets:

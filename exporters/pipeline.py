@@ -23,6 +23,7 @@ _EXTRAS = {
     "flatbuffers": "mediapipe",
     "onnx": "mediapipe",  # the smallest extra that has it; families with torch miss torch first
     "onnxruntime": "onnx-cpu",
+    "openvino": "openvino",
 }
 _TORCH_EXTRAS = "export,torch-cpu"
 # It names versions of other packages that it does not need at all.

@@ -31,7 +31,9 @@ ARROWS = {
     "facade": {"core", "engine", "drawing"},
     "cli": {"core", "engine", "drawing", "client", "facade", "python_backend", "ensembles", "exporters"},
 }
-EXPORTERS_ONLY = {"torch", "torchvision", "ultralytics", "timm", "onnx", "onnxslim", "safetensors", "flatbuffers"}
+EXPORTERS_ONLY = {
+    "torch", "torchvision", "ultralytics", "timm", "onnx", "onnxslim", "safetensors", "flatbuffers", "nncf",
+}  # fmt: skip
 
 
 def package_files() -> dict[str, Path]:
@@ -113,10 +115,10 @@ def test_only_the_settings_read_the_environment(module):
         assert not re.search(r"\bos\.(environ|getenv)\b", FILES[module].read_text())
 
 
-# what else opens pictures: our own mask in an answer, and what an export makes or brings along
+# what else opens pictures: our own mask in an answer, what an export makes or brings along, and depth that is in a PNG
 READERS = {
     "tritonvision.client.remote.parsers", "tritonvision.exporters.parity.sample_pictures",
-    "tritonvision.exporters.parity.text_pages",
+    "tritonvision.exporters.parity.text_pages", "tritonvision.exporters.precision.labelled",
 }  # fmt: skip
 
 

@@ -40,6 +40,10 @@ class Sessions:
         self._sessions = dict(sessions)
         return self
 
+    def replace(self, role: str, session: NetworkSession) -> None:
+        """Let another session answer for ``role`` from now on."""
+        self._sessions[role] = session
+
     def __getitem__(self, role: str) -> Any:
         """The session itself, for callers that keep tensors in onnxruntime between two runs."""
         return self._sessions[role]

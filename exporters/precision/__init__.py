@@ -1,0 +1,1 @@
+"""Reduced precision: networks in int8, and the gate that their task's answers must pass."""

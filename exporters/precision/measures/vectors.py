@@ -1,0 +1,96 @@
+"""How embeddings and dense maps in reduced precision are compared with fp32's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.precision import labelled
+from tritonvision.exporters.precision.measures.base import (
+    SAME,
+    Accuracy,
+    Answer,
+    Finding,
+    Measure,
+    Question,
+    at_least,
+    at_most,
+    share,
+)
+
+_COSINE = 0.999
+_MAP = 0.5  # percent
+
+
+class Embeddings(Measure):
+    """Vectors of pictures or of texts: each must point where fp32's does, and lie nearer to it than to any other's."""
+
+    def agreement(self, base: Sequence[Any], found: Sequence[Any]) -> tuple[int, list[Finding]]:
+        """``cosine``: the smallest; ``nearest``: the share of vectors whose nearest in fp32 is their own."""
+        ours, theirs = (_unit(np.stack([one["embeddings"] for one in side])) for side in (base, found))
+        cosines = theirs @ ours.T
+        own = cosines.diagonal()
+        nearest = float((own >= cosines.max(axis=1)).sum())
+        return len(base), [
+            at_least("cosine", float(own.min()), _COSINE, "The smallest cosine between a vector and that of fp32"),
+            at_least("nearest", share(nearest, len(own)), SAME, "The share of vectors nearest to their own of fp32"),
+        ]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    wide = vectors.astype(np.float64)
+    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-30)
+
+
+class Map(Measure):
+    """Dense maps: their mean difference in percent of the mean value."""
+
+    most = 12
+    accuracies = {"absrel": Accuracy("mean error of depth", 100, higher=False)}
+
+    def observe(self, answer: Answer, questions: Sequence[Question]) -> list[np.ndarray]:
+        """The maps in their own unit, float32."""
+        return [_values(answer(question.sample, question.given)) for question in questions]
+
+    def agreement(self, base: Sequence[Any], found: Sequence[Any]) -> tuple[int, list[Finding]]:
+        """``absrel``: of the picture with the largest difference, in percent."""
+        apart = [
+            100 * float(np.abs(theirs - ours).mean() / max(float(np.abs(ours).mean()), 1e-30))
+            for ours, theirs in zip(base, found, strict=True)
+        ]
+        what = "The mean difference from the map of fp32, in percent of its mean value,"
+        return len(apart), [at_most("absrel", float(np.max(apart)), _MAP, what)]
+
+    def labelled(self, folder: Path) -> list[tuple[Path, Path]]:
+        """Pictures, and beside each a ``.npy`` or a 16-bit ``.png`` of its depth."""
+        return labelled.depth_pairs(folder)
+
+    def accuracy(self, answer: Answer, data: list[tuple[Path, Path]]) -> dict[str, float]:
+        """``absrel``: mean of ``|found - true| / true`` where the truth is known, in percent.
+
+        Maps of inverse depth know neither scale nor offset: both are fitted to each picture.
+        """
+        errors = []
+        for picture, depth in data:
+            found = _values(answer(labelled.read(picture), {}))
+            truth = labelled.depth(depth, found.shape)
+            known = np.isfinite(truth) & (truth > 0)
+            errors.append(100 * _relative_error(found[known], truth[known], self.map_meaning == "inverse-depth"))
+        return {"absrel": float(np.mean(errors))}
+
+
+def _values(answer: Tensors) -> np.ndarray:
+    low, high = (float(v) for v in answer["range"])
+    return (low + answer["map"].astype(np.float32) * ((high - low) / 65535)).astype(np.float32)
+
+
+def _relative_error(found: np.ndarray, truth: np.ndarray, inverse: bool) -> float:
+    """Mean of ``|found - true| / true``; of inverse depth after the best scale and offset, and at most 1 a pixel."""
+    if inverse:
+        scale, offset = np.polyfit(found.astype(np.float64), 1 / truth.astype(np.float64), 1)
+        found = 1 / np.maximum(scale * found + offset, 1e-6)
+    return float(np.minimum(np.abs(found - truth) / truth, 1).mean())
