@@ -82,11 +82,11 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 
 # NVIDIA's ONNX parser and builder, for machines without a GPU. Its licence is proprietary: it tests, and is never
 # shipped. Wheels alone: the source packages of this name would ask a package index of NVIDIA's own.
-.venv-tensorrt/.ready: $(PINNED) constraints-tensorrt.txt | .venv/.testing
+.venv-tensorrt/.ready: $(PINNED) | .venv/.testing
 	@$(call new_environment,.venv-tensorrt)
 	echo "Installing TensorRT's parser and builder into .venv-tensorrt (no GPU is asked) ..."
 	$(call install,.venv-tensorrt) -c constraints.txt -e . onnx onnxruntime pytest
-	$(call install,.venv-tensorrt) --no-deps --only-binary :all: -r constraints-tensorrt.txt
+	$(call install,.venv-tensorrt) --no-deps --only-binary :all: -c constraints.txt tensorrt-rtx-cu12-bindings tensorrt-rtx-cu12-libs
 	touch $@
 
 # ---- models that tests and benchmarks ask ----------------------------------------------------------------------------

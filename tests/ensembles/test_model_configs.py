@@ -231,6 +231,7 @@ def test_a_plan_runs_on_a_gpu_in_whole_batches_and_from_a_cuda_graph_where_its_s
     assert list(config.dynamic_batching.preferred_batch_size) == [8]
     assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
     assert config.optimization.cuda.graphs and [warm.batch_size for warm in config.model_warmup] == [1, 8]
-    free = parse(model_configs.net_config("m", replace(plan, inputs=Resize("shortest", 800, 1333).tensors, max_batch=1)))
+    free_plan = replace(plan, inputs=Resize("shortest", 800, 1333).tensors, max_batch=1)
+    free = parse(model_configs.net_config("m", free_plan))
     assert not free.optimization.cuda.graphs and not free.model_warmup
     assert not free.dynamic_batching.max_queue_delay_microseconds

@@ -47,6 +47,12 @@ _BACKBONES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def _sides(shortest: int, longest: int) -> resize.Bounds:
+    """Bounds of the pixels: the coarsest level of the backbone has a cell for 32, and TensorRT builds for no fewer."""
+    (_, *height), (_, *width) = resize.shortest_bounds(shortest, longest)
+    return (32, *height), (32, *width)
+
+
 def point(shortest: int = SHORTEST, longest: int = LONGEST) -> Composition:
     """The entry point over pictures whose shorter side gets ``shortest`` pixels, the longer at most ``longest``."""
     return Composition(
@@ -57,7 +63,7 @@ def point(shortest: int = SHORTEST, longest: int = LONGEST) -> Composition:
             Net(
                 "",
                 (
-                    Tensor("pixels", "UINT8", (-1, -1, 3), bounds=resize.shortest_bounds(shortest, longest)),
+                    Tensor("pixels", "UINT8", (-1, -1, 3), bounds=_sides(shortest, longest)),
                     VALID_SIZE,
                     Tensor("input_ids", "INT64", (-1,), bounds=_TOKENS),
                     Tensor("text_token_mask", "UINT8", (-1, -1), bounds=2 * _TOKENS),
