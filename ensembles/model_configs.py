@@ -29,6 +29,7 @@ from tritonvision.python_backend.runtime.sequences import SEQUENCE_END, SEQUENCE
 from tritonvision.queue_policy import bound_queue
 
 TOKENIZER = "tokenizer.json"
+BOUNDS = "bounds"  # parameter of a network: between which lengths its free axes lie, by input
 
 _MODEL_PY = '''"""{line}"""
 
@@ -212,6 +213,9 @@ def net_config(name: str, net: Net, threads: int = 2) -> str:
     _instances(config, net.instances, net.device)
     if net.engine == "tensorrt":
         _batch_on_gpu(config, net)
+    bounds = {tensor.name: tensor.bounds for tensor in net.inputs if tensor.bounds}
+    if bounds:
+        config.parameters[BOUNDS].string_value = json.dumps(bounds)
     for key, value in _ENGINE_SETTINGS[net.engine](net, threads).items():
         config.parameters[key].string_value = value
     return text_format.MessageToString(config)

@@ -33,16 +33,16 @@ def profile(net: Net, max_batch: int = 0, optimal_batch: int = 0) -> Profile:
     """The profile of a network: its batch from one to ``max_batch``, its other free axes within their ``bounds``.
 
     Args:
-        max_batch: 0 leaves the number to the network: its own, but one where the pixels follow the picture, because
-            pictures of different sizes never share an execution and memory is reserved for the largest.
-        optimal_batch: the batch that the plan is tuned for; 0 for ``max_batch``.
+        max_batch: 0 for the network's own, see :func:`tritonvision.ensembles.published.plan_batch`.
+        optimal_batch: the batch that the plan is tuned for; 0 for ``max_batch``, and for one where pixels follow the
+            picture.
 
     Raises:
         NotSupported: an axis of any length has no bounds, or the batches contradict each other.
     """
     follows_picture = any(tensor.dims.count(-1) > 1 for tensor in net.inputs)
-    most = max_batch or (1 if follows_picture else net.max_batch)
-    usual = optimal_batch or most
+    most = max_batch or net.max_batch
+    usual = optimal_batch or (1 if follows_picture else most)
     if not 1 <= usual <= most:
         raise NotSupported(
             f"A plan for batches of up to {most} cannot be tuned for {usual}.",
