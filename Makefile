@@ -90,10 +90,10 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 	touch $@
 
 # ---- models that tests and benchmarks ask ----------------------------------------------------------------------------
-# The real face model, and true architectures with seeded random weights: no hub is needed.
+# The real face model, and true architectures with seeded random weights: no hub is needed. Some have fewer layers.
 
 TEST_MODELS   := .cache/test_repository
-RANDOM_MODELS := yolov8n-640 yolov8n-seg-640 rfdetr-nano resnet18 clip/RN50 depth-anything-v2-small sam-vit_b l2cs-gaze \
+RANDOM_MODELS := yolov8n-640 yolov8n-seg-640 rfdetr-nano resnet18 clip/RN50 depth-anything-v2-small l2cs-gaze \
 	doctr-db_mobilenet_v3
 EXPORTERS   := $(shell find exporters ensembles python_backend -name '*.py' 2>/dev/null)
 

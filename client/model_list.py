@@ -1,4 +1,4 @@
-"""What models there are, as Python asks for it: the catalogue and the local repository, in small records."""
+"""The models of the catalogue and of the local repository, as records for Python callers."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class ModelDescription(ModelEntry):
-    """One model, and more of it.
+    """All facts of one model.
 
     Attributes:
         aliases: other names it answers to.
-        input_size: (height, width) of the network's pixels; None where it follows the picture or is not known.
+        input_size: (height, width) of the network's pixels; None where it follows the picture or is unknown.
         class_names: names by class id, once it is published.
         params_m: millions of parameters, where the catalogue knows.
-        notes: what its export had to say.
+        notes: remarks of its export.
     """
 
     aliases: tuple[str, ...] = ()
@@ -51,14 +51,14 @@ class ModelDescription(ModelEntry):
 def list_models(repository: Repository, published_only: bool) -> list[ModelEntry]:
     """Every catalogue entry in catalogue order, then what else is published."""
     return [
-        ModelEntry(**(_known(entry) if manifest is None else _published(manifest)))
-        for entry, manifest in everything(repository)
+        ModelEntry(**(_known(known) if manifest is None else _published(manifest)))
+        for known, manifest in everything(repository)
         if manifest is not None or not published_only
     ]
 
 
 def describe(repository: Repository, name: str) -> ModelDescription:
-    """What is known of the model called ``name``. Raises UnknownModel."""
+    """The facts of the model called ``name``. Raises UnknownModel."""
     try:
         manifest = repository.resolve(name)
     except UnknownModel:
@@ -67,11 +67,11 @@ def describe(repository: Repository, name: str) -> ModelDescription:
             **_known(entry), aliases=catalog.names_of(entry.id)[1:], input_size=entry.input_size,
             params_m=entry.params_m,
         )  # fmt: skip
-    entry = catalog.entries().get(manifest.id)
+    listed = catalog.entries().get(manifest.id)
     return ModelDescription(
         **_published(manifest), aliases=catalog.names_of(manifest.id)[1:], input_size=manifest.input_size,
         class_names=manifest.labels, key_points=manifest.keypoint_labels,
-        params_m=entry.params_m if entry else None, notes=manifest.notes,
+        params_m=listed.params_m if listed else None, notes=manifest.notes,
     )  # fmt: skip
 
 
@@ -95,9 +95,9 @@ def _published(manifest: Manifest) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _known(entry: catalog.Entry) -> dict[str, Any]:
+def _known(model: catalog.Entry | Manifest) -> dict[str, Any]:
     return {
-        "id": entry.id, "family": entry.family, "task": entry.task, "license": entry.license, "published": False,
+        "id": model.id, "family": model.family, "task": model.task, "license": model.license, "published": False,
     }  # fmt: skip
 
 

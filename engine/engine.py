@@ -1,7 +1,7 @@
 """The data plane every dialect shares: a name and pictures in, result types out.
 
-It loads a model on the first request that names it, lets as many requests at it as it can answer in time, asks Triton
-with a deadline, and asks again after a process was lost.
+It loads a model on the first request that names it, admits as many requests as it can answer in time, calls Triton with
+a deadline, and retries after a process was lost.
 """
 
 from __future__ import annotations
@@ -39,55 +39,61 @@ from tritonvision.server.control import Control
 from tritonvision.settings import Settings
 from tritonvision.tasks import PROMPTABLE, VLM
 
-# Pictures of one request that run or queue at once, so that one request of many does not keep the others waiting.
+# Pictures of one request that run or queue at once, so that a large request does not delay the others.
 _CONCURRENT = 8
-# Requests in Triton for each process of a model: one runs, the others are being decoded or answered, or come next.
+# Requests in Triton for each process of a model: one runs, others are in pre and post steps or come next.
 _PLACES_PER_PROCESS = 3
-# Of somebody else's Triton the processes, devices and batchers are not known here.
+# For a Triton that we did not start: its processes, devices and batchers are unknown.
 _PLACES_OF_OTHERS = 16
-# Answers that a generating model writes at the same time: the rows of its batch.
+# Answers that a model generates at the same time: the rows of its batch.
 _ROWS = 16
 _RETRIES = 3
 # Samples of one Triton request: what the steps' configs allow.
 _BATCH = 8
-# What an answer is made of, where a model could say megabytes more.
+# Outputs to request by default, where a model has others of megabytes.
 _OUTPUTS = {PROMPTABLE.name: ("masks", "scores", "low_res_masks", "image_size")}
 _Batch = tuple[Sequence[codec.Sample], Sequence[Mapping[str, Any]]]
 
 
 class Engine:
-    """Answers questions about pictures from one Triton.
+    """Runs inference on the models of one Triton.
 
     Args:
         settings: where the repository is, deadlines.
         server: the tritonserver we own, or None to use the one at ``settings.triton_url``.
         exportable: ids of the catalogue that this version can export; None when that is not known.
+
+    Attributes:
+        address: gRPC ``host:port`` of the Triton that is asked, or ``unix:`` and the path of its socket.
     """
 
     def __init__(
         self, settings: Settings, server: Embedded | None = None, exportable: Collection[str] | None = None
     ):  # fmt: skip
-        if server is None and settings.triton_url is None:
+        if server is not None:
+            self.address = server.address
+        elif settings.triton_url is not None:
+            self.address = settings.triton_url
+        else:
             raise SetupError("There is no inference server to ask.", hint="Give --triton-url HOST:PORT.")
         self.repository = Repository(settings.repository)
         self.server_id = str(uuid.uuid4())
         self.exportable = exportable
         self._settings = settings
         self._server = server
-        self._control = Control(settings.triton_url) if server is None else None
-        self._loader = Loader(settings, server or self._control, self._resolve)
+        self._loader = Loader(settings, server or Control(self.address), self._resolve)
         self._queues: dict[str, ModelQueue] = {}
         self._quarantine = Quarantine()
         self._exports = Exports(settings) if server is not None and settings.export_missing else None
 
     @property
     def loaded_models(self) -> LoadedModels:
-        """What is loaded, and by whom it is used."""
+        """The loaded models and their running requests."""
         return self._loader.loaded_models
 
     async def start(self) -> None:
         """Connect. The server need not answer yet."""
-        self._client = AsyncTritonClient(self._server.address if self._server else self._settings.triton_url)
+        self._client = AsyncTritonClient(self.address)
 
     async def close(self) -> None:
         """Drop connections and running exports; a server given to us is the giver's to stop."""
@@ -97,14 +103,12 @@ class Engine:
         if self._exports:
             await self._exports.close()
         await self._client.close()
-        if self._control:
-            self._control.close()
 
     async def infer(
         self, model: Manifest | str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
         regions: Sequence[Sequence[float]] | None = None,
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
-        """The answers of a model about encoded pictures (or ``.npy`` bytes, RGB), in order.
+        """The answers of a model for encoded pictures (or ``.npy`` bytes, RGB), in order.
 
         Args:
             model: its manifest, or a name of it.
@@ -118,7 +122,7 @@ class Engine:
         """
         if regions is None:
             batches = [([{"image": picture}], [parameters]) for picture in pictures]
-        else:  # one copy of the picture a batch: an empty sample stands for the one before it
+        else:  # one copy of the picture a batch: an empty sample repeats the one before it
             batches = [
                 (
                     [{"image": b"" if i else pictures[0]} for i in range(len(part))],
@@ -132,7 +136,7 @@ class Engine:
         self, model: Manifest | str, samples: Sequence[codec.Sample], parameters: Mapping[str, Any], *, role: str = "",
         outputs: Collection[str] = (), wait: bool = True,
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
-        """As :meth:`infer`, for an entry point that takes something else than pictures alone.
+        """As :meth:`infer`, for an entry point with other inputs than pictures alone.
 
         Args:
             samples: inputs by name; texts go several at once, everything else one by one.
@@ -147,7 +151,7 @@ class Engine:
         self, model: Manifest | str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
         parameters: Mapping[str, Any], *, wait: bool = True,
     ) -> AsyncGenerator[Delta, None]:  # fmt: skip
-        """The pieces of the answer that a model writes. Closing the iterator ends the work in Triton.
+        """The pieces of a generated answer. Closing the iterator cancels the request in Triton.
 
         Args:
             messages: ``{"role", "content"}``, the content a list of ``{"type": "text", "text"}`` and
@@ -157,7 +161,7 @@ class Engine:
             wait: as for :meth:`infer`.
 
         Raises:
-            As :meth:`infer`; a process that is lost after the first piece is an error, since nothing is said twice.
+            As :meth:`infer`; a process lost after the first piece is an error, since a retry would repeat text.
         """
         manifest = self._resolve(model, VLM.name)
         self.check_room(manifest)
@@ -173,7 +177,7 @@ class Engine:
                     yield delta
 
     async def _said(self, request: Any, manifest: Manifest, suspect: bytes) -> AsyncGenerator[Delta, None]:
-        """The pieces of an answer, begun anew where a process is lost before the first one."""
+        """The pieces of an answer, with a retry if a process is lost before the first one."""
         for attempt in range(_RETRIES + 1):
             said = False
             pieces = self._client.stream(request, self._settings.stream_idle_timeout, self._loses(manifest.triton_name))
@@ -194,14 +198,14 @@ class Engine:
     async def generate_masks(
         self, model: Manifest | str, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
     ) -> AsyncGenerator[mask_grid.Progress | SAMPrediction, None]:
-        """Every object of a picture, as :func:`mask_grid.walk` finds them. Closing the iterator ends the work.
+        """Every object of a picture, as :func:`mask_grid.walk` finds them. Closing the iterator cancels the rest.
 
         Args:
             parameters: of :data:`mask_grid.PARAMETERS`.
             wait: as for :meth:`infer`.
 
         Raises:
-            As :meth:`infer`; each step may take as long as an answer that is written may pause.
+            As :meth:`infer`; each step has the stream idle timeout, and there is no total deadline.
         """
         manifest = self._resolve(model, PROMPTABLE.name)
         self.check_room(manifest)
@@ -230,11 +234,11 @@ class Engine:
         return manifest
 
     async def unload(self, name: str) -> None:
-        """Let a model go, those that ask it, and the steps nobody else uses. Unknown or not loaded: nothing happens."""
+        """Unload a model, the models that depend on it, and steps no other uses. Does nothing if it is not loaded."""
         await self._loader.unload(name)
 
     def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None:
-        """Raises Overloaded when ``requests`` more at this model would wait too long for an answer in time."""
+        """Raises Overloaded when ``requests`` more to this model would wait longer than half a deadline."""
         queue = self._queues.get(_triton_name(manifest, role))
         if queue is not None:
             queue.check_room(min(requests, _CONCURRENT))
@@ -264,13 +268,13 @@ class Engine:
         return self._server is not None or await self._client.ready()
 
     def why_not_ready(self) -> str:
-        """One sentence for people who look, after :meth:`ready` or :meth:`live` said no."""
+        """One sentence why, after :meth:`ready` or :meth:`live` was False."""
         if self._server is not None and self._server.failure is not None:
             return self._server.failure.message
         return "The inference server is starting, or a part of it is being replaced."
 
     def _resolve(self, model: Manifest | str, task: str | None = None) -> Manifest:
-        """The published model that is meant, when it does ``task``; what is missing may begin to be exported."""
+        """The published model ``name``, checked to do ``task``. One that is missing may be exported."""
         manifest = self._published(model) if isinstance(model, str) else model
         if task is not None and manifest.task != task:
             raise InvalidParameter(f"'{manifest.id}' does {manifest.task}, not {task}.")
@@ -299,7 +303,7 @@ class Engine:
         self, manifest: Manifest, batches: Sequence[_Batch], parameters: Mapping[str, Any], *, wait: bool,
         role: str = "", outputs: Collection[str] = (),
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
-        """Several batches at once, their answers in order. The first failure is the answer; the rest need not go on."""
+        """Runs several batches at once, their answers in order. The first failure is raised and cancels the rest."""
         if role not in manifest.roles:
             raise InvalidParameter(f"'{manifest.id}' does not take {role}.")
         self.check_room(manifest, len(batches), role)
@@ -331,9 +335,9 @@ class Engine:
         """Output tensors of each sample; ``deadline`` seconds include half of them, at most, in the model's queue."""
         model, queue = _triton_name(manifest, role), self._queue(manifest, role)
         outputs = outputs or _OUTPUTS.get(manifest.task, ())
-        picture = samples[0].get("image", b"")
-        if picture:
-            self._quarantine.check(picture)
+        image = samples[0].get("image")
+        picture = image if isinstance(image, bytes) else b""  # a text has none
+        self._quarantine.check(picture)
         give_up = time.monotonic() + deadline
 
         def left() -> float:
@@ -348,8 +352,7 @@ class Engine:
                 if attempt == _RETRIES or time.monotonic() >= give_up or not await self._mend(error, manifest, picture):
                     raise failures.to_error(error) from error
             else:
-                if picture:
-                    self._quarantine.clear(picture)
+                self._quarantine.clear(picture)
                 return rows
         raise DeadlineExceeded()
 
@@ -370,7 +373,7 @@ class Engine:
         return ModelQueue(processes, _PLACES_PER_PROCESS * processes, self._settings.deadline)
 
     async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes) -> bool:
-        """Do what makes a second try worthwhile; False when nothing does. Inference has no side effects."""
+        """Repair what made a call fail; whether a retry can succeed. Inference has no side effects."""
         if failures.not_loaded(error):  # unloaded behind our back
             self.loaded_models.forget(manifest.id)
             await self._loader.ensure(manifest)

@@ -1,4 +1,4 @@
-"""Loads models into Triton, once however many ask for them at the same time, and lets them go."""
+"""Loads models into Triton, once for all concurrent requests, and unloads them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ T = TypeVar("T")
 # answers of other models must not wait behind it.
 _THREADS = 8
 _RETRIES = 3
-# Seconds that a caller who would not wait for a load waits for one that replaces a loaded model.
+# Seconds that a caller with ``wait=False`` still waits for a load that replaces a loaded model.
 _RELOAD_SECONDS = 5.0
 
 
 class Loader:
-    """What is loaded, and the way there.
+    """Loads and unloads models, and knows which are loaded.
 
     Args:
         admin: the tritonserver we own, or the admin side of somebody else's.
@@ -44,23 +44,24 @@ class Loader:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="model-loads")
 
     def close(self) -> None:
-        """Give up the loads that others wait for."""
+        """Give up the loads that others wait for; the connection to somebody else's admin side ends."""
         for task in self._loads.values():
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if isinstance(self._admin, Control):
+            self._admin.close()
 
     async def ensure(self, manifest: Manifest, wait: bool = True) -> None:
         """Return once the model is loaded.
 
         Args:
-            wait: whether to wait for a model that is not loaded yet; else ModelLoading at once. For one that is loaded
-                and was published again everybody waits a little: nobody is refused what was served a moment ago.
+            wait: whether to wait for a model that is not loaded yet; else ModelLoading at once. For a loaded one that
+                was published again every caller waits a little before ModelLoading.
 
         Raises:
-            ModelLoading, NoRoom, Overloaded, BrokenModel, ServerUnavailable, and what a step says when it cannot be
-                loaded.
+            ModelLoading, NoRoom, Overloaded, BrokenModel, ServerUnavailable, or the error of a step.
         """
-        # A manifest read anew is another object: what was published again is loaded again.
+        # Publishing again makes a new manifest object, and the model is loaded again.
         loaded = self.loaded_models.get(manifest.id)
         if loaded is manifest:
             return
@@ -68,23 +69,26 @@ class Loader:
         if load is None:
             load = self._loads[manifest.id] = asyncio.create_task(self._load(manifest))
             load.add_done_callback(lambda _: self._loads.pop(manifest.id, None))
-            load.add_done_callback(lambda task: task.cancelled() or task.exception())  # somebody has to look at it
+            # reading the exception marks it as retrieved, so that asyncio does not log it
+            load.add_done_callback(lambda task: task.cancelled() or task.exception())
         if not wait and loaded is None:
             raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
         seconds = self._settings.load_timeout if wait else min(self._settings.load_timeout, _RELOAD_SECONDS)
         try:
-            # Shielded: a caller who leaves does not stop the load that others wait for.
+            # Shielded: a cancelled caller does not stop the load that others wait for.
             await asyncio.wait_for(asyncio.shield(load), seconds)
         except TimeoutError as error:
             raise ModelLoading(f"Model {manifest.id} is still loading.", retry_after=5) from error
 
     async def unload(self, name: str) -> None:
-        """Let a model go, those that ask it, and the steps nobody else uses. Unknown or not loaded: nothing happens."""
+        """Unload a model, the models that depend on it, and steps no other model uses. Not loaded: nothing happens."""
         known = name if self.loaded_models.get(name) else catalog.canonical(name)
         await self.loaded_models.leave(known)
 
     async def healed(self, seconds: float) -> None:
-        """Wait until our server was looked at and what was missing was replaced, ``seconds`` at most."""
+        """Wait until the supervisor has checked our server and replaced lost processes, ``seconds`` at most."""
+        if not isinstance(self._admin, Embedded):  # nothing is known of the processes of somebody else's
+            return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.wrap_future(self._admin.healing()), seconds)
 
@@ -92,14 +96,14 @@ class Loader:
         for need in manifest.needs:
             await self.ensure(self._resolve(need))
         async with self.loaded_models.room_for(manifest, self._settings.load_timeout):
-            if isinstance(self._admin, Embedded):  # somebody else's Triton reads files of its own
+            if isinstance(self._admin, Embedded):  # a Triton that we did not start reads files of its own
                 repository = Repository(self._settings.repository)
                 await asyncio.get_running_loop().run_in_executor(self._threads, check_files, repository, manifest)
             try:
                 await asyncio.gather(*(self._administer(self._admin.load, step) for step in manifest.steps))
                 await asyncio.gather(*(self._administer(self._admin.load, name) for name in manifest.triton_names))
             except TritonVisionError:
-                # Somebody else's Triton may load by itself, or not let us: then it only has to have the model.
+                # A Triton that we did not start may load by itself or refuse to: it is enough that the model is ready.
                 admin = self._admin
                 if isinstance(admin, Embedded) or not await self._administer(admin.ready, manifest.triton_name):
                     raise

@@ -1,4 +1,4 @@
-"""How the steps of a public model are wired: every ``config.pbtxt``, built from Triton's own protobuf."""
+"""Every ``config.pbtxt`` of a public model and its steps, built with Triton's own protobuf classes."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def public_config(name: str, point: EntryPoint, assets: Iterable[str] = (), mani
 
     Args:
         assets: the files beside its ``model.py``.
-        manifest: of the model, for the entry point that is the model itself: whoever asks a Triton whose repository
-            is elsewhere learns from it what the model is.
+        manifest: of the model, for the entry point that is the model itself: a client of a Triton whose repository it
+            cannot read takes the manifest from the config.
     """
     if isinstance(point, Chain):
         config = _ensemble(name, point)
@@ -163,7 +163,7 @@ def _remember(config: pb.ModelConfig, sequence: SequenceBatching) -> None:
 
 
 def _chat(name: str, point: Chat) -> pb.ModelConfig:
-    """A Python model that answers a request with many responses, for as many requests at once as there are."""
+    """A Python model that answers a request with many responses, with no bound on concurrent requests."""
     config = pb.ModelConfig(name=entry_point_name(name, point.role), backend="python", max_batch_size=0)
     config.model_transaction_policy.decoupled = True
     _declare(config, point.inputs, point.outputs)
@@ -201,10 +201,10 @@ def _local_code(name: str, point: LocalCode) -> pb.ModelConfig:
 def net_config(name: str, net: Net, threads: int = 2) -> str:
     """A network on its engine.
 
-    Two instances of two threads that do not spin: the best single setting on two cores, one caller or many
-    (benchmarks/RESULTS.md). A network whose pixels follow the picture, or of which one process is enough, hands its
-    working memory back after each run, else it would hold what the largest picture needed. The parameter names are
-    those of Triton's native backends of the engines.
+    Two instances of two threads that do not spin: the fastest single setting on two cores, with one caller and with
+    many (benchmarks/RESULTS.md). A network with a variable input size, or with one process, shrinks its arena after
+    each run; otherwise it would keep what the largest picture needed. The parameter names are those of the engines'
+    native Triton backends.
     """
     config = pb.ModelConfig(name=net_name(name, net.role), backend=net.engine, max_batch_size=net.max_batch)
     if net.file != GRAPH or net.engine == "openvino":  # whose native backend looks for a model.xml

@@ -1,8 +1,8 @@
 """Publishing: a model is built in a folder of its own and moved into the repository when it is whole.
 
 Everything happens below ``<repository>/.staging``; what is put in place afterwards is put there by renames, an existing
-folder by one exchange of names, and taken back when a later one fails. A process that dies before that leaves nothing
-but its staging folder, which the next export sweeps away.
+folder by one exchange of names, and taken back when a later one fails. A process that dies before that leaves only its
+staging folder, which the next export removes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.ENOT
 
 @contextmanager
 def staging(repository: Path) -> Iterator[Path]:
-    """A folder below ``repository`` to build in, gone when the block ends, swept up later when the process dies.
+    """A folder below ``repository`` to build in, removed when the block ends; if the process dies, by a later export.
 
     Raises:
         SetupError: the repository cannot be written, or its disk is full before the block ends.
@@ -46,7 +46,7 @@ def staging(repository: Path) -> Iterator[Path]:
             _sweep(root)
             folder = Path(tempfile.mkdtemp(dir=root))
             owner = os.open(folder, os.O_RDONLY)
-            fcntl.flock(owner, fcntl.LOCK_EX)  # says that somebody is at work here, for as long as the process lives
+            fcntl.flock(owner, fcntl.LOCK_EX)  # a lock that marks the folder as in use while the process lives
     except OSError as error:
         raise SetupError(
             "The model repository cannot be written.", hint="Name another folder with --repository DIR."
@@ -101,7 +101,7 @@ def publish(
                 (target / "1").mkdir()
                 storage.move(graphs[net.role], built, model_configs.graph_path(name, point, net))
                 order.append(target.name)
-        for point in reversed(points):  # the model itself, which makes all of it known, is the last
+        for point in reversed(points):  # the model itself is last: with its manifest it is published
             public = built / model_configs.entry_point_name(name, point.role)
             beside = _beside(point, assets or {})
             itself = None if point.role else manifest
@@ -140,7 +140,7 @@ def _digests(
     name: str, points: Sequence[EntryPoint], graphs: Mapping[str, Path], assets: Mapping[str, Mapping[str, bytes]]
 ) -> dict[str, str]:
     """sha256 of the files of a model, by path below the repository."""
-    found = {}
+    found: dict[str, str] = {}
     for point in points:
         for net in point.nets:
             found |= storage.digests(graphs[net.role], model_configs.graph_path(name, point, net))
@@ -177,7 +177,7 @@ def put_in_place(moves: list[tuple[Path, Path]]) -> None:
 
 
 def _exchange(a: Path, b: Path) -> None:
-    """Let two folders trade names: in one step where the system can, else by way of a third name."""
+    """Exchange the names of two folders: atomically if the system can, else through a third name."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is not None:
         if renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0:

@@ -84,9 +84,9 @@ class WheelFile:
 
     def _download(self, folder: Path) -> bytes:
         if importlib.util.find_spec("pip") is not None:
-            target = ("--python-version", self.python, "--platform", self.platform, "--implementation", "cp")
             self._run([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-input",
-                       "--no-deps", "--only-binary=:all:", *target, "-d", str(folder), self.requirement])  # fmt: skip
+                       "--no-deps", "--only-binary=:all:", "--python-version", self.python, "--platform", self.platform,
+                       "--implementation", "cp", "-d", str(folder), self.requirement])  # fmt: skip
             wheel = next(folder.glob("*.whl"), None)
             return self._read(wheel or folder)
         uv = shutil.which("uv")

@@ -1,4 +1,4 @@
-"""The Triton step that runs the code of a user's own package, in a process that has nothing else to do.
+"""The Triton step that runs the code of a user's own package, in a process of its own.
 
 The package lies in a folder of the user's; its class offers ``from_pretrained(directory)``, and what that gives is
 asked about one picture at a time, BGR uint8 ``[h, w, 3]`` as OpenCV reads them.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import io
 import json
 import locale
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -23,7 +25,7 @@ import triton_python_backend_utils as pb_utils
 
 from tritonvision import heartbeat
 from tritonvision.errors import TritonVisionError, to_wire
-from tritonvision.pictures import decode
+from tritonvision.pictures import decode, size_of
 from tritonvision.python_backend import foreign_answers
 from tritonvision.python_backend.batching import stack_padded
 from tritonvision.python_backend.images import regions
@@ -32,7 +34,7 @@ from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import TASKS, resolve
 
 _MODULE = "tritonvision_local_package"
-# Settings of ours that no package knows, and those that are applied here to models that do not take them.
+# Settings that packages do not have, and those applied here if the model does not take them.
 _OURS = {"auto_orient", "region", "mask_format", "function"}
 _APPLIED = ("confidence", "classes", "max_detections")
 
@@ -40,11 +42,11 @@ _APPLIED = ("confidence", "classes", "max_detections")
 class TritonPythonModel(Step):
     """``image`` BYTES ``[B,1]`` to what the task's head kind answers, and ``image_size`` int32 ``[B,2]``.
 
-    Of a ``region`` the package's model sees nothing else; ``image_size`` (height, width) is the whole picture's.
+    With a ``region`` the package's model gets only that part; ``image_size`` (height, width) is the whole picture's.
     """
 
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
-        """Load the package. What goes wrong is one sentence to whoever asked for the model; the log has the trace."""
+        """Load the package. An error is one sentence for the caller of the load; the log has the traceback."""
         self.task = TASKS[parameters["task"]]
         options = json.loads(parameters["options"])
         self.classes = options["classes"]
@@ -64,7 +66,7 @@ class TritonPythonModel(Step):
         images = tensors["image"].reshape(-1)
         rows, before = [], b""
         for data, given in zip(images, read_parameters(tensors, len(images)), strict=True):
-            before = data or before  # an empty sample stands for the picture before it
+            before = data or before  # an empty sample repeats the picture before it
             self.heart.step()
             rows.append(self._ask(before, given))
         return stack_padded(rows)
@@ -79,7 +81,7 @@ class TritonPythonModel(Step):
         passed = {name: value for name, value in said.items() if self.accepted is None or name in self.accepted}
         answer = self.model(np.ascontiguousarray(picture[..., ::-1]), **passed)
         left = settings | {name: None if name in passed else said.get(name) for name in _APPLIED}
-        found = foreign_answers.to_tensors(answer, self.task.name, picture.shape[:2], left, self.classes)
+        found = foreign_answers.to_tensors(answer, self.task.name, size_of(picture), left, self.classes)
         return found | {"image_size": image_size}
 
 
@@ -91,14 +93,15 @@ def _speak_utf8() -> None:
     """
     locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
 
 
 def _reachable(directory: str) -> Path:
     """The folder, or a link to it where its name has letters that the Python of this process cannot write."""
     if directory.isascii() or sys.getfilesystemencoding() == "utf-8":
         return Path(directory)
-    link = heartbeat.folder() / f"package-{os.getpid()}"
+    link = (heartbeat.folder() or Path(tempfile.mkdtemp(prefix="tritonvision-"))) / f"package-{os.getpid()}"
     os.symlink(directory.encode(), bytes(link))
     return link
 
@@ -115,6 +118,8 @@ def load(directory: Path, module: str, class_name: str | None) -> Any:
     """
     sys.path.append(str(directory))  # so that the module finds what lies beside it, and hides nothing of ours
     spec = importlib.util.spec_from_file_location(_MODULE, directory / module)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"'{module}' is no file that Python imports.")
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = loaded  # where dataclasses and pickles look for it
     spec.loader.exec_module(loaded)

@@ -222,6 +222,14 @@ def test_every_version_in_the_constraints_is_exact_and_names_no_place_to_load_fr
             assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), f"{path.name}: {line}"
 
 
+def test_the_type_checker_reads_every_room():
+    """``make lint`` lists the rooms; an override could leave one out without a word."""
+    options = PROJECT["tool"]["mypy"]
+    assert "overrides" not in options and not {"exclude", "ignore_errors", "disable_error_code"} & options.keys()
+    lint = (TREE / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    assert set(ROOMS) <= set(re.findall(r"\w+", lint)) and "-p tritonvision" in lint
+
+
 def test_no_model_id_stands_twice_in_the_catalogue():
     listed = [model["id"] for model in json.loads((TREE / "tritonvision/data/catalogue.json").read_text())["models"]]
     assert len(listed) == len(set(listed)) == 153

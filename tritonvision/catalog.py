@@ -43,6 +43,12 @@ class Entry:
     aliases: tuple[str, ...]
 
     @property
+    def fixed_size(self) -> tuple[int, int]:
+        """``input_size``, of a model that has one."""
+        assert self.input_size is not None, f"{self.id} takes pictures of any size"
+        return self.input_size
+
+    @property
     def wire_id(self) -> str:
         """The name with two segments by which legacy routes and Roboflow's client reach this model."""
         return next(name for name in (self.id, *self.aliases) if name.count("/") == 1)

@@ -1,4 +1,4 @@
-"""Whether the files of a published model are still those that were proven when it was published."""
+"""Checks the files of a published model against the hashes in its manifest."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ log = logging.getLogger(__name__)
 
 
 def check_files(repository: Repository, manifest: Manifest) -> None:
-    """Compare the files of a published model with its manifest. A file is read again only when it looks changed.
+    """Compare the files of a published model with its manifest. Unchanged size, time and inode skip the reading.
 
     Raises:
-        BrokenModel: one is missing, or is not what was published.
+        BrokenModel: a file is missing or changed.
         ModelLoading: the model was published again meanwhile.
     """
     if _wrong(repository.root, manifest) is None:
         return
-    with locked(repository.root):  # a publication under way has by now put all its folders in place, or none
+    with locked(repository.root):  # a concurrent publication has now replaced all folders or none
         if repository.get(manifest.id) is not manifest:
             raise ModelLoading(f"Model {manifest.id} was just published again.", retry_after=1)
         wrong = _wrong(repository.root, manifest)
@@ -35,7 +35,7 @@ def check_files(repository: Repository, manifest: Manifest) -> None:
 
 
 def _wrong(root: Path, manifest: Manifest) -> str | None:
-    """What is wrong with the first file that is not as it should be."""
+    """What is wrong with the first file that does not match."""
     for name, published in manifest.files.items():
         try:
             about = os.stat(root / name)

@@ -191,13 +191,13 @@ def _meanings(name: str) -> list[str]:
     return meanings
 
 
-def everything(repository: Repository) -> Iterator[tuple[catalog.Entry | None, Manifest | None]]:
-    """Every entry of the catalogue, with its manifest where it is published; then what else is published."""
+def everything(repository: Repository) -> Iterator[tuple[catalog.Entry | Manifest, Manifest | None]]:
+    """Every entry of the catalogue, with its manifest where it is published; then every other manifest, twice."""
     here = {manifest.id: manifest for manifest in repository}
     for entry in catalog.entries().values():
         yield entry, here.pop(entry.id, None)
     for manifest in here.values():
-        yield None, manifest
+        yield manifest, manifest
 
 
 @functools.lru_cache(maxsize=1024)

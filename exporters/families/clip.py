@@ -54,8 +54,8 @@ class CLIP(TorchFamily):
 
     def entry_points(self, entry: Entry) -> tuple[Chain, ...]:
         """Pictures, and texts under the role ``text``."""
-        instances = 1 if entry.params_m > _LARGE else 2
-        pixels = Resize("crop", *entry.input_size, (("interpolation", "bicubic"), ("percent", 100)))
+        instances = 1 if (entry.params_m or 0) > _LARGE else 2
+        pixels = Resize("crop", *entry.fixed_size, (("interpolation", "bicubic"), ("percent", 100)))
         return (
             Chain(pixels, EMBEDDINGS, instances=instances),
             Chain(TextPreprocess("clip", CONTEXT), EMBEDDINGS, role=TEXT, instances=instances),
@@ -63,7 +63,7 @@ class CLIP(TorchFamily):
 
     def random_network(self, entry: Entry, weights: Weights) -> Towers:
         """See :meth:`Family.random_network`."""
-        return Towers(_random(entry, weights.seed), entry.input_size)
+        return Towers(_random(entry, weights.seed), entry.fixed_size)
 
     def official_network(self, entry: Entry, weights: Weights) -> Towers:
         """See :meth:`Family.official_network`."""
@@ -121,7 +121,7 @@ class Towers(TorchNetwork):
         with torch.inference_mode():
             if role == TEXT:
                 return {"embeddings": self._model.encode_text(_tokenizer()(sample))[0].numpy()}
-            image = self._transform(Image.fromarray(sample))[None]
+            image = self._transform(Image.fromarray(np.asarray(sample)))[None]
             return {"embeddings": self._model.encode_image(image)[0].numpy()}
 
     def assets(self, role: str) -> dict[str, bytes]:
@@ -157,7 +157,7 @@ def _of_file(entry: Entry, path: Path, source: str) -> Towers:
     """Both towers out of a checkpoint. Raises ExportFailed."""
     found = checkpoints.read(path)
     network = _load(entry, found.tensors)
-    return Towers(network, entry.input_size, source=source, sha256=files.sha256(path), notes=found.notes)
+    return Towers(network, entry.fixed_size, source=source, sha256=files.sha256(path), notes=found.notes)
 
 
 def _load(entry: Entry, state: dict[str, torch.Tensor]) -> torch.nn.Module:
@@ -208,7 +208,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
     """
     import torch
 
-    pictures = calibrate.structured_pictures(8, *entry.input_size, seed)
+    pictures = calibrate.structured_pictures(8, *entry.fixed_size, seed)
     tokens = torch.from_numpy(_some_tokens(16, seed))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)

@@ -77,7 +77,7 @@ class DepthAnythingV2(TransformersFamily):
 
     def resize(self, entry: Entry) -> Resize:
         """The uint8 part of the processor; the pixels' size follows the picture."""
-        return Resize("multiple", *entry.input_size, (("multiple", PATCH),))
+        return Resize("multiple", *entry.fixed_size, (("multiple", PATCH),))
 
     def entry_points(self, entry: Entry) -> tuple[Chain, ...]:
         """The larger networks run in one process: each holds the weights."""
@@ -101,7 +101,8 @@ class DepthAnythingV2(TransformersFamily):
             raise ExportFailed(f"The weights are not those of {entry.id}, but of another size.")
         processor = processors.beside(weights, _processor(), ("size", "image_mean", "image_std"))
         resize = Resize("multiple", *processors.sides(processor, ("height", "width")), (("multiple", PATCH),))
-        points, notes = (), loaded.notes
+        points: tuple[Chain, ...] = ()
+        notes = loaded.notes
         if resize != self.resize(entry):
             points = (replace(self.entry_points(entry)[0], pre=resize),)
             notes += (f"Its pictures are resized by {resize.height} x {resize.width}, as its processor says.",)

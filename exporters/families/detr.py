@@ -79,7 +79,8 @@ class Detr(TransformersFamily):
         names, named = _names(loaded.module.config)
         labels, notes = files.labels_of(weights, tuple(names.values()), named)
         processor = processors.beside(weights, _processor(), ("size", "image_mean", "image_std"))
-        resize, points = Resize("shortest", *processors.sides(processor, ("shortest_edge", "longest_edge"))), ()
+        resize = Resize("shortest", *processors.sides(processor, ("shortest_edge", "longest_edge")))
+        points: tuple[Chain, ...] = ()
         if resize != self.resize(entry):
             points = (Chain(resize, self.head),)
             notes += (f"Its pictures are resized to {resize.height}, at most {resize.width}, as its processor says.",)
@@ -242,7 +243,7 @@ def _standardise(model: DetrForObjectDetection, columns: list[int], seed: int) -
     boxes, head = model.bbox_predictor.layers[-1], model.class_labels_classifier
     features: list[torch.Tensor] = []
     transformers_weights.settle(model, lambda: features.extend(calibrate.inputs_of([projection], model, images)))
-    calibrate.standardise(projection, *features, 1.0, torch.zeros(projection.out_channels, dtype=torch.float64))
+    calibrate.standardise(projection, features[0], 1.0, torch.zeros(projection.out_channels, dtype=torch.float64))
     states = query_networks.seen_by([boxes, head], lambda: model(images))
     calibrate.standardise(boxes, states[0].flatten(0, 1), 1.0, torch.randn(4, generator=generator, dtype=torch.float64))
     unnamed = torch.ones(head.out_features, dtype=torch.bool)

@@ -162,7 +162,7 @@ class L2CSNetwork(TorchNetwork):
     def examples(self, role: str) -> dict[str, dict[str, np.ndarray]]:
         """Faces and noise, as the network gets them."""
         faces, noise = _faces(SIDE), sample_pictures.noise(SIDE, SIDE)
-        batches = {"a face": faces[:1], "noise": [noise], "a batch of both": [*faces, noise]}
+        batches = {"a face": [faces[0]], "noise": [noise], "a batch of both": [*faces, noise]}
         return {what: {"pixels": np.stack(batch)} for what, batch in batches.items()}
 
     def questions(self) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ class RFDetr(Family):
 
     def resize(self, entry: Entry) -> Resize:
         """The package scales to 0..1 first and resizes then: rounding between would show in the scores."""
-        return Resize("stretch", *entry.input_size, (("encoding", "float32"),))
+        return Resize("stretch", *entry.fixed_size, (("encoding", "float32"),))
 
     def random_network(self, entry: Entry, weights: Weights) -> RFDetrNetwork:
         """See :meth:`Family.random_network`."""
@@ -69,7 +69,8 @@ class RFDetr(Family):
         with rfdetr_models.quiet():
             detector, classes = rfdetr_models.load(_size(entry), path, entry.id, released)
         labels, notes = files.labels_of(weights, classes.names, classes.named)
-        side, points = detector.model.resolution, ()
+        side = detector.model.resolution
+        points: tuple[Chain, ...] = ()
         if (side, side) != entry.input_size:
             points = (Chain(Resize("stretch", side, side, (("encoding", "float32"),)), self.head),)
             notes += (f"Its pictures have {side} x {side} pixels, as the weights were trained.",)
@@ -131,7 +132,8 @@ class RFDetrNetwork(TorchNetwork):
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`. Columns that stand for no class are left out of the package's answer."""
-        pixels, _ = resize.stretch(sample, *[self._detector.model.resolution] * 2, "float32")
+        side = self._detector.model.resolution
+        pixels, _ = resize.stretch(sample, side, side, "float32")
         with rfdetr_models.quiet(), self._ranked(self._model, pixels[None]):
             found = self._detector.predict(np.ascontiguousarray(sample), threshold=parameters["confidence"])
         return query_networks.answer(found.xyxy, found.confidence, found.class_id, self._columns, parameters)
@@ -206,7 +208,7 @@ def _calibrate(model: torch.nn.Module, columns: tuple[int, ...], entry: Entry, s
         for layer in model.transformer.decoder.layers:
             layer.cross_attn.sampling_offsets.weight *= _NEARNESS
     photo = FAMILY.resize(entry)(sample_pictures.photo())[0]
-    structured = calibrate.structured_pictures(4, *entry.input_size, seed).astype(np.float32) / 255
+    structured = calibrate.structured_pictures(4, *entry.fixed_size, seed).astype(np.float32) / 255
     images = _images(np.concatenate([photo[None], structured]), torch.float32)
     unnamed = torch.ones(len(model.class_embed.bias), dtype=torch.bool)
     unnamed[list(columns)] = False

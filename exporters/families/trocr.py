@@ -136,6 +136,7 @@ class TrOCR(TransformersFamily):
     def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> TrOCRNetwork:
         """See :meth:`TransformersFamily.network`."""
         _complete(loaded.module)
+        assert loaded.folder is not None, "a bare file is refused"
         network = TrOCRNetwork(loaded.module, _tokenizer(loaded.folder), **loaded.facts)
         transformers_processors.beside(weights, network.processor.image_processor)
         return network
@@ -151,7 +152,8 @@ class TrOCRNetwork(TorchNetwork):
         super().__init__(model, **facts)
         self._tokenizer = tokenizer
         self._search = encoder_decoder.search_of(model)
-        self._point = point(model.config.encoder.image_size, model.config.decoder.to_dict())
+        self._side = model.config.encoder.image_size
+        self._point = point(self._side, model.config.decoder.to_dict())
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`: ``encoder`` or ``decoder``, as
@@ -167,7 +169,7 @@ class TrOCRNetwork(TorchNetwork):
     def _traced(self, role: str) -> Tensors:
         """Inputs to trace with: no two axes of one length, none of length one."""
         if role == "encoder":
-            return {"pixels": np.zeros((2, *self._point.size, 3), dtype=np.uint8)}
+            return {"pixels": np.zeros((2, self._side, self._side, 3), dtype=np.uint8)}
         return self._prompt(samples=2, beams=2, tokens=3, before=5)
 
     def _prompt(self, samples: int, beams: int, tokens: int, before: int) -> Tensors:
@@ -215,8 +217,7 @@ class TrOCRNetwork(TorchNetwork):
         """As the authors prepare pictures and write text."""
         from transformers import TrOCRProcessor, ViTImageProcessorPil
 
-        height, width = self._point.size
-        size = {"height": height, "width": width}
+        size = {"height": self._side, "width": self._side}
         return TrOCRProcessor(
             ViTImageProcessorPil(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3), self._tokenizer
         )

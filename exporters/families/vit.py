@@ -30,7 +30,7 @@ class ViT(TimmClassifier):
 
     def timm_name(self, entry: Entry) -> str:
         """``vit-small-patch16`` is ``vit_small_patch16_224``."""
-        return _NAMES.get(entry.id, f"{entry.id.replace('-', '_')}_{entry.input_size[0]}.{_TAG}")
+        return _NAMES.get(entry.id, f"{entry.id.replace('-', '_')}_{entry.fixed_size[0]}.{_TAG}")
 
     def options(self, entry: Entry) -> dict[str, Any]:
         """timm has no tiny one with patches of 32 pixels."""

@@ -1,4 +1,4 @@
-"""Graphs as files: what belongs to one, how large it is, what its hash is, how it moves. Only this module knows it.
+"""The files of a graph: their names, size, hashes, and how to move them. Only this module knows them.
 
 A graph is one ONNX file, or that file and ``<name>.data`` beside it with its weights (ONNX external data: an ONNX file
 itself holds 2 GB at most). The graph names its data file, so the data keeps its name wherever the two are moved.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,8 +25,8 @@ class Builder:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
 
-    def add(self, op: str, *inputs: str | np.ndarray, output: str | None = None, **attributes) -> str:
-        """Append a node; arrays among ``inputs`` become constants. Returns the name of its output."""
+    def add(self, op: str, *inputs: str | np.ndarray | np.number, output: str | None = None, **attributes) -> str:
+        """Append a node; arrays and numbers among ``inputs`` become constants. Returns the name of its output."""
         name = output or f"{op.lower()}_{len(self.nodes)}"
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
         self.nodes.append(helper.make_node(op, names, [name], name=f"n{len(self.nodes)}_{op}", **attributes))
@@ -38,7 +39,7 @@ class Builder:
         self.nodes.append(helper.make_node("Split", inputs, names, name=f"n{len(self.nodes)}_Split", axis=axis))
         return names
 
-    def constant(self, value: np.ndarray) -> str:
+    def constant(self, value: np.ndarray | np.number) -> str:
         """Append an initializer and return its name."""
         name = f"c{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
@@ -76,7 +77,7 @@ def _outside(builder: Builder, graph: Graph, number: int, values: dict[int, str]
     return builder.add("Transpose", values[number], perm=_NCHW_TO_NHWC)
 
 
-def _windows(graph: Graph, operator: Operator, kernel_h: int, kernel_w: int) -> dict[str, list[int]]:
+def _windows(graph: Graph, operator: Operator, kernel_h: int, kernel_w: int) -> dict[str, Any]:
     """ONNX attributes of a sliding window; pads are all starts, then all ends."""
     o = operator.options
     _, height, width, _ = graph.shapes[operator.inputs[0]]

@@ -189,18 +189,20 @@ def _windows(operator: Operator, x: np.ndarray, kernel_h: int, kernel_w: int, fi
     columns = same_padding(x.shape[2], kernel_w, o["stride_w"], across, o["padding"])
     x = np.pad(x, ((0, 0), rows, columns, (0, 0)), constant_values=fill)
     extent = ((kernel_h - 1) * down + 1, (kernel_w - 1) * across + 1)
-    patches = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(1, 2))
+    # numpy's own annotation knows only one axis
+    patches = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(1, 2))  # type: ignore[call-overload]
     return patches[:, :: o["stride_h"], :: o["stride_w"], :, ::down, ::across]
 
 
 def _conv(operator: Operator, shape: tuple[int, ...], x, kernel, bias) -> np.ndarray:
-    return np.tensordot(_windows(operator, x, *kernel.shape[1:3], 0), kernel, axes=((4, 5, 3), (1, 2, 3))) + bias
+    _, kernel_h, kernel_w, _ = kernel.shape
+    return np.tensordot(_windows(operator, x, kernel_h, kernel_w, 0), kernel, axes=((4, 5, 3), (1, 2, 3))) + bias
 
 
 def _depthwise(operator: Operator, shape: tuple[int, ...], x, kernel, bias) -> np.ndarray:
-    patches = _windows(operator, x, *kernel.shape[1:3], 0)
-    channels = x.shape[3]
-    by_channel = kernel[0].reshape(*kernel.shape[1:3], channels, -1)
+    _, kernel_h, kernel_w, _ = kernel.shape
+    patches = _windows(operator, x, kernel_h, kernel_w, 0)
+    by_channel = kernel[0].reshape(kernel_h, kernel_w, x.shape[3], -1)
     result = np.einsum("byxchw,hwcm->byxcm", patches, by_channel)
     return result.reshape(*result.shape[:3], -1) + bias
 

@@ -20,7 +20,7 @@ from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import CLASSES
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import NoSignal, ReferencePipeline, Refusals, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import Network, NoSignal, ReferencePipeline, Refusals, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import timm_files
 from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
@@ -48,8 +48,8 @@ class TimmClassifier(TorchFamily):
     )
     refusals = Refusals(multi_label="")
     random_note = "Random weights, calibrated only to carry signal: what it sees means nothing."
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @abstractmethod
     def timm_name(self, entry: Entry) -> str:
@@ -69,14 +69,14 @@ class TimmClassifier(TorchFamily):
 
     def resize(self, entry: Entry) -> Resize:
         """The uint8 part of timm's eval transform."""
-        return Resize("crop", *entry.input_size, (("interpolation", "bicubic"), ("percent", self.percent(entry))))
+        return Resize("crop", *entry.fixed_size, (("interpolation", "bicubic"), ("percent", self.percent(entry))))
 
     def random_network(self, entry: Entry, weights: Weights) -> TimmNetwork:
         """See :meth:`Family.random_network`."""
         labels = weights.labels or imagenet_names()
         return TimmNetwork(self._random(entry, len(labels), weights), labels, multi_label=weights.multi_label)
 
-    def official_network(self, entry: Entry, weights: Weights) -> TimmNetwork:
+    def official_network(self, entry: Entry, weights: Weights) -> Network:
         """See :meth:`Family.official_network`."""
         if entry.upstream_exists is False:
             return super().official_network(entry, weights)
@@ -96,7 +96,8 @@ class TimmClassifier(TorchFamily):
         one = len(labels) == 1 and not weights.multi_label
         if one:
             notes += ("Its score is a sigmoid: the softmax of a single class is 1 for every picture.",)
-        resize, points = timm_files.resize(network.pretrained_cfg), ()
+        resize = timm_files.resize(network.pretrained_cfg)
+        points: tuple[Chain, ...] = ()
         if resize != self.resize(entry):
             points = (Chain(resize, self.head),)
             notes += (f"Its pictures are prepared as its training says: {timm_files.told(resize)}.",)
@@ -142,7 +143,7 @@ class TimmClassifier(TorchFamily):
         """The true architecture with random weights whose logits differ between classes and between pictures."""
         import torch
 
-        height, width = entry.input_size
+        height, width = entry.fixed_size
         pictures = calibrate.structured_pictures(12, height, width, weights.seed)
         noise = np.random.default_rng(weights.seed).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
         images = normalised(np.concatenate([pictures, noise]), (self.mean, self.std))

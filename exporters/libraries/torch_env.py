@@ -46,6 +46,8 @@ def _extension_loads() -> bool:
     import torch
 
     spec = importlib.util.find_spec("torchvision")
+    if spec is None or not spec.submodule_search_locations:
+        return False
     folder = Path(spec.submodule_search_locations[0])
     for library in folder.glob("_C*.so"):
         try:

@@ -74,10 +74,10 @@ def _plain(value: Any) -> Any:
 def sides(processor: ImageProcessingMixin, names: tuple[str, str]) -> tuple[int, int]:
     """Two lengths of ``size``, such as ``height`` and ``width``. Raises ExportFailed where it has others."""
     size = {name: length for name, length in dict(processor.size).items() if length is not None}
-    found = tuple(size.get(name) for name in names)
-    if set(size) != set(names) or not all(type(length) is int and 0 < length <= 4096 for length in found):
+    found = [size[name] for name in names if type(size.get(name)) is int and 0 < size[name] <= 4096]
+    if set(size) != set(names) or len(found) != len(names):
         raise ExportFailed(
             f"The weights' own image processor has size {str(size)[:_SHOWN]}, which cannot be done here.",
             hint=f"It names {names[0]} and {names[1]}, in pixels.",
         )
-    return found
+    return found[0], found[1]

@@ -95,12 +95,12 @@ def of_user(
     return Loaded(module, None, path.name, files.sha256(path), found.notes)
 
 
-def _from_folder(cls: type, folder: Path, file: Path, source: str, repository: str) -> Loaded:
+def _from_folder(cls: type[PreTrainedModel], folder: Path, file: Path, source: str, repository: str) -> Loaded:
     module = _loaded(cls, repository, folder, local_files_only=True, use_safetensors=True)
     return Loaded(module, folder, source, files.sha256(file))
 
 
-def _loaded(cls: type, repository: str, folder: Path | None, **options: Any) -> PreTrainedModel:
+def _loaded(cls: type[PreTrainedModel], repository: str, folder: Path | None, **options: Any) -> PreTrainedModel:
     import torch
     from safetensors import SafetensorError
 

@@ -184,7 +184,7 @@ def example(config: PretrainedConfig, batch: int, past: int, new: int, padding: 
     mask = np.ones((batch, past + new), dtype=np.int64)
     mask[0, :padding] = 0
     cache = (batch, config.num_key_value_heads, past, _head_size(config))
-    given = {
+    given: Tensors = {
         "inputs_embeds": rng.normal(size=(batch, new, config.hidden_size)).astype(np.float32),
         "attention_mask": mask,
         "position_ids": np.maximum(mask.cumsum(1) - 1, 0)[:, past:],

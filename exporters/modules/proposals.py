@@ -57,6 +57,10 @@ def ranked_by(layer: torch.nn.Module, scores: np.ndarray | None) -> Iterator[Non
     """
     import torch
 
+    if scores is None:
+        yield
+        return
+
     def rank(_, __, logits: torch.Tensor) -> torch.Tensor:
         hook.remove()  # the head may be asked again about those that were taken
         own, given = logits.amax(2), torch.from_numpy(scores).to(logits.dtype)
@@ -67,9 +71,8 @@ def ranked_by(layer: torch.nn.Module, scores: np.ndarray | None) -> Iterator[Non
         ranks = given.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         return -ranks.to(logits.dtype)[:, :, None].expand_as(logits)
 
-    hook = layer.register_forward_hook(rank) if scores is not None else None
+    hook = layer.register_forward_hook(rank)
     try:
         yield
     finally:
-        if hook is not None:
-            hook.remove()
+        hook.remove()

@@ -42,11 +42,11 @@ def import_package(
             f"'{public_id}' is published already and is no package.",
             hint="--force replaces it, or choose another id with --as.",
         )
-    published = existing.sha256 if existing is not None and not force else None
+    kept = None if force else existing
     if path.is_dir():
         package = _folder(path, options, allow_code)
-        if package.digest == published:
-            return existing, False
+        if kept is not None and package.digest == kept.sha256:
+            return kept, False
         if package.has_code:
             return publish_code(package, public_id, repository), True
     with naming_what_is_missing(public_id):
@@ -56,8 +56,8 @@ def import_package(
             described = description.of_folder(package)
         else:
             file = onnx_file.OnnxFile.of(path, options or FileOptions())
-            if file.digest == published:
-                return existing, False
+            if kept is not None and file.digest == kept.sha256:
+                return kept, False
             described = file.describe()
         return pipeline.publish_graph(described, public_id, repository, progress or Quiet()), True
 

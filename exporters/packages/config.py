@@ -101,6 +101,13 @@ class InferenceConfig(BaseModel):
             if operation.type != "class_name_removal":
                 raise _cannot(f"{operation.type[:40]!r} of class_names_operations")
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the pixels that the network takes."""
+        size = self.network_input.training_input_size
+        assert size is not None, "a file without is refused"
+        return size.height, size.width
+
     def resize(self, grey: int | None) -> Resize:
         """The pre step. Raises ExportFailed where there is none like it.
 
@@ -108,7 +115,7 @@ class InferenceConfig(BaseModel):
             grey: padding of ``fit-longer-edge``, which a network of one size cannot have; None stretches instead.
         """
         given = self.network_input
-        mode, size = given.resize_mode, (given.training_input_size.height, given.training_input_size.width)
+        mode, size = given.resize_mode, self.size
         pad = given.padding_value or 0
         if mode == "fit-longer-edge":
             mode, pad = ("stretch", 0) if grey is None else ("letterbox", grey)

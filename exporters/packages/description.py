@@ -41,7 +41,6 @@ def of_folder(package: PackageFolder) -> Description:
     if names is None:
         raise ExportFailed(f"The package has no {NAMES}.", hint="One class a line, in the order of the class ids.")
     config = package.json(INFERENCE, InferenceConfig)
-    size = config.network_input.training_input_size
-    graph = wrap.read(package.file(WEIGHTS), (size.height, size.width), WEIGHTS)
+    graph = wrap.read(package.file(WEIGHTS), config.size, WEIGHTS)
     layout = layouts.recognise(graph, len(names), f"Is {NAMES} complete?")
     return Description(graph, layout, names, config, package.config.task_type, package.digest, WEIGHTS)

@@ -76,8 +76,9 @@ def choose(
         case "queries":
             found = _queries(types, labels, columns, outputs, layout.boxes)
         case _:
-            cells = outputs[1][1:] if layout.kind == "yolo-masks" else None
-            found = _yolo(types, labels, columns, *outputs[0], cells)
+            rows, anchors = outputs[0]
+            cells = (outputs[1][1], outputs[1][2]) if layout.kind == "yolo-masks" else None
+            found = _yolo(types, labels, columns, rows, anchors, cells)
     if task is not None and task.replace(MULTI_LABEL, "classification") != found.task:
         raise ExportFailed(
             f"The description says {task[:60]!r}, and the outputs of {graph.name} are those of '{found.task}'.",

@@ -146,10 +146,11 @@ class OnnxFile:
             isinstance(said, list) and len(said) == 2 and all(type(side) is int and 0 < side <= 4096 for side in said)
         )
         height, width = self.given.size or (said if whole else (None, None))
-        size = (axes[0] or height, axes[1] or width) if self.given.size is None else (height, width)
-        if None in size:
+        if self.given.size is None:
+            height, width = axes[0] or height, axes[1] or width
+        if height is None or width is None:
             raise ExportFailed(f"{self.name} takes pictures of any size.", hint="Say one: --size 640, or 480x640.")
-        return size
+        return height, width
 
     def _config(self, graph: PackageGraph, layout: Layout, task: str | None) -> tuple[InferenceConfig, tuple[str, ...]]:
         """How its pictures are prepared, and sentences about what was taken for granted."""
@@ -163,24 +164,23 @@ class OnnxFile:
         if resize == FLOAT and scaling is None:
             raise InvalidParameter("Boxes and logits of a DETR come from pixels in 0..1.", hint="Leave 0-255 out.")
         post = _activation(graph, task) if layout.kind == "classes" else None
-        config = {"network_input": network, "post_processing": post}
+        config: dict[str, Any] = {"network_input": network, "post_processing": post}
         if layout.kind == "queries":
             config["class_names_operations"] = [{"type": "class_name_removal", "class_name": _NO_CLASS}]
         return InferenceConfig.model_validate(config), notes
 
     def _preparation(self, layout: Layout) -> tuple[str, str, tuple[str, ...]]:
         """Resize mode and range of the pixels: the caller's, or those of whoever writes such files."""
+        known: tuple[str | None, str | None] = None, None
         if layout.kind == "queries":
             known = FLOAT, "imagenet"
         elif layout.kind != "classes":
             known = ROUNDED, "0-1"
         elif self._by_ultralytics:
             known = "crop-100-bilinear", "0-1"
-        else:
-            known = None, None
         resize, values = resize_mode(self.given.resize) or known[0], self.given.normalize or known[1]
-        missing = [option for option, value in (("--resize", resize), ("--normalize", values)) if value is None]
-        if missing:
+        if resize is None or values is None:
+            missing = [option for option, value in (("--resize", resize), ("--normalize", values)) if value is None]
             raise ExportFailed(
                 f"{self.name} does not say how its pictures are prepared: {' and '.join(missing)} missing.",
                 hint="As it was trained; most classifiers of timm: --resize crop-87.5-bicubic --normalize imagenet.",
@@ -201,7 +201,9 @@ class OnnxFile:
 
 def resize_mode(given: str | None) -> str | None:
     """The resize mode behind an option, None for none. Raises InvalidParameter."""
-    known = {None: None, "stretch": "stretch", "letterbox": ROUNDED, "center-crop": "center-crop"}
+    if given is None:
+        return None
+    known = {"stretch": "stretch", "letterbox": ROUNDED, "center-crop": "center-crop"}
     if given in known:
         return known[given]
     if CROP.fullmatch(given):

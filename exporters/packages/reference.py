@@ -56,7 +56,7 @@ def normalised(pixels: np.ndarray, config: InferenceConfig) -> np.ndarray:
 def prepare(picture: np.ndarray, described: Description) -> Prepared:
     """RGB uint8 ``[h, w, 3]`` by the peer's resize modes."""
     given = described.config.network_input
-    height, width = given.training_input_size.height, given.training_input_size.width
+    height, width = described.config.size
     h, w = picture.shape[:2]
     mode, grey = given.resize_mode, given.padding_value or 0
     if mode == "fit-longer-edge":  # of a network of one size

@@ -21,7 +21,7 @@ _OPSETS = range(11, 24)  # GatherElements and TopK as they are used here began w
 _CODE = "What this import cannot do, a package with code of its own can."
 _INTEGER = {"ConvInteger", "MatMulInteger", "QuantizeLinear", "DynamicQuantizeLinear"}
 _SAME = {"Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Unsqueeze"}
-_FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
+_FLOATS: dict[int, type[np.floating]] = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,9 @@ def read(
     if not all(isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.ndim >= 2 and len(a) == 1 for a in answer):
         raise ExportFailed(f"{name} answers something else than floating-point numbers for each picture.", hint=_CODE)
     shapes = {output.name: a.shape for output, a in zip(session.get_outputs(), answer, strict=True)}
-    kinds = {name: helper.np_dtype_to_tensor_dtype(a.dtype) for name, a in zip(shapes, answer, strict=True)}
+    kinds: dict[str, int] = {
+        name: helper.np_dtype_to_tensor_dtype(a.dtype) for name, a in zip(shapes, answer, strict=True)
+    }
     batched = shape[0] is None and _takes_two(session, inputs[0].name, dtype, size)
     return PackageGraph(name, model, size, dtype, shapes, kinds, batched, session)
 
@@ -157,7 +159,7 @@ def _has_files(path: Path) -> bool:
 
 def beside_of(model: onnx.ModelProto, path: Path, name: str) -> list[str]:
     """Names of the files beside ``path`` that hold weights of the graph, sorted. Raises ExportFailed for others."""
-    found = sorted({_location(tensor) for tensor in _tensors(model.graph)} - {None})
+    found = sorted({location for location in map(_location, _tensors(model.graph)) if location is not None})
     for location in found:
         beside = path.parent / location
         inside = beside.resolve().is_relative_to(path.parent.resolve())

@@ -53,12 +53,13 @@ def page_and_words(seed: int = 0) -> tuple[np.ndarray, list[Word]]:
     def put(text: str, x: float, y: float, font: ImageFont.FreeTypeFont) -> float:
         """Draws one word; where the next one begins."""
         pen.text((x, y), text, font=font, fill=INK, anchor="ls")
-        words.append(Word(text, tuple(round(v) for v in pen.textbbox((x, y), text, font=font, anchor="ls"))))
+        left, top, right, bottom = (round(v) for v in pen.textbbox((x, y), text, font=font, anchor="ls"))
+        words.append(Word(text, (left, top, right, bottom)))
         return x + font.getlength(text) + 0.45 * font.size
 
     def lines(top: float, count: int, size: int) -> float:
         """Fills ``count`` lines; where the next one stands."""
-        font = ImageFont.load_default(size)
+        font = _font(size)
         for _ in range(count):
             x, top = 60.0, top + 1.75 * size
             while x + font.getlength(stock[0]) <= 670:
@@ -67,12 +68,18 @@ def page_and_words(seed: int = 0) -> tuple[np.ndarray, list[Word]]:
 
     bottom = lines(30, 1, int(rng.integers(38, 46)))
     bottom = lines(bottom + 20, 5, size := int(rng.integers(25, 33)))
-    font = ImageFont.load_default(size)
+    font = _font(size)
     for _ in range(4):
         bottom += 2 * size
         put(stock.popleft(), 60, bottom, font)
         put(stock.popleft(), 460, bottom, font)
     return np.array(sheet), words
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow's wheels hold FreeType"
+    return font
 
 
 def turned(picture: np.ndarray, degrees: float = 3.0, outside: tuple[int, int, int] = _PAPER) -> np.ndarray:
@@ -103,7 +110,7 @@ def photographed(picture: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def line(text: str, size: int = 40) -> np.ndarray:
     """One printed line with a margin of half its height: RGB uint8 ``[2 * size, its width, 3]``."""
-    font = ImageFont.load_default(size)
+    font = _font(size)
     sheet = Image.new("RGB", (round(font.getlength(text)) + size, 2 * size), _PAPER)
     ImageDraw.Draw(sheet).text((size / 2, size), text, font=font, fill=INK, anchor="lm")
     return np.array(sheet)

@@ -101,11 +101,7 @@ class Gate:
             if self.labelled is not None and measure.accuracies:
                 trials.append(_OverLabels(measure, base, measure.labelled(self.labelled)))
                 continue
-            given = self.pictures
-            if self.labelled is not None:
-                given = picture_sets.of_folder(self.labelled)
-            elif given is None:
-                given = picture_sets.halves(measure.pictures())[1]
+            given = self.pictures if self.labelled is None else picture_sets.of_folder(self.labelled)
             trials.append(_Agreement(measure, base, measure.questions(given)))
         return trials
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _CONVOLUTIONS = {"Convolution", "GroupConvolution"}
 _PRODUCTS = _CONVOLUTIONS | {"MatMul"}
+_WITHOUT = "/WithoutBiases"  # OpenVINO's word for a layer whose bias it made an operation of its own
 _LEARNT = 1024  # numbers that a constant must have to count as weights: fewer are anchors or bins of the head
 
 
@@ -43,11 +44,14 @@ def int8(graph: Path, inputs: Sequence[Tensors], target: Path, kept_fp32: Sequen
     nncf = _nncf()
     import openvino
 
-    model = openvino.Core().read_model(graph)
+    try:
+        model = openvino.Core().read_model(graph)
+    except RuntimeError as error:
+        raise ExportFailed("OpenVINO cannot read this network.") from error
     settings: dict[str, Any] = {"subset_size": len(inputs)}
     if _is_transformer(model):
         settings["model_type"] = nncf.ModelType.TRANSFORMER
-    ignored = [*_behind_the_weights(model), *kept_fp32]
+    ignored = [*_behind_the_weights(model), *kept_fp32, *(name + _WITHOUT for name in kept_fp32)]
     settings["ignored_scope"] = nncf.IgnoredScope(names=ignored, validate=False)
     with _quiet():
         try:
@@ -60,9 +64,9 @@ def int8(graph: Path, inputs: Sequence[Tensors], target: Path, kept_fp32: Sequen
 
 
 def _layers(model: openvino.Model) -> tuple[str, ...]:
-    """Operations that read what a quantiser gives."""
+    """Operations that read what a quantiser gives, by the names they have in the ONNX graph."""
     return tuple(
-        op.get_friendly_name()
+        op.get_friendly_name().removesuffix(_WITHOUT)
         for op in model.get_ordered_ops()
         if any(source.get_node().get_type_name() == "FakeQuantize" for source in op.input_values())
     )

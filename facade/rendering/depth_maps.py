@@ -1,6 +1,6 @@
 """Depth maps as the dialects send them: grey PNGs, nested lists in JSON, a picture in false colours.
 
-All of it takes a while for a large picture, so it is work for a thread.
+Slow for large pictures, so callers run it in a thread.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tritonvision.drawing.depth import colours
 from tritonvision.errors import InvalidParameter
 
 _MOST_NUMBERS = 16_000_000  # of a map in JSON: some 130 MB
-_BLOCK = 100_000  # numbers written at once: orjson lets no other thread work meanwhile
+_BLOCK = 100_000  # numbers encoded at once: orjson holds the GIL
 _QUALITY = 95  # of the JPEG, by Roboflow's contract
 
 
 def grey_png(shares: np.ndarray, bits: int) -> str:
     """Base64 of a PNG of one channel: float32 ``[h,w]`` in 0..1 over all values of 8 or 16 ``bits``."""
-    dtype = {8: np.uint8, 16: np.uint16}[bits]
+    dtype: type[np.uint8] | type[np.uint16] = np.uint8 if bits == 8 else np.uint16
     return _encoded(".png", np.rint(shares * np.float32(np.iinfo(dtype).max)).astype(dtype))
 
 
@@ -50,4 +50,4 @@ def numbers(values: np.ndarray, decimals: int) -> orjson.Fragment:
 
 def _encoded(suffix: str, pixels: np.ndarray, *options: int) -> str:
     _, data = cv2.imencode(suffix, pixels, options)
-    return base64.b64encode(data).decode()
+    return base64.b64encode(data.tobytes()).decode()

@@ -1,4 +1,4 @@
-"""The text of one line: the picture is encoded once, the decoder writes token by token, greedily or with beams."""
+"""The text of one line: the picture is encoded once, the decoder generates tokens by greedy or beam search."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def frame(picture: np.ndarray, side: int) -> np.ndarray:
     """The picture as the encoder sees it, uint8 ``[side, side, 3]``: each axis stretched by itself, as
     ``ViTImageProcessorPil`` does it with Pillow, bilinear and antialiased.
     """
-    return np.asarray(Image.fromarray(picture).resize((side, side), Image.BILINEAR))
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def read_search(data: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The text of a page: a detector says where words stand, a recogniser reads each of them, geometry makes lines."""
+"""The text of a page: a detector finds the words, a recogniser reads them, their geometry gives the lines."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from tritonvision import tasks
-from tritonvision.pictures import decode
+from tritonvision.pictures import decode, size_of
 from tritonvision.python_backend.ocr import ctc, page_layout, text_pixels, text_regions
 from tritonvision.python_backend.ocr.page_layout import Word
 from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.STRUCTURED_OCR
 VOCABULARY = "vocabulary.txt"  # the recogniser's characters in their order; the blank comes after them
-_MOST = 8  # pieces of words a question to the recogniser
+_MOST = 8  # pieces of words in one batch of the recogniser
 
 
 class Composition:
@@ -28,7 +28,8 @@ class Composition:
 
     def __init__(self, call: Call, options: Mapping[str, Any]):
         self._call = call
-        self._page, self._word = tuple(options["page"]), tuple(options["word"])
+        (page_height, page_width), (word_height, word_width) = options["page"], options["word"]
+        self._page, self._word = (page_height, page_width), (word_height, word_width)
         self._vocabulary = options["assets"][VOCABULARY].decode()
 
     def answer(
@@ -41,7 +42,7 @@ class Composition:
             parameters: settings of the task, resolved.
         """
         picture = decode(sample["image"], parameters["auto_orient"])
-        shape = picture.shape[:2]
+        shape = size_of(picture)
         pixels = text_pixels.fit(picture, *self._page, centred=True)
         found = self._call("detector", {"pixels": pixels[None]}, ["probabilities"])
         boxes = text_regions.unpadded(text_regions.find(found["probabilities"][0]), *shape)
@@ -55,7 +56,7 @@ class Composition:
         """Text and confidence of each word; of one in pieces their mean."""
         words = [text_pixels.split(crop) for crop in crops]
         pieces = [text_pixels.fit(piece, *self._word, centred=False) for word in words for piece in word.pictures]
-        read = []
+        read: list[tuple[str, float]] = []
         for start in range(0, len(pieces), _MOST):
             pixels = np.stack(pieces[start : start + _MOST])
             logits = self._call("recogniser", {"pixels": pixels}, ["logits"])["logits"]

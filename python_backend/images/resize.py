@@ -1,6 +1,6 @@
-"""Pictures to network pixels, each rule with the very filter of the reference it reproduces.
+"""Pictures to network pixels; each rule reproduces the filter of its reference exactly.
 
-All rules take RGB uint8 ``[h, w, 3]`` and give uint8 ``[H, W, 3]`` and the :class:`Geometry` that leads back.
+All rules take RGB uint8 ``[h, w, 3]`` and give uint8 ``[H, W, 3]`` and the :class:`Geometry` that maps back.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from tritonvision.errors import InvalidPicture
 
 # A picture whose longer edge would be resized to more than this many shorter edges is cut before it is resized.
 _LONGEST = 64
-# What attention needs grows with the square of the area: at four times the usual one some 1 GB and 10 s on two cores.
+# Attention grows with the square of the area: at four times the usual one it takes 1 GB and 10 s on two cores.
 _MOST_AREAS = 4
 _CV2_LONGEST = 32767  # no side of what OpenCV warps may reach a 16-bit integer's maximum
+_WHOLE: dict[str, Callable[[float], int]] = {"rounded": round, "truncated": int}
 
 Bounds = tuple[tuple[int, int, int], tuple[int, int, int]]
 
@@ -69,11 +70,11 @@ def letterbox(
 ) -> tuple[np.ndarray, Geometry]:
     """Keep the aspect, centre, pad with grey ``pad``: ultralytics' LetterBox(auto=False), cv2 bilinear.
 
-    With ``sizes="truncated"`` nothing is rounded up: packages of Roboflow's are trained and asked so.
+    With ``sizes="truncated"`` nothing is rounded up: as in training and inference of Roboflow's packages.
     """
     h, w = picture.shape[:2]
     scale = min(height / h, width / w)
-    whole = {"rounded": round, "truncated": int}[sizes]
+    whole = _WHOLE[sizes]
     new_w, new_h = max(whole(w * scale), 1), max(whole(h * scale), 1)
     left, top = round((width - new_w) / 2 - 0.1), round((height - new_h) / 2 - 0.1)
     if (new_h, new_w) != (h, w):
@@ -145,7 +146,7 @@ def _crop_of_strip(
     """The ``window`` (left, top, width, height) of ``picture`` resized to ``size`` (width, height), without the rest.
 
     A strip of one pixel by a million would become gigabytes. Along its length only the source pixels that the filter
-    sees in the window are resized; Pillow holds their offset in float32, so about one value in a thousand is a grey
+    reads for the window are resized; Pillow holds their offset in float32, so about one value in a thousand is a grey
     level or two off.
     """
     left, top, width, height = window

@@ -1,4 +1,4 @@
-"""Where text stands, out of the probability map of a DB detector: docTR's post-processing of straight pages.
+"""Boxes of text from the probability map of a DB detector: docTR's post-processing of straight pages.
 
 Constants and arithmetic are those of python-doctr 1.1.0, ``DBPostProcessor`` and ``_remove_padding``.
 """
@@ -12,7 +12,7 @@ import pyclipper
 _TEXT = 0.3  # from which probability on a pixel is text
 _SURE = 0.1  # mean probability that a region must reach
 _SMALLEST = 2  # pixels of the map, either side
-_EXPANSION = 1.5  # the network is trained on shrunken regions; times area over perimeter is what they lack
+_EXPANSION = 1.5  # the network is trained on shrunken regions; they are expanded by this times area over perimeter
 _BRUSH = np.ones((3, 3), np.uint8)
 
 
@@ -48,7 +48,10 @@ def _expanded(x: int, y: int, w: int, h: int) -> tuple[int, int, int, int] | Non
     offset = pyclipper.PyclipperOffset()
     offset.AddPath([(x, y), (x, y + h), (x + w, y + h), (x + w, y)], pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
     paths = offset.Execute(w * h * _EXPANSION / (2 * (w + h)))
-    return cv2.boundingRect(np.array(max(paths, key=len))) if paths else None
+    if not paths:
+        return None
+    x, y, w, h = cv2.boundingRect(np.array(max(paths, key=len)))
+    return x, y, w, h
 
 
 def unpadded(boxes: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -32,7 +32,8 @@ def post(
     rows = np.concatenate([tensors["boxes"], tensors["keypoints"].reshape(len(tensors["boxes"]), -1)], axis=1)
     rows, scores, class_ids = rows[order], tensors["scores"][order], tensors["class_ids"][order]
     left = np.arange(len(order))
-    means, best_rows = [], []
+    means: list[np.ndarray] = []
+    best_rows: list[int] = []
     while left.size and len(means) < parameters["max_detections"]:
         same = _iou(rows[left[0], :4], rows[left, :4]) > np.float32(parameters["iou_threshold"])
         if not parameters["class_agnostic_nms"]:
@@ -40,7 +41,7 @@ def post(
         same[0] = True  # a box of no area overlaps nothing, not even itself
         weights = scores[left[same]].astype(np.float64)
         means.append(weights @ rows[left[same]] / weights.sum())
-        best_rows.append(left[0])
+        best_rows.append(int(left[0]))
         left = left[~same]
     found = np.asarray(means, dtype=np.float32).reshape(len(means), rows.shape[1])
     kept = np.asarray(best_rows, dtype=np.int64)

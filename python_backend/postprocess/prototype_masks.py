@@ -1,4 +1,4 @@
-"""Prototype masks: boxes as dense boxes have them, and in each box a mask mixed out of prototypes all boxes share.
+"""Prototype masks: dense boxes, and in each box a mask that is a linear combination of shared prototypes.
 
 The masks are those of ultralytics' ``predict(retina_masks=True)``: logits at the size of the prototypes, enlarged to
 the picture, positive where the instance is, cut to the box.
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tritonvision import tasks
+from tritonvision.pictures import size_of
 from tritonvision.python_backend.images.resize import Geometry
 from tritonvision.python_backend.masks import run_lengths
 from tritonvision.python_backend.masks.decode import Axis, decode
@@ -39,7 +40,7 @@ def post(tensors: Mapping[str, np.ndarray], geometry: Geometry, parameters: Mapp
     boxes = dense_boxes.to_picture(tensors["boxes"][kept], geometry)
     encoded = []
     if parameters["mask_format"] != "none":
-        rows, columns = axes(tensors["prototypes"].shape[1:], geometry)
+        rows, columns = axes(size_of(tensors["prototypes"][0]), geometry)
         # a pixel belongs to the box when its index does
         for coefficients, box in zip(tensors["coefficients"][kept], np.ceil(boxes).astype(int).tolist(), strict=True):
             patch = decode(coefficients, tensors["prototypes"], rows, columns, box)

@@ -58,7 +58,7 @@ class OpenVinoSession:
 def open_session(path: Path, precision: str = "fp32", threads: int = 0, *, spin: bool = True) -> OpenVinoSession:
     """The network on the CPU, see :func:`engines.open_network`; its threads never spin."""
     # said even of fp32: where a processor computes in bf16, OpenVINO does so unless it is told otherwise
-    properties = {"INFERENCE_PRECISION_HINT": _ARITHMETIC.get(precision, "f32")}
+    properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _ARITHMETIC.get(precision, "f32")}
     if threads:
         properties["INFERENCE_NUM_THREADS"] = threads
     return OpenVinoSession(path, properties)

@@ -28,7 +28,7 @@ class Sessions:
         threads = os.cpu_count() or 1
         self._sessions: dict[str, NetworkSession] = {}
         for role, given in files.items():
-            network = given if isinstance(given, Mapping) else {"file": given}
+            network: Mapping[str, Any] = given if isinstance(given, Mapping) else {"file": given}
             engine, precision = network.get("engine", "onnxruntime"), network.get("precision", "fp32")
             self._sessions[role] = open_network(network["file"], engine, precision, threads, spin=False)
         release_free_memory()

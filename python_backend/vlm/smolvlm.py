@@ -15,6 +15,7 @@ import tokenizers
 from PIL import Image
 
 from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import size_of
 from tritonvision.python_backend.generation.prompt import Prompt, Size, check
 
 START, END_OF_UTTERANCE = "<|im_start|>", "<end_of_utterance>"
@@ -26,7 +27,7 @@ class Reader:
 
     Args:
         options: ``tile``, ``longest_edge`` (pixels), ``tokens_per_tile``, ``image_token``, ``end_ids``, ``context``.
-        tokenizer: with SmolVLM's special tokens. Texts of callers that spell one of them out are only texts.
+        tokenizer: with SmolVLM's special tokens. Special tokens spelt in callers' texts are tokenized as text.
     """
 
     def __init__(self, options: Mapping[str, Any], tokenizer: tokenizers.Tokenizer):
@@ -86,7 +87,7 @@ class Reader:
         yield from (around, self._special(GLOBAL), *tile, around)
 
     def _ids(self, parts: Iterator[str | int]) -> Iterator[int]:
-        """Token ids; texts that touch are one text to the tokenizer."""
+        """Token ids; adjacent texts are tokenized as one."""
         text = ""
         for part in parts:
             if isinstance(part, str):
@@ -110,7 +111,7 @@ def grid(height: int, width: int, longest: int, tile: int) -> tuple[int, int]:
 def tiles(picture: np.ndarray, longest: int, tile: int) -> np.ndarray:
     """RGB uint8 ``[h,w,3]`` to uint8 ``[rows x columns + 1, tile, tile, 3]``: row by row, the whole picture last."""
     image = Image.fromarray(picture)
-    for height, width in _sizes(*picture.shape[:2], longest, tile):
+    for height, width in _sizes(*size_of(picture), longest, tile):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     rows, columns = image.height // tile, image.width // tile
     whole = np.asarray(image.resize((tile, tile), Image.Resampling.LANCZOS))[None]

@@ -72,7 +72,7 @@ def test_the_steps_of_an_ensemble_agree_on_tensors(chain):
     assert {c.max_batch_size for c in (pre, net, *post, public)} == {model_configs.MAX_BATCH}
 
 
-def test_a_composition_names_its_networks_and_may_do_without_a_picture_where_another_input_stands_for_it():
+def test_a_composition_names_its_networks_and_its_picture_can_be_optional():
     net = Net("encoder", LETTERBOX.tensors, (Tensor("embeddings", "FP32", (4,)),), instances=1)
     extra = (Tensor("embeddings", "FP32", (4,), True),)
     point = Composition("gaze", 1, GAZE, (net,), net.outputs, extra_inputs=extra, image_optional=True)
@@ -122,7 +122,7 @@ def test_a_model_that_writes_is_decoupled_and_takes_pictures_a_prompt_or_message
 
 
 @pytest.mark.parametrize("environment", ["", "environment"])
-def test_a_package_of_code_is_one_python_model_without_steps_and_may_have_an_environment_of_its_own(environment):
+def test_a_package_of_code_is_one_python_model_with_its_own_environment(environment):
     point = LocalCode(GAZE, EMBEDDINGS.outputs, (("directory", "/somewhere"),), environment)
     config = parse(model_configs.public_config("m", point))
     assert config.backend == "python" and model_configs.step_names("m", [point]) == ()

@@ -10,7 +10,7 @@ from tritonvision.errors import Overloaded
 from tritonvision.facade import workers
 
 
-def test_a_model_without_room_is_said_before_a_picture_is_read_and_when_to_come_back(house):
+def test_a_full_model_queue_refuses_before_a_picture_is_read_with_retry_after(house):
     house.engine.no_room = Overloaded("The model has more requests than it can answer in time.", retry_after=4.2)
     picture = {"type": "url", "value": "http://localhost:1/not-fetched.png"}
     refused = house.client.post("/infer/object_detection", json={"model_id": "yolov8n-640", "image": picture})
@@ -21,12 +21,17 @@ def test_a_model_without_room_is_said_before_a_picture_is_read_and_when_to_come_
 def test_drawing_is_done_in_the_room_of_the_request_and_dropped_with_its_caller(house, picture, served, until):
     image = {"type": "base64", "value": base64.b64encode(picture).decode()}
     body = {"model_id": "yolov8n-640", "image": image, "visualize_predictions": True}
-    free = threading.Event()
+    free, busy = threading.Event(), threading.Semaphore(0)
+
+    def occupy():
+        busy.release()
+        free.wait()
 
     async def main():
         async with served(house, max_in_flight=1) as client:
             threads = workers._POOL._max_workers
-            others = [asyncio.create_task(workers.in_thread(free.wait)) for _ in range(threads)]
+            others = [asyncio.create_task(workers.in_thread(occupy)) for _ in range(threads)]
+            await until(lambda: busy._value == threads)  # else one of them waits in the queue for a moment
             drawing = asyncio.create_task(client.post("/infer/object_detection", json=body))
             await until(lambda: workers._POOL._work_queue.qsize() == 1)  # the model has answered
             assert client.service.admission.pictures == 1

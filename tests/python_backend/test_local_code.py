@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import tempfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -169,3 +170,23 @@ def test_which_settings_a_call_takes():
 def test_what_is_no_answer_is_an_error(step):
     with pytest.raises(TritonVisionError):
         step(lambda image: object()).answer({"image": images(png())}, [])
+
+
+# ---- folders and files -----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_an_accent_is_reached_where_nobody_watches(tmp_path, monkeypatch):
+    """Somebody else's tritonserver has no folder of ours that the link could lie in."""
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / "Prüfung"
+    folder.mkdir()
+    reached = local_code._reachable(str(folder))
+    assert str(reached).isascii() and reached.resolve() == folder.resolve()
+    assert reached.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_file_that_python_does_not_import_is_named(tmp_path):
+    (tmp_path / "model.txt").write_text("")
+    with pytest.raises(ImportError, match="'model.txt' is no file that Python imports"):
+        local_code.load(tmp_path, "model.txt", None)

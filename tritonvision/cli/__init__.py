@@ -32,7 +32,7 @@ class Command:
 
     Attributes:
         summary: its line in ``tritonvision --help``.
-        needs: a package without which it cannot do anything.
+        needs: a package that it requires.
         extra: the smallest extra that brings it.
         module: of its function, and the function's name; empty where they are called like the command.
     """
@@ -67,7 +67,7 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **options):
         super().__init__(**options)
-        # stand-ins that know their line in the help, in the order a newcomer meets them
+        # placeholders with their line in the help, in a newcomer's order
         self.commands = {name: TyperCommand(name=name, short_help=c.line()) for name, c in COMMANDS.items()}
 
     def resolve_command(self, ctx, args: list[str]):
@@ -76,7 +76,7 @@ class LazyGroup(TyperGroup):
         return name, None if command is None or name is None else _load(name), rest
 
     def invoke(self, ctx):
-        """Run the command; whatever goes wrong ends as one line, a hint and an exit code."""
+        """Run the command; every error ends as one line, a hint and an exit code."""
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
@@ -128,12 +128,12 @@ def _options(
 
 def main() -> None:
     """Run the command line of this process, and end the process."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notes about fork are for its authors
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC's messages about fork are for developers
     try:
         app(prog_name="tritonvision")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except Exception as error:  # the last door: a fault of ours still ends in a sentence
+    except Exception as error:  # the process boundary: a bug of ours still ends in a sentence
         if "--debug" in sys.argv[1:2]:
             raise
         complain(f"Something went wrong inside tritonvision: {type(error).__name__}: {error}".splitlines()[0],
@@ -163,5 +163,6 @@ def _load(name: str) -> TyperCommand:
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     single.command(name=name, epilog=EXIT_CODES)(callback)
     loaded = typer.main.get_command(single)
+    assert isinstance(loaded, TyperCommand)  # a group is what several commands make
     loaded.name = name
     return loaded

@@ -43,7 +43,7 @@ class Answer:
         """Named predictions, best first: what ``--json`` prints.
 
         A box is ``[left, top, right, bottom]`` in pixels of the oriented picture. Of a classification everything at or
-        over ``confidence`` is named, or the best five when it is None. A text that was read or written is one
+        over ``confidence`` is named, or the best five when it is None. A text, recognised or generated, is one
         prediction, ``{"text"}``; that of a page has its ``words`` too, ``{"text", "box"}`` each, in reading order.
         """
         result = self.result
@@ -97,10 +97,9 @@ def _corners(detections: Detections, i: int) -> list[float]:
 
 def _page(text: str, found: Detections) -> dict[str, Any]:
     """The text and its words; without confidences, which the Roboflow route does not tell."""
-    words = np.flatnonzero(found.class_id == _WORD).tolist()
-    return {
-        "text": text, "words": [{"text": found.bboxes_metadata[i]["text"], "box": _corners(found, i)} for i in words],
-    }  # fmt: skip
+    words = [i for i, kind in enumerate(found.class_id.tolist()) if kind == _WORD]
+    told = found.bboxes_metadata or ()
+    return {"text": text, "words": [{"text": told[i]["text"], "box": _corners(found, i)} for i in words]}
 
 
 def _depth(found: DepthMap) -> dict[str, Any]:
@@ -114,9 +113,11 @@ def _depth(found: DepthMap) -> dict[str, Any]:
 
 
 def _masks(found: SAMPrediction) -> list[dict[str, Any]]:
+    masks = found.masks
+    assert masks is not None, "no command asks for outlines"
     order = np.argsort(-found.scores, kind="stable")
     return [
-        {"class": f"mask {rank + 1}", "confidence": float(found.scores[i]), **_mask(found.masks, i)}
+        {"class": f"mask {rank + 1}", "confidence": float(found.scores[i]), **_mask(masks, i)}
         for rank, i in enumerate(order.tolist())
     ]
 
@@ -129,12 +130,12 @@ def _mask(masks: InstancesRLEMasks, i: int) -> dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    """``text`` without what would steer a terminal: a model may write any character."""
+    """``text`` without control characters, since a model may generate any."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def lines(name: str, predictions: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What a person reads about one picture, see :meth:`Answer.predictions`."""
+    """The lines printed for one picture, see :meth:`Answer.predictions`."""
     if predictions and "text" in predictions[0]:
         yield from _text_lines(name, predictions[0])
         return

@@ -1,12 +1,14 @@
-"""``tritonvision chat``: talk with a model about pictures in the terminal, the answer appearing as it is written."""
+"""``tritonvision chat``: chat with a model about pictures in the terminal; the answer is streamed."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -15,13 +17,13 @@ from tritonvision import catalog, tasks
 from tritonvision.cli import complain
 from tritonvision.cli.answers import printable
 from tritonvision.cli.chat_sources import ChatSource, EmbeddedChat, FacadeChat
-from tritonvision.cli.options import ApiKey, MaxTokens, OwnRepository, Url, settings_with
+from tritonvision.cli.options import ApiKey, MaxTokens, OwnRepository, Url, highest, settings_with
 from tritonvision.cli.pictures import STANDARD_INPUT, read_pictures
 from tritonvision.cli.predict import note
 from tritonvision.cli.sources import server_to_ask
 from tritonvision.errors import InvalidParameter, TritonVisionError
 
-_LARGEST_SEED = int(next(parameter.high for parameter in tasks.VLM.parameters if parameter.name == "seed"))
+_LARGEST_SEED = highest("seed")
 _PROMPT = "> "
 _QUIT = "/quit"
 
@@ -85,7 +87,7 @@ def chat(
 
 
 class Talk:
-    """What has been said.
+    """The conversation.
 
     Args:
         pictures: how many the first question is about.
@@ -99,8 +101,7 @@ class Talk:
     async def ask(self, source: ChatSource, question: str, write: Callable[[str], None]) -> str:
         """Ask ``question``, ``write`` the answer piece by piece, and return why it ended: ``stop`` or ``length``.
 
-        What was written before the answer was cut off is part of the talk. A question that nothing was written to
-        has not been asked.
+        A partial answer is part of the conversation. A question without any answer is dropped.
         """
         before = len(self.messages)
         self.messages.append(self._question(question))
@@ -131,7 +132,7 @@ def _message(role: str, text: str) -> dict[str, Any]:
 def _talk(runner: asyncio.Runner, source: ChatSource, talk: Talk, prompt: str | None) -> None:
     """Every question and its answer, between opening and closing ``source``.
 
-    The runner turns Ctrl-C into the end of what it runs; while nothing runs, a question is waited for.
+    The runner cancels the running answer at Ctrl-C; else the next question is read.
     """
     runner.run(source.__aenter__())
     try:
@@ -140,7 +141,8 @@ def _talk(runner: asyncio.Runner, source: ChatSource, talk: Talk, prompt: str | 
         elif sys.stdin.isatty():
             _talk_with_a_person(runner, source, talk)
         else:
-            sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(encoding="utf-8", errors="replace")
             for question in filter(None, map(str.strip, sys.stdin)):
                 _answer(runner, source, talk, question)
     finally:
@@ -155,7 +157,7 @@ def _talk_with_a_person(runner: asyncio.Runner, source: ChatSource, talk: Talk) 
                 typer.secho("(cut off: --max-tokens allows longer answers)", err=True, dim=True)
         except KeyboardInterrupt:  # ends this answer
             sys.stdout.write("\n")
-        except TritonVisionError as error:  # the next question may fare better
+        except TritonVisionError as error:  # the next question may succeed
             complain(error.message, error.hint)
 
 
@@ -174,8 +176,8 @@ def _answer(runner: asyncio.Runner, source: ChatSource, talk: Talk, question: st
 
 def _questions() -> Iterator[str]:
     """What a person types, line by line, until they end the talk."""
-    line_editor = None
-    with contextlib.suppress(ImportError):  # not every Python has it: then there is no history
+    line_editor: ModuleType | None = None
+    with contextlib.suppress(ImportError):  # not in every Python; without it there is no history
         import readline as line_editor
     while True:
         try:
@@ -187,7 +189,7 @@ def _questions() -> Iterator[str]:
             sys.stderr.write("\n")
             if line_editor is None or not line_editor.get_line_buffer():
                 return
-            continue  # what was typed is thrown away, as a shell does
+            continue  # the typed line is dropped, as in a shell
         if line.strip() == _QUIT:
             return
         if line.strip():

@@ -102,8 +102,9 @@ def _ask(url: str) -> None:
     if not reply.is_success:
         raise TritonVisionError(f"The server answered {reply.status_code}: {reply.text[:200]}")
     answer = Answer(*to_reading("keypoint-detection", reply.json()))
-    typer.echo("\n".join(lines("astronaut.png", answer.predictions(None))))
-    if not answer.result[1]:
+    found = answer.predictions(None)
+    typer.echo("\n".join(lines("astronaut.png", found)))
+    if not found:
         raise TritonVisionError("The face was not found.", hint="'tritonvision doctor' looks for the cause.")
     TARGET.parent.mkdir(exist_ok=True)
     save_drawn(picture, answer, TARGET)

@@ -55,18 +55,20 @@ def _facts(settings: Any, name: str) -> dict[str, Any]:
     from tritonvision import publication
     from tritonvision.exporters import registry
 
-    manifest = publication.Repository(settings.repository).find(name)
-    entry = catalog.entries().get(manifest.id) if manifest else catalog.find(name)
-    known = manifest or entry
+    known = publication.Repository(settings.repository).find(name) or catalog.find(name)
+    entry = catalog.entries().get(known.id)
     loaded = loaded_ids(settings.port)
     facts = {
         "id": known.id, "family": known.family, "task": known.task, "license": known.license,
         "aliases": catalog.names_of(known.id)[1:], "input_size": known.input_size,
         "params_m": entry.params_m if entry else None,
         "exportable": registry.can_export(entry) if entry else known.family in registry.exportable(),
-        "published": manifest is not None, "loaded": None if loaded is None else known.id in loaded,
+        "published": isinstance(known, publication.Manifest), "loaded": None if loaded is None else known.id in loaded,
     }  # fmt: skip
-    return facts | (_published(manifest) if manifest else {"weights": None, "source": entry.weights_source})
+    return facts | (
+        _published(known) if isinstance(known, publication.Manifest)
+        else {"weights": None, "source": known.weights_source}
+    )  # fmt: skip
 
 
 def _published(manifest: Manifest) -> dict[str, Any]:

@@ -89,9 +89,9 @@ def rows(settings) -> list[Row]:
 
     loaded = loaded_ids(settings.port)
     found = []
-    for entry, manifest in publication.everything(publication.Repository(settings.repository)):
-        known = entry or manifest
-        can = registry.can_export(entry) if entry else manifest.family in registry.exportable()
+    for known, manifest in publication.everything(publication.Repository(settings.repository)):
+        entry = known if isinstance(known, catalog.Entry) else None
+        can = registry.can_export(entry) if entry else known.family in registry.exportable()
         found.append(Row(
             known.id, known.family, known.task, known.license, entry.aliases if entry else (), can,
             manifest is not None, manifest.weights if manifest else None, _is_loaded(known.id, loaded),

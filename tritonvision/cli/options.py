@@ -10,7 +10,12 @@ import typer
 
 from tritonvision import tasks
 
-_MOST_TOKENS = int(next(p.high for p in tasks.VLM.parameters if p.name == "max_new_tokens"))
+
+def highest(name: str) -> int:
+    """The upper bound of a whole number that is a setting of models that write."""
+    (bound,) = (p.high for p in tasks.VLM.parameters if p.name == name and p.high is not None)
+    return int(bound)
+
 
 Url = Annotated[
     str | None,
@@ -23,7 +28,8 @@ ApiKey = Annotated[str | None, typer.Option(metavar="K", help="The server's API 
 OwnRepository = Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository, when no server runs.")]
 Repository = Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository to look into.")]
 MaxTokens = Annotated[
-    int | None, typer.Option(min=1, max=_MOST_TOKENS, metavar="N", help="Most tokens of an answer that is written.")
+    int | None,
+    typer.Option(min=1, max=highest("max_new_tokens"), metavar="N", help="Most tokens of an answer that is written."),
 ]
 
 

@@ -53,7 +53,7 @@ def serve(
     ] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json", help="Log a JSON object a line.")] = None,
 ) -> None:
-    """Serve the published models over HTTP until Ctrl-C or SIGTERM, which end it with 0.
+    """Serve the published models over HTTP until Ctrl-C or SIGTERM, both with exit code 0.
 
     Every published model is served: it loads on the first request that names it, or at the start when it is named
     here. Without --triton-url a tritonserver is started and looked after; no other user reaches it. Options stand
@@ -76,9 +76,9 @@ def serve(
         memory_budget=memory_budget, deadline=deadline, export_missing=export, log_json=log_json,
         cors_origins=frozenset(cors) if cors else None, log_level=None if log_level is None else log_level.lower(),
     )  # fmt: skip
-    repository = Repository(settings.repository)
-    named = [repository.resolve(name).id for name in models or ()]
-    for sentence in repository.left_out():
+    published = Repository(settings.repository)
+    named = [published.resolve(name).id for name in models or ()]
+    for sentence in published.left_out():
         typer.echo(f"Warning: {sentence}", err=True)
     listen(settings.host, settings.port).close()  # before anything is started
     _warn(settings)
@@ -117,7 +117,7 @@ async def _serve(settings: Settings, named: Sequence[str]) -> None:
 
 
 async def _until_told_to_end(work: Coroutine[None, None, None]) -> None:
-    """Run ``work`` to its end, or until SIGTERM or Ctrl-C cancels it. What follows is not cut short by either."""
+    """Run ``work`` until it ends, or SIGTERM or Ctrl-C cancels it. The clean-up ignores further signals."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
     # Not loop.add_signal_handler: that would go on firing while uvicorn has taken the signals over.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -140,7 +140,7 @@ async def _answer(engine: Engine, settings: Settings, server: Embedded | None, n
 async def _load(engine: Engine, name: str) -> None:
     try:
         await engine.load(name)
-    except TritonVisionError as error:  # one bad model does not keep the others from serving
+    except TritonVisionError as error:  # one broken model must not prevent serving the others
         complain(f"{name} was not loaded: {error.message}", error.hint)
 
 
@@ -148,7 +148,7 @@ def _ready_line(engine: Engine, settings: Settings, server: Embedded | None) -> 
     host = "localhost" if settings.host in ("127.0.0.1", "0.0.0.0", "::", "::1") else settings.host
     published, loaded = len(list(engine.repository)), len(engine.loaded())
     models = f"{published} model{'s' * (published != 1)} published, {loaded} loaded"
-    triton = _foreign(settings.triton_url) if server is None else f"tritonserver {server.version}, embedded"
+    triton = _foreign(engine.address) if server is None else f"tritonserver {server.version}, embedded"
     return f"Serving on http://{host}:{settings.port} ({models}; {triton})"
 
 

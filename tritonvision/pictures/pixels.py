@@ -23,6 +23,12 @@ _DAMAGE = (
 )  # fmt: skip
 
 
+def size_of(picture: np.ndarray) -> tuple[int, int]:
+    """(height, width) of pixels ``[h, w, ...]``."""
+    height, width = picture.shape[:2]
+    return height, width
+
+
 def decode(data: bytes, auto_orient: bool = True) -> np.ndarray:
     """RGB uint8 ``[h, w, 3]`` of an encoded picture, or of ``.npy`` bytes (uint8 RGB) as they are.
 

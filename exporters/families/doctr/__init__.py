@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,8 @@ class DocTR(TorchFamily):
 
     def official_network(self, entry: Entry, weights: Weights) -> DocTRNetwork:
         """See :meth:`Family.official_network`."""
-        return _of_files(entry, _Files(*(_download(architecture) for architecture in ARCHITECTURES[entry.id])))
+        detector, recogniser = ARCHITECTURES[entry.id]
+        return _of_files(entry, _Files(_download(detector), _download(recogniser)))
 
     def network_from_file(self, entry: Entry, weights: Weights) -> DocTRNetwork:
         """Two files in a folder."""
@@ -128,7 +129,7 @@ class DocTRNetwork(TorchNetwork):
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`. docTR gives lines and blocks no confidence of their own: it is their words'."""
         (page,) = self._predictor([sample]).pages
-        rows = []  # element, class, parent, its words
+        rows: list[tuple[Any, int, int, list[Any]]] = []  # element, class, parent, its words
         for block in page.blocks:
             first = len(rows)
             rows.append((block, page_layout.BLOCK, -1, [word for line in block.lines for word in line.words]))
@@ -246,7 +247,7 @@ def _random(detector: str, recogniser: str, seed: int) -> tuple[torch.nn.Module,
         networks = _module(detector), _module(recogniser)
     for network, draw in zip(networks, (synthetic.detector, synthetic.recogniser), strict=True):
         network.exportable = True  # while it is fitted: nothing is decoded
-        draw(network, lambda pixels, network=network: _prepared(network, pixels), seed)
+        draw(network, partial(_prepared, network), seed)
         network.exportable = False
     return networks
 
@@ -275,7 +276,7 @@ def _user_files(folder: Path | None, detector: str, recogniser: str) -> _Files:
         found += named
     characters = folder / page_text.VOCABULARY
     try:
-        return _Files(*found, characters.read_text("utf-8").strip("\n") if characters.is_file() else None)
+        return _Files(found[0], found[1], characters.read_text("utf-8").strip("\n") if characters.is_file() else None)
     except UnicodeDecodeError as error:
         raise ExportFailed(f"{page_text.VOCABULARY} is not UTF-8.") from error
 

@@ -26,6 +26,7 @@ from tritonvision.exporters.modules import proposals, query_networks
 from tritonvision.exporters.modules.normalise import IMAGENET, normalised, without_padding
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic.tokenizers import wordpiece
+from tritonvision.pictures import size_of
 from tritonvision.python_backend.compositions import phrase_grounding
 from tritonvision.python_backend.images import resize
 
@@ -126,6 +127,7 @@ class GroundingDino(TransformersFamily):
         found, wanted = (c.backbone_config.embed_dim for c in (loaded.module.config, config(entry)))
         if found != wanted:
             raise ExportFailed(f"The weights are not those of {entry.id}.", hint="They are of another size.")
+        assert loaded.folder is not None, "a bare file is refused"
         vocabulary = (loaded.folder / TOKENIZER).read_bytes()
         network = GroundingDinoNetwork(loaded.module, vocabulary, **loaded.facts)
         transformers_processors.beside(weights, network.processor.image_processor)
@@ -224,8 +226,8 @@ class GroundingDinoNetwork(TorchNetwork):
         scores, class_ids = torch.stack([result["scores"] for result in results]).max(0)
         least = max(v for v in (parameters["confidence"], parameters["text_threshold"]) if v is not None)
         kept = scores > least
-        found = (values[kept].numpy() for values in (results[0]["boxes"], scores, class_ids))
-        return query_networks.limited(*found, sample.shape[:2], parameters)
+        boxes, scores, class_ids = (values[kept].numpy() for values in (results[0]["boxes"], scores, class_ids))
+        return query_networks.limited(boxes, scores, class_ids, size_of(sample), parameters)
 
     def _spans(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each class by where its letters stand in the processor's caption."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def anchors() -> np.ndarray:
 class FaceNetwork(Network):
     """The TFLite graph, evaluated in numpy as the reference and converted to ONNX for serving."""
 
-    graph: tflite_reader.Graph | None = None
+    graph: tflite_reader.Graph = field(kw_only=True)
 
     def export(self, path: Path, role: str = "") -> None:
         """uint8 ``[B,128,128,3]`` to the key point tensors of 896 candidates; the decoding is part of the graph."""
@@ -79,8 +79,9 @@ class FaceNetwork(Network):
 
         TensorsToDetectionsCalculator: x = raw / 128 + anchor; a candidate of negative width or height is none.
         """
-        dtype, pixels = np.float64 if double else np.float32, inputs["pixels"]
-        raw = tflite_reader.evaluate(self.graph, pixels.astype(dtype) / dtype(127.5) - dtype(1))
+        dtype: type[np.floating] = np.float64 if double else np.float32
+        pixels: np.ndarray = inputs["pixels"].astype(dtype)
+        raw = tflite_reader.evaluate(self.graph, pixels / dtype(127.5) - dtype(1))
         values = raw["regressors"].reshape(len(pixels), -1, 2 + len(POINTS), 2) / dtype(SIZE)
         size = values[:, :, 1]
         values = values + (anchors().astype(dtype) / dtype(SIZE))[None, :, None]

@@ -24,6 +24,7 @@ from tritonvision.exporters.libraries.transformers_family import TransformersFam
 from tritonvision.exporters.modules import query_networks
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.open_vocabulary import SEVERAL
+from tritonvision.pictures import size_of
 from tritonvision.python_backend.compositions import open_vocabulary
 from tritonvision.python_backend.images import padded_square
 
@@ -186,7 +187,7 @@ class OWLv2Network(TorchNetwork):
         import torch
         from transformers.models.owlv2.modeling_owlv2 import Owlv2ObjectDetectionOutput
 
-        texts, size = parameters["texts"], sample.shape[:2]
+        texts, size = parameters["texts"], size_of(sample)
         processed = self.processor(text=[texts], images=sample, return_tensors="pt", input_data_format="channels_last")
         with torch.inference_mode():
             feature_map = self._feature_map(processed["pixel_values"])
@@ -198,8 +199,8 @@ class OWLv2Network(TorchNetwork):
                 logits=logits, pred_boxes=self._model.box_predictor(features, feature_map)
             )
         (result,) = self.processor.post_process_grounded_object_detection(found, parameters["confidence"], [size])
-        found = (result[name].numpy() for name in ("boxes", "scores", "labels"))
-        return query_networks.limited(*found, size, parameters)
+        boxes, scores, labels = (result[name].numpy() for name in ("boxes", "scores", "labels"))
+        return query_networks.limited(boxes, scores, labels, size, parameters)
 
     def _feature_map(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Of the last pictures they are kept: the encoder takes seconds, and a picture is asked several things."""

@@ -226,7 +226,7 @@ class SAMNetwork(TorchNetwork):
         points, labels = parameters["points"], parameters["point_labels"]
         if not points and parameters["box"] is None:
             points, labels = [[0, 0]], [-1]
-        given = {}
+        given: dict[str, Any] = {}
         if points:
             given["input_points"] = [[list(map(float, point)) for point in points]]
             given["input_labels"] = [[int(label) for label in labels or [1] * len(points)]]
@@ -339,7 +339,7 @@ def random(config: SamConfig, seed: int) -> SamModel:
 def _prompts(batch: int, count: int, side: int) -> Tensors:
     """Inputs of the decoder: ``count`` points, the last of which is none, and an earlier mask that is not used."""
     rng = np.random.default_rng(count)
-    labels = np.tile(np.float32([1, 0])[np.arange(count) % 2], (batch, 1))
+    labels = np.tile(np.array([1, 0], np.float32)[np.arange(count) % 2], (batch, 1))
     labels[:, -1] = -1
     return {
         "embeddings": rng.normal(size=(batch, 256, side // 16, side // 16)).astype(np.float32),

@@ -99,6 +99,7 @@ class SmolVLM(TransformersFamily):
     def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> SmolVLMNetwork:
         """See :meth:`TransformersFamily.network`. The user's own weights decide about their sizes themselves."""
         causal_decoder.check_size(loaded.module.config.text_config, entry.id)
+        assert loaded.folder is not None, "a bare file is refused"
         return SmolVLMNetwork(loaded.module, _processor_of(loaded.folder, loaded.module.config), **loaded.facts)
 
 
@@ -115,11 +116,8 @@ class SmolVLMNetwork(TorchNetwork):
         self._processor = processor
         ends = model.generation_config.eos_token_id
         longest = processor.image_processor.size["longest_edge"]
-        self.entry_points = (_point(model.config, longest, [ends] if isinstance(ends, int) else list(ends)),)
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return dict(self.entry_points[0].options)
+        point = _point(model.config, longest, [ends] if isinstance(ends, int) else list(ends))
+        self.entry_points, self._options = (point,), dict(point.options)
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`: ``vision``, ``embed`` or ``decoder``."""

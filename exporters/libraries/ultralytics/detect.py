@@ -149,7 +149,7 @@ class UltralyticsDetector(Family):
 
     def resize(self, entry: Entry) -> Resize:
         """Letterbox to the id's own size."""
-        return Resize("letterbox", *entry.input_size)
+        return Resize("letterbox", *entry.fixed_size)
 
     def prepare(self) -> None:
         """See :meth:`Family.prepare`."""
@@ -162,7 +162,7 @@ class UltralyticsDetector(Family):
         yolo = load.architecture(self.architecture(entry), len(labels), weights.seed)
         self.calibrate(yolo.model, entry, weights.seed)
         yolo.model.names = dict(enumerate(labels))
-        return self.network(yolo, entry.input_size, labels=labels, entry_points=self.entry_points(entry))
+        return self.network(yolo, entry.fixed_size, labels=labels, entry_points=self.entry_points(entry))
 
     def official_network(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
         """See :meth:`Family.official_network`."""
@@ -174,13 +174,15 @@ class UltralyticsDetector(Family):
         """See :meth:`Family.network_from_file`. Without ``--size`` its pictures have the size of its training."""
         path = files.user_file(weights, (".pt",))
         found = load.checkpoint(path, self.architecture(entry))
-        sized, notes = _sized(entry, weights), ()
+        sized = _sized(entry, weights)
+        notes: tuple[str, ...] = ()
         if weights.size is None and found.size is not None:
-            sized = replace(entry, input_size=(load.side(found.size),) * 2)
+            side = load.side(found.size)
+            sized = replace(entry, input_size=(side, side))
             if sized != entry:
                 notes = (
-                    f"Its pictures have {sized.input_size[0]} pixels a side, as the weights were trained; "
-                    f"--size {entry.input_size[0]} gives them the id's.",
+                    f"Its pictures have {side} pixels a side, as the weights were trained; "
+                    f"--size {entry.fixed_size[0]} gives them the id's.",
                 )
         return self._around(found, path, sized, weights, notes)
 
@@ -191,13 +193,13 @@ class UltralyticsDetector(Family):
         labels = load.named(found, weights.labels)
         found.yolo.model.names = dict(enumerate(labels))
         return self.network(
-            found.yolo, entry.input_size, labels=labels, source=path.name, sha256=files.sha256(path), notes=notes,
+            found.yolo, entry.fixed_size, labels=labels, source=path.name, sha256=files.sha256(path), notes=notes,
             entry_points=self.entry_points(entry),
         )  # fmt: skip
 
     def calibrate(self, model: torch.nn.Module, entry: Entry, seed: int) -> None:
         """Give the random ``model`` weights that carry signal, in place."""
-        _calibrate(model, entry.input_size, self.resize(entry), seed)
+        _calibrate(model, entry.fixed_size, self.resize(entry), seed)
 
 
 def _sized(entry: Entry, weights: Weights) -> Entry:

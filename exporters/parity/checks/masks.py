@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from tritonvision.exporters.contract import NoSignal
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.base import Answer, Case
 from tritonvision.exporters.parity.checks.boxes import Boxes
+from tritonvision.pictures import size_of
 
 
 class Masks(Boxes):
@@ -22,12 +23,12 @@ class Masks(Boxes):
         super().demand_signal(answer, cases)
         photo = answer(sample_pictures.photo())
         areas = (photo["boxes"][:, 2:] - photo["boxes"][:, :2]).prod(1)
-        share = float((mask_areas(photo["masks"], sample_pictures.photo().shape[:2]) / np.maximum(areas, 1)).mean())
+        share = float((mask_areas(photo["masks"], size_of(sample_pictures.photo())) / np.maximum(areas, 1)).mean())
         if self.weights == "random" and not 0.05 <= share <= 0.95:
             raise NoSignal(f"The random masks fill {share:.0%} of their boxes.")
 
 
-def mask_areas(masks: Sequence[bytes], size: tuple[int, int]) -> np.ndarray:
+def mask_areas(masks: Iterable[bytes], size: tuple[int, int]) -> np.ndarray:
     """Pixels of each mask of a picture of ``size`` (height, width), COCO run lengths."""
     from pycocotools import mask
 

@@ -11,6 +11,7 @@ from tritonvision.exporters.contract import NoSignal, Tensors
 from tritonvision.exporters.parity import compare, sample_pictures
 from tritonvision.exporters.parity.checks.base import Answer, Case, ParityCheck, largest
 from tritonvision.exporters.parity.checks.masks import mask_areas
+from tritonvision.pictures import size_of
 
 _LOGITS = "low_res_masks"
 
@@ -31,7 +32,7 @@ class Prompts(ParityCheck):
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Raise NoSignal when masks cover less than 5 % or more than 95 %, or all prompts select the same."""
-        size = sample_pictures.photo().shape[:2]
+        size = size_of(sample_pictures.photo())
         shares = [mask_areas(case.wanted["masks"], size) / (size[0] * size[1]) for case in cases]
         if not all(((0.05 <= share) & (share <= 0.95)).any() for share in shares):
             raise NoSignal("Masks cover nothing or everything; that proves nothing.")

@@ -19,6 +19,7 @@ from tritonvision.exporters.parity.text_pages import TEXT
 from tritonvision.exporters.precision import pictures
 
 Answer = Callable[..., Tensors]
+DRAWN = 12  # pictures that are asked about where nobody brings any
 SAME = 0.99  # share of answers that must be the same
 POINTS = 0.5  # of accuracy, in percent, that may be lost over labelled pictures
 
@@ -119,11 +120,17 @@ class Measure(ABC):
         return pictures.structured()
 
     def questions(self, given: Sequence[np.ndarray] | None = None) -> list[Question]:
-        """At most :attr:`most` pictures with the settings that they are asked under; texts of a text's entry point."""
+        """Pictures with the settings that they are asked under; texts of a text's entry point.
+
+        Args:
+            given: of them at most :attr:`most` are taken; None takes drawn ones, which no calibration has seen.
+        """
         if isinstance(getattr(self.point, "pre", None), TextPreprocess):
             sentences = [*TEXTS, *(part.strip() for part in TEXT.replace("\n", " ").split(".") if part.strip())]
             return [Question(text[:200]) for text in sentences]
-        return [self.question(picture) for picture in pictures.some(given or self.pictures(), self.most)]
+        most = self.most if given is not None else min(self.most, DRAWN)
+        asked = pictures.halves(self.pictures())[1] if given is None else given
+        return [self.question(picture) for picture in pictures.some(asked, most)]
 
     def question(self, picture: np.ndarray) -> Question:
         """One of :meth:`questions`."""

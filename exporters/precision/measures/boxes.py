@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tritonvision.exporters.contract import Tensors
 from tritonvision.exporters.parity import compare
 from tritonvision.exporters.parity.checks.open_vocabulary import MANY, SEVERAL
 from tritonvision.exporters.precision import labelled
+from tritonvision.exporters.precision.labelled import Coco
 from tritonvision.exporters.precision.measures.base import (
     SAME,
     Accuracy,
@@ -49,34 +51,33 @@ class Boxes(Measure):
             given |= {"texts": [*SEVERAL, *MANY[:10]]}
         return Question(picture, given)
 
-    def observe(self, answer: Answer, questions: Sequence[Question]) -> list[tuple[Tensors, Tensors]]:
-        """The detections, and those of the same question when nothing is suppressed."""
-        found = []
-        for question in questions:
-            size = {"image_size": np.array(question.sample.shape[:2])}
-            kept = every = dict(answer(question.sample, question.given)) | size
-            if self.setting("iou_threshold") is not None:
-                free = {**question.given, "iou_threshold": 1.0, "max_detections": 3000}
-                every = dict(answer(question.sample, free)) | size
-            found.append((kept, every))
-        return found
+    def observe(self, answer: Answer, questions: Sequence[Question]) -> list[tuple[Tensors, Callable[[], Tensors]]]:
+        """The detections, and how to have those of the same question when nothing is suppressed: it is seldom asked."""
+
+        def ask(question: Question, **changed: Any) -> Tensors:
+            found = answer(question.sample, {**question.given, **changed})
+            return {**found, "image_size": np.array(question.sample.shape[:2])}
+
+        free = {} if self.setting("iou_threshold") is None else {"iou_threshold": 1.0, "max_detections": 3000}
+        return [(ask(question), functools.cache(functools.partial(ask, question, **free))) for question in questions]
 
     def agreement(self, base: Sequence[Any], found: Sequence[Any]) -> tuple[int, list[Finding]]:
         """``matched``: the share of detections over the threshold, of both sides, that have a partner."""
         over, count, lonely = self.setting(_CERTAIN), 0, 0
         for ours, theirs in zip(base, found, strict=True):
-            for (kept, _), (_, every) in ((ours, theirs), (theirs, ours)):
-                sure = np.flatnonzero(kept["scores"] > over)
+            for (rows, _), (others, every) in ((ours, theirs), (theirs, ours)):
+                sure = np.flatnonzero(rows["scores"] > over)
+                alone = [row for row in sure.tolist() if not has_partner(rows, row, others)]
                 count += len(sure)
-                lonely += sum(not has_partner(kept, int(row), every) for row in sure)
+                lonely += sum(not has_partner(rows, row, every()) for row in alone)
         what = f"Of the detections over {over:g}, the share that fp32 and this precision both find"
         return count, [at_least("matched", share(count - lonely, count), SAME, what)]
 
-    def labelled(self, folder: Path) -> labelled.Coco:
+    def labelled(self, folder: Path) -> Coco:
         """COCO's JSON beside pictures."""
         return labelled.coco(folder, self.labels)
 
-    def accuracy(self, answer: Answer, data: labelled.Coco) -> dict[str, float]:
+    def accuracy(self, answer: Answer, data: Coco) -> dict[str, float]:
         """COCO's mAP at IoU 0.5 to 0.95 of at most 100 detections a picture, of masks too where there are any."""
         given: dict[str, Any] = {_CERTAIN: 0.001, "max_detections": 100}
         if any(p.name == "texts" for p in self.point.task.parameters):

@@ -63,10 +63,10 @@ class Gaze(Measure):
     """Angles of faces. The faces are found by another model, which stays as it is."""
 
     def pictures(self) -> Sequence[np.ndarray]:
-        """Twelve views of a face."""
+        """Twenty-four views of a face."""
         views = sample_pictures.views()
         face = views["photo"][:300, 100:350]
-        parts = [face[i:, j : 250 - j] for i in (0, 10, 20) for j in (0, 12)]
+        parts = [face[i:, j : 250 - j] for i in (0, 10, 20, 30) for j in (0, 6, 12)]
         return [np.ascontiguousarray(turned) for part in parts for turned in (part, part[:, ::-1])]
 
     def question(self, picture: np.ndarray) -> Question:

@@ -32,7 +32,8 @@ def vocabulary(size: int) -> RobertaTokenizer:
     trained.train_from_iterator([text_pages.TEXT], trainer)
     model = json.loads(trained.to_str())["model"]
     ids: dict[str, int] = model["vocab"]
-    parts = sorted((token for token in ids if token.isalpha() and token.isascii() and len(token) > 1), key=ids.get)
+    letters = [token for token in ids if token.isalpha() and token.isascii() and len(token) > 1]
+    parts = sorted(letters, key=lambda token: ids[token])
     words = ("Ġ" + "".join(chosen) for count in (2, 3) for chosen in itertools.product(parts, repeat=count))
     while len(ids) < size - 1:
         ids.setdefault(next(words), len(ids))

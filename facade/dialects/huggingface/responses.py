@@ -48,4 +48,4 @@ def mask(masks: InstancesRLEMasks, row: int) -> str:
     """Base64 of a PNG of one of the masks: grey, of the picture's size, 255 on the object and 0 off it."""
     (dense,) = masks.only(row).to_dense()
     _, data = cv2.imencode(".png", dense.astype(np.uint8) * 255)
-    return base64.b64encode(data).decode()
+    return base64.b64encode(data.tobytes()).decode()

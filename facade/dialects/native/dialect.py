@@ -1,11 +1,11 @@
-"""Our own routes: the server, its models, the page. Their errors are told as the owner of the path tells them."""
+"""Our own routes: the server, its models, the page. Their errors have the body of the path's dialect."""
 
 from __future__ import annotations
 
 from tritonvision.facade.dialects.base import Dialect
 from tritonvision.facade.dialects.native import model_facts, openapi, server
 from tritonvision.facade.dialects.roboflow import errors
-from tritonvision.facade.dialects.roboflow.openapi import RoboflowError
+from tritonvision.facade.dialects.roboflow.answer_types import RoboflowError
 from tritonvision.facade.page import routes as page
 
 NATIVE = Dialect(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tritonvision.facade.dialects.base import Dialect
-from tritonvision.facade.dialects.roboflow import errors, openapi
+from tritonvision.facade.dialects.roboflow import answer_types, errors, openapi
 from tritonvision.facade.dialects.roboflow.routes import (
     clip,
     depth,
@@ -24,7 +24,7 @@ ROBOFLOW = Dialect(
         module.router
         for module in (models, tasks, masks, clip, depth, sam, gaze, lmm, ocr, open_vocabulary)
     ),
-    errors, openapi.RoboflowError, openapi.OPERATIONS,
+    errors, answer_types.RoboflowError, openapi.OPERATIONS,
     reserved=(
         "infer", "model", "clip", "perception_encoder", "sam", "sam2", "sam3", "grounding_dino", "yolo_world", "owlv2",
         "doctr", "easy_ocr", "ocr", "gaze", "workflows", "start", "v2", "api",

@@ -1,12 +1,12 @@
-"""Roboflow's dialect: which model a request means, by the name it gives or by the default of its route."""
+"""Roboflow's dialect: the model of a request, from its name or from the default of its route."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Collection
+from typing import Protocol
 
-from pydantic import BaseModel
 from starlette.requests import Request
 
 from tritonvision import catalog
@@ -17,24 +17,34 @@ from tritonvision.publication import Manifest, Repository
 
 
 async def model_of(request: Request, name: str, tasks: Collection[str]) -> Manifest:
-    """The published model that ``name`` means, when it does one of ``tasks``.
+    """The published model ``name``, checked to do one of ``tasks``.
 
     Raises:
-        InvalidParameter: nothing can be called that; the contract has a 400 for it, and a 404 for a name that is free.
+        InvalidParameter: no model can have this name; the contract has a 400 for it, and a 404 for an unused name.
         UnknownModel, ModelLoading, NotSupported: as :meth:`tritonvision.facade.service.Service.manifest`.
     """
     return await service_of(request).manifest(request, possible(name), tasks)
 
 
-async def named(request: Request, ask: BaseModel, core: str, field: str) -> str:
-    """The name of the model that a request of a foundation route means: its ``model_id``, else its version.
+class NamesModel(Protocol):
+    """The body of a request with an optional model name."""
 
-    The routes send a version, never an id, and applications often send none: then the route's default counts, or the
-    model that :func:`fallback` finds. A version that the request names is never replaced, the default's own included;
-    where it is no version but a whole name, it is that name.
+    model_id: str
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """Names of the fields that are set."""
+
+
+async def named(request: Request, ask: NamesModel, core: str, field: str) -> str:
+    """The name of the model of a request to a foundation route: its ``model_id``, else its version.
+
+    The routes send a version, never an id, and applications often send none: then the route's default is used, or the
+    model of :func:`fallback`. Only an omitted version falls back to another model. A version may also be a model's full
+    name.
 
     Args:
-        ask: has ``model_id`` and ``field``.
+        ask: has ``field``, too.
         core: what the contract puts before the version, ``core/version``.
     """
     if ask.model_id:
@@ -43,14 +53,14 @@ async def named(request: Request, ask: BaseModel, core: str, field: str) -> str:
     name = f"{core}/{version}"
     if field in ask.model_fields_set:
         return name if _known(repository, name) or not _known(repository, version) else version
-    return await asyncio.to_thread(fallback, repository, name)  # it may read the whole folder
+    return await asyncio.to_thread(fallback, repository, name)  # it may read every manifest
 
 
 def _known(repository: Repository, name: str) -> bool:
     """Whether the catalogue or the repository has a model of that name."""
     try:
         return catalog.canonical(name) in catalog.entries() or repository.find(name) is not None
-    except UnknownModel:  # nothing can be called that
+    except UnknownModel:  # no model can have this name
         return False
 
 
@@ -59,7 +69,7 @@ def fallback(repository: Repository, default: str) -> str:
 
     Closest: what the catalogue knows before what a user exported; ids of the same ending first (a TrOCR for print
     before one for handwriting), then the nearest in size. So SAM's ``vit_h`` is replaced by ``vit_l``, then by
-    ``vit_b``. Where the family has nothing published, ``default`` comes back, and with it the error it deserves.
+    ``vit_b``. Without a published model of the family the result is ``default``, which then raises UnknownModel.
     """
     with contextlib.suppress(UnknownModel):
         repository.resolve(default)
@@ -69,8 +79,9 @@ def fallback(repository: Repository, default: str) -> str:
     def distance(manifest: Manifest) -> tuple[bool, bool, float]:
         entry = catalog.entries().get(manifest.id)
         other_ending = manifest.id.rpartition("-")[2] != wanted.id.rpartition("-")[2]
-        known = entry is not None and entry.params_m is not None and wanted.params_m is not None
-        return entry is None, other_ending, abs(entry.params_m - wanted.params_m) if known else float("inf")
+        size = entry.params_m if entry else None
+        apart = float("inf") if size is None or wanted.params_m is None else abs(size - wanted.params_m)
+        return entry is None, other_ending, apart
 
     family = [m for m in repository if m.family == wanted.family and m.task == wanted.task]
     return min(family, key=distance).id if family else default

@@ -1,189 +1,29 @@
-"""Roboflow's routes described: the types of their answers, with examples, and bodies that work."""
+"""Roboflow's routes described: what they answer, with examples, and bodies that work."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired
-
-from typing_extensions import TypedDict
+from typing import Any
 
 from tritonvision.facade.dialects.operations import ASKS, BINARY, PICTURE, READS_BODY, Operation
+from tritonvision.facade.dialects.roboflow.answer_types import (
+    Classified,
+    Compared,
+    Depth,
+    Detected,
+    Embedded,
+    Gazes,
+    LoadedModels,
+    ManyLabels,
+    Named,
+    Posed,
+    Read,
+    SamEmbedded,
+    SamSegmented,
+    Segmented,
+    Started,
+    Written,
+)
 from tritonvision.facade.dialects.roboflow.routes.tasks import NOT_YET
-
-# ---- the types of the answers ----------------------------------------------------------------------------------------
-
-
-class Problem(TypedDict):
-    """What does not fit, and where."""
-
-    type: str
-    loc: list[str | int]
-    msg: str
-
-
-class RoboflowError(TypedDict):
-    """Why there is no answer. Of a path that no dialect owns also in ``error``, where Hugging Face's clients look."""
-
-    message: str
-    status: NotRequired[int]
-    error: NotRequired[str]
-    estimated_time: NotRequired[float]
-
-
-class RoboflowInvalid(TypedDict):
-    """What of the request does not fit its schema."""
-
-    detail: list[Problem]
-    error: NotRequired[list[str]]
-
-
-class Size(TypedDict):
-    """Of the picture, turned as its EXIF says, in pixels."""
-
-    width: int
-    height: int
-
-
-class Point(TypedDict):
-    """Pixels of the picture."""
-
-    x: float
-    y: float
-
-
-class Rle(TypedDict):
-    """COCO's compressed run lengths; ``size`` is height, width."""
-
-    size: list[int]
-    counts: str
-
-
-KeyPoint = TypedDict(
-    "KeyPoint", {"x": float, "y": float, "confidence": float, "class": str, "class_id": int}
-)  # fmt: skip
-_BOX: dict[str, Any] = {
-    "x": float, "y": float, "width": float, "height": float, "confidence": float, "class": str, "class_id": int,
-    "detection_id": str,
-}  # fmt: skip
-Box = TypedDict("Box", _BOX)
-Instance = TypedDict("Instance", _BOX | {
-    "mask_format": NotRequired[Literal["polygon", "rle"]], "points": NotRequired[list[Point]],
-    "rle": NotRequired[Rle],
-})  # fmt: skip
-PosedBox = TypedDict("PosedBox", _BOX | {"keypoints": list[KeyPoint]})
-TextRegion = TypedDict("TextRegion", _BOX | {"text": str, "parent_id": NotRequired[str]})
-_HEAD: dict[str, Any] = {"inference_id": str, "time": float, "image": Size}
-_DRAWN: dict[str, Any] = {"visualization": NotRequired[str]}
-_RESOLVED: dict[str, Any] = {"frame_id": int | None, "resolved_model": dict[str, Any] | None}
-Detected = TypedDict("Detected", _HEAD | _DRAWN | {"predictions": list[Box]})
-Segmented = TypedDict("Segmented", _HEAD | _DRAWN | {"predictions": list[Instance]})
-Posed = TypedDict("Posed", _HEAD | _DRAWN | {"predictions": list[PosedBox]})
-Named = TypedDict("Named", _HEAD | _DRAWN | _RESOLVED | {"predictions": list[Box]})
-ClassScore = TypedDict("ClassScore", {"class": str, "class_id": int, "confidence": float})
-Classified = TypedDict(
-    "Classified", _HEAD | _DRAWN | {"predictions": list[ClassScore], "top": str, "confidence": float}
-)  # fmt: skip
-
-
-class LabelScore(TypedDict):
-    """One class of several that may be true at once."""
-
-    confidence: float
-    class_id: int
-
-
-ManyLabels = TypedDict(
-    "ManyLabels", _HEAD | _DRAWN | {"predictions": dict[str, LabelScore], "predicted_classes": list[str]}
-)  # fmt: skip
-Depth = TypedDict("Depth", {
-    "inference_id": str, "time": float, "normalized_depth": str | list[list[float]],
-    "depth_map_format": Literal["json", "png16", "png8"], "image": str, **_RESOLVED,
-})  # fmt: skip
-Written = TypedDict("Written", _HEAD | {"response": str})
-class Read(TypedDict):
-    inference_id: str
-    result: str
-    time: float
-    parent_id: str | None
-    image: NotRequired[Size]
-    predictions: NotRequired[list[TextRegion]]  # fmt: skip
-_NULLS: dict[str, Any] = {"time": float, "inference_id": str | None, "frame_id": int | None, "parent_id": str | None}
-Embedded = TypedDict("Embedded", _NULLS | {"embeddings": list[list[float]]})
-Compared = TypedDict("Compared", _NULLS | {"similarity": list[float] | dict[str, float]})
-
-
-class SamEmbedded(TypedDict):
-    """The encoding of a picture, ``[1,256,64,64]``."""
-
-    embeddings: list[list[list[list[float]]]]
-    time: float
-
-
-class SamSegmented(TypedDict):
-    """An outline a mask, in pixels of the picture and of a grid of 256 x 256."""
-
-    masks: list[list[list[int]]]
-    low_res_masks: list[list[list[int]]]
-    scores: list[float]
-    time: float
-
-
-Face = TypedDict("Face", {
-    "x": float, "y": float, "width": float, "height": float, "confidence": float, "class": str, "class_id": int,
-    "landmarks": list[Point],
-})  # fmt: skip
-
-
-class Look(TypedDict):
-    """A face and where it looks, in radians."""
-
-    face: Face
-    yaw: float
-    pitch: float
-
-
-class Gazes(TypedDict):
-    """The faces of one picture."""
-
-    predictions: list[Look]
-    time: float
-    time_face_det: float | None
-    time_gaze_det: float | None
-    visualization: NotRequired[str]
-
-
-class LoadedModel(TypedDict):
-    """One name of a loaded model."""
-
-    model_id: str
-    task_type: str
-    batch_size: int | None
-    input_height: int | None
-    input_width: int | None
-    vram_bytes: int | None
-    request_aliases: list[str]
-    request_paths: list[str]
-    weights: str
-    memory_bytes: NotRequired[int]
-    last_used: NotRequired[float | None]
-
-
-class LoadedModels(TypedDict):
-    """What is loaded, once under every name, and what that takes."""
-
-    models: list[LoadedModel]
-    total_vram_bytes: int | None
-    memory_bytes: int
-    memory_budget_bytes: int | None
-    max_loaded: int | None
-    evicted: int
-
-
-class Started(TypedDict):
-    """A model is loaded."""
-
-    status: int
-    message: str
-
 
 # ---- examples --------------------------------------------------------------------------------------------------------
 
@@ -196,7 +36,7 @@ _BOXED = {
 }  # fmt: skip
 _TOLD = {"inference_id": _ID, "time": 0.031}
 _NOTHING = {"inference_id": None, "frame_id": None, "parent_id": None}
-_LISTED = {
+_LISTED: dict[str, Any] = {
     "models": [{
         "model_id": "coco/3", "task_type": "object-detection", "batch_size": None, "input_height": 640,
         "input_width": 640, "vram_bytes": None, "request_aliases": [], "request_paths": [], "weights": "official",
@@ -249,7 +89,7 @@ _LEGACY = Operation(
     Detected | Segmented | Posed | Classified | ManyLabels, _TOLD | {"image": _SIZE, "predictions": [_BOXED]},
     statuses=_REFUSES, media={"image/jpeg": BINARY},
 )  # fmt: skip
-_LEGACY_WAYS = {
+_LEGACY_WAYS: dict[str, Any] = {
     "text/plain": {"schema": {"type": "string", "description": "The picture in base64."}, "example": PICTURE},
     "application/json": {
         "schema": {"type": "string", "description": "The same: clients call it JSON, and it is not quoted."},

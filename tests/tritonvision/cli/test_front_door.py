@@ -132,7 +132,7 @@ def test_a_threshold_out_of_range_never_reaches_a_server(run):
     assert done.returncode == 2 and "--confidence" in done.stderr
 
 
-def test_serve_takes_no_empty_key_and_names_variables_that_nobody_reads(run):
+def test_serve_refuses_an_empty_key_and_names_unknown_variables(run):
     done = run("serve", "nobody", "--api-key", "")
     assert_one_line_and_a_hint(done, 2)
     assert "'api_key' must not be empty" in done.stderr
@@ -188,7 +188,7 @@ def test_the_table_of_models_fits_a_terminal_of_80_columns_and_cuts_no_id_and_no
     assert "coco/25, yolo11n-640" in table
 
 
-def test_a_family_that_nobody_has_is_an_error_and_says_who_may_be_meant(run):
+def test_an_unknown_family_is_an_error_with_a_suggestion(run):
     for asked, near in (("yolov88", "YOLOv8"), ("nobody", "SmolVLM")):
         done = run("models", "--family", asked)
         assert_one_line_and_a_hint(done, 2)

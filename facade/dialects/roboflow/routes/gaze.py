@@ -15,7 +15,7 @@ from tritonvision.facade.dialects.common.body import read_body
 from tritonvision.facade.dialects.common.schemas import json_schema
 from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.routes.tasks import drawn_text
-from tritonvision.facade.dialects.roboflow.schemas import ImageRequest
+from tritonvision.facade.dialects.roboflow.schemas import PicturesRequest
 from tritonvision.facade.replies import reply
 from tritonvision.facade.service import Read
 from tritonvision.publication import Manifest
@@ -24,7 +24,7 @@ from tritonvision.results import Detections, KeyPoints, L2CSGazeDetection
 router = APIRouter(tags=["Roboflow"])
 
 
-class GazeRequest(ImageRequest):
+class GazeRequest(PicturesRequest):
     """``/gaze/gaze_detection``. The version names the model, unless ``model_id`` does; ``confidence``, of a face, is a
     field of our own.
     """
@@ -45,7 +45,7 @@ class GazeRequest(ImageRequest):
 
 @router.post("/gaze/gaze_detection", openapi_extra=json_schema(GazeRequest))
 async def gaze_detection(request: Request) -> Response:
-    """Faces and where they look. Always an array, one element a picture; angles in radians."""
+    """Faces and their gaze. Always an array, one element a picture; angles in radians."""
     ask = await read_body(request, GazeRequest)
     service = service_of(request)
     manifest = await model_of(request, await named(request, ask, "gaze", "gaze_version_id"), (tasks.GAZE.name,))

@@ -25,6 +25,7 @@ from tritonvision.facade.dialects.roboflow.schemas import (
     ImageRequest,
     KeypointsRequest,
     LegacyQuery,
+    PicturesRequest,
 )
 from tritonvision.facade.rendering import annotated
 from tritonvision.facade.replies import reply
@@ -40,7 +41,7 @@ DETECTION, KEYPOINTS, CLASSES, INSTANCES = (
         tasks.OBJECT_DETECTION, tasks.KEYPOINT_DETECTION, tasks.CLASSIFICATION, tasks.INSTANCE_SEGMENTATION,
     )
 )  # fmt: skip
-# Routes of the contract whose families are not here yet.
+# Routes of the contract without a family here yet.
 NOT_YET = (
     "/infer/semantic_segmentation", "/infer/embeddings", "/perception_encoder/embed_image",
     "/perception_encoder/embed_text", "/perception_encoder/compare", "/easy_ocr/ocr", "/sam2/embed_image",
@@ -80,7 +81,7 @@ async def classification(request: Request) -> Response:
 
 
 async def not_yet(request: Request) -> Response:
-    """A route of the contract that no model of this server answers yet."""
+    """A route of the contract without a model here yet."""
     raise NotSupported(f"No model of this server answers {request.scope['path']} yet.")
 
 
@@ -102,7 +103,7 @@ async def infer(
     Args:
         tasks: that the model may do.
         format: a result in the dialect's JSON.
-        reduce: what of a result the route is about.
+        reduce: the part of a result that the route returns.
         regions: parts of the only picture; one answer a region.
     """
     service = service_of(request)
@@ -120,16 +121,16 @@ async def infer(
 
 
 def head_of(answered: Answered, inference_id: str | None) -> dict[str, Any]:
-    """What every answer begins with: the caller's id or a new one, and the seconds it took."""
+    """The first fields of every answer: the caller's id or a new one, and the seconds it took."""
     return {"inference_id": inference_id or str(uuid.uuid4()), "time": answered.seconds}
 
 
-async def drawn(ask: ImageRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> bytes:
+async def drawn(ask: PicturesRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> bytes:
     """A JPEG of the picture with its result drawn in, as the request wants it drawn."""
     orient = not ask.disable_preproc_auto_orient
     return await in_thread(annotated.annotated, picture, result, manifest, orient, **ask.style)
 
 
-async def drawn_text(ask: ImageRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> str:
+async def drawn_text(ask: PicturesRequest | LegacyQuery, picture: bytes, result: Any, manifest: Manifest) -> str:
     """The same in base64."""
     return base64.b64encode(await drawn(ask, picture, result, manifest)).decode()

@@ -74,6 +74,13 @@ def test_thresholds_of_the_contract_reach_the_model(house, picture):
     }  # fmt: skip
 
 
+def test_grounding_dino_reads_no_confidence(house, picture):
+    """The contract has box_threshold instead; what is not read cannot be wrong."""
+    ask(house, DINO, image=b64(picture), text=["cat"], confidence="what the caller calls so")
+    ((_, _, settings),) = house.engine.samples
+    assert settings["confidence"] == 0.5
+
+
 def test_an_array_of_pictures_gives_an_array(house, picture):
     answers = ask(house, DINO, image=[b64(picture)] * 2, text=["cat"])
     assert [len(answer["predictions"]) for answer in answers] == [2, 2]
@@ -172,7 +179,7 @@ def test_no_text_and_too_many_are_refused(house, picture, route):
 
 
 @pytest.mark.parametrize("route", [DINO, OWL])
-def test_what_the_model_says_is_wrong_is_told(house, picture, route):
+def test_errors_of_the_model_reach_the_caller(house, picture, route):
     house.engine.failure = errors.InvalidParameter("The text is 300 tokens long; the model reads 256.")
     assert refusal(house, route, image=b64(picture), text=["long " * 300]) == (400, house.engine.failure.message)
 
