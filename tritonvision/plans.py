@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from tritonvision.gpus import Gpu
+from tritonvision.publication import Manifest
 
 # What a person reads where two keys differ in it.
 _WORDS = {
@@ -68,6 +69,39 @@ class PlanKey:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def places(manifest: Manifest, name: str) -> tuple[str, ...]:
+    """Where the plans of the variant ``name`` lie, below the repository; none of a variant of another engine."""
+    variant = next((v for v in manifest.variants if v.name == name and v.engine == "tensorrt"), None)
+    if variant is None:
+        return ()
+    model = f"net--{manifest.triton_name}"
+    return tuple(f"{model}--{role}/1/{variant.file()}" if role else f"{model}/1/{variant.file()}"
+                 for role in variant.networks)  # fmt: skip
+
+
+def missing(root: Path, manifest: Manifest, name: str, gpu: Gpu, tensorrt: str) -> str:
+    """Why the plans of a variant cannot serve on this GPU and version of TensorRT: a sentence, empty where they can.
+
+    Args:
+        root: of the repository.
+    """
+    variant = next(variant for variant in manifest.variants if variant.name == name)
+    for place in places(manifest, name):
+        plan = root / place
+        stored = read_key(plan)
+        graph = str(Path(place).with_suffix(".onnx"))
+        weights = variant.files.get(graph) or manifest.files.get(str(Path(place).with_name("model.onnx")), "")
+        here = stored and key_on(
+            gpu, weights=weights, family_version=manifest.versions.get("tritonvision", ""), tensorrt=tensorrt,
+            precision=variant.precision, profile=stored.profile, hardware=stored.hardware,
+            version_compatible=stored.version_compatible,
+        )  # fmt: skip
+        why = why_not(plan, here)
+        if why:
+            return why
+    return ""
+
+
 def key_on(
     gpu: Gpu, *, weights: str, family_version: str, tensorrt: str, precision: str, profile: str, hardware: str = "this",
     version_compatible: bool = False,
@@ -101,10 +135,10 @@ def read_key(plan: Path) -> PlanKey | None:
         return None
 
 
-def why_not(plan: Path, here: PlanKey) -> str:
+def why_not(plan: Path, here: PlanKey | None) -> str:
     """Why ``plan`` cannot serve where ``here`` is the key: a sentence, empty where it can."""
     about, key = _about(plan), read_key(plan)
-    if about is None or key is None:
+    if about is None or key is None or here is None:
         return "No plan has been built yet." if not plan.exists() else "Nobody knows what the plan was built for."
     differs = key.differs(here)
     if differs:

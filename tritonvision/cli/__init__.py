@@ -57,6 +57,7 @@ COMMANDS = {
     "chat": Command("Talk with a model about pictures."),
     "models": Command("List every model id and what is published."),
     "info": Command("Tell all that is known of one model."),
+    "plan": Command("Show, build or remove TensorRT plans."),
     "remove": Command("Take published models out of the repository."),
     "doctor": Command("Check what this machine has, and what to do about the rest."),
 }
