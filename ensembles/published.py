@@ -48,7 +48,7 @@ _ONNX_TYPES = {
 def entry_points_of(repository: Path, manifest: Manifest) -> tuple[EntryPoint, ...]:
     """The entry points of a published model, the model itself first, with their networks as they were exported.
 
-    They equal those that its family declared; of models published before the ``bounds`` of tensors were, these are missing.
+    They equal those that its family declared. What was published before ``bounds`` were has none.
 
     Raises:
         BrokenModel: a config is missing or cannot be read.
