@@ -166,6 +166,7 @@ def _load(name: str) -> TyperCommand | TyperGroup:
     callback: Callable | typer.Typer = getattr(importlib.import_module(f"tritonvision.cli.{module}"), module)
     if isinstance(callback, typer.Typer):
         group = typer.main.get_command(callback)
+        assert isinstance(group, TyperGroup)  # several commands
         group.name = name
         return group
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -51,7 +51,7 @@ _BACKBONES: dict[str, dict[str, Any]] = {
 def _sides(shortest: int, longest: int) -> resize.Bounds:
     """Bounds of the pixels: the coarsest level of the backbone has a cell for 32, and TensorRT builds for no fewer."""
     (_, *height), (_, *width) = resize.shortest_bounds(shortest, longest)
-    return (32, *height), (32, *width)
+    return (32, height[0], height[1]), (32, width[0], width[1])
 
 
 def point(shortest: int = SHORTEST, longest: int = LONGEST) -> Composition:
