@@ -58,6 +58,7 @@ COMMANDS = {
     "models": Command("List every model id and what is published."),
     "info": Command("Tell all that is known of one model."),
     "variants": Command("Show, add and choose how a model's networks run: engine and precision."),
+    "plan": Command("Show, build or remove TensorRT plans."),
     "verify": Command("Ask models what they answered when they were published."),
     "explain": Command("Tell where the milliseconds of a request go."),
     "remove": Command("Take published models out of the repository."),
