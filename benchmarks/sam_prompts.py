@@ -3,7 +3,9 @@
 Asks of both kinds alternate, so that a machine that slows down slows both. Every prompt is another one. Masks of random
 weights are ragged: their run lengths are fifty times as many as those of an object, and take milliseconds each.
 
-    python benchmarks/sam_prompts.py --repository DIR     (sam-vit_b published there; random weights will do)
+    python benchmarks/sam_prompts.py --repository DIR
+
+sam-vit_b is published there; random weights will do, but not the model of the tests, which has fewer layers.
 """
 
 from __future__ import annotations

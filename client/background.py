@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own: asynchronous work for callers that are not, from any number of threads."""
+"""An event loop on a thread of its own: runs coroutines for synchronous callers in any thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TRIES, _PAUSE = 100, 0.02
 
 
 class Background:
-    """One event loop, started with the first piece of work."""
+    """One event loop, started at the first call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class Background:
         self._owner = 0
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``, or what it raises. Whoever is interrupted while waiting cancels it."""
+        """The result of ``work``, or its error. A KeyboardInterrupt while waiting cancels it."""
         try:
             loop = self._running()
         except BaseException:
@@ -39,7 +39,7 @@ class Background:
             raise
 
     def iterate(self, pieces: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-        """``pieces`` one by one as they are asked for; closing the iterator closes them."""
+        """Iterates over ``pieces``; closing the iterator closes them."""
         loop = self._running()
         try:
             while piece := self.run(next_piece(pieces)):
@@ -48,7 +48,7 @@ class Background:
             self._end(pieces, loop)
 
     def close(self) -> None:
-        """End the thread; the next piece of work would start another one."""
+        """End the thread; the next call starts another one."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None and self._owner == os.getpid():
@@ -56,12 +56,12 @@ class Background:
             self._thread.join()
 
     def _end(self, pieces: AsyncGenerator[Any, None], loop: asyncio.AbstractEventLoop) -> None:
-        """Close ``pieces``, which live in ``loop``; a loop that was closed has closed them."""
+        """Close ``pieces`` in ``loop``; a closed loop has closed them already."""
         with self._lock:
             if self._loop is not loop or self._owner != os.getpid():
                 return
             future = asyncio.run_coroutine_threadsafe(_close(pieces), loop)
-        # a forgotten iterator may be collected on the very thread that has to do the work
+        # the garbage collector may run this in the loop's own thread, which must not wait for itself
         if threading.current_thread() is not self._thread:
             future.result()
 
@@ -94,7 +94,7 @@ async def _close(pieces: AsyncGenerator[Any, None]) -> None:
     for _ in range(_TRIES):
         try:
             await pieces.aclose()
-        except RuntimeError:  # the piece that somebody stopped waiting for is still being cancelled
+        except RuntimeError:  # a piece is still being cancelled
             await asyncio.sleep(_PAUSE)
         else:
             return

@@ -1,4 +1,4 @@
-"""Whom a model is asked through: one protocol, and the engine behind it; ``remote`` has the one over HTTP."""
+"""The connection protocol of AutoModel, and its implementation over an engine; ``remote`` has the one over HTTP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WAIT_SECONDS = 600.0  # a large model on a busy machine
 
 
 class Connection(ABC):
-    """Answers questions about pictures, the same whoever answers them in the end.
+    """Runs inference, with the same results over an engine and over HTTP.
 
     Every method raises the errors of :mod:`tritonvision.errors`. Pictures are encoded, or ``.npy`` bytes (uint8 RGB);
     settings are all those of the model's task, see :func:`tritonvision.tasks.resolve`.
@@ -32,7 +32,7 @@ class Connection(ABC):
 
     @abstractmethod
     async def facts(self, name: str) -> Facts:
-        """What the model called ``name`` is, once it is loaded."""
+        """The facts of the model called ``name``, once it is loaded."""
 
     @abstractmethod
     async def infer(self, facts: Facts, pictures: Sequence[bytes], settings: Mapping[str, Any]) -> list[Result]:
@@ -46,7 +46,7 @@ class Connection(ABC):
     def chat(
         self, facts: Facts, messages: Messages, pictures: Sequence[bytes], settings: Mapping[str, Any]
     ) -> AsyncGenerator[Delta, None]:
-        """The pieces of an answer; closing the iterator ends the work on it.
+        """The pieces of an answer; closing the iterator cancels it.
 
         Args:
             messages: ``{"role", "content"}``, the content a list of ``{"type": "text", "text"}`` and
@@ -58,7 +58,7 @@ class Connection(ABC):
     def generate_masks(
         self, facts: Facts, picture: bytes, settings: Mapping[str, Any]
     ) -> AsyncGenerator[Progress | SAMPrediction, None]:
-        """How far the search for every object is, time and again, and at last the masks.
+        """Yields the progress of the search for every object, and the masks at the end.
 
         Args:
             settings: all of :data:`tritonvision.engine.mask_grid.PARAMETERS`.
@@ -66,14 +66,14 @@ class Connection(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Drop what was opened."""
+        """Close connections."""
 
 
 class EngineConnection(Connection):
-    """Asks Triton through an engine, which is started; it is closed with the connection.
+    """Runs inference through a started engine, which is closed with the connection.
 
     Args:
-        say: told in one sentence what a person waits for.
+        say: called with a sentence when the user has to wait.
     """
 
     def __init__(self, engine: Engine, say: Callable[[str], None]):
@@ -116,7 +116,7 @@ class EngineConnection(Connection):
 
 
 class ForeignConnection(EngineConnection):
-    """Asks a Triton of somebody else's. What a model is, the local repository knows, or its config in that Triton."""
+    """Runs inference on a Triton that we did not start. Manifests come from the local repository or its configs."""
 
     def __init__(self, engine: Engine, address: str, say: Callable[[str], None]):
         super().__init__(engine, say)
@@ -128,7 +128,7 @@ class ForeignConnection(EngineConnection):
         return await super().facts(name)
 
     async def _learn(self, name: str) -> None:
-        """Know the model called ``name``, and those that it asks. Raises UnknownModel."""
+        """Get the manifest of ``name`` and of the models it depends on. Raises UnknownModel."""
         try:
             manifest = self._repository.resolve(name)
         except UnknownModel:
@@ -154,14 +154,14 @@ class ForeignConnection(EngineConnection):
 
 
 class _Learned(Repository):
-    """A repository that also knows the manifests which a Triton told."""
+    """A repository with further manifests, from a Triton."""
 
     def __init__(self, root: Path):
         super().__init__(root)
         self._told: dict[str, Manifest] = {}
 
     def learn(self, manifest: Manifest) -> None:
-        """Know it from now on."""
+        """Add a manifest."""
         self._told[manifest.id] = manifest
 
     def get(self, model_id: str) -> Manifest | None:

@@ -1,4 +1,4 @@
-"""What a caller in Python may call a picture, as the bytes that travel: encoded, or ``.npy`` of uint8 RGB."""
+"""Converts the pictures that Python callers pass to the bytes of a request: encoded, or ``.npy`` of uint8 RGB."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_images(
         auto_orient: whether a PIL image is turned as its EXIF says; files are turned where they are decoded.
 
     Raises:
-        InvalidPicture, PictureTooLarge: it is none of these, or over a limit.
+        InvalidPicture, PictureTooLarge: an image is none of these, or over a limit.
         InvalidParameter: another ``color_format``.
     """
     if color_format is not None and color_format not in _COLOUR_FORMATS:
@@ -107,7 +107,7 @@ def _npy(array: np.ndarray, color_format: str) -> bytes:
 
 
 def _is_tensor(image: Any) -> bool:
-    """Whether it is torch's: known by its name, so that torch need not be installed."""
+    """Whether it is a torch tensor, told by its type's name, so that torch need not be installed."""
     names = ((base.__module__.partition(".")[0], base.__name__) for base in type(image).__mro__)
     return ("torch", "Tensor") in names
 
@@ -134,10 +134,10 @@ def _of_tensor(tensor: Any) -> Iterator[np.ndarray]:
 
 
 def _of_pil(image: Image.Image, auto_orient: bool) -> bytes:
-    """The pixels that its file would have: by the same rules, and turned by the same reading of its EXIF block."""
+    """The pixels that decoding its file would give: the same conversions, and the same EXIF orientation."""
     try:
         pixels = rgb_of(image)
-    except (OSError, ValueError, SyntaxError) as error:  # pictures are decoded late
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow decodes lazily
         raise InvalidPicture("The PIL image cannot be read.") from error
     exif = image.info.get("exif")
     orientation = exif_orientation(exif) if isinstance(exif, bytes) else 1
@@ -149,7 +149,7 @@ def _of_pil(image: Image.Image, auto_orient: bool) -> bytes:
 
 
 def _short(path: Path | str) -> str:
-    """A path for a sentence: a picture that was taken for one would fill the screen."""
+    """A path shortened for a message: base64 taken for a path would fill the screen."""
     text = str(path)
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
 
@@ -166,7 +166,7 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _fetch(url: str, settings: Settings) -> bytes:
-    """What stands at an address that the caller chose. Raises InvalidPicture, PictureTooLarge."""
+    """The body at a URL that the caller chose. Raises InvalidPicture, PictureTooLarge."""
     data = bytearray()
     try:
         with (

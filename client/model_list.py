@@ -1,4 +1,4 @@
-"""What models there are, as Python asks for it: the catalogue and the local repository, in small records."""
+"""The models of the catalogue and of the local repository, as records for Python callers."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class ModelDescription(ModelEntry):
-    """One model, and more of it.
+    """All facts of one model.
 
     Attributes:
         aliases: other names it answers to.
-        input_size: (height, width) of the network's pixels; None where it follows the picture or is not known.
+        input_size: (height, width) of the network's pixels; None where it follows the picture or is unknown.
         class_names: names by class id, once it is published.
         params_m: millions of parameters, where the catalogue knows.
-        notes: what its export had to say.
+        notes: remarks of its export.
     """
 
     aliases: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ def list_models(repository: Repository, published_only: bool) -> list[ModelEntry
 
 
 def describe(repository: Repository, name: str) -> ModelDescription:
-    """What is known of the model called ``name``. Raises UnknownModel."""
+    """The facts of the model called ``name``. Raises UnknownModel."""
     try:
         manifest = repository.resolve(name)
     except UnknownModel:

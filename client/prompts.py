@@ -1,4 +1,4 @@
-"""Points and boxes for several pictures, or several boxes for one: the prompt of each question to a SAM."""
+"""Points and boxes for several pictures, or several boxes for one: the prompt of each request to SAM."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 from tritonvision.errors import InvalidParameter
 
-# Nested lists of one prompt: how deep each kind goes.
+# Depth of the nested lists of one prompt.
 _DEPTHS = {"points": 2, "point_labels": 1, "box": 1}
 
 
 def each_prompt(given: Mapping[str, Any], pictures: int) -> list[dict[str, Any]]:
-    """The settings of each question: one a picture, or of one picture one a box.
+    """The settings of each request: one a picture, or for one picture one a box.
 
     Args:
-        given: settings; ``points``, ``point_labels`` and ``box`` of one prompt, which counts for every picture, or one
-            level deeper of several.
+        given: settings; ``points``, ``point_labels`` and ``box`` of one prompt for all pictures, or one level deeper of
+            several.
 
     Raises:
-        InvalidParameter: nothing is pointed at, or there are as many prompts as there are neither pictures nor boxes.
+        InvalidParameter: there is no prompt, or the number of prompts differs from that of pictures or boxes.
     """
     prompts = {name: given[name] for name in _DEPTHS if given.get(name) is not None}
     others = {name: value for name, value in given.items() if name not in _DEPTHS}
@@ -41,7 +41,7 @@ def _of(name: str, value: Any, i: int, count: int) -> Any:
 
 
 def _depth(value: Any) -> int:
-    """How many lists stand in each other."""
+    """The depth of nested lists."""
     depth = 0
     while isinstance(value, list):
         depth += 1

@@ -1,4 +1,4 @@
-"""What is not published is published first, by ``tritonvision export`` or ``import`` as a process of its own."""
+"""Publishes missing models first, by ``tritonvision export`` or ``import`` in a process of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tritonvision.errors import (
 from tritonvision.publication import Manifest, Repository
 
 _CONFIG, _MODULE = "model_config.json", "model.py"
-# What ids have no letters for: also two dots, dashes or underscores in a row.
+# Characters that ids cannot have, and runs of dots, dashes or underscores.
 _UNSPELT = re.compile(r"(?:[^A-Za-z0-9._]|\.{2,}|_{2,})+")
 _INTERRUPTED = 130
 _GRACE_SECONDS = 10
@@ -36,14 +36,14 @@ _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 def ensure_published(repository: Path, name: str, say: Callable[[str], None]) -> Manifest:
-    """The model called ``name``, exported with its released weights unless it is published; what it asks, too.
+    """The model called ``name``, exported with its released weights unless it is published; also those it depends on.
 
     Args:
-        say: told in one sentence that an export begins.
+        say: called with a sentence when an export begins.
 
     Raises:
-        UnknownModel: nobody goes by that name.
-        ExportFailed, SetupError, NotSupported: with the sentence of the export.
+        UnknownModel: there is no such model.
+        ExportFailed, SetupError, NotSupported: with the message of the export.
     """
     here = Repository(repository)
     try:
@@ -61,11 +61,11 @@ def ensure_published(repository: Path, name: str, say: Callable[[str], None]) ->
 
 
 def import_package(repository: Path, folder: Path, allow_code: bool) -> str:
-    """The id under which the package or ONNX file ``folder`` is published; one that has not changed stays as it is.
+    """The id under which the package or ONNX file ``folder`` is published; an unchanged one is not published again.
 
     Raises:
         InvalidParameter: it brings code, and ``allow_code`` is False.
-        ExportFailed, SetupError: with the sentence of the import.
+        ExportFailed, SetupError: with the message of the import.
     """
     if brings_code(folder) and not allow_code:
         raise InvalidParameter(
@@ -85,13 +85,13 @@ def brings_code(folder: Path) -> bool:
         return True
     try:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):  # whoever imports it says what is wrong with it
+    except (OSError, ValueError):  # the import reports what is wrong with it
         return False
     return isinstance(config, dict) and any(config.get(key) for key in ("model_module", "model_class"))
 
 
 def local_id(folder: Path) -> str:
-    """``local/NAME/DIGEST``: the folder's name as ids are spelt, and eight digits that its whole path decides."""
+    """``local/NAME/DIGEST``: the folder's name in characters of ids, and eight hex digits of its path's hash."""
     path = str(folder.resolve())
     name = _UNSPELT.sub("-", folder.resolve().name).strip("-._")[:60].strip("-._") or "package"
     return f"local/{name}/{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
@@ -101,7 +101,7 @@ def run_command(*arguments: str) -> None:
     """Run ``tritonvision`` with ``arguments``. At a terminal its progress is seen; Ctrl-C ends it.
 
     Raises:
-        ExportFailed, InvalidParameter, SetupError: it failed; the sentence and the hint are its own.
+        ExportFailed, InvalidParameter, SetupError: it failed; message and hint are those of the command.
     """
     line = command(*arguments)
     status, text = _watched(line) if sys.stderr is not None and sys.stderr.isatty() else _captured(line)
@@ -112,14 +112,14 @@ def run_command(*arguments: str) -> None:
 
 
 def _captured(line: Sequence[str]) -> tuple[int, str]:
-    """Exit status and what was said on standard error."""
+    """Exit status and standard error."""
     with _started(line, subprocess.PIPE) as process:
         text = process.stderr.read().decode("utf-8", "replace")
     return process.returncode, text
 
 
 def _watched(line: Sequence[str]) -> tuple[int, str]:
-    """As :func:`_captured`, while a person sees it: the process has a terminal, whose output goes on to ours."""
+    """As :func:`_captured`, with the process on a terminal whose output is copied to ours."""
     ours, theirs = pty.openpty()
     with contextlib.suppress(OSError):
         size = fcntl.ioctl(sys.stderr.fileno(), termios.TIOCGWINSZ, bytes(8))
@@ -141,7 +141,7 @@ def _watched(line: Sequence[str]) -> tuple[int, str]:
 
 
 def _read(terminal: int) -> bytes:
-    """The next piece, empty at the end, of which Linux makes an error."""
+    """The next piece, empty at the end, where Linux raises an error."""
     try:
         return os.read(terminal, 65536)
     except OSError:
@@ -150,7 +150,7 @@ def _read(terminal: int) -> bytes:
 
 @contextlib.contextmanager
 def _started(line: Sequence[str], stderr: int):
-    """The process; it ends with the block, also when that is left early."""
+    """The process, which is stopped at the end of the block."""
     process = subprocess.Popen(
         line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
     )

@@ -66,8 +66,8 @@ def _colours(places: Sequence[str]) -> list[tuple[int, int, int]]:
     colours = []
     for place in places:
         shade = seen[place] = seen.get(place, -1) + 1
-        rgb = colorsys.hls_to_rgb(known[place], min(0.42 + 0.12 * shade, 0.82), 0.55)
-        colours.append(tuple(round(255 * value) for value in rgb))
+        red, green, blue = colorsys.hls_to_rgb(known[place], min(0.42 + 0.12 * shade, 0.82), 0.55)
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
     return colours
 
 

@@ -1,4 +1,4 @@
-"""Requests and answers of the public models on Triton's gRPC wire, and the result types they stand for."""
+"""Encodes requests to public models for Triton's gRPC, and decodes the answers to result types."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 def encode_chat(
     model: str, pictures: Sequence[bytes], messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]
 ) -> pb.ModelInferRequest:
-    """The request that asks a writing model; messages as the OpenAI dialect has them, pictures in their order."""
+    """The request to a model that generates text: messages in OpenAI's form, and their pictures in order."""
     request = pb.ModelInferRequest(model_name=model)
     given = {"image": list(pictures), "messages": [orjson.dumps(messages)], "parameters": [orjson.dumps(parameters)]}
     for name, values in given.items():
@@ -49,7 +49,7 @@ def encode_chat(
 
 
 def decode_delta(response: pb.ModelInferResponse) -> Delta | None:
-    """What one response of a writing model adds; None of the empty one that only says that it was the last."""
+    """The text and tokens of one streamed response; None of the empty final response."""
     found = decode_tensors(response)
     if not found:
         return None
@@ -74,13 +74,13 @@ def encode(
     model: str, samples: Sequence[Sample], parameters: Sequence[Mapping[str, Any]], outputs: Collection[str] = (),
     sequence: SequenceStep | None = None,
 ) -> pb.ModelInferRequest:  # fmt: skip
-    """The request that asks ``model`` about a batch of samples.
+    """The request to ``model`` for a batch of samples.
 
     Args:
         samples: inputs by name, the same names in each: an encoded picture (or ``.npy`` bytes, RGB) as ``image``, a
             ``text`` in UTF-8, several encoded pictures, or arrays.
         parameters: the settings of each sample.
-        outputs: what is wanted; everything when empty.
+        outputs: names of the outputs to return; all when empty.
         sequence: where the request stands among those that belong together.
     """
     request = pb.ModelInferRequest(model_name=model)
@@ -172,7 +172,7 @@ def to_result(
     tensors: Mapping[str, np.ndarray], parameters: Mapping[str, Any], *, multi_label: bool = False,
     map_meaning: str = "",
 ) -> Result:  # fmt: skip
-    """The result type whose tensors these are; the head kinds name their outputs apart.
+    """The result type of these tensors, which their names tell.
 
     Args:
         parameters: of the request: the format of masks is one of them.

@@ -1,7 +1,7 @@
 """The data plane every dialect shares: a name and pictures in, result types out.
 
-It loads a model on the first request that names it, lets as many requests at it as it can answer in time, asks Triton
-with a deadline, and asks again after a process was lost.
+It loads a model on the first request that names it, admits as many requests as it can answer in time, calls Triton with
+a deadline, and retries after a process was lost.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _Batch = tuple[Sequence[codec.Sample], Sequence[Mapping[str, Any]]]
 
 
 class Engine:
-    """Answers questions about pictures from one Triton.
+    """Runs inference on the models of one Triton.
 
     Args:
         settings: where the repository is, deadlines.
@@ -79,7 +79,7 @@ class Engine:
 
     @property
     def loaded_models(self) -> LoadedModels:
-        """What is loaded, and by whom it is used."""
+        """The loaded models and their running requests."""
         return self._loader.loaded_models
 
     async def start(self) -> None:
@@ -100,7 +100,7 @@ class Engine:
         self, model: Manifest | str, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
         regions: Sequence[Sequence[float]] | None = None,
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
-        """The answers of a model about encoded pictures (or ``.npy`` bytes, RGB), in order.
+        """The answers of a model for encoded pictures (or ``.npy`` bytes, RGB), in order.
 
         Args:
             model: its manifest, or a name of it.
@@ -114,7 +114,7 @@ class Engine:
         """
         if regions is None:
             batches = [([{"image": picture}], [parameters]) for picture in pictures]
-        else:  # one copy of the picture a batch: an empty sample stands for the one before it
+        else:  # one copy of the picture a batch: an empty sample repeats the one before it
             batches = [
                 (
                     [{"image": b"" if i else pictures[0]} for i in range(len(part))],
@@ -128,7 +128,7 @@ class Engine:
         self, model: Manifest | str, samples: Sequence[codec.Sample], parameters: Mapping[str, Any], *, role: str = "",
         outputs: Collection[str] = (), wait: bool = True,
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
-        """As :meth:`infer`, for an entry point that takes something else than pictures alone.
+        """As :meth:`infer`, for an entry point with other inputs than pictures alone.
 
         Args:
             samples: inputs by name; texts go several at once, everything else one by one.
@@ -143,7 +143,7 @@ class Engine:
         self, model: Manifest | str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
         parameters: Mapping[str, Any], *, wait: bool = True,
     ) -> AsyncGenerator[Delta, None]:  # fmt: skip
-        """The pieces of the answer that a model writes. Closing the iterator ends the work in Triton.
+        """The pieces of a generated answer. Closing the iterator cancels the request in Triton.
 
         Args:
             messages: ``{"role", "content"}``, the content a list of ``{"type": "text", "text"}`` and
@@ -153,7 +153,7 @@ class Engine:
             wait: as for :meth:`infer`.
 
         Raises:
-            As :meth:`infer`; a process that is lost after the first piece is an error, since nothing is said twice.
+            As :meth:`infer`; a process lost after the first piece is an error, since a retry would repeat text.
         """
         manifest = self._resolve(model, VLM.name)
         self.check_room(manifest)
@@ -169,7 +169,7 @@ class Engine:
                     yield delta
 
     async def _said(self, request: Any, manifest: Manifest, suspect: bytes) -> AsyncGenerator[Delta, None]:
-        """The pieces of an answer, begun anew where a process is lost before the first one."""
+        """The pieces of an answer, with a retry if a process is lost before the first one."""
         for attempt in range(_RETRIES + 1):
             said = False
             pieces = self._client.stream(request, self._settings.stream_idle_timeout, self._loses(manifest.triton_name))
@@ -190,14 +190,14 @@ class Engine:
     async def generate_masks(
         self, model: Manifest | str, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
     ) -> AsyncGenerator[mask_grid.Progress | SAMPrediction, None]:
-        """Every object of a picture, as :func:`mask_grid.walk` finds them. Closing the iterator ends the work.
+        """Every object of a picture, as :func:`mask_grid.walk` finds them. Closing the iterator cancels the rest.
 
         Args:
             parameters: of :data:`mask_grid.PARAMETERS`.
             wait: as for :meth:`infer`.
 
         Raises:
-            As :meth:`infer`; each step may take as long as an answer that is written may pause.
+            As :meth:`infer`; each step has the stream idle timeout, and there is no total deadline.
         """
         manifest = self._resolve(model, PROMPTABLE.name)
         self.check_room(manifest)
@@ -236,11 +236,11 @@ class Engine:
         return manifest, await self._client.times([*manifest.triton_names, *manifest.steps, *asked])
 
     async def unload(self, name: str) -> None:
-        """Let a model go, those that ask it, and the steps nobody else uses. Unknown or not loaded: nothing happens."""
+        """Unload a model, the models that depend on it, and steps no other uses. Does nothing if it is not loaded."""
         await self._loader.unload(name)
 
     def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None:
-        """Raises Overloaded when ``requests`` more at this model would wait too long for an answer in time."""
+        """Raises Overloaded when ``requests`` more to this model would wait longer than half a deadline."""
         if (queue := self._queues.get(_triton_name(manifest, role))) is not None:
             queue.check_room(min(requests, _CONCURRENT))
 
@@ -269,13 +269,13 @@ class Engine:
         return self._server is not None or await self._client.ready()
 
     def why_not_ready(self) -> str:
-        """One sentence for people who look, after :meth:`ready` or :meth:`live` said no."""
+        """One sentence why, after :meth:`ready` or :meth:`live` was False."""
         if self._server is not None and self._server.failure is not None:
             return self._server.failure.message
         return "The inference server is starting, or a part of it is being replaced."
 
     def _resolve(self, model: Manifest | str, task: str | None = None) -> Manifest:
-        """The published model that is meant, when it does ``task``; what is missing may begin to be exported."""
+        """The published model ``name``, checked to do ``task``. One that is missing may be exported."""
         manifest = self._published(model) if isinstance(model, str) else model
         if task not in (None, manifest.task):
             raise InvalidParameter(f"'{manifest.id}' does {manifest.task}, not {task}.")
@@ -304,7 +304,7 @@ class Engine:
         self, manifest: Manifest, batches: Sequence[_Batch], parameters: Mapping[str, Any], *, wait: bool,
         role: str = "", outputs: Collection[str] = (),
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
-        """Several batches at once, their answers in order. The first failure is the answer; the rest need not go on."""
+        """Runs several batches at once, their answers in order. The first failure is raised and cancels the rest."""
         if role not in manifest.roles:
             raise InvalidParameter(f"'{manifest.id}' does not take {role}.")
         self.check_room(manifest, len(batches), role)
@@ -373,7 +373,7 @@ class Engine:
         return narrowest, _PLACES_PER_PROCESS * narrowest, self._settings.deadline
 
     async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes) -> bool:
-        """Do what makes a second try worthwhile; False when nothing does. Inference has no side effects."""
+        """Repair what made a call fail; whether a retry can succeed. Inference has no side effects."""
         if failures.not_loaded(error):  # unloaded behind our back
             self.loaded_models.forget(manifest.id)
             await self._loader.ensure(manifest)

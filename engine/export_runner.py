@@ -1,4 +1,4 @@
-"""Exports that a request set off: one at a time, each a process of its own, not tried again at once when it failed."""
+"""Exports started by requests: one at a time, each a process of its own, not retried at once after a failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tritonvision.settings import Settings
 
 _RETRY_AFTER = 10.0
 _FAILED_FOR = 300.0
-# That wait while one runs: an export takes gigabytes and minutes, and anybody may ask for one.
+# Exports that may wait while one runs: each takes gigabytes and minutes, and any client may start one.
 _MOST_WAITING = 8
 
 
@@ -26,7 +26,7 @@ class Exports:
         self._failed: dict[str, tuple[float, TritonVisionError]] = {}
 
     def begin(self, model_id: str) -> None:
-        """Have ``model_id`` exported when those before it are, unless it waits already or has just failed.
+        """Queue the export of ``model_id``, unless it waits already or has just failed.
 
         Raises:
             ModelLoading: it runs, or waits for its turn.
@@ -51,7 +51,7 @@ class Exports:
         raise ModelLoading(f"'{model_id}' {state}.", retry_after=_RETRY_AFTER)
 
     async def close(self) -> None:
-        """End what still runs; an unfinished export publishes nothing."""
+        """Stop running exports; an unfinished export publishes nothing."""
         for task in list(self._wanted.values()):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

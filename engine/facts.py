@@ -12,7 +12,7 @@ class Facts:
     """What a model is, as far as its callers care.
 
     Attributes:
-        weights: ``official``, ``random`` or ``user``; empty where nobody tells.
+        weights: ``official``, ``random`` or ``user``; empty where it is unknown.
         backend: what it is published as.
         labels: class names by class id.
         keypoint_labels: names of the key points, in order.

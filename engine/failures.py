@@ -14,9 +14,9 @@ from tritonvision.errors import (
     from_wire,
 )
 
-# How Triton speaks of a Python process that died under a request, or before it came.
+# Triton's messages for a Python process that died during a request, or before it.
 _DEAD_STUB = ("stub process", "stub is not", "is not healthy")
-# How it speaks of inputs that a model has not.
+# Triton's messages for inputs that a model does not have.
 _UNEXPECTED = ("expected number of inputs", "unexpected inference input")
 # How it speaks of a request that goes on with a sequence it does not know.
 _NO_SEQUENCE = "must specify the start flag"
@@ -24,14 +24,14 @@ _GONE = ("failed to connect", "connection refused", "socket closed", "connection
 
 
 class StreamFailure(grpc.RpcError):
-    """What went wrong with one request of a stream, as Triton says it in a message of the stream."""
+    """The error of one request of a stream, which Triton sends as a message of the stream."""
 
     def __init__(self, text: str):
         super().__init__(text)
         self._text = text
 
     def details(self) -> str:
-        """Triton's sentence."""
+        """Triton's message."""
         return self._text
 
     def code(self) -> grpc.StatusCode:
@@ -40,7 +40,7 @@ class StreamFailure(grpc.RpcError):
 
 
 def lost_process(error: grpc.RpcError) -> bool:
-    """Whether the call met a dead process of the server, or a server that just went: a healed one may answer it."""
+    """Whether a process of the server, or the server, died during the call; a retry may then succeed."""
     details = (error.details() or "").lower()
     if from_wire(details):
         return False
@@ -58,7 +58,7 @@ def not_loaded(error: grpc.RpcError) -> bool:
 
 
 def to_error(error: grpc.RpcError) -> TritonVisionError:
-    """The error a person sees for a failed call; the server's own text passes only where a step of ours spoke."""
+    """The caller's error for a failed call; of Triton's messages only those of our own steps are passed on."""
     code, details = error.code(), error.details() or ""
     spoken = from_wire(details)
     if spoken is not None:

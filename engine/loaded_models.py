@@ -1,4 +1,4 @@
-"""Which models are loaded, which of them are answering, how much memory they take, and who has to leave for another."""
+"""Which models are loaded, which have running requests, how much memory they take, and which is evicted next."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tritonvision import machine
 from tritonvision.errors import NoRoom, Overloaded
 from tritonvision.publication import Manifest
 
-# onnxruntime holds 1.2 times a graph once what loading left is handed back, and working memory while it runs; a Python
-# process of the server takes 40 to 90 MB by itself.
+# onnxruntime holds 1.2 times a graph after loading's free memory is returned to the system, and working memory while it
+# runs; a Python process of the server takes 40 to 90 MB by itself.
 _PER_GRAPH_BYTE = 1.5
 _PER_PROCESS = 60 * 2**20
 
 
 def footprint(manifest: Manifest) -> int:
-    """Bytes that a loaded model is reckoned at: its networks, as they run here, and the processes that are its own."""
+    """Estimated bytes of a loaded model: its networks, as they run on this machine, and its own processes."""
     variant, tuned = machine.choice(manifest).variant, machine.tuning_here(manifest)
     if tuned is not None:
         return int(_PER_GRAPH_BYTE * tuned.graph_bytes) + _PER_PROCESS * tuned.processes
@@ -46,8 +46,8 @@ class LoadedModels:
 
     Args:
         most: how many may be loaded, or None for any number.
-        budget: bytes they may be reckoned at together, or None.
-        unload: lets Triton models go, in this order.
+        budget: limit of their estimated bytes together, or None.
+        unload: unloads Triton models, in this order.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class LoadedModels:
         )  # fmt: skip
 
     def add(self, manifest: Manifest, served: Served | None = None) -> None:
-        """It is loaded now; ``served`` tells how its networks run, nothing where that is not known."""
+        """Record it as loaded; ``served`` tells how its networks run, None where that is not known."""
         self._refused.pop(manifest.id, None)
         self._loaded[manifest.id] = manifest
         self._served.pop(manifest.id, None)
@@ -101,19 +101,19 @@ class LoadedModels:
             await self._leave(manifest.id)
 
     async def leave(self, model_id: str) -> None:
-        """Unload a model, those that ask it, and the steps nobody else uses. Not loaded: nothing happens."""
+        """Unload a model, the models that depend on it, and steps no other model uses. Not loaded: nothing happens."""
         async with self._changed:
             await self._leave(model_id)
 
     def forget(self, model_id: str) -> Manifest | None:
-        """It is not loaded any more, or about to be unloaded."""
+        """Record it as not loaded, also before it is unloaded."""
         self._last_used.pop(model_id, None)
         self._served.pop(model_id, None)
         return self._loaded.pop(model_id, None)
 
     @contextmanager
     def using(self, manifest: Manifest) -> Iterator[None]:
-        """While somebody waits for an answer of ``manifest``, it and what it needs stay."""
+        """Within the block a request of ``manifest`` runs: it and what it depends on are not evicted."""
         ids = (manifest.id, *manifest.needs)
         self._busy.update(ids)
         try:
@@ -129,14 +129,14 @@ class LoadedModels:
 
     @asynccontextmanager
     async def room_for(self, manifest: Manifest, wait_timeout: float) -> AsyncIterator[None]:
-        """Within the block ``manifest`` may be loaded: others have left, least recently used first.
+        """Within the block ``manifest`` may be loaded: others were evicted, least recently used first.
 
         Args:
-            wait_timeout: seconds to wait while all that could leave are answering.
+            wait_timeout: seconds to wait while every model that could be evicted has running requests.
 
         Raises:
-            NoRoom: it does not fit by itself.
-            Overloaded: nobody could leave in time.
+            NoRoom: it exceeds the budget alone.
+            Overloaded: no model could be evicted in time.
         """
         if self.budget is not None and footprint(manifest) > self.budget:
             raise NoRoom(
@@ -169,10 +169,10 @@ class LoadedModels:
             await self._announce()
 
     async def _leave(self, model_id: str, follower: Manifest | None = None) -> None:
-        """As :meth:`leave`, with the lock held: what is decided here stays true until it is done.
+        """As :meth:`leave`, with the lock held, so that the decision holds until it is carried out.
 
         Args:
-            follower: the model that room is made for; the steps it shares stay.
+            follower: the model that will be loaded next; steps that it shares are kept.
         """
         manifest = self.forget(model_id)
         if manifest is None:
@@ -191,7 +191,7 @@ class LoadedModels:
         return self.budget is None or sum(map(footprint, others.values())) + footprint(manifest) <= self.budget
 
     def _victim(self, manifest: Manifest) -> str | None:
-        """The one that has not been used for longest, of those that nobody waits for or depends on."""
+        """The least recently used model without running requests on which no loaded model depends."""
         held = set(manifest.needs)
         for other in (*self._loaded.values(), *self._coming.values()):
             held.update(other.needs)
@@ -207,7 +207,7 @@ class LoadedModels:
 
 
 def only_for(manifest: Manifest, staying: Iterable[Manifest]) -> list[str]:
-    """Triton names of what nobody needs once ``manifest`` has gone, its entry points first."""
+    """Triton names of what no other loaded model uses once ``manifest`` is unloaded, its entry points first."""
     used = {step for other in staying for step in other.steps}
     return [*manifest.triton_names, *(step for step in manifest.steps if step not in used)]
 
@@ -220,7 +220,7 @@ class Memory:
         reckoned: bytes of each loaded model by id, see :func:`footprint`.
         last_used: seconds since the epoch, by id.
         most, budget: the limits, or None.
-        evicted: models that left for others since the start.
+        evicted: how many models were evicted since the start.
         refused: models that were loaded and may not serve, a sentence each, by id.
         served: how the networks of each loaded model run, by id; of those that somebody else's server runs, nothing.
     """

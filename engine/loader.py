@@ -1,4 +1,4 @@
-"""Loads models into Triton, once however many ask for them at the same time, and lets them go."""
+"""Loads models into Triton, once for all concurrent requests, and unloads them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 # answers of other models must not wait behind it.
 _THREADS = 8
 _RETRIES = 3
-# Seconds that a caller who would not wait for a load waits for one that replaces a loaded model.
+# Seconds that a caller with ``wait=False`` still waits for a load that replaces a loaded model.
 _RELOAD_SECONDS = 5.0
 # What says that a variant does not run here, and leaves what was exported to be tried.
 _VARIANT_FAILED = (BrokenModel, SetupError, ServerUnavailable)
@@ -46,7 +46,7 @@ _REFUSED_SECONDS = 30.0
 
 
 class Loader:
-    """What is loaded, and the way there.
+    """Loads and unloads models, and knows which are loaded.
 
     Args:
         admin: the tritonserver we own, or the admin side of somebody else's.
@@ -77,14 +77,13 @@ class Loader:
         """Return once the model is loaded.
 
         Args:
-            wait: whether to wait for a model that is not loaded yet; else ModelLoading at once. For one that is loaded
-                and was published again everybody waits a little: nobody is refused what was served a moment ago.
+            wait: whether to wait for a model that is not loaded yet; else ModelLoading at once. For a loaded one that
+                was published again every caller waits a little before ModelLoading.
 
         Raises:
-            ModelLoading, NoRoom, Overloaded, BrokenModel, ServerUnavailable, and what a step says when it cannot be
-                loaded.
+            ModelLoading, NoRoom, Overloaded, BrokenModel, ServerUnavailable, or the error of a step.
         """
-        # A manifest read anew is another object: what was published again is loaded again.
+        # Publishing again makes a new manifest object, and the model is loaded again.
         loaded = self.loaded_models.get(manifest.id)
         if loaded is manifest:
             return
@@ -93,14 +92,15 @@ class Loader:
             self._refuse_again(manifest)
             load = self._loads[manifest.id] = asyncio.create_task(self._load(manifest))
             load.add_done_callback(lambda _: self._loads.pop(manifest.id, None))
-            load.add_done_callback(lambda task: task.cancelled() or task.exception())  # somebody has to look at it
+            # reading the exception marks it as retrieved, so that asyncio does not log it
+            load.add_done_callback(lambda task: task.cancelled() or task.exception())
         if not wait and loaded is None:
             raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
         seconds = self._settings.load_timeout
         if not wait and (loaded is None or loaded.without_variants() != manifest.without_variants()):
             seconds = min(seconds, _RELOAD_SECONDS)  # another variant of the same model may take as long as it needs
         try:
-            # Shielded: a caller who leaves does not stop the load that others wait for.
+            # Shielded: a cancelled caller does not stop the load that others wait for.
             await asyncio.wait_for(asyncio.shield(load), seconds)
         except TimeoutError as error:
             raise ModelLoading(f"Model {manifest.id} is still loading.", retry_after=5) from error
@@ -112,12 +112,12 @@ class Loader:
             raise known[1].refusal()
 
     async def unload(self, name: str) -> None:
-        """Let a model go, those that ask it, and the steps nobody else uses. Unknown or not loaded: nothing happens."""
+        """Unload a model, the models that depend on it, and steps no other model uses. Not loaded: nothing happens."""
         known = name if self.loaded_models.get(name) else catalog.canonical(name)
         await self.loaded_models.leave(known)
 
     async def healed(self, seconds: float) -> None:
-        """Wait until our server was looked at and what was missing was replaced, ``seconds`` at most."""
+        """Wait until the supervisor has checked our server and replaced lost processes, ``seconds`` at most."""
         if not isinstance(self._admin, Embedded):  # nothing is known of the processes of somebody else's
             return
         with contextlib.suppress(TimeoutError):
@@ -157,12 +157,12 @@ class Loader:
         await self._ask_golden(manifest, variant)
 
     async def _load_elsewhere(self, manifest: Manifest) -> None:
-        """Somebody else's Triton reads files of its own, and which of its configs it takes is its own affair."""
+        """A Triton that we did not start reads files of its own, and chooses among its configs itself."""
         try:
             for together in (manifest.steps, manifest.triton_names):
                 await asyncio.gather(*(self._administer(self._admin.load, name) for name in together))
         except TritonVisionError:
-            # It may load by itself, or not let us: then it only has to have the model.
+            # It may load by itself or refuse to: it is enough that the model is ready.
             assert isinstance(self._admin, Control)
             if not await self._administer(self._admin.ready, manifest.triton_name):
                 raise

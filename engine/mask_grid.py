@@ -1,8 +1,8 @@
 """Every object of a picture: a grid of points over a promptable model, its good masks, each object once.
 
 The steps and their defaults are those of transformers' ``MaskGenerationPipeline`` over ``SamImageProcessor``, without
-crops: points in the middle of the fields of a grid, three masks a point, those left that the network thinks well of and
-whose edge is sharp, and of masks whose boxes overlap the one with the highest score.
+crops: points in the middle of the cells of a grid, three masks a point, filtered by predicted IoU and by stability,
+then non-maximum suppression over their boxes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tritonvision.tasks import Parameter
 PARAMETERS = (
     tasks.AUTO_ORIENT,
     Parameter("points_per_side", "int", 32, 1, 100),
-    Parameter("points_per_batch", "int", 64, 1, 256),  # points of one question
+    Parameter("points_per_batch", "int", 64, 1, 256),  # points of one request
     Parameter("pred_iou_thresh", "float", 0.88, 0.0, 1.0),  # the score of a mask is over it; 0 leaves none out
     Parameter("stability_score_thresh", "float", 0.95, 0.0, 1.0),  # its stability is over it; 0 leaves none out
     Parameter("stability_score_offset", "float", 1.0, 0.0, 100.0),  # how far the threshold of logits moves for it
@@ -36,7 +36,7 @@ Ask = Callable[[Mapping[str, Any], Mapping[str, Any], Sequence[str]], Awaitable[
 
 @dataclass(frozen=True)
 class Progress:
-    """How many of the grid's points have been asked."""
+    """How many of the grid's points are done."""
 
     done: int
     total: int
@@ -45,10 +45,10 @@ class Progress:
 async def walk(
     ask: Ask, picture: bytes, parameters: Mapping[str, Any]
 ) -> AsyncGenerator[Progress | SAMPrediction, None]:
-    """How far it is, time and again, and at last the masks. Nothing more is asked once the generator is closed.
+    """Yields the progress after each batch of points, and the masks at the end. Closing it stops further requests.
 
     Args:
-        ask: one question to the model. The first, about the picture, takes longest.
+        ask: sends one request to the model. The first one encodes the picture and takes longest.
         picture: encoded, or ``.npy`` bytes.
         parameters: of :data:`PARAMETERS`; what is absent takes its default.
 
@@ -74,7 +74,7 @@ async def walk(
 
 
 def questions(settings: Mapping[str, Any], height: int, width: int) -> Iterator[dict[str, Any]]:
-    """Settings of the promptable task, a part of the grid each, that together ask for the whole of it.
+    """Settings of the promptable task for each batch of the grid's points.
 
     Args:
         settings: all of :data:`PARAMETERS`.
@@ -90,7 +90,7 @@ def questions(settings: Mapping[str, Any], height: int, width: int) -> Iterator[
 
 
 def grid(side: int, height: int, width: int) -> np.ndarray:
-    """float32 ``[side * side, 2]``: x, y in pixels of the middle of each field, row by row."""
+    """float32 ``[side * side, 2]``: x, y in pixels of the middle of each cell, row by row."""
     middles = np.linspace(1 / (2 * side), 1 - 1 / (2 * side), side).astype(np.float32)
     x, y = np.meshgrid(middles * np.float32(width), middles * np.float32(height))
     return np.stack([x.ravel(), y.ravel()], axis=1)
@@ -124,7 +124,7 @@ def boxes(masks: InstancesRLEMasks) -> np.ndarray:
 
 
 def _suppress(corners: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
-    """Rows that stay, best first: torchvision's ``nms``, to whom a box without an area overlaps nothing."""
+    """Rows that stay, best first, as torchvision's ``nms``, where a box without an area overlaps nothing."""
     left, top, right, bottom = corners.T
     area = (right - left) * (bottom - top)
     order, kept = np.argsort(-scores, kind="stable"), []

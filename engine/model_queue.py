@@ -1,7 +1,7 @@
-"""The queue in front of one Triton model: few requests are in Triton at once, the others wait here and can still leave.
+"""The queue in front of one Triton model: few requests are in Triton at once, the others wait here, cancellable.
 
-Triton runs what it has accepted, whether or not the caller still waits: a step of an ensemble does not learn that its
-request was cancelled. So Triton is given no more than keeps its processes busy.
+Triton runs every request that it accepted, also after its caller cancelled it: steps of an ensemble cannot see the
+cancellation. So Triton gets only as many requests as keep its processes busy.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class ModelQueue:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._taken = 0
         self._work: set[asyncio.Task] = set()
-        self._seconds = 0.0  # from the request to Triton to its answer
-        self._interval = 0.0  # between two answers while the model is busy
+        self._seconds = 0.0  # running mean: seconds from sending a request to Triton to its answer
+        self._interval = 0.0  # running mean: seconds between two answers while the model is busy
 
     def resize(self, instances: int, places: int) -> None:
         """Let it be as wide as a model that is loaded with other numbers of processes; what it measured stays."""
         self._instances, self._places = instances, max(instances, places)
 
     def expected_wait(self, requests: int = 1) -> float:
-        """Seconds until the last of ``requests`` more would be in Triton, from the measured rate; 0 before any."""
+        """Seconds until the last of ``requests`` more would be sent to Triton, from the measured rate, else 0."""
         behind = len(self._waiting) + requests - max(self._limit() - self._taken, 0)
         return max(behind, 0) * self._interval
 
@@ -54,16 +54,16 @@ class ModelQueue:
             raise self._overloaded(wait - longest)
 
     async def run(self, call: Callable[[], Awaitable[T]], longest: float) -> T:
-        """The result of ``call()``, which asks Triton, once there is a place for it.
+        """The result of ``call()``, which calls Triton, as soon as a place is free.
 
-        A caller who is cancelled while waiting is gone at once. Where the work has begun, it goes on to its end without
-        the caller and keeps its place until then, because Triton keeps working.
+        A caller cancelled while waiting leaves the queue at once. A call that has begun runs to its end without its
+        caller and keeps its place until then, because Triton keeps working on it.
 
         Args:
             longest: seconds to wait for a place.
 
         Raises:
-            Overloaded: there was none in time.
+            Overloaded: no place became free in time.
         """
 
         async def work() -> T:
@@ -78,22 +78,22 @@ class ModelQueue:
 
     @asynccontextmanager
     async def place(self, longest: float) -> AsyncIterator[None]:
-        """A place for as long as the block runs: for work that Triton ends when it is cancelled. As :meth:`run`."""
+        """A place for the time of the block, for calls that Triton stops when they are cancelled. As :meth:`run`."""
         await self._take(longest)
         with self._working():
             yield
 
     def close(self) -> None:
-        """Cancel what still runs."""
+        """Cancel running calls."""
         for task in self._work:
             task.cancel()
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        """Around the work in a place: gives the place back, and takes the time into account.
+        """Around a call: measures its time and frees its place.
 
-        By Little's law, ``taken`` requests that take ``seconds`` each make a rate. What failed sooner than answers come
-        says nothing about it.
+        By Little's law, ``taken`` requests that take ``seconds`` each make a rate. Calls that fail sooner than an
+        answer takes do not count.
         """
         began, beside, answered = time.monotonic(), self._taken, False
         try:
@@ -114,7 +114,7 @@ class ModelQueue:
         return max(self._instances, min(self._places, int(self._deadline / 2 / self._interval)))
 
     def longest_wait(self) -> float:
-        """Seconds that a request may wait, so that its answer is there in time."""
+        """Seconds that a request may wait and still be answered before its deadline."""
         return max(min(self._deadline / 2, self._deadline - self._seconds), 0.0)
 
     async def _take(self, longest: float) -> None:
@@ -126,7 +126,7 @@ class ModelQueue:
         try:
             await asyncio.wait((turn,), timeout=longest)
         except asyncio.CancelledError:
-            if turn.done():  # its turn came as it left
+            if turn.done():  # its place was assigned while it was being cancelled
                 self._give_back()
             raise
         finally:

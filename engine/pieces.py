@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 async def next_piece(pieces: AsyncIterator[T]) -> tuple[T, ...]:
-    """The next piece, or nothing after the last one."""
+    """The next piece in a tuple; an empty tuple after the last one."""
     try:
         return (await anext(pieces),)
     except StopAsyncIteration:

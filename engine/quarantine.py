@@ -1,4 +1,4 @@
-"""Remembers pictures that were being read when a process died, so that one cannot kill process after process."""
+"""Remembers pictures that were in progress when a process died, so that one cannot crash process after process."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _DEATHS = 2
 
 
 class Quarantine:
-    """Pictures by their hash, and the deaths they were near. An answer clears a picture; a second death refuses it."""
+    """Counts crashes by the hash of the picture in progress. An answer resets its count; after two it is refused."""
 
     def __init__(self) -> None:
         self._near: OrderedDict[bytes, set[int]] = OrderedDict()
 
     def check(self, picture: bytes) -> None:
-        """Raises InvalidPicture when ``picture`` was near two deaths and never answered."""
+        """Raises InvalidPicture when ``picture`` was in progress at two crashes and never answered."""
         if self._near and len(self._near.get(_hash(picture), ())) >= _DEATHS:
             raise InvalidPicture("This picture ended the process that read it, twice; it is refused.")
 
     def add(self, picture: bytes, death: int) -> None:
-        """``picture`` was under way when the ``death``-th process died."""
+        """``picture`` was in progress at the crash number ``death``."""
         key = _hash(picture)
         self._near.setdefault(key, set()).add(death)
         self._near.move_to_end(key)

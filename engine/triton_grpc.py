@@ -21,11 +21,11 @@ from tritonvision.publication import MANIFEST_PARAMETER, Manifest
 from tritonvision.results import Delta, Result
 from tritonvision.server.control import CHANNEL_OPTIONS
 
-_LOOK = 0.5  # seconds between two looks whether the process that writes is still there
+_LOOK = 0.5  # seconds between two checks whether the generating process is alive
 
 
 class TritonClient:
-    """Asks a Triton about pictures, one at a time. A context manager.
+    """Runs inference on any Triton, one picture at a time. A context manager.
 
     Args:
         address: gRPC ``host:port``.
@@ -130,12 +130,12 @@ class AsyncTritonClient:
     async def stream(
         self, request: Any, stream_idle_timeout: float, lost: Callable[[], bool] = lambda: False
     ) -> AsyncGenerator[Delta, None]:  # fmt: skip
-        """The pieces of a written answer, for callers that handle ``grpc.RpcError``.
+        """The pieces of a generated answer, for callers that handle ``grpc.RpcError``.
 
         Args:
             request: of :func:`codec.encode_chat`.
             stream_idle_timeout: seconds that may pass between two pieces. Raises TimeoutError after more.
-            lost: whether the process that writes is gone: Triton itself does not say so in a stream.
+            lost: whether the generating process died, which Triton does not report in a stream.
         """
         call = self._stub.ModelStreamInfer()
         try:
@@ -182,7 +182,7 @@ class AsyncTritonClient:
 
 
 def _facts_of(model_id: str, told: Any) -> Facts:
-    """What the manifest in a model's config says of it; nothing where a Triton does not tell, or has no manifest."""
+    """The facts in the manifest of a model's config; only its id where the config has none."""
     try:
         return Facts.of(Manifest.from_json(told.config.parameters[MANIFEST_PARAMETER].string_value))
     except (AttributeError, ValueError, TypeError, KeyError):
@@ -197,7 +197,7 @@ def _result(
 
 
 async def _read_in_time(reading: asyncio.Future[Any], stream_idle_timeout: float, lost: Callable[[], bool]) -> Any:
-    """What ``reading`` gives, unless it takes too long or nobody is there any more to say it."""
+    """The result of ``reading``. Raises TimeoutError, or an error as soon as the generating process is lost."""
     give_up = time.monotonic() + stream_idle_timeout
     try:
         while True:

@@ -1,4 +1,4 @@
-"""The entry points of a published model: what a family puts together out of resize steps, networks and head kinds."""
+"""The entry points of a published model: what a family composes of resize steps, networks and heads."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class TextPreprocess:
 
 @dataclass(frozen=True)
 class Chain:
-    """An ensemble: pre step, network, post step. Texts need no way back, so their network's answer is the answer.
+    """An ensemble: pre step, network, post step. Texts have no post step: the network's output is the answer.
 
     Attributes:
         role: ``""`` for the model itself, else the name of a further entry point: ``text``.
         instances: processes of the network.
-        engine, precision, file: of the network, see :class:`Net`.
+        engine, precision, file, max_batch: of the network, see :class:`Net`.
     """
 
     pre: Resize | TextPreprocess
@@ -78,6 +78,7 @@ class Chain:
     engine: str = "onnxruntime"
     precision: str = "fp32"
     file: str = GRAPH
+    max_batch: int = MAX_BATCH
 
     @property
     def name(self) -> str:
@@ -95,7 +96,7 @@ class Chain:
         return (
             Net(
                 self.role, self.pre.tensors, self.head.tensors, self.instances, self.engine,
-                precision=self.precision, file=self.file,
+                "gpu" if self.engine == "tensorrt" else "cpu", self.max_batch, self.precision, self.file,
             ),
         )  # fmt: skip
 
@@ -130,15 +131,15 @@ class Composition:
     Attributes:
         name: of its output schema.
         version: of that schema.
-        nets: the networks it asks.
+        nets: the networks it runs.
         extra_inputs: what a caller may send beside ``image`` and ``parameters``.
         outputs: what it answers.
         options: constants of the family, for the module.
-        needs: published models it asks, by public id.
+        needs: published models it calls, by public id.
         instances: processes, each of which works on one request at a time.
-        embedded: whether the networks are sessions of its own processes instead of Triton models: where a cache of
-            keys and values goes in and out of them, which would be copied each time.
-        image_optional: whether another input may stand for the picture.
+        embedded: whether the networks are sessions of its own processes instead of Triton models. A decoder with
+            past_key_values needs this: between Triton models the cache would be copied at every token.
+        image_optional: whether a request may leave out ``image`` and send another input (embeddings) instead.
         module: in ``python_backend/compositions``, with ``-`` for ``_``; empty where it is called as the schema.
         sequence: of an entry point with state: how many sequences it remembers, and for how long; None of all others,
             whose requests know nothing of each other.
@@ -162,14 +163,14 @@ class Composition:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What a caller sends; the picture may stay away where another input stands for it."""
+        """What a caller sends; ``image`` is optional where another input can replace it."""
         image = Tensor(IMAGE.name, IMAGE.dtype, IMAGE.dims, optional=self.image_optional)
         return (image, PARAMETERS, *self.extra_inputs)
 
 
 @dataclass(frozen=True)
 class Chat:
-    """A decoupled Python model that writes an answer token by token; its networks are sessions of its own process.
+    """A decoupled Python model that generates text token by token; its networks are sessions of its own process.
 
     The networks are ``vision`` (what the family's prompt makes of pictures -> ``image_embeds``), ``embed``
     (``input_ids`` -> ``inputs_embeds``), and ``decoder``, which reads ``past_key_values.N.key/value`` and gives the
@@ -217,7 +218,7 @@ class LocalCode:
     Attributes:
         outputs: what it answers, as the head kind of its task does, and ``image_size``.
         options: where the package lies and what of it is run.
-        environment: folder beside its ``model.py`` that stands for the Python environment of the process, or empty.
+        environment: folder beside its ``model.py`` that Triton uses as the Python environment of the process, or empty.
     """
 
     task: Task

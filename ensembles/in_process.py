@@ -1,4 +1,4 @@
-"""Published models in one process: the same pre, post and composing functions around the engines, without Triton.
+"""Published models in one process: the same pre, post and composition functions around the engines, without Triton.
 
 The parity gate measures them against the reference pipeline, the benchmarks take them as the limit that serving is
 compared with.
@@ -49,7 +49,7 @@ class LocalPipeline(LocalNet):
     """pre -> net -> post on one sample at a time.
 
     Args:
-        graph: an ONNX file, what ``pre`` gives in, the canonical tensors of ``head`` out.
+        graph: an ONNX file, its inputs are what ``pre`` computes, its outputs the canonical tensors of ``head``.
         assets: files of the pre step, for texts.
         net: how the network runs, where that is not ONNX Runtime.
     """
@@ -70,7 +70,7 @@ class LocalPipeline(LocalNet):
         return Tokenizer(self._assets[TOKENIZER].decode(), self.resize.context)
 
     def inputs(self, sample: np.ndarray | str) -> tuple[Tensors, Any]:
-        """What the network reads about a sample, without a batch axis, and the way back (None of a text)."""
+        """The network's inputs for a sample, without a batch axis, and the geometry (None for a text)."""
         if isinstance(self.resize, TextPreprocess):
             return {"input_ids": self._tokenizer(sample)}, None
         assert not isinstance(sample, str)
@@ -130,7 +130,7 @@ class LocalComposition:
 
 
 class LocalChat:
-    """A model that writes, with its networks in this process and one answer at a time.
+    """A model that generates text, with its networks in this process and one answer at a time.
 
     Args:
         graphs: the ONNX file of each of its networks, by role.
@@ -155,7 +155,7 @@ class LocalChat:
         }
 
     def close(self) -> None:
-        """End the thread that writes."""
+        """End the thread that generates."""
         self._vlm_engine.close()
 
 

@@ -1,4 +1,4 @@
-"""How the steps of a public model are wired: every ``config.pbtxt``, built from Triton's own protobuf."""
+"""Every ``config.pbtxt`` of a public model and its steps, built with Triton's own protobuf classes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from tritonvision.python_backend.runtime.sequences import SEQUENCE_END, SEQUENCE
 from tritonvision.queue_policy import bound_queue
 
 TOKENIZER = "tokenizer.json"
+BOUNDS = "bounds"  # parameter of a network: between which lengths its free axes lie, by input
 
 _MODEL_PY = '''"""{line}"""
 
@@ -89,8 +90,8 @@ def public_config(name: str, point: EntryPoint, assets: Iterable[str] = (), mani
 
     Args:
         assets: the files beside its ``model.py``.
-        manifest: of the model, for the entry point that is the model itself: whoever asks a Triton whose repository
-            is elsewhere learns from it what the model is.
+        manifest: of the model, for the entry point that is the model itself: a client of a Triton whose repository it
+            cannot read takes the manifest from the config.
     """
     if isinstance(point, Chain):
         config = _ensemble(name, point)
@@ -162,7 +163,7 @@ def _remember(config: pb.ModelConfig, sequence: SequenceBatching) -> None:
 
 
 def _chat(name: str, point: Chat) -> pb.ModelConfig:
-    """A Python model that answers a request with many responses, for as many requests at once as there are."""
+    """A Python model that answers a request with many responses, with no bound on concurrent requests."""
     config = pb.ModelConfig(name=entry_point_name(name, point.role), backend="python", max_batch_size=0)
     config.model_transaction_policy.decoupled = True
     _declare(config, point.inputs, point.outputs)
@@ -200,19 +201,46 @@ def _local_code(name: str, point: LocalCode) -> pb.ModelConfig:
 def net_config(name: str, net: Net, threads: int = 2) -> str:
     """A network on its engine.
 
-    Two instances of two threads that do not spin: the best single setting on two cores, one caller or many
-    (benchmarks/RESULTS.md). A network whose pixels follow the picture, or of which one process is enough, hands its
-    working memory back after each run, else it would hold what the largest picture needed. The parameter names are
-    those of Triton's native backends of the engines.
+    Two instances of two threads that do not spin: the fastest single setting on two cores, with one caller and with
+    many (benchmarks/RESULTS.md). A network with a variable input size, or with one process, shrinks its arena after
+    each run; otherwise it would keep what the largest picture needed. The parameter names are those of the engines'
+    native Triton backends.
     """
     config = pb.ModelConfig(name=net_name(name, net.role), backend=net.engine, max_batch_size=net.max_batch)
     if net.file != GRAPH or net.engine == "openvino":  # whose native backend looks for a model.xml
         config.default_model_filename = net.file
     _declare(config, net.inputs, net.outputs)
     _instances(config, net.instances, net.device)
+    if net.engine == "tensorrt":
+        _batch_on_gpu(config, net)
+    bounds = {tensor.name: tensor.bounds for tensor in net.inputs if tensor.bounds}
+    if bounds:
+        config.parameters[BOUNDS].string_value = json.dumps(bounds)
     for key, value in _ENGINE_SETTINGS[net.engine](net, threads).items():
         config.parameters[key].string_value = value
     return text_format.MessageToString(config)
+
+
+def _batch_on_gpu(config: pb.ModelConfig, net: Net) -> None:
+    """Let a plan run whole batches, from one launch where its shapes allow that, and run once before it is ready.
+
+    A GPU answers eight samples nearly as soon as one, so requests wait half a millisecond for each other. A CUDA graph
+    holds one shape for each batch size: a network whose axes follow the request would record one for every picture.
+    """
+    config.dynamic_batching.preferred_batch_size[:] = [net.max_batch]
+    if net.max_batch > 1:
+        config.dynamic_batching.max_queue_delay_microseconds = 500
+    fixed = all(-1 not in tensor.dims for tensor in net.inputs)
+    config.optimization.cuda.graphs = fixed
+    config.optimization.cuda.output_copy_stream = True
+    if not fixed:
+        return
+    for batch in sorted({1, net.max_batch}):
+        warmup = config.model_warmup.add(name=f"batch of {batch}", batch_size=batch)
+        for tensor in net.inputs:
+            example = warmup.inputs[tensor.name]
+            example.data_type, example.zero_data = pb.DataType.Value(f"TYPE_{tensor.dtype}"), True
+            example.dims[:] = tensor.dims
 
 
 def _onnxruntime_settings(net: Net, threads: int) -> dict[str, str]:
@@ -233,7 +261,14 @@ def _openvino_settings(net: Net, threads: int) -> dict[str, str]:
     return settings
 
 
-_ENGINE_SETTINGS = {"onnxruntime": _onnxruntime_settings, "openvino": _openvino_settings}
+def _tensorrt_settings(net: Net, threads: int) -> dict[str, str]:
+    """None: everything about a plan stands in it, and in what Triton's own fields say of batches and launches."""
+    return {}
+
+
+_ENGINE_SETTINGS = {
+    "onnxruntime": _onnxruntime_settings, "openvino": _openvino_settings, "tensorrt": _tensorrt_settings,
+}  # fmt: skip
 
 
 # The parameter by which an engine's backend takes the threads of a process.

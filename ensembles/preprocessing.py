@@ -1,4 +1,4 @@
-"""How a picture becomes the pixels of a network: the declaration that families make and pre steps carry out."""
+"""How a picture becomes the pixels of a network: families declare a resize rule, pre steps run it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Resize:
 
     Attributes:
         rule: a name of ``RULES`` there.
-        height, width: of the network's pixels, RGB ``[H, W, 3]``, or what the rule makes a size of.
+        height, width: of the network's pixels, RGB ``[H, W, 3]``; two parameters of rules whose size varies.
         options: keyword arguments of the rule, as sorted pairs; with ``("encoding", "float32")`` pixels are in 0..1.
     """
 
@@ -33,10 +33,15 @@ class Resize:
         return None if self.rule in rules.DYNAMIC else (self.height, self.width)
 
     @property
+    def bounds(self) -> tuple[tuple[int, int, int], ...]:
+        """(least, usual, largest) height and width of the pixels; empty where they have a size of their own."""
+        return () if self.size else rules.BOUNDS[self.rule](self.height, self.width, **dict(self.options))
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """What a network behind this step reads: ``pixels``, and ``valid_size`` where it has to mask padding."""
+        """The inputs of a network after this step: ``pixels``, and ``valid_size`` where it has to mask padding."""
         dtype = "FP32" if ("encoding", "float32") in self.options else "UINT8"
-        pixels = Tensor("pixels", dtype, (*(self.size or (-1, -1)), 3))
+        pixels = Tensor("pixels", dtype, (*(self.size or (-1, -1)), 3), bounds=self.bounds)
         return (pixels, VALID_SIZE) if self.rule in rules.WITH_VALID_SIZE else (pixels,)
 
     @property
@@ -46,11 +51,11 @@ class Resize:
         return "-".join([f"pre--{self.rule}", size, *(str(value).replace(".", "p") for _, value in self.options)])
 
     def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, Geometry]:
-        """RGB uint8 ``[h, w, 3]`` to pixels ``[H, W, 3]`` and the way back."""
+        """RGB uint8 ``[h, w, 3]`` to pixels ``[H, W, 3]`` and the geometry that maps back to the picture."""
         return rules.RULES[self.rule](picture, self.height, self.width, **dict(self.options))
 
     def inputs(self, picture: np.ndarray) -> tuple[dict[str, np.ndarray], Geometry]:
-        """What the network reads about RGB uint8 ``[h, w, 3]``, without a batch axis, and the way back."""
+        """The network's inputs for RGB uint8 ``[h, w, 3]``, without a batch axis, and the geometry that maps back."""
         pixels, geometry = self(picture)
         if self.rule in rules.WITH_VALID_SIZE:
             return {"pixels": pixels, "valid_size": np.array(geometry.valid_size, dtype=np.int32)}, geometry

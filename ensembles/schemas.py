@@ -1,8 +1,8 @@
 """Output schemas and postprocessors: what a public model answers, and how a network's tensors become that answer.
 
-The two are apart: several postprocessors can answer in one schema, and whoever reads an answer (a dialect, a parity
-check, the manifest) knows the schema only. All tensors carry a leading batch axis that is not written here; ``-1`` is
-an axis of any length.
+The two are separate: several postprocessors can produce one schema, and readers of an answer (a dialect, a parity
+check, the manifest) depend on the schema only. All tensors carry a leading batch axis that is not written here; ``-1``
+is an axis of any length.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Postprocessor:
 
 @dataclass(frozen=True)
 class Head:
-    """What a network of pictures ends in: how its tensors become an answer, and which."""
+    """The postprocessor of a network of pictures, and the schema of its answer."""
 
     schema: OutputSchema
     postprocessor: Postprocessor
@@ -140,7 +140,7 @@ PROTOTYPE_MASKS = _head(
     (*_BOXES, Tensor("masks", "STRING", (-1,))),
 )  # fmt: skip
 
-# What the network says is the answer: vectors as the authors give them, not normalised where they do not.
+# No postprocessing: vectors as the authors' code returns them, normalised only where theirs are.
 _EMBEDDING = (Tensor("embeddings", "FP32", (-1,)),)
 EMBEDDINGS = _head("embeddings", embeddings, _EMBEDDING, _EMBEDDING)
 

@@ -17,7 +17,7 @@ class Tensor:
     """Name, Triton data type (``FP32``, ``INT32``, ``STRING``, ...) and axes, the batch axis not counted.
 
     An axis of any length is -1. ``optional`` inputs may be left out of a request. ``bounds`` are the (least, usual,
-    largest) lengths of each axis of any length, in their order; empty where nobody has stated them.
+    largest) lengths of each axis of any length, in their order; empty where they are not declared.
     """
 
     name: str

@@ -86,7 +86,8 @@ def _load(path: Path) -> Any:
 
 
 def _harmless() -> list[Any]:
-    """What trainers put beside tensors and that does nothing when it is made: namespaces, paths, numbers of numpy."""
+    """Classes that trainers store beside tensors and that are harmless to construct: namespaces, paths, numpy scalars.
+    """
     scalar = np.float64().__reduce__()[0]  # by whom numpy makes a number when it is unpickled
     return [
         argparse.Namespace, types.SimpleNamespace, pathlib.PosixPath, pathlib.PurePosixPath, np.dtype,

@@ -1,4 +1,4 @@
-"""Which official weights are meant: the revisions and hashes that are known, and what was taken where none is.
+"""Revisions and hashes of official weights: those pinned, and those recorded where none is pinned.
 
 A release can be replaced under its name. What the figures of the parity gate were found with is a revision of a
 repository on the hub, whose files never change, or a file with its SHA-256.
@@ -20,7 +20,7 @@ ULTRALYTICS = "ultralytics/assets"  # release v8.4.0; its weights have kept thei
 
 @dataclass(frozen=True)
 class Pin:
-    """What is known about a source of weights.
+    """The pins of a source of weights.
 
     Attributes:
         revision: commit of a repository on the hub, or empty.
@@ -86,7 +86,7 @@ _RECORD: ContextVar[list[Fetched] | None] = ContextVar("official weights taken",
 
 @contextmanager
 def recorded() -> Iterator[list[Fetched]]:
-    """What is taken while the block runs. All files of one source are of one revision, the first one's."""
+    """Records the files fetched within the block. All files of one source are of one revision, that of the first."""
     record: list[Fetched] = []
     token = _RECORD.set(record)
     try:
@@ -96,7 +96,7 @@ def recorded() -> Iterator[list[Fetched]]:
 
 
 def revision_of(source: str) -> str | None:
-    """The revision to ask for: the pinned one, the one that the last file of ``source`` was of, or None for any."""
+    """The revision to fetch: the pinned one, that of the last file of ``source``, or None for any."""
     taken = [found.revision for found in _RECORD.get() or () if found.source == source]
     return PINS.get(source, Pin()).revision or next(iter(taken), "") or None
 

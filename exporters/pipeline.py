@@ -31,17 +31,17 @@ _ALONE = {"doctr": "pip install --no-deps python-doctr"}
 
 
 class Progress(Protocol):
-    """Who wants to know how far an export is."""
+    """The observer of an export's progress."""
 
     def stage(self, name: str) -> None:
-        """``name`` begins; what began before is done."""
+        """``name`` begins; the stage before it is done."""
 
     def notice(self, sentence: str) -> None:
-        """Something the person at the keyboard ought to know, a licence above all."""
+        """A notice for the user, such as a licence."""
 
 
 class Quiet:
-    """The progress of an export that nobody watches."""
+    """Progress without output."""
 
     def stage(self, name: str) -> None:
         """Nothing."""
@@ -51,7 +51,7 @@ class Quiet:
 
 
 def published(model_id: str, repository: Path, as_id: str | None = None) -> Manifest | None:
-    """What is published already where ``model_id`` would go, or None. Raises UnknownModel."""
+    """What is published under the id that ``model_id`` would get, or None. Raises UnknownModel."""
     return Repository(repository).get(as_id or catalog.find(model_id).id)
 
 
@@ -72,7 +72,7 @@ def export(
 
     Raises:
         UnknownModel, NotSupported: no such id, or no exporter for it.
-        ExportFailed: weights cannot be had, or the graph does not compute what its reference computes.
+        ExportFailed: weights cannot be loaded, or the graph does not compute what its reference computes.
         SetupError: a package is not installed, or the repository cannot be written.
     """
     entry = catalog.find(model_id)
@@ -89,7 +89,7 @@ def export(
 
 @contextmanager
 def naming_what_is_missing(model_id: str) -> Iterator[None]:
-    """Turn the failed import of somebody else's package into a SetupError that says how to get it."""
+    """Turn a failed import of a third-party package into a SetupError with the install command."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -114,7 +114,7 @@ def publish_family(
     """
     if family.license_notice:
         progress.notice(family.license_notice)
-    # what is missing is missed before anything is built
+    # import first, so that a missing package fails before anything is built
     from tritonvision.exporters.parity import gate, published_models  # noqa: F401
 
     needs = {

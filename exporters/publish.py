@@ -1,8 +1,8 @@
 """Publishing: a model is built in a folder of its own and moved into the repository when it is whole.
 
 Everything happens below ``<repository>/.staging``; what is put in place afterwards is put there by renames, an existing
-folder by one exchange of names, and taken back when a later one fails. A process that dies before that leaves nothing
-but its staging folder, which the next export sweeps away.
+folder by one exchange of names, and taken back when a later one fails. A process that dies before that leaves only its
+staging folder, which the next export removes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.ENOT
 
 @contextmanager
 def staging(repository: Path) -> Iterator[Path]:
-    """A folder below ``repository`` to build in, gone when the block ends, swept up later when the process dies.
+    """A folder below ``repository`` to build in, removed when the block ends; if the process dies, by a later export.
 
     Raises:
         SetupError: the repository cannot be written, or its disk is full before the block ends.
@@ -47,7 +47,7 @@ def staging(repository: Path) -> Iterator[Path]:
             _sweep(root)
             folder = Path(tempfile.mkdtemp(dir=root))
             owner = os.open(folder, os.O_RDONLY)
-            fcntl.flock(owner, fcntl.LOCK_EX)  # says that somebody is at work here, for as long as the process lives
+            fcntl.flock(owner, fcntl.LOCK_EX)  # a lock that marks the folder as in use while the process lives
     except OSError as error:
         raise SetupError(
             "The model repository cannot be written.", hint="Name another folder with --repository DIR."
@@ -89,9 +89,8 @@ def publish(
     name = manifest.triton_name
     built = folder / "models"
     asked = {f"{name}/{FOLDER}/{file}": data for file, data in (golden or {}).items()}
-    files = _digests(name, points, graphs, assets or {})
-    files |= {path: hashlib.sha256(data).hexdigest() for path, data in asked.items()}
-    manifest = replace(manifest, files=files)
+    digests = {path: hashlib.sha256(data).hexdigest() for path, data in asked.items()}
+    manifest = replace(manifest, files=_digests(name, points, graphs, assets or {}) | digests)
     try:
         order = []
         for point in points:
@@ -106,7 +105,7 @@ def publish(
                 (target / "1").mkdir()
                 storage.move(graphs[net.role], built, model_configs.graph_path(name, point, net))
                 order.append(target.name)
-        for point in reversed(points):  # the model itself, which makes all of it known, is the last
+        for point in reversed(points):  # the model itself is last: with its manifest it is published
             public = built / model_configs.entry_point_name(name, point.role)
             beside = _beside(point, assets or {})
             itself = None if point.role else manifest
@@ -122,9 +121,9 @@ def publish(
             for net in point.nets if model_configs.embedded(point) else ():
                 storage.move(graphs[net.role], built, model_configs.graph_path(name, point, net))
             order.append(public.name)
-        for path, data in asked.items():
-            (built / path).parent.mkdir(exist_ok=True)
-            (built / path).write_bytes(data)
+        for golden_file, data in asked.items():
+            (built / golden_file).parent.mkdir(exist_ok=True)
+            (built / golden_file).write_bytes(data)
         _write(built / name / MANIFEST, manifest.to_json())
         with locked(repository):
             orphans = _orphans(repository, manifest, order)
@@ -185,7 +184,7 @@ def put_in_place(moves: list[tuple[Path, Path]]) -> None:
 
 
 def _exchange(a: Path, b: Path) -> None:
-    """Let two folders trade names: in one step where the system can, else by way of a third name."""
+    """Exchange the names of two folders: atomically if the system can, else through a third name."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is not None:
         if renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0:

@@ -1,4 +1,4 @@
-"""Taking a model out of a repository: as publishing, all of it or nothing."""
+"""Removing a model from a repository: like publishing, all of it or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Admission: how many pictures are being answered at once, and how many request bytes are held meanwhile."""
+"""Admission: limits on concurrent pictures, and on the request bytes held in memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _RETRY_AFTER = 1.0
 
 
 class Admission:
-    """The two budgets of one process. What does not fit is refused at once: a queue here would only hide the load.
+    """The two budgets of one process. A request over a limit is refused at once: a queue would hide the load.
 
     Attributes:
-        pictures: being answered now.
+        pictures: in progress now.
         bytes: of request bodies and fetched pictures held now.
     """
 
@@ -25,10 +25,10 @@ class Admission:
 
     @contextmanager
     def admit(self, pictures: int) -> Iterator[None]:
-        """Room for ``pictures`` while the block runs. One large request passes when nothing else runs.
+        """Admit ``pictures`` for the time of the block. A request over the limit alone passes when nothing else runs.
 
         Raises:
-            Overloaded: no room.
+            Overloaded: the limit is reached.
         """
         if self.pictures and self.pictures + pictures > self.max_pictures:
             raise Overloaded("The server is answering as many pictures as it can.", retry_after=_RETRY_AFTER)
@@ -40,7 +40,7 @@ class Admission:
 
 
 class ByteReservation:
-    """The bytes one request holds: its body, and what was fetched for it. A context manager that gives them back."""
+    """The bytes one request holds: its body, and what was fetched for it. A context manager that releases them."""
 
     def __init__(self, admission: Admission):
         self._admission = admission
@@ -62,11 +62,12 @@ class ByteReservation:
             raise Overloaded("The server holds as many request bytes as it can.", retry_after=_RETRY_AFTER)
 
     def take(self, n: int) -> None:
-        """Count ``n`` more bytes. Raises PictureTooLarge for this request's limit, Overloaded for everybody's."""
+        """Count ``n`` more bytes. Raises PictureTooLarge over the request's own limit, Overloaded over the common one.
+        """
         self.announce(n)
         self.add(n)
 
     def add(self, n: int) -> None:
-        """Count ``n`` more bytes that are here in any case, such as those of an answer that waits for its reader."""
+        """Count ``n`` more bytes that are held already, such as those of an answer that is not read yet."""
         self._held += n
         self._admission.bytes += n

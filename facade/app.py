@@ -1,4 +1,4 @@
-"""The FastAPI application: the dialects' routes over one service, and one place for what all of them share."""
+"""The FastAPI application: the dialects' routes over one service, and what all of them share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tritonvision.facade.security.origins import OriginGuard, hosts_of
 from tritonvision.facade.service import DataPlane, Service
 from tritonvision.settings import Settings
 
-_MOST_PROBLEMS = 20  # of a body that does not fit; nobody reads more
+_MOST_PROBLEMS = 20  # errors of a body in one answer
 _SENTENCES = {404: "There is no such route.", 405: "The route does not know this method."}
 
 
@@ -57,7 +57,7 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
 
     app = FastAPI(
         title="tritonvision", version=tritonvision.__version__, lifespan=lifespan, redirect_slashes=False,
-        docs_url=None, redoc_url=None,  # our own, which ask no other host
+        docs_url=None, redoc_url=None,  # our own pages, which load nothing from other hosts
         description="Vision models on NVIDIA Triton, in the dialects of Roboflow Inference, Hugging Face and "
         "OpenAI's chat completions.",
         dependencies=[Depends(authorize)],
@@ -80,7 +80,7 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
 
 
 def _add_middlewares(app: FastAPI, settings: Settings) -> None:
-    """The layers around every route, the innermost first."""
+    """The middlewares, the innermost first."""
     service: Service = app.state.service
     app.add_middleware(CancelOnDisconnect, requests=service.requests)
     app.add_middleware(
@@ -89,7 +89,7 @@ def _add_middlewares(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(ErrorResponses, dialect_of=dialect_of)
     app.add_middleware(BodyLimits, timeout=settings.read_timeout)
     app.add_middleware(WriteDeadline, timeout=settings.write_timeout)
-    if settings.cors_origins:  # none by default: any page a person visits could unload the models of a local server
+    if settings.cors_origins:  # off by default: any web page could unload the models of a local server
         app.add_middleware(
             CORSMiddleware, allow_origins=sorted(settings.cors_origins), allow_methods=["GET", "POST"],
             allow_headers=["*"], expose_headers=["x-request-id", "x-compute-time", "x-cache", "retry-after"],
@@ -107,11 +107,11 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 def _way_to_model(request: Request) -> str:
-    """Where the model is asked whose name somebody posted to as if it were a route; empty where it is no name."""
+    """For a POST to the name of a model instead of a route: a sentence with its route; else empty."""
     name = request.scope["path"].strip("/")
     try:
         known = service_of(request).engine.repository.find(name) or catalog.entries().get(catalog.canonical(name))
-    except UnknownModel:  # nothing can be called that
+    except UnknownModel:  # no model can have this name
         return ""
     return f"The model '{name}' is asked at /models/{known.id}." if known else ""
 

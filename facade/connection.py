@@ -1,4 +1,4 @@
-"""One connection of uvicorn, with bounds for what comes before a request and for what stays after its answer."""
+"""A connection of uvicorn with deadlines for the headers of a request and for the end of an answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close
 
 
 class Connection(HttpToolsProtocol):
-    """Hangs up on clients whose headers do not come, and on those that do not take the end of an answer."""
+    """Disconnects clients that do not send their headers, and those that do not read the end of an answer."""
 
     _timer: asyncio.TimerHandle | None = None
     _in_headers = True
@@ -62,7 +62,7 @@ class Connection(HttpToolsProtocol):
             self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
 
     def timeout_keep_alive_handler(self) -> None:
-        """uvicorn's hook. Closing would wait for a client that has not taken its answer all the time."""
+        """uvicorn's hook. A graceful close would wait for ever for a client that does not read its answer."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:

@@ -1,4 +1,4 @@
-"""What belongs to one request while it is answered, and to the application all the time."""
+"""The state of one request, and access to the application's service."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Context:
     Attributes:
         request_id: the caller's, or a new one.
         reservation: the bytes this request holds.
-        room: what it was admitted to; left when its answer is ready to be written.
-        started: ``time.perf_counter()`` when it came.
-        model: the public id of the model that was asked, once it is known.
+        room: its admission, released when its answer is ready to be written.
+        started: ``time.perf_counter()`` at its arrival.
+        model: the public id of its model, once it is known.
         admitted: pictures that :attr:`room` is for.
-        body: what the client sends, once the limits are known that it is read under.
-        json: the body, once it was read as such.
-        ended_by: why the handler was cancelled, if it was.
+        body: the receiving side with the body limits.
+        json: the parsed body, once it was read.
+        ended_by: why the handler was cancelled, or None.
     """
 
     request_id: str
@@ -51,10 +51,10 @@ class Context:
 
 
 def context_of(request: Request) -> Context:
-    """The context the outermost layer made for ``request``."""
+    """The context that the outermost middleware made for ``request``."""
     return request.scope[_KEY]
 
 
 def service_of(request: Request) -> Service:
-    """The service of the application ``request`` came to."""
+    """The service of the application of ``request``."""
     return request.app.state.service

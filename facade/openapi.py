@@ -1,7 +1,7 @@
-"""``/openapi.json``: the routes as FastAPI finds them, with what each answers, in whose words it refuses, and examples.
+"""``/openapi.json``: the routes that FastAPI finds, with answers, errors in the form of their dialect, and examples.
 
-Schemas of requests come from the routes themselves, all else from ``dialects/*_openapi.py``. A route that none of them
-knows, the page's own for instance, keeps what FastAPI says of it and gets the refusals that every route has.
+Schemas of requests come from the routes themselves, all else from the dialects' ``openapi.py``. A route without an
+entry there, such as the page's own, keeps FastAPI's description and gets the errors that every route has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tritonvision.facade.dialects.operations import HEALTH, JSON, LOADING, MODEL
 from tritonvision.facade.dialects.registry import DIALECTS, HEALTH_PATHS, OPEN_PATHS, OPERATIONS, dialect_of
 from tritonvision.facade.dialects.roboflow.answer_types import RoboflowInvalid
 
-# What stands for each status in the description. 422 is no error of the tree: bodies that do not fit their schema.
+# The example error of each status. 422 is no error of the tree: bodies that do not fit their schema.
 _BY_STATUS: dict[int, errors.TritonVisionError] = {
     400: errors.InvalidParameter("'confidence' must lie between 0 and 1, not 1.5."),
     401: errors.Unauthorized("An API key is required."),
@@ -61,7 +61,7 @@ _GROUPS = {
 
 
 def describe(app: FastAPI) -> None:
-    """Make ``app`` tell this description of its routes; it is made once, when it is first asked for."""
+    """Set this description as ``app``'s; it is computed at the first request."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -85,7 +85,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     components = schema.setdefault("components", {})
     components["schemas"] = {**components.get("schemas", {}), **definitions.get("$defs", {})}
     components["securitySchemes"] = _SECURITY
-    for unused in ("HTTPValidationError", "ValidationError"):  # FastAPI's own shape, which no dialect speaks
+    for unused in ("HTTPValidationError", "ValidationError"):  # FastAPI's own schema, which no dialect has
         components["schemas"].pop(unused, None)
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():

@@ -1,4 +1,4 @@
-"""JSON answers, and how an error leaves the house: each dialect dresses it, nothing else is said twice."""
+"""JSON responses, and error responses in the form of each dialect."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def refuse(errors: Errors, error: TritonVisionError) -> Response:
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     if error.status >= 500 and not error.retryable:
-        headers["X-Should-Retry"] = "false"  # OpenAI's client would ask twice more
+        headers["X-Should-Retry"] = "false"  # OpenAI's client would retry twice
     return reply(errors.error_body(error), error.status, headers)
 
 
 def sentence(error: TritonVisionError) -> str:
-    """What to tell a person: the sentence and the hint, each cut where it repeats too much of a request."""
+    """The message of an error: its sentence and hint, each cut if they quote too much of a request."""
     return f"{cut(error.message)} {cut(error.hint)}".strip()
 
 
 def cut(text: str, most: int = 500) -> str:
-    """``text``, of which at most ``most`` characters are repeated."""
+    """``text``, cut to ``most`` characters."""
     return text if len(text) <= most else f"{text[:most]}..."

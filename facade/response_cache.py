@@ -1,7 +1,6 @@
-"""Answers that were given before, for requests that ask the same again: bounded in bytes, the least recently used go.
+"""An LRU cache of answers to equal requests, bounded in bytes.
 
-It belongs to one process and is forgotten with it. Requests for the same answer that are under way at once are each
-worked out: so each can be cancelled by its own caller, and nobody waits for somebody else's.
+It belongs to one process. Concurrent equal requests are each computed, so that each can be cancelled by its own caller.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-# What an entry takes beside its key and its body: the objects around them, and their place in the dictionary.
+# Bytes of an entry beside its key and body: the objects around them, and the dictionary's slot.
 _OVERHEAD = 512
 
 
@@ -27,7 +26,7 @@ class ResponseCache:
         limit: bytes of all entries together; 0 keeps nothing.
 
     Attributes:
-        bytes: that the entries take.
+        bytes: of all entries.
     """
 
     def __init__(self, limit: int):
@@ -39,9 +38,9 @@ class ResponseCache:
         return len(self._entries)
 
     def get(self, key: bytes, owner: object) -> bytes | None:
-        """The body under ``key`` that this very ``owner`` gave, or None; it now counts as used.
+        """The body under ``key`` that was put by the same ``owner`` object, or None; marks it as used.
 
-        A manifest that is read anew is another object, so what a model said before it was published again is not found.
+        The owner is the manifest object; a model published again has a new one, so its old answers are not found.
         """
         entry = self._entries.get(key)
         if entry is None or entry.owner is not owner:
@@ -50,7 +49,7 @@ class ResponseCache:
         return entry.body
 
     def put(self, key: bytes, owner: object, body: bytes) -> None:
-        """Keep ``body``, in the place of what was there; one that is larger than all the room is not kept."""
+        """Store ``body``, unless it is larger than the whole cache."""
         self._drop(key)
         size = len(key) + len(body) + _OVERHEAD
         if size > self.limit:

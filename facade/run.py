@@ -24,19 +24,19 @@ from tritonvision.settings import Settings
 
 _BACKLOG = 2048
 _OTHER_FILES = 500  # besides connections: logs, channels, files of models, spooled forms
-# After the port closed, requests have this long to finish; then they are ended, which takes them a moment.
+# Seconds for running requests after the port closed; then they are cancelled.
 _FINISH_SECONDS = 10.0
 _LAST_SECONDS = 15
-# Longer than clients keep an idle connection, so that it is they who close it and not we while they send.
+# Longer than clients keep idle connections, so that the server never closes one while a client sends.
 _KEEP_ALIVE_SECONDS = 75
 
 
 async def run(app: FastAPI, settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
-    """Answer on ``settings.host`` and ``settings.port`` until SIGTERM or Ctrl-C, in the running event loop.
+    """Serve on ``settings.host`` and ``settings.port`` until SIGTERM or Ctrl-C, in the running event loop.
 
     SIGTERM makes the readiness routes fail at once, while the port still answers for ``settings.drain`` seconds, so
-    that load balancers look elsewhere first. Ctrl-C, a second signal and a cancellation close it at once. Requests
-    under way may then finish for some seconds; what is left is ended by a 503, or by the last event of its stream. A
+    that load balancers stop sending requests first. Ctrl-C, a second signal and a cancellation close it at once.
+    Running requests then have some seconds to finish; the rest end with a 503, or an error event in their stream. A
     signal is raised again after that, as uvicorn does it.
 
     Args:
@@ -46,7 +46,7 @@ async def run(app: FastAPI, settings: Settings, *, ready: Callable[[], None] | N
         SetupError: the port is taken, or the address is not this machine's.
     """
     _allow_files(settings.max_connections + _OTHER_FILES)
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a picture is told to its sender
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # errors of a picture go to its sender, not to the log
     with listen(settings.host, settings.port) as listener:
         config = uvicorn.Config(
             app, http=Connection, ws="none", access_log=False, log_config=None, server_header=False, lifespan="on",
@@ -58,13 +58,13 @@ async def run(app: FastAPI, settings: Settings, *, ready: Callable[[], None] | N
         try:
             await asyncio.shield(serving)
         except asyncio.CancelledError:
-            server.should_exit = True  # cancelled in the middle, uvicorn would leave its socket in the loop
+            server.should_exit = True  # if cancelled here, uvicorn would leave its socket in the loop
             await serving
             raise
 
 
 def _allow_files(wanted: int) -> None:
-    """Let this process have ``wanted`` files open, as far as its hard limit goes: a connection is one."""
+    """Raise the soft limit of open files to ``wanted``, at most the hard limit; each connection is a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -105,7 +105,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            gc.freeze()  # what is here now stays; the collector need not look at it again and again
+            gc.freeze()  # objects of the start live as long as the process; the garbage collector skips them
             if self._ready is not None:
                 self._ready()
 

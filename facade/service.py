@@ -1,4 +1,4 @@
-"""The way every dialect asks the data plane: admission, pictures, the model."""
+"""What every dialect calls for inference: admission, pictures, the engine."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from tritonvision.tasks import TASKS
 T = TypeVar("T")
 Read = Callable[[ByteReservation], Awaitable[bytes]]
 Samples = Sequence[Mapping[str, Any]]
-# How often a model that somebody waits for is asked again, seconds.
+# Seconds between two tries while a model is loading.
 _LOOK = 1.0
 
 
 class DataPlane(Protocol):
-    """What the facade needs of :class:`tritonvision.engine.engine.Engine`."""
+    """The methods of :class:`tritonvision.engine.engine.Engine` that the facade calls."""
 
     repository: Repository
     server_id: str
@@ -95,7 +95,7 @@ class Answered:
     Attributes:
         results: one result type a picture, in order.
         pictures: the encoded pictures they belong to.
-        seconds: the whole work took.
+        seconds: time of the whole request.
     """
 
     manifest: Manifest
@@ -106,7 +106,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Service:
-    """What the routes of one application share."""
+    """Shared by the routes of one application."""
 
     engine: DataPlane
     settings: Settings
@@ -116,7 +116,7 @@ class Service:
     requests: OpenRequests = field(default_factory=OpenRequests)
 
     async def why_not_ready(self, manifest: Manifest | None = None) -> str:
-        """Why requests, those for ``manifest`` if there is one, would not be answered now; empty when they would."""
+        """Why requests (for ``manifest``) would not be answered now; empty if they would."""
         if self.requests.draining:
             return "The server is shutting down."
         return "" if await self.engine.ready(manifest) else self.engine.why_not_ready() or "The server is not ready."
@@ -124,20 +124,20 @@ class Service:
     async def manifest(
         self, request: Request, name: str, tasks: Collection[str], *, wait: bool = True, wait_timeout: float = 0.0
     ) -> Manifest:
-        """The published model that ``name`` means, when it does one of ``tasks``; arguments as for :meth:`ask`.
+        """The published model ``name``, checked to do one of ``tasks``; arguments as for :meth:`ask`.
 
         Raises:
-            UnknownModel, ModelLoading: nobody goes by that name; or it is being published.
-            NotSupported: it does something that no dialect serves yet.
-            InvalidParameter: it does something else.
+            UnknownModel, ModelLoading: there is no such model; or it is being exported.
+            NotSupported: no dialect serves its task yet.
+            InvalidParameter: it does another task.
         """
         try:
             manifest = self.engine.repository.resolve(name)
         except UnknownModel:
             body = context_of(request).body
             if body is not None and not body.empty:
-                await request.body()  # a caller who leaves is seen once it is read, and the wait may be long
-            # the engine may publish what is missing
+                await request.body()  # a disconnect is only seen after the body is read, and the wait may be long
+            # the engine may export a missing model
             loading = partial(self.engine.load, name, wait=wait)
             manifest = await self._until_loaded(loading, wait_timeout)
         context_of(request).model = manifest.id
@@ -157,12 +157,12 @@ class Service:
         self, request: Request, manifest: Manifest, pictures: Sequence[Read], parameters: Mapping[str, Any], *,
         wait: bool = True, wait_timeout: float = 0.0, regions: Sequence[Sequence[float]] | None = None,
     ) -> Answered:  # fmt: skip
-        """Read the pictures and ask the model about them.
+        """Read the pictures and run the model on them.
 
         Args:
             pictures: how to read each picture.
             wait: whether to wait for a model that is not loaded yet.
-            wait_timeout: seconds to ask again for while the model is still loading.
+            wait_timeout: seconds to retry while the model is loading.
             regions: parts of the only picture; one answer a region.
 
         Raises:
@@ -189,10 +189,10 @@ class Service:
         self, request: Request, manifest: Manifest, samples: Samples | Callable[[Sequence[bytes]], Samples],
         parameters: Mapping[str, Any], *, pictures: Sequence[Read] = (), role: str = "", outputs: Collection[str] = (),
     ) -> Answered:  # fmt: skip
-        """As :meth:`ask`, about samples that are more, or something else, than a picture.
+        """As :meth:`ask`, for samples with other inputs than a picture alone.
 
         Args:
-            samples: inputs by name: texts in UTF-8, arrays; or what makes them of the pictures that were read.
+            samples: inputs by name: texts in UTF-8, arrays; or a function that makes them of the pictures.
             pictures: how to read the ``image`` of each sample, or whatever ``samples`` makes them of; none where they
                 have none.
             role: of the entry point, e.g. ``text``.
@@ -214,10 +214,9 @@ class Service:
         self, request: Request, manifest: Manifest, messages: Sequence[Mapping[str, Any]], pictures: Sequence[Read],
         parameters: Mapping[str, Any],
     ) -> AsyncGenerator[Delta, None]:  # fmt: skip
-        """What the model answers to a conversation, piece by piece as it is written.
+        """The model's answer to a conversation, piece by piece as it is generated.
 
-        The work ends when the iterator is closed, or the request's task is cancelled. What goes wrong before the first
-        piece is raised with it.
+        Closing the iterator or cancelling the request's task cancels it. Errors before it come with the first piece.
 
         Args:
             messages: ``{"role", "content"}`` with the roles system, user and assistant, the content a list of
@@ -234,7 +233,7 @@ class Service:
     def generate_masks(
         self, request: Request, manifest: Manifest, picture: Read, parameters: Mapping[str, Any]
     ) -> AsyncGenerator[Progress | SAMPrediction, None]:
-        """How far the walk over a picture's grid is, and at last its masks; ends and raises as :meth:`chat`.
+        """Yields the progress over a picture's grid, and the masks at the end; ends and raises as :meth:`chat`.
 
         Args:
             parameters: of :data:`tritonvision.engine.mask_grid.PARAMETERS`.
@@ -247,7 +246,7 @@ class Service:
         self, request: Request, manifest: Manifest, pictures: Sequence[Read],
         work: Callable[[Sequence[bytes]], AsyncGenerator[T, None]],
     ) -> AsyncGenerator[T, None]:  # fmt: skip
-        """The pieces of an answer that comes by and by: in the room of its pictures."""
+        """The pieces of a streamed answer, admitted with its pictures."""
         self._check_count(pictures)
         context = context_of(request)
         self._admit(request, manifest, max(len(pictures), 1))
@@ -263,9 +262,9 @@ class Service:
             self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
 
     def _admit(self, request: Request, manifest: Manifest, pictures: int, role: str = "") -> None:
-        """Let the request in with ``pictures``, here and at the model. Raises Overloaded before anything is read.
+        """Admit the request with ``pictures``, here and at the model's queue, before they are read. Raises Overloaded.
 
-        It keeps its room until its answer is written, drawing and encoding included; several questions share it.
+        The admission lasts until the answer is encoded, drawing included; several calls of one request share it.
         """
         self.engine.check_room(manifest, pictures, role)
         context = context_of(request)
@@ -305,7 +304,7 @@ class Service:
 
 
 async def read_all(reads: Sequence[Read], reservation: ByteReservation) -> list[bytes]:
-    """Every picture, in order; several at once, since some come over the network. The first failure ends the rest."""
+    """Reads every picture, in order; several at once, since some are fetched. The first failure cancels the rest."""
 
     async def numbered(number: int, read: Read) -> bytes:
         with one_of_several(number, len(reads)):

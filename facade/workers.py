@@ -1,4 +1,4 @@
-"""Threads for work on one request that would keep the event loop from all others."""
+"""Threads for work on one request that would block the event loop."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Bytes above which reading them is such work.
+# Larger bodies are parsed and checked in a thread, bytes.
 LARGE = 256 * 1024
-# Their own, so that health checks and whoever loads a model do not wait behind drawings; few, because each may hold
+# A pool of its own, so that health checks and loads do not wait behind drawings; small, because each thread may hold
 # several copies of a picture.
 _POOL = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="request-work")
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """What ``work`` returns, done in a thread. It is not begun for a request that was cancelled while it waited."""
+    """The result of ``work``, run in a thread; not started if the request was cancelled while it waited."""
     call = functools.partial(work, *arguments, **options)
     return await asyncio.get_running_loop().run_in_executor(_POOL, call)

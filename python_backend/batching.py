@@ -1,4 +1,4 @@
-"""Answers about several pictures in one request: lists may differ in length, maps of the picture may not differ."""
+"""The answers of one request stacked: lists are padded to one length; maps must have one shape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from tritonvision.errors import InvalidParameter
 
-# No lists: a map has the size of its picture, and zeros beyond it would be values like any other.
+# Never padded: a map has the size of its picture, and padding zeros could not be told from values.
 _NEVER_PADDED = {"map", "embeddings"}
 _PADDING = {"class_ids": -1}
 
@@ -17,8 +17,8 @@ _PADDING = {"class_ids": -1}
 def stack_padded(answers: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The answers of one request, batch axis first.
 
-    An output that lists things (boxes, masks, texts, ...) is padded on its first axis to the longest: numbers with
-    zeros, ``class_ids`` with -1, bytes with nothing. All other axes have to agree, and so have maps and embeddings.
+    A list output (boxes, masks, texts, ...) is padded on its first axis to the longest: numbers with zeros,
+    ``class_ids`` with -1, bytes with ``b""``. All other axes must agree, and so must maps and embeddings.
 
     Args:
         answers: outputs of each sample by name, without a batch axis; all have the same names and dtypes.

@@ -1,4 +1,4 @@
-"""The Triton step of a model that writes: many responses a request, many requests at once in one process."""
+"""The Triton step of a model that generates text: many responses a request, many requests at once in one process."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _MOST_PICTURES = 32  # of one conversation
 
 
 class TritonPythonModel:
-    """Takes requests, leaves the work to the threads of a :class:`VlmEngine`, and sends what they say."""
+    """Passes requests to the threads of a :class:`VlmEngine` and sends what they generate."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Triton's hook: open the networks, then beat until the server goes."""
+        """Triton's hook: open the networks, then touch the heartbeat file until the server stops."""
         cv2.setNumThreads(1)
         self.name = args["model_name"]
         config = json.loads(args["model_config"])["parameters"]
@@ -44,7 +44,7 @@ class TritonPythonModel:
         self.vlm_engine = VlmEngine(sessions, parameters["module"], options, assets, lambda: self.heart)
 
     def execute(self, requests: list) -> None:
-        """Triton's hook: begin each answer and return; the responses follow. Every request gets a last one."""
+        """Triton's hook: begin each answer and return; the responses follow. Every request gets a final response."""
         for request in requests:
             sender = request.get_response_sender()
             failed = partial(self._refuse, sender)
@@ -67,22 +67,22 @@ class TritonPythonModel:
         self.vlm_engine.close()
 
     def _refuse(self, sender: Any, error: Exception) -> None:
-        if isinstance(error, Cancelled):  # nobody reads it, but a request without an end is kept for ever
+        if isinstance(error, Cancelled):  # nobody reads it, but Triton keeps a request without a final response
             refusal = pb_utils.TritonError("cancelled", pb_utils.TritonError.CANCELLED)
         else:
             refusal = refusal_of(error, self.name)
         response = pb_utils.InferenceResponse(error=refusal)
         try:
             sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        except Exception as failure:  # the boundary of the process: Triton does not take it, and others go on
+        except Exception as failure:  # the boundary of the process: Triton refused it, and the other answers continue
             pb_utils.Logger.log_error(f"{self.name}: an answer could not be ended: {failure}")
 
 
 def picture(data: bytes, auto_orient: bool, number: int = 1, count: int = 1) -> Picture:
-    """An encoded picture of which the engine reads the header first, and the pixels when it is its turn.
+    """An encoded picture: the engine reads its header first and decodes it just before it is encoded.
 
     Args:
-        number, count: which of how many it is, for what is said of it when it cannot be read.
+        number, count: its place among the pictures, for the error when it cannot be read.
     """
 
     def read(reader: Callable[[bytes, bool], Any]) -> Any:
@@ -96,7 +96,7 @@ def read_messages(inputs: Mapping[str, np.ndarray], count: int) -> Messages:
     """The conversation of a request: ``messages`` (JSON), or ``prompt``, a question about all the pictures.
 
     Raises:
-        InvalidParameter: there is neither, or both, or the parts are not what they should be.
+        InvalidParameter: both are missing, both are there, or a part is malformed.
     """
     if ("messages" in inputs) == ("prompt" in inputs):
         raise InvalidParameter("There must be either a prompt or messages.")
@@ -127,7 +127,7 @@ def _is_part(part: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether it is a string of whole characters: JSON can spell half of one, which no tokenizer reads."""
+    """Whether it is a string without lone surrogates, which JSON can contain and no tokenizer reads."""
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 

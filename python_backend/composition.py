@@ -1,4 +1,4 @@
-"""The Triton step around a composition, which asks networks and models by BLS or has them in its own process."""
+"""The Triton step around a composition, which runs networks and models by BLS or in its own process."""
 
 from __future__ import annotations
 
@@ -73,9 +73,8 @@ class TritonPythonModel(Step):
     def call(
         self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
     ) -> dict[str, np.ndarray]:
-        """Outputs of a network (by role) or a published model (by its Triton name), batch axis first.
-
-        Raises what that one refused with, or ServerUnavailable.
+        """Outputs of a network (by role) or a published model (by its Triton name), batch axis first. Raises its error,
+        or ServerUnavailable.
         """
         if self.sessions is not None:
             self.heart.step()
@@ -94,6 +93,6 @@ class TritonPythonModel(Step):
 
 
 def _identity(args: Mapping[str, str]) -> str:
-    """What tells this model, as it was published last, from every other: what one worked out is not another's."""
+    """A key for cached results: changes with the model and with each publication of it."""
     manifest = Path(args["model_repository"]) / MANIFEST
     return f"{args['model_name']} {hashlib.sha256(manifest.read_bytes()).hexdigest()}"

@@ -1,7 +1,6 @@
-"""What the code of a user's own package answers about one picture, told by its attributes, as the house's tensors.
-
-Nothing here knows the packages' types: a ``supervision.Detections``, the peer's result classes, a namedtuple with torch
-tensors in it are all the same. Torch is never imported; a tensor is what has ``detach``.
+"""What the code of a user's own package returns for one picture, converted to our output tensors. Results are read by
+their attributes, not their type: a ``supervision.Detections``, result classes of other packages and a namedtuple of
+torch tensors all work. Torch is never imported; an object with ``detach`` is a tensor.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def to_tensors(answer: Any, task: str, size: Size, settings: Settings, classes: 
         classes: how many class names there are.
 
     Raises:
-        TritonVisionError: it is something else; the sentence says what.
+        TritonVisionError: the result is not of the task; the message says what it is.
     """
     while isinstance(answer, list | tuple) and len(answer) == 1 and not hasattr(answer, "_fields"):
         answer = answer[0]

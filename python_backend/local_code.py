@@ -1,4 +1,4 @@
-"""The Triton step that runs the code of a user's own package, in a process that has nothing else to do.
+"""The Triton step that runs the code of a user's own package, in a process of its own.
 
 The package lies in a folder of the user's; its class offers ``from_pretrained(directory)``, and what that gives is
 asked about one picture at a time, BGR uint8 ``[h, w, 3]`` as OpenCV reads them.
@@ -34,7 +34,7 @@ from tritonvision.python_backend.step import Step, read_parameters
 from tritonvision.tasks import TASKS, resolve
 
 _MODULE = "tritonvision_local_package"
-# Settings of ours that no package knows, and those that are applied here to models that do not take them.
+# Settings that packages do not have, and those applied here if the model does not take them.
 _OURS = {"auto_orient", "region", "mask_format", "function"}
 _APPLIED = ("confidence", "classes", "max_detections")
 
@@ -42,11 +42,11 @@ _APPLIED = ("confidence", "classes", "max_detections")
 class TritonPythonModel(Step):
     """``image`` BYTES ``[B,1]`` to what the task's head kind answers, and ``image_size`` int32 ``[B,2]``.
 
-    Of a ``region`` the package's model sees nothing else; ``image_size`` (height, width) is the whole picture's.
+    With a ``region`` the package's model gets only that part; ``image_size`` (height, width) is the whole picture's.
     """
 
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
-        """Load the package. What goes wrong is one sentence to whoever asked for the model; the log has the trace."""
+        """Load the package. An error is one sentence for the caller of the load; the log has the traceback."""
         self.task = TASKS[parameters["task"]]
         options = json.loads(parameters["options"])
         self.classes = options["classes"]
@@ -66,7 +66,7 @@ class TritonPythonModel(Step):
         images = tensors["image"].reshape(-1)
         rows, before = [], b""
         for data, given in zip(images, read_parameters(tensors, len(images)), strict=True):
-            before = data or before  # an empty sample stands for the picture before it
+            before = data or before  # an empty sample repeats the picture before it
             self.heart.step()
             rows.append(self._ask(before, given))
         return stack_padded(rows)

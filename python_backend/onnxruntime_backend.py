@@ -1,7 +1,7 @@
-"""ONNX Runtime as a Python-based Triton backend, where the native one is not at hand.
+"""ONNX Runtime as a Python-based Triton backend, where the native one is not installed.
 
-Put behind ``<backend-directory>/onnxruntime/model.py`` it serves any ``config.pbtxt`` with ``backend: "onnxruntime"``
-and honours the parameter names of Triton's native backend, so one repository runs on both.
+As ``<backend-directory>/onnxruntime/model.py`` it serves any ``config.pbtxt`` with ``backend: "onnxruntime"`` and reads
+the parameters of Triton's native backend, so one repository runs on both.
 """
 
 from __future__ import annotations

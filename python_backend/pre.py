@@ -1,4 +1,4 @@
-"""The pre step: an encoded picture to the pixels of a network, and the geometry that leads back."""
+"""The pre step: an encoded picture to the pixels of a network, and the geometry that maps back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TritonPythonModel(Step):
     """``image`` BYTES ``[B,1]`` to ``pixels`` ``[B,H,W,3]`` RGB and ``geometry`` float64 ``[B,6]``; with rules that pad
     for the network to mask, ``valid_size`` int32 ``[B,2]``.
 
-    An empty sample stands for the picture before it, so that many regions of one picture travel with one copy.
+    An empty sample repeats the picture before it, so that many regions of one picture need one copy.
     """
 
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
@@ -32,7 +32,7 @@ class TritonPythonModel(Step):
         self.options = options
 
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
-        """The settings of the whole request are the post step's to check; this step looks for its own."""
+        """Reads its own settings only; the post step checks all settings of the request."""
         images = tensors["image"].reshape(-1)
         pixels, geometries = [], []
         before: tuple[bytes, bool, np.ndarray] | None = None

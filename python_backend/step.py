@@ -1,4 +1,4 @@
-"""What every Triton step of ours shares: settings from the config, answers or errors a request, a heartbeat."""
+"""The base of our Triton steps: settings from the config, an answer or error for each request, a heartbeat."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from tritonvision.heartbeat import Heart, longest_work
 class Step(ABC):
     """Base of the Python models: subclasses fill :meth:`setup` and :meth:`answer`.
 
-    One request is answered or refused at a time; a refusal never takes its neighbours along and never shows a
-    traceback to the caller.
+    Requests are answered or refused one by one; a refusal does not affect others and has no traceback for the caller.
 
     Attributes:
         weights: the folder whose size decides how long one answer may take, see :func:`heartbeat.longest_work`.
     """
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Triton's hook: read the config, then beat until the server goes."""
+        """Triton's hook: read the config, then touch the heartbeat file until the server stops."""
         self.config = json.loads(args["model_config"])
         self.name = args["model_name"]
         self.weights = Path(args["model_repository"]) / args["model_version"]
@@ -58,7 +57,7 @@ class Step(ABC):
 
     def _respond(self, request):
         self.heart.step()
-        # is_cancelled() is not asked: it is a round trip to the server, and says nothing within an ensemble
+        # is_cancelled() is not called: it is a round trip to the server, and tells nothing within an ensemble
         try:
             inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             outputs = self.answer(inputs, request.requested_output_names())
@@ -77,10 +76,10 @@ def refusing_to_load() -> Iterator[None]:
 
 
 def refusal_of(error: Exception, model: str) -> Any:
-    """What the caller is told of ``error``, as Triton's own error.
+    """The Triton error for the caller.
 
-    A TritonVisionError is its code and sentence. Anything else is a fault of ours: its trace goes to the log of
-    ``model``, and the caller learns only that there was one.
+    A TritonVisionError is its code and sentence. Any other error is a bug: its traceback goes to the log of ``model``,
+    and the caller gets a general sentence.
     """
     if isinstance(error, TritonVisionError):
         return pb_utils.TritonError(to_wire(error), pb_utils.TritonError.INVALID_ARG)

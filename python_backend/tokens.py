@@ -23,7 +23,7 @@ class TritonPythonModel(Step):
         self.tokenizer = Tokenizer(vocabulary, int(parameters["context"]))
 
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
-        """The settings of pictures may come along; the only one of a text is whether it may be cut."""
+        """Settings of pictures are accepted and ignored; the only setting of a text is ``truncate``."""
         texts = tensors["text"].reshape(-1)
         rows = []
         for text, settings in zip(texts, read_parameters(tensors, len(texts)), strict=True):

@@ -1,6 +1,7 @@
-"""Publishes what the tests ask and no catalogue id is: models with every part of the real ones, but few layers.
+"""Publishes models for the tests that have every part of the real ones, but few layers.
 
-Each goes through the export that users call, gate and all.
+Each goes through the export that users call, gate included. SAM keeps its id, since its routes name it, and its size of
+1024 pixels; its encoder has 4 of 12 layers, because encoding a picture takes most of the time of tests that prompt it.
 
     python -P tests/small_models.py REPOSITORY      (the export environment; ``make test`` does it)
 """
@@ -17,7 +18,7 @@ from unittest import mock
 
 from tritonvision.exporters import pipeline
 from tritonvision.exporters.contract import Weights
-from tritonvision.exporters.families import grounding_dino, owlv2, smolvlm, trocr
+from tritonvision.exporters.families import grounding_dino, owlv2, sam, smolvlm, trocr
 
 RANDOM = Weights("random", seed=1)
 LAYERS = {"num_hidden_layers": 3}
@@ -27,7 +28,7 @@ SIDES = 240, 400
 def main() -> None:
     """Publish them below the folder that the command line names."""
     repository = Path(sys.argv[1])
-    for publish in (small_vlm, small_line, small_owl, small_dino):
+    for publish in (small_vlm, small_line, small_owl, small_dino, small_sam):
         publish(partial(pipeline.export, repository=repository, force=True))
 
 
@@ -76,6 +77,12 @@ def small_dino(export: Callable) -> None:
         patches.enter_context(mock.patch.object(grounding_dino, "point", partial(point, *SIDES)))
         patches.enter_context(mock.patch.object(grounding_dino, "random_network", partial(network, sides=SIDES)))
         export("grounding-dino-tiny", Weights("random"), as_id="tests/small-dino/1")
+
+
+def small_sam(export: Callable) -> None:
+    """SAM with two layers that attend to windows and two that attend to the whole picture."""
+    with mock.patch.dict(sam._VISION, {"vit_b": {"num_hidden_layers": 4, "global_attn_indexes": [1, 3]}}):
+        export("sam-vit_b", Weights("random"))
 
 
 if __name__ == "__main__":

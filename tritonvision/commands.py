@@ -1,4 +1,4 @@
-"""``tritonvision`` as a process of its own: how one is begun, that it ends with us, and what its failure says."""
+"""``tritonvision`` as a process of its own: started so that it ends with us, and its failure as an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ END_WITH_US = (
     sys.executable, "-I", "-S", "-c",
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])",
 )  # fmt: skip
-# How the command line says what went wrong, colours left out, and the class of each of its exit codes.
+# The command line's error output without colours, and the error class of each exit code.
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _ERROR, _HINT = re.compile(r"^Error: (.+?)\s*$", re.M), re.compile(r"^Hint: (.+?)\s*$", re.M)
 _KINDS: dict[int, type[TritonVisionError]] = {2: InvalidParameter, 3: SetupError}
@@ -28,7 +28,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def failure(status: int, text: str) -> TritonVisionError:
-    """The error of a command that ended with ``status`` and said ``text``; the sentence and the hint are its own."""
+    """The error of a command that ended with ``status`` and wrote ``text``, with its message and hint."""
     text = _COLOURS.sub("", text).replace("\r", "\n")
     said, hint = _ERROR.search(text), _HINT.search(text)
     sentence = said[1] if said else "The export ended early."

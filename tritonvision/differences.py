@@ -198,7 +198,7 @@ def _ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _loss_of_the_best(got: Tensors, want: Tensors) -> float:
     if got["scores"].shape != want["scores"].shape or not np.isfinite(got["scores"]).all():
         return np.inf
-    scores = want["scores"][0]
+    scores: np.ndarray = want["scores"][0]
     ids = got["class_ids"][0]
     best = int(ids[0]) if len(ids) else int(got["scores"][0].argmax())
     if not 0 <= best < len(scores):
@@ -215,7 +215,8 @@ def _relative(name: str, got: Tensors, want: Tensors) -> float:
     ours, theirs = got[name], want[name]
     if name == "embeddings":
         a, b = ours.reshape(-1).astype(np.float64), theirs.reshape(-1).astype(np.float64)
-        return 1 - float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-30)) if a.shape == b.shape else np.inf
+        lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
+        return 1 - float(a @ b) / max(lengths, 1e-30) if a.shape == b.shape else np.inf
     if name == "map":
         a, b = _meters(got), _meters(want)
         return float(np.abs(a - b).mean() / max(np.abs(b).mean(), 1e-30)) if a.shape == b.shape else np.inf

@@ -73,7 +73,7 @@ class Unauthorized(TritonVisionError):
 
 
 class Forbidden(TritonVisionError):
-    """The request comes from where none is taken."""
+    """The request's origin or host is not allowed."""
 
     code, status = "forbidden", 403
     sentence = "Requests from there are not taken."

@@ -1,7 +1,7 @@
-"""How a process of the inference server shows that it is well, and how its supervisor sees that it is not.
+"""Heartbeat files: processes of the inference server touch them, and the supervisor finds those that hang.
 
 Every step touches a file of its own once a second, in the folder that the supervisor named to the tritonserver and so
-to the steps, its children. Where no folder is named, nobody watches and nothing beats.
+to the steps, its children. Without a folder there is no supervisor, and no heartbeat.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LONGEST_EXECUTE_SECONDS = 60.0
 _LONGEST_OF_ALL = 1800.0
 _GRAPH_BYTES = 64 * 2**20  # a network gets LONGEST_EXECUTE_SECONDS more for each
 FOLDER_VARIABLE = "TRITONVISION_SERVER_FOLDER"
-# A look that comes later than this was not awake in between; only so much of the pause counts.
+# Of a longer pause between two checks only this much counts: the watcher itself was not running.
 _LONGEST_LOOK = 2.0
 
 
@@ -41,20 +41,20 @@ def folder() -> Path | None:
 
 
 def longest_work(files: Path) -> float:
-    """Seconds that a step may take for one batch: the more, the larger the files of its model (the folder ``files``).
+    """Seconds that a step may take for one batch; grows with the size of its model's folder ``files``.
 
-    A large network on a busy machine needs minutes for eight pictures; it must not be taken for one that hangs. Nothing
-    gets more than half an hour.
+    A large network on a busy machine needs minutes for eight pictures and must not count as hanging. At most half an
+    hour.
     """
     size = sum(path.stat().st_size for path in files.rglob("*") if path.is_file())
     return min(LONGEST_EXECUTE_SECONDS * (1 + size / _GRAPH_BYTES), _LONGEST_OF_ALL)
 
 
 class Watch:
-    """Sees which processes have stopped beating.
+    """Finds processes whose heartbeat has stopped.
 
-    What counts is time in which the watcher itself was awake, so neither a paused container, a suspended machine nor a
-    clock that is set makes processes late that were paused with it.
+    Only time in which the watcher itself ran counts, so pausing a container, suspending the machine or setting the
+    clock makes no process late.
 
     Args:
         beats: the folder of a tritonserver.
@@ -67,7 +67,7 @@ class Watch:
         self._last: dict[int, tuple[int, float]] = {}  # process id -> its beat, and when that was first seen
 
     def stale(self) -> list[int]:
-        """Process ids of the steps that have not beaten for STALE_SECONDS. To be asked about once a second."""
+        """Process ids of the steps without a heartbeat for STALE_SECONDS. Call it about once a second."""
         now = time.monotonic()
         self._awake += min(now - self._looked, _LONGEST_LOOK)
         self._looked = now
@@ -84,7 +84,7 @@ def _read_beats(beats: Path) -> Iterator[tuple[int, int]]:
     for path in beats.glob("[0-9]*"):
         try:
             yield int(path.name), path.stat().st_mtime_ns
-        except FileNotFoundError:  # removed between the listing and the look
+        except FileNotFoundError:  # removed between listing and stat
             continue
 
 
@@ -93,16 +93,15 @@ _own: Heart | None = None
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """:meth:`Heart.waiting` of this process, where it has a heart."""
+    """:meth:`Heart.waiting` of this process, if it has a heartbeat."""
     with nullcontext() if _own is None else _own.waiting():
         yield
 
 
 class Heart:
-    """Beats for this process from now on; as a context manager it marks one piece of work of the calling thread.
+    """The heartbeat of this process; as a context manager it times a piece of work of the calling thread.
 
-    Work that takes longer than it may stops the beat, so a process with one stuck thread is replaced like one
-    that hangs as a whole. A process has one heart.
+    Work over its time limit stops the heartbeat, so a process with one stuck thread is replaced, too.
 
     Args:
         longest: seconds that a piece of work, or a step of it, may take.
@@ -127,13 +126,13 @@ class Heart:
         self._busy_since.pop(threading.get_ident(), None)
 
     def step(self) -> None:
-        """One more step of a long piece of work begins: each has the whole time."""
+        """Begin the next step of a long piece of work; each step has the whole time."""
         if threading.get_ident() in self._busy_since:
             self._busy_since[threading.get_ident()] = time.monotonic()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within it this process waits for another one, which answers for itself: that is no work of its own."""
+        """Within the block this process waits for another one with its own heartbeat: the time does not count."""
         before = self._busy_since.pop(threading.get_ident(), None)
         try:
             yield
@@ -143,12 +142,12 @@ class Heart:
 
     def _beat(self) -> None:
         while True:
-            if os.getppid() != self._parent:  # an orphan has nobody to answer to
+            if os.getppid() != self._parent:  # the server is gone
                 os._exit(1)
             oldest = min(self._busy_since.copy().values(), default=time.monotonic())
             if time.monotonic() - oldest < self._longest:
                 try:
                     os.utime(self._file)
-                except FileNotFoundError:  # the supervisor is gone, and with it the folder
+                except FileNotFoundError:  # the supervisor is gone, and its folder removed
                     return
             time.sleep(BEAT_SECONDS)

@@ -1,4 +1,4 @@
-"""Whether the files of a published model are still those that were proven when it was published."""
+"""Checks the files of a published model against the hashes in its manifest."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ log = logging.getLogger(__name__)
 
 
 def check_files(repository: Repository, manifest: Manifest, variant: Variant | None = None) -> None:
-    """Compare the files of a published model with its manifest. A file is read again only when it looks changed.
+    """Compare the files of a published model with its manifest. Unchanged size, time and inode skip the reading.
 
     Args:
         variant: whose files are compared, too.
 
     Raises:
-        BrokenModel: one is missing, or is not what was published.
+        BrokenModel: a file is missing or changed.
         ModelLoading: the model was published again meanwhile.
     """
     files = {**manifest.files, **(variant.files if variant else {})}
     if _wrong(repository.root, files) is None:
         return
-    with locked(repository.root):  # a publication under way has by now put all its folders in place, or none
+    with locked(repository.root):  # a concurrent publication has now replaced all folders or none
         if repository.get(manifest.id) is not manifest:
             raise ModelLoading(f"Model {manifest.id} was just published again.", retry_after=1)
         wrong = _wrong(repository.root, files)

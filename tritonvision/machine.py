@@ -8,7 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tritonvision import tuning
+from tritonvision import gpus, tuning
+from tritonvision.gpus import Gpu
 from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
 
@@ -34,6 +35,12 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(_cpuinfo("flags").split())
 
 
+@functools.cache
+def gpu() -> Gpu | None:
+    """The GPU of this machine, None where none is to be seen."""
+    return gpus.first()
+
+
 def cores() -> int:
     """How many of the machine's cores this process may use."""
     return len(os.sched_getaffinity(0))
@@ -43,6 +50,8 @@ def why_not(engine: str, precision: str) -> str:
     """Why this machine cannot run a variant of that engine and precision: a sentence, empty where it can."""
     if importlib.util.find_spec(_MODULES[engine]) is None:
         return f"The package '{_MODULES[engine]}' is not installed."
+    if engine == "tensorrt" and gpu() is None:
+        return "No NVIDIA GPU is to be seen on this machine."
     if engine == "openvino" and precision == "bf16" and not bf16_flags():
         return f"The processor ({cpu_name()}) does not compute in bf16."
     return ""

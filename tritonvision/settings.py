@@ -48,7 +48,7 @@ def _default_repository() -> Path:
     return user_folder(".local/share/tritonvision/model_repository", "/var/lib/tritonvision/model_repository")
 
 
-# Variables that are read by others: Kubernetes sets some for a Service of our name, tests have their own.
+# Variables that are no settings: Kubernetes sets some for a Service of our name, and tests have their own.
 _OTHERS = re.compile(r"TRITONVISION_(TEST_|NEED_|SERVICE_|PORT_)")
 
 

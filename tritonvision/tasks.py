@@ -1,4 +1,4 @@
-"""The task contracts: what a task is called in each dialect, which settings a request may carry, what comes back."""
+"""The task contracts: the name of each task, and the settings of its requests."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ DETECTION = (
     Parameter("classes", "ids", None),
     Parameter("class_agnostic_nms", "bool", False),
 )
-# The part of the picture to look at: centre x, centre y, width, height, pixels of the oriented picture.
+# The part of the picture that is used: centre x, centre y, width, height, pixels of the oriented picture.
 REGION = Parameter("region", "floats", None, shape=(4,))
 # How masks travel: COCO run lengths of the whole picture, the outer contour, or not at all.
 MASK_FORMAT = Parameter("mask_format", "choice", "rle", choices=("none", "rle", "polygon"))
@@ -90,7 +90,7 @@ MASK_FORMAT = Parameter("mask_format", "choice", "rle", choices=("none", "rle", 
 
 @dataclass(frozen=True)
 class Task:
-    """One kind of question a picture can be asked.
+    """A task of vision models.
 
     Attributes:
         name: as the catalogue and the Roboflow registry spell it.
@@ -134,7 +134,7 @@ GAZE = Task(
     "gaze-detection",
     (AUTO_ORIENT, Parameter("confidence", "float", 0.5, 0.0, 1.0), Parameter("detect_faces", "bool", True)),
 )
-# Class names in the caller's own words, or boxes of examples: the only task whose classes come with the request.
+# Classes come with the request, as texts or as boxes of examples.
 OPEN_VOCABULARY = Task(
     "open-vocabulary-object-detection",
     (
@@ -175,7 +175,7 @@ VLM = Task(
 )
 
 def about_picture(text: str) -> list[dict[str, Any]]:
-    """The messages that ask a model of :data:`VLM` about one picture."""
+    """The messages of one prompt about one picture, for a model of :data:`VLM`."""
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
 
 

@@ -1,4 +1,4 @@
-"""How alike embeddings are: their directions and the cosines between them."""
+"""Unit vectors and cosine similarity of embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words that AutoModel understands beside its own: the peer library's keywords, backends and older spellings."""
+"""Keywords that AutoModel takes for compatibility: those of inference-models, its backends, and older spellings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tritonvision.engine.facts import Facts
 from tritonvision.errors import InvalidParameter, NotSupported
 
 # Keywords of inference-models 0.39.6 (and ``disabled_backends`` and others of its keyword-only ones) that choose among
-# packages, files and devices there. Here the server has made that choice, so they are accepted and mean nothing.
+# packages, files and devices there. Here the server makes that choice, so they are accepted and ignored.
 WITHOUT_MEANING = frozenset(
     "model_package_id batch_size quantization onnx_execution_providers device default_onnx_trt_options "
     "max_package_loading_attempts verbose model_download_file_lock_acquire_timeout allow_untrusted_packages "
@@ -24,14 +24,14 @@ WITHOUT_MEANING = frozenset(
 )
 _OWN = ("weights_provider", "api_key", "backend", "server", "allow_local_code_packages")
 
-# Backends as the peer spells them, and what each is called in a manifest.
+# Backends as inference-models spells them, and as a manifest does.
 BACKENDS = {
     "onnx": "onnx", "trt": "trt", "tensorrt": "trt", "torch": "torch", "torch-script": "torch-script",
     "hugging-face": "hugging-face", "mediapipe": "mediapipe", "ultralytics": "ultralytics", "custom": "custom",
 }  # fmt: skip
 _NAMED = ("onnx", "trt", "tensorrt", "torch", "torch-script", "hugging-face", "mediapipe", "ultralytics")
 
-# Older spellings of settings, and those of the peer's prompts.
+# Older spellings of settings, and those of inference-models' prompts.
 _ALIASES = {
     "conf_thresh": "confidence", "iou_thresh": "iou_threshold", "point_coordinates": "points", "boxes": "box",
     "multimask_output": "multimask", "multi_mask_output": "multimask",
@@ -40,7 +40,7 @@ _BY_DEFAULT = ("default", "best")
 
 
 def check_peer(given: Collection[str]) -> None:
-    """Raises InvalidParameter for a keyword of ``from_pretrained`` that nobody knows."""
+    """Raises InvalidParameter for an unknown keyword of ``from_pretrained``."""
     for name in given:
         if name not in WITHOUT_MEANING:
             raise InvalidParameter(
@@ -50,14 +50,14 @@ def check_peer(given: Collection[str]) -> None:
 
 
 def choose_backend(wanted: str | Iterable[str] | None, published: Sequence[str], model_id: str) -> str:
-    """The backend to serve: the first wanted one that is published, or the best published one when None is wanted.
+    """The backend to serve: the first wanted one that is published; the best published one for None.
 
     Args:
         published: best first.
 
     Raises:
         InvalidParameter: a name that is no backend.
-        NotSupported: none of them is published.
+        NotSupported: none of the wanted ones is published.
     """
     if not wanted:
         return published[0]
@@ -84,13 +84,13 @@ def choose_backend(wanted: str | Iterable[str] | None, published: Sequence[str],
 
 
 def settings_for(facts: Facts, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting of the model's task, from what a call gave in any of the spellings.
+    """Every setting of the model's task, from the keywords of a call in any spelling.
 
-    ``confidence="default"`` and ``"best"`` mean the default. Classes may be named: those to look for where the model
-    takes words, those to keep (``class_filter``, or ``classes``) where it has classes of its own.
+    ``confidence="default"`` and ``"best"`` mean the default. Classes are the texts to look for in an open-vocabulary
+    model, else those to keep (``class_filter`` or ``classes``), by id or name.
 
     Raises:
-        InvalidParameter: a name that is unknown, twice there, or has a value that does not fit.
+        InvalidParameter: a setting is unknown, given twice, or has a wrong value.
     """
     plain = canonical(given)
     if facts.task == tasks.OPEN_VOCABULARY.name:

@@ -26,8 +26,8 @@ from tritonvision.settings import Settings, read_settings
 from tritonvision.vectors import directions
 
 _SERVERS = Servers()
-_TOLD: set[str] = set()  # models of whose random weights a person knows
-_MADE = ("onnx",)  # what an export of this version publishes
+_TOLD: set[str] = set()  # models whose random weights were already warned about
+_MADE = ("onnx",)  # the backends that an export of this version publishes
 
 
 class AutoModel:
@@ -37,7 +37,7 @@ class AutoModel:
         model_id: public id of the model.
         task: what it does, as the catalogue spells it.
         backend: what it is served as: ``onnx``, or ``custom`` for a package's own code.
-        weights: ``official``, ``random`` (its answers mean nothing) or ``user``.
+        weights: ``official``, ``random`` (for tests; answers are meaningless) or ``user``.
     """
 
     def __init__(self, facts: Facts, connection: Connection, settings: Settings):
@@ -61,23 +61,22 @@ class AutoModel:
 
         Args:
             model_id_or_path: an id or alias of the catalogue, ``project/version`` of yours, the folder of a package,
-                or an ``.onnx`` file. Where a folder has the name of a model, the folder is meant.
-            weights_provider: without a meaning here.
-            api_key: of the server, where it wants one. Default: the setting ``TRITONVISION_API_KEY``.
-            backend: name or names of what it shall be served as, the first that is published is taken. Default: the
-                best published one.
+                or an ``.onnx`` file. A folder takes precedence over a model of the same name.
+            weights_provider: ignored.
+            api_key: of the server, if it requires one. Default: the setting ``TRITONVISION_API_KEY``.
+            backend: one or more backends, of which the first published one is used. Default: the best published one.
             server: ``http(s)://HOST:PORT`` of a ``tritonvision serve``, or ``grpc://HOST:PORT`` of a Triton. Default:
                 the setting ``TRITONVISION_SERVER``, or else a tritonserver that this process starts, which exports
                 what is not published (see the setting ``TRITONVISION_REPOSITORY``).
-            allow_local_code_packages: whether code that a package brings may run, on this machine.
-            peer: the other keywords of inference-models, which mean nothing here.
+            allow_local_code_packages: whether code in a package may run, on this machine.
+            peer: the other keywords of inference-models, which are ignored.
 
         Raises:
             UnknownModel, NotSupported, InvalidParameter: there is no such model, backend or keyword.
-            ExportFailed, SetupError, ServerUnavailable, Unauthorized, ...: it cannot be had.
+            ExportFailed, SetupError, ServerUnavailable, Unauthorized, ...: it cannot be loaded.
         """
         words.check_peer(peer)
-        words.choose_backend(backend, tuple(words.BACKENDS.values()), "")  # a wrong name, before anything is started
+        words.choose_backend(backend, tuple(words.BACKENDS.values()), "")  # check the name before anything is started
         settings = read_settings(server=server)
         key = api_key or settings.api_key
         remote = is_http(settings.server or "")
@@ -105,7 +104,7 @@ class AutoModel:
 
     @staticmethod
     def close() -> None:
-        """Drop all connections and stop the tritonserver of this process. Models made before do not answer any more."""
+        """Drop all connections and stop the tritonserver of this process. Models made before it stop working."""
         _SERVERS.close()
 
     @staticmethod
@@ -115,7 +114,7 @@ class AutoModel:
 
     @staticmethod
     def describe(model_id: str) -> model_list.ModelDescription:
-        """Print a table of what is known of a model, and return the same. Raises UnknownModel."""
+        """Print a table of a model's facts, and return them. Raises UnknownModel."""
         described = model_list.describe(Repository(read_settings().repository), model_id)
         model_list.show(described)
         return described
@@ -142,12 +141,12 @@ class AutoModel:
         self, images: Any, classes: Sequence[str] | None = None, *, input_color_format: str | None = None,
         **settings: Any,
     ) -> Any:  # fmt: skip
-        """What the model says about one picture or several.
+        """Run the model on one picture or several.
 
         Args:
             images: one, or a list of: NumPy arrays (uint8, BGR or grey), PIL images, torch tensors (RGB, channels
                 first), paths, http(s) URLs, bytes of picture files.
-            classes: what to look for, where the model takes words; else the classes to keep, by id or name.
+            classes: the texts to look for in an open-vocabulary model; else the classes to keep, by id or name.
             input_color_format: ``rgb`` or ``bgr``, of arrays and tensors, where they are not as above.
             settings: of the model's task, e.g. ``confidence``, ``iou_threshold``, see ``tritonvision.tasks``.
 
@@ -156,7 +155,7 @@ class AutoModel:
             segmentation a list of InstanceDetections; key points (list of KeyPoints, list of Detections); gaze (list of
             KeyPoints, of Detections, of L2CSGazeDetection); classification one ClassificationPrediction, of
             independent labels a list of MultiLabelClassificationPrediction; embedding float32 (n, D); depth a list of
-            float32 (H, W); pages (list of str, list of Detections); lines and models that write a list of str;
+            float32 (H, W); pages (list of str, list of Detections); text lines and generated text a list of str;
             promptable segmentation a list of SAMPrediction.
 
         Raises:
@@ -177,14 +176,14 @@ class AutoModel:
     __call__ = infer
 
     def embed_images(self, images: Any, *, input_color_format: str | None = None, **settings: Any) -> np.ndarray:
-        """float32 ``(n, D)``, a row a picture. Raises as :meth:`infer`, and NotSupported where it does not embed."""
+        """float32 ``(n, D)``, a row a picture. Raises as :meth:`infer`, and NotSupported if it does not embed."""
         self._must_do(tasks.EMBEDDING, "embed pictures")
         return self._infer(images, input_color_format, settings)
 
     embed_image = embed_images
 
     def embed_text(self, texts: str | Sequence[str]) -> np.ndarray:
-        """float32 ``(n, D)``, a row a text. Raises as :meth:`embed_images`; a text that is too long is refused."""
+        """float32 ``(n, D)``, a row a text. Raises as :meth:`embed_images`, and InvalidParameter for a long text."""
         self._must_do(tasks.EMBEDDING, "embed texts")
         listed = [texts] if isinstance(texts, str) else list(texts)
         if not listed or not all(isinstance(text, str) for text in listed):
@@ -212,11 +211,11 @@ class AutoModel:
         self, images: Any, points: Any = None, point_labels: Any = None, box: Any = None, *,
         input_color_format: str | None = None, **settings: Any,
     ) -> list[SAMPrediction]:  # fmt: skip
-        """The masks of what is pointed at.
+        """The masks of the objects at points or in boxes.
 
         Args:
             points: (n, 2), x and y in pixels, the same for every picture; or a list of such, one a picture.
-            point_labels: (n,), 1 on what is meant, 0 off it; on, when None. Or a list of such.
+            point_labels: (n,), 1 on the object, 0 off it; all 1 when None. Or a list of such.
             box: (4,), left, top, right, bottom in pixels; or one a picture; or several for one picture, each a prompt.
             settings: ``multimask`` (three proposals, or one), ``mask_format``; ``point_coordinates``, ``boxes`` and
                 ``multimask_output`` are other names.
@@ -225,7 +224,7 @@ class AutoModel:
             One prediction a picture; of one picture with several boxes, one a box.
 
         Raises:
-            As :meth:`infer`, and NotSupported where the model is not one that is shown what is meant.
+            As :meth:`infer`, and NotSupported if the model does not do promptable segmentation.
         """
         self._must_do(tasks.PROMPTABLE, "be shown what is meant")
         given = {"points": points, "point_labels": point_labels, "box": box}
@@ -246,10 +245,10 @@ class AutoModel:
         self, images: Any, *, progress: Callable[[int, int], None] | None = None,
         input_color_format: str | None = None, **settings: Any,
     ) -> list[SAMPrediction]:  # fmt: skip
-        """Every object of each picture, each once, best first. On a processor that takes a minute or more.
+        """Every object of each picture, each once, best first. On a CPU that takes a minute or more.
 
         Args:
-            progress: called time and again with how many points of the grid have been asked, and how many there are.
+            progress: called after each batch with the number of points of the grid that are done, and of all points.
             settings: ``points_per_side`` (32; fewer are quicker), ``points_per_batch``, ``pred_iou_thresh``,
                 ``stability_score_thresh``, ``crops_nms_thresh``, see ``tritonvision.engine.mask_grid``.
 
@@ -270,14 +269,14 @@ class AutoModel:
     def prompt(
         self, images: Any, prompt: str, *, stream: bool = False, input_color_format: str | None = None, **settings: Any
     ) -> list[str] | Iterator[str]:
-        """What the model writes about each picture, or, with ``stream``, about the one picture piece by piece.
+        """The text that the model generates for each picture; with ``stream``, for one picture, piece by piece.
 
         Args:
             settings: ``max_new_tokens`` (512), ``temperature`` (0 takes the likeliest token), ``top_p``, ``top_k``,
                 ``repetition_penalty``, ``seed``, ``stop``; ``do_sample=False`` is a temperature of 0.
 
         Raises:
-            As :meth:`infer`, and NotSupported where the model does not write. Closing the iterator ends the work.
+            As :meth:`infer`, and NotSupported if the model does not generate text. Closing the iterator cancels it.
         """
         self._must_do(tasks.VLM, "be asked in words")
         if not isinstance(prompt, str) or not prompt.strip():
@@ -346,7 +345,7 @@ def _gathered(task: str, results: list[Any]) -> Any:
 
 
 def _checked_name(name: str) -> str:
-    """``name`` where it can be a model's. Raises UnknownModel, NotSupported."""
+    """``name``, if it can be a model's. Raises UnknownModel, NotSupported."""
     file = Path(name)
     if name and file.is_file():
         raise NotSupported(
@@ -359,7 +358,7 @@ def _checked_name(name: str) -> str:
 
 
 def _check_published(settings: Settings, name: str, backend: str | Sequence[str] | None) -> None:
-    """Refuse a backend that a model has not, and would not have after its export either."""
+    """Refuse a backend that a model does not have, and would not have after an export."""
     try:
         manifest = Repository(settings.repository).resolve(name)
     except UnknownModel:

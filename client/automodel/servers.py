@@ -1,4 +1,4 @@
-"""The servers that AutoModel asks, each connected to once a process; among them one that this process starts."""
+"""AutoModel's connections, one a process for each server, and the tritonserver that this process starts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HTTP = re.compile(r"https?://[^\s]+")
 
 
 class Servers:
-    """Connections by server and key. Everything is closed at the process's end, or by :meth:`close`."""
+    """Connections by server and key. All are closed at exit, or by :meth:`close`."""
 
     def __init__(self) -> None:
         self.background = Background()
@@ -40,8 +40,8 @@ class Servers:
         """The connection to ``settings.server``; without one, to a tritonserver that this process starts.
 
         Raises:
-            InvalidParameter: it is no address.
-            SetupError: this machine lacks what a tritonserver needs.
+            InvalidParameter: ``server`` is no address.
+            SetupError: a tritonserver cannot run on this machine.
         """
         server = settings.server or ""
         key = server, api_key if is_http(server) else None
@@ -54,14 +54,14 @@ class Servers:
             return self._open[key]
 
     def run(self, connection: Connection, ask: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
-        """What ``ask`` gets from ``connection``. Raises ServerUnavailable after :meth:`close`."""
+        """The result of ``ask`` over ``connection``. Raises ServerUnavailable after :meth:`close`."""
         self._check(connection)
         return self.background.run(ask(connection))
 
     def iterate(
         self, connection: Connection, ask: Callable[[Connection], AsyncGenerator[T, None]]
     ) -> Generator[T, None, None]:  # fmt: skip
-        """As :meth:`run`, of what comes piece by piece; closing the iterator ends the work."""
+        """As :meth:`run`, for a stream; closing the iterator cancels it."""
         self._check(connection)
         return self.background.iterate(ask(connection))
 
@@ -72,11 +72,11 @@ class Servers:
             )
 
     def close(self) -> None:
-        """Drop every connection and stop our own server. What asks afterwards begins anew."""
+        """Drop every connection and stop our own server. The next call connects again."""
         with self._lock:
             connections, self._open = list(self._open.values()), {}
             embedded, self._embedded = self._embedded, None
-            if connections and self._owner == os.getpid():  # else they are those of the process we were forked from
+            if connections and self._owner == os.getpid():  # after a fork they belong to the parent process
                 atexit.unregister(self.close)
                 try:
                     for connection in connections:
@@ -94,8 +94,8 @@ class Servers:
             engine = Engine(settings.model_copy(update={"triton_url": address}))
             self.background.run(engine.start())
             return ForeignConnection(engine, address, say)
-        # What is missing is published by from_pretrained, where its progress can be seen. Nobody but this process waits
-        # for an answer, and a slow one is better than none.
+        # from_pretrained publishes a missing model, with visible progress, so the engine need not. Only this process
+        # waits for an answer, so the deadline is long.
         wait_timeout = max(settings.deadline, settings.stream_idle_timeout)
         settings = settings.model_copy(update={"export_missing": False, "deadline": wait_timeout})
         embedded = Embedded(settings)
@@ -103,7 +103,7 @@ class Servers:
             embedded.start()
             engine = Engine(settings, embedded)
             self.background.run(engine.start())
-        except BaseException:  # Ctrl-C too: a server must not stay behind
+        except BaseException:  # also at Ctrl-C, so that no server is left running
             embedded.stop()
             raise
         self._embedded = embedded
@@ -111,7 +111,7 @@ class Servers:
 
 
 def is_http(server: str) -> bool:
-    """Whether it is a facade's address. Raises InvalidParameter for what is no address at all."""
+    """Whether it is the address of a facade. Raises InvalidParameter if it is no address."""
     if not server or _GRPC.fullmatch(server):
         return False
     if _HTTP.fullmatch(server):
@@ -129,5 +129,5 @@ def grpc_address(server: str) -> str:
 
 
 def say(sentence: str) -> None:
-    """What a person should know, or waits for: a warning of the logger ``tritonvision``, so on standard error."""
+    """Tell the user something, as a warning of the logger ``tritonvision``, by default on standard error."""
     log.warning("%s", sentence)

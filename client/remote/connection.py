@@ -1,4 +1,4 @@
-"""Models of a tritonvision server that already runs, asked over its own HTTP routes: the same answers as over gRPC."""
+"""Runs inference on a tritonvision server over its HTTP routes, with the same answers as over gRPC."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tritonvision.errors import NotSupported
 from tritonvision.pictures import NPY_MAGIC, read_header, shown_size
 from tritonvision.results import Delta, MultiLabelClassificationPrediction, Result, SAMPrediction
 
-_AT_ONCE = 4  # pictures under way
+_AT_ONCE = 4  # concurrent pictures
 _TEXTS = 8  # pictures that /clip/embed_image takes at once, and texts that are sent at once
-_LARGE = 24 * 2**20  # bytes of an array from which on a PNG, which takes a while to make, fits better into a request
-WRITING_SECONDS = 600.0  # a long answer, word by word, on a processor
-_NO_TOKENS = np.empty(0, dtype=np.int64)  # the OpenAI route does not tell them
+_LARGE = 24 * 2**20  # bytes; larger arrays are sent as PNG, which is slower to encode and smaller
+WRITING_SECONDS = 600.0  # a long answer on a CPU
+_NO_TOKENS = np.empty(0, dtype=np.int64)  # the OpenAI route does not return them
 
 
 class FacadeConnection(Connection):
-    """A facade, asked through the routes that its dialects have. Use :meth:`open` before anything else.
+    """A facade, over the routes of its dialects. Call :meth:`open` first.
 
     Args:
         say: told in one sentence what a person waits for.
@@ -41,7 +41,7 @@ class FacadeConnection(Connection):
         self._facade = RunningFacade(url, api_key, say)
 
     async def open(self) -> FacadeConnection:
-        """Be ready to ask; the server need not answer yet."""
+        """Connect; the server need not answer yet."""
         await self._facade.__aenter__()
         return self
 
@@ -82,7 +82,7 @@ class FacadeConnection(Connection):
         self, facts: Facts, messages: Messages, pictures: Sequence[bytes], settings: Mapping[str, Any]
     ) -> AsyncGenerator[Delta, None]:
         _check(facts.task, settings)
-        # every setting is said: the route's defaults are OpenAI's, not the model's
+        # every setting is sent: the route's defaults are OpenAI's, not the model's
         body = {
             "model": facts.id, "messages": list(_with_pictures(messages, pictures)), "stream": True,
             "max_tokens": settings["max_new_tokens"],
@@ -133,7 +133,7 @@ class FacadeConnection(Connection):
         return result
 
     async def _classes(self, facts: Facts, picture: bytes, settings: Mapping[str, Any]) -> Result:
-        # asked for everything: the route's own threshold would hide most of a thousand classes
+        # with threshold 0: the route's default would drop most of a thousand classes
         body = _body(facts, picture, settings) | {"confidence": 0.0}
         result = parsers.to_reading(facts.task, await self._facade.json("/infer/classification", body)).result
         if isinstance(result, MultiLabelClassificationPrediction):
@@ -142,7 +142,7 @@ class FacadeConnection(Connection):
         return result
 
     async def _depth(self, facts: Facts, picture: bytes, settings: Mapping[str, Any]) -> Result:
-        # Hugging Face's route, because Roboflow's tells nearness from 0 to 1 alone
+        # Hugging Face's route, because Roboflow's returns normalised values only
         body = {"inputs": base64.b64encode(_encoded(picture)).decode(), "parameters": {"return_tensor": True}}
         return parsers.to_depth(await self._facade.json(f"/models/{facts.id}", body), facts.map_meaning)
 
@@ -171,8 +171,7 @@ class FacadeConnection(Connection):
         return parsers.to_vectors(await self._facade.json("/clip/embed_image", _body(facts, picture, settings)))
 
     async def _named(self, facts: Facts, picture: bytes, settings: Mapping[str, Any]) -> Result:
-        # with texts this route takes every model of the task and keeps to the task's own defaults; Grounding DINO's
-        # has thresholds of another server
+        # with texts this route takes every model of the task; the thresholds of Grounding DINO's route differ
         asked = ("confidence", "iou_threshold", "class_agnostic_nms", "max_detections")
         body = _body(facts, picture, settings) | {"text": settings["texts"]} | {name: settings[name] for name in asked}
         return parsers.to_reading("object-detection", await self._facade.json("/owlv2/infer", body)).result
@@ -218,7 +217,7 @@ _SAID: dict[str, frozenset[str]] = {
 
 
 def _check(task: str, settings: Mapping[str, Any]) -> None:
-    """Raises NotSupported for a setting that no field of the route can say: it would be left out in silence."""
+    """Raises NotSupported for a setting without a field in the route, instead of dropping it silently."""
     for parameter in tasks.TASKS[task].parameters:
         value = settings.get(parameter.name, parameter.default)
         if parameter.name not in _SAID[task] and value != parameter.default:
@@ -241,13 +240,13 @@ def _body(facts: Facts, picture: bytes, settings: Mapping[str, Any]) -> dict[str
 
 
 def _widen(points: Any, count: int) -> None:
-    """Where no instance was found its points have no number; give them ``count``, as any other answer has."""
+    """Without an instance the number of points is unknown; give the array ``count``, as in other answers."""
     if not len(points.xy) and count:
         points.xy, points.confidence = np.zeros((0, count, 2), np.float32), np.zeros((0, count), np.float32)
 
 
 def _with_pictures(messages: Messages, pictures: Sequence[bytes]) -> Iterator[dict[str, Any]]:
-    """``messages`` as OpenAI writes them: every picture in its place, as a data URL."""
+    """``messages`` in OpenAI's form, every picture in its place as a data URL."""
     urls = (_data_url(picture) for picture in pictures)
     for message in messages:
         parts = [

@@ -1,4 +1,4 @@
-"""A facade that runs, as clients ask it over HTTP: JSON, streams of events, errors of this package."""
+"""An HTTP client of the facade: JSON, event streams, and errors of this package."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _ERRORS: dict[int, type[TritonVisionError]] = {
     400: InvalidParameter, 401: Unauthorized, 404: UnknownModel, 413: PictureTooLarge, 422: InvalidParameter,
     429: Overloaded, 501: NotSupported, 502: ServerUnavailable, 503: ModelLoading, 504: DeadlineExceeded, 507: NoRoom,
 }  # fmt: skip
-# How the Roboflow routes begin what they say about a picture.
+# How the Roboflow routes begin errors about a picture.
 _UNREADABLE = "Could not load input image. Cause: "
-_WAIT_SECONDS = 600.0  # an export that the first request began may take minutes
+_WAIT_SECONDS = 600.0  # the first request may start an export, which takes minutes
 _MINUTE = 60.0
 _BYTES, _EVENTS = "application/octet-stream", "text/event-stream"
 _END = b"[DONE]"  # of a stream of events
 
 
 class RunningFacade(AbstractAsyncContextManager):
-    """A tritonvision server that already runs, asked while the ``async with`` block runs.
+    """A client of a running tritonvision server, open within its ``async with`` block.
 
     Every method waits while the server loads or exports a model, and raises the errors of :mod:`tritonvision.errors`.
 
@@ -49,7 +49,7 @@ class RunningFacade(AbstractAsyncContextManager):
 
     def __init__(self, url: str, api_key: str | None, say: Callable[[str], None]):
         self._url = url.rstrip("/")
-        # In the header: a key in a long body has to stand at its beginning.
+        # In the header, since a key in a long body must be near its beginning.
         self._key = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         self._say = say
         self._said = ""
@@ -63,19 +63,19 @@ class RunningFacade(AbstractAsyncContextManager):
         await self._http.aclose()
 
     async def get(self, path: str) -> Any:
-        """The JSON that stands at ``path``."""
+        """The JSON of a GET of ``path``."""
         return (await self._ask("GET", path, {"headers": self._key}, _MINUTE)).json()
 
     async def json(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> Any:
-        """The JSON that ``path`` answers."""
+        """The JSON of a POST to ``path``."""
         return (await self._post(path, body, seconds)).json()
 
     async def bytes(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> bytes:
-        """The bytes that ``path`` answers. A server that is silent for ``seconds`` is given up."""
+        """The bytes of a POST to ``path``. Gives up on a server that sends nothing for ``seconds``."""
         return (await self._post(path, body, seconds)).content
 
     async def events(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> AsyncGenerator[Any, None]:
-        """The JSON of every event that ``path`` streams, as it comes; closing this generator hangs up."""
+        """The JSON of each event of the stream of ``path``; closing this generator disconnects."""
         reply = await self._post(path, body, seconds, stream=True)
         try:
             async for data in _data_of(reply, self._url):
@@ -95,7 +95,7 @@ class RunningFacade(AbstractAsyncContextManager):
     async def _ask(
         self, method: str, path: str, content: Mapping[str, Any], seconds: float, stream: bool = False
     ) -> httpx.Response:
-        """What ``path`` answers, once the model is loaded and exported. A stream is the caller's to close."""
+        """The response of ``path``, once the model is exported and loaded. The caller closes a stream."""
         wait_timeout = httpx.Timeout(_MINUTE, read=seconds)
         waited = 0.0
         while True:
@@ -119,7 +119,7 @@ class RunningFacade(AbstractAsyncContextManager):
 
 @contextmanager
 def _in_our_words(url: str) -> Iterator[None]:
-    """What goes wrong between us and the server at ``url``, as errors of this package."""
+    """Raises network errors of the server at ``url`` as errors of this package."""
     try:
         yield
     except httpx.TimeoutException as error:
@@ -129,11 +129,11 @@ def _in_our_words(url: str) -> Iterator[None]:
 
 
 async def _data_of(reply: httpx.Response, url: str) -> AsyncIterator[bytes]:
-    """What stands behind ``data:`` in a stream of events, up to its end."""
+    """The ``data:`` of each event of a stream, up to its end."""
     rest = b""
     with _in_our_words(url):
         async for part in reply.aiter_bytes():
-            # cut at line feeds alone: inside the JSON may stand what Unicode calls the end of a line too
+            # split at line feeds only: the JSON may contain other line separators of Unicode
             *whole, rest = (rest + part).split(b"\n")
             for line in whole:
                 if line.startswith(b"data:"):
@@ -162,7 +162,7 @@ def _checked(reply: httpx.Response) -> httpx.Response:
 
 
 def _error(body: Any, status: int, retry_after: float | None = None) -> TritonVisionError:
-    """The error behind a refusal.
+    """The error of a refusal.
 
     ``{"message"}`` of the Roboflow routes, ``{"error": {...}}`` of the OpenAI ones, ``{"error": sentence}`` of Hugging
     Face's, where everything but the picture is checked before it is sent.

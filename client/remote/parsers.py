@@ -1,4 +1,4 @@
-"""The result types behind the JSON of a facade's routes: the inverse of the dialects."""
+"""Parses the JSON of a facade's routes to result types: the inverse of the dialects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tritonvision.results import (
 
 
 class Reading(NamedTuple):
-    """A result, and the names that its answer told: by class id and by number of the key point, as far as they go."""
+    """A result, and the names in its answer: by class id, and by number of the key point."""
 
     result: Result
     labels: Sequence[str]
@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 
 
 def to_reading(task: str, body: Mapping[str, Any]) -> Reading:
-    """What stands behind the JSON of ``/infer/object_detection`` and its kin."""
+    """Parses the JSON of ``/infer/object_detection`` and similar routes."""
     metadata = {"height": body["image"]["height"], "width": body["image"]["width"]}
     listed = body["predictions"]
     if task == "classification":
@@ -66,7 +66,7 @@ def _to_detections(listed: Sequence[Mapping[str, Any]], metadata: dict[str, int]
 def _to_instances(
     listed: Sequence[Mapping[str, Any]], boxes: Detections, metadata: dict[str, int]
 ) -> InstanceDetections:  # fmt: skip
-    """With whichever form of masks was asked for."""
+    """With the masks in the requested format."""
     found = InstanceDetections(boxes.xyxy, boxes.class_id, boxes.confidence, metadata)
     if any("points" in p for p in listed):
         found.polygons = [np.array([[q["x"], q["y"]] for q in p["points"]], np.int32).reshape(-1, 2) for p in listed]
@@ -77,7 +77,7 @@ def _to_instances(
 
 
 def to_page(body: Mapping[str, Any]) -> tuple[str, Detections]:
-    """What stands behind ``/doctr/ocr`` with ``generate_bounding_boxes``: blocks, lines and words, all certain."""
+    """Parses ``/doctr/ocr`` with ``generate_bounding_boxes``: blocks, lines and words, all of confidence 1."""
     listed = body["predictions"]
     found = _to_detections(listed, {"height": body["image"]["height"], "width": body["image"]["width"]})
     rows = {region["detection_id"]: i for i, region in enumerate(listed)}
@@ -88,7 +88,7 @@ def to_page(body: Mapping[str, Any]) -> tuple[str, Detections]:
 def _to_classification(
     listed: Any, body: Mapping[str, Any], metadata: dict[str, int]
 ) -> Reading:  # fmt: skip
-    if isinstance(listed, dict):  # several labels may hold: every class, by name
+    if isinstance(listed, dict):  # multi-label: every class, by name
         pairs = [(p["class_id"], name, p["confidence"]) for name, p in listed.items()]
     else:
         pairs = [(p["class_id"], p["class"], p["confidence"]) for p in listed]
@@ -104,20 +104,20 @@ def _to_classification(
 
 
 def _labels(pairs: Iterable[tuple[int, str]]) -> tuple[str, ...]:
-    """Names by class id; an id that the answer does not name is called by its number."""
+    """Names by class id; an id without a name in the answer gets its number."""
     named = dict(pairs)
     return tuple(named.get(i, str(i)) for i in range(max(named, default=-1) + 1))
 
 
 def to_depth(body: Mapping[str, Any], meaning: str) -> DepthMap:
-    """What stands behind Hugging Face's depth estimation with ``return_tensor``."""
+    """Parses Hugging Face's depth estimation with ``return_tensor``."""
     values = np.array(body["predicted_depth"], dtype=np.float32)
     height, width = values.shape
     return DepthMap(values, meaning, {"height": height, "width": width})
 
 
 def to_masks(archive: bytes) -> SAMPrediction:
-    """What stands behind ``/sam/segment_image`` in ``binary``."""
+    """Parses ``/sam/segment_image`` in ``binary``."""
     from pycocotools import mask
 
     with np.load(io.BytesIO(archive), allow_pickle=False) as found:
@@ -130,13 +130,13 @@ def to_masks(archive: bytes) -> SAMPrediction:
 
 
 def to_outlines(body: Mapping[str, Any], metadata: dict[str, int]) -> SAMPrediction:
-    """What stands behind ``/sam/segment_image`` in ``json``, which tells no logits."""
+    """Parses ``/sam/segment_image`` in ``json``, which has no logits."""
     polygons = [np.array(points, dtype=np.int32).reshape(-1, 2) for points in body["masks"]]
     return SAMPrediction(np.array(body["scores"], dtype=np.float32), None, polygons, None, metadata)
 
 
 def to_every_mask(body: Mapping[str, Any], metadata: dict[str, int]) -> SAMPrediction:
-    """What stands behind Hugging Face's mask generation."""
+    """Parses Hugging Face's mask generation."""
     from PIL import Image
     from pycocotools import mask
 
@@ -151,7 +151,7 @@ def to_every_mask(body: Mapping[str, Any], metadata: dict[str, int]) -> SAMPredi
 def to_gaze(
     body: Mapping[str, Any], metadata: dict[str, int]
 ) -> tuple[KeyPoints, Detections, L2CSGazeDetection]:  # fmt: skip
-    """What stands behind one picture of ``/gaze/gaze_detection``."""
+    """Parses one picture of ``/gaze/gaze_detection``."""
     listed = body["predictions"]
     detections = _to_detections([{"class_id": 0, **p["face"]} for p in listed], metadata)
     points = [[[mark["x"], mark["y"]] for mark in p["face"].get("landmarks", ())] for p in listed]
@@ -162,7 +162,7 @@ def to_gaze(
 
 
 def to_vectors(body: Mapping[str, Any]) -> np.ndarray:
-    """float32 ``[n,D]`` behind ``/clip/embed_image`` and ``/clip/embed_text``."""
+    """Parses ``/clip/embed_image`` and ``/clip/embed_text``: float32 ``[n,D]``."""
     return np.array(body["embeddings"], dtype=np.float32)
 
 

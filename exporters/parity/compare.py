@@ -1,4 +1,4 @@
-"""How far two answers are apart: tensors element by element, what has been through a TopK or an NMS as sets."""
+"""The differences of two answers: tensors element by element, results of a TopK or an NMS as unordered sets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from tritonvision.ensembles.schemas import DENSE_BOXES, PROTOTYPE_MASKS, QUERY_BOXES
 
 _CHUNK = 256  # rows compared at once: 256 x 8400 candidates are 34 MB a coordinate
-_CLASS_FLOOR = 1e-3  # below this score, which nobody asks for, the better of two hopeless classes may be either
-# Head kinds whose candidates come out of a TopK, and what all candidates of a picture share.
+_CLASS_FLOOR = 1e-3  # below this score, far under any threshold, the best class may differ
+# Heads whose candidates come from a TopK, and the tensors that all candidates of a picture share.
 _AS_SETS = {DENSE_BOXES.name, QUERY_BOXES.name, PROTOTYPE_MASKS.name}
 _SHARED = {"prototypes"}
-_COMPARED = ("boxes", "scores", "class_ids")  # by what a candidate finds its partner
+_COMPARED = ("boxes", "scores", "class_ids")  # the tensors by which partners are matched
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -86,9 +86,9 @@ def candidate_differences(got: Tensors, want: Tensors, tolerance: Mapping[str, f
 def class_difference(head: str, got: Tensors, want: Tensors, exact: Tensors, tolerance: Mapping[str, float]) -> float:
     """1 where a class of ``got`` is one that the reference gives in neither precision, else 0.
 
-    Two classes whose scores nearly tie may be either. That they do is not taken from the graph's word: only where the
-    reference itself, run in float32 (``want``) and in float64 (``exact``), names two classes, may the graph have one or
-    the other. A class of ``want`` that ``exact`` confirms must be in ``got``.
+    Where two classes nearly tie, either is accepted. The tie must show in the reference: only where it has two classes,
+    one in float32 (``want``) and another in float64 (``exact``), may the graph have either. A class of ``want`` that
+    ``exact`` confirms must be in ``got``.
     """
     if head not in _AS_SETS:
         got_ids, want_ids, exact_ids = (side["class_ids"] for side in (got, want, exact))
@@ -164,7 +164,7 @@ def detections(
     for row in range(len(want["scores"])):
         partners = [i for i in free if got["class_ids"][i] == want["class_ids"][row]]
         distances = [float(np.abs(got["boxes"][i] - want["boxes"][row]).max()) for i in partners]
-        # a partner overlaps: what is a whole box away is another thing
+        # partners overlap; boxes that do not are different objects
         reach = float((want["boxes"][row, 2:] - want["boxes"][row, :2]).max())
         if not distances or not min(distances) <= reach:
             missing += not _on_the_edge(want, row, confidence, scores_within, most)

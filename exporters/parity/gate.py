@@ -40,7 +40,7 @@ _ORT_ERRORS = (
 
 @contextmanager
 def refusing_what_cannot_run(what: str = "the exported graph") -> Iterator[None]:
-    """Turn onnxruntime's complaints into an ExportFailed."""
+    """Turn errors of onnxruntime into an ExportFailed."""
     try:
         yield
     except _ORT_ERRORS as error:
@@ -54,7 +54,7 @@ class Gate:
     Attributes:
         graphs: the ONNX files, by role.
         weights: ``official``, ``random`` or ``user``.
-        needs: how to ask the published models that this one asks, by public id.
+        needs: functions that run the published models this one depends on, by public id.
     """
 
     family: Family
@@ -149,8 +149,7 @@ class Gate:
         return found
 
     def _reference(self, net: LocalNet, role: str, inputs: Tensors, double: bool = False) -> Tensors:
-        """What the reference network answers, exactly the outputs that the network declares: what the reference leaves
-        out would never be compared.
+        """The outputs of the reference network, checked to be the declared ones: a missing one would not be compared.
         """
         found = self.network.tensors(inputs, double=double, role=role)
         declared = {tensor.name for tensor in net.net.outputs}
@@ -178,7 +177,7 @@ class Gate:
 
 def _demand_batches(net: Net, batches: Mapping[str, Tensors]) -> None:
     """Raise ExportFailed unless one of the batches is of one sample and another of several, if the network is published
-    for several: a graph that was traced with one sample may have the number one written into it.
+    for several: tracing with one sample can write a batch of one into the graph.
     """
     sizes = {len(next(iter(inputs.values()))) for inputs in batches.values()}
     if 1 not in sizes or (net.max_batch > 1 and sizes == {1}):
@@ -189,7 +188,7 @@ def _demand_batches(net: Net, batches: Mapping[str, Tensors]) -> None:
 
 
 def _is_real(values: np.ndarray) -> bool:
-    """Whether the values are not integers, which no rounding moves a little."""
+    """Whether the values are floats, which rounding changes."""
     return np.issubdtype(values.dtype, np.floating)
 
 
@@ -198,7 +197,7 @@ def _listed(things: Iterable[object]) -> str:
 
 
 def examples(chain: Chain, local: LocalPipeline) -> dict[str, Tensors]:
-    """Inputs of a chain's network, batch axis first, by what they are: one sample, another, both in one batch."""
+    """Inputs of a chain's network by name, batch axis first: one sample, another, both in one batch."""
     if isinstance(chain.pre, TextPreprocess):
         ids = np.stack([local.inputs(text)[0]["input_ids"] for text in TEXTS])
         return {"one text": {"input_ids": ids[:1]}, "a batch of texts": {"input_ids": ids}}

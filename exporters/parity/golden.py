@@ -132,7 +132,7 @@ class _Recorder:
         emitted = local.tensors(fed)
         told = {} if geometry is None else {"geometry": geometry.to_array()[None]}
         stages = [
-            self._stage("pre", chain.pre.triton_name, kinds.VALUES, self._of_pre({**fed, **told}), asked,
+            self._stage("pre", chain.pre.triton_name, kinds.VALUES, self._of_pre(chain, {**fed, **told}), asked,
                         {**fed, **told}, pictures),
             self._network(chain.nets[0], fed, emitted),
         ]  # fmt: skip
@@ -172,8 +172,10 @@ class _Recorder:
 
     def _question(self, local: Local) -> tuple[Any, dict[str, Any], dict[str, bytes], dict[str, np.ndarray]]:
         """What is asked: the sample as ``local`` takes it, settings, encoded pictures by file name, Triton's inputs."""
-        asked = self.check.golden_sample()
+        asked: Any = self.check.golden_sample()
+        sample: Any
         prefix = f"{self.point.role}-" if self.point.role else ""
+        pictures: dict[str, bytes]
         inputs: dict[str, Any] = {"image": None}
         if isinstance(asked, str):
             sample, pictures = asked, {}
@@ -223,8 +225,9 @@ class _Recorder:
         form = _KINDS.get(chain.name, kinds.VALUES)
         return self._stage("post", chain.head.triton_name, form, self.bars.of_answer(answer), asked, answer)
 
-    def _of_pre(self, outputs: Tensors) -> dict[str, float]:
-        if isinstance(self.point.pre, TextPreprocess):
+    @staticmethod
+    def _of_pre(chain: Chain, outputs: Tensors) -> dict[str, float]:
+        if isinstance(chain.pre, TextPreprocess):
             return dict.fromkeys(outputs, 0.0)
         level = _LEVELS / 255 if outputs["pixels"].dtype.kind == "f" else _LEVELS
         return {name: level if name == "pixels" else _GEOMETRY for name in outputs}

@@ -1,4 +1,4 @@
-"""Published models in this process, for exports of models that ask them."""
+"""Published models in this process, for exports of models that depend on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tritonvision.publication import Repository
 
 
 def needed(repository: Path, model_id: str) -> Ask:
-    """How to ask the published model ``model_id`` about one encoded picture.
+    """A function that runs the published model ``model_id`` on one encoded picture.
 
     Raises:
         ExportFailed: it is not published in ``repository``.

@@ -1,6 +1,6 @@
 """Pictures that exports are measured on, derived from the photograph in the tree by integer arithmetic alone.
 
-No filter of any library takes part, so they are the same bytes on every machine and beside every reference pipeline.
+They use no library's filter, so they are the same bytes on every machine and with every reference pipeline.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tritonvision import catalog, machine
+from tritonvision import catalog, machine, plans
 from tritonvision.errors import ExportFailed, InvalidParameter, SetupError, TritonVisionError
 from tritonvision.exporters import publish
 from tritonvision.exporters.pipeline import Progress, Quiet, naming_what_is_missing
@@ -119,6 +119,54 @@ def tune(repository: Path, model_id: str, serving: str, tuning: Tuning) -> Manif
         return _put(repository, folder, manifest, changed, {})
 
 
+def build_plans(
+    repository: Path, model_id: str, name: str, progress: Callable[[str, float], bool] | None = None
+) -> Manifest:
+    """Build the TensorRT plans of the variant ``name`` again, for the GPU of this machine, and put them in place.
+
+    Args:
+        progress: told the phase and the part of it that is done; answers whether to go on.
+
+    Raises:
+        UnknownModel: nothing of that name is published.
+        InvalidParameter: it has no such variant, or that has no plans.
+        SetupError: there is no GPU here, TensorRT is not installed, or the repository cannot be written.
+        ExportFailed: a plan cannot be built.
+    """
+    from tritonvision.exporters.tensorrt import variant as tensorrt
+
+    manifest = Repository(repository).resolve(model_id)
+    variant = find(manifest, name)
+    if variant is None or variant.engine != "tensorrt":
+        raise InvalidParameter(f"'{name}' has no plans.", hint="'tritonvision plan list' shows those that have.")
+    with publish.staging(repository) as folder:
+        renewed, files = tensorrt.rebuilt(repository, folder, manifest, variant, progress)
+
+        def changed(now: Manifest) -> Manifest:
+            return replace(now, variants=tuple(renewed if v.name == name else v for v in now.variants))
+
+        return _put(repository, folder, manifest, changed, files)
+
+
+def drop_plans(repository: Path, model_id: str, name: str) -> Manifest:
+    """Remove the plans of a variant and keep what they are built from; the next load builds them again.
+
+    Raises:
+        UnknownModel, InvalidParameter, SetupError: as :func:`build_plans`, but for the GPU.
+    """
+    manifest = Repository(repository).resolve(model_id)
+    gone = {place for plan in plans.places(manifest, name) for place in (plan, str(Path(plan).with_suffix(".json")))}
+
+    def changed(now: Manifest) -> Manifest:
+        return replace(now, variants=tuple(
+            replace(v, files={place: sha for place, sha in v.files.items() if place not in gone}) if v.name == name
+            else v for v in now.variants
+        ))  # fmt: skip
+
+    with publish.staging(repository) as folder:
+        return _put(repository, folder, manifest, changed, {})
+
+
 def untune(repository: Path, model_id: str) -> Manifest:
     """Let what served before :func:`tune` serve again, by default. A model that is not tuned stays as it is.
 
@@ -185,7 +233,7 @@ def auto(repository: Path, manifest: Manifest, progress: Progress | None = None)
     try:
         return add(repository, manifest.id, *AUTO, serve=True, progress=progress, least_gain=_GAIN)
     except TritonVisionError as error:  # the model is published, and serves as it was exported
-        note = f"{variant_name(*AUTO)} was tried and does not serve: {error.message}"
+        note = f"It is served as it was exported: {error.message}"
     with publish.staging(repository) as folder:
         return _put(repository, folder, manifest, lambda now: replace(now, notes=(*now.notes, note)), {})
 

@@ -199,4 +199,10 @@ def _openvino_int8(job: Job) -> Built:
     return job.finished(variant, found.result, found.files, ("nncf",))
 
 
-_BUILDERS = {"openvino": _openvino}
+def _tensorrt(job: Job) -> Built:
+    from tritonvision.exporters.tensorrt import variant
+
+    return variant.built(job)
+
+
+_BUILDERS = {"openvino": _openvino, "tensorrt": _tensorrt}

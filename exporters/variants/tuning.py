@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from tritonvision import machine, tasks
@@ -199,12 +201,9 @@ class _Bench:
         for net in self._planned.networks:
             model = model_configs.net_name(name, net.role)
             folder = self._repository / model
-            chosen = folder / published.CONFIGS / f"{trial.variant}.pbtxt"
-            config = (chosen if chosen.is_file() else folder / "config.pbtxt").read_text(encoding="utf-8")
-            folders.write(
-                folder / published.CONFIGS / f"{_TRIAL}.pbtxt",
-                folders.tuned_config(config, trial.instances, trial.threads, trial.delay),
-            )
+            config = _config_of(folder, trial.variant)
+            changed = folders.tuned_config(config, trial.instances, trial.threads, trial.delay)
+            folders.write(folder / published.CONFIGS / f"{_TRIAL}.pbtxt", changed)
             self._server.load(model, _TRIAL)
         self._on = trial
 
@@ -293,9 +292,17 @@ def _today(repository: Path, manifest: Manifest, net: Net) -> Trial:
     name = choice.variant.name if choice.variant else manifest.base_variant
     if tuning is not None:
         return Trial(name, tuning.instances, tuning.threads, tuning.delay)
-    config = published.read_config(repository / model_configs.net_name(manifest.triton_name, net.role), manifest)
+    folder = repository / model_configs.net_name(manifest.triton_name, net.role)
+    config = text_format.Parse(_config_of(folder, name), model_config_pb2.ModelConfig())
     threads = config.parameters[model_configs.THREADS.get(config.backend, "")].string_value or "0"
-    return Trial(name, net.instances, int(threads) if name.partition("-")[0] in model_configs.THREADS else 0)
+    delay = config.dynamic_batching.max_queue_delay_microseconds / 1000
+    return Trial(name, config.instance_group[0].count, int(threads), delay)
+
+
+def _config_of(folder: Path, variant: str) -> str:
+    """The config of a network as a variant runs it, untuned."""
+    chosen = folder / published.CONFIGS / f"{variant}.pbtxt"
+    return (chosen if chosen.is_file() else folder / "config.pbtxt").read_text(encoding="utf-8")
 
 
 def _nothing_to_tune(manifest: Manifest) -> NotSupported:

@@ -1,4 +1,4 @@
-"""What a dialect declares; routing, the owners of errors, open paths and the description derive from it."""
+"""What a dialect declares; routing, the shape of errors, open paths and the OpenAPI description derive from it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tritonvision.facade.dialects.operations import Operation
 
 
 class Errors(Protocol):
-    """What a dialect says when it cannot answer: a module ``errors.py``. Each function returns a response's body."""
+    """The error bodies of a dialect: a module ``errors.py``. Each function returns a response's body."""
 
     def error_body(self, error: TritonVisionError) -> dict[str, Any]:
         """The body for an error of the tree."""
 
     def http_error_body(self, status: int, sentence: str) -> dict[str, Any]:
-        """The body for what the web framework refused: an unknown route, a wrong method."""
+        """The body for an unknown route or a wrong method."""
 
     def invalid(self, problems: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:
         """Status and body for a request that does not fit its schema; ``problems`` as pydantic lists them."""
@@ -31,15 +31,15 @@ class Dialect:
 
     Attributes:
         name: in metrics and logs.
-        prefixes: first segments of paths whose errors are told in this dialect's words.
-        routers: in the order in which they are tried.
-        errors: how errors are told.
+        prefixes: first segments of the paths whose errors have this dialect's body.
+        routers: in the order in which they are matched.
+        errors: its error bodies.
         error_type: the type of an error's body, for the description.
-        operations: what the description says of each route, by method and path.
-        reserved: further first segments that are no project of the legacy route.
+        operations: the description of each route, by method and path.
+        reserved: further first segments that cannot be a project of the legacy route.
         open_paths: reachable without a key.
-        health_paths: whose 503 is an answer, not a refusal.
-        last: makes the router that would swallow the paths of others, given every reserved segment; tried last.
+        health_paths: whose 503 is an answer, not an error.
+        last: makes a router that also matches paths of others, given every reserved segment; matched last.
     """
 
     name: str

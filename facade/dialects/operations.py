@@ -1,4 +1,4 @@
-"""What the description of the routes says of one operation beyond its fields, and the parts that dialects share."""
+"""The OpenAPI description of one operation beyond its fields, and the parts that dialects share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PICTURE = (
 JSON = "application/json"
 # Groups of the routes that belong to no vendor.
 MODELS, LOADING, HEALTH = "Models", "Loading", "Health"
-# Statuses by what a route does; 401, 413 and 503 are everybody's (see openapi.py).
+# Statuses by what a route does; 401, 413 and 503 apply to all (see openapi.py).
 READS_BODY = (422,)
 ASKS = (400, 404, 501, 502, 504, 507)  # loads a model, which may be unknown, unable, too large or late
 
@@ -27,8 +27,8 @@ class Operation:
         summary: what it is for, in a few words.
         answer: the type of its JSON, None where it is no JSON.
         example: an answer.
-        asks: bodies that work, by what they show.
-        statuses: of its refusals, besides those that every route has.
+        asks: valid bodies, by title.
+        statuses: of its errors, besides those that every route has.
         media: other content types of the answer, and their schemas.
         ways: bodies by content type, of routes whose body is no JSON: schema and example.
     """

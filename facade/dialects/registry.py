@@ -1,9 +1,9 @@
-"""Every dialect of this server, and whose a path is.
+"""Every dialect of this server, and which one owns a path.
 
 Several dialects share one address, and Roboflow's legacy route ``/{project}/{version}`` would take every path of two
-segments. So the first segment decides: a reserved one is no project, whatever follows and whatever the method; what is
-not a route under one of them is a 404 in its owner's words. A path that is nobody's is refused in the words of two, see
-:mod:`unowned`. A new dialect is a folder and a line here.
+segments. So the first segment decides: a reserved one is never a project, with any rest and any method; an unknown path
+below it is a 404 with its owner's body. For paths without an owner see :mod:`unowned`. A new dialect needs a folder and
+a line here.
 """
 
 from __future__ import annotations

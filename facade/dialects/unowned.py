@@ -1,6 +1,6 @@
-"""Paths that no dialect owns: Roboflow's legacy route takes those of two segments, the others are nobody's.
+"""Paths that no dialect owns: Roboflow's legacy route takes those of two segments; the others have no route.
 
-A client that forgot ``/models`` before a model's id is as likely there as one of the legacy route. So a refusal has the
+The caller may be a client of the legacy route, or one that forgot ``/models`` before a model's id. So an error has the
 keys of both: ``message``, which Roboflow's clients read, and ``error``, which Hugging Face's do.
 """
 

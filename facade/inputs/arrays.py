@@ -1,8 +1,8 @@
 """NumPy arrays that clients send, read without executing anything: ``.npy`` bytes, and the guide's pickled array.
 
-``pickle`` is never asked to load. The opcodes are walked with :func:`pickletools.genops`, which only tells what stands
-there, over a small stack of our own. The few names an array's pickle may hold become inert records of their arguments;
-every other name, persistent ids, extension codes and all opcodes that an array does not need are refused.
+Nothing is unpickled. The opcodes are read with :func:`pickletools.genops`, which executes nothing, over a small stack
+of our own. The few names an array's pickle may hold become inert records of their arguments; every other name,
+persistent ids, extension codes and all opcodes that an array does not need are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from tritonvision.errors import InvalidPicture, PictureTooLarge
 from tritonvision.pictures import MAX_PIXELS, NPY_MAGIC
 
-# An array takes 30 to 50 opcodes, in any protocol; more is something else, and walking it would take time.
+# An array takes 30 to 50 opcodes, in any protocol; more is no array, and reading it would take time.
 _MOST_OPCODES = 128
 
 _ARRAY, _DTYPE, _NDARRAY, _BUFFER, _ENCODE = "array", "dtype", "ndarray", "buffer", "encode"
@@ -134,7 +134,8 @@ def _pickled(data: bytes) -> tuple[tuple[int, ...], bool, bytes | bytearray]:
         return _sizes(shape), fortran, _plain_bytes(raw)
     except _Foreign as error:
         raise InvalidPicture("The pickle is not one plain array of type uint8; nothing else is read.") from error
-    except (ValueError, IndexError, KeyError, OverflowError) as error:  # how pickletools and the stack take bad input
+    # what pickletools and the stack raise for bad input
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
         raise InvalidPicture("The bytes are not a pickled array.") from error
 
 

@@ -1,4 +1,4 @@
-"""Pictures fetched from a URL that a caller chose, without letting the caller look into our network.
+"""Fetches pictures from a caller's URL, without access to the server's own network (no SSRF).
 
 https only; the name is resolved once, every address it has must be a public one, and the connection goes to the very
 address that was checked, with the name in TLS and in the Host header. Each redirect is a new address to check.
@@ -33,7 +33,7 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether ``address`` lies in the public internet, also after what it embeds is taken out."""
+    """Whether ``address`` is public, and so is the IPv4 address that it embeds."""
     try:
         ip = ipaddress.ip_address(address.split("%", 1)[0])
     except ValueError:
@@ -77,10 +77,10 @@ class Fetcher:
         """The body behind ``url``.
 
         Args:
-            take: told the size of every piece before it is kept; it raises to stop.
+            take: called with the size of every piece before it is kept; raises to stop.
 
         Raises:
-            InvalidPicture: the URL is not allowed, or nothing came from it in time.
+            InvalidPicture: the URL is not allowed, or did not answer in time.
         """
         try:
             async with asyncio.timeout(self._seconds):
@@ -99,7 +99,7 @@ class Fetcher:
         raise InvalidPicture(f"The URL redirects more than {_MAX_REDIRECTS} times.")
 
     async def _get(self, url: httpx.URL, take: Callable[[int], None]) -> bytes | httpx.URL:
-        """One hop: the body, or where it redirects to."""
+        """One request: the body, or the URL it redirects to."""
         addresses = await self._checked_addresses(url)
         for n, address in enumerate(addresses, 1):
             try:
@@ -134,7 +134,7 @@ class Fetcher:
             if response.status_code != 200:
                 raise InvalidPicture(f"The URL answered with status {response.status_code}.")
             pieces = []
-            async for piece in response.aiter_raw():  # raw: a compressed answer must not grow here
+            async for piece in response.aiter_raw():  # raw: a compressed answer is not decompressed
                 take(len(piece))
                 pieces.append(piece)
             return b"".join(pieces)
@@ -143,7 +143,7 @@ class Fetcher:
 
     @property
     def _client(self) -> httpx.AsyncClient:
-        # No connection is kept: one that was verified for a name must not serve another name at the same address.
+        # No connection is reused: its certificate was verified for one name, and another may have the same address.
         if self._made is None:
             self._made = httpx.AsyncClient(
                 verify=self._verify, trust_env=False, follow_redirects=False, timeout=self._seconds,

@@ -1,4 +1,4 @@
-"""JSON of requests, parsed where it keeps nobody waiting, and bounded in what it can become in memory."""
+"""Parses the JSON of requests off the event loop if it is large, with a bound on its size in memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tritonvision.errors import PictureTooLarge
 from tritonvision.facade.context import UNREAD, context_of
 from tritonvision.facade.workers import LARGE, in_thread
 
-# How many signs of each kind a large body may hold: two bytes of JSON can become two hundred in memory. An encoding of
-# SAM, 256 x 64 x 64 numbers in nested lists, fits; pictures are one string each, in which none of these occur.
+# How many separators of each kind a large body may hold: two bytes of JSON can become two hundred in memory. An
+# encoding of SAM, 256 x 64 x 64 numbers in nested lists, fits; a picture is one string without any of these.
 _MOST_SIGNS = {b",": 1_200_000, b"[": 50_000, b"{": 50_000, b'"': 200_000}
 _MOST_WIDE = 4 * 2**20  # bytes of one text that is not ASCII, which may take four times its size
 _STRIDE = 2**20  # other threads run between two of these
@@ -21,10 +21,10 @@ _FIRST = re.compile(rb"\s*(.?)", re.DOTALL)
 
 
 async def read_json(request: Request) -> Any:
-    """The body as JSON, parsed once however often it is asked for. Raises ValueError, PictureTooLarge."""
+    """The body as JSON, parsed once and cached. Raises ValueError, PictureTooLarge."""
     context = context_of(request)
     if context.json is UNREAD:
-        body = bytearray()  # not request.body(), which would keep it beside what it becomes
+        body = bytearray()  # not request.body(), which would keep the bytes beside the parsed JSON
         async for piece in request.stream():
             body += piece
         context.json = await parse_json(body)

@@ -1,6 +1,6 @@
 """The pictures of a request, as encoded bytes for Triton, from the forms in which the dialects send them.
 
-Formats and sizes are judged from the header; nothing is decoded here. Arrays become ``.npy`` bytes in RGB.
+Formats and sizes are read from the header; nothing is decoded here. Arrays become ``.npy`` bytes in RGB.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tritonvision.facade.workers import LARGE, in_thread
 from tritonvision.pictures import NPY_MAGIC, read_header
 from tritonvision.settings import Settings
 
-# What stands before the base64 of a data URL; the type it names is not believed, and may be missing.
+# The prefix of a data URL; its media type is ignored, and may be missing.
 DATA_URL = re.compile(r"\s*data:[^,]{0,200};base64,", re.IGNORECASE)
 LONGEST_PREFIX = 256
-_STANDARD = bytes.maketrans(b"-_", b"+/")  # from the alphabet that URLs take
+_STANDARD = bytes.maketrans(b"-_", b"+/")  # from the URL-safe alphabet
 _FOREIGN = re.sub(rb"[A-Za-z0-9+/_=-]", b"", bytes(range(256)))
 
 
@@ -52,7 +52,7 @@ async def decoded(text: str | bytes) -> bytes:
 def _decode(text: str | bytes) -> bytes:
     with contextlib.suppress(ValueError):
         return pybase64.b64decode(text, validate=True)  # as clients write it, and without a copy of the text
-    # Never binascii's lax reading: it is fifty times slower, and no other thread runs meanwhile.
+    # Never binascii's lenient mode: it is fifty times slower and holds the GIL.
     text = text.encode("ascii", "ignore") if isinstance(text, str) else text
     text = text.translate(_STANDARD, _FOREIGN).partition(b"=")[0]
     try:
@@ -65,7 +65,7 @@ class Pictures:
     """Reads the pictures of requests.
 
     Args:
-        fetcher: fetches what comes as a URL.
+        fetcher: fetches URLs.
     """
 
     def __init__(self, settings: Settings, fetcher: Fetcher):
@@ -88,7 +88,7 @@ class Pictures:
         return await reader(value, reservation)
 
     async def encoded(self, data: bytes) -> bytes:
-        """``data`` when it is an encoded picture within the limits. Raises InvalidPicture, PictureTooLarge.
+        """``data``, checked to be an encoded picture within the limits. Raises InvalidPicture, PictureTooLarge.
 
         The header of a small file takes two milliseconds at the worst and is read here; of a large one in a thread.
         """
@@ -99,7 +99,7 @@ class Pictures:
         return data
 
     def check(self, data: bytes) -> None:
-        """As :meth:`encoded`, in the calling thread whatever the size."""
+        """As :meth:`encoded`, always in the calling thread."""
         if data.startswith(NPY_MAGIC):
             raise InvalidPicture("The bytes are an array, not a picture.")
         read_header(data, self._settings.max_pixels)

@@ -1,4 +1,4 @@
-"""A line in the log and the figures for every request that was answered, whoever answered it."""
+"""Logs and counts every answered request, whichever layer answered it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LONGEST_PATH = 300
 
 
 class AccessLog:
-    """Counts and logs each request when its answer is out.
+    """Counts and logs each request when its answer has been sent.
 
-    The query string is left out, since it may hold a key. The path is escaped again: it was unescaped for routing, and
-    a line break in it would begin a line of its own.
+    The query string is left out, since it may hold a key. The path is escaped again: routing unescaped it, and a line
+    break in it would forge a log line.
 
     Args:
         dialect_of: the dialect that owns a path.

@@ -1,4 +1,4 @@
-"""What a request may send: so many bytes of its own, so many with all others, and none of them too slowly."""
+"""Limits on request bodies: bytes of one request, bytes of all requests, and a least rate."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tritonvision.errors import RequestTooSlow
 from tritonvision.facade.admission import ByteReservation
 from tritonvision.facade.context import context_of
 
-# Bytes a second that a sender, and a reader of an answer, needs on average once its first seconds are over.
+# The least average rate of a sender, and of a reader of an answer, bytes a second, after its first seconds.
 SLOWEST = 100_000
 _DRAIN_SECONDS = 5.0
 
 
 class BodyLimits:
-    """Counts a body as it comes in, before anybody keeps it, and gives up on a sender that stalls or trickles.
+    """Counts the bytes of a body as they arrive, and gives up on a sender that stalls or is too slow.
 
     Args:
-        timeout: seconds that the sender may pause, and those it has before :data:`SLOWEST` counts.
+        timeout: seconds that the sender may pause, and seconds before :data:`SLOWEST` applies.
     """
 
     def __init__(self, app: ASGIApp, timeout: float):
@@ -40,7 +40,7 @@ class BodyLimits:
 
         async def after_the_body(message: Message) -> None:
             if message["type"] == "http.response.start" and body.unread:
-                await body.drain()  # a client that is still sending would not see the answer
+                await body.drain()  # a client that is still sending does not read the answer
                 if body.unread:
                     MutableHeaders(scope=message)["connection"] = "close"
             await send(message)
@@ -60,28 +60,28 @@ class Body:
         length = headers.get("content-length", "")
         self._announced = int(length[:18]) if length.isdecimal() else 0
         self._receive, self._reservation, self._timeout = receive, reservation, timeout
-        self._seconds = timeout  # that may still be spent waiting for the sender
+        self._seconds = timeout  # seconds left to wait for the sender
         self._peeked: deque[Message] = deque()
         unsaid = length == "" and "transfer-encoding" not in headers
         self._more = scope["method"] not in ("GET", "HEAD") if unsaid else length != "0"
-        # Such a client sends nothing before it is asked, and reading asks it.
+        # With Expect: 100-continue the client waits for a 100, which reading sends.
         self._to_be_asked = headers.get("expect", "").lower() == "100-continue"
 
     @property
     def empty(self) -> bool:
-        """Whether there is no body, or all of it has come."""
+        """Whether there is no body, or all of it has arrived."""
         return not self._more
 
     @property
     def unread(self) -> bool:
-        """Whether the client is sending what nobody has read."""
+        """Whether the client is sending bytes that were not read."""
         return self._more and not self._to_be_asked
 
     async def __call__(self) -> Message:
         """ASGI's receive.
 
         Raises:
-            PictureTooLarge, Overloaded: over the limits, or announced to be, which is refused before it is read.
+            PictureTooLarge, Overloaded: over a limit; an announced length is checked before reading.
             RequestTooSlow: the sender stalls.
         """
         self._reservation.announce(self._announced)
@@ -93,7 +93,7 @@ class Body:
         return message
 
     async def peek(self, most: int) -> bytes:
-        """The beginning of the body, at least ``most`` bytes if there are; it is neither counted nor taken yet.
+        """The beginning of the body, ``most`` bytes or more if it has them, without counting or consuming it.
 
         Raises ClientDisconnect, RequestTooSlow.
         """
@@ -107,7 +107,7 @@ class Body:
         return b"".join(message["body"] for message in self._peeked)
 
     async def drain(self) -> None:
-        """Take the rest from the wire and drop it, for a few seconds at most."""
+        """Read and drop the rest, for a few seconds at most."""
         with contextlib.suppress(TimeoutError, RequestTooSlow):
             async with asyncio.timeout(_DRAIN_SECONDS):
                 while self.unread:
@@ -115,7 +115,7 @@ class Body:
 
     async def _next(self) -> Message:
         self._to_be_asked = False
-        if not self._more:  # all has come: what is waited for now is the end of the connection
+        if not self._more:  # the body is complete: the next message is the disconnect
             return await self._receive()
         began = time.monotonic()
         try:

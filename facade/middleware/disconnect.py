@@ -1,4 +1,4 @@
-"""One watcher for every handler: its work ends when its caller leaves, or when the server does."""
+"""Cancels every handler whose client disconnects, or when the server stops."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tritonvision.facade.context import Context, context_of
 
 
 class OpenRequests:
-    """The requests that are being answered, so that a server that stops can end them.
+    """The running requests, so that a stopping server can end them.
 
     Attributes:
-        draining: the server is about to stop, and wants no new requests.
+        draining: the server is about to stop, and not ready for new requests.
     """
 
     def __init__(self) -> None:
@@ -27,33 +27,33 @@ class OpenRequests:
         return len(self._tasks)
 
     def begin(self, context: Context) -> asyncio.Task[Any]:
-        """Note that the current task answers the request of ``context``."""
+        """Register the current task as the handler of ``context``."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks[task] = context
         return task
 
     def end(self, task: asyncio.Task[Any], reason: BaseException) -> None:
-        """Cancel the handler in ``task``, if it is still there; the request ends with ``reason``."""
+        """Cancel the handler in ``task``, if it still runs; the request ends with ``reason``."""
         context = self._tasks.pop(task, None)
         if context is not None:
             context.ended_by = reason
             task.cancel()
 
     def finished(self, task: asyncio.Task[Any]) -> None:
-        """The handler in ``task`` has come to its end by itself."""
+        """Unregister the handler in ``task``, which has returned."""
         self._tasks.pop(task, None)
 
     def end_all(self) -> None:
-        """End every request: answers that have not begun are a 503, streams get their last event."""
+        """End every request: with a 503 if the answer has not begun, streams with an error event."""
         for task in list(self._tasks):
             self.end(task, Overloaded("The server is shutting down.", retry_after=5.0))
 
 
 class CancelOnDisconnect:
-    """Cancels a handler whose caller hangs up once the body is read; before that, reading the body fails by itself.
+    """Cancels a handler when its client disconnects after the body was read; before that, reading fails.
 
-    Handlers see :class:`asyncio.CancelledError`, the layers around this one see what the request was ended by.
+    The handler gets :class:`asyncio.CancelledError`; the outer middlewares get the reason.
     """
 
     def __init__(self, app: ASGIApp, requests: OpenRequests):
@@ -93,7 +93,7 @@ class CancelOnDisconnect:
 
 
 class WatchedBody:
-    """The receiving side of a request. Once the body is read, what is waited for is the caller's leaving.
+    """The receiving side of a request. After the body it waits for the disconnect.
 
     Args:
         empty: there is no body, so watching begins at once.
@@ -121,7 +121,7 @@ class WatchedBody:
         return message
 
     async def caller_leaves(self) -> None:
-        """Return when the caller has hung up after the body was read."""
+        """Return when the client has disconnected after the body was read."""
         await self._read.wait()
         while not self._gone.is_set():
             if (await self._receive())["type"] == "http.disconnect":

@@ -1,4 +1,4 @@
-"""The last resort for errors: whatever a request runs into leaves as one sentence in the words of its dialect."""
+"""Turns every exception of a request into the error body of its dialect."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tritonvision.facade.dialects.base import Dialect
 from tritonvision.facade.replies import refuse
 
 log = logging.getLogger("tritonvision.facade")
-CLIENT_GONE = 499  # nginx's number for a caller who hung up; nobody reads the response
+CLIENT_GONE = 499  # nginx's status for a disconnected client; nobody reads the response
 
 
 class ErrorResponses:
-    """Turns what is raised into a response, as long as none has begun.
+    """Turns an exception into a response, if none has begun.
 
     Args:
         dialect_of: the dialect that owns a path.
@@ -46,7 +46,7 @@ class ErrorResponses:
             if not begun:
                 await Response(status_code=CLIENT_GONE)(scope, receive, noting)
         except TritonVisionError as error:
-            if begun:  # too late to say so; the server closes a connection whose answer is cut short
+            if begun:  # too late for a status; the server closes a connection whose answer is incomplete
                 log.warning("%s %r was cut short: %s", scope["method"], scope["path"], error.message)
                 return
             await refuse(self._dialect_of(scope["path"]).errors, error)(scope, receive, noting)

@@ -1,4 +1,4 @@
-"""What belongs to one request from its first byte to its last: its id, its context, the room it takes."""
+"""Gives every request an id and a context, and releases its admission at the end."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class RequestContext:
-    """Gives every request an id, which its answer repeats, and a :class:`Context`, and frees its room at its end.
+    """Gives every request an id, which its answer repeats, and a :class:`Context`, and releases its admission.
 
-    A slash at the end of a path is dropped, since a redirect would break clients that POST; HEAD is answered as GET
-    on the open paths, which change nothing.
+    A trailing slash is dropped, since a redirect would break clients that POST; HEAD is answered as GET on the open
+    paths, which have no side effects.
 
     Args:
         open_paths: reachable without a key.

@@ -1,4 +1,4 @@
-"""How slowly an answer may be read."""
+"""Disconnects clients that read an answer too slowly."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tritonvision.facade.context import Context, context_of
 from tritonvision.facade.middleware.body_limits import SLOWEST
 
-# What is handed to the server at once. It buffers a piece and waits before the next one, so a reader that takes
-# nothing keeps the request, and with it the request's place, until the deadline.
+# Bytes passed to the server at once. It buffers one piece and waits before the next, so a client that reads nothing
+# keeps the request and its admission until the deadline.
 _PIECE = 64 * 1024
-# What the server puts into the scope: ends the connection without waiting for what is buffered (see run.py).
+# A function in the scope that closes the connection without flushing its buffer (see run.py).
 ABORT = "tritonvision.abort"
 
 
 class WriteDeadline:
-    """Writes answers piece by piece and hangs up on a reader that stalls or trickles.
+    """Writes answers piece by piece and disconnects a client that stalls or is too slow.
 
     Args:
-        timeout: seconds that the reader may take nothing, and those it has before :data:`SLOWEST` counts. Only the
-            time spent writing counts: what a model thinks before a piece of a stream is nobody's fault.
+        timeout: seconds that the client may read nothing, and seconds before :data:`SLOWEST` applies. Only the time
+            spent writing counts, not the time a model takes for a piece of a stream.
     """
 
     def __init__(self, app: ASGIApp, timeout: float):
@@ -41,7 +41,7 @@ class WriteDeadline:
             if not writer.stalled:
                 raise
             scope.get(ABORT, lambda: None)()
-            await asyncio.sleep(0)  # the connection is told, so that the server does not miss the rest of the answer
+            await asyncio.sleep(0)  # close the connection, so that the server does not wait for the rest of the answer
 
 
 class _Writer:
@@ -49,14 +49,14 @@ class _Writer:
 
     def __init__(self, send: Send, timeout: float, context: Context):
         self._send, self._timeout, self._context = send, timeout, context
-        self._seconds = timeout  # that may still be spent waiting for the reader
+        self._seconds = timeout  # seconds left to wait for the client
         self.stalled = False
 
     async def __call__(self, message: Message) -> None:
         """ASGI's send. Raises ClientDisconnect when the reader stalls."""
         body = message.get("body", b"")
         if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self._context.room.close()  # the work is done; what is left is counted in bytes
+            self._context.room.close()  # the work is done; from now on only the bytes count
         if len(body) > _PIECE:
             self._context.reservation.add(len(body))
         for start in range(0, max(len(body), 1), _PIECE):

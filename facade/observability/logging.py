@@ -14,17 +14,16 @@ from typing import Any
 import orjson
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-_MOST_LINES = 10_000  # that wait for a reader; who answers requests never does
+_MOST_LINES = 10_000  # lines waiting to be written; request handlers never wait
 
 _FLUSH_SECONDS = 2.0
 
 
 @contextlib.contextmanager
 def logging_to_stderr(level: str, as_json: bool) -> Iterator[None]:
-    """Within the block our loggers write from ``level`` on, those of libraries from warnings on.
+    """Within the block our loggers write from ``level`` on, other loggers from WARNING on.
 
-    A thread writes, so that a reader of standard error that stops reading stops no request; what it leaves waiting over
-    a bound is dropped.
+    A thread writes, so that a blocked standard error blocks no request; lines over a bound are dropped.
     """
     lines: queue.Queue[Any] = queue.Queue(_MOST_LINES)
     handler = _Handler(lines)
@@ -60,7 +59,9 @@ class _Writer(logging.handlers.QueueListener):
 
 
 class _Text(logging.Formatter):
-    """UTC with milliseconds; what follows a line of its own, a traceback, is indented: no request can forge a line."""
+    """UTC with milliseconds; further lines, as of a traceback, are indented, so that no request can forge a log
+    line.
+    """
 
     converter = staticmethod(time.gmtime)
     default_time_format, default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"

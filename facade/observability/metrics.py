@@ -1,4 +1,4 @@
-"""Figures for ``/metrics``: Prometheus counters of our own, and the gauges that Roboflow's server has."""
+"""Metrics for ``/metrics``: Prometheus counters of our own, and the gauges of Roboflow's server."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from prometheus_client.core import GaugeMetricFamily
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.facade.admission import Admission
 
-disable_created_metrics()  # a second series for every counter, which nobody reads
+disable_created_metrics()  # no ``_created`` series beside every counter
 _WINDOW = 10.0
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """The figures of one application.
+    """The metrics of one application.
 
     Args:
-        memory: what the loaded models take.
+        memory: gives the memory of the loaded models.
     """
 
     CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -52,32 +52,33 @@ class Metrics:
         self._registry.register(self._window)
 
     def gauge(self, name: str, text: str, figure: Callable[[], float]) -> None:
-        """Tell ``figure()`` under ``name`` from now on."""
+        """Add the gauge ``name``, which reads ``figure()``."""
         Gauge(name, text, registry=self._registry).set_function(figure)
 
     def request(self, dialect: str, model: str, status: int, seconds: float) -> None:
-        """Count one answered request; ``model`` is a published id or empty, so that callers cannot make up series."""
+        """Count one answered request; ``model`` is a published id or empty, so that callers cannot create series."""
         self._requests.labels(dialect, model, status).inc()
         if model:
             self._latency.labels(dialect, model).observe(seconds)
 
     def inference(self, model: str, seconds: float, failed: bool) -> None:
-        """Count one question put to a model."""
+        """Count one inference of a model."""
         self._window.add(model, seconds, failed)
         self._asked.labels(model).inc(seconds)
 
     def spent(self, model: str) -> tuple[float, float]:
         """Seconds of all requests for a model, and of those the seconds that they waited for it."""
-        sums = [
-            sum(sample.value for sample in kind.collect()[0].samples
-                if sample.name.endswith(end) and sample.labels.get("model") == model)
-            for kind, end in ((self._latency, "_sum"), (self._asked, "_total"))
-        ]  # fmt: skip
-        return sums[0], sums[1]
+        return _sum(self._latency, "_sum", model), _sum(self._asked, "_total", model)
 
     def text(self) -> bytes:
         """The exposition for Prometheus."""
         return generate_latest(self._registry)
+
+
+def _sum(figure: Counter | Histogram, end: str, model: str) -> float:
+    """Of the series of ``model`` whose names end so."""
+    samples = (sample for metric in figure.collect() for sample in metric.samples)
+    return sum(s.value for s in samples if s.name.endswith(end) and s.labels.get("model") == model)
 
 
 class Window:
@@ -88,14 +89,14 @@ class Window:
         self._seen: dict[str, deque[tuple[float, float, bool]]] = defaultdict(deque)
 
     def add(self, model: str, seconds: float, failed: bool) -> None:
-        """Remember one inference for as long as the window is."""
+        """Count one inference in the window."""
         rows = self._seen[model]
         rows.append((self._clock(), seconds, failed))
         self._forget(rows)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """prometheus_client's hook."""
-        # The contract's names have one letter for all that an id may have and a name may not: ids can share a name.
+        # Characters of ids that metric names cannot have become ``_``, so ids can share a name.
         named: dict[str, list[tuple[float, float, bool]]] = defaultdict(list)
         everything: list[tuple[float, float, bool]] = []
         for model, rows in self._seen.items():

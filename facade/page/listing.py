@@ -1,4 +1,4 @@
-"""What ``GET /models`` tells of every model: what it is, which route answers it, and how it would be published."""
+"""The content of ``GET /models``: each model, the route that answers it, and the command that publishes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tritonvision.publication import Manifest, Repository
 from tritonvision.settings import Settings
 
 _MOST_LABELS = 200
-_WITHOUT_TORCH = ("MediaPipe Face",)  # families whose export converts a graph that was released as one
+_WITHOUT_TORCH = ("MediaPipe Face",)  # families whose official weights are a graph, which the export converts
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Route:
     """One way to ask.
 
     Attributes:
-        path: that a request is posted to.
-        task: whose settings it reads.
-        fields: what a setting of the task is called in the body, for those that one control can hold.
-        start: values to begin with where the task's default shows nothing.
+        path: to POST to.
+        task: whose settings it takes.
+        fields: the field of the body for each setting that a control of the page shows.
+        start: initial values where the task's default would show nothing.
     """
 
     path: str
@@ -46,11 +46,11 @@ _BY_TASK = {
         Route("/infer/object_detection", tasks.OBJECT_DETECTION, _BOXES),
         Route("/infer/keypoints_detection", tasks.KEYPOINT_DETECTION, _BOXES),
         Route("/infer/instance_segmentation", tasks.INSTANCE_SEGMENTATION, _BOXES),
-        # of a thousand classes none may reach the default
+        # of a thousand classes often none reaches the default
         Route("/infer/classification", tasks.CLASSIFICATION, _same("confidence"), {"confidence": 0.0}),
         Route("/infer/depth-estimation", tasks.DEPTH_ESTIMATION, {}),
         Route("/clip/compare", tasks.EMBEDDING, {}),
-        # one mask, as the route's own default has it
+        # one mask, as in the route's default
         Route("/sam/segment_image", tasks.PROMPTABLE, {"multimask": "multimask_output"}, {"multimask": False}),
         Route("/gaze/gaze_detection", tasks.GAZE, _same("confidence") | {"detect_faces": "do_run_face_detection"}),
         Route("/owlv2/infer", tasks.OPEN_VOCABULARY, _BOXES),
@@ -62,13 +62,13 @@ _BY_TASK = {
         ),
     )
 }  # fmt: skip
-# Families whose models another route than their task's answers.
+# Families whose models have another route than their task.
 _BY_FAMILY = {
     "Grounding DINO": Route(
         "/grounding_dino/infer", tasks.OPEN_VOCABULARY,
         {"confidence": "box_threshold", "text_threshold": "text_threshold"}
         | _same("max_detections", "class_agnostic_nms"),
-        {"text_threshold": 0.25},  # as high as the other: without it the route takes its own, which is higher
+        {"text_threshold": 0.25},  # equal to the other; the route's own default is higher
     ),
 }  # fmt: skip
 ROUTES = {route.path: route for route in (*_BY_TASK.values(), *_BY_FAMILY.values())}
@@ -85,8 +85,8 @@ class Setting(_Told):
         name: as the task spells it.
         field: as the body of the route's requests spells it.
         kind: ``float``, ``int``, ``bool`` or ``choice``.
-        default: of the task; null is off, or as the checkpoint has it.
-        start: what the page begins with.
+        default: of the task; null is off, or the checkpoint's value.
+        start: the page's initial value.
     """
 
     name: str
@@ -153,10 +153,10 @@ class Unpublished(Model):
 
 
 class Listing(_Told):
-    """All that a page needs to ask any model.
+    """All that the page needs to call any model.
 
     Attributes:
-        exports_missing: whether a request that names an unpublished model sets off its export.
+        exports_missing: whether a request for an unpublished model starts its export.
         routes: by path.
     """
 
@@ -190,7 +190,7 @@ class Listing(_Told):
 def listing(
     repository: Repository, loaded: Collection[str], settings: Settings, exportable: Collection[str] | None = None
 ) -> Listing:
-    """Every model there is; reads the manifests.
+    """Every model of the catalogue and the repository; reads the manifests.
 
     Args:
         loaded: ids.
@@ -207,7 +207,7 @@ def listing(
 
 
 def route_of(task: str, family: str) -> str | None:
-    """The path that answers models of that kind, or None."""
+    """The route of such models, or None."""
     route = _BY_FAMILY.get(family) or _BY_TASK.get(task)
     return None if route is None else route.path
 
@@ -215,7 +215,8 @@ def route_of(task: str, family: str) -> str | None:
 def command_for(entry: catalog.Entry) -> str:
     """The command that publishes ``entry``."""
     command = f"tritonvision export {entry.id}"
-    return command if entry.upstream_exists is not False else f"{command} --weights FILE"  # nobody released any
+    # there are no released weights
+    return command if entry.upstream_exists is not False else f"{command} --weights FILE"
 
 
 def _route(route: Route) -> RouteTold:
@@ -242,7 +243,7 @@ def _published(manifest: Manifest, loaded: bool) -> Published:
 
 
 def _packages_are_here(entry: catalog.Entry) -> bool:
-    """Whether an export would find its packages; they are looked for, not imported."""
+    """Whether the packages of an export are installed; they are looked up, not imported."""
     needed = ("onnx",) if entry.family in _WITHOUT_TORCH else ("onnx", "torch")
     return all(find_spec(package) is not None for package in needed)
 

@@ -1,4 +1,4 @@
-"""The page to try the models on, at ``/``, what it needs to know of them, and the documentation of the routes.
+"""The page at ``/`` to try the models, its ``GET /models``, and the documentation of the routes.
 
 Everything these pages load comes from this server: the page's own files lie in ``facade/page``, the sample is the
 photograph of ``tritonvision/data``, and Swagger UI and ReDoc come with the package fastapi-offline.
@@ -26,7 +26,7 @@ router = APIRouter(tags=[MODELS])
 
 STATIC = "/static"
 PAGES = {"/": "index.html", "/docs": "docs.html", "/redoc": "redoc.html"}
-# The page takes scripts, styles and answers from this server alone; pictures may also be the visitor's own.
+# The page loads scripts, styles and answers from this server only; pictures may also be the visitor's own.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -42,7 +42,7 @@ _SAMPLE = "sample.png"
 
 
 class Files(StaticFiles):
-    """The files of the pages: each has an ETag, is asked for again before it is used again, and is what it says."""
+    """The files of the pages: with ETag, no-cache and nosniff."""
 
     def __init__(self) -> None:
         own = Path(str(resources.files("tritonvision.facade.page"))) / "static"
@@ -58,7 +58,7 @@ class Files(StaticFiles):
         return super().lookup_path(path)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """StaticFiles' hook, with the headers of this house."""
+        """StaticFiles' hook, with our headers."""
         response = await super().get_response(path, scope)
         response.headers["cache-control"] = "no-cache"
         response.headers["x-content-type-options"] = "nosniff"
@@ -69,7 +69,7 @@ class Files(StaticFiles):
 
 
 def add_pages(app: FastAPI) -> None:
-    """Add the pages and their files to ``app``: for people, so they need no key and are not in the schema."""
+    """Add the pages and their files to ``app``: they need no key and are not in the schema."""
     files = Files()
     app.mount(STATIC, files)
     for path, name in PAGES.items():

@@ -1,4 +1,4 @@
-"""Answers drawn into the pictures they are about, as JPEG."""
+"""Answers drawn into their pictures, as JPEG."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Depth maps as the dialects send them: grey PNGs, nested lists in JSON, a picture in false colours.
 
-All of it takes a while for a large picture, so it is work for a thread.
+Slow for large pictures, so callers run it in a thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tritonvision.drawing.depth import colours
 from tritonvision.errors import InvalidParameter
 
 _MOST_NUMBERS = 16_000_000  # of a map in JSON: some 130 MB
-_BLOCK = 100_000  # numbers written at once: orjson lets no other thread work meanwhile
+_BLOCK = 100_000  # numbers encoded at once: orjson holds the GIL
 _QUALITY = 95  # of the JPEG, by Roboflow's contract
 
 

@@ -1,6 +1,6 @@
 """The API key, where one is required: in the query, the Authorization header, or a JSON field, in this order.
 
-The field counts within the first 64 KB of a body, where clients that send one put it.
+The field is looked for in the first 64 KB of a body, where clients put it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _NO_KEYS = ("", "None", "null")
 
 
 async def authorize(request: Request) -> None:
-    """Let a request with the right key pass; every route depends on this.
+    """Check the key of a request; every route depends on this.
 
     Raises:
-        Unauthorized: a key is required, and the request has none or another one.
+        Unauthorized: a key is required, and the request has none or a wrong one.
     """
     wanted = service_of(request).settings.api_key
-    # The path as the server received it: a URL rebuilt from the Host header is the caller's to choose.
+    # The path as received: in a URL rebuilt from the Host header the caller could choose it.
     if not wanted or request.scope["path"] in request.app.state.open_paths:
         return
     given = key_beside_the_body(request) or await _body_key(request)
@@ -56,7 +56,7 @@ def _header_key(request: Request) -> str | None:
 
 
 async def _body_key(request: Request) -> str | None:
-    """The key in a JSON body. Who has none yet may not make this server hold more than the beginning of one."""
+    """The key in a JSON body. Before the key is checked only the beginning of the body is read."""
     body = context_of(request).body
     if request.method != "POST" or body is None:
         return None

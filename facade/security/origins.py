@@ -1,4 +1,4 @@
-"""Who may send a browser here: names of this server, and the pages whose scripts and links may act."""
+"""Protects against cross-site requests and DNS rebinding: checks ``Origin``, ``Sec-Fetch-Site`` and ``Host``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _ANY = "*"
 
 
 class OriginGuard:
-    """Refuses what a foreign web page makes a visitor's browser send.
+    """Refuses requests that a web page of another origin makes a browser send.
 
-    A browser says with ``Sec-Fetch-Site`` or ``Origin`` which page a request comes from; requests that say neither come
-    from programs. GET counts, too, since routes of vendors' contracts load and unload models by GET; only the open
-    paths, which change nothing, can be linked to. Where the server listens on loopback alone, a ``Host`` with another
-    name is refused as well: a page can make its own name mean 127.0.0.1.
+    Browsers send ``Sec-Fetch-Site`` or ``Origin``; requests without both come from programs and pass. GET is checked
+    too, since routes of vendors' contracts load and unload models by GET; only the open paths, which have no side
+    effects, can be linked to. A server that listens on loopback only also refuses another name in ``Host``, since a
+    page can resolve its own name to 127.0.0.1 (DNS rebinding).
 
     Args:
-        trusted: origins (``https://app.example.com``) that may ask, or ``*``.
-        hosts: names that may stand in ``Host``, or ``*``.
-        open_paths: reachable by a link from anywhere.
+        trusted: allowed origins (``https://app.example.com``), or ``*``.
+        hosts: allowed names in ``Host``, or ``*``.
+        open_paths: reachable by links from other origins.
     """
 
     def __init__(self, app: ASGIApp, trusted: Collection[str], hosts: Collection[str], open_paths: Collection[str]):
@@ -64,10 +64,9 @@ class OriginGuard:
 
 
 def hosts_of(settings: Settings) -> frozenset[str]:
-    """Names that may stand in ``Host``.
+    """The allowed names in ``Host``.
 
-    A server that only this machine reaches has the names of this machine; any other is reached by names that it cannot
-    know, so it takes all of them unless its operator has named some.
+    A server on loopback has the names of this machine. Any other accepts all names, unless some are set.
     """
     if settings.allowed_hosts or settings.loopback:
         return settings.allowed_hosts | {"localhost", settings.host.lower()}
@@ -78,7 +77,7 @@ def _name_in(host: str) -> str:
     """The name or the address in a ``Host`` header, without the port; lower case."""
     try:
         return (urlsplit(f"//{host}").hostname or host).rstrip(".")
-    except ValueError:  # a bracket that does not close
+    except ValueError:  # an unclosed bracket
         return host
 
 

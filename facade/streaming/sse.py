@@ -1,4 +1,4 @@
-"""Server-sent events: an answer that goes out piece by piece, each the moment it is there."""
+"""Server-sent events: an answer that is sent piece by piece."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tritonvision.errors import TritonVisionError
 from tritonvision.facade.context import context_of
 
 log = logging.getLogger("tritonvision.facade")
-# Proxies would collect the pieces otherwise.
+# Without these proxies buffer the pieces.
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -27,11 +27,11 @@ def event(content: Any) -> bytes:
 
 
 class EventStream(Response):
-    """A response of ``events``, written one by one and closed with it. The status is out: errors are events too.
+    """A response of ``events``, sent one by one. Its status is sent first, so an error is an event, too.
 
     Args:
         events: made by :func:`event`, or alike.
-        failed: the event that tells of an error.
+        failed: makes the event of an error.
         headers: of the response, besides those of every stream.
     """
 
@@ -57,13 +57,13 @@ class EventStream(Response):
                     await write(piece)
             except asyncio.CancelledError:
                 reason = context_of(Request(scope)).ended_by
-                if not isinstance(reason, TritonVisionError):  # nobody is there to be told
+                if not isinstance(reason, TritonVisionError):  # the client has disconnected
                     raise
                 await write(self._failed(reason))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _told(self, scope: Scope) -> AsyncGenerator[bytes, None]:
-        """The events, and what went wrong with them as the last one."""
+        """The events, and an error as the last one."""
         try:
             async for piece in self._events:
                 yield piece

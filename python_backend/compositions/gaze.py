@@ -1,4 +1,4 @@
-"""Gaze: the faces of a picture by the published face model, then where each of them looks by the network."""
+"""Gaze: the published face model finds the faces of a picture, then the network computes the gaze of each."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TASK = tasks.GAZE
 FACES = "mediapipe-face-detection"
 # Overlap of faces that are one, as mediapipe's own graph has it.
 _OVERLAP = 0.3
-_FACE_SIDE = 224  # pixels of a face before the second resize; that both are there is how the network was used
-_MOST = 8  # faces a question to the network
+_FACE_SIDE = 224  # pixels of a face before the second resize; the authors' code resizes twice
+_MOST = 8  # faces in one batch of the network
 
 
 class Composition:
@@ -47,7 +47,7 @@ class Composition:
         Returns:
             ``boxes`` float32 ``[n,4]`` corners and ``keypoints`` float32 ``[n,6,2]`` in pixels, ``scores`` float32
             ``[n]``, ``yaw`` and ``pitch`` float32 ``[n]`` radians, ``image_size`` int32 ``[2]`` (height, width), and
-            ``seconds`` float32 ``[2]``: what finding the faces took, and the rest. With ``detect_faces`` off the whole
+            ``seconds`` float32 ``[2]``: the time to find the faces, and the rest. With ``detect_faces`` off the whole
             picture is one face without key points.
         """
         began = time.perf_counter()
@@ -88,7 +88,7 @@ def face(picture: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
     """The face in ``box`` as the network sees it: RGB uint8 ``[side, side, 3]``.
 
     The authors' steps: whole pixels of the box, to 224 x 224 by OpenCV, to the network's side by Pillow, bilinear both
-    times. A box narrower than a pixel, which they would fail on, is the pixel it lies in.
+    times. A box narrower than a pixel, on which their code fails, becomes the pixel it lies in.
     """
     height, width = picture.shape[:2]
     left, top = min(max(int(box[0]), 0), width - 1), min(max(int(box[1]), 0), height - 1)
@@ -98,7 +98,7 @@ def face(picture: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
 
 
 def _whole(height: int, width: int) -> dict[str, np.ndarray]:
-    """The whole picture as one face that is certain."""
+    """The whole picture as one face of score 1."""
     return {
         "boxes": np.array([[0, 0, width, height]], dtype=np.float32),
         "scores": np.ones(1, dtype=np.float32),

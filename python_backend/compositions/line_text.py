@@ -1,4 +1,4 @@
-"""The text of one line: the picture is encoded once, the decoder writes token by token, greedily or with beams."""
+"""The text of one line: the picture is encoded once, the decoder generates tokens by greedy or beam search."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Open vocabulary: what texts, or boxes in other pictures, describe, found in a picture (OWLv2).
+"""Open vocabulary: objects in a picture that match texts, or boxes in other pictures (OWLv2).
 
-Pictures and texts are encoded apart and meet in a dot product. So a picture is encoded once for all processes of a
-server, whether it is searched or shows examples, and a text once a process; what is asked again costs only arithmetic.
-That arithmetic is that of transformers' ``Owlv2ForObjectDetection`` and ``Owlv2Processor``.
+Pictures and texts are encoded separately and compared by a dot product. So the encoding of a picture is cached for all
+processes of a server, whether it is searched or shows examples, and that of a text for its process. The arithmetic is
+that of transformers' ``Owlv2ForObjectDetection`` and ``Owlv2Processor``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tritonvision.python_backend.vocabulary.selection import class_names, select
 TASK = tasks.OPEN_VOCABULARY
 TOKENIZER = "tokenizer.json"
 MOST_CLASSES = 1000
-_LONGEST_TEXT = 1000  # characters; what fits 16 tokens has a hundred, only blanks make it longer
+_LONGEST_TEXT = 1000  # characters; 16 tokens have about a hundred, more only with repeated blanks
 _KEPT_TEXTS = 4096  # embeddings of a process: 8 MB
 _TEXTS_AT_ONCE = 8  # the largest batch of a network
 _ENCODING = ("boxes", "class_embeds", "shift", "scale")
@@ -70,7 +70,7 @@ class Composition:
         self._model = str(options.get("model", ""))
         self._tokenizer = tokenizers.Tokenizer.from_str(options["assets"][TOKENIZER].decode())
         self._cache = cache or encoding_cache.of_server("encodings")
-        self._texts: OrderedDict[bytes, np.ndarray] = OrderedDict()  # by token ids; what was asked last comes last
+        self._texts: OrderedDict[bytes, np.ndarray] = OrderedDict()  # by token ids, the most recently used last
 
     def answer(
         self, sample: Mapping[str, Any], parameters: Mapping[str, Any], wanted: set[str] | None = None
@@ -107,7 +107,7 @@ class Composition:
         return select(found.boxes * np.float32(max(found.size)), _sigmoid(logits), found.size, parameters)
 
     def _encoding(self, image: bytes, auto_orient: bool) -> Encoding:
-        """Of a picture somebody asked about before, or of a new one."""
+        """From the cache, or computed."""
         data = bytes(image)
         facts = f"{self._model} {auto_orient} ".encode()
         key = hashlib.sha256(facts + hashlib.sha256(data).digest()).hexdigest()
@@ -121,7 +121,7 @@ class Composition:
         return (*(found[name][0] for name in _ENCODING), np.array(picture.shape[:2], dtype=np.int64))
 
     def _of_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 ``[C,D]``: the network is asked about those texts only that were not asked about lately."""
+        """float32 ``[C,D]``: the network encodes only the texts that are not cached."""
         rows = [self._tokens(index, text) for index, text in enumerate(texts)]
         new = list({row.tobytes(): row for row in rows if row.tobytes() not in self._texts}.values())
         for first in range(0, len(new), _TEXTS_AT_ONCE):

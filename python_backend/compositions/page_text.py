@@ -1,4 +1,4 @@
-"""The text of a page: a detector says where words stand, a recogniser reads each of them, geometry makes lines."""
+"""The text of a page: a detector finds the words, a recogniser reads them, their geometry gives the lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.STRUCTURED_OCR
 VOCABULARY = "vocabulary.txt"  # the recogniser's characters in their order; the blank comes after them
-_MOST = 8  # pieces of words a question to the recogniser
+_MOST = 8  # pieces of words in one batch of the recogniser
 
 
 class Composition:

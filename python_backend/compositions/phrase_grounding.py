@@ -1,4 +1,4 @@
-"""Phrase grounding: what a picture shows of the classes that a request names, by a network that reads both at once."""
+"""Phrase grounding: boxes of the classes that a request names, by a network that reads picture and text together."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Caption:
 
 
 class Composition:
-    """What is named, found in one picture.
+    """Boxes of the named classes in one picture.
 
-    What can be kept of the text is its tokens and their masks, by list of texts: the network mixes words and picture
-    from its first layers on, so there is no embedding of a text alone.
+    Of the texts only tokens and masks are cached, by list of texts: the network fuses words and picture from its first
+    layers on, so no embedding depends on a text alone.
 
     Args:
         call: runs the network, role ``""``.
@@ -71,8 +71,8 @@ class Composition:
         """The boxes of one picture that show one of the classes, best first.
 
         A class scores in a box what its best token scores there, so class ids count the caller's texts also where two
-        are equal (the first wins) or one contains another. A class of which no token is over ``text_threshold`` (None:
-        as ``confidence``) is not meant there, and a box that no class is meant in is no answer.
+        are equal (the first wins) or one contains another. A class needs a token over ``text_threshold`` (None: as
+        ``confidence``) in a box, and a box without such a class is dropped.
 
         Args:
             sample: ``image``, an encoded picture or ``.npy`` bytes.
@@ -83,7 +83,7 @@ class Composition:
             ``[n]``, ``image_size`` int32 ``[2]`` (height, width).
 
         Raises:
-            InvalidParameter: no classes, too many, one that says nothing, or examples, which the network cannot read.
+            InvalidParameter: no classes, too many, an empty one, or examples, which the network cannot read.
         """
         if parameters["example_boxes"] is not None:
             raise InvalidParameter("This model reads texts, not examples.", hint="Name the classes in 'texts'.")
@@ -120,8 +120,8 @@ def caption(tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> Caption:
     """The classes ``texts`` as one caption, "a cat. a dog.", as transformers' GroundingDinoProcessor joins them.
 
     Raises:
-        InvalidParameter: more than 256 tokens, or a class without a word. Nothing is cut: the classes at the end would
-            be looked for no more.
+        InvalidParameter: more than 256 tokens, or a class without a word. Nothing is truncated: that would silently
+            drop the classes at the end.
     """
     if sum(map(len, texts)) > LONGEST:
         raise _too_long()
@@ -151,8 +151,8 @@ def phrases(ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Which tokens see each other, bool ``[T,T]``, and their positions, int64 ``[T]``, as transformers'
     ``generate_masks_with_special_tokens_and_transfer_map`` has them.
 
-    A special token closes the phrase before it and is its last token. What ends with the first or the last token of
-    all, or nowhere, is no phrase: such a token sees itself, at position 0.
+    A special token closes the phrase before it and is its last token. The first and the last token of all close no
+    phrase, and tokens after the last special token are in none: each of these attends to itself only, at position 0.
     """
     mask, positions = np.eye(len(ids), dtype=bool), np.zeros(len(ids), dtype=np.int64)
     start = 0

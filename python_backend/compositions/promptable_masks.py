@@ -1,4 +1,4 @@
-"""Promptable masks: a picture is encoded once for all processes of a server, and each prompt costs only the decoder.
+"""Promptable masks: a picture is encoded once for all processes of a server, then a prompt runs only the decoder.
 
 Prompts are points on and off the object, a box, and the logits of an earlier answer. The arithmetic around the networks
 is that of transformers' ``SamProcessor``.
@@ -25,6 +25,7 @@ from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.PROMPTABLE
 _MOST_POINTS = 256  # each is one more token that attends to the whole picture, or one more prompt
+POINTS = 1, 2, _MOST_POINTS + 2  # least, usual and most points that the network reads; a box is two more
 _AT_ONCE = 8  # prompts: the largest batch of a network
 _ANSWERS = {"masks", "scores", "low_res_masks"}
 _SHRINK = 4  # the masks that the decoder gives and takes are so much smaller than the encoder's frame
@@ -32,7 +33,7 @@ _LABELS = (-1, 0, 1, 2, 3)  # no point, off the object, on it, upper left and lo
 
 
 class Composition:
-    """What prompts select in pictures.
+    """Masks of the objects that prompts select.
 
     Args:
         call: runs the networks ``encoder`` and ``decoder``.
@@ -58,16 +59,16 @@ class Composition:
                 ``[256,64,64]`` of one, with the setting ``image_size``; ``mask_input`` float32 ``[256,256]``, one of
                 the ``low_res_masks`` of an earlier answer.
             parameters: settings of the task, resolved. Coordinates are pixels of the (oriented) picture.
-            wanted: names of outputs; the decoder is left alone when only ``embeddings`` are.
+            wanted: names of outputs; the decoder does not run when only ``embeddings`` are.
 
         Returns:
             ``masks`` objects ``[k]`` of bytes (none when ``mask_format`` is), ``scores`` float32 ``[k]``, the IoU that
             the network expects of each, ``low_res_masks`` float32 ``[k,256,256]`` logits, ``image_size`` int32 ``[2]``
             (height, width), and ``embeddings`` when wanted. k is 3 a prompt with ``multimask``, the three proposals in
-            the network's order, else 1; less those that ``min_score`` and ``min_stability`` leave out.
+            the network's order, else 1; minus those below ``min_score`` or ``min_stability``.
 
         Raises:
-            InvalidParameter: a prompt that the picture does not have, or no picture at all.
+            InvalidParameter: a prompt outside the picture, or no picture at all.
         """
         embeddings, (height, width) = self._encoding(sample, parameters)
         outputs = {"image_size": np.array([height, width], dtype=np.int32)}
@@ -117,7 +118,7 @@ class Composition:
         }
 
     def _encoding(self, sample: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
-        """The encoded picture and its (height, width): the caller's, one somebody asked for before, or a new one."""
+        """The encoded picture and its (height, width): the caller's, from the cache, or computed."""
         if "image" in sample:
             data = bytes(sample["image"])
             facts = f"{self._model} {parameters['auto_orient']} ".encode()
@@ -146,7 +147,9 @@ class Composition:
     def _counts(
         self, logits: np.ndarray, score: np.float32, parameters: Mapping[str, Any], height: int, width: int
     ) -> bool:
-        """Whether a mask is good enough: by the score that the network gives it, and by how sharp its edge is."""
+        """Whether a mask reaches ``min_score`` (the network's IoU estimate) and ``min_stability`` (its area at a higher
+        logit over that at a lower one).
+        """
         if parameters["min_score"] > 0 and not score > np.float32(parameters["min_score"]):
             return False
         if parameters["min_stability"] <= 0:
@@ -172,9 +175,8 @@ class Composition:
     def _where(
         self, cells: np.ndarray, height: int, width: int
     ) -> tuple[tuple[int, int, int, int] | None, tuple[Axis, Axis]]:
-        """The box of the picture's pixels that ``cells``, bool ``[256,256]``, have a part in, and how to enlarge them.
-
-        No box where there is no cell.
+        """The box of the picture's pixels whose interpolation reads ``cells``, bool ``[256,256]``, and the two axes'
+        weights. No box without a cell.
         """
         content = resize.fitted(height, width, self._side)
         rows, columns = (
@@ -210,9 +212,8 @@ def _apart(parameters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _points(parameters: Mapping[str, Any], height: int, width: int) -> tuple[list[list[float]], list[float]]:
-    """All of a prompt as points with labels, ``[n,2]`` and ``[n]``; no prompt is a point that is none.
-
-    A box counts as its two corners. Without one a point that is none goes last, as the network was trained.
+    """A prompt as points with labels, ``[n,2]`` and ``[n]``: a box is its two corners. Without a box a padding point
+    (label -1) is appended, as in the network's training; an empty prompt is that point alone.
     """
     points, labels, box = parameters["points"] or [], parameters["point_labels"], parameters["box"]
     labels = [1.0] * len(points) if labels is None else labels

@@ -10,11 +10,11 @@ import numpy as np
 from tritonvision.python_backend.generation.sampling import checked
 from tritonvision.python_backend.runtime.networks import Call
 
-# What an impossible sequence's score is lowered by: in float32 it swallows whatever the score was.
+# Subtracted from the score of an impossible sequence; in float32 the former score is rounded away.
 _NEVER = np.float32(-1e9)
 
-# step(ids int64 [n], origins int64 [n]) -> logits float32 [n, V] of the token after: each row goes on from row
-# ``origins[i]`` of the step before, of which there is none at first.
+# step(ids int64 [n], origins int64 [n]) -> logits float32 [n, V] of the token after: row i continues row ``origins[i]``
+# of the step before; at the first step there is none.
 Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -26,13 +26,14 @@ class Search:
         start: the token that the decoder begins with (``decoder_start_token_id``).
         ends: the tokens that end a sequence (``eos_token_id``).
         most: tokens of an answer, its end included (``max_new_tokens``; ``max_length`` counts the start, too).
-        beams: sequences that are followed at once; 1 takes the likeliest token each time (``num_beams``).
+        beams: width of the beam search; 1 is greedy search (``num_beams``).
         length_penalty: a sequence's score is its log probability over its length to this power.
         early_stopping: True stops as soon as ``beams`` sequences have ended; False when no running one is likely to
             become better than they; ``"never"`` when none can.
-        no_repeat: so many tokens in a row occur once at most; 0 is off (``no_repeat_ngram_size``).
+        no_repeat: n-grams of this length occur at most once; 0 is off (``no_repeat_ngram_size``).
         first: the token every answer begins with, or None (``forced_bos_token_id``).
-        last: the tokens of which one ends an answer of ``most`` tokens; none is off (``forced_eos_token_id``).
+        last: one of these tokens is forced at the end of an answer of ``most`` tokens; empty is off
+            (``forced_eos_token_id``).
     """
 
     start: int
@@ -47,7 +48,7 @@ class Search:
 
 
 def search(step: Step, settings: Search) -> np.ndarray:
-    """The answer's tokens, int64 ``[n]``, without the start, with the end where one was written.
+    """The answer's tokens, int64 ``[n]``, without the start token, with the end token if one was generated.
 
     Raises:
         TritonVisionError: the network computed logits that are no numbers.
@@ -56,12 +57,12 @@ def search(step: Step, settings: Search) -> np.ndarray:
 
 
 class Decoder:
-    """The network ``decoder`` of one encoded picture with what it remembers of the tokens so far: a :data:`Step`.
+    """The network ``decoder`` of one encoded picture with its past_key_values: a :data:`Step`.
 
     Args:
-        call: asks the network.
+        call: runs the network.
         cross: ``cross.N.key`` and ``cross.N.value`` float32 ``[1,H,E,D]`` of every layer, as the encoder gives them.
-            All beams read these: the network takes the rows of ``input_ids`` for several continuations of one picture.
+            All beams share these: the rows of ``input_ids`` are continuations of one picture.
     """
 
     def __init__(self, call: Call, cross: Mapping[str, np.ndarray]):
@@ -96,13 +97,13 @@ def _greedy(step: Step, settings: Search) -> np.ndarray:
 def _beam_search(step: Step, settings: Search) -> np.ndarray:
     """``GenerationMixin._beam_search`` for one picture, score for score in float32.
 
-    Names as there: a *running* beam goes on, a *finished* one is an answer. Each step looks at the ``candidates`` best
-    continuations, so many that ``beams`` of them run on even if all others end; only the best ``beams`` of those that
+    Names as there: a *running* beam continues, a *finished* one is an answer. Each step takes the ``candidates`` best
+    continuations, enough that ``beams`` of them run on even if all others end; only the best ``beams`` of those that
     end are finished.
     """
     beams, candidates = settings.beams, max(2, 1 + len(settings.ends)) * settings.beams
     running, running_scores = np.full((beams, 1), settings.start, dtype=np.int64), np.full(beams, _NEVER)
-    running_scores[0] = 0  # at first all beams are one
+    running_scores[0] = 0  # before the first step all beams are equal
     finished = _Finished(beams, running[0])
     logits = np.repeat(checked(step(running[0], np.zeros(1, dtype=np.int64))), beams, axis=0)
     for length in range(1, settings.most + 1):
@@ -123,11 +124,11 @@ def _beam_search(step: Step, settings: Search) -> np.ndarray:
 
 
 class _Finished:
-    """The best ``beams`` answers of a beam search so far, best first; places that no answer has yet are not ``filled``.
+    """The best ``beams`` answers of a beam search so far, best first; rows without an answer yet are not ``filled``.
 
     Args:
         beams: how many.
-        start: int64 ``[1]``, what stands in a place that is not filled.
+        start: int64 ``[1]``, the content of rows that are not filled.
     """
 
     def __init__(self, beams: int, start: np.ndarray):
@@ -136,7 +137,7 @@ class _Finished:
         self._improvable = True
 
     def add(self, sequences: np.ndarray, scores: np.ndarray, hits_end: np.ndarray, settings: Search) -> None:
-        """Take what ended into account.
+        """Merge the candidates that ended into the best ``beams`` answers.
 
         Args:
             sequences: int64 ``[candidates, n]``, best first.
@@ -154,7 +155,7 @@ class _Finished:
         self._scores, self._filled = merged[best], filled[best]
 
     def final(self, running_score: np.float32, length: int, settings: Search) -> bool:
-        """Whether no running beam can replace a finished one any more, as ``early_stopping`` judges it.
+        """Whether no running beam can replace a finished one any more, by the rule of ``early_stopping``.
 
         Args:
             running_score: of the best running beam, ``length`` tokens long.
@@ -180,7 +181,7 @@ def _constrained(scores: np.ndarray, ids: np.ndarray, settings: Search) -> np.nd
 
 
 def _repeating(written: list[int], size: int) -> list[int]:
-    """The tokens after which the last ``size`` ones would stand in ``written`` already."""
+    """The tokens that would complete an n-gram of ``size`` tokens that ``written`` has already."""
     before = written[len(written) + 1 - size :]
     return [
         written[start + size - 1]
@@ -201,7 +202,7 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _top(values: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the ``count`` largest of ``values``, largest first, of equal ones the first first."""
+    """Indices of the ``count`` largest of ``values``, largest first; ties in order of index."""
     if count < len(values):
         limit = np.partition(values, -count)[-count]
         candidates = np.flatnonzero(values >= limit)

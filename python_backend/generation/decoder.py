@@ -1,4 +1,4 @@
-"""A decoder graph and the caches of the answers under way: rows of one batch, left-padded to one length.
+"""A decoder graph and the past_key_values of the running answers: rows of one batch, left-padded to one length.
 
 The graph attends only to what ``attention_mask`` shows, so a padded row computes exactly what it would alone. Keys and
 values stay in onnxruntime from step to step; they are copied only when a row joins or leaves.
@@ -43,7 +43,7 @@ class Cache:
         return self.mask.sum(1)
 
     def joined(self, other: Cache) -> Cache:
-        """The rows of both, padded on the left to the longer one."""
+        """The rows of both, left-padded to the longer one."""
         length = max(self.mask.shape[1], other.mask.shape[1])
         mask = np.concatenate([_padded(cache.mask, 1, length) for cache in (self, other)])
         past = [
@@ -53,7 +53,7 @@ class Cache:
         return Cache(past, mask, np.concatenate([self.next_positions, other.next_positions]))
 
     def only(self, kept: Sequence[int]) -> Cache:
-        """Some rows, without the padding that all of them have."""
+        """Some rows, without the padding that they have in common."""
         rows = list(kept)
         mask = self.mask[rows]
         begin = int(mask.argmax(1).min())
@@ -63,11 +63,11 @@ class Cache:
 
 @dataclass(frozen=True)
 class Piece:
-    """Some more tokens of each row, as a decoder reads them.
+    """The next tokens of each row, as inputs of the decoder.
 
     Attributes:
         embeds: float32 ``[B,S,H]``.
-        position_ids: int64 ``[B,S]``, or ``[A,B,S]`` of A axes; None goes on from the token before, on all axes.
+        position_ids: int64 ``[B,S]``, or ``[A,B,S]`` of A axes; None continues from the token before, on all axes.
         extra: float32 ``[B,S,H]`` of further inputs of the graph, by name; those that are missing are zero.
         bidirectional: how many of these tokens, from the first on, attend to each other in both directions.
     """
@@ -99,7 +99,7 @@ class Decoder:
         self.vocabulary = int(logits.shape[-1])
 
     def empty(self) -> Cache:
-        """One row that has read nothing."""
+        """One row with an empty cache."""
         past = [_value(np.zeros((1, heads, 0, width), dtype=np.float32)) for heads, width in self._shapes]
         return Cache(past, np.zeros((1, 0), dtype=np.int64), np.zeros(1, dtype=np.int64))
 

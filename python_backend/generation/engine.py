@@ -1,4 +1,4 @@
-"""A vision-language model as a whole: messages and pictures in, the answer in pieces out, many answers at once."""
+"""A vision-language model as a whole: messages and pictures in, the answer in pieces out, many answers in one batch."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.results import Delta
 
 TOKENIZER = "tokenizer.json"
-_TILES = 4  # of a picture that the vision network reads at once; between two such runs a caller may leave
-_LETTERS = 64  # of a token, more than any has on average
-_PICTURES = 32  # whose encodings are kept: a conversation sends its pictures again with every question
+_TILES = 4  # tiles in one run of the vision network; cancelling takes effect between two runs
+_LETTERS = 64  # a bound on the average length of a token in characters
+_PICTURES = 32  # pictures whose encodings are cached: a conversation sends its pictures again with every question
 
 Messages = Sequence[Mapping[str, Any]]
 
 
 class VlmEngine:
-    """Holds the networks, the tokenizer and the thread that writes.
+    """Holds the networks, the tokenizer and the threads that read prompts and generate.
 
     Args:
         sessions: the networks ``vision``, ``embed`` and ``decoder``.
         module: of the family's prompt, below ``python_backend/vlm``.
         options: of that module.
         assets: ``tokenizer.json``.
-        working: what each piece of work runs in (a turn of the scheduler, one picture, one run of the vision network),
-            e.g. a heart that stops when a piece does not end.
+        working: a context manager around each unit of work (a turn of the scheduler, one picture, one run of the vision
+            network), for a heartbeat that stops when a unit hangs.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class VlmEngine:
     ) -> None:  # fmt: skip
         """Begin an answer and return at once; ``emit`` and ``failed`` are called from other threads.
 
-        Every answer has one end: a piece with a ``finish_reason``, or a call of ``failed``.
+        Every answer ends exactly once: by a piece with a ``finish_reason``, or a call of ``failed``.
 
         Args:
             messages: see :meth:`Reader.read`.
             settings: of the task, resolved.
             emit: called with every piece, of which the last one has a ``finish_reason``.
-            failed: called with what went wrong, instead of a next piece; Cancelled when the caller cancelled.
-            cancelled: whether the caller cancelled; asked before every picture, tile and token.
+            failed: called with the error, and no piece follows; Cancelled when the caller cancelled.
+            cancelled: whether the caller cancelled; checked before every picture, tile and token.
 
         Raises:
             RuntimeError: after :meth:`close`.
@@ -80,7 +80,7 @@ class VlmEngine:
         def prepare() -> None:
             try:
                 self.scheduler.add(self._job(messages, pictures, settings, emit, failed, cancelled))
-            except Exception as error:  # the thread's boundary: the caller is told
+            except Exception as error:  # the thread's boundary: the error goes to the caller
                 fail(failed, error)
 
         self._prompts.submit(prepare)
@@ -88,7 +88,7 @@ class VlmEngine:
     def talk(
         self, messages: Messages, pictures: Sequence[np.ndarray], settings: Mapping[str, Any]
     ) -> Iterator[Delta]:
-        """The pieces of one answer about pictures, RGB uint8 ``[h,w,3]``. Closing the iterator ends the work."""
+        """The pieces of one answer about pictures, RGB uint8 ``[h,w,3]``. Closing the iterator cancels the answer."""
         pieces: queue.SimpleQueue[Delta | Exception] = queue.SimpleQueue()
         left = False
         self.start(messages, [*map(Picture.of, pictures)], settings, pieces.put, pieces.put, lambda: left)
@@ -127,7 +127,7 @@ class VlmEngine:
         return Job(piece, sampler, answer.accept, failed, cancelled)
 
     def _read(self, messages: Messages, sizes: Sequence[Size]) -> Prompt:
-        # what cannot fit is refused before it is tokenized: one caller's book would hold up everybody's prompts
+        # a text that cannot fit is refused before it is tokenized, which would delay all other prompts
         parts = [part for message in messages for part in message["content"]]
         letters = sum(len(part.get("text", "")) for part in parts)
         for count, unit, most in (
@@ -144,7 +144,7 @@ class VlmEngine:
     def _piece(
         self, prompt: Prompt, pictures: Sequence[Picture], sizes: Sequence[Size], cancelled: Callable[[], bool]
     ) -> Piece:
-        """The prompt as the decoder reads it: the tokens, with the rows of the pictures in their places."""
+        """The decoder's inputs for the prompt: embeddings of its tokens, with the pictures' rows in their places."""
         with self._working():
             embeds = self._embed(prompt.input_ids[None])[0]
         places = np.flatnonzero(prompt.input_ids == prompt.image_token)
@@ -155,7 +155,7 @@ class VlmEngine:
         inputs = {name: np.zeros_like(embeds) for name in prompt.injections} | {"inputs_embeds": embeds}
         if seen:
             for name, output in prompt.injections.items():
-                inputs[name] = inputs[name].copy()  # what onnxruntime gave is not written to
+                inputs[name] = inputs[name].copy()  # the array belongs to onnxruntime
                 inputs[name][places] = np.concatenate([rows[output] for rows in seen])
         positions = prompt.position_ids
         return Piece(
@@ -173,7 +173,7 @@ class VlmEngine:
     ) -> Mapping[str, np.ndarray]:
         """float32 (n, H) of each of the vision network's ``outputs`` for one picture, a few tiles at a time.
 
-        Its pixels are gone when the network runs: of the pictures of a request one is decoded at a time.
+        Its pixels are freed before the network runs, and the pictures of a request are decoded one at a time.
         """
         self._go_on(cancelled)
         with self._working():
@@ -198,7 +198,7 @@ class VlmEngine:
         return self._encoded[key]
 
     def _go_on(self, cancelled: Callable[[], bool]) -> None:
-        """Raises Cancelled or ServerUnavailable when the answer is wanted no longer."""
+        """Raises Cancelled when the caller cancelled, ServerUnavailable when the engine closes."""
         if cancelled():
             raise Cancelled
         if self._closing:
@@ -215,7 +215,7 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> bytes:
 
 
 class Answer:
-    """Tokens of one answer to pieces of text, until an end token, a stop text or the limit of tokens.
+    """Turns the tokens of one answer into pieces of text, until an end token, a stop text or the limit of tokens.
 
     Args:
         most: tokens it may have.
@@ -232,7 +232,7 @@ class Answer:
         self._pending: list[int] = []
 
     def accept(self, token: int) -> bool:
-        """Take the next token, emit the text that it completes; whether the answer goes on."""
+        """Take the next token and emit the text that it completes. Returns whether the answer continues."""
         self._count += 1
         self._pending.append(token)
         ended = token in self._end_ids

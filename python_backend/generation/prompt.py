@@ -1,7 +1,7 @@
-"""What a family makes of messages and pictures: the token ids, and what its vision network reads.
+"""The prompt of a family: token ids from messages, and inputs of its vision network from pictures.
 
-The prompt follows from the sizes of the pictures, which their headers tell. So a request is checked, and refused,
-before any picture is decoded.
+The prompt depends on the sizes of the pictures only, which their headers hold. So a request is checked before any
+picture is decoded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a conversation that is decoded when it is its turn.
+    """A picture of a conversation, decoded just before it is encoded.
 
     Attributes:
         size: gives (height, width) of the oriented picture from its header. Raises InvalidPicture, PictureTooLarge.
@@ -34,7 +34,7 @@ class Picture:
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> Picture:
-        """One that is decoded already: RGB uint8 ``[height,width,3]``."""
+        """A picture that is decoded already: RGB uint8 ``[height,width,3]``."""
         return cls(lambda: size_of(pixels), lambda: pixels)
 
 
@@ -44,12 +44,12 @@ class Prompt:
 
     Attributes:
         input_ids: (S,) int64.
-        image_token: the id in whose places the rows go that the vision network gives for the pictures, in order.
+        image_token: the id of the tokens whose embeddings are replaced by the vision network's rows, in order.
         position_ids: int64 (S,), or (A,S) where a position has A axes (time, height, width); None counts from 0. The
-            answer goes on after the largest of them, on all axes.
-        injections: where the rows go: an input of the decoder -> an output of the vision network. In
-            ``inputs_embeds`` they replace the rows of the token; other inputs are zero in all other places.
-        bidirectional: how many of the first tokens attend to each other in both directions, not only backwards.
+            answer continues after the largest of them, on all axes.
+        injections: an input of the decoder -> the output of the vision network that is written into it at the image
+            tokens. In ``inputs_embeds`` the rows replace those of the token; other inputs are zero elsewhere.
+        bidirectional: how many of the first tokens attend to each other in both directions (prefix attention).
     """
 
     input_ids: np.ndarray
@@ -79,19 +79,18 @@ class Reader(Protocol):
             sizes: (height, width) of each picture, in pixels.
 
         Raises:
-            InvalidParameter: :func:`check` refuses it, the family cannot say it, or it is not shorter than the context.
+            InvalidParameter: :func:`check` refuses it, the family has no template for it, or it is too long.
         """
 
     def vision_inputs(self, picture: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Inputs of the vision network about one picture, RGB uint8 ``[h,w,3]``, batch axis first."""
+        """Inputs of the vision network for one picture, RGB uint8 ``[h,w,3]``, batch axis first."""
 
 
 def check(messages: Sequence[Mapping[str, Any]], pictures: int) -> None:
-    """What every family's reader demands of a conversation, before it writes the prompt.
+    """Check what every family requires of a conversation.
 
     Raises:
-        InvalidParameter: a role or a message that says nothing, nobody asks anything, or there are not as many places
-            for pictures as ``pictures``.
+        InvalidParameter: an unknown role, an empty message, no question, or not ``pictures`` image parts.
     """
     for message in messages:
         if message["role"] not in ROLES:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tritonvision.errors import TritonVisionError
 
-# Likeliest tokens that are sorted first: they nearly always hold the whole of top-p, and sorting all is slow.
+# How many of the likeliest tokens are sorted first: nearly always they hold all of top-p, and sorting all is slow.
 _HEAD = 512
 
 
@@ -36,7 +36,7 @@ class Sampler:
         """The next token of ``logits`` float32 (V,).
 
         Raises:
-            TritonVisionError: the logits are no numbers; any token would be made up.
+            TritonVisionError: a logit is NaN, or none is finite.
         """
         logits = checked(logits)
         if self._temperature == 0:
@@ -49,11 +49,11 @@ class Sampler:
         return token
 
     def distribution(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is drawn from: tokens (n,), likeliest first, and their probabilities (n,) float64."""
+        """The distribution to draw from: tokens (n,), likeliest first, and their probabilities (n,) float64."""
         scores = self._penalized(logits) / np.float32(self._temperature or 1.0)
         kept = np.arange(len(scores))
         if 0 < self._top_k < len(scores):
-            # what ties with the last one stays, as in transformers
+            # ties with the last one stay, as in transformers
             kept = np.flatnonzero(scores >= np.partition(scores, -self._top_k)[-self._top_k])
         probabilities = np.exp(scores[kept].astype(np.float64) - float(scores.max()))
         probabilities /= probabilities.sum()
@@ -62,7 +62,7 @@ class Sampler:
         return kept[order], probabilities / probabilities.sum()
 
     def _penalized(self, logits: np.ndarray) -> np.ndarray:
-        """Logits of tokens that were there before, divided by the penalty when positive, multiplied when negative."""
+        """The repetition penalty: logits of earlier tokens divided by it when positive, multiplied when negative."""
         if self._penalty == 1:
             return logits
         punished = np.where(logits > 0, logits / np.float32(self._penalty), logits * np.float32(self._penalty))
@@ -74,7 +74,7 @@ class Sampler:
         for size in (min(_HEAD, count), count):
             head = np.argpartition(-probabilities, size - 1)[:size] if size < count else np.arange(count)
             head = head[np.argsort(-probabilities[head], kind="stable")]
-            before = probabilities[head].cumsum() - probabilities[head]  # of those that are likelier
+            before = probabilities[head].cumsum() - probabilities[head]  # cumulative, without the token itself
             inside = int((before < self._top_p).sum()) if self._top_p < 1 else count
             if inside < size or size == count:
                 return head[: max(inside, 1)]
@@ -82,11 +82,11 @@ class Sampler:
 
 
 def checked(logits: np.ndarray) -> np.ndarray:
-    """``logits`` ``[..., V]``, of which single ones may be -inf: tokens that must not come.
+    """``logits`` ``[..., V]``, of which single ones may be -inf: tokens that are excluded.
 
     Raises:
-        TritonVisionError: a row has a NaN or no finite number; any token of it would be made up.
+        TritonVisionError: a row has a NaN or no finite number.
     """
-    if not np.isfinite(logits.max(axis=-1)).all():  # the largest of numbers with a NaN is NaN
+    if not np.isfinite(logits.max(axis=-1)).all():  # the maximum of values with a NaN is NaN
         raise TritonVisionError("The network computed logits that are not numbers.")
     return logits

@@ -1,7 +1,7 @@
 """Continuous batching: answers join and leave one batch between two steps of the decoder.
 
-Every job gets exactly one end: ``accept`` returns False, or ``failed`` is called. What goes wrong with one job (its
-prompt, the choice of its token, its caller) ends that job alone; a step of the decoder that fails ends the rows in it.
+Every job ends exactly once: ``accept`` returns False, or ``failed`` is called. An error of one job (in its prompt, its
+sampling, its callbacks) ends that job alone; an error in a decoder step ends the rows of that step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tritonvision.errors import ServerUnavailable
 from tritonvision.python_backend.generation.decoder import Cache, Decoder, Piece
 from tritonvision.python_backend.generation.sampling import Sampler
 
-# Tokens of a prompt that are read between two steps of the others: what they wait for, against reading in one go.
+# Tokens of a prompt that are read between two steps: more delays the other answers, fewer slows this prompt.
 CHUNK = 256
 MOST_ROWS = 16
 
@@ -35,8 +35,8 @@ class Job:
     Args:
         prompt: the whole prompt as one piece of one row.
         accept: called with each new token; returns whether the answer goes on.
-        failed: called once with the reason when the answer will not be finished, and then nothing else is called.
-        cancelled: whether the caller cancelled it; asked before every step.
+        failed: called once with the error when the answer cannot be finished; nothing else is called after it.
+        cancelled: whether the caller cancelled it; checked before every step.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Job:
         self.token = -1
 
     def next_piece(self) -> Piece:
-        """What is read of the prompt next: CHUNK tokens, or more where they attend to each other in both directions."""
+        """The next piece of the prompt: CHUNK tokens, or more where they attend to each other in both directions."""
         begin, prompt = self._read, self._prompt
         end = max(begin + CHUNK, prompt.bidirectional)
         self._read = end
@@ -66,16 +66,16 @@ class Job:
         return self._read >= self._prompt.embeds.shape[1]
 
     def advance(self, logits: np.ndarray) -> bool:
-        """Choose the next token out of ``logits`` float32 (V,) and hand it on; whether the answer goes on."""
+        """Sample the next token of ``logits`` float32 (V,) and pass it on. Returns whether the answer continues."""
         try:
             self.token = self._sampler(logits)
             return self._accept(self.token)
-        except Exception as error:  # what this answer's settings or caller did is no matter of the others
+        except Exception as error:  # an error in this answer's sampling or callback must not end the others
             self.fail(error)
             return False
 
     def dropped(self) -> bool:
-        """Whether the caller cancelled the answer, which has been ended then."""
+        """End the answer if the caller cancelled it; whether it did."""
         try:
             if not self._cancelled():
                 return False
@@ -91,11 +91,11 @@ class Job:
 
 
 class Scheduler:
-    """One thread that owns a decoder and the rows under way in it.
+    """One thread that owns a decoder and the rows of its batch.
 
     Args:
         embed: token ids int64 ``[B,1]`` to float32 ``[B,1,H]``.
-        working: what each turn of the thread runs in, e.g. a heart that beats only while turns end.
+        working: a context manager around each turn of the thread, for a heartbeat that stops when a turn hangs.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Scheduler:
             job.fail(unloaded())
 
     def _turn(self) -> None:
-        """Drop what was cancelled, read a piece of one prompt, write one token of every answer."""
+        """Drop cancelled jobs, read a piece of one prompt, generate one token of every answer."""
         self._drop()
         if self._waiting and len(self._rows) < MOST_ROWS:
             self._read(self._waiting[0])
@@ -155,26 +155,26 @@ class Scheduler:
         self._keep([i for i, job in enumerate(self._rows) if not job.dropped()])
 
     def _leave(self, job: Job) -> None:
-        """``job`` waits no longer."""
+        """Remove ``job`` from the queue."""
         with self._change:
             self._waiting.remove(job)
 
     def _keep(self, kept: list[int]) -> None:
-        """Only the rows ``kept`` go on; the others have their end already."""
+        """Keep only the rows ``kept``; the others have ended."""
         if len(kept) == len(self._rows):
             return
         self._rows = [self._rows[i] for i in kept]
         try:
             self._cache = self._cache.only(kept) if kept and self._cache is not None else None
-        except Exception as error:  # no room for the smaller cache beside the larger one
+        except Exception as error:  # out of memory while copying the smaller cache
             self._fail_rows(error)
 
     def _read(self, job: Job) -> None:
-        """One piece of the prompt; after the last one the job has its first token and joins the others."""
+        """Read one piece of the prompt; after the last one, sample the first token and join the batch."""
         try:
             cache = self._decoder.empty() if job.cache is None else job.cache
             logits, job.cache = self._decoder(cache, job.next_piece())
-        except Exception as error:  # of this prompt: the rows have a cache of their own
+        except Exception as error:  # an error of this prompt alone: the batch has a cache of its own
             self._leave(job)
             job.fail(error)
             return
@@ -188,7 +188,7 @@ class Scheduler:
         try:
             assert job.cache is not None, "its prompt was read"
             cache = job.cache if self._cache is None else self._cache.joined(job.cache)
-        except Exception as error:  # no room for one more row; those there are stay as they were
+        except Exception as error:  # out of memory for one more row; the batch is unchanged
             job.fail(error)
             return
         self._cache, job.cache = cache, None
@@ -199,7 +199,7 @@ class Scheduler:
             assert self._cache is not None, "every row has joined"
             embeds = self._embed(np.array([[job.token] for job in self._rows], dtype=np.int64))
             logits, self._cache = self._decoder(self._cache, Piece(embeds))
-        except Exception as error:  # of all in the batch
+        except Exception as error:  # an error of the step ends all its rows
             self._fail_rows(error)
             return
         self._keep([i for i, job in enumerate(self._rows) if job.advance(logits[i])])
@@ -211,7 +211,7 @@ class Scheduler:
 
 
 def fail(failed: Callable[[Exception], None], error: Exception) -> None:
-    """Call ``failed``; that this caller cannot be told, either, stops no other answer, but is logged."""
+    """Call ``failed``; an error in that callback is logged and stops no other answer."""
     try:
         failed(error)
     except Exception:
@@ -219,5 +219,5 @@ def fail(failed: Callable[[Exception], None], error: Exception) -> None:
 
 
 def unloaded() -> ServerUnavailable:
-    """What ends an answer when its model goes first."""
+    """The error of an answer whose model is unloaded before it ends."""
     return ServerUnavailable("The model was unloaded before it had answered.")

@@ -1,4 +1,4 @@
-"""Tokens to text as they come: whole characters only, and never a part of a text that ends the answer."""
+"""Tokens to text as they come: whole characters only, and never a part of a stop text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tokenizers
 from tritonvision.errors import InvalidParameter
 
 MOST_STOPS, LONGEST_STOP = 32, 256  # every token of every answer is compared with all of them, in one thread
-_UNFINISHED = "\ufffd"  # what a decoder puts for bytes that are no whole character yet
+_UNFINISHED = "\ufffd"  # a tokenizer decodes incomplete UTF-8 to this
 
 
 class TextStream:
@@ -17,14 +17,14 @@ class TextStream:
 
     Args:
         tokenizer: special tokens are left out of the text.
-        stop: texts that end the answer and are not part of it: what is said is the text before the one that is complete
-            first, of several that end at one place before the longest.
+        stop: stop texts, which end the answer and are not part of it: the answer is the text before the stop text that
+            is complete first, or before the longest of those that end at the same character.
 
     Raises:
         InvalidParameter: more than ``MOST_STOPS`` of them, or one of more than ``LONGEST_STOP`` characters.
 
     Attributes:
-        stopped: whether one of them came.
+        stopped: whether a stop text ended the answer.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, stop: Sequence[str] = ()):
@@ -36,13 +36,13 @@ class TextStream:
         self._tokenizer = tokenizer
         self._stop = tuple(text for text in stop if text)
         self._ids: list[int] = []
-        # Only the last tokens are decoded again: those from _start on, of which those before _read are told already.
+        # Only the last tokens are decoded again: those from _start on, of which those before _read are emitted already.
         self._start = self._read = 0
         self._held = ""
         self.stopped = False
 
     def push(self, token: int) -> str:
-        """The text that ``token`` completes; empty while something is not whole."""
+        """The text that ``token`` completes; empty while a character or a possible stop text is incomplete."""
         self._ids.append(token)
         told = self._decode(self._start, self._read)
         text = self._decode(self._start, len(self._ids))
@@ -52,7 +52,7 @@ class TextStream:
         return self._release(text[len(told) :])
 
     def flush(self) -> str:
-        """What is still held back when the answer ends."""
+        """The text still held back when the answer ends."""
         told = self._decode(self._start, self._read)
         rest = self._release(self._decode(self._start, len(self._ids))[len(told) :])
         rest, self._held = rest + ("" if self.stopped else self._held), ""
@@ -62,7 +62,7 @@ class TextStream:
         return self._tokenizer.decode(self._ids[start:end], skip_special_tokens=True)
 
     def _release(self, text: str) -> str:
-        """``text`` after what was held, but for what may be the beginning of a stop text."""
+        """The held text and ``text``, except an end that may begin a stop text."""
         if self.stopped:
             return ""
         self._held += text

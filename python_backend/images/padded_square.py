@@ -17,14 +17,14 @@ def resize(picture: np.ndarray, side: int) -> np.ndarray:
     or the bottom to a square; when that shrinks, blurred by a Gaussian of the standard deviation (factor - 1) / 2, cut
     at three of them, mirrored at the square's edges; then bilinear samples of the blurred values, never rounded.
 
-    Beyond the picture and what the blur smears of it the square is black, so only that much of it is ever made: a strip
-    of a picture would have a square of gigabytes.
+    Outside the picture and the reach of the blur the square is black, so only that part is computed: the whole square
+    of a strip would take gigabytes.
     """
     square = max(picture.shape[:2])
     factor = np.float32(square) / np.float32(side)
     sigma = max(float((factor - 1) / 2), 0.0)
     radius = math.ceil(np.float32(3) * np.float32(sigma))
-    # the blur's reach, as much again that its mirror at the frame's edge be black, and one black row to sample
+    # twice the blur's reach, so that its mirror image at the edge is black, and one black row to sample
     height, width = (min(length + 2 * radius + 1, square) for length in picture.shape[:2])
     frame: np.ndarray = np.zeros((height, width, 3), dtype=np.float32)
     np.multiply(picture, _GREY, out=frame[: picture.shape[0], : picture.shape[1]])
@@ -35,13 +35,13 @@ def resize(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def _gaussian(sigma: float, radius: int) -> np.ndarray:
-    """Weights of ``2 radius + 1`` pixels, which sum up to one."""
+    """Weights of ``2 radius + 1`` pixels, with sum 1."""
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     return (weights / weights.sum()).astype(np.float32)
 
 
 def _sampled(values: np.ndarray, side: int, square: int, factor: np.float32, axis: int) -> np.ndarray:
-    """``side`` linear samples along ``axis`` of a square of which ``values`` is all that is not black."""
+    """``side`` linear samples along ``axis`` of a square that is black outside ``values``."""
     # rounded to float32 once, after the subtraction, as a fused multiply-add does it
     at = np.maximum(float(factor) * (np.arange(side) + 0.5) - 0.5, 0).astype(np.float32)
     before = np.minimum(at.astype(np.int64), square - 1)

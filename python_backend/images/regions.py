@@ -1,4 +1,4 @@
-"""A part of a picture in the place of the picture: what is cut out, and how its coordinates lead back."""
+"""Regions of a picture: cut out before the resize rule, and the geometry that maps back to the whole picture."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ def apply(
 ) -> tuple[np.ndarray, Geometry]:  # fmt: skip
     """A resize rule on the whole picture, or on ``region`` (centre x, centre y, width, height, pixels) of it.
 
-    The geometry leads to pixels of the whole picture either way. Raises InvalidParameter for a region with nothing of
-    the picture in it.
+    The geometry maps to pixels of the whole picture. Raises InvalidParameter for a region outside the picture.
     """
     if region is None:
         return rule(picture, **options)
@@ -35,7 +34,7 @@ def apply(
 
 
 def window(region: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the whole pixels of ``region`` that lie in a picture; at least one pixel each way.
+    """Left, top, right, bottom in whole pixels of the part of ``region`` in a picture; at least one pixel a side.
 
     Raises InvalidParameter.
     """

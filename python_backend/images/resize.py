@@ -1,6 +1,6 @@
-"""Pictures to network pixels, each rule with the very filter of the reference it reproduces.
+"""Pictures to network pixels; each rule reproduces the filter of its reference exactly.
 
-All rules take RGB uint8 ``[h, w, 3]`` and give uint8 ``[H, W, 3]`` and the :class:`Geometry` that leads back.
+All rules take RGB uint8 ``[h, w, 3]`` and give uint8 ``[H, W, 3]`` and the :class:`Geometry` that maps back.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from tritonvision.errors import InvalidPicture
 
 # A picture whose longer edge would be resized to more than this many shorter edges is cut before it is resized.
 _LONGEST = 64
-# What attention needs grows with the square of the area: at four times the usual one some 1 GB and 10 s on two cores.
+# Attention grows with the square of the area: at four times the usual one it takes 1 GB and 10 s on two cores.
 _MOST_AREAS = 4
 _CV2_LONGEST = 32767  # no side of what OpenCV warps may reach a 16-bit integer's maximum
 _WHOLE: dict[str, Callable[[float], int]] = {"rounded": round, "truncated": int}
+
+Bounds = tuple[tuple[int, int, int], tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def letterbox(
 ) -> tuple[np.ndarray, Geometry]:
     """Keep the aspect, centre, pad with grey ``pad``: ultralytics' LetterBox(auto=False), cv2 bilinear.
 
-    With ``sizes="truncated"`` nothing is rounded up: packages of Roboflow's are trained and asked so.
+    With ``sizes="truncated"`` nothing is rounded up: as in training and inference of Roboflow's packages.
     """
     h, w = picture.shape[:2]
     scale = min(height / h, width / w)
@@ -144,7 +146,7 @@ def _crop_of_strip(
     """The ``window`` (left, top, width, height) of ``picture`` resized to ``size`` (width, height), without the rest.
 
     A strip of one pixel by a million would become gigabytes. Along its length only the source pixels that the filter
-    sees in the window are resized; Pillow holds their offset in float32, so about one value in a thousand is a grey
+    reads for the window are resized; Pillow holds their offset in float32, so about one value in a thousand is a grey
     level or two off.
     """
     left, top, width, height = window
@@ -256,6 +258,21 @@ RULES: dict[str, Callable[..., tuple[np.ndarray, Geometry]]] = {
     "letterbox": letterbox, "square": square, "crop": crop, "centre": centre, "stretch": stretch,
     "shortest": shortest, "longest": longest, "multiple": multiple,
 }  # fmt: skip
+
+
+def shortest_bounds(height: int, width: int) -> Bounds:
+    """Of the sides that :func:`shortest` makes; usual is a picture of 4 to 3."""
+    return (1, height, width), (1, min(height * 4 // 3, width), width)
+
+
+def multiple_bounds(height: int, width: int, multiple: int = 14) -> Bounds:
+    """Of the sides that :func:`multiple` makes; usual is a picture of 4 to 3."""
+    usual = round(width * 4 / 3 / multiple) * multiple
+    return (multiple, height, _MOST_AREAS * height), (multiple, usual, _MOST_AREAS * width)
+
+
+# (least, usual, largest) height and width, of the rules whose size follows the picture.
+BOUNDS: dict[str, Callable[..., Bounds]] = {"shortest": shortest_bounds, "multiple": multiple_bounds}
 # Rules whose size follows the picture, and rules whose padding is a matter of the network, after it has normalised.
-DYNAMIC = frozenset({"shortest", "multiple"})
+DYNAMIC = frozenset(BOUNDS)
 WITH_VALID_SIZE = frozenset({"shortest", "longest"})

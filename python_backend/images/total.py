@@ -1,4 +1,4 @@
-"""How many pixels the pictures of one request may have together: each is within its own limit, their sum is time."""
+"""A limit on the pixels of all pictures of one request together, which bounds its decoding time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_PIXELS = 100_000_000  # a second of decoding
 
 
 def check(sizes: Iterable[tuple[int, int]]) -> None:
-    """Refuse pictures that are too much together, by their (height, width) and before any is decoded.
+    """Refuse pictures over the limit, by their (height, width), before any is decoded.
 
     Raises:
         PictureTooLarge: more than ``MOST_PIXELS``.

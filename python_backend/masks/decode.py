@@ -12,12 +12,12 @@ from functools import lru_cache
 import numpy as np
 
 _REMEMBERED = 4096  # pixels: of no longer axes the weights are kept, at most 4096 x 320 float32, 5 MB
-_TILE = 256  # pixels a side: the logits of a tile stay in a core's cache, and few cells have a part in them
+_TILE = 256  # pixels a side: the logits of a tile stay in a core's cache, and depend on few cells
 
 
 @dataclass(frozen=True)
 class Axis:
-    """How one axis of the prototypes is enlarged to the picture: twice, if need be.
+    """How one axis of the prototypes is interpolated to the picture, in one or two steps.
 
     ultralytics first makes the prototypes ``factor`` times as large, so that the padding ends between two of them, cuts
     the padding off and enlarges what is left to the picture's size. Both steps are torch's bilinear ``interpolate``.
@@ -45,7 +45,7 @@ class Axis:
             return self.compute(start, stop)
         origin, whole = _whole(self)
         part = whole[start:stop]
-        # the later the pixel, the later its cells
+        # cells ascend with pixels
         first, last = np.flatnonzero(part[0])[0], np.flatnonzero(part[-1])[-1]
         return origin + int(first), part[:, first : last + 1]
 
@@ -67,7 +67,7 @@ class Axis:
 
 @lru_cache(maxsize=4)
 def _whole(axis: Axis) -> tuple[int, np.ndarray]:
-    """The weights of all pixels of ``axis``: many boxes of a picture, and pictures of one size, share them."""
+    """The weights of all pixels of ``axis``, cached for all boxes and for pictures of one size."""
     return axis.compute(0, axis.length)
 
 
@@ -124,7 +124,7 @@ def _enlarged(
         for begin, left, right in across:
             window = prototypes[:, top : top + down.shape[1], left : left + right.shape[1]]
             logits = (coefficients @ window.reshape(len(window), -1)).reshape(window.shape[1:])
-            # the larger product is the second; its inner length shall be the shorter side of the window
+            # the second product is the larger one; make its inner length the shorter side of the window
             logits = down @ (logits @ right.T) if len(logits) <= logits.shape[1] else (down @ logits) @ right.T
             yield start, begin, logits
 

@@ -1,7 +1,7 @@
-"""Instance masks: the part of one on a box, to run lengths or an outline of the whole picture, which is never made.
+"""A mask given on its box, to run lengths or an outline of the whole picture, without a mask of the whole picture.
 
-A mask travels as bytes. Run lengths are COCO's compressed ``counts``: runs of zeros and ones by turns, down the columns
-of the whole picture. An outline is little-endian int32 pairs (x, y), empty where the mask is.
+A mask travels as bytes. Run lengths are COCO's compressed ``counts``: alternating runs of zeros and ones, down the
+columns of the whole picture. An outline is little-endian int32 pairs (x, y), empty where the mask is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def encode(patch: np.ndarray, left: int, top: int, height: int, width: int, mask_format: str) -> bytes:
-    """What stands for one mask on the wire.
+    """The bytes of one mask in an answer.
 
     Args:
         patch: bool ``[h, w]``, the mask at rows ``top`` and columns ``left`` on; it is empty everywhere else.

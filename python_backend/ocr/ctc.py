@@ -1,4 +1,4 @@
-"""Reading what a CTC network says, and joining what it read in overlapping pieces; as python-doctr 1.1.0 does both."""
+"""CTC decoding, and joining the texts of overlapping pieces, both as python-doctr 1.1.0."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def join(texts: Sequence[str], overlap: float, last_overlap: float) -> str:
 
 
 def _join(left: str, right: str, overlap: float) -> str:
-    """Two texts, laid over each other where their characters agree best, near where they are expected to.
+    """Two texts, overlapped where their characters agree best, near the expected overlap.
 
     The last character of ``left`` and the first of ``right`` may be cut off halfway, so they do not count.
     """

@@ -1,4 +1,4 @@
-"""In which order the lines of a page are read, and which make a paragraph: docTR's rule for straight lines.
+"""The reading order of the lines of a page, and its paragraphs: docTR's rule for straight lines.
 
 Thresholds and tie rules are those of python-doctr 1.1.0, ``doctr.models.reading_order``, without a layout model.
 """
@@ -49,7 +49,7 @@ def paragraphs(boxes: np.ndarray, right_to_left: bool = False) -> list[list[int]
 def _order(boxes: np.ndarray) -> list[int]:
     """Down the columns, from left to right: a line comes after those above it in its column and left of it in its row.
 
-    Where that leaves a choice, the column that is being read goes on.
+    Ties continue the current column.
     """
     x0, y0, x1, y1 = boxes.T
     in_column, in_row = _overlap(x0, x1), _overlap(y0, y1) > _BESIDE

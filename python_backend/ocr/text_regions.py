@@ -1,4 +1,4 @@
-"""Where text stands, out of the probability map of a DB detector: docTR's post-processing of straight pages.
+"""Boxes of text from the probability map of a DB detector: docTR's post-processing of straight pages.
 
 Constants and arithmetic are those of python-doctr 1.1.0, ``DBPostProcessor`` and ``_remove_padding``.
 """
@@ -12,7 +12,7 @@ import pyclipper
 _TEXT = 0.3  # from which probability on a pixel is text
 _SURE = 0.1  # mean probability that a region must reach
 _SMALLEST = 2  # pixels of the map, either side
-_EXPANSION = 1.5  # the network is trained on shrunken regions; times area over perimeter is what they lack
+_EXPANSION = 1.5  # the network is trained on shrunken regions; they are expanded by this times area over perimeter
 _BRUSH = np.ones((3, 3), np.uint8)
 
 

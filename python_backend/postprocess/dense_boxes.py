@@ -1,4 +1,4 @@
-"""Dense boxes: threshold, non-maximum suppression and the way back to the picture, as ultralytics' predict does it."""
+"""Dense boxes: threshold, non-maximum suppression and the mapping to picture pixels, as ultralytics' predict."""
 
 from __future__ import annotations
 

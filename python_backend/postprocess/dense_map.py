@@ -31,7 +31,7 @@ def post(
         of one value is zeros with lo = hi.
     """
     source, size = np.ascontiguousarray(tensors["map"]), (geometry.width, geometry.height)
-    if source.min() == source.max():  # what rounding makes of it between the pixels is no depth
+    if source.min() == source.max():  # rounding errors of the interpolation would look like depth
         return {"map": np.zeros(size[::-1], dtype=np.uint16), "range": np.repeat(source[0, 0], 2)}
     values: np.ndarray = cv2.resize(source, size, interpolation=cv2.INTER_CUBIC)
     low, high = float(values.min()), float(values.max())

@@ -1,4 +1,4 @@
-"""Prototype masks: boxes as dense boxes have them, and in each box a mask mixed out of prototypes all boxes share.
+"""Prototype masks: dense boxes, and in each box a mask that is a linear combination of shared prototypes.
 
 The masks are those of ultralytics' ``predict(retina_masks=True)``: logits at the size of the prototypes, enlarged to
 the picture, positive where the instance is, cut to the box.

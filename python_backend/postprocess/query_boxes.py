@@ -1,4 +1,6 @@
-"""Query boxes: each query of a transformer answers for itself, so there is a threshold and nothing to suppress."""
+"""Query boxes: each query of a transformer is a detection of its own, so there is a threshold and no non-maximum
+suppression.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What one process of a server has worked out and another may need: arrays in files, found by key, bounded in bytes.
+"""A cache of arrays that the processes of a server share: files by key, bounded in bytes.
 
-A file appears whole or not at all, since it is written aside and renamed. Locks belong to the kernel, which lifts them
-when a process dies. So a process may be killed at any moment, and no other has to notice.
+A file is written under another name and renamed, so it is complete or missing. Locks are the kernel's, which releases
+them when a process dies. So a process can be killed at any moment.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FORGOTTEN_SECONDS = 60.0  # a file is written in milliseconds
 
 
 class SharedCache:
-    """Tuples of arrays by key, for all processes that name the same folder. What was not used for longest goes first.
+    """Tuples of arrays by key, for all processes with the same folder; least recently used entries are removed first.
 
     A cache that cannot be read or written (a full disk, a folder removed) is an empty cache and never an error.
 
@@ -45,9 +45,9 @@ class SharedCache:
         self.limit = limit
 
     def fetch(self, key: str, make: Callable[[], Arrays]) -> Arrays:
-        """The entry ``key``, a file name; if there is none, what ``make`` gives, which is kept.
+        """The entry ``key``, a file name; if there is none, the result of ``make``, which is stored.
 
-        Whoever asks for a key that another process is making waits for it. When that one fails, the next one makes it.
+        A process waits for a key that another one is making; if that fails, the next one makes it.
         """
         found = self.get(key)
         if found is not None:
@@ -60,7 +60,7 @@ class SharedCache:
         return found
 
     def get(self, key: str) -> Arrays | None:
-        """The entry ``key``, or None; it now counts as used."""
+        """The entry ``key``, or None; marks it as used."""
         path = self._path(key)
         try:
             with path.open("rb") as file:
@@ -74,7 +74,7 @@ class SharedCache:
         return tuple(arrays) or None
 
     def put(self, key: str, arrays: Arrays) -> None:
-        """Keep ``arrays``, none of them of objects, under ``key``."""
+        """Store ``arrays``, none of them of objects, under ``key``."""
         with contextlib.suppress(OSError):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(suffix=_UNFINISHED, dir=self.folder)
@@ -93,9 +93,9 @@ class SharedCache:
 
     @contextlib.contextmanager
     def _alone(self, key: str) -> Iterator[None]:
-        """No other process is in here for this key.
+        """A lock of this key across processes.
 
-        Each key has a lock of its own, one byte of one file, which need not be there: nobody has to tidy locks away.
+        Each key has a lock of its own, one byte of one file, which need not exist, so locks leave nothing behind.
         """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -133,9 +133,8 @@ def _byte_of(key: str) -> bytes:
 
 
 def of_server(name: str, limit: int = LIMIT) -> SharedCache:
-    """The cache ``name`` of the tritonserver that this process belongs to; it goes when the server goes.
-
-    Where nobody watches there is no folder of the server: then the cache is this process's own.
+    """The cache ``name`` of the tritonserver that this process belongs to; it is removed with the server. Without a
+    supervisor there is no such folder, and the cache is this process's own.
     """
     home = heartbeat.folder()
     if home is not None:

@@ -1,4 +1,4 @@
-"""Which processes of one model are at work at this moment, seen by each of them without a system call."""
+"""Which processes of one model are busy, shared by memory without a system call."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tritonvision import heartbeat
 
 
 class Siblings:
-    """As a context manager it marks this process as busy and tells whether it is the only one.
+    """As a context manager it marks this process as busy and returns whether it is the only busy one.
 
-    The processes share a small file in the folder where they beat, one byte each. Where nobody watches there is no
-    such folder, and a process takes itself for the only one.
+    The processes share a small file in the heartbeat folder, one byte each. Without a supervisor there is no such
+    folder, and every process counts as the only one.
 
     Args:
         model: Triton name of the model.
@@ -29,7 +29,7 @@ class Siblings:
         with open(folder / f"busy-{model}", "a+b") as file:
             file.truncate(count)
             self._busy = mmap.mmap(file.fileno(), count)
-        self._busy[self._own] = 0  # a process that died here may have left it set
+        self._busy[self._own] = 0  # a process that died may have left it set
 
     def __enter__(self) -> bool:
         if not self._others:

@@ -1,4 +1,4 @@
-"""How Python models run the networks and published models that they are made of."""
+"""How Python models run their networks and other published models."""
 
 from __future__ import annotations
 

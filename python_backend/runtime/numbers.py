@@ -1,4 +1,4 @@
-"""What a network answers must be numbers."""
+"""Refuses NaN in the outputs of a network."""
 
 from __future__ import annotations
 

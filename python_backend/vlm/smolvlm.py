@@ -27,7 +27,7 @@ class Reader:
 
     Args:
         options: ``tile``, ``longest_edge`` (pixels), ``tokens_per_tile``, ``image_token``, ``end_ids``, ``context``.
-        tokenizer: with SmolVLM's special tokens. Texts of callers that spell one of them out are only texts.
+        tokenizer: with SmolVLM's special tokens. Special tokens spelt in callers' texts are tokenized as text.
     """
 
     def __init__(self, options: Mapping[str, Any], tokenizer: tokenizers.Tokenizer):
@@ -87,7 +87,7 @@ class Reader:
         yield from (around, self._special(GLOBAL), *tile, around)
 
     def _ids(self, parts: Iterator[str | int]) -> Iterator[int]:
-        """Token ids; texts that touch are one text to the tokenizer."""
+        """Token ids; adjacent texts are tokenized as one."""
         text = ""
         for part in parts:
             if isinstance(part, str):

@@ -1,4 +1,4 @@
-"""Boxes in other pictures that show what to look for: what a request may say of them, and what they stand for."""
+"""Example boxes in other pictures: read from a request, and turned into embeddings to search for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from tritonvision.errors import InvalidParameter
 
 _MOST_BOXES = 1000
-_MOST_PICTURES = 32  # each takes the encoder as long as the picture that is searched
+_MOST_PICTURES = 32  # each is encoded like the picture that is searched
 # From owlvit's embed_image_query: boxes that overlap an example at least this much of the best one stand for it, too.
 _NEARLY_BEST = np.float32(0.8)
 
@@ -109,10 +109,10 @@ def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def by_class(similar: np.ndarray, examples: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
-    """How much candidates are like each class, and whether they can be of it.
+    """The similarity of candidates to each class, and whether they can be of it.
 
-    A candidate counts by the example of a class that it is most like. When that is one of what the class is not, it is
-    not of the class; neither is anything of a class that no example shows.
+    A candidate's similarity to a class is that of its most similar example. If that is a negative one, it is not of the
+    class; nor is any candidate of a class without examples.
 
     Args:
         similar: float32 ``[N,E]``, to each of ``examples``.

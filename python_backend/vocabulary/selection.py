@@ -1,4 +1,4 @@
-"""What detectors with classes of the caller's own share: the names they may be given, the boxes that are an answer."""
+"""Shared by open-vocabulary detectors: the class names of a request, and the selection of boxes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def select(
 
 
 def _unsuppressed(boxes: np.ndarray, class_ids: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
-    """int64: which of ``boxes``, best first, no better one suppresses, in their order."""
+    """int64: indices of ``boxes``, best first, that no better one suppresses, in their order."""
     groups = np.zeros_like(class_ids) if parameters["class_agnostic_nms"] else class_ids
     kept = []
     for group in np.unique(groups):

@@ -1,11 +1,9 @@
-"""The unmodified ``openai`` package chats with the facade on a port, over the facade's own tests' engine in memory."""
+"""The unmodified ``openai`` package chats with the facade on a port, over an engine that answers from memory."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.util
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +14,8 @@ from typing import Any
 import openai
 import pytest
 from huggingface_hub import InferenceClient
+from manifests import MANIFESTS, publish
+from memory_engine import MemoryEngine
 from pydantic import BaseModel
 
 from tritonvision.errors import InvalidParameter, ModelLoading, NotSupported, ServerUnavailable
@@ -53,15 +53,11 @@ class House:
 
 @pytest.fixture
 def house(tmp_path) -> Iterator[House]:
-    path = Path(__file__).parents[1] / "facade" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("facade_conftest", path)
-    memory = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(memory)
-    memory.publish(tmp_path)
+    publish(tmp_path, MANIFESTS)
     with serve.listen("127.0.0.1", 0) as probe:
         port = probe.getsockname()[1]
     settings = Settings(repository=tmp_path, port=port, api_key=KEY)
-    engine = memory.MemoryEngine(tmp_path)
+    engine = MemoryEngine(tmp_path)
     started, running = threading.Event(), []
 
     async def main() -> None:

@@ -3,12 +3,10 @@
 import ast
 import base64
 import dataclasses
-import importlib.util
 import inspect
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,8 @@ import pytest
 import typer
 from fastapi.testclient import TestClient
 from huggingface_hub import InferenceClient
+from manifests import MANIFESTS, publish
+from memory_engine import MemoryEngine
 from openai import OpenAI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -75,13 +75,9 @@ def app():
 
 @pytest.fixture
 def house(tmp_path):
-    """The application over the memory engine of tests/facade: its engine, and a client."""
-    spec = importlib.util.spec_from_file_location("facade_conftest", TREE / "tests" / "facade" / "conftest.py")
-    memory = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = memory  # dataclasses look their module up
-    spec.loader.exec_module(memory)
-    memory.publish(tmp_path)
-    engine = memory.MemoryEngine(tmp_path)
+    """The application over an engine that answers from memory: the engine, and a client."""
+    publish(tmp_path, MANIFESTS)
+    engine = MemoryEngine(tmp_path)
     with TestClient(create_app(engine, Settings(repository=tmp_path))) as client:
         yield engine, client
 

@@ -221,7 +221,7 @@ def test_an_engine_is_live_until_its_server_cannot_be_started(settings, embedded
     using(settings, embedded, work)
 
 
-def test_somebody_elses_server_that_is_gone_is_not_ready_and_nothing_that_our_restart_would_mend(settings, embedded):
+def test_a_foreign_server_that_is_gone_is_not_ready_and_not_restarted(settings, embedded):
     foreign = settings.model_copy(update={"triton_url": "127.0.0.1:1"})
 
     async def work(engine: Engine):

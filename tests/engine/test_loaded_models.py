@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 
+from tritonvision import machine
 from tritonvision.engine.loaded_models import LoadedModels, footprint, only_for
 from tritonvision.errors import NoRoom, Overloaded
 from tritonvision.publication import Manifest
+from tritonvision.variants import Variant
 
 MB = 2**20
 
@@ -23,6 +25,16 @@ def manifest(name: str, megabytes: int = 100, **more) -> Manifest:
 
 
 A, B, C = manifest("a"), manifest("b"), manifest("c")
+
+
+def test_a_model_is_reckoned_by_what_runs_here(monkeypatch):
+    """A variant's networks count while it serves and can run; else those that were exported do."""
+    small = Variant("openvino", "int8", ("",), graph_bytes=25 * MB)
+    served = manifest("a", variants=(small,), serving=small.name)
+    monkeypatch.setattr(machine, "why_not", lambda engine, precision: "")
+    assert footprint(A) - footprint(served) == int(1.5 * 75 * MB)
+    monkeypatch.setattr(machine, "why_not", lambda engine, precision: "It is not installed.")
+    assert footprint(served) == footprint(A)
 
 
 def run(work, most=None, budget=None):
@@ -49,7 +61,7 @@ def ids(loaded_models) -> list[str]:
     return sorted(m.id for m in loaded_models)
 
 
-def test_the_least_recently_used_model_leaves_for_the_next():
+def test_the_least_recently_used_model_is_evicted_for_the_next():
     async def work(loaded_models, load, left):
         await load(A)
         await load(B)
@@ -74,7 +86,7 @@ def test_a_memory_budget_is_kept_whatever_the_sizes():
     run(work, budget=1000 * MB)
 
 
-def test_a_model_that_is_answering_never_leaves_and_another_waits_for_its_end():
+def test_a_model_with_running_requests_is_not_evicted_and_another_waits():
     async def work(loaded_models, load, left):
         await load(A)
         with loaded_models.using(A):
@@ -98,7 +110,7 @@ def test_waiting_for_room_ends_with_a_sentence():
     run(work, most=1)
 
 
-def test_what_does_not_fit_by_itself_is_refused_and_nobody_leaves():
+def test_a_model_over_the_budget_is_refused_and_none_is_evicted():
     async def work(loaded_models, load, left):
         await load(A)
         with pytest.raises(NoRoom, match="the memory budget is 400 MB"):
@@ -132,13 +144,13 @@ def test_a_model_is_reckoned_by_its_graphs_and_processes():
     assert footprint(manifest("m", 200, processes=3)) == 300 * MB + 180 * MB
 
 
-def test_a_model_that_leaves_takes_its_entry_points_and_what_only_it_uses():
+def test_unloading_a_model_unloads_its_entry_points_and_unshared_steps():
     tower = manifest("tower", roles=("", "text"), steps=("shared", "net--tower", "net--tower--text"))
     assert only_for(tower, [A]) == ["tower", "tower--text", "net--tower", "net--tower--text"]
     assert only_for(tower, []) == ["tower", "tower--text", "shared", "net--tower", "net--tower--text"]
 
 
-def test_steps_of_a_model_that_is_coming_stay_while_another_leaves():
+def test_steps_of_the_model_being_loaded_survive_an_eviction():
     """D comes, and E makes A leave meanwhile: what A and D share is not unloaded under D."""
 
     async def body():
@@ -176,7 +188,7 @@ def test_steps_that_the_next_model_shares_stay_when_room_is_made_for_it():
     assert asyncio.run(body()) == ["a", "net--a"]
 
 
-def test_a_model_that_leaves_takes_those_that_ask_it():
+def test_unloading_a_model_unloads_the_models_that_depend_on_it():
     async def work(loaded_models, load, left):
         await load(A)
         await load(manifest("asks-a", needs=("a",)))

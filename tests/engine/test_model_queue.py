@@ -82,7 +82,7 @@ def test_a_queue_is_as_wide_as_the_model_is_now_and_keeps_what_it_measured():
     asyncio.run(main())
 
 
-def test_who_leaves_while_waiting_never_reaches_triton():
+def test_a_request_cancelled_in_the_queue_never_reaches_triton():
     async def main():
         queue, model = ModelQueue(1, 2, 30.0), Model()
         tasks = callers(queue, model, 60)
@@ -133,7 +133,7 @@ def test_leaving_in_the_moment_of_the_turn_loses_no_place():
     asyncio.run(main())
 
 
-def test_waiting_too_long_ends_with_a_refusal_that_says_when_to_come_back():
+def test_a_wait_that_is_too_long_is_refused_with_retry_after():
     async def main():
         queue, model = measured(ModelQueue(1, 1, 30.0), 3.0, 3.0), Model()
         (first,) = callers(queue, model, 1)
@@ -147,7 +147,7 @@ def test_waiting_too_long_ends_with_a_refusal_that_says_when_to_come_back():
     asyncio.run(main())
 
 
-def test_who_would_wait_over_half_a_deadline_is_refused_at_once_with_the_measured_rate():
+def test_a_wait_over_half_a_deadline_is_refused_at_once_with_the_measured_rate():
     async def main():
         queue, model = measured(ModelQueue(2, 6, 30.0), 6.0, 1.0), Model()
         tasks = callers(queue, model, 6 + 14)

@@ -72,7 +72,7 @@ def test_the_steps_of_an_ensemble_agree_on_tensors(chain):
     assert {c.max_batch_size for c in (pre, net, *post, public)} == {model_configs.MAX_BATCH}
 
 
-def test_a_composition_names_its_networks_and_may_do_without_a_picture_where_another_input_stands_for_it():
+def test_a_composition_names_its_networks_and_its_picture_can_be_optional():
     net = Net("encoder", LETTERBOX.tensors, (Tensor("embeddings", "FP32", (4,)),), instances=1)
     extra = (Tensor("embeddings", "FP32", (4,), True),)
     point = Composition("gaze", 1, GAZE, (net,), net.outputs, extra_inputs=extra, image_optional=True)
@@ -122,7 +122,7 @@ def test_a_model_that_writes_is_decoupled_and_takes_pictures_a_prompt_or_message
 
 
 @pytest.mark.parametrize("environment", ["", "environment"])
-def test_a_package_of_code_is_one_python_model_without_steps_and_may_have_an_environment_of_its_own(environment):
+def test_a_package_of_code_is_one_python_model_with_its_own_environment(environment):
     point = LocalCode(GAZE, EMBEDDINGS.outputs, (("directory", "/somewhere"),), environment)
     config = parse(model_configs.public_config("m", point))
     assert config.backend == "python" and model_configs.step_names("m", [point]) == ()
@@ -218,3 +218,20 @@ def test_an_entry_point_with_state_has_the_scheduler_of_sequences_and_no_other_h
     assert config.sequence_batching.oldest.max_candidate_sequences == 3
     still = parse(model_configs.public_config("m", replace(video, sequence=None)))
     assert still.WhichOneof("scheduling_choice") == "dynamic_batching" and "sequence" not in still.parameters
+
+
+def test_a_plan_runs_on_a_gpu_in_whole_batches_and_from_a_cuda_graph_where_its_shapes_are_fixed():
+    plan = Net(
+        "", LETTERBOX.tensors, (), engine="tensorrt", device="gpu", max_batch=8, precision="fp16",
+        file="tensorrt-fp16-b8.plan",
+    )  # fmt: skip
+    config = parse(model_configs.net_config("m", plan))
+    assert (config.backend, config.default_model_filename) == ("tensorrt", "tensorrt-fp16-b8.plan")
+    assert [group.kind for group in config.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_GPU]
+    assert list(config.dynamic_batching.preferred_batch_size) == [8]
+    assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
+    assert config.optimization.cuda.graphs and [warm.batch_size for warm in config.model_warmup] == [1, 8]
+    free_plan = replace(plan, inputs=Resize("shortest", 800, 1333).tensors, max_batch=1)
+    free = parse(model_configs.net_config("m", free_plan))
+    assert not free.optimization.cuda.graphs and not free.model_warmup
+    assert not free.dynamic_batching.max_queue_delay_microseconds

@@ -146,7 +146,7 @@ TEXT = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4), st.just(
 @example(" ".join(PIECES))
 @example("a " * 75)
 @example("a " * 76)
-def test_a_text_gets_the_ids_that_open_clip_gives_it_or_is_refused_when_open_clip_would_cut_it(
+def test_token_ids_equal_open_clips_and_texts_it_would_truncate_are_refused(
     reference, tokenizer, text
 ):
     whole = [reference.sot_token_id, *reference.encode(text), reference.eot_token_id]

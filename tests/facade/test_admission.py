@@ -8,7 +8,7 @@ from tritonvision.errors import Overloaded, PictureTooLarge
 from tritonvision.facade.admission import Admission, ByteReservation
 
 
-def test_pictures_over_the_budget_are_refused_at_once_and_told_when_to_come_back():
+def test_pictures_over_the_limit_are_refused_at_once_with_retry_after():
     admission = Admission(3, 100, 100)
     with admission.admit(2):
         with pytest.raises(Overloaded) as refused, admission.admit(2):

@@ -358,7 +358,7 @@ def test_a_body_over_the_limit_is_a_413_announced_or_in_chunks(whole_house_with,
 
 
 @each([route for route in ASKED if not route.template.startswith("/model/")])
-def test_the_work_of_a_caller_who_hangs_up_is_cancelled(shared_house, route, hold):
+def test_disconnecting_cancels_the_work(shared_house, route, hold):
     engine = shared_house.engine
     before = engine.cancelled
 

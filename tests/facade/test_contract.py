@@ -108,7 +108,7 @@ def test_who_does_not_wait_for_a_load_is_told_so_and_answered_later(ask, photo):
     ask(work)
 
 
-def test_names_that_nobody_has_are_unknown_to_a_load_and_nothing_to_an_unload(ask):
+def test_unknown_names_are_a_404_to_load_and_ignored_by_unload(ask):
     async def work(engine, manifest):
         with pytest.raises(errors.UnknownModel):
             await engine.load("nobody/1")

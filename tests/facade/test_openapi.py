@@ -75,7 +75,7 @@ def test_every_operation_has_its_words_its_refusals_and_examples(schema):
             assert any("examples" in body or "example" in body for body in bodies), where
 
 
-def test_every_route_is_in_one_group_that_is_told_and_its_summary_is_not_the_name_of_a_function(schema, house):
+def test_every_route_has_one_described_group_and_a_written_summary(schema, house):
     told = {group["name"] for group in schema["tags"]}
     named = {(route.name or "").replace("_", " ").title() for route in iter_route_contexts(house.client.app.routes)}
     for method, path, operation in operations(schema):
@@ -85,7 +85,7 @@ def test_every_route_is_in_one_group_that_is_told_and_its_summary_is_not_the_nam
     assert [groups[path] for path in ("/healthz", "/models", "/model/clear")] == ["Health", "Models", "Loading"]
 
 
-def test_what_is_told_belongs_to_a_route(schema):
+def test_every_description_belongs_to_a_route(schema):
     assert OPERATIONS.keys() <= {(method, path) for method, path, _ in operations(schema)}
 
 
@@ -189,7 +189,7 @@ _WITH_FIELDS = {key for key, told in OPERATIONS.items() if told.asks or told.way
 @pytest.mark.parametrize("method, path, mode", [
     *[(*key, POSITIVE) for key in sorted(OPERATIONS)], *[(*key, NEGATIVE) for key in sorted(_WITH_FIELDS)],
 ], ids=lambda value: value.name if isinstance(value, GenerationMode) else value)  # fmt: skip
-def test_no_data_makes_an_answer_that_is_not_told(fuzzed, method, path, mode):
+def test_no_generated_request_gets_an_undocumented_answer(fuzzed, method, path, mode):
     fuzz(fuzzed[path][method], mode)
 
 

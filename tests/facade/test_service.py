@@ -10,7 +10,7 @@ from tritonvision.errors import Overloaded
 from tritonvision.facade import workers
 
 
-def test_a_model_without_room_is_said_before_a_picture_is_read_and_when_to_come_back(house):
+def test_a_full_model_queue_refuses_before_a_picture_is_read_with_retry_after(house):
     house.engine.no_room = Overloaded("The model has more requests than it can answer in time.", retry_after=4.2)
     picture = {"type": "url", "value": "http://localhost:1/not-fetched.png"}
     refused = house.client.post("/infer/object_detection", json={"model_id": "yolov8n-640", "image": picture})

@@ -14,6 +14,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 BOXES, CLASSES = "yolov8n-640", "resnet18"
+FINDER, TEXTS, WRITER = "tests/small-owl/1", "clip/RN50", "tests/small-vlm/1"
+_FINDER, _WRITER = "tests__small-owl__1", "tests__small-vlm__1"
 PRE_BOXES, PRE_CLASSES = "pre--letterbox-640", "pre--crop-224-bicubic-95"
 POST_BOXES, POST_CLASSES = "post--dense-boxes", "post--classes"
 
@@ -96,13 +98,17 @@ def crosswise(found: pb.ModelConfig) -> None:
 
 
 def weights(change: Callable, model: str) -> Callable[[Path], None]:
-    """``change(name, array)`` gives each float weight of the graph anew, or None to leave it."""
+    """``change(name, array)`` gives each float weight of the graph anew, or None to leave it.
+
+    Args:
+        model: whose network it is, or the path of its file.
+    """
 
     def do(root: Path) -> None:
         import onnx
         from onnx import numpy_helper
 
-        path = root / f"net--{model}" / "1" / "model.onnx"
+        path = root / (model if model.endswith(".onnx") else f"net--{model}/1/model.onnx")
         graph = onnx.load(path)
         for tensor in graph.graph.initializer:
             if tensor.data_type == onnx.TensorProto.FLOAT:
@@ -133,6 +139,11 @@ def other_numbers(name: str, values: np.ndarray) -> np.ndarray | None:
     return np.random.default_rng(5).permutation(values.reshape(-1)).reshape(values.shape) if values.ndim == 4 else None
 
 
+def other_rows(name: str, values: np.ndarray) -> np.ndarray | None:
+    """The weights of another transformer of the same shape."""
+    return np.random.default_rng(5).permutation(values, axis=-1) if values.ndim == 2 else None
+
+
 def shifted_bias(name: str, values: np.ndarray) -> np.ndarray | None:
     """What a wrong mean of the pixels comes to: exporting folds it into the first bias."""
     return values + np.float32(0.01) if values.shape == (64,) else None
@@ -152,6 +163,28 @@ def labels(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
         replace(root / BOXES / "manifest.json", json.dumps(manifest | {"labels": change(manifest["labels"])}).encode())
 
     return do
+
+
+def tokenizer(path: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    """The tokenizer in the file ``path`` is another; ``change`` is given its model."""
+
+    def do(root: Path) -> None:
+        found = json.loads((root / path).read_text())
+        change(found["model"])
+        replace(root / path, json.dumps(found).encode())
+
+    return do
+
+
+def swap_words(model: dict[str, Any]) -> None:
+    """Two thousand words have the numbers of two thousand others."""
+    words = list(model["vocab"])[300:4300]
+    model["vocab"] |= dict(zip(words, [model["vocab"][word] for word in words[::-1]], strict=True))
+
+
+def truncate(model: dict[str, Any]) -> None:
+    """The second half of the merges is lost: long words fall apart."""
+    del model["merges"][len(model["merges"]) // 2 :]
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -202,6 +235,10 @@ WAYS = [
     Sabotage("x and y changed round", BOXES, "post", post(POST_BOXES, f"{_BOXES} = {_BOXES}[..., [1, 0, 3, 2]]")),
     Sabotage("another activation", CLASSES, "post", post(POST_CLASSES, f"{_SCORES} = np.sqrt({_SCORES})")),
     Sabotage("outputs wired crosswise", CLASSES, "answer", config(CLASSES, crosswise)),
+    Sabotage("another network of texts", FINDER, "network text", weights(other_rows, f"{_FINDER}--text")),
+    Sabotage("a swapped tokenizer", FINDER, "answer", tokenizer(f"{_FINDER}/1/tokenizer.json", swap_words)),
+    Sabotage("a truncated vocabulary", TEXTS, "pre", tokenizer("tokens--clip-77/1/tokenizer.json", truncate)),
+    Sabotage("another decoder", WRITER, "answer", weights(other_rows, f"{_WRITER}/1/decoder.onnx")),
     Sabotage("labels in another order", BOXES, "labels", labels(lambda names: names[::-1])),
     Sabotage("a label too few", BOXES, "labels", labels(lambda names: names[1:])),
 ]

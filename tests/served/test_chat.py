@@ -145,7 +145,7 @@ def test_work_that_a_caller_left_ends(run, server):
     assert run(work)
 
 
-def test_a_process_that_dies_within_an_answer_is_an_error_at_once_and_the_next_answer_is_whole(run, server):
+def test_a_process_that_dies_during_an_answer_is_an_error_at_once_and_the_next_succeeds(run, server):
     async def work(engine):
         wanted = await whole(engine, asks("hello there"))
         (stub,) = [stub for stub in server[1].processes() if "small-vlm" in stub.model]

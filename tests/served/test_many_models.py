@@ -35,7 +35,7 @@ def loaded(url: str) -> set[str]:
     return {row["model_id"] for row in registry(url)["models"]} & ASKED.keys()
 
 
-def test_the_least_recently_used_model_leaves_and_comes_back_when_it_is_asked(bounded, photo):
+def test_the_least_recently_used_model_is_evicted_and_loaded_again_on_request(bounded, photo):
     face, detector, classifier = ASKED
     for model in (face, detector, face, classifier):
         assert ask(bounded, model, photo).status_code == 200
@@ -48,7 +48,7 @@ def test_the_least_recently_used_model_leaves_and_comes_back_when_it_is_asked(bo
     assert "tritonvision_evicted_models 2.0" in httpx.get(f"{bounded}/metrics", timeout=10).text
 
 
-def test_under_load_nobody_is_turned_away_and_the_limit_holds(bounded, photo):
+def test_under_load_every_request_is_answered_and_the_limit_holds(bounded, photo):
     over, done = [], threading.Event()
 
     def watch():

@@ -48,7 +48,7 @@ def patiently(http: httpx.Client, path: str, body: dict) -> httpx.Response:
     return answer
 
 
-def test_the_examples_are_answered_as_they_are_told_with_what_is_published(server_url, told):
+def test_the_examples_are_answered_as_documented_by_published_models(server_url, told):
     asked = 0
     with httpx.Client(base_url=server_url, timeout=120, headers={"x-wait-for-model": "true"}) as http:
         for path, name, body in examples(told):
@@ -67,7 +67,7 @@ def test_the_examples_are_answered_as_they_are_told_with_what_is_published(serve
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.name)
-def test_no_data_makes_an_answer_that_is_not_told(server_url, told, mode):
+def test_no_generated_request_gets_an_undocumented_answer(server_url, told, mode):
     for found in schemathesis.openapi.from_dict(told).get_all_operations():
         operation = found.ok()
         if operation.path in LEFT_ALONE or mode == GenerationMode.NEGATIVE and not operation.body:

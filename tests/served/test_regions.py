@@ -27,7 +27,7 @@ def region(left: int, top: int, right: int, bottom: int) -> dict:
     return {"x": (left + right) / 2, "y": (top + bottom) / 2, "width": right - left, "height": bottom - top}
 
 
-def test_each_region_gets_the_answer_of_its_own_pixels_and_more_than_one_batch_keeps_the_order(server_url, photo):
+def test_each_region_is_answered_for_its_own_pixels_in_order_across_batches(server_url, photo):
     rng = np.random.default_rng(0)
     corners = [(0, 0, 512, 512), (100, 37, 101, 38), (0, 500, 512, 512)]  # the whole, one pixel, a strip
     for _ in range(16):  # with the first three more than two batches of eight

@@ -54,7 +54,7 @@ def test_it_finds_the_face_in_the_photo(embedded: Embedded, photo: bytes):
     assert embedded.healthy()
 
 
-def test_nobody_but_its_user_reaches_it_and_no_process_of_it_reports_to_anybody(embedded: Embedded):
+def test_only_its_user_can_connect_to_it_and_no_process_sends_telemetry(embedded: Embedded):
     load(embedded)
     lines = [line for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()]
     listening = {line.split()[9] for line in lines if " 0A " in line}
@@ -135,7 +135,7 @@ def test_a_killed_server_is_restarted_at_the_same_address_with_its_models(settin
         server.stop()
 
 
-def test_a_server_that_keeps_ending_is_told_of_and_started_again_after_a_while(
+def test_a_server_that_keeps_ending_is_reported_and_restarted_after_a_wait(
     settings: Settings, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ):  # fmt: skip
     monkeypatch.setattr(embedded_module, "_RESTARTS", 0)  # the first restart waits as the fourth would

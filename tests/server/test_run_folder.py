@@ -22,7 +22,7 @@ def places(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_only_its_user_can_enter_it_and_nobody_can_guess_its_name(places):
+def test_only_its_user_can_enter_it_and_its_name_is_random(places):
     first, second = RunFolder(), RunFolder()
     assert first.path.stat().st_mode & 0o777 == 0o700
     assert first.path != second.path and str(os.getpid()) not in first.path.name

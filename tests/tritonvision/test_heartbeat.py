@@ -44,7 +44,7 @@ def age_grows(file: Path) -> bool:
     return file.stat().st_mtime_ns == before
 
 
-def test_nobody_beats_where_nobody_watches(tmp_path, monkeypatch):
+def test_without_a_supervisor_there_is_no_heartbeat(tmp_path, monkeypatch):
     monkeypatch.delenv(heartbeat.FOLDER_VARIABLE, raising=False)
     monkeypatch.setattr(heartbeat.threading, "Thread", None)
     Heart()
@@ -131,7 +131,7 @@ def test_a_process_that_does_not_beat_for_long_is_stale_and_one_that_does_is_not
     assert clock.pass_by(watch, 2) == [111]
 
 
-def test_a_pause_of_the_watcher_makes_nobody_late(folder, monkeypatch):
+def test_a_pause_of_the_watcher_makes_no_process_stale(folder, monkeypatch):
     """A paused container, a suspended machine: the processes were paused, too, and may beat after the watcher wakes."""
     clock, watch = Clock(monkeypatch), Watch(folder)
     (folder / "111").touch()
@@ -142,7 +142,7 @@ def test_a_pause_of_the_watcher_makes_nobody_late(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("shift", [-3600, 3600])
-def test_a_clock_that_is_set_makes_nobody_late_and_hides_nobody(folder, monkeypatch, shift):
+def test_setting_the_clock_makes_no_process_stale_and_hides_none(folder, monkeypatch, shift):
     clock, watch = Clock(monkeypatch), Watch(folder)
     for name in ("111", "222"):
         (folder / name).touch()

@@ -107,7 +107,7 @@ def test_a_known_but_unpublished_model_is_refused_with_the_command_that_publishe
 
 
 @pytest.mark.parametrize("name", ["nobody", "../etc/passwd", "a--b", "pre--letterbox-640", ""])
-def test_a_name_that_nobody_has_is_refused(repository, name):
+def test_an_unknown_name_is_refused(repository, name):
     with pytest.raises(UnknownModel):
         repository.resolve(name)
 

@@ -32,7 +32,7 @@ class Command:
 
     Attributes:
         summary: its line in ``tritonvision --help``.
-        needs: a package without which it cannot do anything.
+        needs: a package that it requires.
         extra: the smallest extra that brings it.
         module: of its function, and the function's name; empty where they are called like the command.
     """
@@ -59,6 +59,7 @@ COMMANDS = {
     "info": Command("Tell all that is known of one model."),
     "variants": Command("Show, add and choose how a model's networks run: engine and precision."),
     "tune": Command("Measure how a model runs best on this machine, and let it run so."),
+    "plan": Command("Show, build or remove TensorRT plans."),
     "verify": Command("Ask models what they answered when they were published."),
     "explain": Command("Tell where the milliseconds of a request go."),
     "remove": Command("Take published models out of the repository."),
@@ -71,7 +72,7 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **options):
         super().__init__(**options)
-        # stand-ins that know their line in the help, in the order a newcomer meets them
+        # placeholders with their line in the help, in a newcomer's order
         self.commands = {name: TyperCommand(name=name, short_help=c.line()) for name, c in COMMANDS.items()}
 
     def resolve_command(self, ctx, args: list[str]):
@@ -80,7 +81,7 @@ class LazyGroup(TyperGroup):
         return name, None if command is None or name is None else _load(name), rest
 
     def invoke(self, ctx):
-        """Run the command; whatever goes wrong ends as one line, a hint and an exit code."""
+        """Run the command; every error ends as one line, a hint and an exit code."""
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
@@ -132,12 +133,12 @@ def _options(
 
 def main() -> None:
     """Run the command line of this process, and end the process."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notes about fork are for its authors
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC's messages about fork are for developers
     try:
         app(prog_name="tritonvision")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except Exception as error:  # the last door: a fault of ours still ends in a sentence
+    except Exception as error:  # the process boundary: a bug of ours still ends in a sentence
         if "--debug" in sys.argv[1:2]:
             raise
         complain(f"Something went wrong inside tritonvision: {type(error).__name__}: {error}".splitlines()[0],
@@ -165,7 +166,7 @@ def _load(name: str) -> TyperCommand | TyperGroup:
     module = COMMANDS[name].module or name
     callback: Callable | typer.Typer = getattr(importlib.import_module(f"tritonvision.cli.{module}"), module)
     if isinstance(callback, typer.Typer):
-        group = typer.main.get_command(callback)
+        group = typer.main.get_group(callback)
         group.name = name
         return group
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -43,7 +43,7 @@ class Answer:
         """Named predictions, best first: what ``--json`` prints.
 
         A box is ``[left, top, right, bottom]`` in pixels of the oriented picture. Of a classification everything at or
-        over ``confidence`` is named, or the best five when it is None. A text that was read or written is one
+        over ``confidence`` is named, or the best five when it is None. A text, recognised or generated, is one
         prediction, ``{"text"}``; that of a page has its ``words`` too, ``{"text", "box"}`` each, in reading order.
         """
         result = self.result
@@ -130,12 +130,12 @@ def _mask(masks: InstancesRLEMasks, i: int) -> dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    """``text`` without what would steer a terminal: a model may write any character."""
+    """``text`` without control characters, since a model may generate any."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def lines(name: str, predictions: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What a person reads about one picture, see :meth:`Answer.predictions`."""
+    """The lines printed for one picture, see :meth:`Answer.predictions`."""
     if predictions and "text" in predictions[0]:
         yield from _text_lines(name, predictions[0])
         return

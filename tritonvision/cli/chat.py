@@ -1,4 +1,4 @@
-"""``tritonvision chat``: talk with a model about pictures in the terminal, the answer appearing as it is written."""
+"""``tritonvision chat``: chat with a model about pictures in the terminal; the answer is streamed."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def chat(
 
 
 class Talk:
-    """What has been said.
+    """The conversation.
 
     Args:
         pictures: how many the first question is about.
@@ -101,8 +101,7 @@ class Talk:
     async def ask(self, source: ChatSource, question: str, write: Callable[[str], None]) -> str:
         """Ask ``question``, ``write`` the answer piece by piece, and return why it ended: ``stop`` or ``length``.
 
-        What was written before the answer was cut off is part of the talk. A question that nothing was written to
-        has not been asked.
+        A partial answer is part of the conversation. A question without any answer is dropped.
         """
         before = len(self.messages)
         self.messages.append(self._question(question))
@@ -133,7 +132,7 @@ def _message(role: str, text: str) -> dict[str, Any]:
 def _talk(runner: asyncio.Runner, source: ChatSource, talk: Talk, prompt: str | None) -> None:
     """Every question and its answer, between opening and closing ``source``.
 
-    The runner turns Ctrl-C into the end of what it runs; while nothing runs, a question is waited for.
+    The runner cancels the running answer at Ctrl-C; else the next question is read.
     """
     runner.run(source.__aenter__())
     try:
@@ -158,7 +157,7 @@ def _talk_with_a_person(runner: asyncio.Runner, source: ChatSource, talk: Talk) 
                 typer.secho("(cut off: --max-tokens allows longer answers)", err=True, dim=True)
         except KeyboardInterrupt:  # ends this answer
             sys.stdout.write("\n")
-        except TritonVisionError as error:  # the next question may fare better
+        except TritonVisionError as error:  # the next question may succeed
             complain(error.message, error.hint)
 
 
@@ -178,7 +177,7 @@ def _answer(runner: asyncio.Runner, source: ChatSource, talk: Talk, question: st
 def _questions() -> Iterator[str]:
     """What a person types, line by line, until they end the talk."""
     line_editor: ModuleType | None = None
-    with contextlib.suppress(ImportError):  # not every Python has it: then there is no history
+    with contextlib.suppress(ImportError):  # not in every Python; without it there is no history
         import readline as line_editor
     while True:
         try:
@@ -190,7 +189,7 @@ def _questions() -> Iterator[str]:
             sys.stderr.write("\n")
             if line_editor is None or not line_editor.get_line_buffer():
                 return
-            continue  # what was typed is thrown away, as a shell does
+            continue  # the typed line is dropped, as in a shell
         if line.strip() == _QUIT:
             return
         if line.strip():

@@ -1,4 +1,4 @@
-"""Who ``chat`` talks with: a running facade through its OpenAI route, or a tritonserver of its own for the duration."""
+"""Where ``chat`` gets its answers: a running facade through its OpenAI route, or a tritonserver of its own."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 class ChatSource(AbstractAsyncContextManager, ABC):
-    """Something that answers conversations about ``pictures``, the model loaded, while its ``async with`` block runs.
+    """Answers a conversation about ``pictures`` within its ``async with`` block, with the model loaded.
 
     Args:
         pictures: encoded, in the order of the conversation's image parts.
         settings: every one of :data:`tritonvision.tasks.VLM`.
-        say: told in one sentence what a person should know before reading the answers, or waits for.
+        say: called with a sentence for the user: a note on the answers, or what is waited for.
     """
 
     _connection: Connection
@@ -41,7 +41,7 @@ class ChatSource(AbstractAsyncContextManager, ABC):
         self._say = say
 
     def answer(self, messages: Messages) -> AsyncGenerator[Delta, None]:
-        """The pieces of the next answer; closing the iterator ends the work on it.
+        """The pieces of the next answer; closing the iterator cancels it.
 
         Args:
             messages: ``{"role", "content"}``, the content a list of ``{"type": "text", "text"}`` and

@@ -1,4 +1,4 @@
-"""The looks that ``tritonvision doctor`` takes at a machine; none of them changes anything."""
+"""The checks of ``tritonvision doctor``; none of them changes anything."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        status: ``ok``, ``warn`` (something works less well or not at all, serving does) or ``fail``.
-        what: the thing looked at.
-        found: what is there.
+        status: ``ok``, ``warn`` (serving works, something else may not) or ``fail``.
+        what: what was checked.
+        found: the result.
         advice: what to do, empty when nothing is needed.
     """
 
@@ -60,7 +60,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Every finding, in the order in which to mend things."""
+    """Every finding, in the order in which to fix them."""
     return [
         _python(), _numpy(), *_server(settings), _memory(), _shared_memory(), _run_folder(), _log_folder(settings),
         _port(settings), *_repository(settings), _disk(settings), _gpu(), _tensorrt(), _openvino(),

@@ -1,4 +1,4 @@
-"""``tritonvision predict``: ask a model about pictures, print the named answers, save them drawn into the pictures."""
+"""``tritonvision predict``: run a model on pictures, print the named answers, save them drawn into the pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tritonvision.settings import Settings
 
 Found = tuple[bytes, Answer] | TritonVisionError  # of one picture: its bytes and the answer, or what was wrong with it
 _AT_ONCE = 4
-_MANY = 4  # pictures from which on a progress bar is worth its line
+_MANY = 4  # a progress bar is shown from this many pictures on
 
 
 def predict(
@@ -94,13 +94,13 @@ def predict(
 
 
 async def _ask_all(source: Source, pictures: Sequence[PictureArgument], report: _Report, settings: Settings) -> None:
-    """Ask about every picture, a few at once; report in the order of ``pictures``."""
+    """Run the model on every picture, a few at once; report in the order of ``pictures``."""
 
     async def ask(picture: PictureArgument, said: TextAsItComes) -> Found:
         try:
             data = await asyncio.to_thread(picture.read, settings)
             return data, await source.ask(data, said.add)
-        except (InvalidPicture, PictureTooLarge) as error:  # this picture's fault, not the others'
+        except (InvalidPicture, PictureTooLarge) as error:  # an error of this picture alone
             return error
 
     under_way: deque[tuple[PictureArgument, TextAsItComes, asyncio.Task[Found]]] = deque()
@@ -196,7 +196,7 @@ def _write(text: str) -> None:
 
 
 def note(sentence: str) -> None:
-    """What a person should know besides, on standard error."""
+    """A note for the user, on standard error."""
     typer.secho(f"Note: {sentence}", err=True, fg="yellow")
 
 
@@ -229,7 +229,7 @@ def save_drawn(picture: bytes, answer: Answer, target: Path) -> None:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error where somebody watches it; yields what moves it on by one."""
+    """A progress bar on standard error if that is a terminal; yields the function that advances it."""
     if total < _MANY or not sys.stderr.isatty():
         yield lambda: None
         return

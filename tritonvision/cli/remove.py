@@ -17,8 +17,8 @@ def remove(
 ) -> None:
     """Take published models out of the repository, with their networks; a server on this machine unloads them.
 
-    A model that another published one asks stays, and the command ends with 2. A server that exports what is missing
-    publishes a model of the catalogue again when somebody asks for it.
+    A model that another published one depends on is not removed, and the command ends with 2. A server that exports
+    missing models publishes a model of the catalogue again when it is requested.
 
     \b
     Examples:
@@ -38,7 +38,7 @@ def remove(
 
 
 def _unload(model_id: str, port: int, api_key: str | None) -> None:
-    """Ask the server on this machine, if one answers, to forget the model; one that does not has nothing to forget."""
+    """Unload the model from the server on this machine, if one answers."""
     import httpx
 
     from tritonvision.cli.models import listens

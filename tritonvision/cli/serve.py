@@ -53,7 +53,7 @@ def serve(
     ] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json", help="Log a JSON object a line.")] = None,
 ) -> None:
-    """Serve the published models over HTTP until Ctrl-C or SIGTERM, which end it with 0.
+    """Serve the published models over HTTP until Ctrl-C or SIGTERM, both with exit code 0.
 
     Every published model is served: it loads on the first request that names it, or at the start when it is named
     here. Without --triton-url a tritonserver is started and looked after; no other user reaches it. Options stand
@@ -117,7 +117,7 @@ async def _serve(settings: Settings, named: Sequence[str]) -> None:
 
 
 async def _until_told_to_end(work: Coroutine[None, None, None]) -> None:
-    """Run ``work`` to its end, or until SIGTERM or Ctrl-C cancels it. What follows is not cut short by either."""
+    """Run ``work`` until it ends, or SIGTERM or Ctrl-C cancels it. The clean-up ignores further signals."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
     # Not loop.add_signal_handler: that would go on firing while uvicorn has taken the signals over.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -140,7 +140,7 @@ async def _answer(engine: Engine, settings: Settings, server: Embedded | None, n
 async def _load(engine: Engine, name: str) -> None:
     try:
         await engine.load(name)
-    except TritonVisionError as error:  # one bad model does not keep the others from serving
+    except TritonVisionError as error:  # one broken model must not prevent serving the others
         complain(f"{name} was not loaded: {error.message}", error.hint)
 
 

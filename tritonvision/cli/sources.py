@@ -1,4 +1,4 @@
-"""Where ``predict`` gets its answers: a running facade over HTTP, or a tritonserver of its own for the duration."""
+"""Where ``predict`` gets its answers: a running facade over HTTP, or a tritonserver of its own."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _ADDRESS = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#\[\]]+)(?::\d{1,5
 
 
 class Source(AbstractAsyncContextManager, ABC):
-    """Something that answers questions about pictures, open while its ``async with`` block runs.
+    """Runs inference on pictures within its ``async with`` block.
 
     Args:
-        say: told in one sentence what a person should know before reading the answers, or waits for.
+        say: called with a sentence for the user: a note on the answers, or what is waited for.
     """
 
     def __init__(self, model_id: str, question: Question, say: Callable[[str], None]):
@@ -48,7 +48,7 @@ class Source(AbstractAsyncContextManager, ABC):
 
     @abstractmethod
     async def _connect(self) -> tuple[Connection, Facts]:
-        """Who answers, and what the model is. The question has been checked, nothing stays open when this raises."""
+        """The connection and the model's facts, with the question checked. Nothing stays open if this raises."""
 
     async def ask(self, picture: bytes, hear: Callable[[str], None] = lambda _: None) -> Answer:
         """The answer about one encoded picture.
@@ -191,7 +191,7 @@ async def own_engine(settings: Settings) -> AsyncIterator[Engine]:
             yield engine
         finally:
             await engine.close()
-    finally:  # after Ctrl-C too: a server must not stay behind
+    finally:  # also after Ctrl-C, so that no server is left running
         await asyncio.to_thread(server.stop)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -74,7 +74,7 @@ async def _check(settings: Settings, names: Sequence[str], address: str | None, 
     return found
 
 
-async def _of_own_server(settings: Settings, names: Sequence[str]) -> AsyncIterator[Checked]:
+async def _of_own_server(settings: Settings, names: Sequence[str]) -> AsyncGenerator[Checked, None]:
     async with own_engine(settings) as engine:
         for name in names:
             try:
@@ -85,7 +85,7 @@ async def _of_own_server(settings: Settings, names: Sequence[str]) -> AsyncItera
                 yield _failed(name, error)
 
 
-async def _of_facade(address: str, api_key: str | None, names: Sequence[str]) -> AsyncIterator[Checked]:
+async def _of_facade(address: str, api_key: str | None, names: Sequence[str]) -> AsyncGenerator[Checked, None]:
     from tritonvision.cli.predict import note
     from tritonvision.client.remote.facade import RunningFacade
 
@@ -114,8 +114,8 @@ def show(checked: Checked) -> None:
         complain(f"{checked['model_id']}: {checked['why']}", checked["hint"])
         return
     console = Console(highlight=False)
-    name, variant = (checked["model_id"], "bold"), (checked["variant"], "cyan")
-    console.print(Text.assemble(name, "  ", variant, "  ", _state(checked)))
+    heading = (checked["model_id"], "bold"), (checked["variant"], "cyan")
+    console.print(Text.assemble(heading[0], "  ", heading[1], "  ", _state(checked)))
     table = Table.grid(padding=(0, 2))
     for column in ("", "stage", "model", "figures", "verdict"):
         table.add_column(column, no_wrap=column != "figures", overflow="fold")

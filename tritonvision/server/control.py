@@ -1,4 +1,4 @@
-"""The admin side of a tritonserver over gRPC: is it alive, load, unload, swap."""
+"""Admin calls to a tritonserver over gRPC: liveness, load, unload, swap."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MESSAGE_BYTES = 256 * 1024 * 1024
 CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    # A tritonserver that somebody named is asked directly: a proxy in the environment is for the web.
+    # The tritonserver is connected to directly: a proxy in the environment is for the web.
     ("grpc.enable_http_proxy", 0),
-    # A network that swallows packets is noticed after the timeout and connected anew (gRPC sets TCP_USER_TIMEOUT only
-    # with keepalive on). Servers end connections that ping more often than every five minutes, Triton's too.
+    # With keepalive gRPC sets TCP_USER_TIMEOUT, so a connection that drops packets is reopened after it. Servers,
+    # Triton included, close connections that ping more often than every five minutes.
     ("grpc.keepalive_time_ms", 330_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
-# How gRPC speaks of a server that is not there, or went while it was asked.
+# gRPC's statuses for a server that is not running, or stopped during the call.
 _GONE = ("failed to connect", "connection refused", "socket closed", "connection reset", "goaway", "recvmsg")
 
 
@@ -43,7 +43,7 @@ class Control:
         self._closed = False
 
     def close(self) -> None:
-        """Drop the connection; calls under way end with ServerUnavailable."""
+        """Close the connection; running calls end with ServerUnavailable."""
         with self._lock:
             self._closed = True
             self._channel.close()
@@ -71,7 +71,7 @@ class Control:
         self._call(self._stub.RepositoryModelLoad, request, timeout)
 
     def unload(self, model: str) -> None:
-        """Begin to unload ``model``; what is under way is finished first."""
+        """Begin to unload ``model``; running requests are finished first."""
         self._call(self._stub.RepositoryModelUnload, pb.RepositoryModelUnloadRequest(model_name=model))
 
     def config(self, model: str) -> Any:
@@ -83,9 +83,9 @@ class Control:
         return self.config(model).parameters[name].string_value
 
     def swap(self, model: str, generation: int) -> None:
-        """Bring up new processes of ``model`` beside the old ones, then drop the old: dependents never leave.
+        """Start new processes of ``model`` beside the old ones, then stop the old; its dependents stay loaded.
 
-        A plain load is a no-op while the files are the same, so one parameter of the config counts generations.
+        Triton ignores a load without changes, so a parameter of the config counts generations.
         """
         config = json_format.MessageToDict(self.config(model), preserving_proto_field_name=True)
         config.setdefault("parameters", {})["generation"] = {"string_value": str(generation)}
@@ -108,10 +108,10 @@ def processes_of(config: Any) -> int:
 
 
 def admin_error(error: grpc.RpcError) -> TritonVisionError:
-    """What an admin call's failure means to a person."""
+    """The error of a failed admin call."""
     code, details = error.code(), error.details() or ""
     spoken = from_wire(details)
-    if spoken is not None:  # a step of ours says why it cannot be loaded
+    if spoken is not None:  # the error of a step of ours
         return spoken
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return ModelLoading("The model takes longer to load than expected.", retry_after=5)

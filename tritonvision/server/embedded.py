@@ -1,4 +1,4 @@
-"""The tritonserver we own, and its supervisor: what dies or hangs is replaced while the others go on answering."""
+"""The tritonserver we start, and its supervisor, which replaces processes that die or hang while the others serve."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tritonvision.settings import Settings
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
-# How long a load waits until its processes are watched: a look takes milliseconds, but may begin after a healing.
+# Seconds a load waits until its processes are watched: a check takes milliseconds, but may wait for a healing.
 _SEEN_SECONDS = 10.0
 _HEAL_ATTEMPTS = 3
-# Seconds a process may stay on to finish its work after its successors are up. Triton ends it by itself, mostly.
+# Seconds a process may finish its work after its successors have started. Mostly Triton stops it earlier.
 _RETIREMENT = 10.0
-# Restarts in a row that cost no wait; after each further one the wait doubles. A server that ran for long ends the row.
+# Restarts in a row without a wait; then the wait doubles with each. A server that ran for long resets the count.
 _RESTARTS = 3
 _LONGEST_BACKOFF = 60.0
 _RAN_LONG = 120.0
@@ -41,15 +41,15 @@ _RAN_LONG = 120.0
 class Embedded:
     """One tritonserver and everything below it, from start to stop.
 
-    A single thread starts the server (which dies with that thread, so with this process), notices at once when it or
-    one of its Python stubs ends, sees a stub that stopped beating within seconds, and swaps the model it served.
+    A single thread starts the server (which is killed with that thread, so with this process), is woken when it or one
+    of its Python stubs ends, finds a stub without heartbeat within seconds, and swaps its model.
 
     Attributes:
         address: gRPC ``unix:PATH`` of a socket that only this user reaches, the same after a restart.
         version: of the server.
-        deaths: stubs that ended unasked so far.
+        deaths: stubs that ended unexpectedly so far.
         starts: of the server so far, the first included.
-        failure: why the server is not there, while its next start has to wait; None otherwise.
+        failure: why the server is not running while its next start has to wait; None otherwise.
     """
 
     def __init__(self, settings: Settings):
@@ -64,14 +64,14 @@ class Embedded:
         self._instances: dict[str, int] = {}  # loaded models and how many stubs each should have
         self._config_names: dict[str, str] = {}  # of loaded models: with which of their configs they run
         self._stubs: dict[int, Stub] = {}
-        self._retired: dict[int, float] = {}  # processes whose successors are up, and since when
+        self._retired: dict[int, float] = {}  # processes whose successors have started, and when
         self._pidfds: dict[int, int] = {}  # descriptor -> process id
         self._restarts_in_a_row = 0
         self._started_at = 0.0
         self._generation = 0
         self._sick = False
         self._started = False
-        self._looks: list[Future[None]] = []  # asked for and not begun
+        self._looks: list[Future[None]] = []  # checks asked for
         self._looking: list[Future[None]] = []  # begun
         self._changed = threading.Condition()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -114,15 +114,15 @@ class Embedded:
         return self._running().pid
 
     def processes(self) -> list[Stub]:
-        """The Python processes that serve, without those whose successors are up."""
+        """The Python processes that serve, without those being replaced."""
         return [stub for pid, stub in self._living().items() if pid not in self._retired]
 
     def healthy(self) -> bool:
-        """Whether the server runs and nothing of it is being replaced at this moment."""
+        """Whether the server runs and no part of it is being replaced."""
         return self.failure is None and not self._stopping and not self._sick and self._process is not None
 
     def deaths_of(self, model: str) -> int:
-        """Stubs of one Triton model that ended unasked so far."""
+        """Stubs of one Triton model that ended unexpectedly so far."""
         return self._deaths_of[model]
 
     def instances(self, model: str) -> int:
@@ -136,7 +136,7 @@ class Embedded:
             config_name: of the config that it runs with; where it has none of that name, its ``config.pbtxt``.
         """
         for path in (self._settings.repository / model).glob("*/model.py"):
-            # The stub would write it, and Triton take that for a change of the model: every next load a reload.
+            # The stub would write it, and Triton would take that for a change of the model and reload it at every load.
             compileall.compile_file(path, quiet=2)
         with self._locks[model]:
             process = self._running()
@@ -145,27 +145,27 @@ class Embedded:
                 with self._succession(model):
                     control.load(model, bounded_config(self._settings.repository / model, config_name))
             except ServerUnavailable:
-                log.error("%s could not be loaded. %s", model, process.log_hint)  # callers are not told of files
+                log.error("%s could not be loaded. %s", model, process.log_hint)  # no file names in errors for callers
                 raise
             config = control.config(model)
             self._instances[model] = processes_of(config)
             self._config_names[model] = config_name
         for step in {step.model_name for step in config.ensemble_scheduling.step}:
-            # Triton has loaded those that were missing: nobody but this look would know of them.
+            # Triton has also loaded missing dependencies, which only this check finds.
             with self._locks[step], contextlib.suppress(TritonVisionError):
                 self._instances[step] = processes_of(control.config(step))
-        self.wait_healed(_SEEN_SECONDS)  # what ends before it was seen would not be missed
+        self.wait_healed(_SEEN_SECONDS)  # a process that ended before it was seen would not be replaced
 
     def unload(self, model: str) -> None:
-        """Let one Triton model go; no process of it is missed any more."""
+        """Unload one Triton model; its processes are not replaced any more."""
         with self._locks[model]:
             self._instances.pop(model, None)
             self._running().control.unload(model)
 
     def healing(self) -> Future[None]:
-        """Done after a look at every process that begins after this call, and the healing it leads to.
+        """A future, done after a check of all processes that begins after this call, and the healing it causes.
 
-        Where the next start of the server has to wait, see ``failure``, it is done at once.
+        While the next start of the server has to wait, see ``failure``, it is done at once.
         """
         look: Future[None] = Future()
         with self._changed:
@@ -222,7 +222,7 @@ class Embedded:
         finally:
             self._end()
             with self._changed:
-                if not self._stopping and self.failure is None:  # a fault of ours, whose trace Python prints
+                if not self._stopping and self.failure is None:  # a bug of ours; Python prints the traceback
                     self.failure = SetupError("The inference server is not watched any more and was ended.")
                 self._answer_all()
                 self._changed.notify_all()
@@ -251,14 +251,14 @@ class Embedded:
         self.version = self._process.control.version()
 
     def _wait(self) -> bool:
-        """Sleep until a process ends or somebody asks: True; or for a second: False."""
+        """Sleep until a process ends or a check is asked for (True), at most a second (False)."""
         events = self._poll.poll(_LOOK_SECONDS * 1000)
         if any(descriptor == self._wake_read for descriptor, _ in events):
             os.read(self._wake_read, 4096)
         return bool(events)
 
     def _end_hanging(self) -> None:
-        """Kill what stopped beating, and what stays on after its successors are up; the end of either is an event."""
+        """Kill processes without heartbeat, and old ones that outstay their successors; their end wakes the loop."""
         overdue = time.monotonic() - _RETIREMENT
         for pid in [pid for pid, since in self._retired.items() if since < overdue and pid in self._stubs]:
             stubs.end(self._stubs[pid])
@@ -268,7 +268,7 @@ class Embedded:
                 stubs.end(self._stubs[pid])
 
     def _look(self) -> None:
-        """See which processes there are, and replace what is missing."""
+        """List the processes, and replace missing ones."""
         process = self._running()
         if not process.running():
             self._restart()
@@ -292,7 +292,7 @@ class Embedded:
                 self._heal(model)
 
     def _watch(self, living: dict[int, Stub]) -> None:
-        """Be woken when one of these processes or the server ends."""
+        """Watch the ends of these processes and of the server."""
         wanted = set(living) if self._process is None else {*living, self._process.pid}
         for pid in wanted - set(self._pidfds.values()):
             with contextlib.suppress(ProcessLookupError):
@@ -306,7 +306,7 @@ class Embedded:
                 del self._pidfds[descriptor]
 
     def _heal(self, model: str) -> None:
-        """Swap ``model``; when that fails again and again, restart the whole server."""
+        """Swap ``model``; after repeated failures restart the whole server."""
         self._sick = True
         started = time.monotonic()
         try:
@@ -322,11 +322,11 @@ class Embedded:
             self._restart()
         finally:
             self._sick = False
-            self._wake()  # look again: the swap made new processes
+            self._wake()  # check again: the swap started new processes
 
     @contextlib.contextmanager
     def _succession(self, model: str) -> Iterator[None]:
-        """Around a load: where it brought up new processes of ``model``, the ones before are on their way out."""
+        """Around a load: if it started new processes of ``model``, the former ones are marked as being replaced."""
         before = {pid for pid, stub in self._living().items() if stub.model == model}
         yield
         after = {pid for pid, stub in self._living().items() if stub.model == model}
@@ -334,7 +334,7 @@ class Embedded:
             self._retired |= dict.fromkeys(before - self._retired.keys(), time.monotonic())
 
     def _restart(self) -> None:
-        """Start the server afresh, however often that takes, and load what was loaded."""
+        """Start the server again, with retries, and load what was loaded."""
         self._sick = True
         if time.monotonic() - self._started_at > _RAN_LONG:
             self._restarts_in_a_row = 0
@@ -358,7 +358,7 @@ class Embedded:
             self._wake()
 
     def _back_off(self) -> None:
-        """Wait before a start that many have come before; whoever asks meanwhile is told so and does not wait."""
+        """Wait before a further start; calls in the meantime fail at once with ``failure``."""
         self._restarts_in_a_row += 1
         further = self._restarts_in_a_row - _RESTARTS
         if further <= 0 or self._stopping:
@@ -376,7 +376,7 @@ class Embedded:
         if self._process is None:
             return
         self._stubs |= stubs.of_server(self._process.pid)
-        # A server that lost a stub waits out its whole exit timeout, so it is not asked.
+        # A server that lost a stub would use its whole exit timeout, so it is killed.
         self._process.stop(gently and not self.deaths)
         for stub in self._stubs.values():
             stubs.end(stub)

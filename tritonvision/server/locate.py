@@ -14,7 +14,7 @@ from tritonvision.errors import SetupError
 from tritonvision.settings import Settings
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-# Version of the server inside each release of the wheel (its changelog); the binary does not tell without starting.
+# Version of the server inside each release of the wheel (its changelog); the binary has no option that prints it.
 _WHEEL_SERVERS = {"0.7.0": "2.51.0"}
 
 

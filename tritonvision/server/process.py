@@ -1,4 +1,4 @@
-"""One tritonserver process of our own: started, known to be ready, stopped; its log in a file that rotates."""
+"""One tritonserver process of our own: started, awaited, stopped; its log goes to a rotating file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tritonvision.python_backend.{name}_backend import TritonPythonModel  # noqa
 '''
 
 _FOLDER, _SOCKET = "server", "grpc"
-# How a line of Triton's log begins: its severity, date, time, thread and place in the source.
+# The prefix of a line of Triton's log: severity, date, time, thread and source line.
 _PREFIX = re.compile(r"(?P<severity>[IWEF])\d{4} \S+ \d+ \S+\] ?")
 
 
@@ -46,15 +46,14 @@ def address_in(run_folder: Path) -> str:
 class TritonProcess:
     """A running tritonserver that dies with the thread that started it.
 
-    It listens on a Unix socket in a folder that only this user can enter: whoever reaches it may load models, and so
-    run code. A port on loopback would let every user of the machine in, and a secret in its arguments is none, since
-    they can be read by everybody.
+    It listens on a Unix socket in a folder that only this user can enter: its clients can load models, and so run code.
+    A port on loopback is open to every user of the machine, and a secret in the arguments can be read by all.
 
     Args:
-        run_folder: of a :class:`RunFolder`; what the server needs lies below it until it is stopped.
+        run_folder: of a :class:`RunFolder`; holds the server's files until it is stopped.
 
     Attributes:
-        folder: where its processes beat, see :mod:`tritonvision.heartbeat`.
+        folder: holds the heartbeats of its processes, see :mod:`tritonvision.heartbeat`.
         control: admin calls.
         log_file: where its lines go, or None where they go to standard error.
 
@@ -66,7 +65,7 @@ class TritonProcess:
         self.folder = run_folder / _FOLDER
         try:
             self.folder.mkdir(mode=0o700)
-            # A name that any shell takes: below a folder whose name has a space no Python process of Triton starts.
+            # A name without spaces: Triton starts no Python process below a folder with a space in its name.
             (self.folder / "repository").symlink_to(repository.resolve())
             executable, backends = _executable(installation, self.folder), _backends(installation, self.folder)
         except OSError as error:
@@ -96,7 +95,7 @@ class TritonProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal is ours to handle
+            start_new_session=True,  # Ctrl-C in the terminal is handled by us
         )
         self._pump = threading.Thread(target=self._pump_log, daemon=True, name="tritonserver-log")
         self._pump.start()
@@ -109,11 +108,11 @@ class TritonProcess:
 
     @property
     def log_hint(self) -> str:
-        """Where to read on, one sentence."""
+        """A sentence that names the log."""
         return f"Its log tells why: {self.log_file}" if self.log_file else "Its log above tells why."
 
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def wait_live(self) -> None:
@@ -128,7 +127,7 @@ class TritonProcess:
             time.sleep(0.05)
 
     def stop(self, gently: bool) -> None:
-        """End the process; ``gently`` lets it finish what it has. A server that lost a stub cannot end gently."""
+        """End the process; ``gently`` lets it finish running requests, which a server that lost a stub cannot."""
         if self.running() and gently:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -152,16 +151,16 @@ class TritonProcess:
 
 def weighed(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """Lines of Triton's log, each with whether it is (a part of) an error."""
-    serious = True  # what is said before the log begins: of a library that is missing, say
+    serious = True  # output before the log begins, e.g. of a missing library
     for line in lines:
         begin = _PREFIX.match(line)
-        if begin is not None:  # else the line belongs to the one before
+        if begin is not None:  # else the line continues the one before
             serious = begin["severity"] in "EF"
         yield line, serious
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody uses now, below those the system gives to outgoing connections."""
+    """An unused TCP port on loopback, below the range of outgoing connections."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):

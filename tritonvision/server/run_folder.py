@@ -1,8 +1,7 @@
-"""The private folder of a running server: its socket, its backends, what its processes share. It goes with its owner.
+"""The private folder of a running server: its socket, its backends, files that its processes share.
 
-Only the user who started the server can enter it, nobody can guess its name, and the process that made it holds a lock
-on it (flock(2)). A lock that can be had says that the owner is gone, whatever namespace of processes it lived in; and
-what tidies old files away (systemd-tmpfiles) leaves a locked folder alone.
+Only the user who started the server can enter it, its name is random, and its process holds a lock on it (flock(2)). If
+the lock is free, the owner is gone; this works across PID namespaces, and systemd-tmpfiles skips locked folders.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from pathlib import Path
 from tritonvision.errors import SetupError
 
 _PREFIX = "tritonvision-server-"
-# Triton hands paths to a shell on the way to its Python processes.
+# Triton passes paths through a shell to its Python processes.
 _SAFE = re.compile(r"[A-Za-z0-9_./+@-]+")
 # The path of a Unix socket has at most 107 bytes, unix(7); the folder's own name and what lies in it take up to 40.
 _LONGEST = 67
-_NEEDED_BYTES = 8 * 2**20  # for the backends that are copied; the cached encodings do without room
+_NEEDED_BYTES = 8 * 2**20  # for the copied backends; without more room the encodings are not cached
 
 
 class RunFolder:
@@ -34,7 +33,7 @@ class RunFolder:
         path: of the folder, mode 0700.
 
     Raises:
-        SetupError: no place is suitable; it says of each why.
+        SetupError: no place is suitable; the message has the reason for each.
     """
 
     def __init__(self) -> None:
@@ -50,7 +49,7 @@ class RunFolder:
 
 
 def place() -> Path:
-    """Where run folders are made: the folder for temporary files where it is fit, else another. Raises SetupError."""
+    """Where run folders are made: the folder for temporary files if it is suitable, else another. Raises SetupError."""
     refusals = []
     for candidate in _places():
         refusal = _unfit(candidate)
@@ -64,7 +63,7 @@ def place() -> Path:
 
 
 def abandoned() -> Iterator[Path]:
-    """The run folders of this user whose owner is gone; each is this process's own until the next one is asked for."""
+    """The run folders of this user whose owner is gone, each locked by this process until the next one."""
     for root in _places():
         for path in root.glob(f"{_PREFIX}*"):
             lock = _lock(path)
@@ -105,7 +104,7 @@ def _make_in(place: Path) -> tuple[Path, int]:
         lock = _lock(path)
         if lock is not None:
             return path, lock
-        # another server that starts took the new folder for an abandoned one and removes it
+        # another starting server took the new folder for an abandoned one and is removing it
 
 
 def _lock(path: Path) -> int | None:

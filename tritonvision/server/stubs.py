@@ -1,4 +1,4 @@
-"""The Python processes below a tritonserver: which there are, which model each serves, what each leaves behind."""
+"""The Python processes below a tritonserver: found, with the model of each, and cleaned up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Stub:
 def of_server(server_pid: int) -> dict[int, Stub]:
     """The living stubs of a tritonserver, by process id.
 
-    Every process is asked for its parent: the kernel's list of children misses some while others come and go, proc(5).
+    Found by the parent of every process: the kernel's list of children may miss some, proc(5).
     """
     found = {}
     for entry in os.scandir("/proc"):
@@ -64,26 +64,26 @@ def _read(pid: int) -> Stub | None:
 
 
 def end(stub: Stub) -> None:
-    """Kill the process, if it is still the one we knew: process ids are used again."""
+    """Kill the process, if its id was not reused for another one."""
     if _read(stub.pid) == stub:
         with contextlib.suppress(ProcessLookupError):
             os.kill(stub.pid, signal.SIGKILL)
 
 
 def remember(folder: Path, stubs: dict[int, Stub]) -> None:
-    """Write down the regions in use in a server's folder, for whoever has to clean up after it was killed."""
+    """Record the shared-memory regions in a server's folder, for the clean-up after it was killed."""
     with contextlib.suppress(OSError):  # the folder is gone, or the disk is full
         (folder / _REGIONS).write_text("\n".join(stub.region for stub in stubs.values()))
 
 
 def forget(folder: Path, stub: Stub) -> None:
-    """Remove what a dead stub left behind: its shared memory and its heartbeat."""
+    """Remove the shared memory and the heartbeat of a dead stub."""
     (_SHARED_MEMORY / stub.region).unlink(missing_ok=True)
     (folder / str(stub.pid)).unlink(missing_ok=True)
 
 
 def clean_up(folder: Path) -> None:
-    """Remove the shared memory that the server of this folder wrote down, and the folder."""
+    """Remove the recorded shared memory of a server, and its folder."""
     with contextlib.suppress(OSError):
         for region in (folder / _REGIONS).read_text().split():
             if os.sep not in region:

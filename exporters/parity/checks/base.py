@@ -1,4 +1,4 @@
-"""What a parity check of answers is: what it asks, what it takes for signal, how far two answers are apart."""
+"""The base of parity checks: the requests, the least variation of answers, and the differences of two answers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tritonvision.exporters.contract import Network, Tensors, Tolerance
 from tritonvision.exporters.parity import compare, sample_pictures
 from tritonvision.tasks import resolve
 
-SIGNAL = 1000  # times its tolerance: how far answers to two samples must be apart
-RANDOM_BOXES = range(10, 61)  # so many must survive on the photo at the default settings
+SIGNAL = 1000  # the least difference of answers to two samples, in tolerances
+RANDOM_BOXES = range(10, 61)  # detections on the photo at the default settings, at least
 VIEWS = ("photo", "odd-220x316", "wide-512x260", "no-face-noise-333x97")
 TEXTS = (
     "a photo of an astronaut", "a diagram", "two dogs playing in the snow", "x", "",
@@ -28,7 +28,7 @@ Answer = Callable[..., Tensors]
 
 @dataclass(frozen=True)
 class Case:
-    """One question and the reference pipeline's answer."""
+    """One request and the reference pipeline's answer."""
 
     sample: Any
     given: Mapping[str, Any]
@@ -39,12 +39,12 @@ class ParityCheck(ABC):
     """Compares the answers of one entry point with the reference pipeline's.
 
     Args:
-        weights: ``official``, ``random`` or ``user``: random ones have to prove that they say anything at all.
+        weights: ``official``, ``random`` or ``user``: answers of random ones must vary with the input.
 
     Attributes:
         figures: names of the differences that it measures, each with a limit in
             :class:`~tritonvision.exporters.contract.Tolerance`; one that no case yields is a fault of the check.
-        settings: of the task, each of which is asked about every sample.
+        settings: of the task; every sample is run with each.
         golden_format: how the picture of the golden question is encoded.
     """
 
@@ -60,7 +60,7 @@ class ParityCheck(ABC):
         return resolve(self.point.task.parameters, given)
 
     def samples(self) -> list[Any]:
-        """What the reference pipeline and the pipeline are asked about."""
+        """The inputs of the reference pipeline and of the exported one."""
         if isinstance(getattr(self.point, "pre", None), TextPreprocess):
             return list(TEXTS)
         views = sample_pictures.views()
@@ -77,7 +77,7 @@ class ParityCheck(ABC):
         return {}
 
     def cases(self) -> list[Case]:
-        """Every question with the reference pipeline's answer. Raises ExportFailed when there is none."""
+        """Every request with the reference pipeline's answer. Raises ExportFailed without any."""
         recorded = [Case(*case) for case in self.network.golden()]
         if recorded:
             return recorded
@@ -92,7 +92,7 @@ class ParityCheck(ABC):
 
     @abstractmethod
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
-        """Raise NoSignal unless the answers differ enough from each other for a comparison to prove anything."""
+        """Raise NoSignal unless the answers differ from each other: constant ones would pass any comparison."""
 
     @abstractmethod
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:

@@ -55,8 +55,9 @@ class OpenVocabulary(Boxes):
         return np.ascontiguousarray(sample_pictures.photo()[:, 180:280])
 
     def golden_settings(self, answer: Answer) -> dict[str, Any]:
-        """Several classes, the best boxes whatever their scores."""
-        return {"texts": [*SEVERAL], "confidence": 0, "text_threshold": 0, "max_detections": 20}
+        """Several classes, the best boxes whatever their scores. Texts that were asked before may be known by heart."""
+        texts = ["an astronaut in orange", "a white collar", "the stripes of a flag"]
+        return {"texts": texts, "confidence": 0, "text_threshold": 0, "max_detections": 20}
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Raise NoSignal when nothing is found, or, with random weights, boxes of one class, too few or too many."""

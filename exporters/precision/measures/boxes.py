@@ -13,6 +13,7 @@ from tritonvision.exporters.contract import Tensors
 from tritonvision.exporters.parity import compare
 from tritonvision.exporters.parity.checks.open_vocabulary import MANY, SEVERAL
 from tritonvision.exporters.precision import labelled
+from tritonvision.exporters.precision.labelled import Coco
 from tritonvision.exporters.precision.measures.base import (
     SAME,
     Accuracy,
@@ -72,11 +73,11 @@ class Boxes(Measure):
         what = f"Of the detections over {over:g}, the share that fp32 and this precision both find"
         return count, [at_least("matched", share(count - lonely, count), SAME, what)]
 
-    def labelled(self, folder: Path) -> labelled.Coco:
+    def labelled(self, folder: Path) -> Coco:
         """COCO's JSON beside pictures."""
         return labelled.coco(folder, self.labels)
 
-    def accuracy(self, answer: Answer, data: labelled.Coco) -> dict[str, float]:
+    def accuracy(self, answer: Answer, data: Coco) -> dict[str, float]:
         """COCO's mAP at IoU 0.5 to 0.95 of at most 100 detections a picture, of masks too where there are any."""
         given: dict[str, Any] = {_CERTAIN: 0.001, "max_detections": 100}
         if any(p.name == "texts" for p in self.point.task.parameters):

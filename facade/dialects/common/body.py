@@ -17,7 +17,7 @@ async def read_body(request: Request, model: type[BaseModel]) -> Any:
 
     Raises:
         RequestValidationError: it does not fit.
-        InvalidParameter, PictureTooLarge: it, or a list in it, holds too much.
+        InvalidParameter, PictureTooLarge: it, or a list in it, is too long.
     """
     try:
         body = await read_json(request)

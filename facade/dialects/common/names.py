@@ -7,7 +7,7 @@ from tritonvision.errors import InvalidParameter, UnknownModel
 
 
 def possible(name: str) -> str:
-    """``name`` when a model can be called that. Raises InvalidParameter."""
+    """``name``, if it can be a model's. Raises InvalidParameter."""
     try:
         return catalog.check_id(name)
     except UnknownModel as error:

@@ -13,14 +13,14 @@ from tritonvision.errors import InvalidParameter
 
 
 class RequestFields(BaseModel):
-    """What a request says; fields that nobody knows are ignored."""
+    """The fields of a request; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
 class AtMost:
-    """Bounds a list (and leaves what is no list alone) before any of its elements is looked at.
+    """Bounds the length of a list before its elements are validated; other values pass.
 
     ``texts: Annotated[list[str], AtMost("max_texts")]``; every list field of a request has one.
 
@@ -42,14 +42,14 @@ class AtMost:
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """What ``/docs`` shows of a body that the route reads by itself."""
+    """The schema in ``/docs`` of a body that the route parses itself."""
     schema = model.model_json_schema()
     schema = _inlined(schema, schema.pop("$defs", {}))
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    """``schema`` with what it refers to in its place."""
+    """``schema`` with its references inlined."""
     if isinstance(schema, list):
         return [_inlined(part, definitions) for part in schema]
     if not isinstance(schema, dict):

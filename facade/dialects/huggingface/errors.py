@@ -1,4 +1,4 @@
-"""How an error is told in the dialect of the Hugging Face Inference API."""
+"""Error bodies of the Hugging Face Inference API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request of the Hugging Face dialect holds, and how its model is asked: a picture or texts, and parameters."""
+"""Requests of the Hugging Face dialect: a picture or texts, and parameters; and how they run on the model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Asked:
 
     @cached_property
     def data(self) -> bytes | None:
-        """The encoded picture; None where a URL names it. Raises InvalidPicture when there cannot be one."""
+        """The encoded picture; None for a URL. Raises InvalidPicture if there is none."""
         if isinstance(self.inputs, bytes):
             return self.inputs
         text = self.text
@@ -52,17 +52,19 @@ class Asked:
 
     @property
     def text(self) -> Any:
-        """What stands for the picture: base64, or a URL."""
+        """The picture as base64 or a URL."""
         return self.inputs.get("image") if isinstance(self.inputs, dict) else self.inputs
 
     def is_text(self, pictures: Pictures) -> bool:
-        """Whether ``inputs`` is texts for a model that reads both: nothing marks them, so what is no picture is."""
+        """Whether ``inputs`` are texts, for a model that reads both: the request does not say, so it is all but
+        pictures.
+        """
         if isinstance(self.inputs, list):
             return True
         if not isinstance(self.inputs, str) or _is_url(self.inputs) or self.inputs[:5].lower() == "data:":
             return False
         if len(self.inputs) >= LARGE:
-            return False  # no text is that long
+            return False  # longer than any text
         try:
             data = self.data
             assert data is not None, "a URL is no text"
@@ -113,15 +115,15 @@ class Question:
         return self.request.headers.get("user-agent", "").startswith(_JAVASCRIPT)
 
     async def key(self, task: Task) -> bytes | None:
-        """What tells this question from all others that the model may be asked, or None where its answer is not kept.
+        """The cache key of this question, or None if its answer is not cached.
 
-        The same picture has the same key however it was sent, and a parameter that is its default is as good as none.
+        It does not depend on how the picture was sent, nor on parameters that equal their defaults.
         Raises InvalidParameter, InvalidPicture.
         """
         if not task.keeps(self):
             return None
         what: Any = self.asked.inputs if task.of_texts else self.asked.data
-        if what is None:  # what a URL shows may be something else tomorrow
+        if what is None:  # the picture behind a URL may change
             return None
         if isinstance(what, bytes):
             what = await _digest(what)
@@ -135,7 +137,7 @@ class Question:
         return tasks.resolve(tasks.TASKS[self.manifest.task].parameters, given)
 
     async def about_picture(self, **given: Any) -> Answered:
-        """The model's answer about the picture under those settings. Raises what :meth:`Service.ask` raises."""
+        """The model's answer for the picture with these settings. Raises what :meth:`Service.ask` raises."""
         return await self.service.ask(
             self.request, self.manifest, [self.picture], self.settings(**given), wait=self.wait,
             wait_timeout=self.wait_timeout
@@ -154,11 +156,11 @@ class Task:
         name: as its paths spell it.
         does: the tasks of ours that answer it.
         answer: the body of the answer; or its steps, of which the last is the body.
-        fits: whether a request that names no task means this one.
+        fits: whether a request without a task fits this one.
         reads: what the answer depends on besides ``inputs`` and a question: parameters, or names of those that the task
             checks by itself.
         of_texts: whether ``inputs`` are texts.
-        keeps: whether the same question has the same answer every time.
+        keeps: whether the answer is deterministic, so that it can be cached.
         large: whether the body may be megabytes.
     """
 
@@ -180,15 +182,15 @@ async def read(request: Request) -> Asked:
         if _says_json(request) or isinstance(body, dict) and ("inputs" in body or "image" in body):
             asked = _from_json(body)
             if isinstance(asked.text, str) and len(asked.text) >= LARGE:
-                await in_thread(getattr, asked, "data")  # decoded here, it is there for whoever wants it
+                await in_thread(getattr, asked, "data")  # decoded once and kept
             return asked
     return Asked(data, {name: _literal(value) for name, value in request.query_params.items() if value})
 
 
 async def options_of(request: Request) -> Mapping[str, Any]:
-    """``options`` of a JSON body: ``wait_for_model`` and ``use_cache``, as their headers say it, which count more.
+    """``options`` of a JSON body: ``wait_for_model`` and ``use_cache``, overridden by their headers.
 
-    A body that is no JSON has none; what else is wrong with it is :func:`read`'s to tell.
+    A body that is no JSON has none; other errors are :func:`read`'s.
     """
     if not _may_be_json(request, await request.body()):
         return {}

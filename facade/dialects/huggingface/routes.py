@@ -1,7 +1,7 @@
-"""The Hugging Face Inference dialect: its routes, and the tasks that ask a picture alone.
+"""The Hugging Face Inference dialect: its routes, and the tasks of a picture alone.
 
-Its clients name no task: the path names the model, and the model's task says how the body is read. Where a model does
-several, what is in the body decides.
+Its clients send no task: the path names the model, whose task decides how the body is read. For a model of several
+tasks the content of the body decides.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _TASKS = (
     *masks.TASKS,
     *text.TASKS,
 )  # fmt: skip
-# Tasks of the dialect that no model here does.
+# Tasks of the dialect without a model here.
 _NOBODYS = ("document-question-answering",)
 
 
@@ -112,7 +112,7 @@ def _task(manifest: Manifest, model: str, name: str | None, asked: Asked, pictur
 
 @router.get("/health")
 async def server_health(request: Request) -> Response:
-    """200 while the server would answer, for a client whose address names no model."""
+    """200 while the server would answer, for clients whose URL names no model."""
     return await _health(service_of(request))
 
 
@@ -133,7 +133,7 @@ async def _health(service: Service, manifest: Manifest | None = None) -> Respons
 @router.get("/models/{model:path}")
 @router.get("/models/{model:path}/info")  # decorators register from the last to the first: before the greedy path
 async def status(request: Request, model: str) -> Response:
-    """What the model is, and whether it is loaded."""
+    """The model's task, and whether it is loaded."""
     engine = service_of(request).engine
     manifest = engine.repository.resolve(model)
     possible = _tasks_of(manifest)
@@ -146,14 +146,14 @@ async def status(request: Request, model: str) -> Response:
 
 
 class PathChatRequest(ChatRequest):
-    """``/models/{model}/v1/chat/completions``: the path names the model, whatever the body says."""
+    """``/models/{model}/v1/chat/completions``: the model of the path overrides that of the body."""
 
     model: str = ""
 
 
 @router.post("/models/{model:path}/v1/chat/completions", openapi_extra=json_schema(PathChatRequest))
 async def chat_completions(request: Request, model: str) -> Response:
-    """The next message of the assistant, as on OpenAI's route: whole, or in pieces as it is written (``stream``)."""
+    """The next message of the assistant, as on OpenAI's route: whole, or in pieces as it is generated (``stream``)."""
     wait, wait_timeout = wait_of(request)
     ask = await read_body(request, PathChatRequest)
     return await complete(request, ask, model, wait=wait, wait_timeout=wait_timeout, failed=_stream_failed)
@@ -183,7 +183,7 @@ async def no_model() -> Response:
 
 
 async def _answer(request: Request, model: str, task_name: str | None) -> Response:
-    """One answer: one that was given before, a new one, or a new one with its progress as events."""
+    """The answer: from the cache, computed, or computed with its progress as events."""
     service, kept = service_of(request), _responses_of(request)
     options = await options_of(request)
     wait, wait_timeout = wait_of(request, boolean(options.get("wait_for_model"), False))
@@ -208,7 +208,7 @@ async def _answer(request: Request, model: str, task_name: str | None) -> Respon
     if events:
         steps = task.answer(question)
         assert isinstance(steps, AsyncGenerator)
-        first = await anext(steps)  # what goes wrong before it has a status of its own
+        first = await anext(steps)  # an error before the first event has its own status
         return EventStream(_events(first, steps, keep), _stream_failed, _told(request, "miss", _DEVICE))
     content = await _last(task.answer(question))
     response = await in_thread(reply, content) if task.large else reply(content)
@@ -218,12 +218,12 @@ async def _answer(request: Request, model: str, task_name: str | None) -> Respon
 
 
 def _may_be_kept(request: Request, options: Mapping[str, Any]) -> bool:
-    """Whether an answer that was given before is good enough for this caller."""
+    """Whether the caller allows a cached answer."""
     return boolean(request.headers.get("x-use-cache"), boolean(options.get("use_cache"), True))
 
 
 async def _last(answer: Awaitable[Any] | AsyncGenerator[Any, None]) -> Any:
-    """The answer, of one that comes in steps the last of them."""
+    """The answer; of an answer in steps, the last one."""
     if inspect.isawaitable(answer):
         return await answer
     async with aclosing(answer):
@@ -234,7 +234,7 @@ async def _last(answer: Awaitable[Any] | AsyncGenerator[Any, None]) -> Any:
 async def _events(
     first: Any, steps: AsyncGenerator[Any, None], keep: Callable[[bytes], None]
 ) -> AsyncGenerator[bytes, None]:
-    """Every step as an event; the last one is the answer, and kept."""
+    """Every step as an event; the last one is the answer, and is cached."""
     async with aclosing(steps):
         told = event(first)
         yield told
@@ -249,7 +249,7 @@ async def _one_event(body: bytes) -> AsyncGenerator[bytes, None]:
 
 
 def _stream_failed(error: TritonVisionError) -> bytes:
-    # the client looks there for what kind of error it is
+    # the client reads the kind of error there
     return event(error_body(error) | {"error_type": "generation"})
 
 

@@ -1,4 +1,4 @@
-"""Our own routes: the server, its models, the page. Their errors are told as the owner of the path tells them."""
+"""Our own routes: the server, its models, the page. Their errors have the body of the path's dialect."""
 
 from __future__ import annotations
 

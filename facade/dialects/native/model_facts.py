@@ -1,4 +1,4 @@
-"""``GET /model/facts/{model}``: what one published model is, for clients that hand out its results in Python."""
+"""``GET /model/facts/{model}``: the facts of a published model, for clients that return its results in Python."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EXAMPLE: dict[str, Any] = {
     responses={200: {"content": {"application/json": {"schema": {"type": "object"}, "example": _EXAMPLE}}}},
 )
 async def facts(request: Request, model_id: str) -> Response:
-    """What a published model is, with the names of all its classes; loaded or not."""
+    """The facts of a published model, with the names of all classes; loaded or not."""
     manifest = service_of(request).engine.repository.resolve(possible(model_id))
     context_of(request).model = manifest.id
     return reply(Facts.of(manifest))

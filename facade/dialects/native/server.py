@@ -1,4 +1,4 @@
-"""What the server is and how it does: for probes, Prometheus and people."""
+"""Name, version, health and metrics of the server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def info(request: Request) -> Response:
 
 @router.get("/healthz")
 async def healthz(request: Request) -> Response:
-    """Whether this process is worth keeping."""
+    """Liveness: 503 when this process should be replaced."""
     engine = service_of(request).engine
     if engine.live():
         return reply({"status": "healthy"})
@@ -33,7 +33,7 @@ async def healthz(request: Request) -> Response:
 
 @router.get("/readiness")
 async def readiness(request: Request) -> Response:
-    """Whether requests would be answered now."""
+    """Readiness: 503 while requests would not be answered."""
     why_not = await service_of(request).why_not_ready()
     return reply({"status": "not ready", "reason": why_not}, 503) if why_not else reply({"status": "ready"})
 

@@ -1,4 +1,4 @@
-"""How an error is told in the dialect of OpenAI's chat completions."""
+"""Error bodies of OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def http_error_body(status: int, sentence: str) -> dict[str, Any]:
 
 
 def invalid(problems: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:
-    """The first thing that does not fit, and where; its value stays out, it may be a picture or a key."""
+    """The first validation error and its field; without the value, which may be a picture or a key."""
     problem = problems[0]
     where = ".".join(str(step) for step in problem["loc"] if step != "body")
     told = f"{where}: {problem['msg']}" if where else problem["msg"]

@@ -1,4 +1,4 @@
-"""OpenAI's dialect: chat completions of the models that look and write, in one piece or as they are written."""
+"""OpenAI's dialect: chat completions of vision-language models, whole or streamed."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from tritonvision.results import Delta
 
 NAME = "openai"
 _OWNER = "tritonvision"
-# When a model was made is not known here; what clients sort by is when this server came up.
+# ``created`` is unknown; clients sort by it, so it is when this server started.
 _CREATED = int(time.time())
 _CODES = {UnknownModel: "model_not_found", Unauthorized: "invalid_api_key"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_NO_NAMES = ("dummy", "tgi")  # what Hugging Face's clients send when a URL stands for the model
+_NO_NAMES = ("dummy", "tgi")  # the model that Hugging Face's clients send when the URL selects it
 _DONE = b"data: [DONE]\n\n"
 
 router = APIRouter(tags=["OpenAI"])
@@ -45,13 +45,13 @@ router = APIRouter(tags=["OpenAI"])
 
 @router.get("/v1/health/live")
 async def live(request: Request) -> Response:
-    """Whether this process is worth keeping."""
+    """Liveness: 503 when this process should be replaced."""
     return _health(service_of(request).engine.live(), "live")
 
 
 @router.get("/v1/health/ready")
 async def ready(request: Request) -> Response:
-    """Whether requests would be answered now."""
+    """Readiness: 503 while requests would not be answered."""
     return _health(not await service_of(request).why_not_ready(), "ready")
 
 
@@ -85,9 +85,9 @@ def _model(name: str) -> dict[str, Any]:
 
 @router.post("/v1/chat/completions", openapi_extra=json_schema(ChatRequest))
 async def chat_completions(request: Request) -> Response:
-    """The next message of the assistant: whole, or in pieces as it is written (``stream``).
+    """The next message of the assistant: whole, or in pieces as it is generated (``stream``).
 
-    Hugging Face's client, which has a URL and no model, calls the model ``dummy``: that is the only one there is.
+    Hugging Face's client, given a URL and no model, sends the model ``dummy``: then the only published one is used.
     """
     ask = await read_body(request, ChatRequest)
     name = await _only_one(request) if ask.model in _NO_NAMES else ask.model
@@ -103,7 +103,7 @@ async def complete(
 
     Args:
         wait, wait_timeout: for a model that is not loaded, as :meth:`Service.ask` has them.
-        failed: the event that tells of an error in the middle of a stream; by default in OpenAI's words.
+        failed: makes the event of an error during a stream; by default in OpenAI's form.
 
     Raises:
         InvalidPicture, InvalidParameter, ModelLoading, Overloaded, ClientDisconnect, and what the engine raises.
@@ -116,7 +116,7 @@ async def complete(
     if wait_timeout or not wait:
         await service.loaded(request, manifest, wait=wait, wait_timeout=wait_timeout)
     pieces = service.chat(request, manifest, messages, reads, settings)
-    first = await anext(pieces)  # what goes wrong before it has a status of its own
+    first = await anext(pieces)  # an error before the first piece still has its own status
     answer = Completion(name)
     if ask.stream:
         return EventStream(_events(answer, first, pieces, bool(ask.stream_options.include_usage)), failed or _failed)
@@ -139,7 +139,7 @@ async def _only_one(request: Request) -> str:
 async def _events(
     answer: Completion, first: Delta, pieces: AsyncGenerator[Delta, None], include_usage: bool
 ) -> AsyncGenerator[bytes, None]:
-    """The chunks of one answer, and the end of the stream."""
+    """The chunks of one answer, and ``[DONE]``."""
     extra = {"usage": None} if include_usage else {}
     last = first
     async with aclosing(pieces):
@@ -161,10 +161,10 @@ def _failed(error: TritonVisionError) -> bytes:
 
 @dataclass(frozen=True)
 class Completion:
-    """What is the same in every piece of one answer.
+    """The fields that all pieces of one answer share.
 
     Attributes:
-        model: as the caller called it.
+        model: as the caller wrote it.
     """
 
     model: str
@@ -172,7 +172,7 @@ class Completion:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def head(self, kind: str) -> dict[str, Any]:
-        """What every object begins with."""
+        """The first fields of every object."""
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
     def whole(self, pieces: Sequence[Delta]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a chat request says, field by field: its conversation, its pictures, and the settings that it means."""
+"""The fields of a chat request: its conversation, its pictures and its settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tritonvision.errors import InvalidParameter, InvalidPicture
 from tritonvision.facade.dialects.common.schemas import AtMost, RequestFields
 from tritonvision.facade.inputs.pictures import DATA_URL, LONGEST_PREFIX
 
-# What is asked for and not done is refused, never quietly left out: the values that ask for nothing, and a sentence.
+# Unsupported fields are refused, not ignored: for each, the values that have no effect, and the error.
 _TOOLS = "Tools are not called here."
 _LIKELIHOODS = "Likelihoods of tokens are not told here."
 _NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -36,7 +36,7 @@ _SEEDS = 2**63
 class Message(RequestFields):
     """One turn of the conversation: a text, or parts that are texts and pictures.
 
-    What the assistant said may be null, as in histories of tool calls; a refusal of its is then what it said.
+    The assistant's content may be null, as in histories of tool calls; its refusal is then the content.
     """
 
     role: str
@@ -57,7 +57,7 @@ class ResponseFormat(RequestFields):
 
 
 class ChatRequest(RequestFields):
-    """``/v1/chat/completions``. Without a temperature the likeliest token is taken, as with 0."""
+    """``/v1/chat/completions``. Without a temperature decoding is greedy, as with 0."""
 
     model: str
     messages: Annotated[list[Message], AtMost("max_messages")]
@@ -86,7 +86,7 @@ class ChatRequest(RequestFields):
     audio: Any = None
 
     def settings(self, most_stops: int) -> dict[str, Any]:
-        """Every setting of the task. Raises InvalidParameter for what is out of range, or not done here.
+        """Every setting of the task. Raises InvalidParameter for values that are out of range or unsupported.
 
         Args:
             most_stops: texts that ``stop`` may hold.
@@ -110,10 +110,10 @@ class ChatRequest(RequestFields):
         })  # fmt: skip
 
     def conversation(self) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-        """The messages as the service takes them, and how each picture in them came: kind and value.
+        """The messages in the service's form, and kind and value of each picture in them.
 
         Raises:
-            InvalidParameter, InvalidPicture: a role, a part or a reference to a picture that is not read.
+            InvalidParameter, InvalidPicture: a role, a part or a reference to a picture is not supported.
         """
         if not self.messages:
             raise InvalidParameter("There is no message in the request.")
@@ -147,13 +147,13 @@ class ChatRequest(RequestFields):
         return messages, pictures
 
     def _most_tokens(self) -> int | None:
-        """As ``max_completion_tokens`` or its older name says. Raises InvalidParameter, in the caller's words."""
+        """From ``max_completion_tokens`` or its older name. Raises InvalidParameter, naming the caller's field."""
         name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
         (parameter,) = (p for p in tasks.VLM.parameters if p.name == "max_new_tokens")
         return dataclasses.replace(parameter, name=name).check(getattr(self, name))
 
     def _seed(self) -> int | None:
-        """As the models take it, from 0: signed ones are those of the same last 63 bits. Raises InvalidParameter."""
+        """The seed, from 0: negative ones are mapped to their lower 63 bits. Raises InvalidParameter."""
         (parameter,) = (p for p in tasks.VLM.parameters if p.name == "seed")
         seed = dataclasses.replace(parameter, low=-_SEEDS).check(self.seed)
         return None if seed is None or seed == _ANY_SEED else seed % _SEEDS

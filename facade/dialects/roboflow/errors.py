@@ -1,4 +1,4 @@
-"""How an error is told in Roboflow's dialect."""
+"""Error bodies of Roboflow's dialect."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def http_error_body(status: int, sentence: str) -> dict[str, Any]:
 
 
 def invalid(problems: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, Any]]:
-    """``{"detail": [{type, loc, msg}]}``; the values stay out, they may be a picture or a key."""
+    """``{"detail": [{type, loc, msg}]}``; without the values, which may be a picture or a key."""
     return 422, {"detail": [{name: problem[name] for name in ("type", "loc", "msg")} for problem in problems]}

@@ -1,4 +1,4 @@
-"""Masks in Roboflow's dialect: what a request says about them, and how an answer holds them."""
+"""Masks in Roboflow's dialect: the fields of a request, and their form in an answer."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ _FORMATS = ("polygon", "rle")
 
 
 class MaskFields(BaseModel):
-    """The fields of a request about instances that are about their masks.
+    """The fields for masks of a request for instances.
 
-    Masks are always decoded at the size of the picture: how to decode them faster and coarser is checked, and changes
-    nothing.
+    Masks are always decoded at the size of the picture: fields for a coarser decoding are checked and ignored.
     """
 
     mask_decode_mode: str = "accurate"
@@ -28,7 +27,7 @@ class MaskFields(BaseModel):
     allow_reduced_mask_resolution: bool = False
 
     def mask_format(self) -> str:
-        """The setting of the task. Raises InvalidParameter for any field that cannot be meant."""
+        """The setting of the task. Raises InvalidParameter for a wrong value of any field."""
         for name, value, known in (
             ("mask_decode_mode", self.mask_decode_mode, _DECODE_MODES),
             ("response_mask_format", self.response_mask_format, _FORMATS),
@@ -41,7 +40,7 @@ class MaskFields(BaseModel):
 
 
 def instances(found: InstanceDetections, manifest: Manifest) -> dict[str, Any]:
-    """``image`` and ``predictions`` of boxes with ``points`` or ``rle``, whichever was asked for, in picture pixels."""
+    """``image`` and ``predictions`` of boxes with ``points`` or ``rle``, as requested, in picture pixels."""
     answer = responses.detections(found, manifest)
     predictions = answer["predictions"]
     if found.polygons is not None:

@@ -1,4 +1,4 @@
-"""Roboflow's dialect: which model a request means, by the name it gives or by the default of its route."""
+"""Roboflow's dialect: the model of a request, from its name or from the default of its route."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from tritonvision.publication import Manifest, Repository
 
 
 async def model_of(request: Request, name: str, tasks: Collection[str]) -> Manifest:
-    """The published model that ``name`` means, when it does one of ``tasks``.
+    """The published model ``name``, checked to do one of ``tasks``.
 
     Raises:
-        InvalidParameter: nothing can be called that; the contract has a 400 for it, and a 404 for a name that is free.
+        InvalidParameter: no model can have this name; the contract has a 400 for it, and a 404 for an unused name.
         UnknownModel, ModelLoading, NotSupported: as :meth:`tritonvision.facade.service.Service.manifest`.
     """
     return await service_of(request).manifest(request, possible(name), tasks)
 
 
 class NamesModel(Protocol):
-    """The body of a request that may name its model."""
+    """The body of a request with an optional model name."""
 
     model_id: str
 
     @property
     def model_fields_set(self) -> set[str]:
-        """Fields that the request has."""
+        """Names of the fields that are set."""
 
 
 async def named(request: Request, ask: NamesModel, core: str, field: str) -> str:
-    """The name of the model that a request of a foundation route means: its ``model_id``, else its version.
+    """The name of the model of a request to a foundation route: its ``model_id``, else its version.
 
-    The routes send a version, never an id, and applications often send none: then the route's default counts, or the
-    model that :func:`fallback` finds. A version that the request names is never replaced, the default's own included;
-    where it is no version but a whole name, it is that name.
+    The routes send a version, never an id, and applications often send none: then the route's default is used, or the
+    model of :func:`fallback`. Only an omitted version falls back to another model. A version may also be a model's full
+    name.
 
     Args:
         ask: has ``field``, too.
@@ -53,14 +53,14 @@ async def named(request: Request, ask: NamesModel, core: str, field: str) -> str
     name = f"{core}/{version}"
     if field in ask.model_fields_set:
         return name if _known(repository, name) or not _known(repository, version) else version
-    return await asyncio.to_thread(fallback, repository, name)  # it may read the whole folder
+    return await asyncio.to_thread(fallback, repository, name)  # it may read every manifest
 
 
 def _known(repository: Repository, name: str) -> bool:
     """Whether the catalogue or the repository has a model of that name."""
     try:
         return catalog.canonical(name) in catalog.entries() or repository.find(name) is not None
-    except UnknownModel:  # nothing can be called that
+    except UnknownModel:  # no model can have this name
         return False
 
 
@@ -69,7 +69,7 @@ def fallback(repository: Repository, default: str) -> str:
 
     Closest: what the catalogue knows before what a user exported; ids of the same ending first (a TrOCR for print
     before one for handwriting), then the nearest in size. So SAM's ``vit_h`` is replaced by ``vit_l``, then by
-    ``vit_b``. Where the family has nothing published, ``default`` comes back, and with it the error it deserves.
+    ``vit_b``. Without a published model of the family the result is ``default``, which then raises UnknownModel.
     """
     with contextlib.suppress(UnknownModel):
         repository.resolve(default)

@@ -87,7 +87,7 @@ def _multi_label(
 
 
 def _ids(count: int) -> list[str]:
-    """Random UUIDs, of one question to the system for all of them: that is what takes the time."""
+    """Random UUIDs from one call of ``os.urandom``, which takes most of the time."""
     random = os.urandom(16 * count)
     return [str(uuid.UUID(bytes=random[i : i + 16], version=4)) for i in range(0, len(random), 16)]
 

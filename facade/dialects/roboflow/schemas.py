@@ -1,4 +1,4 @@
-"""What a Roboflow request says, field by field, and the settings of the model's task that it means."""
+"""The fields of a Roboflow request, and the settings of the model's task that they map to."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Picture(RequestFields):
 
 
 class PicturesRequest(RequestFields):
-    """What every route about pictures reads."""
+    """The fields of all routes with pictures."""
 
     model_id: str
     image: Annotated[Picture | list[Picture], AtMost("max_batch"), WithJsonSchema(_IMAGES_SCHEMA)]
@@ -63,7 +63,7 @@ class PicturesRequest(RequestFields):
 
 
 class ImageRequest(PicturesRequest):
-    """What routes read whose models have one confidence for everything."""
+    """The fields of routes whose models have one confidence for all classes."""
 
     confidence: Threshold = _MODEL_CONFIDENCE
 
@@ -122,7 +122,7 @@ class ClassificationRequest(ImageRequest):
     regions: Annotated[list[Region], AtMost("max_regions")] | None = None
 
     def settings(self, manifest: Manifest) -> dict[str, Any]:
-        """The model gives every class; the threshold is the dialect's. Raises InvalidParameter."""
+        """The model returns every class; the threshold is applied by the dialect. Raises InvalidParameter."""
         return _checked(manifest, auto_orient=not self.disable_preproc_auto_orient, confidence=0.0)
 
 
@@ -169,7 +169,7 @@ class ModelRequest(RequestFields):
 
 
 def class_ids(names: list[str] | None, manifest: Manifest) -> list[int] | None:
-    """Ids of the classes called ``names``; None, no filter, for no names at all. A name nobody has matches nothing."""
+    """Ids of the classes called ``names``; None (no filter) without names. An unknown name matches nothing."""
     if not names:
         return None
     wanted = set(names)
@@ -177,7 +177,7 @@ def class_ids(names: list[str] | None, manifest: Manifest) -> list[int] | None:
 
 
 def one_name(in_path: str, in_body: str) -> str:
-    """The model that the path, or the body, or both name; empty when neither does. Raises InvalidParameter."""
+    """The model named by the path, the body, or both; empty when neither does. Raises InvalidParameter."""
     if in_path and in_body and catalog.canonical(in_path) != catalog.canonical(in_body):
         raise InvalidParameter("The path and 'model_id' name different models.")
     return in_path or in_body

@@ -30,7 +30,7 @@ def test_the_legacy_routes_are_the_last(routes):
     assert order == sorted(order)
 
 
-def test_no_route_reserves_what_is_not_there_or_foretold(routes):
+def test_every_reserved_segment_has_a_route(routes):
     first = {path.split("/")[1] for path in paths(routes)}
     foretold = {"sam3", "workflows", "v2", "api"}  # of other releases of the contract
     assert set(RESERVED) - foretold <= first | {"docs"}
@@ -52,7 +52,7 @@ def test_the_first_segment_says_whose_words_are_spoken(house, path, owner):
 @pytest.mark.parametrize("path", [
     "/v10/1", "/predictions/1", "/models-of-mine/1", "/coco/3", "/nothing", "/a/b/c", "/facebook/detr-resnet-50",
 ])  # fmt: skip
-def test_what_nobody_owns_is_refused_in_the_words_of_both_clients_that_may_be_lost_there(house, path):
+def test_errors_of_unowned_paths_have_the_keys_of_both_clients(house, path):
     assert dialect_of(path).name == "roboflow", "in figures and logs"
     for method in ("DELETE", "POST"):
         answer = house.client.request(method, path, content=b"x")

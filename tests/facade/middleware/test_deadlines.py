@@ -23,7 +23,7 @@ def head(length: int) -> bytes:
     return b"POST /infer/object_detection HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % length
 
 
-def test_a_sender_that_stalls_is_told_so_and_holds_nothing(house, served, until):
+def test_a_stalling_sender_gets_an_error_and_holds_no_budget(house, served, until):
     async def main():
         async with served(house, read_timeout=0.2) as client:
             reader, writer = await connected(client, head(1000) + bytes(500))
@@ -52,7 +52,7 @@ def test_a_sender_that_trickles_is_given_up_too(house, served):
     asyncio.run(main())
 
 
-def test_who_has_no_key_holds_no_bytes_of_the_budget(house, served, picture, until):
+def test_a_request_without_a_key_takes_no_bytes_of_the_budget(house, served, picture, until):
     async def main():
         async with served(house, api_key="right", max_in_flight_bytes=100_000, max_body_bytes=100_000) as client:
             await house.engine.load(DETECTOR)
@@ -67,7 +67,7 @@ def test_who_has_no_key_holds_no_bytes_of_the_budget(house, served, picture, unt
     asyncio.run(main())
 
 
-def test_an_answer_that_nobody_takes_is_given_up(house, served, until):
+def test_an_answer_that_is_not_read_is_dropped(house, served, until):
     house.engine.pieces = ["x" * 1_000_000] * 20
 
     async def main():

@@ -72,7 +72,7 @@ def test_a_handler_that_answers_is_left_alone():
     asyncio.run(main())
 
 
-def test_a_caller_who_hangs_up_cancels_it_and_the_reason_is_told():
+def test_disconnecting_cancels_the_handler_and_the_outer_layers_see_the_reason():
     async def main():
         handler, caller, requests = Handler(), Caller(), OpenRequests()
         task = asyncio.create_task(asked(handler, caller, requests))

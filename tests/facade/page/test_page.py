@@ -106,7 +106,7 @@ def told(house):
     return answer.json()
 
 
-def test_every_published_model_is_told_with_what_it_is(house, told):
+def test_every_published_model_is_listed_with_its_facts(house, told):
     models = {model["id"]: model for model in told["models"]}
     assert models.keys() == {manifest.id for manifest in house.engine.repository}
     assert models[DETECTOR] == {
@@ -163,7 +163,7 @@ def test_labels_are_counted_and_the_first_of_them_told(tmp_path, house):
     assert model["label_count"] == 1000 and model["labels"] == [str(i) for i in range(200)]
 
 
-def test_whether_a_question_sets_off_an_export_is_told(house, house_with):
+def test_the_listing_says_whether_a_request_starts_an_export(house, house_with):
     assert house.client.get("/models").json()["exports_missing"] is True
 
 
@@ -183,7 +183,7 @@ def test_settings_are_the_tasks_own(told):
 
 
 @pytest.mark.parametrize("path", sorted(ROUTES))
-def test_a_route_that_is_told_of_exists_and_reads_every_field_that_is_told(house, told, path):
+def test_every_listed_route_exists_and_reads_every_listed_field(house, told, path):
     schema = house.client.get("/openapi.json").json()["paths"][path]["post"]["requestBody"]["content"]
     fields = schema["application/json"]["schema"]["properties"]
     route = told["routes"][path]

@@ -69,7 +69,7 @@ def test_an_error_is_the_last_event(error, told, caplog):
     assert [("my-request" in record.getMessage()) for record in caplog.records] == ([] if foreseen else [True])
 
 
-def test_a_caller_who_takes_nothing_any_more_closes_the_stream():
+def test_a_client_that_stops_reading_closes_the_stream():
     sent = []
 
     async def gone(message):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import pty
 import re
@@ -11,106 +9,22 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from chat_server import MODEL, SLOW_WORDS, running
 
 from tritonvision.server.process import free_port
 
 PHOTO = Path(__file__).parents[3] / "tritonvision" / "data" / "astronaut.png"
-MODEL = "smolvlm-256m"
 CTRL_C, CTRL_D = b"\x03", b"\x04"
-SLOW_WORDS = 400  # a tenth of a second each: longer than any test waits
-
-
-class Writer:
-    """A server of ``/v1/chat/completions`` that remembers what it was asked. The question says how to answer.
-
-    ``slow``: a word every tenth of a second, until the caller hangs up. ``break``: an error after one word. ``refuse``:
-    an error at once. ``wild``: what would steer a terminal, and what Unicode calls the end of a line. ``loading``: not
-    before the second try. Everything else is repeated.
-    """
-
-    def __init__(self):
-        self.asked: list[dict] = []
-        self.hung_up = threading.Event()
-
-    async def add(self, request: Request) -> Response:
-        name = (await request.json())["model_id"]
-        task = "vlm" if name == MODEL else "classification"
-        return JSONResponse({"models": [{"model_id": name, "task_type": task}]})
-
-    async def facts(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        return JSONResponse({"id": name, "task": "vlm" if name == MODEL else "classification"})
-
-    async def complete(self, request: Request) -> Response:
-        body = await request.json()
-        self.asked.append(body | {"key": request.headers.get("authorization")})
-        content = body["messages"][-1]["content"]
-        question = content if isinstance(content, str) else content[-1]["text"]
-        if question == "refuse":
-            error = {"message": "The prompt is too long.", "type": "invalid_request_error", "code": "invalid_parameter"}
-            return JSONResponse({"error": error}, 400)
-        if question == "loading" and len(self.asked) == 1:
-            error = {"message": "Model smolvlm-256m is currently loading.", "type": "server_error", "code": None}
-            return JSONResponse({"error": error}, 503, {"Retry-After": "1"})
-        return StreamingResponse(self.write(question), media_type="text/event-stream")
-
-    async def write(self, question: str):
-        yield event({"role": "assistant"})
-        if question == "slow":
-            try:
-                for i in range(SLOW_WORDS):
-                    yield event({"content": f"word{i} "})
-                    await asyncio.sleep(0.1)
-            except asyncio.CancelledError:
-                self.hung_up.set()
-                raise
-        elif question == "break":
-            yield event({"content": "half "})
-            error = {"message": "The inference server does not answer.", "code": "server_unavailable"}
-            yield b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
-            return
-        elif question == "wild":
-            yield event({"content": "a\x1b[2Jb\u2028c\x85d"})
-        else:
-            for part in ("You said: ", question):
-                yield event({"content": part})
-        yield event({}, "length" if question == "long" else "stop")
-        yield b"data: [DONE]\n\n"
-
-
-def event(delta: dict, finish_reason: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    body = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": MODEL, "choices": [choice]}
-    return b"data: " + json.dumps(body, ensure_ascii=False).encode() + b"\n\n"
 
 
 @pytest.fixture
-def writer():
-    writer = Writer()
-    app = Starlette(routes=[
-        Route("/v1/chat/completions", writer.complete, methods=["POST"]),
-        Route("/model/add", writer.add, methods=["POST"]), Route("/model/facts/{name:path}", writer.facts),
-    ])  # fmt: skip
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    writer.url = f"http://127.0.0.1:{port}"
-    yield writer
-    server.should_exit = True
-    thread.join()
+def chat_server():
+    with running() as server:
+        yield server
 
 
 def command(*arguments, name: str = "chat") -> list[str]:
@@ -194,11 +108,11 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(writer):
+def terminal(chat_server):
     opened = []
 
     def open_terminal(*arguments) -> Terminal:
-        opened.append(Terminal(MODEL, *arguments, "--url", writer.url))
+        opened.append(Terminal(MODEL, *arguments, "--url", chat_server.url))
         opened[-1].wait_for("> ")
         return opened[-1]
 
@@ -210,10 +124,10 @@ def terminal(writer):
 # ---- scripts --------------------------------------------------------------------------------------------------------
 
 
-def test_a_prompt_is_answered_alone_on_standard_output(run, writer):
-    done = run(MODEL, PHOTO, "--prompt", "Who is this?", "--url", writer.url)
+def test_a_prompt_is_answered_alone_on_standard_output(run, chat_server):
+    done = run(MODEL, PHOTO, "--prompt", "Who is this?", "--url", chat_server.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "You said: Who is this?\n", "")
-    (asked,) = writer.asked
+    (asked,) = chat_server.asked
     picture, text = asked["messages"][0]["content"]
     assert picture["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
     assert text == {"type": "text", "text": "Who is this?"}
@@ -221,42 +135,42 @@ def test_a_prompt_is_answered_alone_on_standard_output(run, writer):
     assert "seed" not in asked
 
 
-def test_options_become_settings_of_the_request(run, writer):
+def test_options_become_settings_of_the_request(run, chat_server):
     options = ["--max-tokens", 7, "--temperature", 0.5, "--top-p", 0.9, "--seed", 3, "--system", "Be brief."]
-    done = run(MODEL, "--prompt", "Hello", "--url", writer.url, "--api-key", "K", *options)
+    done = run(MODEL, "--prompt", "Hello", "--url", chat_server.url, "--api-key", "K", *options)
     assert done.returncode == 0, done.stderr
-    (asked,) = writer.asked
+    (asked,) = chat_server.asked
     assert [asked[name] for name in ("max_tokens", "temperature", "top_p", "seed")] == [7, 0.5, 0.9, 3]
     assert asked["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     assert asked["key"] == "Bearer K"
 
 
-def test_lines_of_a_pipe_are_one_conversation(run, writer):
-    done = run(MODEL, PHOTO, PHOTO, "--url", writer.url, typed="first\n\n  second  \n")
+def test_lines_of_a_pipe_are_one_conversation(run, chat_server):
+    done = run(MODEL, PHOTO, PHOTO, "--url", chat_server.url, typed="first\n\n  second  \n")
     assert (done.returncode, done.stdout, done.stderr) == (0, "You said: first\nYou said: second\n", "")
-    messages = writer.asked[1]["messages"]
+    messages = chat_server.asked[1]["messages"]
     assert [part["type"] for part in messages[0]["content"]] == ["image_url", "image_url", "text"]
     assert messages[1:] == [
         {"role": "assistant", "content": "You said: first"}, {"role": "user", "content": "second"}
     ]  # fmt: skip
 
 
-def test_nothing_asked_is_nothing_answered(run, writer):
-    done = run(MODEL, "--url", writer.url)
-    assert (done.returncode, done.stdout, writer.asked) == (0, "", [])
+def test_an_empty_input_sends_no_request(run, chat_server):
+    done = run(MODEL, "--url", chat_server.url)
+    assert (done.returncode, done.stdout, chat_server.asked) == (0, "", [])
 
 
-def test_a_pipe_that_is_not_utf_8_is_read_all_the_same(writer):
-    done = subprocess.run(command(MODEL, "--url", writer.url), input=b"caf\xe9\n", capture_output=True, check=True)
+def test_a_pipe_that_is_not_utf_8_is_read_all_the_same(chat_server):
+    done = subprocess.run(command(MODEL, "--url", chat_server.url), input=b"caf\xe9\n", capture_output=True, check=True)
     assert done.stdout.decode() == "You said: caf\N{REPLACEMENT CHARACTER}\n"
 
 
-def test_a_script_gets_the_text_as_it_was_written(run, writer):
-    assert run(MODEL, "--prompt", "wild", "--url", writer.url).stdout == "a\x1b[2Jb\u2028c\x85d\n"
+def test_a_script_gets_the_text_as_it_was_written(run, chat_server):
+    assert run(MODEL, "--prompt", "wild", "--url", chat_server.url).stdout == "a\x1b[2Jb\u2028c\x85d\n"
 
 
-def test_a_model_that_loads_is_waited_for(run, writer):
-    done = run(MODEL, "--prompt", "loading", "--url", writer.url)
+def test_a_model_that_loads_is_waited_for(run, chat_server):
+    done = run(MODEL, "--prompt", "loading", "--url", chat_server.url)
     assert (done.returncode, done.stdout) == (0, "You said: loading\n")
     assert done.stderr == "Note: Model smolvlm-256m is currently loading.\n"
 
@@ -265,10 +179,10 @@ def test_a_model_that_loads_is_waited_for(run, writer):
     ("question", "status", "words"),
     [("refuse", 2, "The prompt is too long."), ("break", 4, "The inference server does not answer.")],
 )
-def test_an_error_of_the_server_ends_a_script_with_its_sentence(run, writer, question, status, words):
-    done = run(MODEL, "--url", writer.url, typed=f"{question}\nnever asked\n")
+def test_an_error_of_the_server_ends_a_script_with_its_sentence(run, chat_server, question, status, words):
+    done = run(MODEL, "--url", chat_server.url, typed=f"{question}\nnever asked\n")
     assert done.returncode == status and f"Error: {words}" in done.stderr and "Traceback" not in done.stderr
-    assert len(writer.asked) == 1
+    assert len(chat_server.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -289,10 +203,10 @@ def test_what_cannot_be_begun_is_told_in_a_sentence_and_by_the_exit_code(run, ar
     assert words in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
 
 
-def test_a_model_that_does_not_talk_is_refused_before_anything_is_asked(run, writer):
-    done = run("resnet18", "--prompt", "x", "--url", writer.url)
+def test_a_model_that_does_not_talk_is_refused_before_anything_is_asked(run, chat_server):
+    done = run("resnet18", "--prompt", "x", "--url", chat_server.url)
     assert done.returncode == 2 and "it does not talk" in done.stderr and "tritonvision predict resnet18" in done.stderr
-    assert writer.asked == []
+    assert chat_server.asked == []
 
 
 def test_a_published_model_that_does_not_talk_is_refused_before_a_server_starts(run, served_repository, tmp_path):
@@ -305,8 +219,8 @@ def test_a_published_model_that_does_not_talk_is_refused_before_a_server_starts(
 # ---- predict, where a text is written -------------------------------------------------------------------------------
 
 
-def test_predict_shows_a_text_while_it_is_written(writer):
-    asks = command(MODEL, PHOTO, "--text", "slow", "--max-tokens", 7, "--url", writer.url, name="predict")
+def test_predict_shows_a_text_while_it_is_written(chat_server):
+    asks = command(MODEL, PHOTO, "--text", "slow", "--max-tokens", 7, "--url", chat_server.url, name="predict")
     process = subprocess.Popen(asks, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         seen = process.stdout.read(len(f"{PHOTO}: word0 word1"))
@@ -315,15 +229,15 @@ def test_predict_shows_a_text_while_it_is_written(writer):
     finally:
         process.kill()
     assert seen == f"{PHOTO}: word0 word1" and process.returncode == 130
-    assert writer.asked[0]["max_tokens"] == 7
-    assert writer.hung_up.wait(5)
+    assert chat_server.asked[0]["max_tokens"] == 7
+    assert chat_server.hung_up.wait(5)
 
 
-def test_predict_of_several_pictures_keeps_their_order_and_takes_a_bare_address(run, writer, tmp_path, photo):
+def test_predict_of_several_pictures_keeps_their_order_and_takes_a_bare_address(run, chat_server, tmp_path, photo):
     (tmp_path / "photos").mkdir()
     for name in "abcdef":
         (tmp_path / "photos" / f"{name}.png").write_bytes(photo)
-    address = writer.url.removeprefix("http://")
+    address = chat_server.url.removeprefix("http://")
     asks = command(MODEL, "photos", "missing.png", "--text", "Who?", "--url", address, name="predict")
     done = subprocess.run(asks, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.stdout.splitlines() == [f"photos/{name}.png: You said: Who?" for name in "abcdef"]
@@ -336,33 +250,33 @@ def test_what_is_no_address_is_refused_with_the_form_of_one(run, url):
     assert done.returncode == 2 and "is no address" in done.stderr and "HOST:PORT" in done.stderr
 
 
-def test_a_picture_on_standard_input_leaves_the_question_to_an_option(run, writer):
-    done = run(MODEL, "-", "--url", writer.url)
-    assert done.returncode == 2 and "--prompt" in done.stderr and writer.asked == []
+def test_a_picture_on_standard_input_leaves_the_question_to_an_option(run, chat_server):
+    done = run(MODEL, "-", "--url", chat_server.url)
+    assert done.returncode == 2 and "--prompt" in done.stderr and chat_server.asked == []
 
 
 # ---- people ---------------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_ends_the_answer_and_not_the_talk(terminal, writer):
+def test_ctrl_c_ends_the_answer_and_not_the_talk(terminal, chat_server):
     talk = terminal(PHOTO)
     talk.type(b"slow\n")
     talk.wait_for("word3")  # it appears as it is written
     talk.type(CTRL_C)
     talk.wait_for("> ")
-    assert writer.hung_up.wait(5)
+    assert chat_server.hung_up.wait(5)
     assert f"word{SLOW_WORDS // 2}" not in talk.shown
     talk.type(b"hello\n")
     talk.wait_for("You said: hello")
     talk.wait_for("> ")
-    said = writer.asked[1]["messages"]
+    said = chat_server.asked[1]["messages"]
     assert [message["role"] for message in said] == ["user", "assistant", "user"]
     assert re.match(r"word0 word1 word2 word3", said[1]["content"]), "what was written before the cut is part of it"
     talk.interrupt("\r\n")  # at the empty prompt
     assert talk.status() == 0
 
 
-def test_ctrl_c_throws_away_what_was_typed_and_asks_on(terminal, writer):
+def test_ctrl_c_throws_away_what_was_typed_and_asks_on(terminal, chat_server):
     talk = terminal()
     talk.type(b"never asked")
     talk.wait_for("never asked")
@@ -372,7 +286,7 @@ def test_ctrl_c_throws_away_what_was_typed_and_asks_on(terminal, writer):
     talk.wait_for("> ")
     talk.type(b"/quit\n")
     assert talk.status() == 0
-    assert len(writer.asked) == 1
+    assert len(chat_server.asked) == 1
 
 
 def test_ctrl_d_ends_the_talk(terminal):
@@ -381,14 +295,14 @@ def test_ctrl_d_ends_the_talk(terminal):
     assert talk.status() == 0
 
 
-def test_an_error_does_not_end_the_talk_and_its_question_is_forgotten(terminal, writer):
+def test_an_error_does_not_end_the_talk_and_its_question_is_forgotten(terminal, chat_server):
     talk = terminal(PHOTO)
     talk.type(b"refuse\n")
     talk.wait_for("Error: The prompt is too long.")
     talk.wait_for("> ")
     talk.type(b"hello\n")
     talk.wait_for("You said: hello")
-    (message,) = writer.asked[1]["messages"]
+    (message,) = chat_server.asked[1]["messages"]
     assert [part["type"] for part in message["content"]] == ["image_url", "text"]
 
 

@@ -21,7 +21,7 @@ def test_a_tritonserver_without_the_known_fixes_is_told_with_what_protects_it(ve
     assert bool(finding.advice) == (status == "warn")
 
 
-def test_of_a_version_that_nobody_knows_nothing_is_said():
+def test_an_unknown_version_gets_no_finding():
     assert not list(checks._security(None, "")) and not list(checks._security("version told once it runs", ""))
 
 
@@ -59,7 +59,7 @@ def test_a_machine_without_a_place_for_a_running_server_is_told_why(monkeypatch,
     assert finding.status == "fail" and "has letters in its name" in finding.found and "TMPDIR" in finding.advice
 
 
-def test_what_is_left_out_of_a_repository_is_told(tmp_path):
+def test_folders_left_out_of_a_repository_are_reported(tmp_path):
     (tmp_path / "yolov8n-640 (copy)").mkdir()
     (tmp_path / "yolov8n-640 (copy)" / "manifest.json").write_text("{}")
     told = [finding.found for finding in checks._repository(Settings(repository=tmp_path)) if finding.status == "warn"]

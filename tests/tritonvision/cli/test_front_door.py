@@ -16,7 +16,10 @@ from tritonvision.server.process import free_port
 TREE = Path(__file__).parents[3]
 PHOTO = TREE / "tritonvision" / "data" / "astronaut.png"
 FACE = "mediapipe-face-detection"
-COMMANDS = ("export", "import", "serve", "predict", "chat", "models", "info", "variants", "tune", "remove", "doctor")
+COMMANDS = (
+    "export", "import", "serve", "predict", "chat", "models", "info", "variants", "tune", "plan", "verify", "explain",
+    "remove", "doctor",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -93,7 +96,8 @@ main()
     [
         (("predict", "nobody", PHOTO), 2), (("predict", "../etc", PHOTO), 2), (("predict", "yolov8n-640", PHOTO), 2),
         (("serve", "nobody"), 2), (("serve", "yolov8n-640"), 2), (("export", "nobody"), 2),
-        (("serve", "--host", "no.such.host.invalid"), 3),
+        (("serve", "--host", "no.such.host.invalid"), 3), (("verify", "nobody"), 2), (("explain", "nobody"), 2),
+        (("verify", FACE, "--url", "http://127.0.0.1:9"), 1), (("explain", FACE, "--url", "http://127.0.0.1:9"), 4),
         (("predict", FACE, PHOTO, "--url", "http://127.0.0.1:9"), 4),
     ],
 )  # fmt: skip
@@ -132,7 +136,7 @@ def test_a_threshold_out_of_range_never_reaches_a_server(run):
     assert done.returncode == 2 and "--confidence" in done.stderr
 
 
-def test_serve_takes_no_empty_key_and_names_variables_that_nobody_reads(run):
+def test_serve_refuses_an_empty_key_and_names_unknown_variables(run):
     done = run("serve", "nobody", "--api-key", "")
     assert_one_line_and_a_hint(done, 2)
     assert "'api_key' must not be empty" in done.stderr
@@ -188,7 +192,7 @@ def test_the_table_of_models_fits_a_terminal_of_80_columns_and_cuts_no_id_and_no
     assert "coco/25, yolo11n-640" in table
 
 
-def test_a_family_that_nobody_has_is_an_error_and_says_who_may_be_meant(run):
+def test_an_unknown_family_is_an_error_with_a_suggestion(run):
     for asked, near in (("yolov88", "YOLOv8"), ("nobody", "SmolVLM")):
         done = run("models", "--family", asked)
         assert_one_line_and_a_hint(done, 2)

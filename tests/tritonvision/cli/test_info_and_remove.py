@@ -124,7 +124,7 @@ def test_info_as_json_is_one_object(root, capsys):
     assert facts["labels"] == ["a", "b"] and facts["input_size"] == [480, 640]
 
 
-def test_info_of_nobody_says_who_may_have_been_meant(root):
+def test_info_of_an_unknown_id_has_a_suggestion(root):
     with pytest.raises(UnknownModel) as caught:
         info("yolov8n_640", repository=root)
     assert "Did you mean 'yolov8n-640'" in caught.value.hint

@@ -75,7 +75,7 @@ def test_what_a_model_can_be_asked_passes():
 
 
 @pytest.mark.parametrize("texts", [None, ["a?", "b?"]])
-def test_who_asks_a_writing_model_too_little_or_too_much_is_told_of_chat(texts):
+def test_predict_refers_to_chat_for_questions_it_cannot_send(texts):
     with pytest.raises(InvalidParameter) as caught:
         ask(None, None, None, texts).check("smolvlm-256m", WRITTEN)
     assert "tritonvision chat smolvlm-256m" in caught.value.hint

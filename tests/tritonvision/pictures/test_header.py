@@ -118,7 +118,7 @@ def test_a_jpeg_with_a_thumbnail_does_not_pass_as_whole_when_only_the_thumbnail_
 
 
 @pytest.mark.parametrize("name", [b"IDAT", b"tEXt", b"IEND"])
-def test_a_chunk_that_claims_more_than_the_file_has_is_refused_before_memory_is_reserved_for_it(name):
+def test_a_chunk_larger_than_the_file_is_refused_before_memory_is_allocated(name):
     data = bytearray(PNG[:33] + chunk(b"tEXt", b"a\0b") + PNG[33:])
     at = data.index(name) - 4
     data[at : at + 4] = b"\xff\0\0\0"
@@ -255,7 +255,7 @@ def test_stray_bytes_between_the_segments_of_a_jpeg_are_passed_over(stray):
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32, np.uint32, np.float64, np.int16])
-def test_a_tiff_whose_black_and_white_nobody_knows_is_refused(kind):
+def test_a_tiff_of_unknown_range_is_refused(kind):
     with pytest.raises(InvalidPicture, match="TIFF holds floats") as caught:
         read_header(tiff(RANDOM[..., 0].astype(kind)))
     assert "8 bits" in caught.value.hint

@@ -26,7 +26,7 @@ _SEGMENTATION = (
 # transformers' pipeline calls the points of a side those of a crop.
 _ALIAS = "points_per_crop"
 _GRID = tuple(p for p in mask_grid.PARAMETERS if p is not tasks.AUTO_ORIENT)
-_MOST = 1000  # masks of one answer; filters that leave out nothing would make gigabytes
+_MOST = 1000  # masks of one answer; without filters there could be gigabytes
 _CROPS = Parameter("crops_n_layers", "int", 0, 0, 100)
 
 

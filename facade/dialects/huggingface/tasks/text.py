@@ -1,4 +1,4 @@
-"""Hugging Face's tasks with words in them: candidate labels, features of pictures and texts, what a model writes."""
+"""Hugging Face's tasks with text: candidate labels, features of pictures and texts, generated text."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _POOL = Parameter("pool", "bool", True)
 _ENCODING = Parameter("encoding_format", "choice", "float", choices=("float",))
 _DIRECTION = Parameter("truncation_direction", "choice", "right", choices=("right",))
 _TEMPLATE, _PLACE = "This is a photo of {}.", "{}"
-# The temperature of the softmax: CLIP is trained up to this factor and no further, and its published weights reach it.
+# The inverse temperature of the softmax: CLIP's training clips it here, and its published weights reach it.
 _LOGIT_SCALE = 100.0
-# What a model that takes instructions is told when the caller has none, as the dialect's client cannot send one.
+# The default prompt, since the dialect's client cannot send one.
 _PROMPT = "Describe this image."
 
 
@@ -31,7 +31,7 @@ _PROMPT = "Describe this image."
 
 
 async def detect(question: Question) -> list[dict[str, Any]]:
-    """Boxes of what the candidate labels name; none are suppressed for their overlap, as in the original."""
+    """Boxes of the candidate labels, without non-maximum suppression, as in the original."""
     names, given = labels(question), question.given(_THRESHOLD, _TOP_K)
     answered = await question.about_picture(
         texts=names, confidence=given["threshold"], max_detections=given["top_k"]
@@ -40,7 +40,7 @@ async def detect(question: Question) -> list[dict[str, Any]]:
 
 
 async def classify(question: Question) -> list[dict[str, Any]]:
-    """How likely each candidate label is among them all: a softmax over the cosines of picture and texts."""
+    """The probability of each candidate label: a softmax over the cosines of picture and texts."""
     names, template = labels(question), question.asked.parameters.get("hypothesis_template", _TEMPLATE)
     if not isinstance(template, str) or _PLACE not in template:
         raise InvalidParameter(f"'hypothesis_template' must be a text with {_PLACE} in it.")
@@ -52,7 +52,7 @@ async def classify(question: Question) -> list[dict[str, Any]]:
 
 
 def labels(question: Question) -> list[str]:
-    """The candidate labels, which may come as one text with commas in it, where empty parts do not count.
+    """The candidate labels, a list or one comma-separated text, whose empty parts are dropped.
 
     Raises InvalidParameter.
     """
@@ -87,7 +87,7 @@ async def picture_features(question: Question) -> np.ndarray:
 
 
 async def text_features(question: Question) -> np.ndarray:
-    """float32 ``[n,D]``, a row a text. One that the model cannot read whole is refused, or cut with ``truncate``."""
+    """float32 ``[n,D]``, a row a text. A text that is too long is refused, or cut with ``truncate``."""
     given = question.given(_NORMALIZE, _ENCODING, tasks.TRUNCATE, _DIRECTION)
     value = question.asked.inputs
     texts = [value] if isinstance(value, str) else value
@@ -133,13 +133,13 @@ async def read_page(question: Question) -> list[dict[str, str]] | dict[str, str]
 
 
 async def describe(question: Question) -> list[dict[str, str]] | dict[str, str]:
-    """What the model writes about the picture; ``prompt``, a field of our own, says what to."""
+    """The text generated for the picture; ``prompt`` is a field of our own."""
     prompt = question.asked.parameters.get("prompt", _PROMPT)
     return _generated(question, await _write(question, prompt, "prompt"))
 
 
 async def answer_question(question: Question) -> list[dict[str, Any]]:
-    """One answer, however many are asked for. It is written, not chosen, so its score is always 1."""
+    """One answer, for any ``top_k``. It is generated, not chosen from a list, so its score is always 1."""
     said = await _write(question, question.asked.question, "question")
     return [{"answer": said, "score": 1.0}]
 
@@ -172,7 +172,7 @@ def _generation(question: Question) -> dict[str, Any]:
 
 
 def _repeats(question: Question) -> bool:
-    """Whether the model writes the same again: it does not when it draws its tokens without a seed."""
+    """Whether the text is deterministic: not if tokens are sampled without a seed."""
     given = _generation(question)
     return not given.get("temperature") or given.get("seed") is not None
 

@@ -1,4 +1,4 @@
-"""Roboflow's dialect: ``/clip/*``, embeddings of pictures and texts, and how alike they are."""
+"""Roboflow's dialect: ``/clip/*``, embeddings of pictures and texts, and their similarity."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NULLS = {"frame_id": None, "parent_id": None}  # the client reads the first one
 
 
 class ClipRequest(BaseModel):
-    """What every route here reads. The version names the model, unless ``model_id`` does."""
+    """The fields of all routes here. The version names the model, unless ``model_id`` does."""
 
     model_config = ImageRequest.model_config
 
@@ -58,7 +58,7 @@ class TextsRequest(ClipRequest):
 
 
 class CompareRequest(ClipRequest):
-    """``/clip/compare``. What ``subject`` and ``prompt`` may be is up to their types, so they are checked later."""
+    """``/clip/compare``. The types of ``subject`` and ``prompt`` depend on other fields and are checked later."""
 
     subject: Any
     subject_type: str = "image"
@@ -78,7 +78,7 @@ async def embed_image(request: Request) -> Response:
 
 @router.post("/clip/embed_text", openapi_extra=json_schema(TextsRequest))
 async def embed_text(request: Request) -> Response:
-    """One vector a text. A text that the model cannot read whole is refused."""
+    """One vector a text. A text that is too long is refused."""
     ask = await read_body(request, TextsRequest)
     texts = ask.text if isinstance(ask.text, list) else [ask.text]
     return _answer(request, ask, embeddings=await _embed(request, ask, await _manifest(request, ask), texts))
@@ -86,7 +86,7 @@ async def embed_text(request: Request) -> Response:
 
 @router.post("/clip/compare", openapi_extra=json_schema(CompareRequest))
 async def compare(request: Request) -> Response:
-    """The cosine between the subject and each prompt, -1 to 1, under the prompts' names where they have some."""
+    """The cosine between the subject and each prompt, -1 to 1, by name if the prompts have names."""
     ask = await read_body(request, CompareRequest)
     prompts, names = _prompts(ask)
     subject = _typed(ask.subject, ask.subject_type, "subject")

@@ -45,7 +45,7 @@ class GazeRequest(PicturesRequest):
 
 @router.post("/gaze/gaze_detection", openapi_extra=json_schema(GazeRequest))
 async def gaze_detection(request: Request) -> Response:
-    """Faces and where they look. Always an array, one element a picture; angles in radians."""
+    """Faces and their gaze. Always an array, one element a picture; angles in radians."""
     ask = await read_body(request, GazeRequest)
     service = service_of(request)
     manifest = await model_of(request, await named(request, ask, "gaze", "gaze_version_id"), (tasks.GAZE.name,))

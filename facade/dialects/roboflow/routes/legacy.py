@@ -1,4 +1,4 @@
-"""Roboflow's dialect: the legacy route ``/{project}/{version}``, which would take every path of two segments."""
+"""Roboflow's dialect: the legacy route ``/{project}/{version}``, which matches every path of two segments."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def router(reserved: Collection[str]) -> APIRouter:
 async def legacy_infer(
     request: Request, project: str, version: str, query: Annotated[LegacyQuery, Query()]
 ) -> Response:  # fmt: skip
-    """One picture, whatever the model does: as a URL in the query, a form part called ``file``, or the raw body."""
+    """One picture, for a model of any task: as a URL in the query, a form part called ``file``, or the raw body."""
     service = service_of(request)
     manifest = await service.manifest(request, f"{project}/{version}", (DETECTION, KEYPOINTS, CLASSES, INSTANCES))
     settings = query.settings(manifest)
@@ -94,7 +94,7 @@ def _legacy_format(manifest: Manifest, query: LegacyQuery) -> Format:
 
 
 async def _legacy_picture(request: Request, query: LegacyQuery) -> Read:
-    """How to read the picture. The body is read here, before anybody waits for the caller to hang up."""
+    """How to read the picture. The body is read here, before the handler watches for a disconnect."""
     pictures = service_of(request).pictures
     body = await request.body()
     if query.image:
@@ -123,7 +123,7 @@ async def _form_file(request: Request, settings: Settings) -> bytes:
     starts = iter(range(0, len(body), LARGE))
 
     async def in_pieces() -> Message:
-        """The body again; other requests have their turn between two pieces, since reading a form takes a while."""
+        """The body in pieces, so that other requests run between them: parsing a form is slow."""
         await asyncio.sleep(0)
         start = next(starts, len(body))
         return {"type": "http.request", "body": body[start : start + LARGE], "more_body": start + LARGE < len(body)}

@@ -1,4 +1,4 @@
-"""Roboflow's dialect: ``/infer/lmm``, a prompt about one picture and what a model writes about it."""
+"""Roboflow's dialect: ``/infer/lmm``, a prompt with one picture, and the generated text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ router = APIRouter(tags=["Roboflow"])
 
 
 class LmmRequest(ImageRequest):
-    """``/infer/lmm``. The likeliest token is taken: the contract has no field that says otherwise."""
+    """``/infer/lmm``. Decoding is greedy: the contract has no field for sampling."""
 
     model_id: str = ""
     prompt: str | None = None
@@ -42,7 +42,7 @@ class LmmRequest(ImageRequest):
 @router.post("/infer/lmm", openapi_extra=json_schema(LmmRequest))
 @router.post("/infer/lmm/{model_id:path}", openapi_extra=json_schema(LmmRequest))
 async def lmm(request: Request, model_id: str = "") -> Response:
-    """What the model writes about the picture."""
+    """The text generated for the picture."""
     ask = await read_body(request, LmmRequest)
     if ask.many:
         raise InvalidParameter("A prompt is about one picture a request, not about an array.")

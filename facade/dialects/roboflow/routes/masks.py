@@ -29,6 +29,6 @@ class InstanceRequest(MaskFields, DetectionRequest):
 @router.post("/infer/segmentation", openapi_extra=json_schema(InstanceRequest))
 @router.post("/infer/instance_segmentation", openapi_extra=json_schema(InstanceRequest))
 async def instance_segmentation(request: Request) -> Response:
-    """Boxes with names and the shape of what is in them, as outlines or run lengths."""
+    """Boxes with names and masks, as outlines or run lengths."""
     ask = await tasks.read_body(request, InstanceRequest)
     return await tasks.infer(request, ask, (INSTANCE_SEGMENTATION.name,), instances)

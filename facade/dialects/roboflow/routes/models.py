@@ -38,7 +38,7 @@ async def add(request: Request) -> Response:
     service, name = service_of(request), possible((await read_body(request, ModelRequest)).model_id)
     manifest = await service.engine.load(name)
     context_of(request).model = manifest.id
-    # A client looks for the very name it asked for, a workspace in front of it included.
+    # A client looks for the name that it sent, with its workspace.
     extra = [_entry(name, manifest)] if name not in catalog.names_of(manifest.id) else []
     return _listing(service, extra)
 
@@ -81,7 +81,7 @@ async def _unload_all(service: Service) -> None:
 
 
 def _listing(service: Service, extra: list[dict[str, Any]] | None = None) -> Response:
-    """From memory: clients ask before every inference."""
+    """From memory, since clients call this before every inference."""
     memory = service.engine.memory()
     entries = [
         entry | {
@@ -112,5 +112,5 @@ def _entry(name: str, manifest: Manifest) -> dict[str, Any]:
     return {
         "model_id": name, "task_type": manifest.task, "batch_size": None, "input_height": height,
         "input_width": width, "vram_bytes": None, "request_aliases": [], "request_paths": [],
-        "weights": manifest.weights,  # a field of our own: what random ones say means nothing
+        "weights": manifest.weights,  # a field of our own: answers of random weights are meaningless
     }  # fmt: skip

@@ -35,7 +35,7 @@ Texts = Annotated[list[str], AtMost("max_texts")]
 
 
 class OpenVocabularyRequest(PicturesRequest):
-    """What both routes read. ``model_id`` names the model where the version does not."""
+    """The fields of both routes. ``model_id`` names the model where the version does not."""
 
     model_id: str = ""
     text: Texts = Field(default_factory=list)
@@ -64,7 +64,7 @@ class DinoRequest(OpenVocabularyRequest):
 
 
 class Example(RequestFields):
-    """A box around something, or around what is not it: its centre and size in pixels of its picture."""
+    """A box around an example of a class, or a negative one: centre and size in pixels of its picture."""
 
     x: float
     y: float
@@ -80,14 +80,14 @@ class Example(RequestFields):
 
 
 class Lesson(RequestFields):
-    """A picture with examples in it."""
+    """A picture with examples."""
 
     image: Picture
     boxes: Annotated[list[Example], AtMost("max_texts")]
 
 
 class Owlv2Request(OpenVocabularyRequest):
-    """``/owlv2/infer``: what to look for, as examples in pictures; or, a field of our own, as ``text``.
+    """``/owlv2/infer``: classes as examples in pictures or, a field of our own, as ``text``.
 
     Classes are the texts in their order, or the examples' names sorted. Examples ask for a confidence of 0.99 and
     suppress what overlaps by 0.3, as on the original server. Scores of texts are far lower: without a confidence theirs
@@ -141,7 +141,7 @@ class Owlv2Request(OpenVocabularyRequest):
 
 @router.post("/grounding_dino/infer", openapi_extra=json_schema(DinoRequest))
 async def grounding_dino(request: Request) -> Response:
-    """Boxes of what the texts name; classes are the texts."""
+    """Boxes of the texts; these are the classes."""
     ask = await read_body(request, DinoRequest)
     name = await named(request, ask, "grounding_dino", "grounding_dino_version_id")
     return await _answer(request, ask, name, ask.text)
@@ -149,7 +149,7 @@ async def grounding_dino(request: Request) -> Response:
 
 @router.post("/owlv2/infer", openapi_extra=json_schema(Owlv2Request))
 async def owlv2(request: Request) -> Response:
-    """Boxes of what looks like the examples, or of what the texts name."""
+    """Boxes of what looks like the examples, or of the texts."""
     ask = await read_body(request, Owlv2Request)
     ask.check(service_of(request).settings.max_texts)
     name = await named(request, ask, "owlv2", "owlv2_version_id")

@@ -1,7 +1,7 @@
 """Roboflow's dialect: ``/sam/embed_image`` and ``/sam/segment_image``.
 
-A picture that came with an ``image_id`` is kept under it, so that later requests need not bring it again. Its encoding
-is not this process's business: the inference server knows every picture by its content.
+A picture sent with an ``image_id`` is kept under it, so that later requests need not send it again. Its encoding is
+cached in the inference server, by the picture's content.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ router = APIRouter(tags=["Roboflow"])
 _EMBEDDINGS, _LOGITS = (256, 64, 64), (256, 256)
 _BINARY = "application/octet-stream"
 _ANSWERS = ("masks", "scores", "low_res_masks", "image_size")
-_FEW = AtMost(16)  # more than any point, size or box has
+_FEW = AtMost(16)  # a bound on coordinates and sizes
 Form = Literal["json", "binary"]
 
 
 class SamRequest(RequestFields):
-    """What both routes read. The version names the model: ``vit_h``, ``vit_l`` or ``vit_b``; or ``model_id`` does."""
+    """Fields of both routes. The version names the model: ``vit_h``, ``vit_l`` or ``vit_b``; or ``model_id``
+    does.
+    """
 
     api_key: Any = None
     model_id: str = ""
@@ -96,12 +98,12 @@ class Kept:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes."""
+        """Its bytes."""
         return len(self.picture) + sum(logits.nbytes for logits in self.logits.values())
 
 
 class EncodingCache:
-    """Pictures by the caller's key and id, so that no caller meets another's. The least recently used goes first.
+    """Pictures by the caller's key and id, so that callers cannot read each other's; an LRU cache.
 
     Args:
         most_bytes, most: of all of them together.
@@ -113,11 +115,11 @@ class EncodingCache:
 
     @property
     def size(self) -> int:
-        """Bytes that all of them take."""
+        """Bytes of all entries."""
         return sum(kept.size for kept in self._kept.values())
 
     def get(self, key: str | None, image_id: str) -> Kept:
-        """What is kept. Raises InvalidPicture when nothing is, or no longer."""
+        """The entry. Raises InvalidPicture if there is none, or it was dropped."""
         kept = self._kept.get((key, image_id))
         if kept is None:
             raise InvalidPicture("No picture is kept under this 'image_id'.", hint="Send the picture with it.")
@@ -125,7 +127,7 @@ class EncodingCache:
         return kept
 
     def put(self, key: str | None, image_id: str, picture: bytes) -> Kept:
-        """Keep ``picture``; another one of that id goes, and what was selected in it."""
+        """Keep ``picture``, replacing another one of that id with its masks."""
         kept = self._kept.get((key, image_id))
         if kept is None or kept.picture != picture:
             kept = Kept(picture)
@@ -203,7 +205,7 @@ async def segment_image(request: Request) -> Response:
 
 
 def _caller(request: Request, ask: SamRequest) -> str | None:
-    """Whose pictures are meant: the key that the request brought, whether one is required or not."""
+    """The caller's identity for the cache: the key of the request, whether one is required or not."""
     return key_beside_the_body(request) or (ask.api_key if isinstance(ask.api_key, str) else None)
 
 
@@ -212,7 +214,7 @@ async def _manifest(request: Request, ask: SamRequest) -> Manifest:
 
 
 async def _picture(request: Request, ask: SamRequest) -> Read:
-    """How to read the picture of a request: the one it brings, or the one that is kept under its id."""
+    """How to read the picture of a request: its own, or the one kept under its id."""
     if ask.image is not None:
         return partial(service_of(request).pictures.read, ask.image.type, ask.image.value)
     if not ask.image_id:
@@ -226,7 +228,7 @@ async def _picture(request: Request, ask: SamRequest) -> Read:
 
 
 async def _earlier_mask(request: Request, ask: SegmentRequest, manifest: Manifest) -> np.ndarray:
-    """The logits that a prompt refines: those it brings, else the last ones of this picture."""
+    """The logits that a prompt refines: its own, else the last ones of this picture."""
     if ask.mask_input is not None:
         return await _floats("mask_input", ask.mask_input, ask.mask_input_format, _LOGITS)
     if ask.use_mask_input_cache and ask.image_id:
@@ -262,7 +264,7 @@ def _read(value: Any, form: Form) -> np.ndarray | None:
 
 
 def _npy(data: bytes) -> np.ndarray | None:
-    """The array in ``.npy`` bytes. Its header is judged before anything of its size is allocated."""
+    """The array in ``.npy`` bytes. Its header is checked before anything of its size is allocated."""
     stream = io.BytesIO(data)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(stream)

@@ -41,7 +41,7 @@ DETECTION, KEYPOINTS, CLASSES, INSTANCES = (
         tasks.OBJECT_DETECTION, tasks.KEYPOINT_DETECTION, tasks.CLASSIFICATION, tasks.INSTANCE_SEGMENTATION,
     )
 )  # fmt: skip
-# Routes of the contract whose families are not here yet.
+# Routes of the contract without a family here yet.
 NOT_YET = (
     "/infer/semantic_segmentation", "/infer/embeddings", "/perception_encoder/embed_image",
     "/perception_encoder/embed_text", "/perception_encoder/compare", "/easy_ocr/ocr", "/sam2/embed_image",
@@ -81,7 +81,7 @@ async def classification(request: Request) -> Response:
 
 
 async def not_yet(request: Request) -> Response:
-    """A route of the contract that no model of this server answers yet."""
+    """A route of the contract without a model here yet."""
     raise NotSupported(f"No model of this server answers {request.scope['path']} yet.")
 
 
@@ -103,7 +103,7 @@ async def infer(
     Args:
         tasks: that the model may do.
         format: a result in the dialect's JSON.
-        reduce: what of a result the route is about.
+        reduce: the part of a result that the route returns.
         regions: parts of the only picture; one answer a region.
     """
     service = service_of(request)
@@ -121,7 +121,7 @@ async def infer(
 
 
 def head_of(answered: Answered, inference_id: str | None) -> dict[str, Any]:
-    """What every answer begins with: the caller's id or a new one, and the seconds it took."""
+    """The first fields of every answer: the caller's id or a new one, and the seconds it took."""
     return {"inference_id": inference_id or str(uuid.uuid4()), "time": answered.seconds}
 
 

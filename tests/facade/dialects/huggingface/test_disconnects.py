@@ -31,7 +31,7 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_a_caller_who_hangs_up_ends_the_work(whole_house, picture, name, hold):
+def test_disconnecting_cancels_the_work(whole_house, picture, name, hold):
     house, (model, more) = whole_house, QUESTIONS[name]
     app, path = house.client.app, f"/models/{model}"
     content = json.dumps({"inputs": base64.b64encode(picture).decode(), **more}).encode()

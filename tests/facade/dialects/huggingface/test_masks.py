@@ -141,7 +141,7 @@ def test_other_tasks_have_no_events_and_answer_as_ever(ready, picture):
     assert answer.headers["content-type"] == "application/json" and isinstance(answer.json(), list)
 
 
-def test_what_goes_wrong_before_the_first_step_has_a_status_and_later_is_an_event(ready, picture):
+def test_an_error_before_the_first_event_has_a_status_and_later_is_an_event(ready, picture):
     ready.engine.failure = ServerUnavailable("Nobody there.")
     for headers in ({}, EVENTS):
         answer = post(ready, CLICKS, picture, headers)

@@ -292,7 +292,7 @@ def test_the_servers_own_health(house):
 
 
 @pytest.mark.parametrize("path", ["/models/nobody/1", "/models/nobody/1/health", "/models/nobody/1/info"])
-def test_status_of_nobody_is_a_404(house, path):
+def test_the_status_of_an_unknown_model_is_a_404(house, path):
     answer = house.client.get(path)
     assert answer.status_code == 404 and isinstance(answer.json()["error"], str)
 

@@ -323,7 +323,7 @@ def test_a_caller_who_waits_outlasts_a_slow_load(house, picture, monkeypatch, mo
     assert found.status_code == 200 and not refusals
 
 
-def test_what_the_model_refuses_is_said_in_the_dialects_shape(ready, picture):
+def test_refusals_of_the_model_have_the_dialects_body(ready, picture):
     ready.engine.failure = InvalidParameter("A text is longer than 75 tokens.")
     assert "75 tokens" in refusal(ready, TOWERS, inputs="word " * 100)
     assert "75 tokens" in refusal(ready, WRITER, inputs=b64(picture))

@@ -22,6 +22,6 @@ def test_every_name_of_a_model_tells_the_same_facts(house, name):
 
 
 @pytest.mark.parametrize(("name", "status"), [("nobody/1", 404), ("a/b/c/d", 400), ("%20", 400)])
-def test_a_name_that_nobody_has_is_refused_in_a_sentence(house, name, status):
+def test_an_unknown_name_is_refused_in_a_sentence(house, name, status):
     answer = house.client.get(f"/model/facts/{name}")
     assert answer.status_code == status and answer.json()["message"]

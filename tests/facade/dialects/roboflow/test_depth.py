@@ -120,7 +120,7 @@ def test_a_path_and_a_body_that_disagree_are_refused(depth_house, picture):
     assert not depth_house.engine.asked
 
 
-def test_a_version_nobody_knows_is_not_found(depth_house, picture):
+def test_an_unknown_version_is_not_found(depth_house, picture):
     assert ask(depth_house, picture, depth_version_id="enormous").status_code == 404
 
 

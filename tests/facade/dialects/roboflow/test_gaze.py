@@ -105,7 +105,7 @@ def test_the_answer_can_come_drawn(gaze, picture):
     assert Image.open(io.BytesIO(base64.b64decode(answer["visualization"]))).size == (40, 30)
 
 
-def test_times_nobody_measured_are_null(gaze, picture):
+def test_unmeasured_times_are_null(gaze, picture):
     for result in gaze.faces[:2]:
         result.image_metadata = {"height": 30, "width": 40}
     (answer,) = ask(gaze, picture)
@@ -115,7 +115,7 @@ def test_times_nobody_measured_are_null(gaze, picture):
 @pytest.mark.parametrize(
     "version, status", [("nobody", 404), ("../etc", 400), ("", 400), ("a b", 400), ("x" * 3000, 400)]
 )  # fmt: skip
-def test_a_version_nobody_has_is_not_found_and_one_that_cannot_be_refused(gaze, picture, version, status):
+def test_an_unknown_version_is_not_found_and_an_impossible_one_refused(gaze, picture, version, status):
     answer = gaze.client.post(ROUTE, json={"image": b64(picture), "gaze_version_id": version})
     assert answer.status_code == status and set(answer.json()) == {"message"}
 

@@ -124,7 +124,7 @@ def test_malformed_json_is_a_422(house, content):
     assert answer.status_code == 422 and answer.json()["detail"]
 
 
-def test_what_the_model_says_is_wrong_is_told(house, picture):
+def test_errors_of_the_model_reach_the_caller(house, picture):
     house.engine.failure = errors.InvalidParameter("The prompt is 9000 tokens long; the model reads 8192.")
     assert refusal(house, picture, prompt="long " * 9000) == (400, house.engine.failure.message)
     house.engine.failure, house.engine.late_failure = None, errors.ServerUnavailable("The process is lost.")
@@ -133,7 +133,7 @@ def test_what_the_model_says_is_wrong_is_told(house, picture):
     assert refusal(house, picture) == (500, "Internal error.")
 
 
-def test_a_caller_who_hangs_up_ends_the_work(house, picture):
+def test_disconnecting_cancels_the_work(house, picture):
     app = house.client.app
 
     async def main():

@@ -41,13 +41,13 @@ def publish(root: Path, model: str, kind: str = "", task: str = "") -> None:
     ("doctr/default", ["doctr-db_mobilenet_v3"], "doctr-db_mobilenet_v3"),
     ("depth-anything-v2/small", ["depth-anything-v2-large", "depth-anything-v2-base"], "depth-anything-v2-base"),
 ])  # fmt: skip
-def test_the_nearest_published_model_of_the_family_stands_in_for_a_default(tmp_path, default, published, chosen):
+def test_a_default_falls_back_to_the_nearest_published_model_of_its_family(tmp_path, default, published, chosen):
     for model in published:
         publish(tmp_path, model)
     assert fallback(Repository(tmp_path), default) == chosen
 
 
-def test_a_users_own_export_stands_in_only_where_nothing_of_the_catalogue_does(tmp_path):
+def test_a_default_falls_back_to_a_users_export_only_without_one_of_the_catalogue(tmp_path):
     publish(tmp_path, "mine/segmenter/1", "sam")
     assert fallback(Repository(tmp_path), "sam/vit_h") == "mine/segmenter/1"
     publish(tmp_path, "sam-vit_b")
@@ -109,7 +109,7 @@ def test_an_application_that_names_no_version_is_answered(others, picture, route
         assert asked.status_code == 404 and "tritonvision export" in asked.json()["message"], "named, so not replaced"
 
 
-def test_what_nobody_published_is_a_404_that_names_the_default(house, picture):
+def test_an_unpublished_family_is_a_404_that_names_the_default(house, picture):
     body = {"image": {"type": "base64", "value": base64.b64encode(picture).decode()}}
     answer = house.client.post("/sam/segment_image", json=body)
     assert answer.status_code == 404 and "tritonvision export sam-vit_h" in answer.json()["message"]

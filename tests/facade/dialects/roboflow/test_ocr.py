@@ -122,6 +122,6 @@ def test_bodies_that_do_not_fit(house, picture, route):
 
 
 @pytest.mark.parametrize("route", [PAGES, LINES])
-def test_what_the_model_says_is_wrong_is_told(house, picture, route):
+def test_errors_of_the_model_reach_the_caller(house, picture, route):
     house.engine.failure = errors.DeadlineExceeded("It took too long.")
     assert refusal(house, route, image=b64(picture)) == (504, "It took too long.")

@@ -179,7 +179,7 @@ def test_no_text_and_too_many_are_refused(house, picture, route):
 
 
 @pytest.mark.parametrize("route", [DINO, OWL])
-def test_what_the_model_says_is_wrong_is_told(house, picture, route):
+def test_errors_of_the_model_reach_the_caller(house, picture, route):
     house.engine.failure = errors.InvalidParameter("The text is 300 tokens long; the model reads 256.")
     assert refusal(house, route, image=b64(picture), text=["long " * 300]) == (400, house.engine.failure.message)
 

@@ -247,7 +247,7 @@ def test_the_last_mask_of_a_kept_picture_can_be_refined(house):
     assert engine.last_sample[1]["mask_input"].max() == 4, "of the new picture, not of the old one"
 
 
-def test_nobody_sees_what_another_key_keeps(house):
+def test_pictures_kept_under_one_key_are_invisible_to_others(house):
     _, client = house
     segment(client, image=image(), image_id="a", api_key="one")
     segment(client, image_id="a", api_key="one")
@@ -256,7 +256,7 @@ def test_nobody_sees_what_another_key_keeps(house):
         assert "No picture is kept" in answer["message"]
 
 
-def test_an_id_nobody_knows_and_no_picture_at_all_are_refused(house):
+def test_an_unknown_image_id_and_a_missing_picture_are_refused(house):
     _, client = house
     assert "image_id" in segment(client, 400, image_id="x")["message"]
     assert "no picture" in segment(client, 400)["message"]
