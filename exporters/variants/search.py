@@ -162,7 +162,7 @@ def _survivors(settings: Sequence[S], looks: Mapping[S, Look], p99: float | None
     behind = {setting: _behind(look, here.values()) if unknown else 0 for setting, look in here.items()}
     ranked = sorted(here, key=lambda s: (not fits[s], behind[s], -here[s].per_second))
     always = {min(here, key=lambda setting: here[setting].p50)} if here else set()
-    always |= {keep} & here.keys()
+    always |= {keep} if keep is not None and keep in here else set()
     room = max(_LAST, -(-len(settings) // 2)) - len(always)
     best = [setting for setting in ranked if setting not in always][: max(room, 0)]
     return [setting for setting in settings if setting in always or setting in best]
