@@ -167,7 +167,7 @@ def test_two_that_are_added_at_once_are_both_there(root):
 
 @pytest.mark.parametrize("failing", range(5))
 def test_a_disk_that_is_full_leaves_the_repository_as_it_was(varied, contents, monkeypatch, failing):
-    before, write, written = contents(varied), folders._write, []
+    before, write, written = contents(varied), folders.write, []
 
     def full(path, text):
         written.append(path)
@@ -175,7 +175,7 @@ def test_a_disk_that_is_full_leaves_the_repository_as_it_was(varied, contents, m
             raise OSError(28, "No space left on device")
         write(path, text)
 
-    monkeypatch.setattr(folders, "_write", full)
+    monkeypatch.setattr(folders, "write", full)
     with pytest.raises(SetupError, match="as it was"):
         variants.use(varied, FACE, VARIANT)
     assert contents(varied) == before
