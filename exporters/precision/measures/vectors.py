@@ -21,7 +21,9 @@ from tritonvision.exporters.precision.measures.base import (
 )
 
 _COSINE = 0.999
-_MAP = 0.5  # percent
+# Percent. The error of the best models of depth is some 5 % of the truth: an error of 2 % that is independent of it
+# makes that sqrt(5^2 + 2^2) = 5.4 %, which is within the half percent that labels may show.
+_MAP = 2
 
 
 class Embeddings(Measure):
@@ -42,7 +44,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 class Map(Measure):
-    """Dense maps: their mean difference in percent of the mean value."""
+    """Dense maps: their mean difference in percent of the mean value; over labels, by how much their error grows."""
 
     most = 12
     accuracies = {"absrel": Accuracy("mean error of depth", 100, higher=False)}
@@ -52,13 +54,13 @@ class Map(Measure):
         return [_values(answer(question.sample, question.given)) for question in questions]
 
     def agreement(self, base: Sequence[Any], found: Sequence[Any]) -> tuple[int, list[Finding]]:
-        """``absrel``: of the picture with the largest difference, in percent."""
+        """``absrel``: the mean over pictures, in percent."""
         apart = [
             100 * float(np.abs(theirs - ours).mean() / max(float(np.abs(ours).mean()), 1e-30))
             for ours, theirs in zip(base, found, strict=True)
         ]
         what = "The mean difference from the map of fp32, in percent of its mean value,"
-        return len(apart), [at_most("absrel", float(np.max(apart)), _MAP, what)]
+        return len(apart), [at_most("absrel", float(np.mean(apart)), _MAP, what)]
 
     def labelled(self, folder: Path) -> list[tuple[Path, Path]]:
         """Pictures, and beside each a ``.npy`` or a 16-bit ``.png`` of its depth."""
