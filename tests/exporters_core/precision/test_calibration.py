@@ -1,4 +1,4 @@
-"""What networks are asked while a published model answers: of a chain, behind another network, of a model that writes."""
+"""What networks are asked while a model answers: of a chain, behind another network, of a model that writes."""
 
 from __future__ import annotations
 
