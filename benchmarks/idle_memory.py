@@ -1,8 +1,8 @@
-"""Memory of a server that has models loaded and nothing to do: proportional set sizes against the bar of the issue.
+"""Memory of an idle server with loaded models: proportional set sizes, compared with a bar.
 
     python benchmarks/idle_memory.py --repository DIR yolov8n-640 resnet18 ...     (published there)
 
-The bar: 1.5 x the bytes of each loaded graph, once a process that holds it, and 90 MB a process.
+The bar: for each process 90 MB and 1.5 x the bytes of the graphs that it holds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from served import Served
 
 from tritonvision.server import stubs
 
-_GRAPH = 1.5  # times its bytes
+_GRAPH = 1.5  # factor for the bytes of a graph
 _PROCESS = 90  # MB
 _LOAD = 300  # seconds
 
@@ -63,7 +63,7 @@ def _wait_loaded(server: Served, models: list[str]) -> None:
 
 
 def _processes(server: Served) -> dict[int, str]:
-    """Process ids, and what each is: the Triton model of a stub, else the program's name."""
+    """What each process is, by its id: the Triton model for a stub, otherwise the program's name."""
     names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in server.processes()}
     names[server.pid] = "facade"
     for pid in [pid for pid, name in names.items() if name == "tritonserver"]:
@@ -78,7 +78,7 @@ def _pss(pid: int) -> float:
 
 
 def _graph_megabytes(model: Path) -> float:
-    """The ONNX files of a Triton model, MB; nothing for what is no network."""
+    """Size of the ONNX files of a Triton model, MB; 0 for a model without a network."""
     return sum(path.stat().st_size for path in model.glob("*/*.onnx*")) / 1e6
 
 
