@@ -122,7 +122,7 @@ def export(
 ) -> tuple[dict[str, Any], str]:
     """The manifest and an empty text, or None and the error: its sentence, and its hint in a second line."""
     command = [sys.executable, "-m", "tritonvision", "export", model_id, "--weights", weights, "--seed", str(seed),
-               "--repository", repository, "--json"]  # fmt: skip
+               "--engine", "onnxruntime", "--repository", repository, "--json"]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:

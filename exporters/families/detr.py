@@ -53,6 +53,7 @@ class Detr(TransformersFamily):
         "transformers", "5.23.0",
         "DetrImageProcessorPil()(rgb), DetrForObjectDetection, post_process_object_detection(threshold=)",
     )  # fmt: skip
+    fp32_layers = ("bbox_predictor",)
 
     def resize(self, entry: Entry) -> Resize:
         """The uint8 part of the image processor; the size follows the picture."""

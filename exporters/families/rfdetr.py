@@ -44,6 +44,7 @@ class RFDetr(Family):
     reference_pipeline = ReferencePipeline(
         "rfdetr", "1.11.2", "RFDETRNano(pretrain_weights=path).predict(rgb, threshold=)"
     )
+    fp32_layers = ("bbox_embed", "ref_point_head")
 
     def resize(self, entry: Entry) -> Resize:
         """In float32: the package scales to 0..1 before it resizes, and rounding to uint8 would change the scores."""

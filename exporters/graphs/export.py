@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritonvision.errors import ExportFailed
+from tritonvision.exporters.graphs.casts import cast_first
 
 if TYPE_CHECKING:
     import onnx
@@ -23,7 +24,8 @@ def export_onnx(
     module: torch.nn.Module, example: torch.Tensor | Sequence[torch.Tensor], path: Path, inputs: Sequence[str],
     outputs: Sequence[str], dynamic: Mapping[str, Mapping[int, str]] | None = None, large: bool = False,
 ) -> None:  # fmt: skip
-    """Write ``module`` as one slimmed and checked ONNX file: opset 17, IR 8, batch axis dynamic, all else static.
+    """Write ``module`` as one slimmed and checked ONNX file: opset 17, IR 8, batch axis dynamic, all else static,
+    pictures cast before they are arranged (:mod:`tritonvision.exporters.graphs.casts`).
 
     Args:
         module: takes a tensor for each of ``inputs``, gives one for each of ``outputs``; put into eval mode here,
@@ -53,6 +55,7 @@ def export_onnx(
     model = onnx.load(path)
     weights = _set_aside(model.graph) if large else {}
     model = onnxslim.slim(model)
+    cast_first(model.graph)
     model.ir_version = IR_VERSION
     try:
         onnx.checker.check_model(model, full_check=True)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 SHORTEST, LONGEST = 800, 1333  # pixels, as it was evaluated
 QUERIES = 900
+_TOKENS = ((1, 16, phrase_grounding.MOST_TOKENS),)  # least, usual and most of a caption
 # The Swin transformers of config.json on the hub, as far as they differ from the library's default.
 _BACKBONES: dict[str, dict[str, Any]] = {
     "tiny": {},
@@ -45,6 +46,12 @@ _BACKBONES: dict[str, dict[str, Any]] = {
         "embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32], "window_size": 12, "image_size": 384,
     },
 }  # fmt: skip
+
+
+def _sides(shortest: int, longest: int) -> resize.Bounds:
+    """Bounds of the pixels: the coarsest level of the backbone has a cell for 32, and TensorRT builds for no fewer."""
+    (_, *height), (_, *width) = resize.shortest_bounds(shortest, longest)
+    return (32, height[0], height[1]), (32, width[0], width[1])
 
 
 def point(shortest: int = SHORTEST, longest: int = LONGEST) -> Composition:
@@ -57,8 +64,11 @@ def point(shortest: int = SHORTEST, longest: int = LONGEST) -> Composition:
             Net(
                 "",
                 (
-                    Tensor("pixels", "UINT8", (-1, -1, 3)), VALID_SIZE, Tensor("input_ids", "INT64", (-1,)),
-                    Tensor("text_token_mask", "UINT8", (-1, -1)), Tensor("position_ids", "INT64", (-1,)),
+                    Tensor("pixels", "UINT8", (-1, -1, 3), bounds=_sides(shortest, longest)),
+                    VALID_SIZE,
+                    Tensor("input_ids", "INT64", (-1,), bounds=_TOKENS),
+                    Tensor("text_token_mask", "UINT8", (-1, -1), bounds=2 * _TOKENS),
+                    Tensor("position_ids", "INT64", (-1,), bounds=_TOKENS),
                 ),
                 (Tensor("boxes", "FP32", (QUERIES, 4)), Tensor("token_scores", "FP32", (QUERIES, -1))),
                 instances=1,
@@ -85,6 +95,7 @@ class GroundingDino(TransformersFamily):
         "GroundingDinoProcessor(rgb, [classes]), GroundingDinoForObjectDetection, "
         "post_process_grounded_object_detection over the tokens of one class at a time",
     )  # fmt: skip
+    fp32_layers = ("bbox_embed", "reference_points")
 
     def entry_points(self, entry: Entry) -> tuple[Composition]:
         """One Python model over one graph."""

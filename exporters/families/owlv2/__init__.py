@@ -97,6 +97,7 @@ class OWLv2(TransformersFamily):
         "transformers", "5.23.0",
         "Owlv2ForObjectDetection(**Owlv2Processor(texts, image)), then post_process_grounded_object_detection",
     )  # fmt: skip
+    fp32_layers = ("box_head",)
 
     def entry_points(self, entry: Entry) -> tuple[Composition]:
         """One Python model over two graphs."""

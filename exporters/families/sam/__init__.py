@@ -57,7 +57,8 @@ def point(side: int = SIDE) -> Composition:
     decoder = Net(
         "decoder",
         (
-            embeddings, Tensor("point_coords", "FP32", (-1, 2)), Tensor("point_labels", "FP32", (-1,)),
+            embeddings, Tensor("point_coords", "FP32", (-1, 2), bounds=(promptable_masks.POINTS,)),
+            Tensor("point_labels", "FP32", (-1,), bounds=(promptable_masks.POINTS,)),
             Tensor("mask_input", "FP32", (1, logits, logits)), Tensor("has_mask", "FP32", (1,)),
         ),
         (Tensor("low_res_masks", "FP32", (4, logits, logits)), Tensor("iou_scores", "FP32", (4,))),
