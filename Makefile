@@ -16,14 +16,15 @@ PINNED    := pyproject.toml constraints.txt
 PYTEST    := -m pytest
 # A process for each core; the tests of a file stay together, since they share what its fixtures build.
 SIDE_BY_SIDE  := -n auto --dist loadfile
-SERVING_TESTS := tests --ignore=tests/exporters --ignore=tests/reference_pipelines --ignore=tests/clients/inference_sdk
+SERVING_TESTS := tests --ignore=tests/exporters --ignore=tests/reference_pipelines --ignore=tests/clients/inference_sdk \
+	--ignore=tests/tensorrt --ignore=tests/gpu
 
-.PHONY: help demo environments test test-fast test-serving test-export test-sdk test-mediapipe lint bench parity-all pages steps clean
+.PHONY: help demo environments test test-fast test-serving test-export test-sdk test-mediapipe test-tensorrt lint bench parity-all pages steps clean
 
 help:
 	@echo "make demo    a real photo through a real tritonserver; ONCE=1 ends after the answer, PORT=9001"
 	echo "make test-fast   the tests that need no server and no torch"
-	echo "make test    every test, each in the environment it needs (four are built)"
+	echo "make test    every test, each in the environment it needs (five are built)"
 	echo "make lint    the linter and the type checker"
 	echo "make steps   write the shared steps of model_repository/ anew"
 	echo "make bench   the figures of benchmarks/RESULTS.md"
@@ -61,6 +62,9 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 	echo "Installing what exporting needs into .venv-export (torch on the CPU) ..."
 	.venv-export/bin/python -m pip install -qq -c constraints.txt -e '.[$(EXPORTING),test]'
 	.venv-export/bin/python -m pip install -qq --no-deps -c constraints.txt python-doctr
+	# NVIDIA's Model Optimizer for ONNX files; with its own dependencies it would bring CUDA builds of torch
+	.venv-export/bin/python -m pip install -qq --no-deps -c constraints.txt nvidia-modelopt onnx-graphsurgeon \
+		onnxconverter-common onnxscript onnx-ir lief pulp nvidia-ml-py polygraphy
 	.venv-export/bin/python -m pip install -qq --force-reinstall --no-deps -c constraints.txt opencv-python-headless
 	touch $@
 
@@ -76,6 +80,15 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 	$(call install,.venv-mediapipe) -c constraints-mediapipe.txt mediapipe pytest
 	touch $@
 
+# NVIDIA's ONNX parser and builder, for machines without a GPU. Its licence is proprietary: it tests, and is never
+# shipped. Wheels alone: the source packages of this name would ask a package index of NVIDIA's own.
+.venv-tensorrt/.ready: $(PINNED) | .venv/.testing
+	@$(call new_environment,.venv-tensorrt)
+	echo "Installing TensorRT's parser and builder into .venv-tensorrt (no GPU is asked) ..."
+	$(call install,.venv-tensorrt) -c constraints.txt -e . onnx onnxruntime pytest
+	$(call install,.venv-tensorrt) --no-deps --only-binary :all: -c constraints.txt tensorrt-rtx-cu12-bindings tensorrt-rtx-cu12-libs
+	touch $@
+
 # ---- models that tests and benchmarks ask ----------------------------------------------------------------------------
 # The real face model, and true architectures with seeded random weights: no hub is needed. Some have fewer layers.
 
@@ -84,13 +97,22 @@ RANDOM_MODELS := yolov8n-640 yolov8n-seg-640 rfdetr-nano resnet18 clip/RN50 dept
 	doctr-db_mobilenet_v3
 EXPORTERS   := $(shell find exporters ensembles python_backend -name '*.py' 2>/dev/null)
 
+# as they were exported: the tests that want variants add them
+EXPORT      := .venv-export/bin/python -m tritonvision export --engine onnxruntime --force --repository $(TEST_MODELS)
+
 $(TEST_MODELS)/.ready: .venv-export/.ready $(EXPORTERS) tests/small_models.py
 	@echo "Exporting the models that the tests ask ..."
-	.venv-export/bin/python -m tritonvision export mediapipe-face-detection --force --repository $(TEST_MODELS)
+	$(EXPORT) mediapipe-face-detection
 	# side by side: tracing a graph keeps one core busy
 	.venv-export/bin/python -P tests/small_models.py $(TEST_MODELS) & small=$$!
-	.venv-export/bin/python -m tritonvision export $(RANDOM_MODELS) --weights random --force --repository $(TEST_MODELS)
+	$(EXPORT) $(RANDOM_MODELS) --weights random
 	wait $$small
+	touch $@
+
+TENSORRT_GRAPHS := .cache/tensorrt_graphs
+$(TENSORRT_GRAPHS)/.ready: $(TEST_MODELS)/.ready tests/tensorrt/further_graphs.py
+	@echo "Writing further graphs for TensorRT's parser ..."
+	.venv-export/bin/python -P tests/tensorrt/further_graphs.py $(TEST_MODELS) $(TENSORRT_GRAPHS)
 	touch $@
 
 # ---- what a person does ---------------------------------------------------------------------------------------------
@@ -98,12 +120,13 @@ $(TEST_MODELS)/.ready: .venv-export/.ready $(EXPORTERS) tests/small_models.py
 demo: .venv/.serving
 	@exec .venv/bin/python -m tritonvision.cli.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
-environments: .venv/.testing .venv-export/.ready .venv-sdk/.ready .venv-mediapipe/.ready $(TEST_MODELS)/.ready
+environments: .venv/.testing .venv-export/.ready .venv-sdk/.ready .venv-mediapipe/.ready .venv-tensorrt/.ready \
+	$(TEST_MODELS)/.ready $(TENSORRT_GRAPHS)/.ready
 
 # Every suite runs even when one before it failed; the status says whether one did.
 test: environments
 	@status=0
-	for suite in test-fast test-serving test-export test-sdk test-mediapipe; do $(MAKE) $$suite || status=1; done
+	for suite in test-fast test-serving test-export test-sdk test-mediapipe test-tensorrt; do $(MAKE) $$suite || status=1; done
 	exit $$status
 
 test-fast: .venv/.testing
@@ -127,6 +150,10 @@ test-sdk: .venv-sdk/.ready .venv/.serving $(TEST_MODELS)/.ready
 test-mediapipe: .venv-mediapipe/.ready
 	@echo "== MediaPipe, the reference of the recorded numbers"
 	PYTHONPATH="$(CURDIR)" .venv-mediapipe/bin/python $(PYTEST) tests/reference_pipelines/mediapipe
+
+test-tensorrt: .venv-tensorrt/.ready $(TENSORRT_GRAPHS)/.ready
+	@echo "== TensorRT's own parser and builder, without a GPU"
+	.venv-tensorrt/bin/python $(PYTEST) tests/tensorrt
 
 # mypy finds the rooms as the package has them: below one folder. Their names alone would be modules of their own.
 TYPES := .cache/types
@@ -159,5 +186,5 @@ pages: .venv/.serving
 
 # Published models stay.
 clean:
-	@rm -rf .venv .venv-export .venv-sdk .venv-mediapipe .cache build dist out *.egg-info
+	@rm -rf .venv .venv-export .venv-sdk .venv-mediapipe .venv-tensorrt .cache build dist out *.egg-info
 	rm -rf .pytest_cache .ruff_cache .hypothesis

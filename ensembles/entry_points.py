@@ -68,7 +68,7 @@ class Chain:
     Attributes:
         role: ``""`` for the model itself, else the name of a further entry point: ``text``.
         instances: processes of the network.
-        engine, precision, file: of the network, see :class:`Net`.
+        engine, precision, file, max_batch: of the network, see :class:`Net`.
     """
 
     pre: Resize | TextPreprocess
@@ -78,6 +78,7 @@ class Chain:
     engine: str = "onnxruntime"
     precision: str = "fp32"
     file: str = GRAPH
+    max_batch: int = MAX_BATCH
 
     @property
     def name(self) -> str:
@@ -95,7 +96,7 @@ class Chain:
         return (
             Net(
                 self.role, self.pre.tensors, self.head.tensors, self.instances, self.engine,
-                precision=self.precision, file=self.file,
+                "gpu" if self.engine == "tensorrt" else "cpu", self.max_batch, self.precision, self.file,
             ),
         )  # fmt: skip
 

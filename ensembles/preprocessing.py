@@ -33,10 +33,15 @@ class Resize:
         return None if self.rule in rules.DYNAMIC else (self.height, self.width)
 
     @property
+    def bounds(self) -> tuple[tuple[int, int, int], ...]:
+        """(least, usual, largest) height and width of the pixels; empty where they have a size of their own."""
+        return () if self.size else rules.BOUNDS[self.rule](self.height, self.width, **dict(self.options))
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
         """The inputs of a network after this step: ``pixels``, and ``valid_size`` where it has to mask padding."""
         dtype = "FP32" if ("encoding", "float32") in self.options else "UINT8"
-        pixels = Tensor("pixels", dtype, (*(self.size or (-1, -1)), 3))
+        pixels = Tensor("pixels", dtype, (*(self.size or (-1, -1)), 3), bounds=self.bounds)
         return (pixels, VALID_SIZE) if self.rule in rules.WITH_VALID_SIZE else (pixels,)
 
     @property

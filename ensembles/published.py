@@ -31,7 +31,7 @@ from tritonvision.ensembles.entry_points import (
 from tritonvision.ensembles.in_process import Ask, LocalChat, LocalComposition, LocalPipeline, open_entry_point
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import HEADS, Head, OutputSchema, Postprocessor
-from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, PARAMETERS, Tensor
+from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, MAX_BATCH, PARAMETERS, Tensor
 from tritonvision.errors import BrokenModel
 from tritonvision.pictures import decode
 from tritonvision.publication import Manifest, Repository
@@ -48,7 +48,7 @@ _ONNX_TYPES = {
 def entry_points_of(repository: Path, manifest: Manifest) -> tuple[EntryPoint, ...]:
     """The entry points of a published model, the model itself first, with their networks as they were exported.
 
-    They equal those that its family declared, except that a config does not tell the ``bounds`` of tensors.
+    They equal those that its family declared. What was published before ``bounds`` were has none.
 
     Raises:
         BrokenModel: a config is missing or cannot be read.
@@ -96,6 +96,17 @@ def replaceable(point: EntryPoint) -> tuple[str, ...]:
     )
 
 
+def plan_batch(point: EntryPoint, net: Net, asked: int = 0) -> int:
+    """Samples of one execution that a TensorRT plan of the network ``net`` is built for.
+
+    One where pixels follow the picture: pictures of different sizes never share an execution, and memory is held for
+    the largest. But behind an ensemble never fewer than the ensemble takes, or Triton refuses the ensemble.
+    """
+    follows_picture = any(tensor.dims.count(-1) > 1 for tensor in net.inputs)
+    wanted = asked or (1 if follows_picture else net.max_batch)
+    return max(wanted, MAX_BATCH) if isinstance(point, Chain) else wanted
+
+
 def as_variant(point: EntryPoint, variant: Variant) -> EntryPoint:
     """The entry point with those of its networks that ``variant`` names run as it says."""
     if isinstance(point, LocalCode):
@@ -103,7 +114,13 @@ def as_variant(point: EntryPoint, variant: Variant) -> EntryPoint:
 
     def how(net: Net) -> dict[str, Any]:
         file = variant.file(net.role if model_configs.embedded(point) else "") or GRAPH
-        return {"engine": variant.engine, "precision": variant.precision, "file": file}
+        return {"engine": variant.engine, "precision": variant.precision, "file": file} | on_gpu(net)
+
+    def on_gpu(net: Net) -> dict[str, Any]:
+        if variant.engine != "tensorrt":
+            return {}
+        batch = {"max_batch": plan_batch(point, net, variant.max_batch)}
+        return batch if isinstance(point, Chain) else batch | {"device": "gpu"}
 
     if isinstance(point, Chain):
         return replace(point, **how(point.nets[0])) if point.role in variant.networks else point
@@ -259,8 +276,13 @@ def _composition(repository: Path, manifest: Manifest, config: Any, role: str) -
 def _net(role: str, config: Any) -> Net:
     group = config.instance_group[0]
     device = "gpu" if group.kind == pb.ModelInstanceGroup.KIND_GPU else "cpu"
+    bounds = json.loads(_parameters(config).get(model_configs.BOUNDS, "{}"))
+    inputs = tuple(
+        replace(tensor, bounds=tuple(tuple(axis) for axis in bounds.get(tensor.name, ())))
+        for tensor in _tensors(config.input)
+    )
     return Net(
-        role, _tensors(config.input), _tensors(config.output), group.count, config.backend, device,
+        role, inputs, _tensors(config.output), group.count, config.backend, device,
         config.max_batch_size,
     )  # fmt: skip
 

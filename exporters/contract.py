@@ -214,6 +214,8 @@ class Family(ABC):
         license_notice: one sentence shown at export when the licence binds the user, or empty.
         map_meaning: of dense maps, see :class:`tritonvision.publication.Manifest`.
         random_note: what the manifest says of random weights.
+        fp32_layers: regular expressions of the names of operators that stay in fp32 where a variant's precision is
+            another: what numbers of few bits would spoil, as the boxes of detectors with queries.
     """
 
     name: str
@@ -224,6 +226,7 @@ class Family(ABC):
     license_notice: str = ""
     map_meaning: str = ""
     random_note: str = "Random weights, calibrated only to carry signal: what it finds means nothing."
+    fp32_layers: tuple[str, ...] = ()
 
     def resize(self, entry: Entry) -> Resize:
         """The pre step of one catalogue id; families of one network declare it, and their ``head``."""

@@ -202,12 +202,16 @@ def _exchange(a: Path, b: Path) -> None:
 
 
 def _same(built: Path, target: Path) -> bool:
-    """Whether every built file stands in ``target`` with the same bytes; what Python left beside them is ignored."""
-    for path in built.rglob("*"):
-        other = target / path.relative_to(built)
-        if path.is_file() and not (other.is_file() and other.read_bytes() == path.read_bytes()):
-            return False
-    return True
+    """Whether ``target`` holds the built files, byte by byte, and no others; what Python left there is ignored."""
+    ours, theirs = _files(built), _files(target)
+    return ours.keys() == theirs.keys() and all(
+        path.samefile(theirs[name]) or path.read_bytes() == theirs[name].read_bytes() for name, path in ours.items()
+    )
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path for path in found}
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritonvision.errors import ExportFailed
+from tritonvision.exporters.graphs.casts import cast_first
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
 OPSET = 17
-_LARGE = 1 << 16  # bytes of a weight that is set aside
+_LARGE = 1 << 16  # bytes from which a weight is set aside
 IR_VERSION = 8  # what the runtimes of 2022 and later read; newer onnx packages would write a newer one
 
 
@@ -23,15 +24,16 @@ def export_onnx(
     module: torch.nn.Module, example: torch.Tensor | Sequence[torch.Tensor], path: Path, inputs: Sequence[str],
     outputs: Sequence[str], dynamic: Mapping[str, Mapping[int, str]] | None = None, large: bool = False,
 ) -> None:  # fmt: skip
-    """Write ``module`` as one slimmed and checked ONNX file: opset 17, IR 8, batch axis dynamic, all else static.
+    """Write ``module`` as one slimmed and checked ONNX file: opset 17, IR 8, batch axis dynamic, all else static,
+    pictures cast before they are arranged (:mod:`tritonvision.exporters.graphs.casts`).
 
     Args:
         module: takes a tensor for each of ``inputs``, gives one for each of ``outputs``; put into eval mode here,
-            because the exporter restores whatever mode it finds.
-        example: of the inputs, with a batch of two, so that nothing can take the batch for the number one.
-        dynamic: names of further free axes, by input or output and axis.
-        large: leave the weights out of slimming and checking, which copy a graph several times over; whoever publishes
-            the file checks it whole (:mod:`tritonvision.exporters.graphs.check`).
+            because the exporter restores the mode that it finds.
+        example: of the inputs, with a batch of two, so that a batch of one does not become a constant.
+        dynamic: names of further dynamic axes, by input or output and axis.
+        large: leave the weights out of slimming and checking, which copy a graph several times; the whole file is
+            checked before it is published (:mod:`tritonvision.exporters.graphs.check`).
 
     Raises:
         ExportFailed: the graph is not valid ONNX.
@@ -53,6 +55,7 @@ def export_onnx(
     model = onnx.load(path)
     weights = _set_aside(model.graph) if large else {}
     model = onnxslim.slim(model)
+    cast_first(model.graph)
     model.ir_version = IR_VERSION
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -68,7 +71,7 @@ def export_onnx(
 
 
 def _set_aside(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Take the large weights out of a graph; they are inputs of it meanwhile."""
+    """Remove the large weights from a graph, where they become inputs, and return them."""
     import onnx
 
     weights = {tensor.name: tensor for tensor in graph.initializer if len(tensor.raw_data) >= _LARGE}
@@ -82,7 +85,7 @@ def _set_aside(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
 
 
 def _put_back(graph: onnx.GraphProto, weights: Mapping[str, onnx.TensorProto]) -> None:
-    """The inverse of :func:`_set_aside`, for what the graph still reads."""
+    """The inverse of :func:`_set_aside`, for the weights that the slimmed graph still reads."""
     for value in [value for value in graph.input if value.name in weights]:
         graph.input.remove(value)
         graph.initializer.append(weights[value.name])

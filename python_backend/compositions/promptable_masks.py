@@ -25,6 +25,7 @@ from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.PROMPTABLE
 _MOST_POINTS = 256  # each is one more token that attends to the whole picture, or one more prompt
+POINTS = 1, 2, _MOST_POINTS + 2  # least, usual and most points that the network reads; a box is two more
 _AT_ONCE = 8  # prompts: the largest batch of a network
 _ANSWERS = {"masks", "scores", "low_res_masks"}
 _SHRINK = 4  # the masks that the decoder gives and takes are so much smaller than the encoder's frame

@@ -22,6 +22,8 @@ _MOST_AREAS = 4
 _CV2_LONGEST = 32767  # no side of what OpenCV warps may reach a 16-bit integer's maximum
 _WHOLE: dict[str, Callable[[float], int]] = {"rounded": round, "truncated": int}
 
+Bounds = tuple[tuple[int, int, int], tuple[int, int, int]]
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -256,6 +258,21 @@ RULES: dict[str, Callable[..., tuple[np.ndarray, Geometry]]] = {
     "letterbox": letterbox, "square": square, "crop": crop, "centre": centre, "stretch": stretch,
     "shortest": shortest, "longest": longest, "multiple": multiple,
 }  # fmt: skip
+
+
+def shortest_bounds(height: int, width: int) -> Bounds:
+    """Of the sides that :func:`shortest` makes; usual is a picture of 4 to 3."""
+    return (1, height, width), (1, min(height * 4 // 3, width), width)
+
+
+def multiple_bounds(height: int, width: int, multiple: int = 14) -> Bounds:
+    """Of the sides that :func:`multiple` makes; usual is a picture of 4 to 3."""
+    usual = round(width * 4 / 3 / multiple) * multiple
+    return (multiple, height, _MOST_AREAS * height), (multiple, usual, _MOST_AREAS * width)
+
+
+# (least, usual, largest) height and width, of the rules whose size follows the picture.
+BOUNDS: dict[str, Callable[..., Bounds]] = {"shortest": shortest_bounds, "multiple": multiple_bounds}
 # Rules whose size follows the picture, and rules whose padding is a matter of the network, after it has normalised.
-DYNAMIC = frozenset({"shortest", "multiple"})
+DYNAMIC = frozenset(BOUNDS)
 WITH_VALID_SIZE = frozenset({"shortest", "longest"})

@@ -12,7 +12,9 @@ import numpy as np
 from tritonvision.errors import SetupError
 from tritonvision.machine import why_not
 
-_MODULES = {"onnxruntime": "onnxruntime_session", "openvino": "openvino_session"}
+_MODULES = {
+    "onnxruntime": "onnxruntime_session", "openvino": "openvino_session", "tensorrt": "tensorrt_session",
+}  # fmt: skip
 
 
 class NetworkSession(Protocol):

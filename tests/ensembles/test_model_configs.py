@@ -218,3 +218,20 @@ def test_an_entry_point_with_state_has_the_scheduler_of_sequences_and_no_other_h
     assert config.sequence_batching.oldest.max_candidate_sequences == 3
     still = parse(model_configs.public_config("m", replace(video, sequence=None)))
     assert still.WhichOneof("scheduling_choice") == "dynamic_batching" and "sequence" not in still.parameters
+
+
+def test_a_plan_runs_on_a_gpu_in_whole_batches_and_from_a_cuda_graph_where_its_shapes_are_fixed():
+    plan = Net(
+        "", LETTERBOX.tensors, (), engine="tensorrt", device="gpu", max_batch=8, precision="fp16",
+        file="tensorrt-fp16-b8.plan",
+    )  # fmt: skip
+    config = parse(model_configs.net_config("m", plan))
+    assert (config.backend, config.default_model_filename) == ("tensorrt", "tensorrt-fp16-b8.plan")
+    assert [group.kind for group in config.instance_group] == [model_config_pb2.ModelInstanceGroup.KIND_GPU]
+    assert list(config.dynamic_batching.preferred_batch_size) == [8]
+    assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
+    assert config.optimization.cuda.graphs and [warm.batch_size for warm in config.model_warmup] == [1, 8]
+    free_plan = replace(plan, inputs=Resize("shortest", 800, 1333).tensors, max_batch=1)
+    free = parse(model_configs.net_config("m", free_plan))
+    assert not free.optimization.cuda.graphs and not free.model_warmup
+    assert not free.dynamic_batching.max_queue_delay_microseconds

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 SHORTEST, LONGEST = 800, 1333  # pixels, as it was evaluated
 QUERIES = 900
+_TOKENS = ((1, 16, phrase_grounding.MOST_TOKENS),)  # least, usual and most of a caption
 # The Swin transformers of config.json on the hub, as far as they differ from the library's default.
 _BACKBONES: dict[str, dict[str, Any]] = {
     "tiny": {},
@@ -45,6 +46,12 @@ _BACKBONES: dict[str, dict[str, Any]] = {
         "embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32], "window_size": 12, "image_size": 384,
     },
 }  # fmt: skip
+
+
+def _sides(shortest: int, longest: int) -> resize.Bounds:
+    """Bounds of the pixels: the coarsest level of the backbone has a cell for 32, and TensorRT builds for no fewer."""
+    (_, *height), (_, *width) = resize.shortest_bounds(shortest, longest)
+    return (32, height[0], height[1]), (32, width[0], width[1])
 
 
 def point(shortest: int = SHORTEST, longest: int = LONGEST) -> Composition:
@@ -57,8 +64,11 @@ def point(shortest: int = SHORTEST, longest: int = LONGEST) -> Composition:
             Net(
                 "",
                 (
-                    Tensor("pixels", "UINT8", (-1, -1, 3)), VALID_SIZE, Tensor("input_ids", "INT64", (-1,)),
-                    Tensor("text_token_mask", "UINT8", (-1, -1)), Tensor("position_ids", "INT64", (-1,)),
+                    Tensor("pixels", "UINT8", (-1, -1, 3), bounds=_sides(shortest, longest)),
+                    VALID_SIZE,
+                    Tensor("input_ids", "INT64", (-1,), bounds=_TOKENS),
+                    Tensor("text_token_mask", "UINT8", (-1, -1), bounds=2 * _TOKENS),
+                    Tensor("position_ids", "INT64", (-1,), bounds=_TOKENS),
                 ),
                 (Tensor("boxes", "FP32", (QUERIES, 4)), Tensor("token_scores", "FP32", (QUERIES, -1))),
                 instances=1,
@@ -85,6 +95,7 @@ class GroundingDino(TransformersFamily):
         "GroundingDinoProcessor(rgb, [classes]), GroundingDinoForObjectDetection, "
         "post_process_grounded_object_detection over the tokens of one class at a time",
     )  # fmt: skip
+    fp32_layers = ("bbox_embed", "reference_points")
 
     def entry_points(self, entry: Entry) -> tuple[Composition]:
         """One Python model over one graph."""
@@ -124,7 +135,7 @@ class GroundingDino(TransformersFamily):
 
 
 class GroundingDinoNetwork(TorchNetwork):
-    """One detector: transformers' module as the reference, its processor around it as the reference pipeline."""
+    """One detector: transformers' module is the reference; the reference pipeline adds its processor."""
 
     packages = ("transformers",)
 
@@ -167,14 +178,14 @@ class GroundingDinoNetwork(TorchNetwork):
         return {name: np.repeat(value[None], batch, axis=0) for name, value in named.items()}
 
     def _ranked(self, model: torch.nn.Module, inputs: Mapping[str, np.ndarray]) -> AbstractContextManager[None]:
-        """Once there is a graph, the reference takes its proposals in the graph's order, see :mod:`proposals`."""
+        """After an export, the reference ranks its proposals by the scores of the graph, see :mod:`proposals`."""
         scores = self._ranking(inputs) if self._ranking else None
         return proposals.ranked_by(model.model.encoder_output_class_embed, scores)
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
-        """See :meth:`Network.tensors`. The library works out the masks of the text by itself.
+        """See :meth:`Network.tensors`. The library computes the masks of the text itself.
 
-        What lies outside the valid size is zero after normalising, as the processor pads.
+        Pixels outside the valid size are zero after normalising, as the processor pads.
         """
         import torch
 
@@ -190,8 +201,8 @@ class GroundingDinoNetwork(TorchNetwork):
         }
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
-        """See :meth:`Network.predict`. The processor answers with phrases; asked about the tokens of one class at a
-        time it answers with the boxes of that class. It neither clips nor suppresses.
+        """See :meth:`Network.predict`. The processor answers with phrases; given the tokens of one class at a
+        time, it gives the boxes of that class. It neither clips boxes nor applies non-maximum suppression.
         """
         import torch
 
@@ -219,7 +230,7 @@ class GroundingDinoNetwork(TorchNetwork):
         return query_networks.limited(boxes, scores, class_ids, size_of(sample), parameters)
 
     def _spans(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of each class by where its letters stand in the processor's caption."""
+        """Tokens of each class, from the positions of its characters in the processor's caption."""
         names = [text.strip().lower() for text in texts]
         offsets = self.processor.tokenizer(". ".join(names) + ".", return_offsets_mapping=True)["offset_mapping"]
         spans, start = [], 0
@@ -231,7 +242,7 @@ class GroundingDinoNetwork(TorchNetwork):
 
     @cached_property
     def processor(self) -> GroundingDinoProcessor:
-        """As the authors prepare pictures and phrases."""
+        """The library's processor, with the settings of the released weights."""
         from transformers import GroundingDinoProcessor, PreTrainedTokenizerFast
         from transformers.models.grounding_dino.image_processing_pil_grounding_dino import (
             GroundingDinoImageProcessorPil,
@@ -240,13 +251,13 @@ class GroundingDinoNetwork(TorchNetwork):
         shortest, longest = self._sides
         special = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "cls", "sep", "pad", "mask")}
         return GroundingDinoProcessor(
-            # of the two backends the one on Pillow: what serves has no torch, and the other rounds differently
+            # the backend on Pillow, which serving can reproduce without torch; torchvision's rounds differently
             GroundingDinoImageProcessorPil(size={"shortest_edge": shortest, "longest_edge": longest}),
             PreTrainedTokenizerFast(tokenizer_object=self._tokenizer, **special),
         )
 
     def examples(self, role: str) -> dict[str, Tensors]:
-        """See :meth:`Network.examples`: small pictures, which take a second where one of true size takes twenty."""
+        """See :meth:`Network.examples`: small pictures, which take one second; one of the true size takes twenty."""
         photo, _ = resize.shortest(sample_pictures.photo(), 230, LONGEST)
         both = np.stack([photo, sample_pictures.noise(*photo.shape[:2])])
         sizes = np.array([photo.shape[:2], (190, 150)], dtype=np.int32)

@@ -245,6 +245,8 @@ class LoadedModel(TypedDict):
     weights: str
     memory_bytes: NotRequired[int]
     last_used: NotRequired[float | None]
+    variant: NotRequired[str]
+    variant_note: NotRequired[str]
 
 
 class RefusedModel(TypedDict):

@@ -17,7 +17,8 @@ TREE = Path(__file__).parents[3]
 PHOTO = TREE / "tritonvision" / "data" / "astronaut.png"
 FACE = "mediapipe-face-detection"
 COMMANDS = (
-    "export", "import", "serve", "predict", "chat", "models", "info", "verify", "explain", "remove", "doctor",
+    "export", "import", "serve", "predict", "chat", "models", "info", "variants", "plan", "verify", "explain",
+    "remove", "doctor",
 )  # fmt: skip
 
 

@@ -1,0 +1,190 @@
+"""A TensorRT variant of a model: built on the machine that will serve it, and built again where that changed.
+
+Beside each plan lie, under the same stem, the graph that it was built from, which carries its precision (for fp32 that
+is the published one), and the key that says what it was built for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tritonvision import gpus, machine, plans
+from tritonvision.ensembles import model_configs, published
+from tritonvision.ensembles.entry_points import EntryPoint, Net
+from tritonvision.errors import NotSupported, SetupError
+from tritonvision.exporters import registry
+from tritonvision.exporters.tensorrt import build, typed
+from tritonvision.exporters.tensorrt.profiles import profile
+from tritonvision.publication import Manifest
+from tritonvision.variants import Variant
+
+if TYPE_CHECKING:
+    from tritonvision.exporters.variants.building import Built, Job
+
+SAMPLES = 16  # pictures on which the range of a network's tensors is measured
+_CACHE = ".tensorrt"  # folder of the repository with what was measured of operators, by GPU and version
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One plan to be built.
+
+    Attributes:
+        graph: that it is built from.
+        path: where it is written; its key goes beside it.
+    """
+
+    net: Net
+    graph: Path
+    path: Path
+
+
+def built(job: Job) -> Built:
+    """Write the graphs in the precision, build their plans, and let them pass the gate, on the GPU of this machine.
+
+    Raises:
+        SetupError: there is no GPU, or a package is missing.
+        NotSupported: no network of the model can run as a plan.
+        ExportFailed: a graph cannot be converted or built, or the plans miss a bar of the gate.
+    """
+    from tritonvision.exporters.precision import calibration
+
+    gpu = this_gpu()
+    nets = networks(job.points, job.variant)
+    if not nets:
+        raise NotSupported(f"No network of '{job.manifest.id}' can run as a TensorRT plan.")
+    job = replace(job, variant=replace(job.variant, networks=tuple(nets)))
+    job.progress.stage(f"{job.variant.name}: graphs")
+    inputs = calibration.inputs(job.points, job.base, calibration.sets(job.calibrate)[0])
+    kept: list[str] = []
+    wanted = {}
+    for role, net in nets.items():
+        folder = job.folder / f"net-{role or 'model'}"
+        folder.mkdir()
+        plan = folder / job.variant.file()
+        graph = job.graphs[role]
+        if job.variant.precision != "fp32":
+            graph = plan.with_suffix(".onnx")
+            samples = together(inputs[role])
+            kept += typed.write(job.graphs[role], graph, job.variant.precision, samples, policy(job.manifest))
+        wanted[role] = Plan(net, graph, plan)
+    for plan in wanted.values():
+        build_on(gpu, plan, job.manifest, job.variant, job.repository, _told(job))
+    files = {role: plan.path for role, plan in wanted.items()}
+    candidate = job.opened(job.variant, files)
+    variant = replace(job.timed(candidate), kept_fp32=tuple(kept))
+    job.progress.stage(f"{job.variant.name}: precision gate")
+    packages = () if job.variant.precision == "fp32" else ("nvidia-modelopt",)
+    done = job.finished(variant, job.judged(candidate), files, packages)
+    return replace(done, variant=replace(done.variant, machine=gpu.name))
+
+
+def networks(points: Sequence[EntryPoint], variant: Variant) -> dict[str, Net]:
+    """The networks of a model that can run as plans, by role, as the variant has them: Triton's backend runs them, so
+    those inside a Python process stay as they are, and so do those whose axes have no bounds.
+    """
+    return {
+        net.role: net
+        for point in points
+        if not model_configs.embedded(point)
+        for net in published.as_variant(point, variant).nets
+        if net.role in variant.networks and all(t.dims.count(-1) == len(t.bounds) for t in net.inputs)
+    }
+
+
+def build_on(
+    gpu: gpus.Gpu, plan: Plan, manifest: Manifest, variant: Variant, repository: Path, progress: build.Progress | None
+) -> None:
+    """Build one plan on the GPU of this machine and write it and its key. Raises ExportFailed or SetupError."""
+    trt = build.library()
+    shapes = profile(plan.net)
+    measured = repository / _CACHE / f"{gpu.name}-{trt.__version__}.timing".replace(" ", "-")
+    begun = time.monotonic()
+    data = build.build_plan(plan.graph, shapes, build.BuildOptions(timing_cache=measured), progress, trt)
+    plan.path.write_bytes(data)
+    key = plans.key_on(
+        gpu, weights=digest(plan.graph), family_version=manifest.versions.get("tritonvision", ""),
+        tensorrt=importlib.metadata.version("tensorrt"), precision=variant.precision, profile=shapes.to_json(),
+    )  # fmt: skip
+    plans.write_key(plan.path, key, time.monotonic() - begun)
+
+
+def this_gpu() -> gpus.Gpu:
+    """The GPU of this machine. Raises SetupError where none is to be seen or TensorRT is not installed."""
+    missing = machine.why_not("tensorrt", "fp32")
+    gpu = machine.gpu()
+    if missing or gpu is None:
+        raise SetupError(
+            missing or "No NVIDIA GPU is to be seen on this machine.",
+            hint="Plans are built on the machine that will serve them; until then the model runs as it was exported.",
+        )
+    return gpu
+
+
+def policy(manifest: Manifest) -> tuple[str, ...]:
+    """What the model's family keeps in fp32; nothing for models of no family."""
+    return registry.find(manifest.family).fp32_layers if manifest.family in registry.exportable() else ()
+
+
+def together(given: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Inputs of several samples as one batch, of those of one shape, :data:`SAMPLES` at most."""
+    shapes = [{name: value.shape[1:] for name, value in one.items()} for one in given]
+    alike = [one for one, shape in zip(given, shapes, strict=True) if shape == shapes[0]][:SAMPLES]
+    return {name: np.concatenate([one[name] for one in alike]) for name in given[0]}
+
+
+def digest(path: Path) -> str:
+    """sha256, hex, of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _told(job: Job) -> build.Progress:
+    """A progress of TensorRT's that tells the person who waits, a stage for each phase."""
+    seen: set[str] = set()
+
+    def progress(phase: str, done: float) -> bool:
+        if phase not in seen:
+            seen.add(phase)
+            job.progress.stage(f"{job.variant.name}: {phase.lower()}")
+        return True
+
+    return progress
+
+
+def rebuilt(
+    repository: Path, folder: Path, manifest: Manifest, variant: Variant, progress: build.Progress | None = None
+) -> tuple[Variant, dict[str, Path]]:
+    """The plans of a published variant, built again for the GPU of this machine in ``folder``.
+
+    Returns:
+        The variant as its manifest is to tell it now, and the new files by place below the repository.
+
+    Raises:
+        SetupError: there is no GPU, or TensorRT is not installed.
+        ExportFailed: a plan cannot be built.
+    """
+    gpu = this_gpu()
+    points = published.entry_points_of(repository, manifest)
+    graphs = published.graphs_of(repository, manifest, points)
+    placed: dict[str, Path] = {}
+    for role, net in networks(points, variant).items():
+        place = graphs[role].parent / variant.file()
+        typed_graph = place.with_suffix(".onnx")
+        target = folder / f"net-{role or 'model'}"
+        target.mkdir()
+        plan = Plan(net, typed_graph if typed_graph.is_file() else graphs[role], target / place.name)
+        build_on(gpu, plan, manifest, variant, repository, progress)
+        for path, made in ((place, plan.path), (plans.key_file(place), plans.key_file(plan.path))):
+            placed[path.relative_to(repository).as_posix()] = made
+    files = {**variant.files, **{place: digest(path) for place, path in placed.items()}}
+    size = sum((placed.get(place) or repository / place).stat().st_size for place in files)
+    return replace(variant, files=files, bytes=size, machine=gpu.name), placed

@@ -1,0 +1,208 @@
+"""A variant before it is published: its files, the precision gate, and the time it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tritonvision import machine
+from tritonvision.ensembles import model_configs, published
+from tritonvision.ensembles.entry_points import EntryPoint
+from tritonvision.errors import ExportFailed, NotSupported
+from tritonvision.exporters.graphs import storage
+from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.pipeline import Progress
+from tritonvision.exporters.variants import folders, timing
+from tritonvision.publication import Manifest
+from tritonvision.variants import Variant
+
+if TYPE_CHECKING:
+    from tritonvision.exporters.precision.gate import GateResult
+
+_PACKAGES = {"openvino": ("openvino",), "tensorrt": ("tensorrt",)}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What passed.
+
+    Attributes:
+        files: what it adds, by place below the repository.
+    """
+
+    variant: Variant
+    files: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One variant that is asked for.
+
+    Attributes:
+        repository: where the model is published.
+        folder: to build in.
+        variant: engine, precision and networks; the rest is what the job finds out.
+        calibrate: folder of pictures for int8, and to judge by; None takes drawn ones.
+        gate_data: folder of labelled pictures, or None.
+        least_gain: share of the time that must be saved, or the variant is not worth its place.
+    """
+
+    repository: Path
+    folder: Path
+    manifest: Manifest
+    variant: Variant
+    progress: Progress
+    calibrate: Path | None = None
+    gate_data: Path | None = None
+    least_gain: float | None = None
+    _exits: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def run(self) -> Built:
+        """Build it, let it pass the precision gate, and time it.
+
+        Raises:
+            ExportFailed: it misses a bar, does not gain enough, or the pictures prove nothing.
+        """
+        if not self.variant.networks:
+            raise NotSupported(f"No network of '{self.manifest.id}' can run on another engine.")
+        if self.variant.engine not in _BUILDERS:
+            raise NotSupported(f"This version does not build variants for {self.variant.engine}.")
+        with self._exits:
+            return _BUILDERS[self.variant.engine](self)
+
+    @cached_property
+    def points(self) -> tuple[EntryPoint, ...]:
+        """The entry points with networks that change."""
+        points = published.entry_points_of(self.repository, self.manifest)
+        return tuple(point for point in points if any(net.role in self.variant.networks for net in point.nets))
+
+    @cached_property
+    def base(self) -> timing.Opened:
+        """The model as it was exported, in this process."""
+        return self.opened(None)
+
+    def opened(self, variant: Variant | None, files: Mapping[str, Path] | None = None) -> timing.Opened:
+        """The model in this process, as a variant whose files, by role, are not published yet."""
+        found = published.open_published(self.repository, self.manifest, variant, files)
+        for local in found.values():
+            if hasattr(local, "close"):
+                self._exits.callback(local.close)
+        return found
+
+    @cached_property
+    def graphs(self) -> dict[str, Path]:
+        """The ONNX file of each network that changes, by role."""
+        found = published.graphs_of(self.repository, self.manifest, self.points)
+        return {role: found[role] for role in self.variant.networks}
+
+    def timed(self, candidate: timing.Opened) -> Variant:
+        """The variant with the time it takes. Raises ExportFailed where it does not gain what it must."""
+        from tritonvision.exporters.precision import calibration
+
+        inputs = calibration.inputs(self.points, self.base, [sample_pictures.photo()])
+        base, taken = timing.milliseconds(self.points, self.base, candidate, inputs, self.variant.networks)
+        if self.least_gain is not None and taken > (1 - self.least_gain) * base:
+            raise ExportFailed(
+                f"{self.variant.name} takes {taken:.3g} ms where ONNX Runtime takes {base:.3g} ms: that gains less "
+                f"than {self.least_gain:.0%}."
+            )
+        return replace(self.variant, milliseconds=round(taken, 3), base_milliseconds=round(base, 3))
+
+    def judged(self, candidate: timing.Opened) -> GateResult:
+        """What the precision gate says of it. Raises ExportFailed."""
+        return self._gate.check(candidate, self.variant.name)
+
+    @cached_property
+    def _gate(self):
+        from tritonvision.exporters.precision import calibration
+        from tritonvision.exporters.precision.gate import Gate
+
+        judging = calibration.sets(self.calibrate)[1]
+        labels, meaning = self.manifest.labels, self.manifest.map_meaning
+        return Gate(self.base, self.points, self.gate_data, judging, labels, meaning)
+
+    def finished(
+        self, variant: Variant, result: GateResult, files: Mapping[str, Path], packages: Sequence[str] = ()
+    ) -> Built:
+        """The variant with all that its manifest tells.
+
+        Args:
+            files: of its own, by role of the network; what lies beside one under the same stem belongs to it.
+            packages: that took part besides the engine.
+        """
+        placed = dict(self._placed(variant, files))
+        versions = {name: importlib.metadata.version(name) for name in (*_PACKAGES[variant.engine], *packages)}
+        return Built(
+            replace(
+                variant, figures=dict(result.figures), shown=result.shown, machine=machine.cpu_name(),
+                versions=versions, files={place: _digest(path) for place, path in placed.items()},
+                bytes=sum(path.stat().st_size for path in placed.values()), graph_bytes=self._graph_bytes(files),
+            ),
+            placed,
+        )  # fmt: skip
+
+    def _placed(self, variant: Variant, files: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
+        for role, path in files.items():
+            place = folders.place(self.manifest, self.points, variant, role)
+            assert place is not None, "a file that the engine does not read"
+            for part in sorted(path.parent.glob(f"{path.stem}.*")):
+                yield str(Path(place).with_suffix(part.suffix)), part
+
+    def _graph_bytes(self, files: Mapping[str, Path]) -> int:
+        """Bytes of all networks of the model while the variant serves, once for each process."""
+        points = published.entry_points_of(self.repository, self.manifest)
+        graphs = published.graphs_of(self.repository, self.manifest, points)
+        total = 0
+        for point in points:
+            for net in point.nets:
+                parts = sorted(files[net.role].parent.glob(f"{files[net.role].stem}.*")) if net.role in files else ()
+                size = sum(part.stat().st_size for part in parts) if parts else storage.size(graphs[net.role])
+                total += size * (point.instances if model_configs.embedded(point) else net.instances)
+        return total
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _openvino(job: Job) -> Built:
+    """OpenVINO reads the ONNX graphs itself, but for int8, of which NNCF writes files of OpenVINO's own format."""
+    if job.variant.precision == "int8":
+        return _openvino_int8(job)
+    job.progress.stage(f"{job.variant.name}: time")
+    candidate = job.opened(job.variant)
+    variant = job.timed(candidate)  # first: it is the shorter of the two
+    job.progress.stage(f"{job.variant.name}: precision gate")
+    return job.finished(variant, job.judged(candidate), {})
+
+
+def _openvino_int8(job: Job) -> Built:
+    from tritonvision.exporters.precision import calibration, int8
+
+    job.progress.stage(f"{job.variant.name}: calibration")
+    inputs = calibration.inputs(job.points, job.base, calibration.sets(job.calibrate)[0])
+    job.progress.stage(f"{job.variant.name}: quantisation and precision gate")
+    target = job.folder / "int8"
+    target.mkdir()
+    found = int8.quantised(
+        job.graphs, inputs, target, lambda files: job.judged(job.opened(job.variant, files)), job.progress
+    )
+    job.progress.stage(f"{job.variant.name}: time")
+    variant = replace(job.timed(job.opened(job.variant, found.files)), kept_fp32=found.kept_fp32)
+    return job.finished(variant, found.result, found.files, ("nncf",))
+
+
+def _tensorrt(job: Job) -> Built:
+    from tritonvision.exporters.tensorrt import variant
+
+    return variant.built(job)
+
+
+_BUILDERS = {"openvino": _openvino, "tensorrt": _tensorrt}

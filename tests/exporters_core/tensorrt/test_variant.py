@@ -1,0 +1,177 @@
+"""A TensorRT variant from the build to its rebuilding on another GPU, with a recording double for what needs a GPU.
+
+The double's plan is the graph that it was given, and ONNX Runtime runs it. That the calls of a build are those that
+TensorRT takes is shown by ``tests/tensorrt``, where NVIDIA's own builder answers the same code.
+"""
+
+import importlib.metadata
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from tritonvision import gpus, machine, plans
+from tritonvision.errors import ExportFailed, InvalidParameter, SetupError
+from tritonvision.exporters import pipeline, variants
+from tritonvision.exporters.contract import Weights
+from tritonvision.publication import Repository
+from tritonvision.python_backend.runtime import engines, onnxruntime_session
+
+FACE, NAME = "mediapipe-face-detection", "tensorrt-fp32"
+PLACE = f"net--{FACE}/1/{NAME}.plan"
+H200, L4 = gpus.Gpu("NVIDIA H200", "9.0", "", "13.0"), gpus.Gpu("NVIDIA L4", "8.9", "", "13.0")
+
+
+class Recorder:
+    """Takes any call, and remembers its name and arguments in ``calls``."""
+
+    def __init__(self, calls, **answers):
+        self.__dict__.update(answers, _calls=calls)
+
+    def __getattr__(self, name):
+        return lambda *arguments: self._calls.append((name, *arguments))
+
+
+def tensorrt(calls, broken=False):
+    """A double of TensorRT's bindings whose plan is the graph that was parsed."""
+    trt = ModuleType("tensorrt")
+    trt.__version__ = "10.13.0.35"
+    trt.ILogger, trt.IProgressMonitor = type("ILogger", (), {}), type("IProgressMonitor", (), {})
+    trt.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+    trt.BuilderFlag = SimpleNamespace(TF32="TF32", VERSION_COMPATIBLE="VERSION_COMPATIBLE")
+    trt.HardwareCompatibilityLevel = SimpleNamespace(NONE="NONE")
+    parsed = []
+
+    def parse(path):
+        parsed.append(Path(path).read_bytes())
+        return True
+
+    cache = SimpleNamespace(serialize=lambda: b"measured")
+    config = Recorder(
+        calls, add_optimization_profile=lambda limits: 0, create_timing_cache=lambda data: data,
+        set_timing_cache=lambda cache, ignore: True, get_timing_cache=lambda: cache,
+    )  # fmt: skip
+    trt.Builder = lambda logger: SimpleNamespace(
+        create_network=lambda flags: calls.append(("create_network", flags)),
+        create_builder_config=lambda: config, create_optimization_profile=lambda: Recorder(calls),
+        build_serialized_network=lambda network, config: None if broken else parsed[-1],
+    )  # fmt: skip
+    trt.OnnxParser = lambda network, logger: SimpleNamespace(parse_from_file=parse)
+    return trt
+
+
+@pytest.fixture
+def calls():
+    return []
+
+
+@pytest.fixture
+def on(monkeypatch, calls):
+    """``on(gpu)``: this machine has that GPU, and TensorRT."""
+
+    def have(gpu, version="10.13.0.35", broken=False):
+        monkeypatch.setattr(machine, "why_not", lambda engine, precision: "")
+        monkeypatch.setattr(machine, "gpu", lambda: gpu)
+        monkeypatch.setitem(sys.modules, "tensorrt", tensorrt(calls, broken))
+        real = importlib.metadata.version
+        monkeypatch.setattr(
+            importlib.metadata, "version", lambda name: version if name == "tensorrt" else real(name)
+        )
+        session = ModuleType("tensorrt_session")
+        session.open_session = lambda path, *_, **__: onnxruntime_session.open_session(path)
+        monkeypatch.setitem(sys.modules, "tritonvision.python_backend.runtime.tensorrt_session", session)
+        monkeypatch.setattr(engines, "why_not", lambda engine, precision: "")
+
+    return have
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    root = tmp_path_factory.mktemp("published")
+    pipeline.export(FACE, Weights(), root)
+    return root
+
+
+@pytest.fixture
+def root(published, tmp_path):
+    return Path(shutil.copytree(published, tmp_path / "models"))
+
+
+def add(root):
+    return variants.add(root, FACE, "tensorrt", "fp32", serve=True)
+
+
+def test_a_variant_is_a_plan_its_key_and_a_config_that_triton_takes(root, on, calls):
+    on(H200)
+    (variant,) = add(root).variants
+    assert set(variant.files) == {PLACE, PLACE.replace(".plan", ".json")}
+    assert (variant.name, variant.machine, variant.shown) == (NAME, "NVIDIA H200", "agreement")
+    graph = root / PLACE.replace(f"{NAME}.plan", "model.onnx")
+    assert (root / PLACE).read_bytes() == graph.read_bytes(), "nothing is prepended to what TensorRT built"
+    key = plans.read_key(root / PLACE)
+    assert (key.gpu, key.compute_capability, key.tensorrt) == ("NVIDIA H200", "9.0", "10.13.0.35")
+    assert json.loads(key.profile)["pixels"] == [[1, 128, 128, 3], [8, 128, 128, 3], [8, 128, 128, 3]]
+    config = (root / f"net--{FACE}" / "config.pbtxt").read_text()
+    assert 'backend: "tensorrt"' in config and "KIND_GPU" in config and f'"{NAME}.plan"' in config
+    assert ("create_network", 2) in calls and ("clear_flag", "TF32") in calls
+    assert (root / ".tensorrt" / "NVIDIA-H200-10.13.0.35.timing").read_bytes() == b"measured"
+
+
+def test_a_plan_of_another_gpu_is_built_again_for_this_one_from_what_is_published(root, on):
+    on(H200)
+    before = add(root)
+    assert plans.missing(root, before, NAME, H200, "10.13.0.35") == ""
+    why = "The plan was built for another GPU and another compute capability."
+    assert plans.missing(root, before, NAME, L4, "10.13.0.35") == why
+    on(L4)
+    told = []
+    after = variants.build_plans(root, FACE, NAME, lambda phase, done: told.append(phase) or True)
+    assert plans.missing(root, after, NAME, L4, "10.13.0.35") == ""
+    assert after.serving == NAME and after.variants[0].machine == "NVIDIA L4"
+    assert after.variants[0].files != before.variants[0].files
+    assert after.variants[0].figures == before.variants[0].figures
+
+
+def test_a_truncated_plan_and_another_tensorrt_are_noticed_and_mended(root, on):
+    on(H200)
+    manifest = add(root)
+    assert "another TensorRT" in plans.missing(root, manifest, NAME, H200, "11.4.0.106")
+    (root / PLACE).write_bytes((root / PLACE).read_bytes()[:100])
+    assert plans.missing(root, manifest, NAME, H200, "10.13.0.35") == "The plan's file is not whole."
+    manifest = variants.build_plans(root, FACE, NAME)
+    assert plans.missing(root, manifest, NAME, H200, "10.13.0.35") == ""
+
+
+def test_a_build_that_fails_leaves_the_variant_and_the_repository_as_they_are(root, on, contents):
+    on(H200)
+    add(root)
+    before = contents(root)
+    on(L4, broken=True)
+    with pytest.raises(ExportFailed, match="could not build the plan"):
+        variants.build_plans(root, FACE, NAME)
+    assert contents(root) == before
+
+
+def test_plans_that_are_dropped_are_missing_and_can_be_built_again(root, on):
+    on(H200)
+    add(root)
+    manifest = variants.drop_plans(root, FACE, NAME)
+    assert not (root / PLACE).exists() and manifest.variants[0].files == {}
+    assert plans.missing(root, manifest, NAME, H200, "10.13.0.35") == "No plan has been built yet."
+    assert variants.build_plans(root, FACE, NAME).variants[0].files.keys() == {PLACE, PLACE.replace(".plan", ".json")}
+
+
+def test_without_a_gpu_nothing_is_built_and_the_sentence_says_so(root, on):
+    with pytest.raises(SetupError, match="The package 'tensorrt' is not installed"):
+        add(root)
+    on(H200)
+    add(root)
+    on(None)
+    with pytest.raises(SetupError, match="No NVIDIA GPU is to be seen"):
+        variants.build_plans(root, FACE, NAME)
+    with pytest.raises(InvalidParameter, match="'onnxruntime-fp32' has no plans"):
+        variants.build_plans(root, FACE, "onnxruntime-fp32")
+    assert Repository(root).get(FACE).serving == NAME
