@@ -97,12 +97,15 @@ RANDOM_MODELS := yolov8n-640 yolov8n-seg-640 rfdetr-nano resnet18 clip/RN50 dept
 	doctr-db_mobilenet_v3
 EXPORTERS   := $(shell find exporters ensembles python_backend -name '*.py' 2>/dev/null)
 
+# as they were exported: the tests that want variants add them
+EXPORT      := .venv-export/bin/python -m tritonvision export --engine onnxruntime --force --repository $(TEST_MODELS)
+
 $(TEST_MODELS)/.ready: .venv-export/.ready $(EXPORTERS) tests/small_models.py
 	@echo "Exporting the models that the tests ask ..."
-	.venv-export/bin/python -m tritonvision export mediapipe-face-detection --force --repository $(TEST_MODELS)
+	$(EXPORT) mediapipe-face-detection
 	# side by side: tracing a graph keeps one core busy
 	.venv-export/bin/python -P tests/small_models.py $(TEST_MODELS) & small=$$!
-	.venv-export/bin/python -m tritonvision export $(RANDOM_MODELS) --weights random --force --repository $(TEST_MODELS)
+	$(EXPORT) $(RANDOM_MODELS) --weights random
 	wait $$small
 	touch $@
 

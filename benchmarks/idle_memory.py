@@ -16,8 +16,6 @@ from pathlib import Path
 import machine
 from served import Served
 
-from tritonvision.server import stubs
-
 _GRAPH = 1.5  # times its bytes
 _PROCESS = 90  # MB
 _LOAD = 300  # seconds
@@ -33,7 +31,7 @@ def main() -> None:
     with Served(options.repository, *options.models) as server:
         _wait_loaded(server, options.models)
         time.sleep(options.idle)
-        processes = _processes(server)
+        processes = server.names()
         sizes = {pid: _pss(pid) for pid in processes}
     graphs = {model: _graph_megabytes(options.repository / model) for model in set(processes.values())}
     pss, held = sum(sizes.values()), sum(graphs[model] for model in processes.values())
@@ -60,15 +58,6 @@ def _wait_loaded(server: Served, models: list[str]) -> None:
             return
         time.sleep(0.5)
     raise SystemExit(f"not loaded within {_LOAD} s: {', '.join(set(models) - listed)}")
-
-
-def _processes(server: Served) -> dict[int, str]:
-    """Process ids, and what each is: the Triton model of a stub, else the program's name."""
-    names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in server.processes()}
-    names[server.pid] = "facade"
-    for pid in [pid for pid, name in names.items() if name == "tritonserver"]:
-        names |= {stub.pid: stub.model for stub in stubs.of_server(pid).values()}
-    return names
 
 
 def _pss(pid: int) -> float:

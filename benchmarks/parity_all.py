@@ -122,7 +122,7 @@ def export(
 ) -> tuple[dict[str, Any], str]:
     """The manifest and nothing, or nothing and why not: the sentence, and the hint in a line of its own."""
     command = [sys.executable, "-m", "tritonvision", "export", model_id, "--weights", weights, "--seed", str(seed),
-               "--repository", repository, "--json"]  # fmt: skip
+               "--engine", "onnxruntime", "--repository", repository, "--json"]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+from tritonvision.server import stubs
 from tritonvision.server.process import free_port
 
 
@@ -73,6 +74,14 @@ class Served:
             for task in Path(f"/proc/{pid}/task").glob("*/children"):
                 todo += map(int, task.read_text().split())
         return found
+
+    def names(self) -> dict[int, str]:
+        """What each of :meth:`processes` is: the Triton model of a stub, ``facade``, else the program's name."""
+        names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in self.processes()}
+        names[self.pid] = "facade"
+        for pid in [pid for pid, name in names.items() if name == "tritonserver"]:
+            names |= {stub.pid: stub.model for stub in stubs.of_server(pid).values()}
+        return names
 
     def pss_megabytes(self) -> float:
         """Proportional set size of all processes together."""

@@ -50,10 +50,7 @@ def encode_chat(
 
 def decode_delta(response: pb.ModelInferResponse) -> Delta | None:
     """The text and tokens of one streamed response; None of the empty final response."""
-    found = {
-        output.name: _array(output, raw)
-        for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
-    }
+    found = decode_tensors(response)
     if not found:
         return None
     prompt, answer = (int(count) for count in found["usage"])
@@ -105,9 +102,40 @@ def _add(request: pb.ModelInferRequest, name: str, values: Sequence[bytes | Sequ
         request.inputs.add(name=name, datatype="BYTES", shape=(len(rows), len(rows[0])))
         request.raw_input_contents.append(_strings_of([value for row in rows for value in row]))
         return
-    batch = np.stack(values)
+    _add_numbers(request, name, np.stack(values))
+
+
+def _add_numbers(request: pb.ModelInferRequest, name: str, batch: np.ndarray) -> None:
     request.inputs.add(name=name, datatype=_NAMES[batch.dtype], shape=batch.shape)
     request.raw_input_contents.append(batch.tobytes())
+
+
+def encode_tensors(
+    model: str, inputs: Mapping[str, np.ndarray], outputs: Collection[str] = ()
+) -> pb.ModelInferRequest:  # fmt: skip
+    """The request that asks any Triton model, as it declares its tensors: numbers, or byte strings (objects).
+
+    Args:
+        outputs: what is wanted; everything when empty.
+    """
+    request = pb.ModelInferRequest(model_name=model)
+    for name, values in inputs.items():
+        if values.dtype.kind in "OS":
+            request.inputs.add(name=name, datatype="BYTES", shape=values.shape)
+            request.raw_input_contents.append(_strings_of([bytes(value) for value in values.reshape(-1)]))
+        else:
+            _add_numbers(request, name, values)
+    for name in outputs:
+        request.outputs.add(name=name)
+    return request
+
+
+def decode_tensors(response: pb.ModelInferResponse) -> dict[str, np.ndarray]:
+    """Output tensors by name, as the model gave them."""
+    return {
+        output.name: _array(output, raw)
+        for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
+    }
 
 
 def _strings_of(values: Sequence[bytes]) -> bytes:
@@ -116,10 +144,7 @@ def _strings_of(values: Sequence[bytes]) -> bytes:
 
 def decode(response: pb.ModelInferResponse) -> list[dict[str, np.ndarray]]:
     """Output tensors by name, one dictionary a sample. Raises BrokenModel where one holds a NaN or an infinity."""
-    batches = {
-        output.name: _array(output, raw)
-        for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
-    }
+    batches = decode_tensors(response)
     count = len(next(iter(batches.values())))
     for values in batches.values():
         if values.dtype.kind == "f" and not np.isfinite(values).all():

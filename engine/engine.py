@@ -19,9 +19,11 @@ import numpy as np
 from tritonvision import catalog
 from tritonvision.engine import codec, failures, mask_grid
 from tritonvision.engine.export_runner import Exports
+from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import LoadedModels, Memory
 from tritonvision.engine.loader import Loader
 from tritonvision.engine.model_queue import ModelQueue
+from tritonvision.engine.model_times import ModelTimes
 from tritonvision.engine.quarantine import Quarantine
 from tritonvision.engine.triton_grpc import AsyncTritonClient
 from tritonvision.errors import (
@@ -39,19 +41,13 @@ from tritonvision.server.control import Control
 from tritonvision.settings import Settings
 from tritonvision.tasks import PROMPTABLE, VLM
 
-# Pictures of one request that run or queue at once, so that a large request does not delay the others.
-_CONCURRENT = 8
-# Requests in Triton for each process of a model: one runs, others are in pre and post steps or come next.
-_PLACES_PER_PROCESS = 3
-# For a Triton that we did not start: its processes, devices and batchers are unknown.
-_PLACES_OF_OTHERS = 16
-# Answers that a model generates at the same time: the rows of its batch.
-_ROWS = 16
+_CONCURRENT = 8  # pictures of one request that run or queue at once, so that it does not keep the others waiting
+_PLACES_PER_PROCESS = 3  # requests in Triton: one runs, the others are being decoded or answered, or come next
+_PLACES_OF_OTHERS = 16  # of somebody else's Triton the processes, devices and batchers are not known here
+_ROWS = 16  # answers that a generating model writes at the same time: the rows of its batch
 _RETRIES = 3
-# Samples of one Triton request: what the steps' configs allow.
-_BATCH = 8
-# Outputs to request by default, where a model has others of megabytes.
-_OUTPUTS = {PROMPTABLE.name: ("masks", "scores", "low_res_masks", "image_size")}
+_BATCH = 8  # samples of one Triton request: what the steps' configs allow
+_OUTPUTS = {PROMPTABLE.name: ("masks", "scores", "low_res_masks", "image_size")}  # where megabytes more could be said
 _Batch = tuple[Sequence[codec.Sample], Sequence[Mapping[str, Any]]]
 
 
@@ -67,20 +63,15 @@ class Engine:
         address: gRPC ``host:port`` of the Triton that is asked, or ``unix:`` and the path of its socket.
     """
 
-    def __init__(
-        self, settings: Settings, server: Embedded | None = None, exportable: Collection[str] | None = None
-    ):  # fmt: skip
+    def __init__(self, settings: Settings, server: Embedded | None = None, exportable: Collection[str] | None = None):
         if server is not None:
             self.address = server.address
         elif settings.triton_url is not None:
             self.address = settings.triton_url
         else:
             raise SetupError("There is no inference server to ask.", hint="Give --triton-url HOST:PORT.")
-        self.repository = Repository(settings.repository)
-        self.server_id = str(uuid.uuid4())
-        self.exportable = exportable
-        self._settings = settings
-        self._server = server
+        self.repository, self.server_id = Repository(settings.repository), str(uuid.uuid4())
+        self.exportable, self._settings, self._server = exportable, settings, server
         self._loader = Loader(settings, server or Control(self.address), self._resolve)
         self._queues: dict[str, ModelQueue] = {}
         self._quarantine = Quarantine()
@@ -94,6 +85,7 @@ class Engine:
     async def start(self) -> None:
         """Connect. The server need not answer yet."""
         self._client = AsyncTritonClient(self.address)
+        self._loader.ask_golden(self._client)
 
     async def close(self) -> None:
         """Drop connections and running exports; a server given to us is the giver's to stop."""
@@ -233,14 +225,23 @@ class Engine:
         await self._loader.ensure(manifest, wait)
         return manifest
 
+    async def verify(self, name: str) -> Verdict:
+        """Ask a model its golden questions, see :meth:`tritonvision.engine.loader.Loader.verify`."""
+        return await self._loader.verify(self._resolve(name))
+
+    async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]:
+        """Where the time of a model, its steps and the models that it asks went; nothing of what is not loaded."""
+        manifest = self._resolve(name)
+        asked = [name for need in manifest.needs for name in self._resolve(need).triton_names]
+        return manifest, await self._client.times([*manifest.triton_names, *manifest.steps, *asked])
+
     async def unload(self, name: str) -> None:
         """Unload a model, the models that depend on it, and steps no other uses. Does nothing if it is not loaded."""
         await self._loader.unload(name)
 
     def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None:
         """Raises Overloaded when ``requests`` more to this model would wait longer than half a deadline."""
-        queue = self._queues.get(_triton_name(manifest, role))
-        if queue is not None:
+        if (queue := self._queues.get(_triton_name(manifest, role))) is not None:
             queue.check_room(min(requests, _CONCURRENT))
 
     def loaded(self) -> list[Manifest]:
@@ -261,7 +262,7 @@ class Engine:
         Args:
             manifest: of a model that has to be ready, too, if it is loaded.
         """
-        if self._server is not None and not self._server.healthy():
+        if not (self._server is None or self._server.healthy()):
             return False
         if manifest is not None and self.loaded_models.get(manifest.id):
             return await self._client.ready(manifest.triton_name)
@@ -276,7 +277,7 @@ class Engine:
     def _resolve(self, model: Manifest | str, task: str | None = None) -> Manifest:
         """The published model ``name``, checked to do ``task``. One that is missing may be exported."""
         manifest = self._published(model) if isinstance(model, str) else model
-        if task is not None and manifest.task != task:
+        if task not in (None, manifest.task):
             raise InvalidParameter(f"'{manifest.id}' does {manifest.task}, not {task}.")
         return manifest
 
@@ -358,8 +359,7 @@ class Engine:
 
     def _queue(self, manifest: Manifest, role: str = "") -> ModelQueue:
         """The queue of a loaded model's entry point."""
-        name = _triton_name(manifest, role)
-        if name not in self._queues:
+        if (name := _triton_name(manifest, role)) not in self._queues:
             self._queues[name] = self._new_queue(manifest)
         return self._queues[name]
 

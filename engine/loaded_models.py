@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from tritonvision import machine
 from tritonvision.errors import NoRoom, Overloaded
 from tritonvision.publication import Manifest
 
@@ -19,8 +20,23 @@ _PER_PROCESS = 60 * 2**20
 
 
 def footprint(manifest: Manifest) -> int:
-    """Estimated bytes of a loaded model: its networks and its own processes."""
-    return int(_PER_GRAPH_BYTE * manifest.graph_bytes) + _PER_PROCESS * manifest.processes
+    """Estimated bytes of a loaded model: its networks, as they run on this machine, and its own processes."""
+    variant = machine.choice(manifest).variant
+    graph_bytes = (variant.graph_bytes if variant else 0) or manifest.graph_bytes
+    return int(_PER_GRAPH_BYTE * graph_bytes) + _PER_PROCESS * manifest.processes
+
+
+@dataclass(frozen=True)
+class Served:
+    """How the networks of a loaded model run.
+
+    Attributes:
+        variant: its name.
+        why_not: why that is not the one that the manifest names: a sentence, empty where it is.
+    """
+
+    variant: str
+    why_not: str = ""
 
 
 class LoadedModels:
@@ -37,7 +53,9 @@ class LoadedModels:
     ):  # fmt: skip
         self.most, self.budget, self._unload = most, budget, unload
         self._evicted = 0
+        self._refused: dict[str, str] = {}
         self._loaded: dict[str, Manifest] = {}
+        self._served: dict[str, Served] = {}
         self._last_used: dict[str, float] = {}
         self._coming: dict[str, Manifest] = {}
         self._busy: Counter[str] = Counter()
@@ -54,12 +72,31 @@ class LoadedModels:
     def memory(self) -> Memory:
         """What they take, when they were used, and the limits."""
         reckoned = {model_id: footprint(manifest) for model_id, manifest in self._loaded.items()}
-        return Memory(reckoned, dict(self._last_used), self.most, self.budget, self._evicted)
+        return Memory(
+            reckoned, dict(self._last_used), self.most, self.budget, self._evicted, dict(self._refused),
+            dict(self._served),
+        )  # fmt: skip
 
-    def add(self, manifest: Manifest) -> None:
-        """Record it as loaded."""
+    def add(self, manifest: Manifest, served: Served | None = None) -> None:
+        """Record it as loaded; ``served`` tells how its networks run, None where that is not known."""
+        self._refused.pop(manifest.id, None)
         self._loaded[manifest.id] = manifest
+        self._served.pop(manifest.id, None)
+        if served is not None:
+            self._served[manifest.id] = served
         self._touch(manifest.id)
+
+    async def refuse(self, manifest: Manifest, why: str) -> None:
+        """It was loaded and may not serve: it goes, and what asks it or what it stood in the place of goes, too.
+
+        Args:
+            why: a sentence.
+        """
+        self._refused[manifest.id] = why
+        async with self._changed:
+            self._loaded[manifest.id] = manifest
+            self._coming.pop(manifest.id, None)
+            await self._leave(manifest.id)
 
     async def leave(self, model_id: str) -> None:
         """Unload a model, the models that depend on it, and steps no other model uses. Not loaded: nothing happens."""
@@ -69,6 +106,7 @@ class LoadedModels:
     def forget(self, model_id: str) -> Manifest | None:
         """Record it as not loaded, also before it is unloaded."""
         self._last_used.pop(model_id, None)
+        self._served.pop(model_id, None)
         return self._loaded.pop(model_id, None)
 
     @contextmanager
@@ -181,6 +219,8 @@ class Memory:
         last_used: seconds since the epoch, by id.
         most, budget: the limits, or None.
         evicted: how many models were evicted since the start.
+        refused: models that were loaded and may not serve, a sentence each, by id.
+        served: how the networks of each loaded model run, by id; of those that somebody else's server runs, nothing.
     """
 
     reckoned: Mapping[str, int] = field(default_factory=dict)
@@ -188,3 +228,5 @@ class Memory:
     most: int | None = None
     budget: int | None = None
     evicted: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
+    served: Mapping[str, Served] = field(default_factory=dict)

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
-from tritonvision import catalog
-from tritonvision.engine.loaded_models import LoadedModels
-from tritonvision.errors import ModelLoading, ServerUnavailable, TritonVisionError
+from tritonvision import catalog, machine
+from tritonvision.engine.golden_check import GoldenCheck, Verdict
+from tritonvision.engine.loaded_models import LoadedModels, Served
+from tritonvision.engine.triton_grpc import AsyncTritonClient
+from tritonvision.errors import (
+    BrokenModel,
+    ModelLoading,
+    NotSupported,
+    ServerUnavailable,
+    SetupError,
+    TritonVisionError,
+)
 from tritonvision.integrity import check_files
 from tritonvision.publication import Manifest, Repository
 from tritonvision.server import Embedded
 from tritonvision.server.control import Control
 from tritonvision.settings import Settings
+from tritonvision.variants import Variant
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 # Admin calls at once. They wait in threads of their own: a load takes seconds to minutes, and readiness, pictures and
@@ -24,6 +39,10 @@ _THREADS = 8
 _RETRIES = 3
 # Seconds that a caller with ``wait=False`` still waits for a load that replaces a loaded model.
 _RELOAD_SECONDS = 5.0
+# What says that a variant does not run here, and leaves what was exported to be tried.
+_VARIANT_FAILED = (BrokenModel, SetupError, ServerUnavailable)
+# Seconds until a model that answered its golden questions wrongly is tried again, if it was not published anew.
+_REFUSED_SECONDS = 30.0
 
 
 class Loader:
@@ -35,11 +54,14 @@ class Loader:
 
     Attributes:
         loaded_models: what is loaded now.
+        golden: asks each model its golden questions before it is let at; None where the server is not ours.
     """
 
     def __init__(self, settings: Settings, admin: Embedded | Control, resolve: Callable[[str], Manifest]):
         self._settings, self._admin, self._resolve = settings, admin, resolve
         self.loaded_models = LoadedModels(settings.max_loaded, settings.memory_budget, self._unload_steps)
+        self.golden: GoldenCheck | None = None
+        self._verdicts: dict[str, tuple[Manifest, Verdict, float]] = {}  # of models that were refused, and when
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="model-loads")
 
@@ -67,18 +89,27 @@ class Loader:
             return
         load = self._loads.get(manifest.id)
         if load is None:
+            self._refuse_again(manifest)
             load = self._loads[manifest.id] = asyncio.create_task(self._load(manifest))
             load.add_done_callback(lambda _: self._loads.pop(manifest.id, None))
             # reading the exception marks it as retrieved, so that asyncio does not log it
             load.add_done_callback(lambda task: task.cancelled() or task.exception())
         if not wait and loaded is None:
             raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
-        seconds = self._settings.load_timeout if wait else min(self._settings.load_timeout, _RELOAD_SECONDS)
+        seconds = self._settings.load_timeout
+        if not wait and (loaded is None or loaded.without_variants() != manifest.without_variants()):
+            seconds = min(seconds, _RELOAD_SECONDS)  # another variant of the same model may take as long as it needs
         try:
             # Shielded: a cancelled caller does not stop the load that others wait for.
             await asyncio.wait_for(asyncio.shield(load), seconds)
         except TimeoutError as error:
             raise ModelLoading(f"Model {manifest.id} is still loading.", retry_after=5) from error
+
+    def _refuse_again(self, manifest: Manifest) -> None:
+        """Raise BrokenModel of a model that was refused a moment ago: each try would load it anew."""
+        known = self._verdicts.get(manifest.id)
+        if known is not None and known[0] is manifest and time.monotonic() < known[2] + _REFUSED_SECONDS:
+            raise known[1].refusal()
 
     async def unload(self, name: str) -> None:
         """Unload a model, the models that depend on it, and steps no other model uses. Not loaded: nothing happens."""
@@ -96,18 +127,89 @@ class Loader:
         for need in manifest.needs:
             await self.ensure(self._resolve(need))
         async with self.loaded_models.room_for(manifest, self._settings.load_timeout):
-            if isinstance(self._admin, Embedded):  # a Triton that we did not start reads files of its own
-                repository = Repository(self._settings.repository)
-                await asyncio.get_running_loop().run_in_executor(self._threads, check_files, repository, manifest)
+            if isinstance(self._admin, Embedded):
+                self.loaded_models.add(manifest, await self._load_into_ours(manifest))
+            else:
+                await self._load_elsewhere(manifest)
+                self.loaded_models.add(manifest)
+
+    async def _load_into_ours(self, manifest: Manifest) -> Served:
+        """Load the variant that serves, or, where this machine or its files do not let it, what was exported."""
+        choice = machine.choice(manifest)
+        if choice.variant is not None:
             try:
-                await asyncio.gather(*(self._administer(self._admin.load, step) for step in manifest.steps))
-                await asyncio.gather(*(self._administer(self._admin.load, name) for name in manifest.triton_names))
-            except TritonVisionError:
-                # A Triton that we did not start may load by itself or refuse to: it is enough that the model is ready.
-                admin = self._admin
-                if isinstance(admin, Embedded) or not await self._administer(admin.ready, manifest.triton_name):
-                    raise
-            self.loaded_models.add(manifest)
+                await self._load_variant(manifest, choice.variant)
+                return Served(choice.variant.name)
+            except _VARIANT_FAILED as error:
+                log.error("%s does not run as %s: %s", manifest.id, choice.variant.name, error.message)
+                choice = machine.Choice(None, error.message)
+        await self._load_variant(manifest, None)
+        return Served(manifest.base_variant, choice.why_not)
+
+    async def _load_variant(self, manifest: Manifest, variant: Variant | None) -> None:
+        """Load a model as one of its variants, None as it was exported, and ask it its golden questions."""
+        assert isinstance(self._admin, Embedded)
+        repository, loop = Repository(self._settings.repository), asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, check_files, repository, manifest, variant)
+        load = partial(self._admin.load, config_name=variant.name if variant else manifest.base_variant)
+        for together in (manifest.steps, manifest.triton_names):
+            await asyncio.gather(*(self._administer(load, name) for name in together))
+        await self._ask_golden(manifest, variant)
+
+    async def _load_elsewhere(self, manifest: Manifest) -> None:
+        """A Triton that we did not start reads files of its own, and chooses among its configs itself."""
+        try:
+            for together in (manifest.steps, manifest.triton_names):
+                await asyncio.gather(*(self._administer(self._admin.load, name) for name in together))
+        except TritonVisionError:
+            # It may load by itself or refuse to: it is enough that the model is ready.
+            assert isinstance(self._admin, Control)
+            if not await self._administer(self._admin.ready, manifest.triton_name):
+                raise
+
+    def ask_golden(self, client: AsyncTritonClient) -> None:
+        """From now on ask each loaded model its golden questions, if the server is ours: others answer for theirs."""
+        if isinstance(self._admin, Embedded):
+            self.golden = GoldenCheck(
+                client, self._settings.repository, self._settings.load_timeout, self._threads
+            )
+
+    async def verify(self, manifest: Manifest) -> Verdict:
+        """Whether the model answers as it did when it was published, stage by stage; it is loaded for it.
+
+        Raises:
+            NotSupported: the inference server is somebody else's.
+            NoRoom, ModelLoading, ...: as :meth:`ensure`, but for a model that does not pass.
+        """
+        if self.golden is None:
+            raise NotSupported("Models of somebody else's inference server are not verified.")
+        try:
+            await self.ensure(manifest)
+        except BrokenModel:
+            if manifest.id not in self._verdicts:
+                raise
+            return self._verdicts[manifest.id][1]
+        served = self.loaded_models.memory().served.get(manifest.id)
+        variant = next((v for v in manifest.variants if served and v.name == served.variant), None)
+        with self.loaded_models.using(manifest):
+            return await self.golden.ask(manifest, variant, every_stage=True)
+
+    async def _ask_golden(self, manifest: Manifest, variant: Variant | None) -> None:
+        """Ask a model its golden questions. Raises BrokenModel where it answers otherwise; one that does so as it was
+        exported goes.
+        """
+        if self.golden is None:
+            return
+        with self.loaded_models.using(manifest):
+            verdict = await self.golden.ask(manifest, variant)
+        self._verdicts.pop(manifest.id, None)
+        if verdict.passed:
+            return
+        if variant is None:  # else what was exported is tried, and may do
+            self._verdicts[manifest.id] = manifest, verdict, time.monotonic()
+            why = f"What differs is its {verdict.blamed}: {verdict.why.rstrip('.')}."
+            await self.loaded_models.refuse(manifest, why)
+        raise verdict.refusal()
 
     async def _unload_steps(self, models: Sequence[str]) -> None:
         for model in models:

@@ -16,6 +16,7 @@ from tritonclient.grpc import service_pb2_grpc
 from tritonvision import catalog
 from tritonvision.engine import codec, failures
 from tritonvision.engine.facts import Facts
+from tritonvision.engine.model_times import ModelTimes
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
 from tritonvision.results import Delta, Result
 from tritonvision.server.control import CHANNEL_OPTIONS
@@ -95,6 +96,27 @@ class AsyncTritonClient:
         """Output tensors of each sample from the Triton model ``model``, for callers that handle ``grpc.RpcError``."""
         request = codec.encode(model, samples, parameters, outputs, sequence)
         return codec.decode(await self._stub.ModelInfer(request, timeout=deadline))
+
+    async def tensors(
+        self, model: str, inputs: Mapping[str, np.ndarray], outputs: Collection[str], deadline: float
+    ) -> dict[str, np.ndarray]:
+        """What any Triton model answers, tensors as it declares them, for callers that handle ``grpc.RpcError``."""
+        request = codec.encode_tensors(model, inputs, outputs)
+        return codec.decode_tensors(await self._stub.ModelInfer(request, timeout=deadline))
+
+    async def times(self, models: Collection[str], timeout: float = 5.0) -> list[ModelTimes]:
+        """What Triton counted of each of these models since it was loaded; those it does not have are left out."""
+        found = []
+        for model in models:
+            request = pb.ModelStatisticsRequest(name=model)
+            try:
+                told = await self._stub.ModelStatistics(request, timeout=timeout)
+            except grpc.RpcError as error:
+                if failures.not_loaded(error) or error.code() == grpc.StatusCode.INVALID_ARGUMENT:
+                    continue
+                raise failures.to_error(error) from error
+            found += [ModelTimes.of(each) for each in told.model_stats]
+        return found
 
     async def ready(self, model: str = "", timeout: float = 1.0) -> bool:
         """Whether the server answers, or the Triton model ``model`` of it, within ``timeout`` seconds."""

@@ -96,7 +96,12 @@ class LocalComposition:
         graphs: the ONNX file of each of its networks, by role.
         models: how to ask the published models it needs, by public id: ``ask(inputs, outputs)``, batch axis first.
         assets: files beside its ``model.py``, by name.
+
+    Attributes:
+        watch: told the role, the inputs and the outputs of each question to a network, or None.
     """
+
+    watch: Callable[[str, Mapping[str, np.ndarray], Tensors], Any] | None = None
 
     def __init__(
         self, graphs: Mapping[str, Path], point: Composition, models: Mapping[str, Ask] | None = None,
@@ -118,6 +123,8 @@ class LocalComposition:
     def _ask(self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> Tensors:
         if model in self.nets:
             found = self.nets[model].tensors(inputs)
+            if self.watch is not None:
+                self.watch(model, inputs, found)
             return {name: found[name] for name in outputs}
         return self._models[model](inputs, outputs)
 

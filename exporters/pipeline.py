@@ -152,11 +152,13 @@ def _prove_and_publish(
             network.export(graphs[net.role], net.role)
             check.check(graphs[net.role], net)
         progress.stage("parity gate")
-        parity = Gate(family, entry, network, graphs, weights.kind, needs).check()
-        progress.stage("publishing")
+        gate = Gate(family, entry, network, graphs, weights.kind, needs)
+        parity = gate.check()
         manifest = _manifest(entry, family, network, weights, public_id, parity, graphs, notes)
+        golden = gate.golden(parity, manifest)
+        progress.stage("publishing")
         assets = {point.role: network.assets(point.role) for point in points}
-        return publish.publish(repository, folder, manifest, points, graphs, assets)
+        return publish.publish(repository, folder, manifest, points, graphs, assets, golden)
 
 
 def license_of(entry: Entry, kind: str) -> str:

@@ -23,6 +23,7 @@ from tritonvision.ensembles import model_configs
 from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.errors import SetupError
 from tritonvision.exporters.graphs import storage
+from tritonvision.golden import FOLDER
 from tritonvision.publication import MANIFEST, Manifest, Repository, locked
 
 _STAGING = ".staging"
@@ -69,7 +70,7 @@ def staging(repository: Path) -> Iterator[Path]:
 
 def publish(
     repository: Path, folder: Path, manifest: Manifest, points: Sequence[EntryPoint], graphs: Mapping[str, Path],
-    assets: Mapping[str, Mapping[str, bytes]] | None = None,
+    assets: Mapping[str, Mapping[str, bytes]] | None = None, golden: Mapping[str, bytes] | None = None,
 ) -> Manifest:  # fmt: skip
     """Put a model into ``repository``: the shared steps it needs, its networks, then its entry points.
 
@@ -77,6 +78,7 @@ def publish(
         folder: of :func:`staging`.
         graphs: the ONNX file of each network by role, on the same file system; they are moved.
         assets: files of an entry point, by role and name; beside its pre step, or beside the Python model that it is.
+        golden: files of the model's golden questions, by name, see :mod:`tritonvision.golden`.
 
     Returns:
         The manifest as it is published, with the sha256 of the files.
@@ -86,7 +88,9 @@ def publish(
     """
     name = manifest.triton_name
     built = folder / "models"
-    manifest = replace(manifest, files=_digests(name, points, graphs, assets or {}))
+    asked = {f"{name}/{FOLDER}/{file}": data for file, data in (golden or {}).items()}
+    digests = {path: hashlib.sha256(data).hexdigest() for path, data in asked.items()}
+    manifest = replace(manifest, files=_digests(name, points, graphs, assets or {}) | digests)
     try:
         order = []
         for point in points:
@@ -117,6 +121,9 @@ def publish(
             for net in point.nets if model_configs.embedded(point) else ():
                 storage.move(graphs[net.role], built, model_configs.graph_path(name, point, net))
             order.append(public.name)
+        for golden_file, data in asked.items():
+            (built / golden_file).parent.mkdir(exist_ok=True)
+            (built / golden_file).write_bytes(data)
         _write(built / name / MANIFEST, manifest.to_json())
         with locked(repository):
             orphans = _orphans(repository, manifest, order)

@@ -12,8 +12,10 @@ from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 
+from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
+from tritonvision.engine.model_times import ModelTimes
 from tritonvision.errors import (
     InvalidParameter,
     InvalidPicture,
@@ -66,6 +68,10 @@ class DataPlane(Protocol):
     ) -> AsyncGenerator[Progress | SAMPrediction, None]: ...
 
     async def load(self, name: str, *, wait: bool = True) -> Manifest: ...
+
+    async def verify(self, name: str) -> Verdict: ...
+
+    async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]: ...
 
     async def unload(self, name: str) -> None: ...
 

@@ -6,27 +6,33 @@ import functools
 import hashlib
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tritonvision.errors import BrokenModel, ModelLoading
 from tritonvision.publication import Manifest, Repository, locked
+from tritonvision.variants import Variant
 
 log = logging.getLogger(__name__)
 
 
-def check_files(repository: Repository, manifest: Manifest) -> None:
+def check_files(repository: Repository, manifest: Manifest, variant: Variant | None = None) -> None:
     """Compare the files of a published model with its manifest. Unchanged size, time and inode skip the reading.
+
+    Args:
+        variant: whose files are compared, too.
 
     Raises:
         BrokenModel: a file is missing or changed.
         ModelLoading: the model was published again meanwhile.
     """
-    if _wrong(repository.root, manifest) is None:
+    files = {**manifest.files, **(variant.files if variant else {})}
+    if _wrong(repository.root, files) is None:
         return
     with locked(repository.root):  # a concurrent publication has now replaced all folders or none
         if repository.get(manifest.id) is not manifest:
             raise ModelLoading(f"Model {manifest.id} was just published again.", retry_after=1)
-        wrong = _wrong(repository.root, manifest)
+        wrong = _wrong(repository.root, files)
     if wrong is not None:
         log.error("%s is not what was published: %s.", manifest.id, wrong)
         raise BrokenModel(
@@ -34,9 +40,9 @@ def check_files(repository: Repository, manifest: Manifest) -> None:
         )
 
 
-def _wrong(root: Path, manifest: Manifest) -> str | None:
-    """What is wrong with the first file that does not match."""
-    for name, published in manifest.files.items():
+def _wrong(root: Path, files: Mapping[str, str]) -> str | None:
+    """What is wrong with the first file that is not as it should be."""
+    for name, published in files.items():
         try:
             about = os.stat(root / name)
             if digest(f"{root}/{name}", about.st_size, about.st_mtime_ns, about.st_ino) != published:

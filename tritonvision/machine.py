@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 
 from tritonvision import gpus
 from tritonvision.gpus import Gpu
+from tritonvision.publication import Manifest
+from tritonvision.variants import Variant
 
 # A CPU computes bf16 in hardware with one of these; without, an engine would compute fp32 and call it bf16.
 _BF16 = {"avx512_bf16", "amx_bf16"}
@@ -41,6 +44,28 @@ def why_not(engine: str, precision: str) -> str:
     if engine == "openvino" and precision == "bf16" and not cpu_flags() & _BF16:
         return f"The processor ({cpu_name()}) does not compute in bf16."
     return ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a model's networks run on this machine.
+
+    Attributes:
+        variant: that runs; None where they run as they were exported.
+        why_not: why that is not the one that its manifest names: a sentence, empty where it is.
+    """
+
+    variant: Variant | None
+    why_not: str = ""
+
+
+def choice(manifest: Manifest) -> Choice:
+    """What this machine can run of what the manifest lets serve."""
+    variant = manifest.serving_variant
+    if variant is None:
+        return Choice(None, f"There is no variant '{manifest.serving}'." if manifest.serving else "")
+    missing = why_not(variant.engine, variant.precision)
+    return Choice(None, missing) if missing else Choice(variant)
 
 
 def _cpuinfo(key: str) -> str:

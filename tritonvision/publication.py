@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,10 @@ class Manifest:
     def serving_variant(self) -> Variant | None:
         """The variant that serves, or None: :attr:`base_variant` does."""
         return next((variant for variant in self.variants if variant.name == self.serving), None)
+
+    def without_variants(self) -> Manifest:
+        """The model itself: what stays the same whichever variants it has and whichever serves."""
+        return replace(self, variants=(), serving="", notes=())
 
     def to_json(self) -> str:
         """The manifest as the text of its file."""

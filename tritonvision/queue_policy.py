@@ -30,12 +30,19 @@ def bound_queue(config: pb.ModelConfig) -> bool:
     return True
 
 
-def bounded_config(folder: Path) -> str | None:
-    """The config of the Triton model in ``folder``, as JSON, where it was published without a bounded queue."""
+def bounded_config(folder: Path, name: str = "") -> str | None:
+    """The config to load the Triton model in ``folder`` with, as JSON, where that is not its ``config.pbtxt``.
+
+    Args:
+        name: of a file in its folder ``configs``; where there is none, ``config.pbtxt`` is meant.
+    """
+    file, chosen = folder / "config.pbtxt", folder / "configs" / f"{name}.pbtxt"
     try:
-        config = text_format.Parse((folder / "config.pbtxt").read_text(), pb.ModelConfig())
+        published = file.read_text()
+        text = chosen.read_text() if chosen.is_file() else published
+        config = text_format.Parse(text, pb.ModelConfig())
     except (OSError, ValueError, text_format.ParseError):
         return None  # Triton says what is wrong with it
-    if not bound_queue(config):
+    if not bound_queue(config) and text == published:
         return None
     return json.dumps(json_format.MessageToDict(config, preserving_proto_field_name=True))

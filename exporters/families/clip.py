@@ -1,4 +1,4 @@
-"""CLIP as OpenAI released it: a tower for pictures and one for texts, whose embeddings can be compared."""
+"""CLIP as OpenAI released it: an image encoder and a text encoder, whose embeddings can be compared."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 TEXT = "text"
 CONTEXT = 77
-_LARGE = 200  # million parameters from which one process of each tower has to do
+_LARGE = 200  # million parameters from which each encoder runs in one process only
 _OF_AN_ARCHIVE = ("input_resolution", "context_length", "vocab_size")  # not tensors of the network
-# Of random networks: the spread of embeddings from picture to picture, and the gain of attention, which averages over
-# all tokens and leaves little that differs between pictures. Both were found by trial.
+# For random networks: the standard deviation of embeddings over pictures, and the gain of attention, which averages
+# over all tokens and so reduces the differences between pictures. Both were found by trial.
 _SPREAD = 0.05
 _ATTENTION = 8
 
@@ -79,7 +79,7 @@ class CLIP(TorchFamily):
 
 
 class Towers(TorchNetwork):
-    """open_clip's module as the reference, its transform and its tokenizer before it as the reference pipeline."""
+    """Both encoders: open_clip's module is the reference; the reference pipeline adds its transform and tokenizer."""
 
     packages = ("open_clip_torch", "tokenizers")
 
@@ -154,7 +154,7 @@ def _create(entry: Entry) -> torch.nn.Module:
 
 
 def _of_file(entry: Entry, path: Path, source: str) -> Towers:
-    """Both towers out of a checkpoint. Raises ExportFailed."""
+    """Both encoders from a checkpoint. Raises ExportFailed."""
     found = checkpoints.read(path)
     network = _load(entry, found.tensors)
     return Towers(network, entry.fixed_size, source=source, sha256=files.sha256(path), notes=found.notes)
@@ -176,7 +176,7 @@ def _scale(network: torch.nn.Module) -> Scale:
 
 
 def _graph(network: torch.nn.Module, role: str) -> torch.nn.Module:
-    """One tower: uint8 ``[B,H,W,3]`` RGB, or int64 ``[B,77]`` ids, to float32 ``[B,D]``."""
+    """One encoder: uint8 ``[B,H,W,3]`` RGB, or int64 ``[B,77]`` ids, to float32 ``[B,D]``."""
     from torch import nn
 
     class Pictures(nn.Module):
@@ -204,7 +204,8 @@ def _graph(network: torch.nn.Module, role: str) -> torch.nn.Module:
 def _random(entry: Entry, seed: int) -> torch.nn.Module:
     """The true architecture with random weights whose embeddings differ between pictures and between texts.
 
-    Without training all pictures share most of what a tower says about them: each projection is made blind to that.
+    Without training the embeddings of all pictures are nearly equal: the mean direction is projected out of each
+    projection.
     """
     import torch
 
@@ -216,10 +217,10 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
         transformers_weights.redraw(network, seed)
         for name, layer in network.named_modules():
             if isinstance(layer, torch.nn.MultiheadAttention):
-                layer.in_proj_weight.mul_(layer.embed_dim**-0.5)  # kernels, though their name says a table
+                layer.in_proj_weight.mul_(layer.embed_dim**-0.5)  # a kernel, which redraw takes for a table by its name
                 layer.out_proj.weight.mul_(_ATTENTION)
             elif isinstance(layer, torch.nn.BatchNorm2d) and ".layer" in name and name.endswith("bn3"):
-                layer.weight.mul_(0.15)  # branches of depth without chaos, see families.resnet
+                layer.weight.mul_(0.15)  # otherwise rounding errors grow with depth, see families.resnet
         images = normalised(pictures, _scale(network))
         transformers_weights.settle(network, lambda: network.encode_image(images))
         visual = network.visual
@@ -238,7 +239,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
 
 
 def _without(owner: torch.nn.Module, name: str, instead: Any, encode: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """What ``encode`` gives while the projection ``name`` of ``owner`` is replaced by one that lets all through."""
+    """What ``encode`` gives while the projection ``name`` of ``owner`` is replaced by the identity."""
     projection = getattr(owner, name)
     setattr(owner, name, instead)
     rows = encode()

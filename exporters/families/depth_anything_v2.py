@@ -1,8 +1,8 @@
 """Depth Anything V2, small to large; the reference is transformers' network with its DPT image processor.
 
-One graph serves every aspect. The picture keeps its own, each side a multiple of 14; what the library bakes in while
-it is traced (the size of the last enlargement) or leaves to a cubic ``Resize`` (the table of positions) is computed
-from the pixels' height and width in the graph.
+One graph serves every aspect ratio: pictures keep theirs, each side is a multiple of 14. Tracing the library's code
+would make the size of the last enlargement a constant, and a cubic ``Resize`` would interpolate the position
+embeddings; here both are computed from the pixels' height and width in the graph.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _NECKS = {
     "large": {"neck_hidden_sizes": [256, 512, 1024, 1024], "fusion_hidden_size": 256},
 }
 _CUBIC = -0.75  # the coefficient of torch's bicubic kernel
-_COARSE = 4  # random patch kernels are enlarged from so many values a side
-_EXAMPLE = (2, 5 * PATCH, 7 * PATCH, 3)  # traced small: nothing of it may remain
+_COARSE = 4  # random patch kernels are enlarged from this many values a side
+_EXAMPLE = (2, 5 * PATCH, 7 * PATCH, 3)  # traced at a small size, which must not become a constant
 
 
 class DepthAnythingV2(TransformersFamily):
@@ -80,7 +80,7 @@ class DepthAnythingV2(TransformersFamily):
         return Resize("multiple", *entry.fixed_size, (("multiple", PATCH),))
 
     def entry_points(self, entry: Entry) -> tuple[Chain, ...]:
-        """The larger networks run in one process: each holds the weights."""
+        """The larger networks run in one process, because each process holds the weights."""
         return (Chain(self.resize(entry), self.head, instances=2 if _size(entry) == "small" else 1),)
 
     def repository(self, entry: Entry) -> str:
@@ -114,7 +114,7 @@ class DepthAnythingV2(TransformersFamily):
 
 
 class DepthNetwork(TorchNetwork):
-    """One network: transformers' module as the reference, with the processor around it as the reference pipeline."""
+    """One network: transformers' module is the reference; the reference pipeline adds the processor."""
 
     packages = ("transformers",)
 
@@ -158,11 +158,12 @@ class DepthNetwork(TorchNetwork):
         with torch.inference_mode():
             answer = self._model(**inputs)
         (found,) = self._processor.post_process_depth_estimation(answer, target_sizes=[size])
-        return {"map": found["predicted_depth"].numpy().reshape(size)}  # a side of one pixel was squeezed away
+        # reshaped because the library's squeeze() removes a side of one pixel
+        return {"map": found["predicted_depth"].numpy().reshape(size)}
 
 
 def _processor() -> DPTImageProcessorPil:
-    """That of the released weights."""
+    """The image processor of the released weights."""
     # with Pillow, as when the weights were released; torchvision's is a grey level off in one value of 200
     from transformers import DPTImageProcessorPil
 
@@ -207,7 +208,7 @@ def _graph(network: torch.nn.Module, scale: Scale) -> torch.nn.Module:
 
 @contextmanager
 def _open_to_every_size(network: torch.nn.Module) -> Iterator[None]:
-    """While it lasts, ``network`` computes the same by means whose trace holds for every height and width."""
+    """A context in which ``network`` computes the same by operations whose trace holds for every height and width."""
     embeddings, head = network.backbone.embeddings, network.head
     embeddings.interpolate_pos_encoding = partial(_positions, embeddings)
     head.forward = partial(_head, head)
@@ -218,7 +219,7 @@ def _open_to_every_size(network: torch.nn.Module) -> Iterator[None]:
 
 
 def _positions(embeddings: torch.nn.Module, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """``Dinov2Embeddings.interpolate_pos_encoding``: the bicubic resize of the square table as two matrix products."""
+    """``Dinov2Embeddings.interpolate_pos_encoding``: bicubic resizing of the square table as two matrix products."""
     import torch
 
     table, side = embeddings.position_embeddings, embeddings.config.image_size // PATCH
@@ -229,9 +230,9 @@ def _positions(embeddings: torch.nn.Module, tokens: torch.Tensor, height: int, w
 
 
 def _bicubic(count: int, side: int) -> torch.Tensor:
-    """float32 ``[count, side]``: the weights by which torch's bicubic ``interpolate`` makes ``count`` of ``side``.
+    """float32 ``[count, side]``: the weights of torch's bicubic ``interpolate`` from ``side`` values to ``count``.
 
-    Every output lies at (i + 0.5) * side / count - 0.5 and weighs its four neighbours; the border is repeated.
+    Output i lies at (i + 0.5) * side / count - 0.5 and is a weighted sum of its four neighbours; borders are repeated.
     """
     import torch
 
@@ -246,7 +247,7 @@ def _bicubic(count: int, side: int) -> torch.Tensor:
 
 
 def _head(head: torch.nn.Module, features: list[torch.Tensor], rows: int, columns: int) -> torch.Tensor:
-    """``DepthAnythingDepthEstimationHead.forward`` without the ``int()`` that would bake the example's size in."""
+    """``DepthAnythingDepthEstimationHead.forward`` without the ``int()`` that would make the traced size a constant."""
     from torch.nn.functional import interpolate
 
     size = (rows * head.patch_size, columns * head.patch_size)
@@ -261,9 +262,9 @@ def _head(head: torch.nn.Module, features: list[torch.Tensor], rows: int, column
 def _random(entry: Entry, seed: int) -> torch.nn.Module:
     """The true architecture with random weights whose map varies over a picture and between pictures.
 
-    The kernels that read the pixels are made smooth, as trained ones are: a grey level in one pixel of two hundred, by
-    which two libraries' resizing differs, shall not weigh like the picture. The last layer is standardised so that the
-    final ReLU cuts some of the map, as the sky is cut, and not most of it.
+    The patch kernels are made smooth, as trained ones are: two libraries' resizing differs by a grey level in one pixel
+    of two hundred, and noisy kernels would amplify that. The last layer is standardised so that the final ReLU sets
+    a small part of the map to zero, as it does for the sky in photographs.
     """
     import torch
     from transformers import DepthAnythingForDepthEstimation

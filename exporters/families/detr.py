@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 SHORTEST, LONGEST = 800, 1333  # pixels, as DETR was evaluated
-_NO_NAME = "N/A"  # what the official configuration calls a column that stands for no class
+_NO_NAME = "N/A"  # what the official configuration calls a column without a class
 _COCO_COLUMNS = 91
 _HEAD = "class_labels_classifier.weight"
-_STANDARD_SIZE = 320  # pixels at which random networks are standardised: statistics hardly depend on the size
-# By what random layers are scaled, by the end of their names: residual branches of the backbone, so that depth does not
-# turn rounding into chaos; the encoder's mixing; where a query of the decoder looks, and how much it takes from there.
+_STANDARD_SIZE = 320  # pixels at which random networks are standardised; the statistics hardly depend on the size
+# Factors for random layers, by the end of their names: residual branches of the backbone, so that rounding errors do
+# not grow with depth; the encoder's attention output; the decoder's cross attention, its queries and its output.
 _GAINS = {"bn3": 0.15, ".self_attn.o_proj": 0.3, "encoder_attn.q_proj": 4.0, "encoder_attn.o_proj": 3.0}
 
 
@@ -89,7 +89,7 @@ class Detr(TransformersFamily):
 
 
 class DetrNetwork(TorchNetwork):
-    """One detector: transformers' module as the reference, its processor around it as the reference pipeline."""
+    """One detector: transformers' module is the reference; the reference pipeline adds its processor."""
 
     packages = ("transformers", "timm")
 
@@ -119,7 +119,7 @@ class DetrNetwork(TorchNetwork):
         return tuple(self._processor.image_mean), tuple(self._processor.image_std)
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
-        """See :meth:`Network.tensors`. What lies outside the valid size is zero after normalising, as the processor
+        """See :meth:`Network.tensors`. Pixels outside the valid size are zero after normalising, as the processor
         pads.
         """
         import torch
@@ -140,7 +140,7 @@ class DetrNetwork(TorchNetwork):
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`. Columns that stand for no class are left out of the processor's answer.
 
-        The processor clips no boxes; public boxes are clipped, so they are here.
+        The processor does not clip boxes; public boxes are clipped, so this method clips them.
         """
         import torch
 
@@ -155,15 +155,15 @@ class DetrNetwork(TorchNetwork):
 
 
 def _processor() -> DetrImageProcessorPil:
-    """That of the released weights."""
+    """The image processor of the released weights."""
     from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
 
-    # of the two backends the one on Pillow: what serves has no torch, and the other rounds a grey level differently
+    # the backend on Pillow, which serving can reproduce without torch; torchvision's differs by a grey level
     return DetrImageProcessorPil(size={"shortest_edge": SHORTEST, "longest_edge": LONGEST})
 
 
 def _graph(model: DetrForObjectDetection, columns: tuple[int, ...], scale: Scale) -> torch.nn.Module:
-    """uint8 ``[B,H,W,3]`` RGB and int32 ``[B,2]`` (height, width) of what is no padding, to canonical query boxes."""
+    """uint8 ``[B,H,W,3]`` RGB and int32 ``[B,2]`` (height, width) without the padding, to canonical query boxes."""
     import torch
     from torch import nn
 
@@ -193,7 +193,7 @@ def _graph(model: DetrForObjectDetection, columns: tuple[int, ...], scale: Scale
 
 
 def _names(config: DetrConfig) -> tuple[dict[int, str], bool]:
-    """Name by column of the class logits, and whether the configuration gives them or nobody does."""
+    """Name by column of the class logits, and whether they come from the configuration."""
     labels = {int(column): str(name) for column, name in config.id2label.items()}
     if any(name != f"LABEL_{column}" for column, name in labels.items()):
         return {column: name for column, name in sorted(labels.items()) if name != _NO_NAME}, True
@@ -224,8 +224,9 @@ def _random(pre: Resize, weights: Weights) -> tuple[DetrForObjectDetection, dict
 def _standardise(model: DetrForObjectDetection, columns: list[int], seed: int) -> None:
     """Make queries differ from each other, and answers from picture to picture.
 
-    Drawn alike, attention averages over hundreds of places, layer by layer, until all tokens and all queries are one.
-    So features are centred, the encoder mixes less, and the decoder's queries look at few places.
+    With plain random weights, attention averages over hundreds of positions in every layer, so all tokens and all
+    queries become nearly equal. Therefore features are centred, the encoder's attention is scaled down, and the
+    attention of the decoder's queries is concentrated on few positions.
     """
     import torch
 

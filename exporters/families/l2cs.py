@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 FILE = "L2CSNet_gaze360.pkl"
 SIDE = 448  # pixels of a face
-_SIGNAL = 0.1  # radians by which a random network's answers to faces must be apart
+_SIGNAL = 0.1  # radians by which a random network's answers to different faces must differ
 _FACES = ((177, 83, 273, 178), (200, 100, 250, 150), (120, 20, 330, 230))  # boxes in the photo in the tree
-POINTS = ("right-eye", "left-eye", "nose", "mouth", "right-ear", "left-ear")  # those of the face model
+POINTS = ("right-eye", "left-eye", "nose", "mouth", "right-ear", "left-ear")  # names of the face model's key points
 # Number of bins -> (degrees a bin, degrees of the first one): Gaze360 and MPIIGaze, as the authors train them.
 BINS = {90: (4, -180), 28: (3, -42)}
 _SUFFIXES = (*checkpoints.SUFFIXES, ".pkl")
-# What the network answers: logits of the bins, and radians.
+# Outputs of the network: logits of the bins, and radians.
 _OUTPUTS = (
     Tensor("yaw_logits", "FP32", (-1,)), Tensor("pitch_logits", "FP32", (-1,)),
     Tensor("yaw", "FP32", (1,)), Tensor("pitch", "FP32", (1,)),
@@ -80,7 +80,7 @@ class L2CS(TorchFamily):
         return L2CSNetwork(_random(weights.seed))
 
     def official_network(self, entry: Entry, weights: Weights) -> L2CSNetwork:
-        """There is no way to fetch them. Raises ExportFailed."""
+        """The released weights cannot be fetched by a program. Raises ExportFailed."""
         raise ExportFailed(
             f"The official weights {FILE} lie on a drive that only people can fetch them from.",
             hint=f"Fetch {FILE} from the page of Ahmednull/L2CS-Net and name it with --weights PATH; "
@@ -95,7 +95,7 @@ class L2CS(TorchFamily):
 
 
 class L2CSNetwork(TorchNetwork):
-    """One network; the reference is the authors' pipeline, written down here, on the faces of the face model."""
+    """One network; the reference pipeline is the authors' own, rewritten here, on the faces of the face model."""
 
     packages = ("torchvision",)
 
@@ -112,7 +112,7 @@ class L2CSNetwork(TorchNetwork):
         export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in _OUTPUTS))
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> dict[str, np.ndarray]:
-        """See :meth:`Network.tensors`. The first head is the yaw, whatever the authors' callers name it."""
+        """See :meth:`Network.tensors`. The first head is the yaw; some of the authors' callers name it otherwise."""
         import torch
 
         with torch.inference_mode():
@@ -121,7 +121,7 @@ class L2CSNetwork(TorchNetwork):
         return dict(zip((tensor.name for tensor in _OUTPUTS), values, strict=True))
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> dict[str, np.ndarray]:
-        """See :meth:`Network.predict`. Faces are mediapipe's own: only pictures that it was recorded on have any."""
+        """See :meth:`Network.predict`. Faces are mediapipe's recorded ones: no other pictures can be asked."""
         height, width = sample.shape[:2]
         if parameters["detect_faces"]:
             found = self._find_faces(sample, parameters)
@@ -151,7 +151,7 @@ class L2CSNetwork(TorchNetwork):
 
     @staticmethod
     def _find_faces(picture: np.ndarray, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """mediapipe's own boxes, scores and key points, as they were recorded for the face model."""
+        """mediapipe's own boxes, scores and key points, as recorded for the face model."""
         from tritonvision.exporters.families import mediapipe_face
 
         for recorded, given, found in mediapipe_face.recorded():
@@ -160,18 +160,18 @@ class L2CSNetwork(TorchNetwork):
         raise ExportFailed("mediapipe's answer to this picture was not recorded.")
 
     def examples(self, role: str) -> dict[str, dict[str, np.ndarray]]:
-        """Faces and noise, as the network gets them."""
+        """Faces and noise, at the size of the network's input."""
         faces, noise = _faces(SIDE), sample_pictures.noise(SIDE, SIDE)
         batches = {"a face": [faces[0]], "noise": [noise], "a batch of both": [*faces, noise]}
         return {what: {"pixels": np.stack(batch)} for what, batch in batches.items()}
 
     def questions(self) -> list[dict[str, Any]]:
-        """Faces that are looked for, and a picture that is one."""
+        """With face detection, and with the whole picture as one face."""
         return [{}, {"detect_faces": False}]
 
 
 def _module(bins: int) -> torch.nn.Module:
-    """The authors' network and its names: torchvision's ResNet-50 with two heads on the pooled features."""
+    """The authors' network with their parameter names: torchvision's ResNet-50, two heads on the pooled features."""
     from torch import nn
     from torchvision.models.resnet import Bottleneck, ResNet
 
@@ -236,8 +236,8 @@ def _load(state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
 def _random(seed: int) -> torch.nn.Module:
     """The true architecture with random weights whose angles differ by tens of degrees between faces.
 
-    Batch norms take the statistics of structured pictures at half the size, which is the same to them; those that
-    close a residual branch get a gain of 0.15, so that depth does not turn rounding into chaos.
+    Batch norms take the statistics of structured pictures at half the size, which hardly changes them; the last one of
+    each residual branch gets a gain of 0.15, otherwise rounding errors grow with depth.
     """
     import torch
 
@@ -248,7 +248,7 @@ def _random(seed: int) -> torch.nn.Module:
         network = _module(max(BINS))
         for name, layer in network.named_modules():
             if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.momentum = None  # one batch, whole statistics
+                layer.momentum = None  # the statistics are those of one batch
                 layer.weight.fill_(0.15 if name.endswith("bn3") else 1)
         network.train()(images)
         network.eval()
@@ -262,7 +262,7 @@ def _random(seed: int) -> torch.nn.Module:
 
 
 def _faces(side: int) -> np.ndarray:
-    """uint8 ``[3,side,side,3]``: the photo's face as the face model frames it, closer, and from afar."""
+    """uint8 ``[3,side,side,3]``: the photo's face in the box of the face model, in a smaller and in a larger box."""
     return np.stack([gaze.face(sample_pictures.photo(), np.array(box), side) for box in _FACES])
 
 

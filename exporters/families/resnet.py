@@ -25,15 +25,15 @@ class ResNet(TimmClassifier):
     def redraw(self, network: torch.nn.Module, images: torch.Tensor, entry: Entry, seed: int) -> None:
         """The kernels stay as timm draws them; batch norms take the statistics of ``images``.
 
-        Those that close a residual branch, which timm starts at zero, get a gain of 0.15, so that all layers matter and
-        depth does not turn rounding into chaos.
+        The last norm of each residual branch, whose gain timm initialises with zero, gets a gain of 0.15: large enough
+        that every layer has an effect, and small enough that rounding errors do not grow with depth.
         """
         import torch
 
-        last = "bn2" if entry.id in ("resnet18", "resnet34") else "bn3"  # of basic blocks the second closes the branch
+        last = "bn2" if entry.id in ("resnet18", "resnet34") else "bn3"  # of a basic or a bottleneck block
         for name, layer in network.named_modules():
             if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.momentum = None  # one batch, whole statistics
+                layer.momentum = None  # the statistics are those of one batch
                 layer.weight.fill_(0.15 if name.endswith(last) else 1)
         network.train()(images)
         network.eval()

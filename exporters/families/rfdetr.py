@@ -1,4 +1,4 @@
-"""RF-DETR nano to large; the reference is the authors' package, network and ``predict`` alike."""
+"""RF-DETR nano to large; the reference is the authors' package, both its network and its ``predict``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NEARNESS = 0.1
 
 
 class RFDetr(Family):
-    """``rfdetr-<size>``: stretched in float32 to its square, ImageNet mean and std, 300 best query and class pairs."""
+    """``rfdetr-<size>``: stretched in float32 to a square, ImageNet mean and std, 300 best pairs of query and class."""
 
     name = "RFDetr"
     head = QUERY_BOXES
@@ -47,7 +47,7 @@ class RFDetr(Family):
     fp32_layers = ("bbox_embed", "ref_point_head")
 
     def resize(self, entry: Entry) -> Resize:
-        """The package scales to 0..1 first and resizes then: rounding between would show in the scores."""
+        """In float32: the package scales to 0..1 before it resizes, and rounding to uint8 would change the scores."""
         return Resize("stretch", *entry.fixed_size, (("encoding", "float32"),))
 
     def random_network(self, entry: Entry, weights: Weights) -> RFDetrNetwork:
@@ -86,7 +86,7 @@ def _size(entry: Entry) -> str:
 
 
 class RFDetrNetwork(TorchNetwork):
-    """One detector: the package's network as the reference, its ``predict`` as the reference pipeline."""
+    """One detector: the package's network is the reference, its ``predict`` the reference pipeline."""
 
     packages = ("rfdetr",)
 
@@ -109,7 +109,7 @@ class RFDetrNetwork(TorchNetwork):
         self._ranking = proposals.GraphRanking(path)
 
     def _ranked(self, model: torch.nn.Module, pixels: np.ndarray) -> AbstractContextManager[None]:
-        """Once there is a graph, the reference takes its proposals in the graph's order, see :mod:`proposals`."""
+        """After an export, the reference ranks its proposals by the scores of the graph, see :mod:`proposals`."""
         scores = self._ranking({"pixels": pixels}) if self._ranking else None
         return proposals.ranked_by(model.transformer.enc_out_class_embed[0], scores)
 
@@ -149,7 +149,7 @@ def _images(pixels: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _graph(model: torch.nn.Module, columns: tuple[int, ...]) -> torch.nn.Module:
-    """float32 ``[B,H,W,3]`` RGB in 0..1 to the canonical tensors of query boxes; ``model`` stays as it is.
+    """float32 ``[B,H,W,3]`` RGB in 0..1 to the canonical tensors of query boxes; ``model`` stays unchanged.
 
     The best pairs of query and class are chosen by score as ``predict`` does it, among the columns that have a name.
     """
@@ -190,7 +190,7 @@ def _random(size: str, entry: Entry, weights: Weights) -> RFDetrNetwork:
     model = rfdetr_models.random(size, max(columns) + 1 + bool(weights.labels), weights.seed).eval()
     _calibrate(model, columns, entry, weights.seed)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "random.pth"  # the reference pipeline reads it like any other
+        path = Path(folder) / "random.pth"  # saved, because the reference pipeline reads a checkpoint
         torch.save({"model": model.state_dict(), "args": {"class_names": list(labels)}}, path)
         detector, _ = rfdetr_models.load(size, path, entry.id)
     return RFDetrNetwork(detector, columns, labels=labels)
@@ -199,8 +199,8 @@ def _random(size: str, entry: Entry, weights: Weights) -> RFDetrNetwork:
 def _calibrate(model: torch.nn.Module, columns: tuple[int, ...], entry: Entry, seed: int) -> None:
     """Standardise both class heads on structured pictures, then shift the scores until the photo has its boxes.
 
-    Before that the decoder's sampling points are drawn nearer to each other: a random network's features change from
-    place to place, so what rounding moves a point would grow from layer to layer.
+    Before that the decoder's sampling offsets are scaled down: the features of a random network are not smooth, so
+    rounding errors of the sampling points would grow from layer to layer.
     """
     import torch
 
@@ -213,7 +213,7 @@ def _calibrate(model: torch.nn.Module, columns: tuple[int, ...], entry: Entry, s
     unnamed = torch.ones(len(model.class_embed.bias), dtype=torch.bool)
     unnamed[list(columns)] = False
     generator = torch.Generator().manual_seed(seed)
-    # the first head ranks the proposals; of the second at -14 the sigmoid keeps all digits of its argument
+    # the first head ranks the proposals; the second gets -14, where the sigmoid loses no digits of its argument
     for head, spread, mean in ((model.transformer.enc_out_class_embed[0], 1.0, -4), (model.class_embed, 1.5, -14)):
         (states,) = query_networks.seen_by([head], lambda: model(images))
         states = states[-1] if head is model.class_embed else states  # of the last layer

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 MEAN = STD = 0.5  # preprocessor_config.json
-START, PAD, END = 0, 1, 2  # ids of RoBERTa's vocabulary; answers are begun with the end
+START, PAD, END = 0, 1, 2  # ids of RoBERTa's vocabulary; decoding starts from the end token
 VOCABULARY = 50265
 
-SIDE, PATCH = 384, 16  # pixels of the encoder's square input and of what it takes for one position
+SIDE, PATCH = 384, 16  # pixels of the encoder's square input and of one patch
 
-# The architectures, as transformers' conversion script of the authors' checkpoints sets them (what it leaves is the
-# default of ViTConfig and TrOCRConfig). To be checked against each config.json when weights are at hand; official and
+# The architectures, as transformers' conversion script of the authors' checkpoints sets them (the rest are the
+# defaults of ViTConfig and TrOCRConfig). To be checked against each config.json when weights are at hand; official and
 # user weights bring their own.
 _ENCODERS = {
     "base": {"image_size": SIDE, "patch_size": PATCH, "qkv_bias": False},
@@ -53,21 +53,21 @@ _DECODER = {
     "decoder_ffn_dim": 4096, "max_position_embeddings": 512,
 }  # fmt: skip
 _DECODERS = {
-    # positions by sines, a table of tokens of its own for the output, embeddings scaled and not normed
+    # sinusoidal positions, an output projection that is not tied, embeddings scaled and without layer norm
     "large-printed": {
         "tie_word_embeddings": False, "activation_function": "relu", "max_position_embeddings": 1024,
         "scale_embedding": True, "use_learned_position_embeddings": False, "layernorm_embedding": False,
     },
 }  # fmt: skip
-# Gains on random weights: of each layer's feed-forward part, and of the attention of twelve layers. Attention adds much
-# the same to every position; with drawn gains the decoder would repeat one token without end. Found by trial.
+# Gains on random weights: of each layer's feed-forward part, and of the attention of twelve layers. Attention adds
+# nearly the same to every position; without these gains the decoder would repeat one token. Found by trial.
 _FEED_FORWARD_GAIN, _ATTENTION_GAIN = 4.0, 0.4
-_PEAKED = 3.0  # spread of the scores of cross attention with random weights: a few places stand out
+_PEAKED = 3.0  # standard deviation of random cross attention's keys: large enough that few positions dominate
 _EMITTED = ("logits", "cross.key", "cross.value", "present.key", "present.value")
 
 
 def point(side: int = SIDE, text: Mapping[str, Any] = _DECODER) -> Composition:
-    """The entry point over networks for pictures of ``side`` pixels with a decoder of this configuration."""
+    """The entry point over networks for pictures of ``side`` pixels and a decoder of this configuration."""
     layers, heads = text["decoder_layers"], text["decoder_attention_heads"]
     networks = encoder_decoder.nets(
         (Tensor("pixels", "UINT8", (side, side, 3)),), layers, heads, text["d_model"] // heads,
@@ -93,7 +93,7 @@ class TrOCR(TransformersFamily):
     refusals = NO_CLASSES
     random_note = "Random weights, calibrated only to carry signal: what it reads means nothing."
     beside = ("generation_config.json", "vocab.json", "merges.txt")
-    # ten-thousandths of the largest value, which is about 5 of keys, values and logits
+    # relative to the largest value, which is about 5 of keys, values and logits
     tolerance = Tolerance(
         dict.fromkeys(_EMITTED, 1e-4) | dict.fromkeys(("cross.key", "cross.value"), 5e-5),
         relative=frozenset(_EMITTED),
@@ -110,8 +110,9 @@ class TrOCR(TransformersFamily):
         return (point(vision["image_size"], text),)
 
     def model_class(self) -> type[VisionEncoderDecoderModel]:
-        """See :meth:`TransformersFamily.model_class`; for weights without the encoder's pooler, which nothing reads, as
-        the authors' are.
+        """See :meth:`TransformersFamily.model_class`.
+
+        It accepts weights without the encoder's pooler, which nothing reads and which the authors' weights lack.
         """
         from transformers import VisionEncoderDecoderModel
 
@@ -143,7 +144,7 @@ class TrOCR(TransformersFamily):
 
 
 class TrOCRNetwork(TorchNetwork):
-    """One model: transformers' as the reference, with its processor and its ``generate`` as the reference pipeline."""
+    """One model: transformers' is the reference; the reference pipeline adds its processor and its ``generate``."""
 
     packages = ("transformers", "tokenizers")
 
@@ -167,13 +168,13 @@ class TrOCRNetwork(TorchNetwork):
         encoder_decoder.export(graph, nets[role], path, examples)
 
     def _traced(self, role: str) -> Tensors:
-        """Inputs to trace with: no two axes of one length, none of length one."""
+        """Inputs for tracing: all axes differ in length, and none has length one."""
         if role == "encoder":
             return {"pixels": np.zeros((2, self._side, self._side, 3), dtype=np.uint8)}
         return self._prompt(samples=2, beams=2, tokens=3, before=5)
 
     def _prompt(self, samples: int, beams: int, tokens: int, before: int) -> Tensors:
-        """Inputs of the decoder, drawn: several continuations of several samples."""
+        """Random inputs of the decoder: several continuations of several samples."""
         rng = np.random.default_rng(before)
         inputs: Tensors = {}
         rows = {"input_ids": samples * beams, "past_key_values": samples * beams, "cross": samples}
@@ -202,7 +203,7 @@ class TrOCRNetwork(TorchNetwork):
 
         asked = {name: parameters[name] for name in ("max_new_tokens", "num_beams")}
         with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a checkpoint sets no length is no news to a person
+            warnings.simplefilter("ignore")  # transformers warns where a checkpoint sets no length
             pixels = self.processor(sample, input_data_format="channels_last", return_tensors="pt").pixel_values
             ids = self._model.generate(pixels, **{name: value for name, value in asked.items() if value is not None})
         (text,) = self.processor.batch_decode(ids, skip_special_tokens=True)
@@ -214,7 +215,7 @@ class TrOCRNetwork(TorchNetwork):
 
     @cached_property
     def processor(self) -> TrOCRProcessor:
-        """As the authors prepare pictures and write text."""
+        """The library's processor, with the settings of the released weights."""
         from transformers import TrOCRProcessor, ViTImageProcessorPil
 
         size = {"height": self._side, "width": self._side}
@@ -238,12 +239,12 @@ class TrOCRNetwork(TorchNetwork):
         }  # fmt: skip
 
     def questions(self) -> list[dict[str, Any]]:
-        """See :meth:`Network.questions`: a long greedy answer, beams, and as a checkpoint has it."""
+        """See :meth:`Network.questions`: a long greedy answer, beams, and the checkpoint's own settings."""
         asked: list[dict[str, Any]] = [{"max_new_tokens": 24, "num_beams": 1}, {"max_new_tokens": 8, "num_beams": 3}]
         return [*asked, {}] if self.sha256 else asked
 
     def assets(self, role: str) -> dict[str, bytes]:
-        """See :meth:`Network.assets`: the vocabulary, and how the checkpoint looks for answers."""
+        """See :meth:`Network.assets`: the vocabulary, and the checkpoint's settings for generating."""
         return {
             line_text.TOKENIZER: self._tokenizer.backend_tokenizer.to_str().encode(),
             line_text.SEARCH: json.dumps(self._search).encode(),
@@ -251,7 +252,7 @@ class TrOCRNetwork(TorchNetwork):
 
 
 def encoder(model: VisionEncoderDecoderModel) -> torch.nn.Module:
-    """The graph of the encoder: pixels uint8 ``[B,H,W,3]`` to what the decoder's cross attention reads."""
+    """The graph of the encoder: pixels uint8 ``[B,H,W,3]`` to the keys and values of the decoder's cross attention."""
     import torch
 
     class Encode(torch.nn.Module):
@@ -300,17 +301,17 @@ def config(entry: Entry) -> VisionEncoderDecoderConfig:
 
 
 def _shapes(entry: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the encoder and the decoder of one id are configured with."""
+    """The configurations of the encoder and the decoder of one id."""
     kind = entry.id.removeprefix("trocr-")
     return _ENCODERS[kind.split("-")[0]], _DECODER | _DECODERS.get(kind, {})
 
 
 def random(config: VisionEncoderDecoderConfig, seed: int) -> VisionEncoderDecoderModel:
-    """The true architecture with random weights that write various tokens, others for other pictures.
+    """The true architecture with random weights that generate varying tokens, different ones for different pictures.
 
-    Tokens and positions get an equal share of what the decoder reads. Keys and values of cross attention, and what
-    each layer hands to the next, are standardised over places, tokens and pictures: otherwise what all of them have in
-    common outweighs the rest, layer by layer, and the answer is one token over and over.
+    Token and position embeddings get the same standard deviation. The keys and values of cross attention and the output
+    of each layer are standardised over positions, tokens and pictures: otherwise their common component grows from
+    layer to layer, and one token is repeated.
     """
     import torch
     from transformers import GenerationConfig, VisionEncoderDecoderModel
@@ -325,7 +326,7 @@ def random(config: VisionEncoderDecoderConfig, seed: int) -> VisionEncoderDecode
     tokens = torch.randint(4, config.decoder.vocab_size, (4, 16), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         for table in (text.embed_tokens, model.decoder.output_projection, text.embed_positions):
-            if hasattr(table, "weight"):  # sines have none
+            if hasattr(table, "weight"):  # sinusoidal positions have none
                 table.weight.mul_(config.decoder.d_model**-0.5 / table.weight.std())
         hidden = encoder(model).encode(torch.from_numpy(np.stack(pictures)))
         rows = hidden.flatten(0, 1)[::4].double()
@@ -343,7 +344,7 @@ def random(config: VisionEncoderDecoderConfig, seed: int) -> VisionEncoderDecode
 
 
 def _standardise(norm: torch.nn.LayerNorm, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-    """Give each channel of what a norm lets out mean 0 and spread 1, from now on."""
+    """A forward hook that changes ``norm`` so that each output channel has mean 0 and standard deviation 1."""
     mean, spread = output.mean((0, 1)), output.std((0, 1))
     norm.weight /= spread
     norm.bias.copy_((norm.bias - mean) / spread)
@@ -351,7 +352,7 @@ def _standardise(norm: torch.nn.LayerNorm, inputs: Any, output: torch.Tensor) ->
 
 
 def _complete(model: VisionEncoderDecoderModel) -> None:
-    """Compute the table of sines, which is no parameter and which from_pretrained leaves without values."""
+    """Compute the sinusoidal positions, which are no parameter and which from_pretrained leaves without values."""
     positions = model.decoder.model.decoder.embed_positions
     if not model.config.decoder.use_learned_position_embeddings:
         count, width = positions.weights.shape

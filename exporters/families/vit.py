@@ -13,7 +13,7 @@ from tritonvision.exporters.libraries.timm_classifier import TimmClassifier
 if TYPE_CHECKING:
     import torch
 
-# timm's names where they do not follow from the id; the tiny one with patches of 32 pixels was never released.
+# timm's names where they do not follow from the id; the tiny one with patches of 32 pixels was not released.
 _TAG = "augreg_in21k_ft_in1k"
 _NAMES = {
     "vit-tiny-patch32": f"vit_tiny_patch16_224.{_TAG}",
@@ -33,11 +33,11 @@ class ViT(TimmClassifier):
         return _NAMES.get(entry.id, f"{entry.id.replace('-', '_')}_{entry.fixed_size[0]}.{_TAG}")
 
     def options(self, entry: Entry) -> dict[str, Any]:
-        """timm has no tiny one with patches of 32 pixels."""
+        """The sizes of the tiny one with patches of 32 pixels, which timm does not define."""
         return {"patch_size": 32} if entry.id == "vit-tiny-patch32" else {}
 
     def sized(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        """The table of positions tells how many patches a side had."""
+        """The picture size that follows from the number of position embeddings."""
         kernel, table = tensors.get("patch_embed.proj.weight"), tensors.get("pos_embed")
         if kernel is None or table is None or kernel.ndim != 4 or table.ndim != 3:
             return {}
@@ -45,11 +45,11 @@ class ViT(TimmClassifier):
         return {"img_size": (side, side)} if side > 0 and (side, side) != entry.input_size else {}
 
     def percent(self, entry: Entry) -> int:
-        """Nothing is cropped at 384 pixels but what is not square."""
+        """At 384 pixels the crop takes the whole shorter side."""
         return 100 if entry.input_size == (384, 384) else 90
 
     def redraw(self, network: torch.nn.Module, images: torch.Tensor, entry: Entry, seed: int) -> None:
-        """Every weight, the tokens and positions too."""
+        """Every weight is drawn anew, also those of tokens and positions."""
         transformers_weights.redraw(network, seed)
 
 

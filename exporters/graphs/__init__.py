@@ -1,1 +1,1 @@
-"""ONNX graphs: written, checked, read from TFLite."""
+"""Writing and checking ONNX graphs, and converting TFLite files to them."""

@@ -1,4 +1,4 @@
-"""Whether an ONNX file is what the pipeline around it expects: valid, with the right names, types and axes."""
+"""Checks that an ONNX file is valid and that its inputs and outputs have the names, types and axes of their schema."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TYPES = {
 def check(path: Path, net: Net) -> None:
     """Check the graph at ``path`` with ONNX's own checker and against its contract.
 
-    The contract: exactly the inputs and outputs of ``net``, each with a free batch axis.
+    The contract: exactly the inputs and outputs of ``net``, each with a dynamic batch axis.
 
     Raises:
         ExportFailed: the sentence says what does not fit.
@@ -43,7 +43,7 @@ def _compare(what: str, values, expected: dict[str, tuple[str, tuple[int, ...]]]
         dtype, dims = expected[value.name]
         tensor = value.type.tensor_type
         axes = [axis.dim_value or -1 for axis in tensor.shape.dim]
-        # an input of any size must be one; an output of any size may turn out to be of a fixed one
+        # an input declared as dynamic must be dynamic; an output declared as dynamic may have a fixed size
         fits = len(axes) == len(dims) + 1 and all(
             a in (d, -1) or (d == -1 and what == "output") for a, d in zip(axes[1:], dims, strict=False)
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 OPSET = 17
-_LARGE = 1 << 16  # bytes of a weight that is set aside
+_LARGE = 1 << 16  # bytes from which a weight is set aside
 IR_VERSION = 8  # what the runtimes of 2022 and later read; newer onnx packages would write a newer one
 
 
@@ -29,11 +29,11 @@ def export_onnx(
 
     Args:
         module: takes a tensor for each of ``inputs``, gives one for each of ``outputs``; put into eval mode here,
-            because the exporter restores whatever mode it finds.
-        example: of the inputs, with a batch of two, so that nothing can take the batch for the number one.
-        dynamic: names of further free axes, by input or output and axis.
-        large: leave the weights out of slimming and checking, which copy a graph several times over; whoever publishes
-            the file checks it whole (:mod:`tritonvision.exporters.graphs.check`).
+            because the exporter restores the mode that it finds.
+        example: of the inputs, with a batch of two, so that a batch of one does not become a constant.
+        dynamic: names of further dynamic axes, by input or output and axis.
+        large: leave the weights out of slimming and checking, which copy a graph several times; the whole file is
+            checked before it is published (:mod:`tritonvision.exporters.graphs.check`).
 
     Raises:
         ExportFailed: the graph is not valid ONNX.
@@ -71,7 +71,7 @@ def export_onnx(
 
 
 def _set_aside(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Take the large weights out of a graph; they are inputs of it meanwhile."""
+    """Remove the large weights from a graph, where they become inputs, and return them."""
     import onnx
 
     weights = {tensor.name: tensor for tensor in graph.initializer if len(tensor.raw_data) >= _LARGE}
@@ -85,7 +85,7 @@ def _set_aside(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
 
 
 def _put_back(graph: onnx.GraphProto, weights: Mapping[str, onnx.TensorProto]) -> None:
-    """The inverse of :func:`_set_aside`, for what the graph still reads."""
+    """The inverse of :func:`_set_aside`, for the weights that the slimmed graph still reads."""
     for value in [value for value in graph.input if value.name in weights]:
         graph.input.remove(value)
         graph.initializer.append(weights[value.name])

@@ -14,12 +14,12 @@ _BLOCK = 1 << 20
 
 
 def data_file(graph: Path) -> Path:
-    """Where the weights of ``graph`` lie when they are not in it; what writes external data gives it this name."""
+    """The file of the weights of ``graph`` when they are external data; the writer of external data uses this name."""
     return graph.with_name(f"{graph.name}.data")
 
 
 def files_of(graph: Path) -> tuple[Path, ...]:
-    """The files that make up ``graph``, itself first."""
+    """The files of ``graph``: itself first, then its external data if there is any."""
     data = data_file(graph)
     return (graph, data) if data.is_file() else (graph,)
 
@@ -40,13 +40,13 @@ def digest(graphs: Iterable[Path]) -> str:
 
 
 def placed(graph: Path, target: str) -> dict[str, Path]:
-    """Where the files of ``graph`` come to lie when it is moved to ``target``, a path with ``/``: place -> file."""
+    """The files of ``graph`` by the path that each gets when the graph is moved to ``target``, a path with ``/``."""
     folder, slash, _ = target.rpartition("/")
     return {target: graph} | {f"{folder}{slash}{path.name}": path for path in files_of(graph)[1:]}
 
 
 def digests(graph: Path, target: str) -> dict[str, str]:
-    """sha256, hex, of each file of ``graph``, by the place that :func:`placed` gives it."""
+    """sha256, hex, of each file of ``graph``, by the path that :func:`placed` gives it."""
     found = {}
     for place, path in placed(graph, target).items():
         with path.open("rb") as file:
@@ -55,6 +55,6 @@ def digests(graph: Path, target: str) -> dict[str, str]:
 
 
 def move(graph: Path, root: Path, target: str) -> None:
-    """Move ``graph`` to ``target`` below ``root``, on the same file system and into a folder that is there."""
+    """Move ``graph`` to ``target`` below ``root``, on the same file system and into a folder that exists."""
     for place, path in placed(graph, target).items():
         path.rename(root / place)

@@ -1,4 +1,4 @@
-"""TFLite to ONNX: pictures turn NCHW inside, the batch axis becomes free, SAME padding becomes explicit numbers."""
+"""TFLite to ONNX: pictures are transposed to NCHW, the batch becomes dynamic, SAME padding becomes explicit pads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from tritonvision.exporters.graphs.tflite_reader import Graph, Operator, same_padding
 
-OPSET, IR_VERSION = 17, 8  # read by every onnxruntime since 1.12 and by TensorRT 8.6 and later
+OPSET, IR_VERSION = 17, 8  # supported by every onnxruntime since 1.12 and by TensorRT 8.6 and later
 
 _NHWC_TO_NCHW = (0, 3, 1, 2)
 _NCHW_TO_NHWC = (0, 2, 3, 1)
@@ -71,14 +71,14 @@ def append(builder: Builder, graph: Graph, picture: str) -> dict[str, str]:
 
 
 def _outside(builder: Builder, graph: Graph, number: int, values: dict[int, str]) -> str:
-    """A value in TFLite's layout: pictures back to NHWC, the rest as it is."""
+    """A value in TFLite's layout: pictures transposed back to NHWC, others unchanged."""
     if len(graph.shapes[number]) != 4:
         return values[number]
     return builder.add("Transpose", values[number], perm=_NCHW_TO_NHWC)
 
 
 def _windows(graph: Graph, operator: Operator, kernel_h: int, kernel_w: int) -> dict[str, Any]:
-    """ONNX attributes of a sliding window; pads are all starts, then all ends."""
+    """ONNX attributes of a sliding window; ``pads`` has all starts, then all ends."""
     o = operator.options
     _, height, width, _ = graph.shapes[operator.inputs[0]]
     dilations = [o.get("dilation_h", 1), o.get("dilation_w", 1)]

@@ -1,7 +1,7 @@
-"""TFLite files: read as a plain graph, and evaluated in numpy, which is the reference for conversions.
+"""TFLite files: read into a :class:`Graph`, and evaluated in numpy as the reference for conversions.
 
-Only what small float convolution networks use is known; anything else is refused by name. The numbers of fields and
-operators are those of TensorFlow Lite's ``schema.fbs``, which only ever appends.
+Only the operators of small float convolution networks are supported; others are refused, and the error names them. The
+numbers of fields and operators are those of TensorFlow Lite's ``schema.fbs``, which never renumbers them.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Graph:
     """A network in execution order, layouts as TFLite has them: pictures NHWC, kernels OHWI (depthwise 1HWO).
 
     Attributes:
-        constants: arrays by tensor number; half-precision weights are float32 already.
+        constants: arrays by tensor number; half-precision weights are converted to float32.
         shapes: declared shapes by tensor number, batch 1.
-        input: the one tensor that comes from outside.
+        input: number of the only input tensor.
         outputs: tensor numbers by name.
     """
 
@@ -70,7 +70,7 @@ class Graph:
 
 
 def read(data: bytes) -> Graph:
-    """The first subgraph of a TFLite file. Raises ExportFailed when it is none, or uses what is not known here."""
+    """The first subgraph of a TFLite file. Raises ExportFailed for other files and for unsupported operators."""
     if data[4:8] != b"TFL3":
         raise ExportFailed("The file is not a TFLite model.")
     try:
@@ -81,7 +81,7 @@ def read(data: bytes) -> Graph:
 
 def _read(data: bytes) -> Graph:
     model = Table(data, struct.unpack_from("<I", data)[0])
-    # the code stands in field 3; files older than it have a byte in field 0
+    # the code is in field 3; older files have one byte in field 0
     codes = [max(_number(t, 0, _INT8), _number(t, 3, _INT32)) for t in _tables(model, 1)]
     subgraph = _tables(model, 2)[0]
     buffers = _tables(model, 4)
@@ -130,7 +130,7 @@ def _known(table: Mapping[int, object], code: int, what: str):
 
 
 def _slot(field: int) -> int:
-    """Position of a field in a flatbuffer table's vtable: two lengths come first, two bytes each."""
+    """Position of a field in a flatbuffer table's vtable, which starts with two lengths of two bytes each."""
     return 4 + 2 * field
 
 
@@ -162,7 +162,7 @@ def _text(table: Table, field: int) -> str:
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int, padding: int) -> tuple[int, int]:
-    """Zeros before and after one axis; SAME puts the odd one after (tensorflow/lite/kernels/padding.h)."""
+    """Zeros before and after one axis; SAME puts an odd one at the end (tensorflow/lite/kernels/padding.h)."""
     if padding != _SAME:
         return 0, 0
     total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
@@ -189,7 +189,7 @@ def _windows(operator: Operator, x: np.ndarray, kernel_h: int, kernel_w: int, fi
     columns = same_padding(x.shape[2], kernel_w, o["stride_w"], across, o["padding"])
     x = np.pad(x, ((0, 0), rows, columns, (0, 0)), constant_values=fill)
     extent = ((kernel_h - 1) * down + 1, (kernel_w - 1) * across + 1)
-    # numpy's own annotation knows only one axis
+    # numpy's own annotation allows one axis only
     patches = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(1, 2))  # type: ignore[call-overload]
     return patches[:, :: o["stride_h"], :: o["stride_w"], :, ::down, ::across]
 

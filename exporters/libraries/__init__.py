@@ -1,1 +1,1 @@
-"""What the exporters need of each library that defines networks: imports, weights, networks, reference pipelines."""
+"""Adapters to the libraries that define networks: imports, weights, networks, reference pipelines."""

@@ -1,4 +1,4 @@
-"""The vocabulary of CLIP as a ``tokenizer.json``, built from the one that open_clip's package carries."""
+"""The vocabulary of CLIP as a ``tokenizer.json``, built from the one in open_clip's package."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
-# Words of open_clip's pattern. Its case folding also takes a long s for the s of a text in lower case.
+# Contractions of open_clip's pattern, which ignores case; then a long s (U+017F) also matches an s.
 _WORDS = ("<{s}tart_of_text>", "<end_of_text>", "'{s}", "'t", "'re", "'ve", "'m", "'ll", "'d")
 
 
 def tokenizer_json(reference: SimpleTokenizer) -> bytes:
-    """The file from which the ``tokenizers`` package gives the ids of ``reference`` for texts that are clean.
+    """A ``tokenizer.json`` with which ``tokenizers`` gives the same ids as ``reference`` for cleaned texts.
 
-    Cleaning is :func:`tritonvision.python_backend.vocabulary.clip_tokenizer.clean`; start and end come from the
-    post-processor.
+    Texts are cleaned by :func:`tritonvision.python_backend.vocabulary.clip_tokenizer.clean`; the post-processor adds
+    the start and end tokens.
     """
     start, end = reference.all_special_ids
     names = {id: name for name, id in reference.encoder.items()}
     vocabulary = {name: id for name, id in reference.encoder.items() if id not in (start, end)}
     merges = [list(pair) for pair in sorted(reference.bpe_ranks, key=reference.bpe_ranks.get)]
-    for id in (start, end):  # a text may spell them out; open_clip takes them as such then
+    for id in (start, end):  # open_clip takes them as special tokens also where a text contains them
         chain = _pieces(names[id], reference.bpe_ranks)
         while len(chain) > 1:
             merges.append(chain[:2])
@@ -35,7 +35,7 @@ def tokenizer_json(reference: SimpleTokenizer) -> bytes:
 
 
 def _pieces(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
-    """What the plain merges leave of ``word``."""
+    """The tokens of ``word`` after applying the merges."""
     pieces = [*word[:-1], f"{word[-1]}</w>"]
     while found := [pair for pair in zip(pieces, pieces[1:], strict=False) if pair in ranks]:
         pair = min(found, key=ranks.__getitem__)
@@ -76,8 +76,8 @@ def _special(token: tuple[str, int]) -> dict[str, Any]:
 def _ranges(group: str) -> str:
     """All characters that ``group`` of the reference's pattern matches, as the inside of a character class.
 
-    Spelled out, because two pattern engines do not agree about it: 17,000 letters of Unicode 17 are none to the one of
-    ``tokenizers``, and without regard to case U+0345 is neither a letter nor anything else to the reference's.
+    They are enumerated, because the two regular expression engines differ: that of ``tokenizers`` does not know 17,000
+    letters of Unicode 17, and for the reference's, when it ignores case, U+0345 is in no category.
     """
     import regex
 

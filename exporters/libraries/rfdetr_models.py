@@ -1,4 +1,4 @@
-"""RF-DETR as its authors' package builds and loads it: official files, checkpoints of users, and what these name."""
+"""RF-DETR built and loaded by its authors' package: released files, users' checkpoints, and the classes in them."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from rfdetr.config import ModelConfig
 
 _HEAD = "class_embed.bias"
-_QUERIES = ("refpoint_embed.weight", "query_feat.weight")  # training has more of them than inference reads
+_QUERIES = ("refpoint_embed.weight", "query_feat.weight")  # training has more of them than inference uses
 _COCO_COLUMNS = 91
 _POSITIONS = "position_embeddings"
-_PRETRAINED = 37  # patches of DINOv2's own table, which one size keeps whatever its resolution
+_PRETRAINED = 37  # patches of DINOv2's own position embeddings, which one size keeps at every resolution
 _MOST_PIXELS = 2048
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Which columns of the class logits stand for classes, and what these are called.
+    """The columns of the class logits that stand for classes, and the names of these classes.
 
     Attributes:
         columns: of the logits, by class id.
         names: of the classes, by class id.
-        named: whether the checkpoint says so, or nobody does.
+        named: whether the names come from the checkpoint.
     """
 
     columns: tuple[int, ...]
@@ -48,7 +48,7 @@ class Classes:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The package without its warnings and its log; SetupError when it is not installed."""
+    """The package, imported and used without its warnings and its log. Raises SetupError when it is not installed."""
     torch_env.import_torchvision()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -73,7 +73,7 @@ def random(size: str, class_columns: int, seed: int) -> torch.nn.Module:
     """The network with every weight drawn anew, see :func:`transformers_tools.redraw`."""
     from rfdetr.models.lwdetr import build_model_from_config
 
-    # a name of weights, which the builder does not look for, keeps it from fetching those of the backbone
+    # with any name of weights, which the builder does not read, it does not download the backbone's
     network = build_model_from_config(_config(size, pretrain_weights="random.pth", num_classes=class_columns - 1))
     transformers_weights.redraw(network, seed)
     return network
@@ -83,8 +83,8 @@ def load(size: str, path: Path, entry_id: str, released: bool = False) -> tuple[
     """The package's detector with the weights of a checkpoint, and the classes it names.
 
     Args:
-        entry_id: what an error calls the architecture.
-        released: whether the file is the authors', which serves at the size of its id.
+        entry_id: the architecture's name in errors.
+        released: whether the file is the authors', which is used at the size of its id.
 
     Raises:
         ExportFailed: unreadable, or of another architecture.
@@ -96,7 +96,7 @@ def load(size: str, path: Path, entry_id: str, released: bool = False) -> tuple[
     sizes = {} if released else _sizes(size, state, resolution, entry_id)
     cls = getattr(rfdetr, f"RFDETR{size.capitalize()}")
     with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "weights.pth"  # without prefixes, and without what the package need not unpickle
+        plain = Path(folder) / "weights.pth"  # without prefixes, and without objects that would have to be unpickled
         torch.save({"model": state, "args": {"class_names": list(classes.names)}}, plain)
         try:
             detector = cls(pretrain_weights=str(plain), num_classes=len(state[_HEAD]) - 1, device="cpu", **sizes)
@@ -107,7 +107,7 @@ def load(size: str, path: Path, entry_id: str, released: bool = False) -> tuple[
 
 
 def official(size: str) -> Path:
-    """The released checkpoint, fetched once, its hash checked. Raises ExportFailed when it cannot be had."""
+    """The released checkpoint, downloaded once, its hash checked. Raises ExportFailed when it cannot be downloaded."""
     from rfdetr.assets import model_weights
 
     path = Path(model_weights.get_model_cache_dir()) / Path(_config(size).pretrain_weights).name
@@ -115,17 +115,17 @@ def official(size: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         model_weights.download_pretrain_weights(str(path))
         model_weights.validate_pretrain_weights(str(path), strict=True)
-    except (OSError, ValueError, RuntimeError) as error:  # no network, another file, a server's refusal
+    except (OSError, ValueError, RuntimeError) as error:  # no network, another file, or an HTTP error
         raise files.unavailable(path.name) from error
     return path
 
 
 def checkpoint(path: Path, entry_id: str) -> tuple[dict[str, torch.Tensor], Classes, int | None]:
-    """Tensors by name, classes, and the resolution that a checkpoint names, read without unpickling objects.
+    """Tensors by name, classes, and the resolution in a checkpoint, read without unpickling objects.
 
     Args:
-        path: a ``.pth`` of the package (``model``, ``args``), or a ``.ckpt`` of Lightning below it.
-        entry_id: what an error calls the architecture.
+        path: a ``.pth`` of the package (``model``, ``args``), or a ``.ckpt`` of Lightning with the same contents.
+        entry_id: the architecture's name in errors.
 
     Raises:
         ExportFailed: unreadable, or no detector of this package.
@@ -142,7 +142,8 @@ def checkpoint(path: Path, entry_id: str) -> tuple[dict[str, torch.Tensor], Clas
 def _sizes(size: str, state: Mapping[str, torch.Tensor], resolution: int | None, entry_id: str) -> dict[str, int]:
     """Options of the package's configuration for weights that were trained at another size. Raises ExportFailed.
 
-    The table of positions has a row for each patch, and one more; where nobody names the resolution, it tells it.
+    The position embeddings have one row for each patch and one more; without a resolution in the checkpoint, it is
+    derived from their number.
     """
     plain = _config(size)
     rows = next((len(value[0]) for name, value in state.items() if name.endswith(_POSITIONS)), None)
@@ -162,7 +163,7 @@ def _sizes(size: str, state: Mapping[str, torch.Tensor], resolution: int | None,
 
 
 def _not_of(entry_id: str, why: str = "") -> ExportFailed:
-    """The error for weights of something else."""
+    """The error for weights of another architecture."""
     return ExportFailed(
         f"The weights are not those of {entry_id}" + (f": {why}." if why else "."),
         hint="Export them under the id of their own size; the older large model of 560 pixels has none.",
@@ -170,13 +171,13 @@ def _not_of(entry_id: str, why: str = "") -> ExportFailed:
 
 
 def _demand_whole(network: torch.nn.Module, state: Mapping[str, torch.Tensor], entry_id: str) -> None:
-    """Raise ExportFailed unless ``network`` took each tensor of ``state``, and each of its own from there.
+    """Raise ExportFailed unless ``network`` and ``state`` have the same tensors, by name and shape.
 
-    The package itself loads what fits and warns about the rest.
+    The package itself loads the tensors that fit and only warns about the rest.
     """
     compared = []
     for tensors in (network.state_dict(), state):
-        # the mask follows from the configuration, older files lack it; positions are enlarged
+        # the mask is derived from the configuration and missing in older files; position embeddings are resized
         kept = {n: v for n, v in tensors.items() if n != "_kp_active_mask" and _POSITIONS not in n}
         compared.append(kept | {name: kept[name][0] for name in _QUERIES if name in kept})
     wrong = checkpoints.difference(*compared)
@@ -185,7 +186,7 @@ def _demand_whole(network: torch.nn.Module, state: Mapping[str, torch.Tensor], e
 
 
 def _classes(columns: int, names: tuple[str, ...]) -> Classes:
-    """The last column of a fine-tuned head is no class. COCO's own has 91 columns, 80 of which are named."""
+    """The last column of a fine-tuned head stands for no class; of the released head's 91 columns 80 have names."""
     coco = query_networks.coco_columns()
     if columns == _COCO_COLUMNS and names in ((), tuple(coco.values())):
         return Classes(tuple(coco), tuple(coco.values()))

@@ -1,6 +1,6 @@
-"""What timm's classifiers share: the reference is timm's network, its reference pipeline adds timm's eval transform.
+"""Base of timm's classifiers: the reference is timm's network, the reference pipeline adds timm's eval transform.
 
-A family names timm's models, how much of a picture the transform leaves, and how random weights are drawn.
+A family gives timm's model names, the crop's percentage, and how random weights are drawn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 
-_SPREAD = 0.7  # of each logit of random weights over pictures
+_SPREAD = 0.7  # standard deviation of each logit of random weights over pictures
 
 
 class TimmClassifier(TorchFamily):
@@ -60,12 +60,12 @@ class TimmClassifier(TorchFamily):
         return {}
 
     def percent(self, entry: Entry) -> float:
-        """What the crop leaves of the resized picture's shorter side: ``crop_pct``."""
+        """The crop's side as a percentage of the resized picture's shorter side: ``crop_pct``."""
         return 95
 
     @abstractmethod
     def redraw(self, network: torch.nn.Module, images: torch.Tensor, entry: Entry, seed: int) -> None:
-        """Draw all weights but the last layer's so that each matters; ``images`` are normalised, ``[B,3,H,W]``."""
+        """Draw all weights but the last layer's so that each has an effect; ``images``: normalised, ``[B,3,H,W]``."""
 
     def resize(self, entry: Entry) -> Resize:
         """The uint8 part of timm's eval transform."""
@@ -113,7 +113,7 @@ class TimmClassifier(TorchFamily):
         return timm.create_model(name, pretrained=False, num_classes=class_count, **options).eval()
 
     def sized(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        """Arguments of ``create_model`` that the sizes of ``tensors`` decide about, for a family that has such."""
+        """Arguments of ``create_model`` that follow from the shapes of ``tensors``, for families that have such."""
         return {}
 
     def _load(
@@ -122,10 +122,10 @@ class TimmClassifier(TorchFamily):
         """timm's network with ``tensors``; the class count is that of its last layer.
 
         Args:
-            preparation: keys of timm's ``pretrained_cfg`` in the place of the released weights'.
+            preparation: keys of timm's ``pretrained_cfg`` that replace those of the released weights.
 
         Raises:
-            ExportFailed: the tensors are of something else; the sentence names the first that does not fit.
+            ExportFailed: the tensors are of another architecture; the sentence names the first that does not fit.
         """
         plain = self._create(entry, 1)
         tensors = checkpoints.unwrapped(tensors, plain.state_dict().keys())
@@ -160,7 +160,7 @@ class TimmClassifier(TorchFamily):
 
 
 class TimmNetwork(TorchNetwork):
-    """One classifier: timm's module as the reference, timm's transform before it as the reference pipeline."""
+    """One classifier: timm's module is the reference; the reference pipeline adds timm's transform."""
 
     packages = ("timm",)
 
@@ -238,8 +238,8 @@ def _graph(network: torch.nn.Module, multi_label: bool) -> torch.nn.Module:
 def _assert_signal(network: torch.nn.Module, images: torch.Tensor) -> None:
     """Raise NoSignal unless logits differ between pictures, and between the classes of most pictures.
 
-    Spreads, not the distance of the best class from the others: of seven classes drawn alike, none stands out as the
-    best of a thousand does.
+    Measured by standard deviations, not by the margin of the best class: the expected margin depends on the number of
+    classes.
     """
     import torch
 

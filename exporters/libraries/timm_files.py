@@ -1,4 +1,4 @@
-"""Weights of timm as its users have them: a checkpoint of its training script, or a folder as it goes to the hub."""
+"""Users' weights of timm: a checkpoint of its training script, or a folder in the hub's format."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _MOST = 4096  # pixels of a side
 
 @dataclass(frozen=True)
 class TimmWeights:
-    """Weights with what is said about them.
+    """Weights with the facts that come with them.
 
     Attributes:
         path: of the file of tensors.
-        preparation: keys of timm's ``pretrained_cfg`` that it or its training names.
-        labels: class names, empty where nobody gives them.
+        preparation: keys of timm's ``pretrained_cfg`` from the file or from its training's arguments.
+        labels: class names, empty where there are none.
         notes: sentences for the manifest.
     """
 
@@ -41,13 +41,13 @@ class TimmWeights:
 
 
 def read(weights: Weights, architecture: str) -> TimmWeights:
-    """What the user named with ``--weights``.
+    """Read what ``--weights`` names.
 
     Args:
-        architecture: timm's name of the network that is meant.
+        architecture: timm's name of the expected network.
 
     Raises:
-        ExportFailed: it cannot be read, is of another architecture, or wants its pictures prepared in no known way.
+        ExportFailed: it cannot be read, is of another architecture, or needs an unsupported preprocessing.
     """
     if weights.path is not None and weights.path.is_dir():
         return _folder(weights.path, architecture)
@@ -87,7 +87,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _of_training(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of timm's training script as keys of ``pretrained_cfg``; what was left open is left out."""
+    """Arguments of timm's training script as keys of ``pretrained_cfg``, without those that were not set."""
     said = {key: settings.get(key) for key in _KEYS} if "img_size" in settings or "opt" in settings else {}
     side = settings.get("img_size")
     if said and said["input_size"] is None and isinstance(side, int):
@@ -96,7 +96,7 @@ def _of_training(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _preparation(said: Mapping[str, Any]) -> dict[str, Any]:
-    """The checked keys among ``said`` that decide about pixels. Raises ExportFailed."""
+    """The keys of ``said`` that concern preprocessing, checked. Raises ExportFailed."""
     found = {key: said[key] for key in _KEYS if said.get(key) is not None}
     for key in ("mean", "std", "input_size"):
         if key in found:

@@ -1,4 +1,4 @@
-"""torchvision beside a CPU torch, and the versions of the packages that took part in an export."""
+"""torchvision with a CPU build of torch, and the versions of the packages that took part in an export."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tritonvision.errors import SetupError
 if TYPE_CHECKING:
     import torch
 
-_fragments: list[torch.library.Library] = []  # an operator lives as long as the Library that defined it
+_fragments: list[torch.library.Library] = []  # an operator exists only as long as the Library object that defined it
 
 
 def import_torchvision() -> None:
     """Import torchvision, also where its wheel was built for CUDA and torch was not.
 
-    Such a wheel cannot load its extension, and without the extension's operators its import fails. ``nms`` is all that
-    timm and ultralytics ask of them: here it gets a definition and a numpy kernel of the same arithmetic.
+    Such a wheel cannot load its extension, and without the extension's operators its import fails. timm and ultralytics
+    use only ``nms`` of these operators, so it is defined here, with a numpy kernel of the same arithmetic.
 
     Raises:
         SetupError: torch or torchvision is not installed.
@@ -73,8 +73,8 @@ def _define_nms() -> None:
 def greedy_nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
     """``torchvision.ops.nms`` in numpy: kept indices int64 of ``[n,4]`` corners, best first, ties in their order.
 
-    As in its CPU kernel the IoU is taken in the boxes' own precision and compared with a double. Not the head kind's
-    ``nms``: this one stands on the reference pipeline's side, and a fault in a piece both share would compare as equal.
+    As in its CPU kernel the IoU is computed in the boxes' own precision and compared with a double. The head kind's
+    ``nms`` is not used: this one is part of the reference pipeline, and an error in shared code would not be noticed.
     """
     order = np.argsort(-scores, kind="stable")
     x1, y1, x2, y2 = boxes.T

@@ -1,4 +1,4 @@
-"""What families of torch share: its imports, and the reference with its copy in float64 and its packages."""
+"""Base classes of families in torch: imports, and a reference network with its float64 copy and its packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TorchFamily(Family):
-    """A family of networks of torch."""
+    """A family whose networks are written in torch."""
 
     def prepare(self) -> None:
         """See :meth:`Family.prepare`; :mod:`.torch_env` says why torchvision is imported there."""

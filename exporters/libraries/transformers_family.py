@@ -1,7 +1,7 @@
-"""What families of ``transformers`` share: where weights come from, and the files that belong to them.
+"""Base of families of ``transformers``: the sources of weights, and the files that belong to them.
 
-A family names the library's class, the repository of the released weights and the configuration, and makes its
-:class:`Network` of what was loaded.
+A family gives the library's class, the repository of the released weights and the configuration, and makes its
+:class:`Network` from what was loaded.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class TransformersFamily(TorchFamily):
 
     Attributes:
         class_name: of the library's class.
-        beside: names of files that belong to the weights beside ``config.json`` and ``model.safetensors``: they are
-            fetched with released weights, and the user's weights are a folder then.
-        sometimes_beside: names of files of which a repository has some.
+        beside: names of files that are needed besides ``config.json`` and ``model.safetensors``: they are downloaded
+            with released weights, and the user's weights must be a folder then.
+        sometimes_beside: names of files that a repository may lack.
     """
 
     class_name: str
@@ -50,11 +50,11 @@ class TransformersFamily(TorchFamily):
 
     @abstractmethod
     def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> PretrainedConfig:
-        """The configuration of one catalogue id, for weights that bring none; their tensors tell the class count."""
+        """The configuration of one catalogue id, for weights without one; their tensors give the class count."""
 
     @abstractmethod
     def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> Network:
-        """The network around what was loaded. Raises ExportFailed where it is of something else."""
+        """The network around what was loaded. Raises ExportFailed where that is of another architecture."""
 
     def official_network(self, entry: Entry, weights: Weights) -> Network:
         """See :meth:`Family.official_network`."""

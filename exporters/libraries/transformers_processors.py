@@ -1,4 +1,4 @@
-"""The image processor beside weights of ``transformers``: what it says is served, or refused where it cannot be."""
+"""The image processor in a folder of weights of ``transformers``: supported settings are served, others refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers.image_processing_base import ImageProcessingMixin
 
 _FILES = ("preprocessor_config.json", "processor_config.json")
-# What decides about pixels; whatever else a processor says concerns training or the caller.
+# Keys that affect the pixels; all others of a processor concern training or the caller.
 _KEYS = (
     "do_resize", "size", "resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std",
     "do_pad", "pad_size", "do_center_crop", "crop_size", "keep_aspect_ratio", "ensure_multiple_of", "size_divisor",
@@ -25,11 +25,11 @@ _SHOWN = 100  # characters of a value in an error
 def beside(
     weights: Weights, ours: ImageProcessingMixin, known: Collection[str] = ()
 ) -> ImageProcessingMixin:  # fmt: skip
-    """The image processor of a user's folder; ``ours`` where there is no folder, or none in it.
+    """The image processor of a user's folder; ``ours`` where there is no folder or no processor in it.
 
     Args:
-        ours: as the family prepares pictures of the released weights.
-        known: keys that the family carries out, whatever their value.
+        ours: the image processor of the released weights.
+        known: keys of which the family supports every value.
 
     Raises:
         ExportFailed: the folder's processor differs in another key, or cannot be read.
@@ -61,7 +61,7 @@ def _load(folder: Path, ours: ImageProcessingMixin) -> ImageProcessingMixin:
 
 
 def _plain(value: Any) -> Any:
-    """Dictionaries without what is None, lists as tuples, numbers of enumerations, fractions to nine digits."""
+    """For comparing: dictionaries without None, lists as tuples, enumerations as numbers, floats to nine digits."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What every network of ``transformers`` needs: weights read without surprises, and random ones that carry signal."""
+"""Loading weights of ``transformers`` with every tensor checked, and drawing random ones that carry signal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
-_NOISE = 0.1  # of what the stock initialisers leave constant: gains around 1, biases around 0
+_NOISE = 0.1  # standard deviation of what the libraries' initialisers leave constant: gains around 1, biases around 0
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Loaded:
 
     Attributes:
         module: in eval mode.
-        folder: in which weights and configuration lie; None of a bare file.
+        folder: of weights and configuration; None for a bare file.
         source, sha256, notes: as :class:`tritonvision.exporters.contract.Network` has them.
     """
 
@@ -40,19 +40,19 @@ class Loaded:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The attributes of a :class:`tritonvision.exporters.contract.Network` that the weights decide about."""
+        """The attributes of a :class:`tritonvision.exporters.contract.Network` that depend on the weights."""
         return {"source": self.source, "sha256": self.sha256, "notes": self.notes}
 
 
 def official(cls: type[PreTrainedModel], repository: str) -> Loaded:
-    """Released weights, from the hub's cache or the hub.
+    """Load released weights from the hub's cache or the hub.
 
     Args:
         cls: the class of ``transformers``.
-        repository: hub id of the weights, and what an error calls this architecture.
+        repository: hub id of the weights, and the architecture's name in errors.
 
     Raises:
-        ExportFailed: they cannot be had, or are not those of this architecture: one missing or too many is refused.
+        ExportFailed: they cannot be downloaded, or have a tensor too few or too many for this architecture.
     """
     folder = files.hub_file(repository, "config.json").parent
     return _from_folder(cls, folder, files.hub_file(repository, "model.safetensors"), repository, repository)
@@ -64,14 +64,14 @@ def of_user(
     weights: Weights,
     config: Callable[[Mapping[str, torch.Tensor]], PretrainedConfig],
 ) -> Loaded:
-    """The user's own weights.
+    """Load the user's own weights.
 
     The user names a folder as ``save_pretrained`` writes it (``config.json`` and ``model.safetensors``), or a file
     that :mod:`tritonvision.exporters.checkpoints` reads.
 
     Args:
         cls, repository: as of :func:`official`.
-        config: the configuration for a bare file; takes its tensors, from whose shapes the class count can be told.
+        config: gives the configuration for a bare file; called with its tensors, whose shapes give the class count.
 
     Raises:
         ExportFailed: as of :func:`official`.
@@ -89,7 +89,7 @@ def of_user(
     path = files.user_file(weights, checkpoints.SUFFIXES)
     found = checkpoints.read(path)
     with quiet(), torch.device("meta"), torch.random.fork_rng(devices=[]):
-        names = cls(config(found.tensors)).state_dict().keys()  # of any class count
+        names = cls(config(found.tensors)).state_dict().keys()  # they may have any class count
     state = checkpoints.unwrapped(found.tensors, names)
     module = _loaded(cls, repository, None, config=config(state), state_dict=state)
     return Loaded(module, None, path.name, files.sha256(path), found.notes)
@@ -121,7 +121,7 @@ def _loaded(cls: type[PreTrainedModel], repository: str, folder: Path | None, **
 
 
 def _differing(report: Mapping[str, Any]) -> str:
-    """In words, the first tensor that ``from_pretrained`` reports as not fitting; empty where all fit."""
+    """A description of the first tensor that ``from_pretrained`` reports as not fitting; empty where all fit."""
     told = {"mismatched_keys": "has another shape", "missing_keys": "is missing", "unexpected_keys": "is not its own"}
     found = [(key, what) for name, what in told.items() for key in sorted(report[name], key=str)]
     if not found:
@@ -138,19 +138,19 @@ def random(cls: type[PreTrainedModel], config: PretrainedConfig, seed: int) -> P
     torch_env.import_torchvision()
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config._attn_implementation = "eager"  # the graph's reference is the plain arithmetic
+        config._attn_implementation = "eager"  # the graph's reference is eager attention
         module = cls(config).eval()
     redraw(module, seed)
     return module
 
 
 def redraw(module: torch.nn.Module, seed: int) -> None:
-    """Draw every weight anew, in place, so that each of them matters to the answer.
+    """Draw every weight anew, in place, so that each of them affects the answer.
 
-    Stock initialisers start gates at zero and gains at one and draw so narrowly that the input hardly counts: a
-    fault in such a part would not show. Here matrices and kernels get N(0, 1 / sqrt(fan in)), tables and tokens
-    N(0, 1), norms' and scales' gains 1 and biases 0, both with noise. The order of the parameters, not of the calls,
-    decides the numbers.
+    The libraries' initialisers set gates to zero and gains to one, and draw such small weights that the input hardly
+    changes the output: an error in such a part would not be noticed. Here matrices and kernels get
+    N(0, 1 / sqrt(fan in)), embedding tables and tokens N(0, 1), gains of norms and scales 1 and biases 0, both with
+    noise. The numbers depend on the order of the parameters.
     """
     import torch
 
@@ -163,7 +163,7 @@ def redraw(module: torch.nn.Module, seed: int) -> None:
         for _, layer in sorted(module.named_modules(), key=lambda named: named[0]):
             for name, parameter in sorted(layer.named_parameters(recurse=False)):
                 if isinstance(layer, torch.nn.Embedding) or (parameter.ndim > 1 and "weight" not in name):
-                    normal(parameter, 1.0)  # tables of positions, queries, tokens
+                    normal(parameter, 1.0)  # embeddings of positions, queries, tokens
                 elif parameter.ndim > 1:
                     normal(parameter, 1 / math.sqrt(_fan_in(layer, parameter)))
                 else:
@@ -175,7 +175,7 @@ def redraw(module: torch.nn.Module, seed: int) -> None:
 
 
 def settle(module: torch.nn.Module, run: Callable[[], Any]) -> None:
-    """Give each batch norm, frozen ones too, the statistics of what reaches it while ``run`` asks the network once."""
+    """Give each batch norm, frozen ones too, the statistics of its inputs while ``run`` calls the network once."""
     import torch
 
     def measure(layer, arguments):
@@ -191,12 +191,12 @@ def settle(module: torch.nn.Module, run: Callable[[], Any]) -> None:
 
 
 def _is_batch_norm(layer: torch.nn.Module) -> bool:
-    """Also those that transformers and timm rewrote as buffers."""
+    """Also for the batch norms of transformers and timm that keep everything in buffers."""
     return hasattr(layer, "running_mean") and hasattr(layer, "running_var")
 
 
 def _fan_in(layer: torch.nn.Module, weight: torch.Tensor) -> int:
-    """How many products are summed into one output value."""
+    """The number of products that are summed into one output value."""
     import torch
 
     if isinstance(layer, torch.nn.ConvTranspose2d):  # [in, out, height, width], strides as large as the kernel

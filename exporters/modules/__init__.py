@@ -1,1 +1,1 @@
-"""Parts of networks that several families share."""
+"""Parts of networks that several families use."""

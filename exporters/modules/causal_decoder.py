@@ -1,8 +1,8 @@
-"""The cut through a decoder-only language model: token ids to embeddings, embeddings and a cache to the next logits.
+"""A decoder-only language model as two graphs: token ids to embeddings, and embeddings with a KV cache to logits.
 
-Every vision-language family of that kind has these two graphs beside its vision network, under the same names. One
-decoder graph reads the prompt (nothing in the cache) and writes the answer (one embedding at a time), so its weights
-exist once.
+Every vision-language family of that kind has these two graphs besides its vision network, under the same names. One
+decoder graph does both the prefill (empty cache) and the generation (one embedding at a time), so its weights are held
+once.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 _KINDS = ("key", "value")
-_GROUPED = "tritonvision_grouped"  # name of an attention, among those of transformers
-_SPREAD = 3.0  # of the logits of random models
-_LAYERS = 6  # of random weights: from so many on attention is turned down
+_GROUPED = "tritonvision_grouped"  # the name under which the attention is registered in transformers
+_SPREAD = 3.0  # standard deviation of the logits of random models
+_LAYERS = 6  # of random weights: above this number attention is scaled down
 _LARGEST = 2 << 30  # bytes of an ONNX file
 
 
@@ -41,8 +41,8 @@ def embed_net(config: PretrainedConfig) -> Net:
 def decoder_net(config: PretrainedConfig) -> Net:
     """The decoder over a cache of ``P`` positions, reading ``S`` more.
 
-    In: ``inputs_embeds [B,S,H]``, ``attention_mask [B,P+S]`` (0 where there is no token: such positions, which stand on
-    the left, take no part), ``position_ids [B,S]``, and ``past_key_values.N.key`` and ``.value [B,Hkv,P,D]`` of each
+    In: ``inputs_embeds [B,S,H]``, ``attention_mask [B,P+S]`` (0 at the padding, which is on the left and is
+    not attended to), ``position_ids [B,S]``, and ``past_key_values.N.key`` and ``.value [B,Hkv,P,D]`` of each
     layer N; P may be 0. Out: ``logits [B,V]`` of the last position, ``present.N.key`` and ``.value [B,Hkv,P+S,D]``.
     """
     cache = (config.num_key_value_heads, -1, _head_size(config))
@@ -94,7 +94,7 @@ def export_decoder(text_model: PreTrainedModel, lm_head: torch.nn.Module, path: 
     axes = {"inputs_embeds": {1: "tokens"}, "attention_mask": {1: "seen"}, "position_ids": {1: "tokens"}}
     for tensor in (*net.inputs[3:], *net.outputs[1:]):
         axes[tensor.name] = {2: "past" if tensor.name.startswith("past") else "seen"}
-    # No axis of these is 0 or 1, which a trace could take for a constant.
+    # No axis of these has length 0 or 1, which tracing could make a constant.
     examples = [torch.from_numpy(value) for value in example(text_model.config, batch=2, past=5, new=3).values()]
     with _grouped_attention(text_model.config):
         _export(_graph(text_model, lm_head), examples, path, net, axes)
@@ -109,10 +109,10 @@ def _export(
 
 @contextmanager
 def _grouped_attention(config: PretrainedConfig) -> Iterator[None]:
-    """While it lasts, queries that share keys and values are rows of one product.
+    """A context in which grouped-query attention multiplies all queries of a group with their keys in one product.
 
-    transformers copies keys and values for each of them instead, at every token anew: half of what a layer takes of
-    the time at a cache of 1200 tokens, for the same numbers.
+    transformers repeats keys and values for each query instead, at every token: with a cache of 1200 tokens that takes
+    half of a layer's time, and the result is the same.
     """
     from transformers import AttentionInterface
 
@@ -135,8 +135,8 @@ def _grouped_attention(config: PretrainedConfig) -> Iterator[None]:
 def _graph(text_model: PreTrainedModel, lm_head: torch.nn.Module) -> torch.nn.Module:
     """The decoder with its cache as flat arguments and results, in the order of :func:`decoder_net`.
 
-    The mask is built here: transformers takes one of four axes as it is, and its own code for building one cannot be
-    traced without fixing the length of the cache.
+    The mask is built here: transformers uses a mask of four axes unchanged, while its own code for building one cannot
+    be traced without making the length of the cache a constant.
     """
     import torch
     from torch import nn
@@ -161,7 +161,7 @@ def _graph(text_model: PreTrainedModel, lm_head: torch.nn.Module) -> torch.nn.Mo
             return self.lm_head(hidden[:, -1]), *cache.tensors
 
     class Cache:
-        """What attention layers ask of transformers' ``DynamicCache``, without its tests of whether it is empty."""
+        """The part of transformers' ``DynamicCache`` that attention uses, without its branches on an empty cache."""
 
         def __init__(self, tensors):
             self.tensors = list(tensors)
@@ -178,7 +178,7 @@ def _graph(text_model: PreTrainedModel, lm_head: torch.nn.Module) -> torch.nn.Mo
 
 
 def example(config: PretrainedConfig, batch: int, past: int, new: int, padding: int = 0, seed: int = 0) -> Tensors:
-    """Inputs of the decoder: ``batch`` rows, the first of which begins with ``padding`` places that hold no token."""
+    """Inputs of the decoder: ``batch`` rows, of which the first starts with ``padding`` positions of padding."""
     rng = np.random.default_rng(seed)
     net = decoder_net(config)
     mask = np.ones((batch, past + new), dtype=np.int64)
@@ -193,7 +193,7 @@ def example(config: PretrainedConfig, batch: int, past: int, new: int, padding: 
 
 
 def examples(config: PretrainedConfig) -> dict[str, Tensors]:
-    """What a decoder's graph is compared on: prompts and further tokens, alone and beside longer ones."""
+    """Inputs on which a decoder's graph is compared: prompts and further tokens, alone and beside longer ones."""
     return {
         "a prompt": example(config, batch=1, past=0, new=9),
         "two prompts, one of them padded": example(config, batch=2, past=0, new=11, padding=4, seed=1),
@@ -237,7 +237,7 @@ def tune(
 def reference(
     text_model: PreTrainedModel, lm_head: torch.nn.Module, inputs: Mapping[str, np.ndarray], dtype: torch.dtype
 ) -> Tensors:
-    """What transformers makes of :func:`decoder_net`'s inputs with its own cache and its own masks."""
+    """The outputs of :func:`decoder_net` as transformers computes them with its own cache and masks."""
     import torch
     from transformers import DynamicCache
 

@@ -1,11 +1,11 @@
-"""Encoder-decoders in two graphs: what the decoder reads of the encoder, computed once, and a decoder with a cache.
+"""Encoder-decoders as two graphs: an encoder up to the keys and values of cross attention, a decoder with a cache.
 
-For decoders of BART's make, normed after each block, as transformers spells their layers: TrOCR's, Florence-2's.
+For decoders like BART's, with layer norm after each block and transformers' names of the layers: TrOCR, Florence-2.
 
-``encoder`` emits the keys and values of every layer's cross attention. ``decoder`` does the first tokens (no past) and
-each further one with the same weights. Its rows are one or more continuations of each encoded sample (beams), in the
-order of the samples: cross attention takes all continuations of a sample at once, so keys and values are neither
-repeated nor read twice.
+``encoder`` emits the keys and values of every layer's cross attention. ``decoder`` computes the first tokens (empty
+cache) and each further one with the same weights. Its rows are one or more continuations (beams) of each encoded
+sample, in the order of the samples: cross attention processes all continuations of a sample at once, so keys and values
+are neither repeated nor read twice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-# Settings of generate() that python_backend/generation/beams.py does not know, at what leaves them out.
+# Settings of generate() that python_backend/generation/beams.py does not support, with the values that switch them off.
 _OFF = {
     "do_sample": False, "min_length": 0, "min_new_tokens": None, "repetition_penalty": 1.0, "bad_words_ids": None,
     "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0, "sequence_bias": None,
@@ -43,8 +43,8 @@ def nets(
     Args:
         inputs: of the encoder.
         layers, heads, width: of the decoder; width of one head.
-        encoded: positions that the encoder gives; -1 for any number.
-        vocabulary: logits.
+        encoded: positions of the encoder's output; -1 for any number.
+        vocabulary: number of logits.
     """
     cross = cache("cross", layers, (heads, encoded, width))
     past, present = (cache(name, layers, (heads, -1, width)) for name in ("past_key_values", "present"))
@@ -95,8 +95,8 @@ def decoder(
     ``[B,V]`` of the last position and the past of every layer ``[B,H,P+S,D]``.
 
     Args:
-        embed: a module: token ids ``[B,S]`` and how many there were before to hidden states ``[B,S,C]``.
-        head: ``[V,C]``; the same tensor as the table of tokens, where they are tied.
+        embed: a module: token ids ``[B,S]`` and the number of earlier tokens to hidden states ``[B,S,C]``.
+        head: ``[V,C]``; the same tensor as the token embeddings where they are tied.
     """
     import torch
 
@@ -128,7 +128,7 @@ def decoder(
                 read = _attend(layer.encoder_attn, hidden, *cross[2 * index : 2 * index + 2])
                 hidden = layer.encoder_attn_layer_norm(hidden + read)
                 hidden = layer.final_layer_norm(hidden + layer.fc2(layer.activation_fn(layer.fc1(hidden))))
-            # With a bias it is a Gemm, which reads the table as it lies; a MatMul would bring a turned copy of it.
+            # With a bias this becomes a Gemm, which reads the table as it is; a MatMul would need a transposed copy.
             return torch.nn.functional.linear(hidden[:, -1], self.head, self.no_bias), *present
 
     return Decoder()
@@ -140,7 +140,7 @@ def _heads(values: torch.Tensor, attention: torch.nn.Module) -> torch.Tensor:
 
 
 def _attend(attention, hidden, key, value, mask=None):
-    """What ``attention`` reads for ``hidden`` ``[B,S,C]``; ``key`` and ``value`` of one sample serve several rows."""
+    """The output of ``attention`` for ``hidden`` ``[B,S,C]``; each ``key`` and ``value`` is used by several rows."""
     query = (attention.q_proj(hidden) * attention.scaling).view(key.shape[0], -1, hidden.shape[2])
     scores = _heads(query, attention) @ key.transpose(2, 3)
     if mask is not None:
@@ -167,8 +167,8 @@ def export(graph: torch.nn.Module, net: Net, path: Path, examples: Mapping[str, 
 
 
 def encoded(decoder: PreTrainedModel, hidden: torch.Tensor) -> Tensors:
-    """``cross.N.key`` and ``cross.N.value`` of every layer as the library's ``decoder`` computes them of what the
-    encoder says, ``[B,E,C]``.
+    """``cross.N.key`` and ``cross.N.value`` of every layer as the library's ``decoder`` computes them from the
+    encoder's hidden states ``[B,E,C]``.
     """
     import torch
     from transformers import DynamicCache, EncoderDecoderCache
@@ -180,7 +180,7 @@ def encoded(decoder: PreTrainedModel, hidden: torch.Tensor) -> Tensors:
 
 
 def decoded(decoder: PreTrainedModel, inputs: Mapping[str, np.ndarray], width: int) -> Tensors:
-    """Logits and ``present.*`` as the library's ``decoder`` computes them of the inputs of the graph.
+    """Logits and ``present.*`` as the library's ``decoder`` computes them from the inputs of the graph.
 
     Args:
         width: of the encoder's hidden states.
@@ -202,7 +202,7 @@ def decoded(decoder: PreTrainedModel, inputs: Mapping[str, np.ndarray], width: i
         cache.cross_attention_cache.update(*(value.repeat_interleave(beams, 0) for value in cross), layer)
         cache.self_attention_cache.update(*past, layer)
         cache.is_updated[layer] = True
-    # keys and values are there: of the encoder's hidden states the library reads only that they are given
+    # keys and values are cached: the library only checks that the encoder's hidden states are given
     unread = torch.zeros(len(ids), cross[0].shape[2], width, dtype=decoder.dtype)
     with torch.inference_mode():
         logits = decoder(ids, encoder_hidden_states=unread, past_key_values=cache).logits
@@ -210,7 +210,7 @@ def decoded(decoder: PreTrainedModel, inputs: Mapping[str, np.ndarray], width: i
 
 
 def _read(name: str, cache: Any) -> Tensors:
-    """Keys and values of a cache, by the names of the graphs."""
+    """Keys and values of a cache by the graphs' names of them."""
     return {
         f"{name}.{index}.{part}": getattr(layer, f"{part}s").numpy()
         for index, layer in enumerate(cache.layers)
@@ -219,15 +219,15 @@ def _read(name: str, cache: Any) -> Tensors:
 
 
 def search_of(model: PreTrainedModel) -> dict[str, Any]:
-    """How ``model.generate()`` looks for answers, as the fields of
+    """The settings of ``model.generate()`` as the fields of
     :class:`tritonvision.python_backend.generation.beams.Search`.
 
     Raises:
-        ExportFailed: in a way that numpy does not know, or without a token that starts or ends an answer.
+        ExportFailed: a setting is not supported, or the start or the end token is missing.
     """
     from transformers import GenerationConfig
 
-    # what a checkpoint leaves open is None, and takes these when generate() runs
+    # settings that a checkpoint does not set are None, and get these values when generate() runs
     defaults = GenerationConfig._get_default_generation_params()
     asked = {n: v for n, v in model.generation_config.to_dict().items() if v is not None}
     for name, off in _OFF.items():

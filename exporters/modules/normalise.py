@@ -1,7 +1,7 @@
-"""Pixels to what a network reads: as its author computes it, and as a part of the graph; two, to be compared.
+"""Normalising pixels, twice: as the author's library does, for the reference, and as a part of the graph.
 
-The reference divides by 255 first, as every library does. The graph takes 255 times the mean and the deviation instead:
-one subtraction and one division a pixel.
+The reference divides by 255 first, as every library does. The graph uses 255 times the mean and the standard deviation
+instead, which takes one subtraction and one division for each value.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def normalising(scale: Scale) -> torch.nn.Module:
 
 
 def without_padding(images: torch.Tensor, valid_size: np.ndarray) -> torch.Tensor:
-    """Set to zero, in place, what lies outside the valid size of each picture, as processors pad after normalising.
+    """Set pixels outside the valid size of each picture to zero, in place, as processors pad after normalising.
 
     Args:
         images: ``[B,3,H,W]``.
         valid_size: integers ``[B,2]``, height and width.
 
     Returns:
-        int64 ``[B,H,W]``, 1 where the picture is.
+        int64 ``[B,H,W]``, 1 within the valid size.
     """
     import torch
 

@@ -1,9 +1,9 @@
-"""Proposals of two-stage detectors: which of them the decoder takes, in which order, hangs on rounding.
+"""Proposals of two-stage detectors: which ones the decoder takes, and in which order, depends on rounding.
 
-Such a network scores hundreds of places, and each query of its decoder takes the place of its rank. Two places whose
-scores differ by less than float32 can tell trade their queries, in the next runtime or with the next batch size, and
-all answers move a little: both are right. So a graph is measured in two parts. The scores are compared themselves;
-where they agree, the reference ranks by those of the graph.
+Such a network scores hundreds or thousands of positions, and query i of its decoder starts from the position of rank
+i. Two positions whose scores differ by less than float32's precision may swap ranks with another runtime or batch size,
+and then all answers change a little, although both are correct. So a graph is compared in two parts: first the scores;
+if they agree, the reference ranks its proposals by the graph's scores.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tritonvision.errors import ExportFailed
 if TYPE_CHECKING:
     import torch
 
-_AGREE = 1e-3  # of the scores' largest magnitude: how far those of the graph may be from the reference's
+_AGREE = 1e-3  # allowed difference between the graph's and the reference's scores, relative to their largest magnitude
 
 
 class GraphRanking:
-    """The scores by which an exported graph ranks its proposals: what its first TopK reads."""
+    """The scores by which an exported graph ranks its proposals: the input of its first TopK."""
 
     def __init__(self, graph: Path):
         import onnx
@@ -47,10 +47,10 @@ class GraphRanking:
 
 @contextmanager
 def ranked_by(layer: torch.nn.Module, scores: np.ndarray | None) -> Iterator[None]:
-    """While it lasts, the reference ranks its proposals by ``scores``, float32 ``[B, proposals]``; None: by its own.
+    """A context in which the reference ranks proposals by ``scores``, float32 ``[B, proposals]``; None: by its own.
 
     Args:
-        layer: the class head over the proposals, ``[B, proposals, classes]``, whose best class is the score.
+        layer: the class head over the proposals, ``[B, proposals, classes]``; the score is that of the best class.
 
     Raises:
         ExportFailed: ``scores`` differ from the reference's own by more than a thousandth of the largest.
@@ -62,12 +62,12 @@ def ranked_by(layer: torch.nn.Module, scores: np.ndarray | None) -> Iterator[Non
         return
 
     def rank(_, __, logits: torch.Tensor) -> torch.Tensor:
-        hook.remove()  # the head may be asked again about those that were taken
+        hook.remove()  # the head may be called again on the selected proposals
         own, given = logits.amax(2), torch.from_numpy(scores).to(logits.dtype)
         apart = float((own - given).abs().max() / own.abs().max())
         if not apart <= _AGREE:
             raise ExportFailed(f"The graph's scores of proposals differ from the reference network's by {apart:.3g}.")
-        # ranks, because torch's topk takes equal scores in any order, ONNX's by their place
+        # ranks instead of scores, because torch's topk does not define the order of equal scores; ONNX's keeps theirs
         ranks = given.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         return -ranks.to(logits.dtype)[:, :, None].expand_as(logits)
 

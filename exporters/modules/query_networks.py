@@ -1,4 +1,4 @@
-"""What detectors with queries share: the classes of their sparse columns, the calibration of random ones, answers."""
+"""Shared by detectors with queries: COCO's class columns, calibration of random networks, public outputs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tritonvision.exporters.libraries import torch_env
 if TYPE_CHECKING:
     import torch
 
-# Class logit of a column that stands for no class: as low as training makes it, and the reference pipeline shows it.
+# Class logit of a column without a class: as low as training makes it; the reference pipeline reports such columns.
 UNNAMED = -20.0
-_BOXES = 20, 40  # so many shall be over the threshold on the photo; the widest gap between these ranks is the cut
+_BOXES = 20, 40  # how many should exceed the threshold on the photo; the cut is the widest gap between these ranks
 
 
 def coco_columns() -> dict[int, str]:
-    """Category ids of COCO, 1 to 90 with ten gaps, and their 80 names: the columns of networks trained on its ids."""
+    """Category ids of COCO, 1 to 90 with ten gaps, and their 80 names: the columns of networks trained with them."""
     torch_env.import_torchvision()
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
@@ -29,9 +29,9 @@ def coco_columns() -> dict[int, str]:
 
 
 def seen_by(layers: Sequence[torch.nn.Module], run: Callable[[], Any]) -> list[torch.Tensor]:
-    """What reaches each of ``layers``, whose channels are the last axis, the first time that ``run`` calls it; float64.
+    """The input of each of ``layers``, channels last, at its first call within ``run``; float64.
 
-    :func:`calibrate.inputs_of` is for layers whose channels come second, and takes the last call.
+    :func:`calibrate.inputs_of` is for layers with channels second, and records the last call.
     """
     import torch
 
@@ -52,10 +52,10 @@ def seen_by(layers: Sequence[torch.nn.Module], run: Callable[[], Any]) -> list[t
 
 
 def cut(levels: np.ndarray, class_ids: np.ndarray, class_count: int) -> float:
-    """The level that 20 to 40 candidates are over, in the middle of the widest gap there: no rounding closes it.
+    """A level that 20 to 40 candidates exceed, in the middle of the widest gap: rounding does not change their number.
 
     Args:
-        levels: ``[n]``, the higher the surer.
+        levels: ``[n]``, higher for more confident candidates.
         class_ids: ``[n]``.
 
     Raises:
@@ -74,8 +74,8 @@ def cut(levels: np.ndarray, class_ids: np.ndarray, class_count: int) -> float:
 def limited(
     boxes: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, size: tuple[int, int], parameters: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """What a reference pipeline found, best first, under those settings of the task that the library does not
-    have: suppression with torchvision's arithmetic, a number of boxes, and the picture's edges.
+    """A reference pipeline's detections, best first, after applying the settings of the task that the library
+    lacks: suppression with torchvision's arithmetic, a maximum number of boxes, and clipping to the picture.
 
     Args:
         boxes: float32 ``[n,4]`` corners in picture pixels.
@@ -112,11 +112,11 @@ def corners(boxes: np.ndarray) -> np.ndarray:
 def answer(
     boxes: np.ndarray, scores: np.ndarray, columns: np.ndarray, named: Sequence[int], parameters: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """A reference pipeline's detections as public outputs: columns become class ids, settings it lacks are heeded.
+    """A reference pipeline's detections as public outputs: columns become class ids, missing settings are applied.
 
     Args:
-        boxes: ``[n,4]`` corners in picture pixels; not clipped ones are clipped by the caller.
-        columns: ``[n]`` raw class columns; what is not among ``named`` stands for no class.
+        boxes: ``[n,4]`` corners in picture pixels; the caller clips them.
+        columns: ``[n]`` raw class columns; those that are not among ``named`` stand for no class.
     """
     class_ids = np.full(max([*named, *columns.tolist()], default=0) + 1, -1, dtype=np.int32)
     class_ids[list(named)] = np.arange(len(named))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,10 @@ from tritonvision.ensembles.in_process import (
 )
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Family, Network, Tensors, entry_points_of, kind
-from tritonvision.exporters.parity import compare, sample_pictures
-from tritonvision.exporters.parity.checks.base import TEXTS
+from tritonvision.exporters.parity import compare, golden, sample_pictures
+from tritonvision.exporters.parity.checks.base import TEXTS, ParityCheck
 from tritonvision.exporters.parity.checks.registry import CHECKS
+from tritonvision.publication import Manifest
 
 _FLOAT64_FACTOR = 3
 Local = LocalPipeline | LocalComposition | LocalChat
@@ -62,6 +64,32 @@ class Gate:
     weights: str
     needs: Mapping[str, Ask] = field(default_factory=dict)
 
+    @cached_property
+    def points(self) -> tuple[EntryPoint, ...]:
+        """The entry points of the network, the model itself first."""
+        return entry_points_of(self.family, self.entry, self.network)
+
+    @cached_property
+    def opened(self) -> dict[str, Local]:
+        """The entry points in this process, by role. Raises ExportFailed where a graph cannot be loaded."""
+        with refusing_what_cannot_run():
+            return {
+                point.role: open_entry_point(self.graphs, point, self.network.assets(point.role), self.needs)
+                for point in self.points
+            }
+
+    def golden(self, parity: Mapping[str, float], manifest: Manifest) -> dict[str, bytes]:
+        """The golden questions of the model and the answers of its graphs, as files by name.
+
+        Args:
+            parity: what :meth:`check` returned.
+        """
+        checks = {point.role: self._parity_check(point) for point in self.points}
+        return golden.record(self.points, self.opened, checks, parity, manifest)
+
+    def _parity_check(self, point: EntryPoint) -> ParityCheck:
+        return CHECKS[point.name](point, self.network, self.family.tolerance, self.weights)
+
     def check(self) -> dict[str, float]:
         """Compare graphs with networks and answers with the reference pipeline's.
 
@@ -73,9 +101,8 @@ class Gate:
             ExportFailed: something differs by more than the family allows; the sentence says what, and by how much.
         """
         found: dict[str, float] = {}
-        for point in entry_points_of(self.family, self.entry, self.network):
-            with refusing_what_cannot_run():
-                local = open_entry_point(self.graphs, point, self.network.assets(point.role), self.needs)
+        for point in self.points:
+            local = self.opened[point.role]
             figures = self._check_tensors(point, local) | self._check_answers(point, local)
             found |= {f"{point.role}_{name}" if point.role else name: value for name, value in figures.items()}
         return found
@@ -134,7 +161,7 @@ class Gate:
         return found
 
     def _check_answers(self, point: EntryPoint, local: Local) -> dict[str, float]:
-        parity_check = CHECKS[point.name](point, self.network, self.family.tolerance, self.weights)
+        parity_check = self._parity_check(point)
         count, missing, worst = parity_check.run(local)
         package = self.family.reference_pipeline.package
         if missing:

@@ -25,6 +25,14 @@ def _photo() -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
+def large() -> np.ndarray:
+    """The photo, enlarged and cut at the bottom: RGB uint8 ``[760, 1100, 3]``.
+
+    Resize rules make it smaller, and those that keep the aspect pad it.
+    """
+    return _views()["large-1100"][:760].copy()
+
+
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Uniform noise: RGB uint8 ``[height, width, 3]``."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)

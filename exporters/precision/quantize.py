@@ -48,6 +48,8 @@ def int8(graph: Path, inputs: Sequence[Tensors], target: Path, kept_fp32: Sequen
         model = openvino.Core().read_model(graph)
     except RuntimeError as error:
         raise ExportFailed("OpenVINO cannot read this network.") from error
+    # what OpenVINO adds has a number for a name, which is another one the next time
+    named = {op.get_friendly_name() for op in model.get_ordered_ops() if op.get_friendly_name() != op.get_name()}
     settings: dict[str, Any] = {"subset_size": len(inputs)}
     if _is_transformer(model):
         settings["model_type"] = nncf.ModelType.TRANSFORMER
@@ -58,17 +60,18 @@ def int8(graph: Path, inputs: Sequence[Tensors], target: Path, kept_fp32: Sequen
             quantised = nncf.quantize(model, nncf.Dataset(list(inputs)), **settings)
         except (nncf.errors.InternalError, nncf.errors.ValidationError, RuntimeError, ValueError) as error:
             raise ExportFailed("NNCF cannot quantise this network.") from error
-    found = _layers(quantised)
+    found = _layers(quantised, named)
     openvino.save_model(quantised, target, compress_to_fp16=False)
     return found
 
 
-def _layers(model: openvino.Model) -> tuple[str, ...]:
+def _layers(model: openvino.Model, named: set[str]) -> tuple[str, ...]:
     """Operations that read what a quantiser gives, by the names they have in the ONNX graph."""
     return tuple(
         op.get_friendly_name().removesuffix(_WITHOUT)
         for op in model.get_ordered_ops()
-        if any(source.get_node().get_type_name() == "FakeQuantize" for source in op.input_values())
+        if op.get_friendly_name() in named
+        and any(source.get_node().get_type_name() == "FakeQuantize" for source in op.input_values())
     )
 
 

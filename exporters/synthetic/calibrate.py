@@ -1,8 +1,8 @@
-"""Random networks that carry signal: without it a comparison of flat scores and tied candidates proves nothing.
+"""Random networks that carry signal: comparing constant scores and tied candidates would prove nothing.
 
-A network with random weights answers every picture alike, because its signal shrinks from layer to layer until the
-biases of the last one are far larger. So the last layers are standardised on structured pictures: same architecture,
-same random features, but answers that differ from place to place and from picture to picture.
+A network with random weights gives nearly the same answer for every picture: its signal shrinks from layer to layer
+until the biases of the last one are far larger. So the last layers are standardised on structured pictures: the
+architecture and the random features stay, but the answers differ between positions and between pictures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def structured_pictures(count: int, height: int, width: int, seed: int) -> np.ndarray:
-    """uint8 ``[count,height,width,3]``: coloured discs and boxes over a colour ramp, as unlike noise as photographs."""
+    """uint8 ``[count,height,width,3]``: coloured discs and boxes on a colour gradient, smooth as photographs are."""
     rng = np.random.default_rng(seed)
     ramp = np.linspace(0, 1, width)[None, :, None] * np.linspace(0.3, 1, height)[:, None, None]
     pictures = []
@@ -40,7 +40,7 @@ def structured_pictures(count: int, height: int, width: int, seed: int) -> np.nd
 
 
 def inputs_of(layers: Sequence[torch.nn.Module], network: torch.nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """What reaches each of ``layers`` while ``network`` looks at ``images``: float64 ``[rows, channels]`` each."""
+    """The input of each of ``layers`` when ``network`` is run on ``images``: float64 ``[rows, channels]`` each."""
     import torch
 
     seen: dict[int, torch.Tensor] = {}
@@ -61,13 +61,13 @@ def standardise(
 ) -> None:
     """Rescale a linear or 1x1 convolution layer so that over ``rows`` each output has mean ``bias`` and std ``spread``.
 
-    In float64: the signal of a deep random network is some 1e-8 of its bias, float32 would cancel it to nothing.
+    In float64: the signal of a deep random network is about 1e-8 of its bias, which float32 would round away.
 
     Args:
         rows: float64 ``[n, C_in]``, see :func:`inputs_of`.
         bias: float64 ``[C_out]``.
-        flat: rows of a flat picture, which get (nearly) the mean output. Many of them are equal, and if their outputs
-            were large, rounding would decide which of them ranks first.
+        flat: rows of a picture of one colour, which get nearly the mean output. Many of them are equal; with large
+            outputs, rounding would decide which of them ranks first.
     """
     import torch
 
@@ -90,9 +90,9 @@ def detection_shift(
 ) -> float:  # fmt: skip
     """What to add to the class logits so that some 20 to 40 boxes survive non-maximum suppression at ``confidence``.
 
-    Greedy suppression of the best n candidates keeps those it keeps of all candidates that are among the best n. So one
-    pass tells the count for every n; of the cuts in the range the widest gap between two logits is taken, which no
-    rounding closes.
+    Greedy suppression of the best n candidates keeps the same ones as suppression of all candidates, restricted to the
+    best n. So one pass gives the count for every n. Of the cuts in the range, the one at the widest gap between two
+    logits is taken, so that rounding does not change the number.
 
     Args:
         boxes: ``[n,4]`` float32 corners.

@@ -1,4 +1,4 @@
-"""Random weights of the first seed that carries signal: with others a comparison would prove nothing."""
+"""Random weights of the first seed that carries signal; without signal a comparison would prove nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 def with_signal(attempt: Callable[[Weights], T], weights: Weights, notice: Callable[[str], None]) -> T:
-    """``attempt(weights)``; where random weights carry no signal, again with the next seed.
+    """``attempt(weights)``, repeated with the next seed while random weights carry no signal.
 
     Args:
         attempt: raises NoSignal where it finds that the weights carry none.
-        notice: is told each time which seed is left out, and why.
+        notice: called with a sentence for each seed that is skipped.
 
     Raises:
         ExportFailed: none of :data:`SEEDS` seeds carries signal; or what ``attempt`` raises.

@@ -52,7 +52,7 @@ def add(
     name = variant_name(engine, precision, max_batch)
     if name == manifest.base_variant:
         raise InvalidParameter(f"'{name}' is how '{manifest.id}' was exported: it is always there.")
-    _require(engine, precision)
+    require(engine, precision)
     if not force and any(variant.name == name for variant in manifest.variants):
         return use(repository, manifest.id, name) if serve else manifest
     with naming_what_is_missing(manifest.id):
@@ -86,7 +86,7 @@ def use(repository: Path, model_id: str, name: str) -> Manifest:
     manifest = Repository(repository).resolve(model_id)
     variant = find(manifest, name)
     if variant is not None:
-        _require(variant.engine, variant.precision)
+        require(variant.engine, variant.precision)
     serving = "" if variant is None else variant.name
     if manifest.serving == serving:
         return manifest
@@ -221,7 +221,8 @@ def check_offered(engine: str, precision: str) -> None:
         )
 
 
-def _require(engine: str, precision: str) -> None:
+def require(engine: str, precision: str) -> None:
+    """Raises SetupError where this machine cannot run variants of that engine and precision."""
     missing = machine.why_not(engine, precision)
     if missing:
         raise SetupError(missing, hint="'tritonvision doctor' shows which variants this machine can use.")
@@ -234,7 +235,7 @@ def _put(
     try:
         with locked(repository):
             now = Repository(repository).get(before.id)
-            if now is None or _without_variants(now) != _without_variants(before):
+            if now is None or now.without_variants() != before.without_variants():
                 raise ExportFailed(
                     f"'{before.id}' was published again or removed meanwhile, so its variants stay as they are.",
                     hint="Try once more.",
@@ -247,11 +248,3 @@ def _put(
             hint="Look at its free space and its rights.",
         ) from error
     return Repository(repository).resolve(before.id)
-
-
-def _without_variants(manifest: Manifest) -> Manifest:
-    """What a variant was built from: all of a manifest but what variants change."""
-    return replace(manifest, variants=(), serving="", notes=())
-
-
-

@@ -16,7 +16,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from tritonvision.ensembles import model_configs, published
-from tritonvision.ensembles.entry_points import EntryPoint, Net
+from tritonvision.ensembles.entry_points import Chat, Composition, EntryPoint, Net
 from tritonvision.ensembles.published import CONFIGS
 from tritonvision.exporters.publish import put_in_place
 from tritonvision.publication import MANIFEST, MANIFEST_PARAMETER, Manifest
@@ -90,7 +90,7 @@ def _configs(
             if own != net:
                 threads = config.parameters["intra_op_thread_count"].string_value or _THREADS
                 configs[variant.name] = model_configs.net_config(manifest.triton_name, own, int(threads))
-        elif model_configs.embedded(point):
+        elif isinstance(changed, Composition | Chat) and changed.embedded:
             other = type(config).FromString(config.SerializeToString())
             other.parameters["sessions"].string_value = model_configs.sessions(changed)
             configs[variant.name] = _told(other, manifest, variant.name, point)

@@ -36,6 +36,10 @@ class Metrics:
             "tritonvision_request_seconds", "From the first byte of a request to its answer", ("dialect", "model"),
             buckets=_SECONDS, registry=self._registry,
         )  # fmt: skip
+        self._asked = Counter(
+            "tritonvision_model_seconds", "Waiting for models: the engine's queue, Triton and the way there and back",
+            ("model",), registry=self._registry,
+        )  # fmt: skip
         for name, text, figure in (
             ("tritonvision_pictures_in_flight", "Pictures being answered", lambda: admission.pictures),
             ("tritonvision_bytes_in_flight", "Request bytes held", lambda: admission.bytes),
@@ -60,10 +64,21 @@ class Metrics:
     def inference(self, model: str, seconds: float, failed: bool) -> None:
         """Count one inference of a model."""
         self._window.add(model, seconds, failed)
+        self._asked.labels(model).inc(seconds)
+
+    def spent(self, model: str) -> tuple[float, float]:
+        """Seconds of all requests for a model, and of those the seconds that they waited for it."""
+        return _sum(self._latency, "_sum", model), _sum(self._asked, "_total", model)
 
     def text(self) -> bytes:
         """The exposition for Prometheus."""
         return generate_latest(self._registry)
+
+
+def _sum(figure: Counter | Histogram, end: str, model: str) -> float:
+    """Of the series of ``model`` whose names end so."""
+    samples = (sample for metric in figure.collect() for sample in metric.samples)
+    return sum(s.value for s in samples if s.name.endswith(end) and s.labels.get("model") == model)
 
 
 class Window:

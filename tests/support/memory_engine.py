@@ -15,8 +15,10 @@ from PIL import Image
 
 from tritonvision import catalog, tasks
 from tritonvision.engine import mask_grid
+from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
+from tritonvision.engine.model_times import ModelTimes
 from tritonvision.errors import InvalidParameter, ModelLoading
 from tritonvision.pictures import shown_size
 from tritonvision.publication import Manifest, Repository
@@ -160,6 +162,12 @@ class MemoryEngine:
             if not wait:
                 raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
         return manifest
+
+    async def verify(self, name: str) -> Verdict:
+        return Verdict(self.repository.resolve(name).id, "onnxruntime-fp32", asked=False)
+
+    async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]:
+        return self.repository.resolve(name), []
 
     async def unload(self, name: str) -> None:
         self._loaded.pop(name, None) or self._loaded.pop(catalog.canonical(name), None)

@@ -57,7 +57,10 @@ COMMANDS = {
     "chat": Command("Talk with a model about pictures."),
     "models": Command("List every model id and what is published."),
     "info": Command("Tell all that is known of one model."),
+    "variants": Command("Show, add and choose how a model's networks run: engine and precision."),
     "plan": Command("Show, build or remove TensorRT plans."),
+    "verify": Command("Ask models what they answered when they were published."),
+    "explain": Command("Tell where the milliseconds of a request go."),
     "remove": Command("Take published models out of the repository."),
     "doctor": Command("Check what this machine has, and what to do about the rest."),
 }
@@ -158,9 +161,14 @@ def exit_code(error: TritonVisionError) -> int:
     return UNAVAILABLE if error.retryable or error.status == 502 else FAILED
 
 
-def _load(name: str) -> TyperCommand:
+def _load(name: str) -> TyperCommand | TyperGroup:
     module = COMMANDS[name].module or name
-    callback: Callable = getattr(importlib.import_module(f"tritonvision.cli.{module}"), module)
+    callback: Callable | typer.Typer = getattr(importlib.import_module(f"tritonvision.cli.{module}"), module)
+    if isinstance(callback, typer.Typer):
+        group = typer.main.get_command(callback)
+        assert isinstance(group, TyperGroup)  # several commands
+        group.name = name
+        return group
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     single.command(name=name, epilog=EXIT_CODES)(callback)
     loaded = typer.main.get_command(single)

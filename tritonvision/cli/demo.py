@@ -53,7 +53,7 @@ def demo(
 
 
 def _export() -> None:
-    status = subprocess.run([*_COMMAND, "export", MODEL], check=False).returncode
+    status = subprocess.run([*_COMMAND, "export", MODEL, "--engine", "onnxruntime"], check=False).returncode
     if status:
         raise typer.Exit(status)  # the export has said why
 

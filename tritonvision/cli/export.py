@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tritonvision import catalog
-from tritonvision.cli.options import print_json, settings_with
+from tritonvision.cli.options import Calibrate, GateData, MaxBatch, print_json, settings_with
 from tritonvision.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -43,12 +44,27 @@ def export(
         str | None,
         typer.Option(metavar="SIDE|HxW", help="YOLO: pixels of the pictures; else those of the training."),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|onnxruntime|openvino|tensorrt",
+            help="What runs the networks: ONNX Runtime in fp32 always can; auto takes what is faster here, if the "
+            "precision gate lets it.",
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(metavar="fp32|bf16|fp16|int8|fp8", help="Of the arithmetic on that engine.")
+    ] = None,
+    calibrate: Calibrate = None,
+    gate_data: GateData = None,
+    max_batch: MaxBatch = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the manifests as a JSON list.")] = False,
 ) -> None:
     """Publish models: build the network, write its graph, prove it against the reference, put it into the repository.
 
     A model that differs from its reference is not published, and the repository stays as it was. What is published
-    already stays, unless --force is given.
+    already stays, unless --force is given. With --engine and --precision a variant joins it and serves, if it passes
+    the precision gate; 'tritonvision variants' shows and changes that.
 
     \b
     Examples:
@@ -57,14 +73,57 @@ def export(
       tritonvision export yolov8n-640 --weights best.pt --as helmets/3
       tritonvision export resnet18 --weights tags.safetensors --labels tags.txt --multi-label --as tags/1
       tritonvision export yolov8n-640 --weights random --seed 7 --as trial/1
+      tritonvision export yolov8n-640 --engine openvino --precision int8 --calibrate pictures
     """
     if as_id is not None and len(model_ids) > 1:
         raise InvalidParameter("--as names one model, and several were given.", hint="Export them one by one.")
     root = settings_with(repository=repository).repository
     wanted = _weights(weights, seed, labels, multi_label, read_size(size))
-    outcomes = [_export(model_id, wanted, root, as_id, force, quiet=json) for model_id in model_ids]
+    how = How.read(engine, precision, calibrate, gate_data, max_batch)
+    outcomes = [_export(model_id, wanted, root, as_id, force, json, how) for model_id in model_ids]
     if json:
         print_json([{"fresh": fresh, **asdict(manifest)} for manifest, fresh in outcomes])
+
+
+@dataclass(frozen=True)
+class How:
+    """What shall run the networks.
+
+    Attributes:
+        engine: ``auto``, or one of :data:`tritonvision.variants.ENGINES`.
+        options: of :func:`tritonvision.exporters.variants.add`.
+    """
+
+    engine: str
+    precision: str
+    options: Mapping[str, Any]
+
+    @classmethod
+    def read(
+        cls, engine: str, precision: str | None, calibrate: Path | None, gate_data: Path | None, max_batch: int
+    ) -> How:
+        """The options of the command line, refused before anything is built if they cannot come true.
+
+        Raises:
+            InvalidParameter: no such engine or precision.
+            SetupError: this machine lacks it.
+        """
+        from tritonvision import machine
+        from tritonvision.exporters import variants
+
+        options = {"calibrate": calibrate, "gate_data": gate_data, "max_batch": max_batch}
+        if engine in ("auto", "onnxruntime"):
+            if precision not in (None, "fp32") or any(options.values()):
+                raise InvalidParameter(
+                    "--precision, --calibrate, --gate-data and --max-batch are for another engine.",
+                    hint="Name it: --engine openvino or --engine tensorrt.",
+                )
+            return cls(engine, "fp32", {})
+        variants.check_offered(engine, precision or "fp32")
+        if precision is None:
+            precision = "bf16" if not machine.why_not(engine, "bf16") else "fp32"
+        variants.require(engine, precision)
+        return cls(engine, precision, options)
 
 
 def _weights(
@@ -109,7 +168,7 @@ def read_size(given: str | None) -> tuple[int, int] | None:
 
 
 def _export(
-    model_id: str, weights: Weights, root: Path, as_id: str | None, force: bool, quiet: bool
+    model_id: str, weights: Weights, root: Path, as_id: str | None, force: bool, quiet: bool, how: How
 ) -> tuple[Manifest, bool]:
     from tritonvision.exporters import pipeline
 
@@ -117,7 +176,7 @@ def _export(
     if existing is not None and not force:
         if not quiet:
             typer.echo(f"{existing.id} is published already ({existing.weights} weights); --force replaces it.")
-        return existing, False
+        return _served(existing, root, how, quiet, fresh=False), False
     public_id = as_id or catalog.find(model_id).id
     with shown(public_id, quiet) as progress:
         manifest = pipeline.export(model_id, weights, root, as_id, force, progress)
@@ -125,7 +184,27 @@ def _export(
         for sentence in (*progress.notices, *manifest.notes):
             typer.echo(f"Note: {sentence}")
         typer.echo(summary(manifest))
-    return manifest, True
+    return _served(manifest, root, how, quiet, fresh=True), True
+
+
+def _served(manifest: Manifest, root: Path, how: How, quiet: bool, fresh: bool) -> Manifest:
+    """The model with the variant that is asked for; of one that was there already ``auto`` changes nothing."""
+    from tritonvision.cli.variants import sentence
+    from tritonvision.exporters import variants
+
+    if how.engine == "onnxruntime" or (how.engine == "auto" and not fresh):
+        return manifest
+    with shown(manifest.id, quiet) as progress:
+        if how.engine == "auto":
+            after = variants.auto(root, manifest, progress)
+        else:
+            after = variants.add(
+                root, manifest.id, how.engine, how.precision, serve=True, progress=progress, **how.options
+            )
+    if not quiet and after is not manifest:
+        new = [f"Note: {note}" for note in (*progress.notices, *after.notes[len(manifest.notes) :])]
+        typer.echo("\n".join([*new, sentence(after, after.serving)] if after.serving else new))
+    return after
 
 
 # Figures of the gate as a person reads them; what is not among a model's figures is left out.

@@ -101,6 +101,12 @@ def rows(settings) -> list[Row]:
 
 def loaded_ids(port: int) -> frozenset[str] | None:
     """Ids that the facade on this machine's ``port`` has loaded, or None when none answers in half a second."""
+    listed = registry(port)
+    return None if listed is None else frozenset(catalog.canonical(model["model_id"]) for model in listed)
+
+
+def registry(port: int) -> list[Mapping[str, Any]] | None:
+    """What ``/model/registry`` of the facade on this machine's ``port`` lists, or None where none answers in time."""
     if not listens(port):
         return None
     import httpx
@@ -108,7 +114,7 @@ def loaded_ids(port: int) -> frozenset[str] | None:
     try:
         reply = httpx.get(f"http://127.0.0.1:{port}/model/registry", timeout=_ASK_SECONDS, trust_env=False)
         listed: list[Mapping[str, Any]] = reply.raise_for_status().json()["models"]
-        return frozenset(catalog.canonical(model["model_id"]) for model in listed)
+        return listed if all(isinstance(model["model_id"], str) for model in listed) else None
     except (httpx.HTTPError, ValueError, KeyError, TypeError):  # something else listens there, or it wants a key
         return None
 

@@ -27,6 +27,13 @@ Url = Annotated[
 ApiKey = Annotated[str | None, typer.Option(metavar="K", help="The server's API key.")]
 OwnRepository = Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository, when no server runs.")]
 Repository = Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository to look into.")]
+Calibrate = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Pictures of the kind that the model is for: int8 is set by them.")
+]
+GateData = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Labelled pictures, on which accuracy must not fall; see docs.")
+]
+MaxBatch = Annotated[int, typer.Option(min=0, metavar="N", help="TensorRT: samples of one execution.")]
 MaxTokens = Annotated[
     int | None,
     typer.Option(min=1, max=highest("max_new_tokens"), metavar="N", help="Most tokens of an answer that is written."),

@@ -62,6 +62,7 @@ class Embedded:
         self.failure: TritonVisionError | None = None
         self._deaths_of: Counter[str] = Counter()
         self._instances: dict[str, int] = {}  # loaded models and how many stubs each should have
+        self._config_names: dict[str, str] = {}  # of loaded models: with which of their configs they run
         self._stubs: dict[int, Stub] = {}
         self._retired: dict[int, float] = {}  # processes whose successors have started, and when
         self._pidfds: dict[int, int] = {}  # descriptor -> process id
@@ -128,8 +129,12 @@ class Embedded:
         """Processes that serve a loaded Triton model: none for an ensemble."""
         return self._instances.get(model, 0)
 
-    def load(self, model: str) -> None:
-        """Load one Triton model, or load it again where its files changed. Raises ServerUnavailable and others."""
+    def load(self, model: str, config_name: str = "") -> None:
+        """Load one Triton model, or load it again where its files changed. Raises ServerUnavailable and others.
+
+        Args:
+            config_name: of the config that it runs with; where it has none of that name, its ``config.pbtxt``.
+        """
         for path in (self._settings.repository / model).glob("*/model.py"):
             # The stub would write it, and Triton would take that for a change of the model and reload it at every load.
             compileall.compile_file(path, quiet=2)
@@ -138,12 +143,13 @@ class Embedded:
             control = process.control
             try:
                 with self._succession(model):
-                    control.load(model, bounded_config(self._settings.repository / model))
+                    control.load(model, bounded_config(self._settings.repository / model, config_name))
             except ServerUnavailable:
                 log.error("%s could not be loaded. %s", model, process.log_hint)  # no file names in errors for callers
                 raise
             config = control.config(model)
             self._instances[model] = processes_of(config)
+            self._config_names[model] = config_name
         for step in {step.model_name for step in config.ensemble_scheduling.step}:
             # Triton has also loaded missing dependencies, which only this check finds.
             with self._locks[step], contextlib.suppress(TritonVisionError):
@@ -344,7 +350,8 @@ class Embedded:
                     continue
                 for model in list(self._instances):
                     with contextlib.suppress(TritonVisionError):
-                        self._running().control.load(model, bounded_config(self._settings.repository / model))
+                        config = bounded_config(self._settings.repository / model, self._config_names.get(model, ""))
+                        self._running().control.load(model, config)
                 return
         finally:
             self._sick = False

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PAGE, WORD = (1024, 1024), (32, 128)  # height, width of what detector and recogniser read
 DETECTOR, RECOGNISER = "detector", "recogniser"
-# Which two architectures of docTR an id stands for; the ids spell the detector only, and not in full.
+# The two architectures of docTR behind each id; an id names the detector only, and in short form.
 ARCHITECTURES = {
     "doctr-db_mobilenet_v3": ("db_mobilenet_v3_large", "crnn_mobilenet_v3_small"),
     "doctr-db_resnet50": ("db_resnet50", "crnn_vgg16_bn"),
@@ -75,7 +75,7 @@ class DocTR(TorchFamily):
         return (POINT,)
 
     def architecture(self, entry: Entry) -> str:
-        """Those of both networks."""
+        """The names of both networks."""
         return " and ".join(ARCHITECTURES[entry.id])
 
     def random_network(self, entry: Entry, weights: Weights) -> DocTRNetwork:
@@ -93,7 +93,7 @@ class DocTR(TorchFamily):
 
 
 class DocTRNetwork(TorchNetwork):
-    """A detector and a recogniser; their reference pipeline is docTR's own predictor around the same two modules."""
+    """A detector and a recogniser; the reference pipeline is docTR's own predictor with the same two modules."""
 
     packages = ("python-doctr",)
 
@@ -127,7 +127,7 @@ class DocTRNetwork(TorchNetwork):
         return ocr_predictor(self._model[DETECTOR], self._model[RECOGNISER], pretrained=False)
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
-        """See :meth:`Network.predict`. docTR gives lines and blocks no confidence of their own: it is their words'."""
+        """See :meth:`Network.predict`. Lines and blocks, to which docTR gives no confidence, get their words' mean."""
         (page,) = self._predictor([sample]).pages
         rows: list[tuple[Any, int, int, list[Any]]] = []  # element, class, parent, its words
         for block in page.blocks:
@@ -162,13 +162,13 @@ class DocTRNetwork(TorchNetwork):
         return {"print": {"pixels": printed[:1]}, "print and noise": {"pixels": np.concatenate([printed, noise])}}
 
     def assets(self, role: str) -> dict[str, bytes]:
-        """What the recogniser can read."""
+        """The characters that the recogniser can read."""
         return {page_text.VOCABULARY: self._model[RECOGNISER].vocab.encode()}
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Where the weights lie, and the recogniser's characters where they are not docTR's own."""
+    """Paths of the weights, and the recogniser's characters where they are not docTR's own."""
 
     detector: Path
     recogniser: Path
@@ -181,7 +181,7 @@ class _Files:
 
 
 def _of_files(entry: Entry, found: _Files) -> DocTRNetwork:
-    """Both networks with their weights. Raises ExportFailed when these are of something else."""
+    """Both networks with their weights. Raises ExportFailed when these are not of these architectures."""
     detector, recogniser = ARCHITECTURES[entry.id]
     return DocTRNetwork(
         _load(detector, found.detector), _load(recogniser, found.recogniser, found.vocabulary),
@@ -210,7 +210,7 @@ def _statistics(network: torch.nn.Module, double: bool = False) -> tuple[torch.T
 
 
 def _prepared(network: torch.nn.Module, pixels: np.ndarray, double: bool = False) -> torch.Tensor:
-    """uint8 ``[B,h,w,3]`` RGB as docTR's preprocessor gives it to the network."""
+    """uint8 ``[B,h,w,3]`` RGB to what the network reads, by the arithmetic of docTR's preprocessor."""
     import torch
 
     mean, std = _statistics(network, double)
@@ -226,7 +226,7 @@ def _graph(network: torch.nn.Module) -> torch.nn.Module:
         def __init__(self):
             super().__init__()
             self.network = copy.copy(network)
-            self.network.exportable = True  # logits only; the original stays as the predictor needs it
+            self.network.exportable = True  # logits only; the original, which the predictor uses, stays unchanged
             mean, std = _statistics(network)
             self.register_buffer("mean", mean)
             self.register_buffer("std", std)
@@ -282,7 +282,7 @@ def _user_files(folder: Path | None, detector: str, recogniser: str) -> _Files:
 
 
 def _load(architecture: str, path: Path, vocabulary: str | None = None) -> torch.nn.Module:
-    """The network with the weights of a file. Raises ExportFailed when they are of something else."""
+    """The network with the weights of a file. Raises ExportFailed when they are of another architecture."""
     network = _module(architecture, **({} if vocabulary is None else {"vocab": vocabulary}))
     state = checkpoints.unwrapped(checkpoints.read(path).tensors, network.state_dict().keys())
     characters = state.get("linear.weight")

@@ -1,8 +1,9 @@
 """Random networks of docTR that find printed words and read them as something: true architectures, fitted last layers.
 
-A random detector finds no words and a random reader reads blanks, so nothing would be compared. Here backbones, necks
-and recurrent layers are random, and only the detector's head and the reader's last layer are fitted for some seconds to
-printed pages: words come out where words stand, and each is read as letters, wrong ones for the most part.
+A random detector finds no words and a random recogniser gives only blanks, so nothing would be compared. Here the
+backbones, necks and recurrent layers are random, and only the detector's head and the recogniser's last layer are
+fitted to printed pages, which takes seconds: words are found where they are printed, and each is read as letters, most
+of them wrong.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 Prepare = Callable[[np.ndarray], "torch.Tensor"]
 
 _SIDE = 1024  # pixels of a page
-_STRIDE = 4  # pixels of the page a cell of what the head reads
-_PATCH = 64  # cells: what the head is fitted on at once
-_DAMPED = 0.5  # gain of each coarser level: with more, random ones would hide the level that resolves letters
-_BRANCH = 0.3  # gain of the norms that close a residual branch
+_STRIDE = 4  # pixels of the page for each cell of the head's input
+_PATCH = 64  # cells of a patch that the head is fitted on
+_DAMPED = 0.5  # gain of each coarser level: a larger one would outweigh the level that resolves letters
+_BRANCH = 0.3  # gain of the last norm of each residual branch
 _WORDS = 192
-_GATE_GAIN = 1.2  # of the recurrent layers' input weights: with less, their state loses the rest of a word
+_GATE_GAIN = 1.2  # of the recurrent layers' input weights; with a smaller one their state holds too little of a word
 _BLANK = 0.4  # weight of the blank in the loss: most steps are blanks
 
 
@@ -109,7 +110,7 @@ def recogniser(network: torch.nn.Module, prepare: Prepare, seed: int, steps: int
 
 
 def _dampen_branches(network: torch.nn.Module) -> None:
-    """Lower the gain of the norms that close a residual branch: rounding errors grow with it from layer to layer."""
+    """Lower the gain of the last norm of each residual branch: otherwise rounding errors grow from layer to layer."""
     from torchvision.models.mobilenetv3 import InvertedResidual
     from torchvision.models.resnet import Bottleneck
 
@@ -155,7 +156,7 @@ def _scenes(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _page(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A page, and white on black where its words stand, shrunken as DB's targets are, so that neighbours stay apart."""
+    """A page, and a mask of its words, white on black, shrunk as DB's targets are so that neighbours do not touch."""
     picture, words = text_pages.page_and_words(seed)
     mask = np.zeros_like(picture)
     for left, top, right, bottom in (word.box for word in words):
@@ -165,10 +166,10 @@ def _page(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _word(text: str, vocabulary: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A printed word with some margin, as dark and noisy as on a photo, uint8 ``[32,128,3]``, and what each of the 32
-    steps should say, int64.
+    """A printed word with some margin, as dark and noisy as on a photo, uint8 ``[32,128,3]``, and the target class of
+    each of the 32 steps, int64.
 
-    The middle of a letter says the letter, all else the blank.
+    The target of the steps around the middle of a letter is the letter, that of all others the blank.
     """
     font = ImageFont.load_default(28)
     left, top, right, bottom = (int(v) for v in rng.integers(3, 9, 4))

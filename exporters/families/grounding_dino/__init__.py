@@ -51,7 +51,7 @@ _BACKBONES: dict[str, dict[str, Any]] = {
 def _sides(shortest: int, longest: int) -> resize.Bounds:
     """Bounds of the pixels: the coarsest level of the backbone has a cell for 32, and TensorRT builds for no fewer."""
     (_, *height), (_, *width) = resize.shortest_bounds(shortest, longest)
-    return (32, *height), (32, *width)
+    return (32, height[0], height[1]), (32, width[0], width[1])
 
 
 def point(shortest: int = SHORTEST, longest: int = LONGEST) -> Composition:
@@ -135,7 +135,7 @@ class GroundingDino(TransformersFamily):
 
 
 class GroundingDinoNetwork(TorchNetwork):
-    """One detector: transformers' module as the reference, its processor around it as the reference pipeline."""
+    """One detector: transformers' module is the reference; the reference pipeline adds its processor."""
 
     packages = ("transformers",)
 
@@ -178,14 +178,14 @@ class GroundingDinoNetwork(TorchNetwork):
         return {name: np.repeat(value[None], batch, axis=0) for name, value in named.items()}
 
     def _ranked(self, model: torch.nn.Module, inputs: Mapping[str, np.ndarray]) -> AbstractContextManager[None]:
-        """Once there is a graph, the reference takes its proposals in the graph's order, see :mod:`proposals`."""
+        """After an export, the reference ranks its proposals by the scores of the graph, see :mod:`proposals`."""
         scores = self._ranking(inputs) if self._ranking else None
         return proposals.ranked_by(model.model.encoder_output_class_embed, scores)
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
-        """See :meth:`Network.tensors`. The library works out the masks of the text by itself.
+        """See :meth:`Network.tensors`. The library computes the masks of the text itself.
 
-        What lies outside the valid size is zero after normalising, as the processor pads.
+        Pixels outside the valid size are zero after normalising, as the processor pads.
         """
         import torch
 
@@ -201,8 +201,8 @@ class GroundingDinoNetwork(TorchNetwork):
         }
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
-        """See :meth:`Network.predict`. The processor answers with phrases; asked about the tokens of one class at a
-        time it answers with the boxes of that class. It neither clips nor suppresses.
+        """See :meth:`Network.predict`. The processor answers with phrases; given the tokens of one class at a
+        time, it gives the boxes of that class. It neither clips boxes nor applies non-maximum suppression.
         """
         import torch
 
@@ -230,7 +230,7 @@ class GroundingDinoNetwork(TorchNetwork):
         return query_networks.limited(boxes, scores, class_ids, size_of(sample), parameters)
 
     def _spans(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of each class by where its letters stand in the processor's caption."""
+        """Tokens of each class, from the positions of its characters in the processor's caption."""
         names = [text.strip().lower() for text in texts]
         offsets = self.processor.tokenizer(". ".join(names) + ".", return_offsets_mapping=True)["offset_mapping"]
         spans, start = [], 0
@@ -242,7 +242,7 @@ class GroundingDinoNetwork(TorchNetwork):
 
     @cached_property
     def processor(self) -> GroundingDinoProcessor:
-        """As the authors prepare pictures and phrases."""
+        """The library's processor, with the settings of the released weights."""
         from transformers import GroundingDinoProcessor, PreTrainedTokenizerFast
         from transformers.models.grounding_dino.image_processing_pil_grounding_dino import (
             GroundingDinoImageProcessorPil,
@@ -251,13 +251,13 @@ class GroundingDinoNetwork(TorchNetwork):
         shortest, longest = self._sides
         special = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "cls", "sep", "pad", "mask")}
         return GroundingDinoProcessor(
-            # of the two backends the one on Pillow: what serves has no torch, and the other rounds differently
+            # the backend on Pillow, which serving can reproduce without torch; torchvision's rounds differently
             GroundingDinoImageProcessorPil(size={"shortest_edge": shortest, "longest_edge": longest}),
             PreTrainedTokenizerFast(tokenizer_object=self._tokenizer, **special),
         )
 
     def examples(self, role: str) -> dict[str, Tensors]:
-        """See :meth:`Network.examples`: small pictures, which take a second where one of true size takes twenty."""
+        """See :meth:`Network.examples`: small pictures, which take one second; one of the true size takes twenty."""
         photo, _ = resize.shortest(sample_pictures.photo(), 230, LONGEST)
         both = np.stack([photo, sample_pictures.noise(*photo.shape[:2])])
         sizes = np.array([photo.shape[:2], (190, 150)], dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Grounding DINO as one ONNX graph whose picture size and text length are free; transformers' module stays as it is."""
+"""Grounding DINO as one ONNX graph with dynamic picture size and text length; transformers' module stays unchanged."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from transformers import GroundingDinoForObjectDetection
 
 _PATCH = 4  # pixels of a patch of the Swin transformer
-# Pixels of the traced picture. A branch on a size is baked into the graph as the example takes it: sides are multiples
-# of the patch, and at every stage (57 x 73, 29 x 37, 15 x 19, 8 x 10 patches) odd before it is halved and no multiples
-# of a window, 7 or 12, so that what pads and cuts is in the graph; where there is nothing to pad it pads nothing.
+# Pixels of the traced picture. Of a branch on a size, the trace records the side that this picture takes. So the sides
+# are multiples of the patch, and at every stage (57 x 73, 29 x 37, 15 x 19, 8 x 10 patches) odd before they are halved
+# and no multiples of a window, 7 or 12: the graph then contains the padding and cropping, which do nothing for sizes
+# that need none.
 EXAMPLE = 228, 292
 
 
 def as_released(model: GroundingDinoForObjectDetection) -> GroundingDinoForObjectDetection:
-    """``model`` in eval mode, with the text encoder's attention that the library takes when nobody asks for another.
+    """``model`` in eval mode, with the library's default attention in the text encoder.
 
-    The plain one, which every other part uses, adds the mask of the phrases to its scores as ones and zeros.
+    The eager one, which every other part uses, adds the mask of the phrases to the scores as ones and zeros.
     """
     model.model.text_backbone.config._attn_implementation = "sdpa"
     return model.eval()
@@ -33,7 +34,7 @@ def as_released(model: GroundingDinoForObjectDetection) -> GroundingDinoForObjec
 def graph(model: GroundingDinoForObjectDetection) -> torch.nn.Module:
     """The network to trace within :func:`traceable`.
 
-    It takes ``pixels`` uint8 ``[B,H,W,3]`` RGB, ``valid_size`` int32 ``[B,2]`` (height, width) of what is no padding,
+    It takes ``pixels`` uint8 ``[B,H,W,3]`` RGB, ``valid_size`` int32 ``[B,2]`` (height, width) without the padding,
     ``input_ids`` int64 ``[B,T]``, ``text_token_mask`` uint8 ``[B,T,T]`` (1 where tokens see each other) and
     ``position_ids`` int64 ``[B,T]``. It gives ``boxes`` float32 ``[B,Q,4]``, corners as fractions of the valid part,
     and ``token_scores`` float32 ``[B,Q,T]`` from 0 to 1.
@@ -53,7 +54,7 @@ def graph(model: GroundingDinoForObjectDetection) -> torch.nn.Module:
             rows = torch.arange(height)[None, :, None] < valid_size[:, 0, None, None]
             mask = rows & (torch.arange(width)[None, None, :] < valid_size[:, 1, None, None])
             images = ((pixels.float() - self.mean) / self.std * mask[..., None]).permute(0, 3, 1, 2)
-            # whole patches, as the first layer makes them by itself; the mask keeps the picture's size
+            # padded to whole patches, as the first layer does itself; the mask keeps the picture's size
             images = nn.functional.pad(images, (0, -width % _PATCH, 0, -height % _PATCH))
             with _injected(text_token_mask.bool(), position_ids):
                 found = self.network(images, input_ids, pixel_mask=mask.long(), return_dict=True)
@@ -66,7 +67,7 @@ def graph(model: GroundingDinoForObjectDetection) -> torch.nn.Module:
 
 @contextmanager
 def _injected(text_token_mask: torch.Tensor, position_ids: torch.Tensor) -> Iterator[None]:
-    """What the network would work out from the token ids, by operations that ONNX lacks, comes from outside."""
+    """Replace what the network computes from the token ids, by operations that ONNX lacks, by inputs of the graph."""
     from transformers.models.grounding_dino import modeling_grounding_dino as modeling
 
     given = text_token_mask, position_ids
@@ -78,7 +79,7 @@ def _injected(text_token_mask: torch.Tensor, position_ids: torch.Tensor) -> Iter
 
 @contextmanager
 def traceable() -> Iterator[None]:
-    """While it lasts, the library's code can be traced with free sizes, and scores are not padded to 256 tokens."""
+    """A context in which the library can be traced with dynamic sizes and scores are not padded to 256 tokens."""
     from transformers.models.grounding_dino import modeling_grounding_dino as modeling
 
     with ExitStack() as stack:
@@ -97,7 +98,7 @@ def _token_logits(_, vision_hidden_state, text_hidden_state, text_token_mask):
 
 
 class _TracedTorch(types.ModuleType):
-    """torch, but for functions that would bake the sizes of the example into the graph."""
+    """torch, except for the functions that would make the traced sizes constants of the graph."""
 
     def __init__(self):
         super().__init__("torch")
@@ -109,14 +110,14 @@ class _TracedTorch(types.ModuleType):
 
     @staticmethod
     def linspace(start, end, steps, **options):
-        """A step of one, which is how the library calls it; the general form divides by zero for a single value."""
+        """With a step of one, as the library calls it; the general form divides by zero for a single value."""
         import torch
 
         return torch.arange(steps, **options) + start
 
     @staticmethod
     def as_tensor(rows, dtype=None, device=None):
-        """Of sizes that are traced values."""
+        """Also of sizes that are traced values."""
         import torch
 
         return torch.stack([torch.stack([torch.as_tensor(size) for size in row]) for row in rows]).to(dtype)

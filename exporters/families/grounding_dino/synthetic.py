@@ -1,7 +1,7 @@
 """Grounding DINO with random weights whose tokens, queries and pictures differ from each other.
 
-Drawn alike, attention averages over hundreds of places and all words, layer by layer, until every token and every query
-is one. So the layers mix less, and what the heads compare is centred.
+With plain random weights, attention averages over hundreds of positions and all words in every layer, so all tokens and
+all queries become nearly equal. Therefore attention is scaled down, and the inputs of the heads are centred.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     import torch
     from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection
 
-_SIZE = 240  # pixels at which the network is standardised: statistics hardly depend on the size
-# By what random weights are scaled, by name: how much of the text reaches the picture and of the
-# picture the text, how much tokens and queries take from each other, and how far from itself a place looks.
+_SIZE = 240  # pixels at which the network is standardised; the statistics hardly depend on the size
+# Factors for random weights, by name: of the cross attention between text and picture in both directions, of the self
+# attention of tokens and queries, and of the sampling offsets of deformable attention.
 _GAINS = {
     "*.fusion_layer.vision_param": 0.3, "*.fusion_layer.text_param": 0.1,
     "*.text_enhancer_layer.self_attn.out_proj.weight": 0.2, "*.attention.output.dense.weight": 0.2,
     "*.sampling_offsets.weight": 0.3, "*.encoder.layers.*.self_attn.output_proj.weight": 0.5,
     "*.decoder.layers.*.self_attn.out_proj.weight": 0.3, "*.encoder_attn_text.out_proj.weight": 0.3,
 }  # fmt: skip
-_TEXT, _VISION = 0.4, 0.25  # spread of each channel of what the heads multiply
-_LOGITS = 1.5  # spread of a token's logits over the queries
+_TEXT, _VISION = 0.4, 0.25  # standard deviation of each channel of the heads' inputs
+_LOGITS = 1.5  # standard deviation of a token's logits over the queries
 _CONFIDENCE = 0.25  # default of the task
 
 
 def words() -> list[str]:
-    """Names of things that people look for: the classes of COCO and ImageNet, as torchvision has them."""
+    """Class names to ask for: those of COCO and ImageNet, as torchvision has them."""
     torch_env.import_torchvision()
     from torchvision.models import ResNet18_Weights
 
@@ -54,7 +54,7 @@ def network(
     """The true architecture, calibrated to find 20 to 40 boxes of several classes on the photo.
 
     Args:
-        sides: pixels of the shorter side and, at most, of the longer one, at which it shall do so.
+        sides: pixels of the shorter side and, at most, of the longer one, at which it finds them.
 
     Raises:
         ExportFailed: the seed gives a network without signal.
@@ -76,7 +76,7 @@ def network(
 
 
 def _standardise(model: GroundingDinoForObjectDetection, tokenizer: tokenizers.Tokenizer) -> None:
-    """Centre what the heads read, and let boxes leave their proposals by about as much as they are large."""
+    """Centre the inputs of the heads, and scale the box offsets to about the size of the proposals."""
     import torch
 
     views = [sample_pictures.views()[name] for name in ("photo", "odd-220x316", "no-face-noise-333x97")]
@@ -89,7 +89,7 @@ def _standardise(model: GroundingDinoForObjectDetection, tokenizer: tokenizers.T
 
     inner = model.model
     with torch.no_grad():
-        # places at the border count as zeros; the norm behind makes this bias a low score of them and of nothing else
+        # positions at the border are zeroed; after the norm, this bias lowers the score of those positions only
         inner.enc_output.bias.zero_()[0] = -0.3
     text = inner.encoder.layers[-1].text_enhancer_layer.layer_norm_after
     for norm, states, spread in zip(
@@ -98,7 +98,7 @@ def _standardise(model: GroundingDinoForObjectDetection, tokenizer: tokenizers.T
     ):  # fmt: skip
         _centre(norm, states.flatten(0, 1), spread)
     with torch.no_grad():
-        text.weight[0], text.bias[0] = 0, 1  # so the first channel of the other side is the same for all tokens
+        text.weight[0], text.bias[0] = 0, 1  # so the first channel of a query adds the same to the logits of all tokens
     heads = inner.encoder_output_bbox_embed.layers[-1], inner.decoder.bbox_embed[0].layers[-1]
     for head, states in zip(heads, query_networks.seen_by(heads, run), strict=True):
         calibrate.standardise(head, states.flatten(0, 1), 0.4, torch.zeros(4, dtype=torch.float64))
@@ -113,7 +113,7 @@ def _standardise(model: GroundingDinoForObjectDetection, tokenizer: tokenizers.T
 
 
 def _centre(norm: torch.nn.LayerNorm, rows: torch.Tensor, spread: float) -> None:
-    """Let each output of ``norm`` have mean zero and std ``spread`` over float64 ``rows [n,C]``."""
+    """Change ``norm`` so that each output has mean 0 and std ``spread`` over float64 ``rows [n,C]``."""
     import torch
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""MediaPipe Face: the short-range BlazeFace detector, box and six points a face, out of the mediapipe wheel."""
+"""MediaPipe Face: the short-range BlazeFace detector of the mediapipe wheel, a box and six key points for each face."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _SCORE_CLIP = 100.0
 def anchors() -> np.ndarray:
     """Centres of the 896 candidates, float32 ``[896,2]`` network pixels.
 
-    Two a cell of a 16 x 16 grid, then six a cell of an 8 x 8 grid, row by row (SsdAnchorsCalculator with strides
-    8, 16, 16, 16 and fixed anchor size 1).
+    Two for each cell of a 16 x 16 grid, then six for each cell of an 8 x 8 grid, row by row (SsdAnchorsCalculator with
+    strides 8, 16, 16, 16 and fixed anchor size 1).
     """
     parts = []
     for cells, repeat in ((16, 2), (8, 6)):
@@ -75,9 +75,9 @@ class FaceNetwork(Network):
         onnx.save(builder.model("mediapipe-face", [pixels], outputs), path)
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> dict[str, np.ndarray]:
-        """The TFLite graph walked in numpy, decoded in mediapipe's own units, fractions of the network's side.
+        """The TFLite graph evaluated in numpy, decoded in mediapipe's units, fractions of the network's side.
 
-        TensorsToDetectionsCalculator: x = raw / 128 + anchor; a candidate of negative width or height is none.
+        TensorsToDetectionsCalculator: x = raw / 128 + anchor; candidates of negative width or height are dropped.
         """
         dtype: type[np.floating] = np.float64 if double else np.float32
         pixels: np.ndarray = inputs["pixels"].astype(dtype)
@@ -96,7 +96,7 @@ class FaceNetwork(Network):
         }
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> None:
-        """None: the mediapipe package does not live beside the exporter; see :meth:`golden`."""
+        """Not available: mediapipe cannot be installed beside the exporter; see :meth:`golden`."""
 
     def golden(self) -> list[tuple[np.ndarray, dict[str, Any], dict[str, np.ndarray]]]:
         """See :func:`recorded`."""
@@ -139,7 +139,7 @@ def _append_decoding(builder: tflite_converter.Builder, regressors: str, classif
 
 
 def _outputs(picture: np.ndarray, faces: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Recorded faces, in fractions of the picture, as public outputs in pixels; boxes clipped as ours are."""
+    """Recorded faces, in fractions of the picture, as public outputs in pixels, with boxes clipped to the picture."""
     side = np.array([picture.shape[1], picture.shape[0]])
     boxes = np.array([face["box"] for face in faces]).reshape(-1, 2, 2)  # corner, size
     corners = np.stack([boxes[:, 0], boxes.sum(axis=1)], axis=1) * side
@@ -172,7 +172,7 @@ class MediaPipeFace(Family):
         return Resize("square", SIZE, SIZE)
 
     def official_network(self, entry: Entry, weights: Weights) -> FaceNetwork:
-        """The file out of the released wheel, fetched once. Raises ExportFailed."""
+        """The file from the released wheel, downloaded once. Raises ExportFailed."""
         return _network(FILE.fetch())
 
     def network_from_file(self, entry: Entry, weights: Weights) -> FaceNetwork:

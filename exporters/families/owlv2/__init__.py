@@ -54,8 +54,8 @@ _REPOSITORIES = {
 
 
 def point(side: int = 960, patch: int = 16, width: int = 512) -> Composition:
-    """The entry point over networks that see ``side`` pixels in patches of ``patch``, and embed into ``width`` numbers;
-    by default those of base.
+    """The entry point over networks for pictures of ``side`` pixels, patches of ``patch`` pixels and embeddings of
+    ``width`` numbers; the defaults are those of base.
     """
     count = (side // patch) ** 2
     dims = {"boxes": (count, 4), "class_embeds": (count, width)}
@@ -130,7 +130,7 @@ class OWLv2(TransformersFamily):
 
 
 class OWLv2Network(TorchNetwork):
-    """One model: transformers' as the reference, with its processor as the reference pipeline."""
+    """One model: transformers' is the reference; the reference pipeline adds its processor."""
 
     packages = ("transformers", "open_clip_torch", "tokenizers")
 
@@ -143,7 +143,7 @@ class OWLv2Network(TorchNetwork):
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`: ``image`` or ``text``.
 
-        The former is traced with one picture: attention over two is gigabytes, and no size is taken from the batch.
+        The former is traced with one picture, because attention over two takes gigabytes; the batch stays dynamic.
         """
         import torch
 
@@ -170,7 +170,7 @@ class OWLv2Network(TorchNetwork):
 
     @staticmethod
     def _boxes(model: Owlv2ForObjectDetection, pixels: torch.Tensor) -> Tensors:
-        """One picture through the parts of ``Owlv2ForObjectDetection.forward``, up to where the texts come in."""
+        """One picture through the parts of ``Owlv2ForObjectDetection.forward`` that do not depend on texts."""
         feature_map = model.image_embedder(graphs.normalised(pixels))[0]
         features = feature_map.flatten(1, 2)
         head = model.class_head
@@ -183,7 +183,7 @@ class OWLv2Network(TorchNetwork):
         }
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
-        """See :meth:`Network.predict`; of texts only. Clipped as public boxes are; suppressed as torchvision does."""
+        """See :meth:`Network.predict`; for texts only. Boxes are clipped; suppression is torchvision's."""
         import torch
         from transformers.models.owlv2.modeling_owlv2 import Owlv2ObjectDetectionOutput
 
@@ -203,7 +203,7 @@ class OWLv2Network(TorchNetwork):
         return query_networks.limited(boxes, scores, labels, size, parameters)
 
     def _feature_map(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Of the last pictures they are kept: the encoder takes seconds, and a picture is asked several things."""
+        """Cached for the last pictures: the encoder takes seconds, and each picture is asked several questions."""
         picture = pixel_values.numpy().tobytes()
         if picture not in self._seen:
             if len(self._seen) == 8:
@@ -240,7 +240,7 @@ class OWLv2Network(TorchNetwork):
         import tokenizers
 
         file = tokenizers.Tokenizer.from_str(graphs.tokenizer().backend_tokenizer.to_str())
-        file.no_padding()  # as the last text happened to be padded
+        file.no_padding()  # the processor changes the padding of the tokenizer, which would be exported with it
         return {open_vocabulary.TOKENIZER: file.to_str().encode()}
 
 

@@ -1,4 +1,4 @@
-"""OWLv2's two graphs, and what they read: patches of a picture, tokens of a text."""
+"""OWLv2's two graphs, for pictures and for texts, and their inputs."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def ids(texts: list[str]) -> np.ndarray:
 
 
 def attend_fast(model: Owlv2ForObjectDetection) -> None:
-    """Let torch fuse attention among patches, as the library does by default: spelled out, it takes twice as long, and
-    3600 of them a gigabyte more. The graph has the plain arithmetic either way.
+    """Use torch's fused attention among patches, as the library does by default: the eager one takes twice as long, and
+    a gigabyte more for 3600 patches. The exported graph has the eager arithmetic either way.
     """
     model.set_attn_implementation({"vision_config": "sdpa"})
 
@@ -54,7 +54,7 @@ def normalised(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def image_graph(model: Owlv2ForObjectDetection) -> torch.nn.Module:
-    """float32 ``[B,S,S,3]`` RGB from 0 to 1 to what every patch says, see :data:`IMAGE_OUTPUTS`."""
+    """float32 ``[B,S,S,3]`` RGB from 0 to 1 to the outputs of every patch, see :data:`IMAGE_OUTPUTS`."""
     import torch
 
     class Graph(torch.nn.Module):
@@ -79,7 +79,7 @@ def image_graph(model: Owlv2ForObjectDetection) -> torch.nn.Module:
 
 
 def text_graph(model: Owlv2ForObjectDetection) -> torch.nn.Module:
-    """int64 ``[B,16]`` to float32 ``[B,D]``, normalised. A token sees those before it, so what pads needs no mask."""
+    """int64 ``[B,16]`` to float32 ``[B,D]``, normalised. Attention is causal, so padding needs no mask."""
     import torch
 
     class Graph(torch.nn.Module):

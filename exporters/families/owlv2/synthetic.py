@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import Owlv2Config, Owlv2ForObjectDetection
 
-_ATTENTION = 4.0  # gain of a text's attention: it averages over all tokens, which leaves little difference
-_SCALE = 40.0, 4.0  # mean and spread of the logits' scale: cosines spread by 1 / 22 only
-_SHIFT = 0.02  # spread of the logits' shift
-_MEAN = 0.1  # of embeddings, which spread by 1: how an example differs from the mean has to say something, too
-_SIZE = 1.5  # how much larger than a patch boxes are, in logits, and _SPREAD how much they differ
+_ATTENTION = 4.0  # gain of the texts' attention, which averages over all tokens: less would make texts too similar
+_SCALE = 40.0, 4.0  # mean and standard deviation of the logits' scale; that of cosines is only 1 / 22
+_SHIFT = 0.02  # standard deviation of the logits' shift
+_MEAN = 0.1  # of embeddings with std 1; not 0, because examples are compared with the mean of their picture
+_SIZE = 1.5  # mean of how much larger than a patch boxes are, in logits; _SPREAD is the standard deviation
 _SPREAD = 0.5
 _TEXTS = (
     "a cat", "two dogs playing", "a red car on the street", "the sky", "a person", "wood", "7 small green apples",
@@ -32,9 +32,9 @@ _TEXTS = (
 def random(config: Owlv2Config, seed: int) -> Owlv2ForObjectDetection:
     """The true architecture with random weights that find some thirty things on the photo, not all of one class.
 
-    Untrained, what two patches or two texts have in common outweighs what tells them apart: the last layers are
-    standardised on the patches of the photo and on texts, see :mod:`tritonvision.exporters.synthetic.calibrate`. With
-    patches of other pictures among them, what the photo has in common would remain, and be one class.
+    Without training the embeddings of all patches are nearly equal, and so are those of all texts: the last layers are
+    standardised on the patches of the photo and on texts, see :mod:`tritonvision.exporters.synthetic.calibrate`. No
+    other picture takes part: otherwise the patches of the photo would keep a common component and get one class.
     """
     import torch
 
@@ -70,7 +70,7 @@ def random(config: Owlv2Config, seed: int) -> Owlv2ForObjectDetection:
 
 
 def _centre(layer: torch.nn.Linear, rows: torch.Tensor) -> None:
-    """Make a layer without bias blind to the mean of ``rows``, float64 ``[n,C_in]``."""
+    """Project the mean of ``rows``, float64 ``[n,C_in]``, out of a layer without bias."""
     mean = rows.mean(0)
     kernel = layer.weight.double()
     layer.weight.copy_(kernel - (kernel @ mean).outer(mean) / mean.square().sum())

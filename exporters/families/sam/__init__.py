@@ -50,7 +50,7 @@ _REPOSITORIES = {"vit_b": "base", "vit_l": "large", "vit_h": "huge"}
 
 
 def point(side: int = SIDE) -> Composition:
-    """The entry point over an encoder that sees ``side`` pixels: 1024 in every released model, less in tests."""
+    """The entry point over an encoder of ``side`` pixels: 1024 in every released model, fewer in tests."""
     grid, logits = side // 16, side // 4
     embeddings = Tensor("embeddings", "FP32", (256, grid, grid))
     encoder = Net("encoder", (Tensor("pixels", "UINT8", (side, side, 3)), VALID_SIZE), (embeddings,), instances=1)
@@ -82,7 +82,7 @@ def point(side: int = SIDE) -> Composition:
     )  # fmt: skip
 
 
-# What the photo is asked: a point, two of them, a box, a box and points, nothing; three proposals and one.
+# Prompts on the photo: a point, two points, a box, a box and points, no prompt; with three proposals and with one.
 _QUESTIONS: tuple[dict[str, Any], ...] = (
     {"points": [[230, 120]]},
     {"points": [[230, 120], [400.5, 300]], "point_labels": [1, 0], "multimask": False},
@@ -151,7 +151,7 @@ class SAM(TransformersFamily):
 
 
 class SAMNetwork(TorchNetwork):
-    """One model: transformers' as the reference, with its processor as the reference pipeline."""
+    """One model: transformers' is the reference; the reference pipeline adds its processor."""
 
     packages = ("transformers",)
 
@@ -164,7 +164,7 @@ class SAMNetwork(TorchNetwork):
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`: ``encoder`` or ``decoder``, see :mod:`.graphs`.
 
-        The encoder is traced with one picture: two would take seconds more, and no size in it is taken from the batch.
+        The encoder is traced with one picture, which saves seconds; the batch stays dynamic.
         """
         import torch
 
@@ -197,7 +197,7 @@ class SAMNetwork(TorchNetwork):
 
     @staticmethod
     def _decoded(prompt: Mapping[str, torch.Tensor], model: SamModel, dtype: torch.dtype) -> Tensors:
-        """One prompt as ``SamModel`` takes it: the box apart, the point that is none left to the model."""
+        """One prompt as ``SamModel`` takes it: the box is another input, and the model adds the padding point."""
         import torch
 
         points, labels = prompt["point_coords"].to(dtype), prompt["point_labels"]
@@ -220,7 +220,7 @@ class SAMNetwork(TorchNetwork):
         }
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
-        """See :meth:`Network.predict`. No prompt at all is one point that is none, which the processor cannot say."""
+        """See :meth:`Network.predict`. An empty prompt is one padding point, which the processor cannot express."""
         import torch
 
         points, labels = parameters["points"], parameters["point_labels"]
@@ -248,14 +248,14 @@ class SAMNetwork(TorchNetwork):
 
     @cached_property
     def processor(self) -> SamProcessor:
-        """As the authors prepare pictures and prompts."""
+        """The library's processor, with the settings of the released weights."""
         from transformers import SamImageProcessor, SamProcessor
 
         pad = {"height": self._side, "width": self._side}
         return SamProcessor(SamImageProcessor(size={"longest_edge": self._side}, pad_size=pad))
 
     def _embeddings(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Of the last picture they are kept: the encoder takes ten seconds, and a picture is asked several things."""
+        """Cached for the last picture: the encoder takes ten seconds, and each picture is asked several questions."""
         picture = pixel_values.numpy().tobytes()
         if self._encoded is None or self._encoded[0] != picture:
             self._encoded = picture, self._model.get_image_embeddings(pixel_values)
@@ -270,7 +270,7 @@ class SAMNetwork(TorchNetwork):
             )
             sizes = np.array([geometry.valid_size for _, geometry in (wide, tall)], dtype=np.int32)
             pixels = np.stack([picture for picture, _ in (wide, tall)])
-            pixels[0, sizes[0, 0] :] = pixels[1, :, sizes[1, 1] :] = 77  # what lies outside must not matter
+            pixels[0, sizes[0, 0] :] = pixels[1, :, sizes[1, 1] :] = 77  # must not change the answer
             return {
                 "the photo": {"pixels": pixels[:1], "valid_size": sizes[:1]},
                 "two pictures": {"pixels": pixels, "valid_size": sizes},
@@ -302,8 +302,9 @@ def _size(entry: Entry) -> str:
 def random(config: SamConfig, seed: int) -> SamModel:
     """The true architecture with random weights whose masks cover some of a picture and differ between prompts.
 
-    Tables of relative positions, which are not scaled down like other scores, are drawn a tenth as wide: attention
-    would fall on one place only. The decoder's last layers are turned so that logits are of either sign.
+    Relative position embeddings, whose products are not divided by sqrt(d) as other scores are, get a tenth of the
+    standard deviation: otherwise attention would select a single position. The mean of the decoder's features is
+    projected out of its last layers, so that logits have both signs.
     """
     import torch
     from transformers import SamModel
@@ -337,7 +338,7 @@ def random(config: SamConfig, seed: int) -> SamModel:
 
 
 def _prompts(batch: int, count: int, side: int) -> Tensors:
-    """Inputs of the decoder: ``count`` points, the last of which is none, and an earlier mask that is not used."""
+    """Inputs of the decoder: ``count`` points, the last of which is padding, and a mask that is switched off."""
     rng = np.random.default_rng(count)
     labels = np.tile(np.array([1, 0], np.float32)[np.arange(count) % 2], (batch, 1))
     labels[:, -1] = -1

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SOME = ("image_encoder.pos_embed", "mask_decoder.iou_token.weight")  # two of the authors' names
 _SHARED = "prompt_encoder.shared_embedding.positional_embedding"
-# What the layers of segment-anything's Sam are called here, by pattern, applied in order.
+# Names of segment-anything's layers as patterns, and their replacement in transformers; applied in order.
 _NAMES = (
     (r"^image_encoder\.", "vision_encoder."),
     (r"\.blocks\.", ".layers."),
@@ -47,7 +47,7 @@ def load(config: SamConfig, state: Mapping[str, torch.Tensor], entry_id: str) ->
         entry_id: what an error calls the architecture.
 
     Raises:
-        ExportFailed: the tensors are of another one.
+        ExportFailed: the tensors are of another architecture.
     """
     import torch
     from transformers import SamModel

@@ -1,7 +1,7 @@
-"""SAM cut in two: a picture is encoded once, prompts are decoded against the encoding as often as somebody clicks.
+"""SAM as two graphs: the encoder runs once for each picture, the decoder once for each prompt.
 
-Both graphs are written around the parts of transformers' ``SamModel``, whose forward decides by Python values what a
-graph must decide by its inputs.
+Both graphs are written around the parts of transformers' ``SamModel``, whose ``forward`` branches on Python values
+where a graph must depend on its inputs.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ if TYPE_CHECKING:
     import torch
     from transformers import SamModel
 
-# ImageNet's, as SamImageProcessor has them, for values in 0..1.
-# Rows of the grid whose attention to the whole picture is taken at once. The scores of all 64 x 64 places with all
-# others are 0.8 GB in vit_b, several times over: a run peaked at 5.7 GB. With eight rows at once it peaks at 1.3 GB.
+# Rows of the grid whose attention to the whole picture is computed at once. The scores between all 64 x 64 positions
+# take 0.8 GB in vit_b, and several copies of them exist: a run peaked at 5.7 GB. With eight rows it peaks at 1.3 GB.
 _ROWS = 8
 
 
 def encoder(model: SamModel) -> torch.nn.Module:
     """``pixels`` uint8 ``[B,S,S,3]`` RGB and ``valid_size`` int32 ``[B,2]`` to ``embeddings`` ``[B,256,S/16,S/16]``.
 
-    Pixels are normalised, then what lies outside ``valid_size`` (height, width) becomes zero.
+    Pixels are normalised, then those outside ``valid_size`` (height, width) become zero.
     """
     import torch
     from torch import nn
@@ -54,12 +53,12 @@ def encoder(model: SamModel) -> torch.nn.Module:
     return Encoder()
 
 
-def _Layer(layer: torch.nn.Module, grid: int) -> torch.nn.Module:  # noqa: N802 a class made late, torch being heavy
+def _Layer(layer: torch.nn.Module, grid: int) -> torch.nn.Module:  # noqa: N802 a class, defined inside a function because torch is imported late
     """One transformer layer of the encoder on ``[B,grid,grid,C]``, with every size but the batch a constant."""
     from torch import nn
     from torch.nn import functional
 
-    side = layer.window_size or grid  # of the square inside which places see each other
+    side = layer.window_size or grid  # of the window within which positions attend to each other
     windows = -(-grid // side)
     missing = windows * side - grid
 
@@ -113,14 +112,14 @@ def _Layer(layer: torch.nn.Module, grid: int) -> torch.nn.Module:  # noqa: N802 
 
 
 def _joined(parts):
-    """The parts one after another along the places; a single one as it is."""
+    """The parts concatenated along the positions; a single one unchanged."""
     import torch
 
     return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
 
 
 def decoder(model: SamModel) -> torch.nn.Module:
-    """An encoding and its prompt to four masks and their expected IoU; the first for one answer, the rest for three.
+    """Embeddings and a prompt to four masks and their expected IoU: the single answer, then the three proposals.
 
     ``embeddings [B,256,64,64]``; ``point_coords [B,N,2]`` x, y in the 1024 frame; ``point_labels [B,N]``: 1 on the
     object, 0 off it, 2 and 3 corners of a box, -1 no point; ``mask_input [B,1,256,256]`` earlier logits and

@@ -1,4 +1,4 @@
-"""SmolVLM: pictures as tiles through SigLIP and a pixel shuffle, between the tokens of a SmolLM2 that writes."""
+"""SmolVLM: tiles of pictures go through SigLIP and a pixel shuffle into the prompt of SmolLM2, which generates text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tritonvision.exporters.libraries.transformers_weights import Loaded
 
-# Sizes by id: of the text (SmolLM2), of the vision (SigLIP), patches a side that a picture's token takes the place of.
+# Sizes by id: of the text model (SmolLM2), of the vision model (SigLIP), and the pixel shuffle's factor.
 # To be checked against the real config.json; their numbers of parameters are the published ones. ``reduced`` has every
 # part at a size for tests.
 _BOTH = ("hidden_size", "num_hidden_layers", "num_attention_heads")
@@ -48,7 +48,7 @@ _REPOSITORIES = {
 }  # fmt: skip
 _TILES_ACROSS = 4  # a picture's longer edge
 _PADDING = "<|im_end|>"
-# Where the special tokens are, to be checked against the real tokenizer.json; all else is reserved or text.
+# Ids of the special tokens, to be checked against the real tokenizer.json; all others are reserved or text.
 SPECIAL = {
     "<|endoftext|>": 0, smolvlm.START: 1, _PADDING: 2, smolvlm.GLOBAL: 49152,
     **{f"<row_{n // 6 + 1}_col_{n % 6 + 1}>": 49153 + n for n in range(36)},
@@ -57,7 +57,7 @@ SPECIAL = {
 
 
 class SmolVLM(TransformersFamily):
-    """transformers' network and processor, the pictures resized by Pillow."""
+    """transformers' network and processor; pictures are resized by Pillow."""
 
     name = "SmolVLM"
     class_name = "SmolVLMForConditionalGeneration"
@@ -75,7 +75,7 @@ class SmolVLM(TransformersFamily):
     )  # fmt: skip
 
     def entry_points(self, entry: Entry) -> tuple[Chat]:
-        """One model that writes, over three graphs."""
+        """One chat model over three graphs."""
         return (_point(_plain(entry.id)),)
 
     def repository(self, entry: Entry) -> str:
@@ -97,14 +97,14 @@ class SmolVLM(TransformersFamily):
         return super().official_network(entry, weights)
 
     def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> SmolVLMNetwork:
-        """See :meth:`TransformersFamily.network`. The user's own weights decide about their sizes themselves."""
+        """See :meth:`TransformersFamily.network`. The sizes are those of the user's configuration."""
         causal_decoder.check_size(loaded.module.config.text_config, entry.id)
         assert loaded.folder is not None, "a bare file is refused"
         return SmolVLMNetwork(loaded.module, _processor_of(loaded.folder, loaded.module.config), **loaded.facts)
 
 
 class SmolVLMNetwork(TorchNetwork):
-    """transformers' model as the reference, with its processor and its ``generate`` as the reference pipeline."""
+    """transformers' model is the reference; the reference pipeline adds its processor and its ``generate``."""
 
     packages = ("transformers", "tokenizers", "pillow")
 
@@ -152,8 +152,8 @@ class SmolVLMNetwork(TorchNetwork):
         """See :meth:`Network.predict`; ``sample`` has ``messages`` and ``pictures``, see the prompt's ``Reader``.
 
         The answer: ``token_ids`` int64 ``[n]`` with the one that ends it, ``text``, ``finish_reason``, ``usage`` int32
-        ``[2]``. Of the settings all are heeded but ``stop``. Pictures are looked at with the library's own choice of
-        attention: the plain one takes 3 GB for the scores of 17 tiles.
+        ``[2]``. Every setting except ``stop`` is applied. The vision network uses the library's default attention: the
+        eager one takes 3 GB for the scores of 17 tiles.
         """
         import torch
 
@@ -169,7 +169,7 @@ class SmolVLMNetwork(TorchNetwork):
                     **given, max_new_tokens=parameters["max_new_tokens"], do_sample=hot,
                     repetition_penalty=parameters["repetition_penalty"], **sampled,
                 )  # fmt: skip
-            finally:  # the reference of the graphs is the plain arithmetic
+            finally:  # back to eager attention, the reference of the graphs
                 vision.set_attn_implementation("eager")
         count = given["input_ids"].shape[1]
         ids = whole[0, count:]
@@ -215,7 +215,7 @@ class SmolVLMNetwork(TorchNetwork):
 
 
 def save_reduced(folder: Path, seed: int = 0) -> None:
-    """Write random weights of the reduced size with their processor: what tests publish and serve."""
+    """Write random weights of the reduced size with their processor, which tests publish and serve."""
     SmolVLMNetwork(*random(config("reduced"), seed), f"reduced, seed {seed}").save(folder)
 
 
@@ -237,7 +237,7 @@ def config(name: str) -> SmolVLMConfig:
 
 
 def _plain(name: str) -> SimpleNamespace:
-    """What :func:`_point` asks of a configuration, for those who have no transformers."""
+    """The fields of a configuration that :func:`_point` reads, for environments without transformers."""
     text, vision, scale = _SIZES[name]
     known = {"vocab_size": 49280, "max_position_embeddings": 8192}
     return SimpleNamespace(
@@ -248,7 +248,7 @@ def _plain(name: str) -> SimpleNamespace:
 
 
 def _point(config: SmolVLMConfig, longest: int | None = None, end_ids: list[int] | None = None) -> Chat:
-    """The entry point of a network with that configuration; what it does not tell is as the authors have it."""
+    """The entry point of a network with that configuration; what it does not contain is as released."""
     text, vision = config.text_config, config.vision_config
     side, count = vision.image_size, (vision.image_size // vision.patch_size) ** 2 // config.scale_factor**2
     pixels = Tensor("pixels", "UINT8", (side, side, 3))
@@ -265,7 +265,7 @@ def _point(config: SmolVLMConfig, longest: int | None = None, end_ids: list[int]
 def _vision(model: SmolVLMForConditionalGeneration) -> torch.nn.Module:
     """Tiles uint8 ``[n,side,side,3]`` RGB to ``image_embeds`` float32 ``[n,tokens,H]``.
 
-    Where a patch of a full tile stands is computed by the library once and is constant here.
+    The position ids of a full tile's patches are computed once by the library and are a constant of the graph.
     """
     import torch
     from torch import nn
@@ -328,9 +328,9 @@ def _processor(tokenizer: Any, images: Any, config: SmolVLMConfig, template: str
 
 
 def random(config: SmolVLMConfig, seed: int) -> tuple[SmolVLMForConditionalGeneration, SmolVLMProcessor]:
-    """The true architecture with random weights whose answers do not repeat themselves and follow the picture.
+    """The true architecture with random weights whose answers vary from token to token and depend on the picture.
 
-    Its tokenizer is a small one; only its tokens are ever said.
+    Its tokenizer has a small vocabulary; no other tokens are generated.
     """
     from transformers import SmolVLMForConditionalGeneration
 

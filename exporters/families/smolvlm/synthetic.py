@@ -18,8 +18,8 @@ def calibrate_prompt(
 ) -> None:
     """Make the embeddings of pictures differ, and let the model generate the tokens ``said`` only, in place.
 
-    Most of what a random connector gives is the same for every picture: the mean is projected out, and what is left
-    scaled to one standard deviation.
+    The outputs of a random connector are nearly the same for every picture: their mean is projected out, and the rest
+    is scaled to a standard deviation of one.
     """
     import torch
 

@@ -1,1 +1,1 @@
-"""Networks of ultralytics: loaded, exported, asked as the reference."""
+"""Networks of ultralytics: loading, exporting, and the reference pipeline."""

@@ -1,6 +1,6 @@
-"""Detectors of ultralytics with its ``Detect`` head: one graph, one reference pipeline, one family class for them.
+"""Detectors of ultralytics with its ``Detect`` head: their graph, their reference pipeline, their family class.
 
-What ends in more than ``Detect`` extends the three of them, as :mod:`.segment` does.
+Networks whose head extends ``Detect`` extend these three, as in :mod:`.segment`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 Further = Callable[["torch.nn.Module"], "torch.nn.Module"]
 
 CANDIDATES = 3840  # the largest K of TensorRT's TopK
-STANDARD_SIZE = 320  # pixels at which random heads are standardised: its statistics hardly depend on the size
+STANDARD_SIZE = 320  # pixels at which random heads are standardised; the statistics hardly depend on the size
 
 
 class UltralyticsNetwork(TorchNetwork):
-    """One detector: ultralytics' model as the reference, ``YOLO.predict`` as the reference pipeline.
+    """One detector: ultralytics' model is the reference, ``YOLO.predict`` the reference pipeline.
 
     Attributes:
         further: makes the module that gives the graph's tensors beyond those of dense boxes, see
@@ -50,7 +50,7 @@ class UltralyticsNetwork(TorchNetwork):
 
     def __init__(self, yolo: YOLO, size: tuple[int, int], **facts: Any):
         """``size`` is (height, width) of the pixels, ``facts`` are the attributes of :class:`Network`."""
-        super().__init__(copy.deepcopy(yolo.model), **facts)  # predict() fuses the one it is given
+        super().__init__(copy.deepcopy(yolo.model), **facts)  # a copy, because predict() fuses its own model
         self._yolo = yolo
         self._size = size
         self._fused: dict[bool, torch.nn.Module] = {}
@@ -65,7 +65,7 @@ class UltralyticsNetwork(TorchNetwork):
         export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in self.head.tensors))
 
     def reference(self, double: bool = False) -> torch.nn.Module:
-        """As ultralytics itself predicts with it: batch norms are part of their convolutions."""
+        """The module as ultralytics predicts with it: batch norms are fused into convolutions."""
         if double not in self._fused:
             self._fused[double] = copy.deepcopy(super().reference(double)).fuse(verbose=False)
         return self._fused[double]
@@ -87,7 +87,7 @@ class UltralyticsNetwork(TorchNetwork):
         return boxes_of(self.ask(sample, parameters))
 
     def ask(self, picture: np.ndarray, parameters: Mapping[str, Any], **options: Any) -> Results:
-        """ultralytics' answer about RGB uint8 ``[h,w,3]``; ``options`` are further ones of its ``predict``."""
+        """ultralytics' answer for RGB uint8 ``[h,w,3]``; ``options`` are further ones of its ``predict``."""
         bgr = np.ascontiguousarray(picture[..., ::-1])
         (result,) = self._yolo.predict(
             bgr, imgsz=list(self._size), rect=False, conf=parameters["confidence"], iou=parameters["iou_threshold"],
@@ -100,7 +100,7 @@ class UltralyticsNetwork(TorchNetwork):
 def best_anchors(predictions: np.ndarray, class_count: int) -> Tensors:
     """The canonical tensors of ultralytics' decoded ``[B, anchors, 4 + classes + rest]``.
 
-    Where there is a rest, it comes as ``rest [B, K, rest]``.
+    If there are further columns, they are returned as ``rest [B, K, rest]``.
     """
     classes, rest = np.split(predictions[..., 4:], [class_count], axis=2)
     scores = classes.max(2)
@@ -208,12 +208,12 @@ def _sized(entry: Entry, weights: Weights) -> Entry:
 
 
 def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, seed: int) -> None:
-    """Standardise the head's last layers, then shift the class biases until the photo has its boxes."""
+    """Standardise the head's last layers, then shift the class biases so that the photo has 20 to 40 boxes."""
     import torch
 
     detect = model.model[-1]
     pictures = calibrate.structured_pictures(4, STANDARD_SIZE, STANDARD_SIZE, seed)
-    padding = np.full_like(pictures[:1], 114)  # what letterboxes are filled up with
+    padding = np.full_like(pictures[:1], 114)  # the grey of letterbox padding
     box_layers, class_layers = ([branch[-1] for branch in branches] for branches in (detect.cv2, detect.cv3))
     layers = [*box_layers, *class_layers]
     seen, flat = (
@@ -226,7 +226,7 @@ def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, se
         if layer in box_layers:
             calibrate.standardise(layer, rows, 0.5, 0.5 * noise)
         else:
-            # at -14 the sigmoid keeps all digits of its argument, which the shift below needs back
+            # at -14 the sigmoid loses no digits of its argument, from which the shift below is computed
             calibrate.standardise(layer, rows, 0.8, 0.1 * noise - 14, flat_rows)
     pixels, _ = resize(sample_pictures.photo())
     graph = detection_graph(copy.deepcopy(model), *size)
@@ -246,12 +246,12 @@ def detection_graph(
 
     The best candidates are chosen first, from the maximum over the class logits, and only they are decoded: the graph
     then costs a little less than ultralytics' own, which decodes all anchors and applies a sigmoid to every class.
-    Equal scores keep the order of their anchors in onnxruntime (ONNX TopK); TensorRT leaves it open. A network that
-    gives NaN gives NaN scores, which no threshold lets through and no gate takes for equal.
+    Equal scores keep the order of their anchors in onnxruntime (ONNX TopK); TensorRT does not define it. Where the
+    network gives NaN, so do the scores: they exceed no threshold, and the gate does not count them as equal.
 
     Args:
-        further: from ultralytics' head to a module that gives further tensors: from the feature maps, finest first, and
-            the chosen anchors, int64 ``[B,K]``.
+        further: called with ultralytics' head, gives a module for further tensors; its inputs are the feature maps,
+            finest first, and the chosen anchors, int64 ``[B,K]``.
     """
     import torch
     from torch import nn
@@ -259,7 +259,7 @@ def detection_graph(
     class Canonical(nn.Module):
         def __init__(self, detect: nn.Module):
             super().__init__()
-            self.f, self.i = detect.f, detect.i  # where its inputs come from, by ultralytics' bookkeeping
+            self.f, self.i = detect.f, detect.i  # the layers whose outputs it reads, as ultralytics numbers them
             self.box_branches, self.class_branches = detect.cv2, detect.cv3
             centres, strides = _anchors([int(s) for s in detect.stride], height, width)
             self.register_buffer("centres", centres)

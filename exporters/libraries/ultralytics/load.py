@@ -1,6 +1,7 @@
-"""ultralytics, kept on a leash: no writes into the home folder, no installs, no unpickling of foreign classes.
+"""ultralytics with its side effects switched off: it writes nothing into the home folder, installs no packages, and
+unpickles no unknown classes.
 
-ultralytics is AGPL-3.0. It is imported inside functions of the exporter process only and never reaches serving.
+ultralytics is AGPL-3.0: it is imported only in the exporter process, inside functions, and never in serving.
 """
 
 from __future__ import annotations
@@ -24,23 +25,24 @@ from tritonvision.exporters.wheel_files import CACHE
 if TYPE_CHECKING:
     from ultralytics import YOLO
 
-STRIDE = 32  # network pixels of the coarsest cell
+STRIDE = 32  # network pixels of a cell of the coarsest level
 
 
 def prepare() -> None:
-    """Make ultralytics importable and harmless; call before the first import of it. Raises SetupError."""
+    """Import ultralytics with its side effects off; call before any other import of it. Raises SetupError."""
     if "YOLO_CONFIG_DIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="tritonvision-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["YOLO_CONFIG_DIR"] = folder
     os.environ |= {
-        "YOLO_AUTOINSTALL": "false",  # or it installs packages at run time
+        "YOLO_AUTOINSTALL": "false",  # otherwise it installs packages at run time
         "YOLO_VERBOSE": "false",
-        "YOLO_OFFLINE": "true",  # or it reports its use
+        "YOLO_OFFLINE": "true",  # otherwise it reports usage statistics
         "ULTRALYTICS_SAFE_LOAD": "true",  # checkpoints are read with weights_only and a list of known classes
     }
     os.environ.setdefault("MPLCONFIGDIR", os.environ["YOLO_CONFIG_DIR"])
-    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))  # or it sets one thread for the whole process
+    # otherwise ultralytics limits the whole process to one thread
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     import_torchvision()
     try:
         import ultralytics  # noqa: F401
@@ -69,7 +71,7 @@ def architecture(stem: str, class_count: int, seed: int) -> YOLO:
 
 
 def _task(stem: str) -> str:
-    """ultralytics' name of what an architecture does."""
+    """ultralytics' name of an architecture's task."""
     return "segment" if stem.endswith("-seg") else "detect"
 
 
@@ -82,7 +84,7 @@ def coco_names() -> tuple[str, ...]:
 
 
 def official(stem: str) -> Path:
-    """The released checkpoint of an architecture, fetched once. Raises ExportFailed when it cannot be had."""
+    """The released checkpoint of an architecture, downloaded once. Raises ExportFailed when it cannot be downloaded."""
     from ultralytics.utils.downloads import attempt_download_asset
 
     path = CACHE / f"{stem}.pt"
@@ -101,12 +103,12 @@ def official(stem: str) -> Path:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network out of a ``.pt`` file.
+    """A network from a ``.pt`` file.
 
     Attributes:
         yolo: ultralytics' own object around it.
-        names: of the classes, or None where the file has no whole list of them.
-        size: side of the pictures that it was trained on, or None where the file does not say.
+        names: of the classes, or None where the file has no complete list of them.
+        size: side of the training pictures, or None where the file does not give it.
     """
 
     yolo: YOLO
@@ -115,7 +117,7 @@ class Trained:
 
     @property
     def classes(self) -> int:
-        """How many classes its head tells apart."""
+        """The number of classes of its head."""
         return self.yolo.model.model[-1].nc
 
 
@@ -170,12 +172,12 @@ def named(found: Trained, labels: tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def side(trained: int) -> int:
-    """The side that ultralytics itself makes of a size of training: the next multiple of the stride."""
+    """The side that ultralytics uses for a given training size: the next multiple of the stride."""
     return math.ceil(trained / STRIDE) * STRIDE
 
 
 def checked_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) as the caller wants them. Raises InvalidParameter unless whole cells fit."""
+    """(height, width) as the caller gives them. Raises InvalidParameter unless both are multiples of the stride."""
     if any(length % STRIDE for length in size):
         raise InvalidParameter(
             f"A YOLO cannot take {size[0]} x {size[1]} pixels.", hint=f"Both sides are multiples of {STRIDE}."

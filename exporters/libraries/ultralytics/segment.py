@@ -1,4 +1,4 @@
-"""Segmenters of ultralytics with its ``Segment`` head: its detectors, with coefficients and prototypes of masks."""
+"""Segmenters of ultralytics with its ``Segment`` head: detectors with mask coefficients and mask prototypes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _masks(segment: torch.nn.Module) -> torch.nn.Module:
-    """What ultralytics' ``Segment`` has beyond ``Detect``: coefficients ``[B,K,32]``, prototypes ``[B,32,h,w]``."""
+    """What ``Segment`` gives beyond ``Detect``: coefficients ``[B,K,32]``, prototypes ``[B,32,h,w]``."""
     import torch
     from torch import nn
 
@@ -36,7 +36,7 @@ def _masks(segment: torch.nn.Module) -> torch.nn.Module:
 
         def forward(self, features, best):
             weights = torch.cat([b(x).flatten(2) for b, x in zip(self.branches, features, strict=True)], 2)
-            # chosen as detection_graph chooses the sides
+            # selected by the chosen anchors, as detection_graph selects the boxes
             weights = weights.gather(2, best[:, None].repeat(1, weights.shape[1], 1))
             return weights.transpose(1, 2), self.prototypes(features[0])
 
@@ -44,19 +44,19 @@ def _masks(segment: torch.nn.Module) -> torch.nn.Module:
 
 
 class UltralyticsSegmentNetwork(UltralyticsNetwork):
-    """One segmenter: ultralytics' model, and as the pipeline ``YOLO.predict`` with masks at full size."""
+    """One segmenter: ultralytics' model, and ``YOLO.predict`` with masks at full size as the reference pipeline."""
 
     head = PROTOTYPE_MASKS
     further = staticmethod(_masks)
 
     def canonical(self, output: Any) -> Tensors:
-        """As of the detectors; ultralytics' output has the coefficients behind the classes, and the prototypes."""
+        """As for detectors, with the prototypes and the coefficients, which follow the classes in each prediction."""
         predictions, prototypes = output
         found = best_anchors(predictions.transpose(1, 2).numpy(), len(self._model.names))
         return found | {"coefficients": found.pop("rest"), "prototypes": prototypes.numpy()}
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
-        """See :meth:`Network.predict`. Masks come as run lengths, in whatever other format they were asked for."""
+        """See :meth:`Network.predict`. Masks are always run lengths, whichever ``mask_format`` is asked for."""
         result = self.ask(sample, parameters, retina_masks=True, predictor=_predictor())
         if parameters["mask_format"] == "none":
             return boxes_of(result) | {"masks": np.empty(0, dtype=object)}
@@ -76,7 +76,7 @@ class UltralyticsSegmenter(UltralyticsDetector):
     )  # fmt: skip
 
     def calibrate(self, model: torch.nn.Module, entry: Entry, seed: int) -> None:
-        """As of the detectors; and prototypes and coefficients of one size, so that masks fill some of their boxes."""
+        """As for detectors; prototypes and coefficients are scaled too, so that masks fill a part of their boxes."""
         import torch
 
         super().calibrate(model, entry, seed)
@@ -94,10 +94,10 @@ class UltralyticsSegmenter(UltralyticsDetector):
 
 
 def _standardise_prototypes(proto: torch.nn.Module, features: torch.Tensor) -> None:
-    """Give each channel of its three convolutions mean 0 and std 1 over ``features [B,C,h,w]``, borders left out.
+    """Give each channel of its three convolutions mean 0 and std 1 over ``features [B,C,h,w]``, without borders.
 
-    The zeros around a picture stir a deep random network far more than what is in it: with them in the count,
-    prototypes would be flat where the boxes are.
+    Zero padding changes the features of a deep random network near the borders more than the picture's contents do:
+    with the borders included, prototypes would be nearly constant where the boxes are.
     """
     import torch
 
@@ -109,7 +109,7 @@ def _standardise_prototypes(proto: torch.nn.Module, features: torch.Tensor) -> N
             inner = answer[:, :, margin:-margin, margin:-margin]
             spread = inner.std((0, 2, 3)).clamp_min(1e-30)
             block.conv.weight /= spread[:, None, None, None]
-            block.bn.bias -= inner.mean((0, 2, 3)) / spread  # the batch norm itself still does nothing
+            block.bn.bias -= inner.mean((0, 2, 3)) / spread  # the initial batch norm is the identity
             features = block(features)
             features = after(features) if after else features
     proto.load_state_dict(exact.state_dict())
@@ -118,7 +118,7 @@ def _standardise_prototypes(proto: torch.nn.Module, features: torch.Tensor) -> N
 def _predictor() -> type:
     """ultralytics' predictor for masks at full size, which keeps instances whose mask is empty.
 
-    The library leaves those out of its answer; ours says that they are empty, and each of them is compared.
+    The library drops instances with empty masks; our answers keep them, and the gate compares each of them.
     """
     from ultralytics.engine.results import Results
     from ultralytics.models.yolo.segment import SegmentationPredictor
@@ -136,7 +136,7 @@ def _predictor() -> type:
 
 
 def _run_lengths(mask: np.ndarray) -> bytes:
-    """COCO's own encoding, which shares nothing with the head kind's."""
+    """COCO's own encoder, which shares no code with the head kind's."""
     from pycocotools import mask as coco
 
     return coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]

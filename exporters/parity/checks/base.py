@@ -45,9 +45,11 @@ class ParityCheck(ABC):
         figures: names of the differences that it measures, each with a limit in
             :class:`~tritonvision.exporters.contract.Tolerance`; one that no case yields is a fault of the check.
         settings: of the task; every sample is run with each.
+        golden_format: how the picture of the golden question is encoded.
     """
 
     figures: frozenset[str]
+    golden_format = "JPEG"
     settings: Sequence[Mapping[str, Any]] = ({},)
 
     def __init__(self, point: EntryPoint, network: Network, tolerance: Tolerance, weights: str):
@@ -63,6 +65,16 @@ class ParityCheck(ABC):
             return list(TEXTS)
         views = sample_pictures.views()
         return [views[name] for name in VIEWS]
+
+    def golden_sample(self) -> Any:
+        """What the published model is asked at each load: a picture, RGB uint8, or a text."""
+        if isinstance(getattr(self.point, "pre", None), TextPreprocess):
+            return TEXTS[-1]
+        return sample_pictures.large()
+
+    def golden_settings(self, answer: Answer) -> dict[str, Any]:
+        """The settings of that question; ``answer(**settings)`` tells what is said to it."""
+        return {}
 
     def cases(self) -> list[Case]:
         """Every request with the reference pipeline's answer. Raises ExportFailed without any."""

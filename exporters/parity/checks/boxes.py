@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,12 +11,24 @@ from tritonvision.exporters.contract import NoSignal, Tensors
 from tritonvision.exporters.parity import compare, sample_pictures
 from tritonvision.exporters.parity.checks.base import RANDOM_BOXES, Answer, Case, ParityCheck
 
+_FEW, _MANY = 5, 30
+_LOWEST = 0.001
+
 
 class Boxes(ParityCheck):
     """Detections, with key points where there are some: at the default threshold, and at nearly none."""
 
     figures = frozenset({"pixels", "scores"})
     settings = ({"confidence": 0.25}, {"confidence": 0.001, "iou_threshold": 0.7, "max_candidates": 30_000})
+
+    def golden_settings(self, answer: Answer) -> dict[str, Any]:
+        """A threshold in the widest gap between the scores of the 5th to the 30th best box: no score lies on it."""
+        scores = np.sort(answer(confidence=_LOWEST)["scores"])[::-1].astype(np.float64)
+        if len(scores) <= _FEW:
+            return {"confidence": _LOWEST if len(scores) else 0.0, "max_detections": 10}
+        gaps = -np.diff(scores[_FEW - 1 : _MANY + 1])
+        widest = _FEW + int(gaps.argmax())
+        return {"confidence": round(float(scores[widest - 1] + scores[widest]) / 2, 7)}
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Raise NoSignal when nothing is found, or, with random weights, fewer than 10 or more than 60 boxes."""

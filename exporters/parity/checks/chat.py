@@ -38,6 +38,14 @@ class Chat(ParityCheck):
             ),
         ]  # fmt: skip
 
+    def golden_sample(self) -> Any:
+        """A question about a strip of the photo, of which few tiles are made."""
+        return _sample([sample_pictures.photo()[200:264]], _says("user", _PICTURE, "Which colours has it?"))
+
+    def golden_settings(self, answer: Answer) -> dict[str, Any]:
+        """A short greedy answer."""
+        return {"max_new_tokens": 8}
+
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Raise NoSignal when an answer has few different tokens, or does not change with the picture or the seed."""
         about, silent, talk = cases[0], cases[2], cases[3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,11 +11,22 @@ from tritonvision.exporters.contract import NoSignal, Tensors
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.base import SIGNAL, Answer, Case, ParityCheck, largest
 
+_BEST = 5
+
 
 class Classes(ParityCheck):
     """Scores of classes."""
 
     figures = frozenset({"scores"})
+
+    def golden_settings(self, answer: Answer) -> dict[str, Any]:
+        """A threshold in the widest gap below the best to the fifth best score: no score lies on it."""
+        scores = np.sort(answer()["scores"])[::-1].astype(np.float64)
+        gaps = -np.diff(scores[: _BEST + 1])
+        if not len(gaps):
+            return {"confidence": 0.0}
+        widest = int(gaps.argmax())
+        return {"confidence": float(scores[widest] + scores[widest + 1]) / 2}
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Raise NoSignal when the logits of the photo and of noise differ by less than 1000 tolerances."""

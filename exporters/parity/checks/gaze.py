@@ -27,6 +27,10 @@ class Gaze(ParityCheck):
         self.settings = self.network.questions()
         return super().cases()
 
+    def golden_sample(self) -> Any:
+        """One face."""
+        return sample_pictures.photo()
+
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Raise NoSignal when the angles of all faces lie within 1000 tolerances."""
         for name in ("yaw", "pitch"):

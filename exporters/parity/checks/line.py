@@ -17,6 +17,7 @@ class LineText(ParityCheck):
     """Texts that a decoder writes, greedily and with beams."""
 
     figures = frozenset({"tokens", "words"})
+    golden_format = "PNG"
 
     def samples(self) -> list[Any]:
         """Two lines, and a picture that is none."""
@@ -26,6 +27,14 @@ class LineText(ParityCheck):
         """The family's own questions."""
         self.settings = self.network.questions()
         return super().cases()
+
+    def golden_sample(self) -> Any:
+        """A line."""
+        return text_pages.line(LINES[0])
+
+    def golden_settings(self, answer: Answer) -> dict[str, Any]:
+        """A short greedy text."""
+        return {"max_new_tokens": 8, "num_beams": 1}
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Raise NoSignal when the decoder repeats one token, or answers two pictures with the same text."""

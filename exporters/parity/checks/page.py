@@ -19,12 +19,17 @@ class PageText(ParityCheck):
     """Blocks, lines and words with their places and texts, and the page's text as a whole."""
 
     figures = frozenset({"words", "pixels", "scores"})
+    golden_format = "PNG"
 
     def samples(self) -> list[Any]:
         """A page, the page turned by three degrees, a photo of it; a page without a word, a picture of one pixel."""
         page = text_pages.page()
         blank = np.full((300, 420, 3), 255, np.uint8)
         return [page, text_pages.turned(page), text_pages.photographed(page), blank, blank[:1, :1]]
+
+    def golden_sample(self) -> Any:
+        """The upper half of a page."""
+        return np.ascontiguousarray(text_pages.page()[:430])
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Raise NoSignal when a printed page has no words, or, with random weights, few different ones."""

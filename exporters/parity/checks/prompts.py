@@ -30,6 +30,14 @@ class Prompts(ParityCheck):
         self.settings = self.network.questions()
         return super().cases()
 
+    def golden_sample(self) -> Any:
+        """The photo, as for the family's questions."""
+        return sample_pictures.photo()
+
+    def golden_settings(self, answer: Answer) -> dict[str, Any]:
+        """The first question of the family."""
+        return dict(self.network.questions()[0])
+
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Raise NoSignal when masks cover less than 5 % or more than 95 %, or all prompts select the same."""
         size = size_of(sample_pictures.photo())

@@ -26,7 +26,7 @@ _DEGREES = 0.5
 class Prompts(Measure):
     """Masks that prompts select, proposal by proposal."""
 
-    most = 3  # the encoder takes seconds a picture
+    most = 2  # the encoder takes seconds a picture
 
     def questions(self, given: Sequence[np.ndarray] | None = None) -> list[Question]:
         """Of each picture: a point in its middle, a box around its middle half, two points of which one is off."""

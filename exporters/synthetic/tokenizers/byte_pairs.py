@@ -1,6 +1,6 @@
-"""Small real tokenizers for exports of random weights, which have no hub to fetch the true one from.
+"""Small byte-level tokenizers for exports of random weights, which cannot download the released one.
 
-They are trained in a moment on fixed texts, so the same version of ``tokenizers`` always gives the same file.
+They are trained on fixed texts, which is quick, and the same version of ``tokenizers`` always gives the same file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from tritonvision.exporters.parity import text_pages
 
 VOCABULARY = 1000  # tokens beside the special ones
-# What people ask about pictures and what is answered, beside the text of the test pages, which alone is too short.
+# Questions about pictures and their answers; the text of the test pages alone is too short to train on.
 _PROSE = """
 What is in this picture? The picture shows an astronaut in an orange suit who stands in front of a flag and smiles.
 Describe the image in one sentence. A brown dog runs over wet grass and carries a stick that is longer than itself.
@@ -35,7 +35,7 @@ def byte_pairs(special: Mapping[str, int]) -> str:
     """A byte-level BPE as GPT-2's family has it, digits one by one: the text of its ``tokenizer.json``.
 
     Args:
-        special: tokens that are no text, with their ids. The others fill the ids that are free, from the lowest on.
+        special: special tokens with their ids. All others fill the free ids from the lowest on.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

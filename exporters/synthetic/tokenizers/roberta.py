@@ -1,4 +1,4 @@
-"""A tokenizer like RoBERTa's for random weights: byte-level pairs, small, but with a text for every id."""
+"""A small tokenizer like RoBERTa's for random weights: byte-level BPE in which every id stands for a text."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tritonvision.exporters.parity import text_pages
 if TYPE_CHECKING:
     from transformers import RobertaTokenizer
 
-_FIRST = ["<s>", "<pad>", "</s>", "<unk>"]  # ids 0 to 3 in RoBERTa's vocabulary, whose last is the mask
+_FIRST = ["<s>", "<pad>", "</s>", "<unk>"]  # ids 0 to 3 in RoBERTa's vocabulary; the last id is the mask
 
 
 def vocabulary(size: int) -> RobertaTokenizer:
     """RoBERTa's tokenizer over a small vocabulary, its special tokens at their ids, filled up to ``size`` tokens.
 
-    Trained on the text of the test pages. What fills it up are words made of two or three of its parts of words: every
-    id that a network with random weights may write stands for a text, no two for the same.
+    Trained on the text of the test pages, then filled with concatenations of two or three of its tokens: every id that
+    a network with random weights may generate stands for a text, and no two ids for the same one.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import RobertaTokenizer

@@ -1,4 +1,4 @@
-"""A small vocabulary in the shape of BERT's, for random networks: no package carries the real one."""
+"""A small vocabulary like BERT's, for random networks: no package contains the released one."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import itertools
 import string
 from collections.abc import Iterable
 
-# Where the uncased vocabulary of BERT has what networks know by number.
+# Ids of special tokens and punctuation in BERT's uncased vocabulary, on which networks depend.
 SPECIALS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
 PUNCTUATION = {".": 1012, "?": 1029}
-_FIRST = 1996  # id of the first word; below there are the special tokens and gaps
-_MARK = "##"  # of a piece that goes on within a word
+_FIRST = 1996  # id of the first word; lower ids are special tokens or unused
+_MARK = "##"  # prefix of a piece that continues a word
 
 
 def tokenizer_json(texts: Iterable[str]) -> bytes:
-    """``tokenizer.json`` of the ``tokenizers`` package: BERT's cleaning, splitting and pieces.
+    """``tokenizer.json`` of the ``tokenizers`` package: BERT's normalising, splitting and WordPiece.
 
-    The words of ``texts`` are one token each. Others in Latin letters are pieces of one and two letters, so nothing of
-    ASCII is unknown. The same texts give the same file.
+    Each word of ``texts`` is one token. Other words in Latin letters become pieces of one and two letters, so no ASCII
+    text is unknown. The same texts give the same file.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 

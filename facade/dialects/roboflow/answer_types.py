@@ -245,6 +245,15 @@ class LoadedModel(TypedDict):
     weights: str
     memory_bytes: NotRequired[int]
     last_used: NotRequired[float | None]
+    variant: NotRequired[str]
+    variant_note: NotRequired[str]
+
+
+class RefusedModel(TypedDict):
+    """A model that was loaded and does not answer as it did when it was published."""
+
+    model_id: str
+    reason: str
 
 
 class LoadedModels(TypedDict):
@@ -256,6 +265,7 @@ class LoadedModels(TypedDict):
     memory_budget_bytes: int | None
     max_loaded: int | None
     evicted: int
+    refused: list[RefusedModel]
 
 
 class Started(TypedDict):

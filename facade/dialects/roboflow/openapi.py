@@ -40,9 +40,10 @@ _LISTED: dict[str, Any] = {
     "models": [{
         "model_id": "coco/3", "task_type": "object-detection", "batch_size": None, "input_height": 640,
         "input_width": 640, "vram_bytes": None, "request_aliases": [], "request_paths": [], "weights": "official",
-        "memory_bytes": 55000000, "last_used": 1750000000.0,
+        "memory_bytes": 55000000, "last_used": 1750000000.0, "variant": "openvino-bf16", "variant_note": "",
     }],
     "total_vram_bytes": None, "memory_bytes": 55000000, "memory_budget_bytes": None, "max_loaded": None, "evicted": 0,
+    "refused": [],
 }  # fmt: skip
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pycocotools import mask
@@ -189,3 +192,21 @@ def test_a_figure_of_nothing_never_passes():
     for schema in ("dense-boxes", "page-text", "chat", "promptable-masks"):
         count, findings = measure(schema).agreement([], [])
         assert count == 0 and not any(finding.passes for finding in findings)
+
+
+ANSWERS = {
+    "dense-boxes": detections((10, 10, 50, 50, 0.8, 1)), "classes": {"scores": np.ones(3)},
+    "dense-map": np.ones((2, 2)), "promptable-masks": ([], np.array([2, 2])), "page-text": ["word"],
+    "gaze": {"yaw": np.zeros(1), "pitch": np.zeros(1)}, "chat": {"token_ids": np.zeros(1)},
+}  # fmt: skip
+
+
+def test_the_document_of_the_gate_names_every_schema_and_the_bars_of_the_code():
+    text = (Path(__file__).parents[3] / "docs" / "precision.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])} == MEASURES.keys()
+    for schema, answer in ANSWERS.items():
+        (row,) = (row for row in rows if f"`{schema}`" in row)
+        for finding in measure(schema).agreement([answer], [answer])[1]:
+            limit = re.search(r"must be at least (\S+)\.|may be at most (\S+)\.", finding.sentence)
+            assert f"`{finding.name}`" in row and row.split("|")[-2].split()[-1] == (limit[1] or limit[2])

@@ -16,7 +16,10 @@ from tritonvision.server.process import free_port
 TREE = Path(__file__).parents[3]
 PHOTO = TREE / "tritonvision" / "data" / "astronaut.png"
 FACE = "mediapipe-face-detection"
-COMMANDS = ("export", "import", "serve", "predict", "chat", "models", "info", "remove", "doctor")
+COMMANDS = (
+    "export", "import", "serve", "predict", "chat", "models", "info", "variants", "plan", "verify", "explain",
+    "remove", "doctor",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -93,7 +96,8 @@ main()
     [
         (("predict", "nobody", PHOTO), 2), (("predict", "../etc", PHOTO), 2), (("predict", "yolov8n-640", PHOTO), 2),
         (("serve", "nobody"), 2), (("serve", "yolov8n-640"), 2), (("export", "nobody"), 2),
-        (("serve", "--host", "no.such.host.invalid"), 3),
+        (("serve", "--host", "no.such.host.invalid"), 3), (("verify", "nobody"), 2), (("explain", "nobody"), 2),
+        (("verify", FACE, "--url", "http://127.0.0.1:9"), 1), (("explain", FACE, "--url", "http://127.0.0.1:9"), 4),
         (("predict", FACE, PHOTO, "--url", "http://127.0.0.1:9"), 4),
     ],
 )  # fmt: skip

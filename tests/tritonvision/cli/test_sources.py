@@ -16,7 +16,9 @@ from tritonvision.cli.answers import lines
 from tritonvision.cli.chat_sources import EmbeddedChat, FacadeChat
 from tritonvision.cli.question import ask
 from tritonvision.cli.sources import EmbeddedSource, FacadeSource
+from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import Memory
+from tritonvision.engine.model_times import ModelTimes
 from tritonvision.errors import InvalidParameter, UnknownModel
 from tritonvision.facade.app import create_app
 from tritonvision.publication import MANIFEST, Manifest, Repository
@@ -64,6 +66,12 @@ class MemoryEngine:
 
     async def load(self, name, *, wait=True):
         return self.repository.resolve(name)
+
+    async def verify(self, name: str) -> Verdict:
+        return Verdict(self.repository.resolve(name).id, "onnxruntime-fp32", asked=False)
+
+    async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]:
+        return self.repository.resolve(name), []
 
     async def unload(self, name):
         pass

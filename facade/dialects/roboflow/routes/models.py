@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tritonvision import catalog
+from tritonvision.engine.loaded_models import Served
 from tritonvision.errors import UnknownModel
 from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.dialects.common.body import read_body
@@ -85,6 +86,7 @@ def _listing(service: Service, extra: list[dict[str, Any]] | None = None) -> Res
     entries = [
         entry | {
             "memory_bytes": memory.reckoned.get(manifest.id, 0), "last_used": memory.last_used.get(manifest.id),
+            **_served(memory.served.get(manifest.id)),
         }
         for manifest in service.engine.loaded()
         for entry in _entries(manifest)
@@ -92,7 +94,13 @@ def _listing(service: Service, extra: list[dict[str, Any]] | None = None) -> Res
     return reply({
         "models": entries + (extra or []), "total_vram_bytes": None, "memory_bytes": sum(memory.reckoned.values()),
         "memory_budget_bytes": memory.budget, "max_loaded": memory.most, "evicted": memory.evicted,
+        "refused": [{"model_id": name, "reason": why} for name, why in memory.refused.items()],
     })  # fmt: skip
+
+
+def _served(served: Served | None) -> dict[str, str]:
+    """How its networks run: fields of our own."""
+    return {"variant": served.variant, "variant_note": served.why_not} if served else {}
 
 
 def _entries(manifest: Manifest) -> Iterator[dict[str, Any]]:
