@@ -70,7 +70,8 @@ def _graphs() -> Iterator[tuple[str, str, Path, Net]]:
 
 
 def _axes(net: Net) -> str:
-    return ", ".join(f"{tensor.name} {tensor.dims.count(-1)}" for tensor in net.inputs if -1 in tensor.dims) or "-"
+    free = [f"{tensor.name} {tensor.dims.count(-1)}" for tensor in net.inputs if -1 in tensor.dims]
+    return ", ".join(free[:3]) + (f" and {len(free) - 3} more inputs" if len(free) > 3 else "") or "-"
 
 
 def _apart(number: int, seconds: int) -> dict[str, str]:
