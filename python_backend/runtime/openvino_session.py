@@ -11,7 +11,10 @@ import numpy as np
 import openvino
 
 from tritonvision.errors import BrokenModel
+from tritonvision.machine import why_not
 
+REST = ["tritonvision", "rest"]
+"""What a file of int8 may say of the layers that are not: ``bf16``, for processors that compute in it."""
 _ARITHMETIC = {"bf16": "bf16"}  # what is not named here computes in fp32 what the file leaves open
 # One stream: a process has one network to run at a time. Not pinned: the processes of a server would all be pinned to
 # the same cores.
@@ -37,9 +40,12 @@ class OpenVinoSession:
         try:
             model = core.read_model(path)
             doing = "run"
+            settings = _PROPERTIES | dict(properties)
+            if model.has_rt_info(REST) and not why_not("openvino", "bf16"):
+                settings["INFERENCE_PRECISION_HINT"] = model.get_rt_info(REST).astype(str)
             if dims:
                 model.reshape({name: openvino.PartialShape(list(shape)) for name, shape in dims.items()})
-            compiled = core.compile_model(model, "CPU", _PROPERTIES | dict(properties))
+            compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             sentence = f"OpenVINO cannot {doing} the network."
             raise BrokenModel(sentence, hint="Publish it again with --force.") from error

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tritonvision.errors import BrokenModel, SetupError
 from tritonvision.machine import why_not
-from tritonvision.python_backend.runtime import engines
+from tritonvision.python_backend.runtime import engines, openvino_session
 from tritonvision.python_backend.runtime.engines import open_network
 from tritonvision.python_backend.runtime.sessions import Sessions, network_files
 
@@ -67,6 +67,21 @@ def test_openvinos_own_format_is_read_with_the_names_of_the_tensors(own_format):
 def test_bf16_computes_with_eight_bits_and_fp32_does_not_even_where_the_processor_could(graph):
     (bf16,), (fp32,) = (open_network(graph, "openvino", p).run(["product"], {"x": X}) for p in ("bf16", "fp32"))
     assert off_by(fp32) < 1e-6 < 1e-4 < off_by(bf16) < 2**-7
+
+
+@BF16
+def test_a_file_of_int8_may_ask_for_bf16_in_its_other_layers_where_the_processor_can(own_format, monkeypatch):
+    model = openvino.Core().read_model(own_format)
+    model.set_rt_info("bf16", openvino_session.REST)
+    said = own_format.with_name("said.xml")
+    openvino.save_model(model, said, compress_to_fp16=False)
+
+    def error(path):
+        return off_by(open_network(path, "openvino", "int8").run(["product"], {"x": X})[0])
+
+    assert error(own_format) < 1e-6 < 1e-4 < error(said) < 2**-7
+    monkeypatch.setattr(openvino_session, "why_not", lambda engine, precision: "an old processor")
+    assert error(said) < 1e-6
 
 
 def test_an_answer_is_the_callers_and_not_overwritten_by_the_next(graph):
