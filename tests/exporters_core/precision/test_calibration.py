@@ -44,6 +44,12 @@ def test_words_reach_the_reader_of_a_page_as_its_detector_found_them(opened):
     assert found["recogniser"][0]["pixels"].shape[0] > 1
 
 
+def test_a_reader_that_finds_no_word_in_the_pictures_is_asked_about_a_drawn_page(opened):
+    points, base = opened("doctr-db_mobilenet_v3")
+    found = calibration.inputs(points, base, [np.full((40, 40, 3), 255, np.uint8)])
+    assert found["recogniser"]
+
+
 def test_only_the_tower_is_recorded_of_a_model_that_writes(opened):
     points, base = opened("tests/small-vlm/1")
     before = {role: base[""].sessions[role] for role in ("vision", "decoder")}
