@@ -17,6 +17,11 @@ _BF16 = {"avx512_bf16", "amx_bf16"}
 _MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
 
 
+def bf16_flags() -> tuple[str, ...]:
+    """The instructions for bf16 that the processor has."""
+    return tuple(sorted(cpu_flags() & _BF16))
+
+
 @functools.cache
 def cpu_name() -> str:
     """The processor's name as the kernel tells it, or ``unknown CPU``."""
@@ -41,7 +46,7 @@ def why_not(engine: str, precision: str) -> str:
         return f"The package '{_MODULES[engine]}' is not installed."
     if engine == "tensorrt" and gpu() is None:
         return "No NVIDIA GPU is to be seen on this machine."
-    if engine == "openvino" and precision == "bf16" and not cpu_flags() & _BF16:
+    if engine == "openvino" and precision == "bf16" and not bf16_flags():
         return f"The processor ({cpu_name()}) does not compute in bf16."
     return ""
 

@@ -188,7 +188,7 @@ def auto(repository: Path, manifest: Manifest, progress: Progress | None = None)
     try:
         return add(repository, manifest.id, *AUTO, serve=True, progress=progress, least_gain=_GAIN)
     except TritonVisionError as error:  # the model is published, and serves as it was exported
-        note = f"{variant_name(*AUTO)} was tried and does not serve: {error.message}"
+        note = f"It is served as it was exported: {error.message}"
     with publish.staging(repository) as folder:
         return _put(repository, folder, manifest, lambda now: replace(now, notes=(*now.notes, note)), {})
 

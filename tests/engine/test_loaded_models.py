@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 
+from tritonvision import machine
 from tritonvision.engine.loaded_models import LoadedModels, footprint, only_for
 from tritonvision.errors import NoRoom, Overloaded
 from tritonvision.publication import Manifest
+from tritonvision.variants import Variant
 
 MB = 2**20
 
@@ -23,6 +25,16 @@ def manifest(name: str, megabytes: int = 100, **more) -> Manifest:
 
 
 A, B, C = manifest("a"), manifest("b"), manifest("c")
+
+
+def test_a_model_is_reckoned_by_what_runs_here(monkeypatch):
+    """A variant's networks count while it serves and can run; else those that were exported do."""
+    small = Variant("openvino", "int8", ("",), graph_bytes=25 * MB)
+    served = manifest("a", variants=(small,), serving=small.name)
+    monkeypatch.setattr(machine, "why_not", lambda engine, precision: "")
+    assert footprint(A) - footprint(served) == int(1.5 * 75 * MB)
+    monkeypatch.setattr(machine, "why_not", lambda engine, precision: "It is not installed.")
+    assert footprint(served) == footprint(A)
 
 
 def run(work, most=None, budget=None):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tritonvision import machine
 from tritonvision.cli.export import read_labels
 from tritonvision.errors import InvalidParameter
 
@@ -18,13 +19,24 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_it_publishes_and_says_so_in_one_line_and_does_nothing_twice(tmp_path):
-    first = run(FACE, "--repository", str(tmp_path))
+    first = run(FACE, "--engine", "onnxruntime", "--repository", str(tmp_path))
     assert (first.returncode, first.stderr) == (0, "")
     assert first.stdout.startswith(f"{FACE} is published (official weights): 12 answers equal the reference's within")
     assert first.stdout.count("\n") == 1
     second = run(FACE, "--repository", str(tmp_path))
     assert (second.returncode, second.stderr) == (0, "")
     assert "published already" in second.stdout and "--force" in second.stdout
+
+
+def test_by_itself_it_says_what_serves_where_another_engine_was_tried(tmp_path):
+    done = run(FACE, "--repository", str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *more = done.stdout.splitlines()
+    assert first.startswith(f"{FACE} is published")
+    tried = not machine.why_not("openvino", "bf16")
+    assert len(more) == tried
+    for line in more:
+        assert line.startswith(("Note: It is served as it was exported", f"openvino-bf16 of {FACE} passed the gate"))
 
 
 def test_json_gives_manifests_and_nothing_else(tmp_path):

@@ -1,18 +1,20 @@
 """Which variant of a model serves, on the real server: changed while requests run, and where one cannot run."""
 
 import json
+import shutil
 import threading
 from dataclasses import replace
 
 import httpx
 import pytest
 
-from tritonvision.exporters import variants
+from tritonvision.exporters import publish, variants
 from tritonvision.publication import Repository, locked
 from tritonvision.variants import Variant
 
 pytest.importorskip("openvino")
 MODEL, VARIANT = "resnet18", "openvino-fp32"
+FACE = "mediapipe-face-detection"
 WAIT = {"x-wait-for-model": "true"}
 
 
@@ -100,3 +102,29 @@ def test_a_damaged_variant_leaves_the_model_as_it_was_exported(url, root, photo,
     assert ask(url, photo, "variants/2").status_code == 200
     name, why = served(url, "variants/2")
     assert name == "onnxruntime-fp32" and json.dumps(why) != '""'
+
+
+def test_a_variant_that_answers_its_golden_question_otherwise_leaves_the_model_as_it_was_exported(
+    repository, serve_with, photo, tmp_path
+):
+    """It passed the gate, and its file is what was published: here one that sees every picture nearly black."""
+    import openvino
+    from openvino.preprocess import PrePostProcessor
+
+    root = shutil.copytree(repository, tmp_path / "models")
+    manifest = Repository(root).get(FACE)
+    network = PrePostProcessor(openvino.Core().read_model(root / f"net--{FACE}" / "1" / "model.onnx"))
+    network.input("pixels").preprocess().convert_element_type(openvino.Type.f32).scale(60.0).convert_element_type(
+        openvino.Type.u8
+    )
+    variant = Variant("openvino", "int8", ("",))
+    with publish.staging(root) as folder:
+        openvino.save_model(network.build(), folder / "net.xml", compress_to_fp16=False)
+        changed = replace(manifest, variants=(variant,), serving=variant.name)
+        files = {f"net--{FACE}/1/openvino-int8.{end}": folder / f"net.{end}" for end in ("xml", "bin")}
+        variants._put(root, folder, manifest, lambda _: changed, files)
+    with serve_with("--repository", str(root)) as url:
+        answer = ask(url, photo, FACE)
+        assert answer.status_code == 200 and answer.json()[0]["score"] > 0.8
+        name, why = served(url, FACE)
+        assert name == "onnxruntime-fp32" and "its network differs" in why

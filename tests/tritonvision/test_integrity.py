@@ -12,6 +12,7 @@ from tritonvision import integrity
 from tritonvision.errors import BrokenModel, ModelLoading
 from tritonvision.integrity import check_files
 from tritonvision.publication import MANIFEST, Manifest, Repository
+from tritonvision.variants import Variant
 
 GRAPH = "net--yolov8n-640/1/model.onnx"
 
@@ -65,3 +66,11 @@ def test_a_file_is_read_once_while_it_stays(tmp_path, monkeypatch):
     check_files(Repository(tmp_path), manifest)
     monkeypatch.setattr(integrity.hashlib, "file_digest", None)
     check_files(Repository(tmp_path), manifest)
+
+
+def test_the_files_of_a_variant_are_compared_where_it_shall_run_and_only_there(tmp_path):
+    manifest = publish(tmp_path, b"graph")
+    variant = Variant("openvino", "int8", ("",), files={"net--yolov8n-640/1/openvino-int8.xml": "00"})
+    check_files(Repository(tmp_path), manifest)
+    with pytest.raises(BrokenModel):
+        check_files(Repository(tmp_path), manifest, variant)

@@ -45,3 +45,15 @@ def test_a_repository_of_before_is_given_the_bound_when_it_is_loaded(tmp_path: P
     assert bounded_config(tmp_path) is None
     (tmp_path / "config.pbtxt").write_text("nothing {")
     assert bounded_config(tmp_path) is None and bounded_config(tmp_path / "absent") is None
+
+
+def test_a_config_of_another_name_is_given_where_it_is_another_one(tmp_path: Path):
+    made = config()
+    bound_queue(made)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "config.pbtxt").write_text(text_format.MessageToString(made))
+    (tmp_path / "configs" / "same.pbtxt").write_text(text_format.MessageToString(made))
+    made.backend = "openvino"
+    (tmp_path / "configs" / "openvino-bf16.pbtxt").write_text(text_format.MessageToString(made))
+    assert json.loads(bounded_config(tmp_path, "openvino-bf16"))["backend"] == "openvino"
+    assert bounded_config(tmp_path, "same") is None and bounded_config(tmp_path, "absent") is None

@@ -165,8 +165,7 @@ def _load(name: str) -> TyperCommand | TyperGroup:
     module = COMMANDS[name].module or name
     callback: Callable | typer.Typer = getattr(importlib.import_module(f"tritonvision.cli.{module}"), module)
     if isinstance(callback, typer.Typer):
-        group = typer.main.get_command(callback)
-        assert isinstance(group, TyperGroup)  # several commands
+        group = typer.main.get_group(callback)
         group.name = name
         return group
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from tritonvision import machine
 from tritonvision.cli.models import loaded_ids
 from tritonvision.errors import SetupError, TritonVisionError
+from tritonvision.publication import Manifest, Repository
 from tritonvision.server.locate import Installation, locate
 from tritonvision.settings import Settings
+from tritonvision.variants import ENGINES, OFFERED, variant_name
 
 _CGROUP = Path("/sys/fs/cgroup")
 _GLIBC = (2, 35)  # oldest that the wheel's tritonserver runs on
@@ -60,7 +63,8 @@ def examine(settings: Settings) -> list[Finding]:
     """Every finding, in the order in which to fix them."""
     return [
         _python(), _numpy(), *_server(settings), _memory(), _shared_memory(), _run_folder(), _log_folder(settings),
-        _port(settings), *_repository(settings), _disk(settings), _gpu(), _tensorrt(), *_extras(),
+        _port(settings), *_repository(settings), _disk(settings), _gpu(), _tensorrt(), _openvino(),
+        _variants(), *_extras(),
     ]  # fmt: skip
 
 
@@ -212,8 +216,6 @@ def _port(settings: Settings) -> Finding:
 
 
 def _repository(settings: Settings) -> Iterator[Finding]:
-    from tritonvision.publication import Repository
-
     root = settings.repository
     repository = Repository(root)
     published = len(list(repository))
@@ -226,6 +228,8 @@ def _repository(settings: Settings) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding("ok", "repository", f"{published} published in {root}")
+    for manifest in repository:
+        yield from _unfit(manifest)
     for sentence in repository.left_out():
         yield Finding("warn", "repository", sentence, "What is left out is not served.")
 
@@ -295,6 +299,34 @@ def _tensorrt() -> Finding:
     if find_spec("tensorrt") is None:
         return Finding("ok", "TensorRT", "none; networks run on ONNX Runtime")
     return Finding("ok", "TensorRT", importlib.metadata.version("tensorrt"))
+
+
+def _openvino() -> Finding:
+    if find_spec("openvino") is None:
+        return Finding("ok", "OpenVINO", "none; networks run on ONNX Runtime", "pip install 'tritonvision[openvino]'")
+    return Finding("ok", "OpenVINO", importlib.metadata.version("openvino"))
+
+
+def _variants() -> Finding:
+    """How networks can run on this machine: what each engine and the processor let."""
+    here = [
+        variant_name(engine, precision)
+        for engine in ENGINES
+        for precision in OFFERED[engine]
+        if not machine.why_not(engine, precision)
+    ]
+    bf16 = f"bf16 by {', '.join(machine.bf16_flags())}" if machine.bf16_flags() else "no bf16"
+    return Finding("ok", "variants", f"{', '.join(here)} ({machine.cpu_name()}: {bf16})")
+
+
+def _unfit(manifest: Manifest) -> Iterator[Finding]:
+    """Where the variant that shall serve cannot run here."""
+    why = machine.choice(manifest).why_not
+    if why:
+        yield Finding(
+            "warn", "variants", f"{manifest.id} shall run as {manifest.serving} and runs as it was exported: {why}",
+            f"Choose another one: tritonvision variants {manifest.id}",
+        )  # fmt: skip
 
 
 def _extras() -> Iterator[Finding]:

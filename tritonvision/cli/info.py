@@ -74,9 +74,10 @@ def _facts(settings: Any, name: str) -> dict[str, Any]:
 def _published(manifest: Manifest) -> dict[str, Any]:
     names = (
         "weights", "source", "sha256", "labels", "keypoint_labels", "needs", "graph_bytes", "parity", "versions",
-        "notes",
+        "notes", "serving",
     )  # fmt: skip
-    return {name: getattr(manifest, name) for name in names}
+    variants = [manifest.base_variant, *(variant.name for variant in manifest.variants)]
+    return {name: getattr(manifest, name) for name in names} | {"variants": variants}
 
 
 def _lines(facts: Mapping[str, Any], port: int) -> Iterator[str]:
@@ -109,10 +110,19 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "weights", " from ".join(filter(None, (facts["weights"], facts["source"])))
     yield "sha256", facts.get("sha256", "")
     yield "on disk", f"{facts['graph_bytes'] / 1e6:,.1f} MB of graphs" if facts.get("graph_bytes") else ""
+    yield "runs as", _runs_as(facts)
     yield "asks", _listed(facts.get("needs", ()))
     yield "proven", ", ".join(f"{name} {value:.3g}" for name, value in facts.get("parity", {}).items())
     for note in facts.get("notes", ()):
         yield "note", note
+
+
+def _runs_as(facts: Mapping[str, Any]) -> str:
+    """The variant that serves, and the others where there are some."""
+    base, *others = facts.get("variants", ("",))
+    serving = facts.get("serving") or base
+    rest = [name for name in (base, *others) if name != serving]
+    return f"{serving}; also there: {', '.join(rest)}" if rest else serving
 
 
 def _state(facts: Mapping[str, Any]) -> str:

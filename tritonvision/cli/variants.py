@@ -68,6 +68,7 @@ class Row:
     Attributes:
         bytes: of the files that it adds.
         milliseconds: of one sample through the networks, None where this machine has not measured it.
+        speed: how many times as fast as what was exported, measured beside it; None likewise.
         serves: whether it is what answers here.
         why: why it does not, where the manifest says that it should, or why it cannot.
     """
@@ -80,6 +81,7 @@ class Row:
     shown: str
     kept_fp32: int
     milliseconds: float | None
+    speed: float | None
     serves: bool
     why: str
 
@@ -191,12 +193,14 @@ def _rows(manifest: Manifest, running: tuple[str, str] | None) -> Iterator[Row]:
     base = here[-1].base_milliseconds if here else None
     yield Row(
         manifest.base_variant, "onnxruntime", manifest.precision, manifest.graph_bytes, manifest.parity, "reference", 0,
-        base, serving == manifest.base_variant, why,
+        base, None, serving == manifest.base_variant, why,
     )  # fmt: skip
     for variant in manifest.variants:
         yield Row(
             variant.name, variant.engine, variant.precision, variant.bytes, dict(variant.figures), variant.shown,
-            len(variant.kept_fp32), variant.milliseconds if variant in here else None, serving == variant.name,
+            len(variant.kept_fp32), variant.milliseconds if variant in here else None,
+            variant.base_milliseconds / variant.milliseconds if variant in here and variant.milliseconds else None,
+            serving == variant.name,
             machine.why_not(variant.engine, variant.precision),
         )  # fmt: skip
 
@@ -233,6 +237,11 @@ def _figures(variant: Variant) -> str:
     return f"{figures}, by {'labels' if variant.shown == 'labelled' else variant.shown}"
 
 
+def _time(row: Row) -> str:
+    speed = f" ({row.speed:.1f}x)" if row.speed else ""
+    return f"{row.milliseconds:.3g}{speed}" if row.milliseconds else "-"
+
+
 def _print(manifest: Manifest, found: list[Row]) -> None:
     from rich import box
     from rich.console import Console
@@ -252,7 +261,7 @@ def _print(manifest: Manifest, found: list[Row]) -> None:
             state.append(f"{': ' if row.serves else ''}{row.why}", style="yellow")
         table.add_row(
             row.name, f"{row.bytes / 1e6:,.1f} MB" if row.bytes else "none", gate,
-            f"{row.milliseconds:.3g}" if row.milliseconds else "-", state,
+            _time(row), state,
         )  # fmt: skip
     console = Console(highlight=False)
     console.print(Text(manifest.id, style="bold"))

@@ -126,8 +126,10 @@ def test_without_a_search_the_first_refusal_stands(published, tmp_path):
 
 def test_what_no_layer_is_to_blame_for_is_refused(published, tmp_path):
     graphs, inputs, _ = published()
+    told = Told()
     with pytest.raises(gate.Imprecise):
-        int8.quantised(graphs, inputs, tmp_path, refuse, Quiet(), tries=3)
+        int8.quantised(graphs, inputs, tmp_path, refuse, told, tries=3)
+    assert told.sentences[1] == "No more than 50% of the layers in fp32 were found to be enough."
 
 
 def refuse(files):
