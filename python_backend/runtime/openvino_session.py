@@ -12,6 +12,7 @@ import openvino
 
 from tritonvision.errors import BrokenModel
 from tritonvision.machine import why_not
+from tritonvision.python_backend.runtime.sessions import release_free_memory
 
 REST = ["tritonvision", "rest"]
 """What a file of int8 may say of the layers that are not: ``bf16``, for processors that compute in it."""
@@ -29,12 +30,16 @@ class OpenVinoSession:
         path: of an ONNX file, or of the ``.xml`` beside the ``.bin`` of OpenVINO's own format.
         properties: of OpenVINO's CPU device, by their names there.
         dims: of inputs, by name, -1 for any; those that are not named keep the shapes of the file.
+        release: whether its working memory goes back to the system after each run, which takes some milliseconds.
 
     Raises:
         BrokenModel: OpenVINO does not read or not compile it.
     """
 
-    def __init__(self, path: Path, properties: Mapping[str, Any], dims: Mapping[str, Sequence[int]] | None = None):
+    def __init__(
+        self, path: Path, properties: Mapping[str, Any], dims: Mapping[str, Sequence[int]] | None = None,
+        release: bool = False,
+    ):  # fmt: skip
         core = openvino.Core()
         doing = "read"
         try:
@@ -50,6 +55,7 @@ class OpenVinoSession:
             sentence = f"OpenVINO cannot {doing} the network."
             raise BrokenModel(sentence, hint="Publish it again with --force.") from error
         self.properties = {name: compiled.get_property(name) for name in _TOLD}
+        self._release = compiled.release_memory if release else None
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()  # a request is no place for two threads, and one stream gives them no more
 
@@ -58,7 +64,11 @@ class OpenVinoSession:
         with self._lock:
             self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
             # copied: the request computes its next answer in the same memory
-            return [self._request.get_tensor(name).data.copy() for name in outputs]
+            found = [self._request.get_tensor(name).data.copy() for name in outputs]
+            if self._release is not None:
+                self._release()
+                release_free_memory()
+        return found
 
 
 def open_session(path: Path, precision: str = "fp32", threads: int = 0, *, spin: bool = True) -> OpenVinoSession:

@@ -19,7 +19,7 @@ from tritonvision.server import Embedded
 from tritonvision.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sabotage import WAYS, Sabotage, vouch  # noqa: E402
+from sabotage import WAYS, Sabotage, replace, vouch  # noqa: E402
 
 
 class House:
@@ -31,12 +31,14 @@ class House:
         self.server = Embedded(self.settings)
 
     def restore(self, *models: str) -> None:
-        """The models as they were published, nothing else."""
+        """The models as they were published, nothing else, with one process for each step: processes take time."""
         for folder in self.root.iterdir():
             shutil.rmtree(folder)
         for model in models:
             for name in _folders(self.source, model):
                 shutil.copytree(self.source / name, self.root / name, copy_function=_link, dirs_exist_ok=True)
+        for path in self.root.rglob("*.pbtxt"):
+            replace(path, path.read_text().replace("count: 2\n", "count: 1\n").encode())
 
     def run(self, work):
         """What ``work(engine)`` returns."""
