@@ -123,6 +123,12 @@ def test_map_over_labels_may_be_half_a_point_lower(coco):
         labelled(detector(2), BOXES, coco, detector())
 
 
+def test_labels_of_another_format_are_refused_before_anybody_is_asked(tmp_path):
+    folders(tmp_path, 4)
+    with pytest.raises(ExportFailed, match="must hold one JSON file of labels, and holds 0"):
+        gate.Gate({"": None}, [BOXES], tmp_path, labels=LABELS).prepare()
+
+
 def test_labels_that_fp32_knows_nothing_of_prove_nothing(coco):
     with pytest.raises(ExportFailed, match="mAP of the fp32 model over the labelled pictures is 0 %: that proves"):
         labelled(detector(), BOXES, coco, detector(30))
