@@ -1,4 +1,4 @@
-"""What is read back from a repository is what the family declared, for every kind of model."""
+"""Entry points that are read from a repository equal those that the family declares, for every kind of model."""
 
 import torch  # noqa: F401  # isort: skip  # these tests belong to the exporters' environment
 
@@ -24,8 +24,8 @@ def test_entry_points_read_back_equal_those_of_the_family(served_repository):
     assert all(compared.values()), compared
 
 
-def test_networks_of_an_own_process_are_told_by_their_graphs(served_repository):
-    """Models whose networks stand in no config: the reduced ones that tests/small_models.py publishes."""
+def test_networks_within_a_models_process_are_read_from_their_graphs(served_repository):
+    """Models whose networks have no config of their own: the reduced ones that tests/small_models.py publishes."""
     repository = Repository(served_repository)
     text = trocr._DECODER | {
         "vocab_size": 600, "d_model": 64, "decoder_layers": 3, "decoder_attention_heads": 4,
