@@ -86,7 +86,8 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 	@$(call new_environment,.venv-tensorrt)
 	echo "Installing TensorRT's parser and builder into .venv-tensorrt (no GPU is asked) ..."
 	$(call install,.venv-tensorrt) -c constraints.txt -e . onnx onnxruntime pytest
-	$(call install,.venv-tensorrt) --no-deps --only-binary :all: -c constraints.txt tensorrt-rtx-cu12-bindings tensorrt-rtx-cu12-libs
+	$(call install,.venv-tensorrt) --no-deps --only-binary :all: -c constraints.txt tensorrt-rtx-cu12-bindings \
+		tensorrt-rtx-cu12-libs polygraphy
 	touch $@
 
 # ---- models that tests and benchmarks ask ----------------------------------------------------------------------------

@@ -1,13 +1,13 @@
-"""What each engine and precision makes of a network: processor time of one thread, and how far its answers are off.
+"""Processor time of each network with each engine and precision, on one thread, and the error of its outputs.
 
     python benchmarks/engines.py --repository DIR [--rounds 10] [--only NAME ...]
 
-Every network below DIR is asked about the photo, on ONNX Runtime in fp32, on OpenVINO in fp32 and, where the processor
-computes in it, in bf16, and in int8 where a file of it lies beside the graph: by turns in one process, a single picture
-each time. Networks whose length follows a text are left out: decoders stay on ONNX Runtime. Processor time is what a
-quiet machine takes, whoever else computes on this one; of all rounds the lower quartile counts. How far is the root
-mean square of the difference over that of ONNX Runtime's answer, of the output that differs most; boxes that change
-their order differ wholly, so of detectors it is that of the scores.
+Every network below DIR runs on the photo with ONNX Runtime in fp32, with OpenVINO in fp32, in bf16 where the processor
+supports it, and in int8 where such a file lies beside the graph: alternating in one process, one picture at a time.
+Networks with a text axis are skipped, because decoders stay on ONNX Runtime. Processor time hardly depends on other
+processes of the machine; the lower quartile of all rounds is printed. The error is the root mean square of the
+difference divided by that of ONNX Runtime's output, for the output with the largest one; for detectors it is that of
+the scores, because boxes in another order differ completely.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tritonvision.python_backend.runtime.engines import NetworkSession, open_net
 
 PHOTO = Path(__file__).parents[1] / "tritonvision" / "data" / "astronaut.png"
 INT8 = "openvino-int8"
-OPEN = {"height": 518, "width": 518, "points": 2}  # lengths of axes that a graph leaves open
+OPEN = {"height": 518, "width": 518, "points": 2}  # lengths used for dynamic axes
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def row(name: str, graph: Path, reference: Any, rounds: int) -> str:
-    """One line of the table: milliseconds on ONNX Runtime, how many times faster the others are, how far off."""
+    """One row of the table: milliseconds with ONNX Runtime, speed-up of the others, and errors."""
     outputs = [output.name for output in reference.get_outputs()]
     inputs = {given.name: example(given) for given in reference.get_inputs()}
     networks: dict[str, NetworkSession] = {"": reference}
@@ -74,7 +74,7 @@ def row(name: str, graph: Path, reference: Any, rounds: int) -> str:
 
 
 def example(given: Any) -> np.ndarray:
-    """An input: the photo where it has three colours, token ids where it is of integers, else noise."""
+    """An input: the photo for three channels, token ids for integers, otherwise noise."""
     kind, dims = given.type, [1, *(OPEN.get(dim, dim) for dim in given.shape[1:])]
     if given.name == "valid_size":
         return np.full(dims, 1024, dtype=np.int32)
@@ -90,7 +90,7 @@ def example(given: Any) -> np.ndarray:
 def timed(
     networks: Mapping[str, NetworkSession], outputs: list[str], inputs: Mapping[str, np.ndarray], rounds: int
 ) -> dict[str, float]:
-    """Milliseconds of processor time that each network takes for ``inputs``, by turns; of slow ones three rounds do."""
+    """Milliseconds of processor time of each network for ``inputs``, alternating; three rounds for slow ones."""
     taken: dict[str, list[float]] = {key: [] for key in networks}
     for done in range(rounds):
         if done >= 3 and sum(map(sum, taken.values())) > 10_000:
@@ -103,7 +103,7 @@ def timed(
 
 
 def off_by(found: np.ndarray, expected: np.ndarray) -> float:
-    """How far ``found`` is from ``expected``, as a part of it."""
+    """Root mean square of ``found - expected``, relative to that of ``expected``."""
     if expected.dtype.kind != "f":
         return 0.0
     with np.errstate(invalid="ignore", divide="ignore"):

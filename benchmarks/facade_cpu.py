@@ -1,9 +1,9 @@
-"""CPU time that the facade's own process spends on a request: a JPEG of 150 KB in, 20 boxes out, for each dialect.
+"""CPU time of the facade's process for a request with a JPEG of 150 KB and an answer of 20 boxes, for each dialect.
 
     python benchmarks/facade_cpu.py --repository DIR [--seconds 8]     (yolov8n-640 published there)
 
-The models run in other processes, so what the kernel counts for this one is parsing, the gRPC client and formatting.
-What it spends when nobody asks, looking after the tritonserver, is measured first and taken off.
+The models run in other processes, so the CPU time of this one is parsing, the gRPC client and formatting. What it
+spends without requests, supervising the tritonserver, is measured first and subtracted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BOXES, PICTURES, BAR = 20, 16, 3.0
 
 
 def main() -> None:
-    """Print a table in Markdown: milliseconds of CPU a request, by route and callers at once."""
+    """Print a table in Markdown: milliseconds of CPU per request, by route and number of concurrent callers."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--repository", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=8.0)
@@ -37,7 +37,7 @@ def main() -> None:
     print(f"| request | answers | boxes | CPU ms, 1 caller | CPU ms, 4 callers | within {BAR:g} ms |")
     print("|---|---|---|---|---|---|")
     with Served(options.repository, MODEL) as server:
-        time.sleep(2)  # what a start leaves behind
+        time.sleep(2)  # until the work of starting has ended
         idle = _cpu_seconds_of(server.pid, lambda: time.sleep(options.seconds)) / options.seconds
         for name, messages in _requests(server, jpegs):
             load.run(server.port, messages, 1, 1.0)  # warm
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _requests(server: Served, jpegs: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
-    """Name and whole HTTP messages of every way to send a picture."""
+    """Name and complete HTTP requests of every way to send a picture."""
     few = {"max_detections": BOXES, "confidence": 0.01}
     yield (
         "Roboflow, `/infer/object_detection`, base64 in JSON",
@@ -65,7 +65,7 @@ def _requests(server: Served, jpegs: list[bytes]) -> Iterator[tuple[str, list[by
         "Roboflow, `/{project}/{version}`, multipart",
         [_message(query, form, head + jpeg + b"\r\n--b--\r\n") for jpeg in jpegs],
     )
-    # this dialect has no setting for the number of boxes; a threshold that lets about as many through
+    # this dialect has no setting for the number of boxes, so a threshold that about as many exceed
     threshold = _threshold(server, jpegs)
     fresh = "x-use-cache: false\r\n"
     bodies = [
@@ -92,7 +92,7 @@ def _message(path: str, headers: str, body: bytes) -> bytes:
 
 
 def _threshold(server: Served, jpegs: list[bytes]) -> float:
-    """The score that :data:`BOXES` boxes a picture are over, on the average."""
+    """The score that :data:`BOXES` boxes per picture exceed on average."""
     scores = []
     for jpeg in jpegs:
         image = {"type": "base64", "value": base64.b64encode(jpeg).decode()}
@@ -102,7 +102,7 @@ def _threshold(server: Served, jpegs: list[bytes]) -> float:
 
 
 def _measure(server: Served, messages: list[bytes], callers: int, seconds: float, idle: float) -> tuple[int, float]:
-    """Answers, and milliseconds of CPU a request."""
+    """The number of answers, and milliseconds of CPU per request."""
     windows = []
     spent = _cpu_seconds_of(server.pid, lambda: windows.append(load.run(server.port, messages, callers, seconds)))
     window = windows[0]
@@ -113,7 +113,7 @@ def _measure(server: Served, messages: list[bytes], callers: int, seconds: float
 
 
 def _boxes(server: Served, messages: list[bytes]) -> float:
-    """Boxes of an answer, on the average."""
+    """The mean number of boxes of an answer."""
     return asyncio.run(_count(server.port, messages))
 
 

@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def row(picture: np.ndarray, found: list[dict], wanted: dict[str, np.ndarray]) -> str:
-    """One line of the table; both sides come best first."""
+    """One row of the table; the faces of both sides are sorted, best first."""
     scores, pixels = [0.0], [0.0]
     for face, box, score, points in zip(found, wanted["boxes"], wanted["scores"], wanted["keypoints"], strict=False):
         ours = [face["x"] - face["width"] / 2, face["y"] - face["height"] / 2]

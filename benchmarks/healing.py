@@ -1,4 +1,4 @@
-"""``kill -9`` of one Python stub after another under load: what callers see, how long healing takes, what is left.
+"""``kill -9`` of one Python stub after another under load: failed requests, time to recovery, leaked shared memory.
 
     python benchmarks/healing.py --repository DIR [--model yolov8n-640]
 """
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def newest(triton: int) -> list[stubs.Stub]:
-    """Two processes a model: those before them may still be on their way out."""
+    """The two newest processes of each model: older ones may still be ending."""
     by_model: dict[str, list[stubs.Stub]] = {}
     for stub in sorted(stubs.of_server(triton).values(), key=lambda stub: stub.pid):
         by_model.setdefault(stub.model, []).append(stub)
@@ -69,13 +69,13 @@ def newest(triton: int) -> list[stubs.Stub]:
 
 
 def folder_of(triton: int) -> Path:
-    """Where the processes of this tritonserver beat."""
+    """The folder of the heartbeats of this tritonserver's processes."""
     variables = Path(f"/proc/{triton}/environ").read_text().split("\0")
     return Path(dict(pair.split("=", 1) for pair in variables if "=" in pair)[heartbeat.FOLDER_VARIABLE])
 
 
 def healed_after(triton: int, victim: stubs.Stub) -> float:
-    """Seconds until processes that were not there before serve the victim's model."""
+    """Seconds until new processes serve the model of the killed one."""
     began = time.perf_counter()
     known = {pid for pid, stub in stubs.of_server(triton).items() if stub.model == victim.model}
     while time.perf_counter() - began < 10:

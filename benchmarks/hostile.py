@@ -1,7 +1,7 @@
-"""What one hostile request does to everybody else: the longest wait of another caller's ``/healthz``, and memory.
+"""The effect of one hostile request on other callers: the longest wait for ``/healthz``, and the server's memory.
 
-``python benchmarks/hostile.py --repository DIR``: each kind of request is 60 MB, just under the limit, and sent once
-to a server on 127.0.0.1. A measurement of the machine as well: run it on one that does nothing else.
+``python benchmarks/hostile.py --repository DIR``: each kind of request is 60 MB, just under the limit, and is sent once
+to a server on 127.0.0.1. The figures depend on the machine: nothing else should run on it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ FORM = "multipart/form-data; boundary=part"
 
 
 def listed(field: bytes, element: bytes) -> bytes:
-    """A JSON object with a list of many elements."""
+    """A JSON object whose list has very many elements."""
     return b'{"model_id":"%s","%s":[' % (MODEL.encode(), field) + element * (SIZE // len(element)) + b"1]}"
 
 
 def segments() -> bytes:
-    """A JPEG of empty segments."""
+    """A JPEG of many empty segments."""
     stream = io.BytesIO()
     Image.new("RGB", (8, 8)).save(stream, "JPEG")
     data = stream.getvalue()
@@ -40,7 +40,7 @@ def segments() -> bytes:
 
 
 def pictured(text: bytes) -> bytes:
-    """A question about a picture in base64."""
+    """A request for a picture in base64."""
     return b'{"model_id":"%s","image":{"type":"base64","value":"%s"}}' % (MODEL.encode(), text)
 
 
@@ -63,7 +63,7 @@ KINDS: dict[str, Callable[[], tuple[str, str, bytes]]] = {
 
 @contextmanager
 def longest_wait(port: int) -> Iterator[list[float]]:
-    """Seconds that each ``/healthz`` took while the block ran."""
+    """Collects the seconds that each ``/healthz`` takes while the block runs."""
     waits: list[float] = []
     over = threading.Event()
 
@@ -90,7 +90,7 @@ def megabytes(pid: int, field: str) -> int:
 
 
 def main() -> None:
-    """Print a row a kind."""
+    """Print one row for each kind of request."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repository", type=Path, required=True)
     with Served(parser.parse_args().repository, MODEL) as server:
@@ -99,7 +99,7 @@ def main() -> None:
         for name, kind in KINDS.items():
             path, content_type, body = kind()
             before = megabytes(server.pid, "VmRSS")
-            Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # the peak begins anew
+            Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # resets the peak
             with longest_wait(server.port) as waits:
                 began = time.perf_counter()
                 connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=300)

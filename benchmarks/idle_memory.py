@@ -1,8 +1,8 @@
-"""Memory of a server that has models loaded and nothing to do: proportional set sizes against the bar of the issue.
+"""Memory of an idle server with loaded models: proportional set sizes, compared with a bar.
 
     python benchmarks/idle_memory.py --repository DIR yolov8n-640 resnet18 ...     (published there)
 
-The bar: 1.5 x the bytes of each loaded graph, once a process that holds it, and 90 MB a process.
+The bar: for each process 90 MB and 1.5 x the bytes of the graphs that it holds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import machine
 from served import Served
 
-_GRAPH = 1.5  # times its bytes
+_GRAPH = 1.5  # factor for the bytes of a graph
 _PROCESS = 90  # MB
 _LOAD = 300  # seconds
 
@@ -67,7 +67,7 @@ def _pss(pid: int) -> float:
 
 
 def _graph_megabytes(model: Path) -> float:
-    """The ONNX files of a Triton model, MB; nothing for what is no network."""
+    """Size of the ONNX files of a Triton model, MB; 0 for a model without a network."""
     return sum(path.stat().st_size for path in model.glob("*/*.onnx*")) / 1e6
 
 

@@ -1,7 +1,7 @@
-"""HTTP against its limit: the same work called directly in Python, in windows that alternate.
+"""HTTP compared with its limit, the same work called directly in Python, in alternating windows.
 
-The limit is the better of one process with two threads and two processes with one. A machine that slows down slows
-the windows of both.
+The limit is the better of one process with two threads and two processes with one. Because windows alternate, a machine
+that slows down affects both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from served import Served
 def limit_worker(
     repository: str, model: str, settings: dict[str, Any], threads: int, jpegs: list[bytes], orders, results
 ) -> None:  # fmt: skip
-    """One process of the limit: for each order (seconds) it works flat out and reports its milliseconds."""
+    """One process of the limit: for each order (seconds) it works without pauses and reports its milliseconds."""
     import cv2
 
     from tritonvision.ensembles.in_process import LocalPipeline
@@ -54,7 +54,7 @@ class Limit:
     def __init__(
         self, repository: Path, model: str, settings: dict[str, Any], processes: int, threads: int, jpegs: list[bytes]
     ):  # fmt: skip
-        # numpy's products on one thread, as in the server's processes: else the workers fight for the cores
+        # numpy's products on one thread, as in the server's processes: otherwise the workers compete for the cores
         os.environ |= {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         context = multiprocessing.get_context("spawn")
         self._orders, self._results = context.Queue(), context.Queue()
@@ -66,7 +66,7 @@ class Limit:
             self._results.get()
 
     def window(self, seconds: float) -> load.Window:
-        """All workers flat out for ``seconds``."""
+        """Let all workers work without pauses for ``seconds``."""
         for _ in self._workers:
             self._orders.put(seconds)
         times = list(itertools.chain(*(self._results.get() for _ in self._workers)))
@@ -94,7 +94,7 @@ def compare(model: str, settings: dict[str, Any], route: str, fields: dict[str, 
 
     Args:
         settings: of the task, for the limit.
-        route, fields: the request that means the same.
+        route, fields: the equivalent request.
     """
     given = options()
     jpegs = pictures.jpegs(32)

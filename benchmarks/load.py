@@ -1,4 +1,4 @@
-"""A closed loop of HTTP callers over keep-alive sockets, light enough not to compete with the server it measures."""
+"""A closed loop of HTTP callers over keep-alive sockets, which uses little CPU so as not to slow down the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Window:
-    """What one window measured: answers a second, and each answer's milliseconds."""
+    """The result of one window: answers per second, and the milliseconds of each answer."""
 
     per_second: float
     milliseconds: list[float]
@@ -26,7 +26,7 @@ class Window:
 
 
 def requests(route: str, jpegs: list[bytes], **fields: Any) -> list[bytes]:
-    """Whole HTTP/1.1 requests, base64 in JSON beside ``fields``, ready to be written to a socket."""
+    """Complete HTTP/1.1 requests with ``fields`` and a base64 picture in JSON, as bytes for a socket."""
     head = f"POST {route} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     messages = []
     for jpeg in jpegs:
@@ -42,7 +42,7 @@ def detections(model: str, jpegs: list[bytes]) -> list[bytes]:
 
 
 def run(port: int, messages: list[bytes], concurrency: int, seconds: float) -> Window:
-    """Ask 127.0.0.1:``port`` with ``concurrency`` callers for ``seconds``; every caller waits for its answer."""
+    """Send requests to 127.0.0.1:``port`` with ``concurrency`` callers for ``seconds``; each waits for its answer."""
     return asyncio.run(_run(port, messages, concurrency, seconds))
 
 

@@ -1,10 +1,10 @@
-"""The pages of ``docs/models/``: one a family and an index, so that no fact on them is written by hand.
+"""Generates the pages of ``docs/models/``: one for each family and an index, so that no fact is written by hand.
 
     python benchmarks/model_pages.py                                 (``make pages``; the serving environment)
 
-What stands on a page comes from the catalogue (names, licences, sizes), ``parity.json`` (figures), the family's own
-file (what it is measured against), ``docs/head-kinds.md`` (settings) and the template of its task,
-``docs/templates/<task>.md``: a title, a paragraph about what goes in and comes out, and an example for each dialect.
+A page is made from the catalogue (names, licences, sizes), ``parity.json`` (figures), the family's own file (reference
+pipeline), ``docs/head-kinds.md`` (settings) and the template of its task, ``docs/templates/<task>.md``: a title, a
+paragraph about inputs and outputs, and an example for each dialect.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from tritonvision.tasks import Parameter
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER, TEMPLATES = DOCS / "models", DOCS / "templates"
 INDEX = "README.md"
-# Of families whose released weights are at hand: what random weights answer is no picture to show.
+# Only of families whose released weights were run: drawings of random weights' answers would mislead.
 _PICTURES = {
     "MediaPipe Face": "![The photograph with the face and its six key points drawn in](../images/astronaut-faces.png)",
 }
-_BYTES = 4  # of a float32
-_WIDTH = 120  # of prose
+_BYTES = 4  # bytes of a float32
+_WIDTH = 120  # letters in a line of prose
 _LICENCE = "licence of the weights"
 _MEANING = {
     "proven": "it was exported with its released weights, and answers as the original does.",
@@ -97,14 +97,14 @@ def _page(name: str, entries: list[Entry], records: Mapping[str, Record]) -> str
 
 
 def _about(name: str) -> str:
-    """What the family's own file says about it: the first sentence of its docstring."""
+    """The family's description: the first paragraph of its module's docstring."""
     family = importlib.import_module(f"tritonvision.exporters.families.{registry.module_name(name)}")
     text = inspect.getdoc(family) or ""
     return " ".join(text.partition("\n\n")[0].split()).replace("``", "`")
 
 
 def _template(task: str) -> tuple[str, str, str]:
-    """Title, paragraph, and the examples below ``### `` titles."""
+    """Title, paragraph, and the examples under ``### `` headings."""
     text = (TEMPLATES / f"{task}.md").read_text(encoding="utf-8")
     head, _, examples = text.partition("\n## ")
     title, _, what = head.removeprefix("# ").partition("\n")
@@ -112,7 +112,7 @@ def _template(task: str) -> tuple[str, str, str]:
 
 
 def _filled(text: str, entry: Entry) -> str:
-    """``text`` with the names of ``entry`` in it."""
+    """``text`` with its placeholders replaced by the names of ``entry``."""
     names = {
         "id": entry.id, "wire_id": entry.wire_id, "version": entry.id.rpartition("/")[2],
         "room": registry.module_name(entry.family),
@@ -130,7 +130,7 @@ def _not_here(name: str, entries: list[Entry]) -> str:
 
 
 def _ids(entries: list[Entry], records: Mapping[str, Record]) -> str:
-    """The table and what its last column means; one licence of all is a line instead of a column."""
+    """The table of ids and the meaning of its last column; a licence of all ids is a line instead of a column."""
     titles = ["id", "also called", "input", "parameters, as float32", "released weights", _LICENCE, "here"]
     rows = [
         [
@@ -164,7 +164,7 @@ def _size(entry: Entry) -> str:
 
 
 def _released(entry: Entry) -> str:
-    """Where the weights are, or where those are that come nearest."""
+    """The source of the weights, or that of the most similar ones."""
     source = entry.weights_source or "none"
     near = entry.weights_source and entry.upstream_exists is False and "nearest" not in source
     return f"none of that name; nearest: {source}" if near else source
@@ -200,7 +200,7 @@ def _ask(entry: Entry) -> str:
 
 
 def _settings(task: str) -> str:
-    """The settings of the task, with what ``docs/head-kinds.md`` says about each."""
+    """The settings of the task, with their descriptions from ``docs/head-kinds.md``."""
     section = (DOCS / "head-kinds.md").read_text(encoding="utf-8").partition("\n## Settings of the tasks\n")[2]
     titles, _, *told = [[cell.strip() for cell in line.split("|")] for line in section.splitlines() if line[:1] == "|"]
     wanted = (f"`{task}`", "all")
@@ -312,7 +312,7 @@ def _list(words: Iterable[str]) -> str:
 
 
 def _joined(parts: Iterable[str]) -> str:
-    """The parts as one page, prose in short lines; examples and tables stay as they are."""
+    """The parts as one page; prose is wrapped, examples and tables stay unchanged."""
     lines, code = [], False
     for line in "\n\n".join(part.strip("\n") for part in parts if part).split("\n"):
         code ^= line.startswith("```")
@@ -327,7 +327,7 @@ def _wrapped(line: str) -> str:
 
 
 def main() -> None:
-    """Write every page, and remove those of families that are no more."""
+    """Write every page, and remove those of families that no longer exist."""
     texts = pages()
     FOLDER.mkdir(exist_ok=True)
     for old in FOLDER.glob("*.md"):

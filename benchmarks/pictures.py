@@ -1,4 +1,4 @@
-"""Test pictures that all differ: JPEGs of 1280x720 and about 150 KB, cut and turned out of the photo in the tree."""
+"""Different test pictures: JPEGs of 1280x720 and about 150 KB, crops and rotations of the photo in the repository."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from PIL import Image
 
 
 def photo() -> Image.Image:
-    """The photograph in the tree, RGB."""
+    """The photograph in the repository, RGB."""
     data = resources.files("tritonvision.data").joinpath("astronaut.png").read_bytes()
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
 def jpegs(count: int, width: int = 1280, height: int = 720) -> list[bytes]:
-    """``count`` different JPEGs: four views of the photo side by side, each its own cut, turn and brightness."""
+    """``count`` different JPEGs: four views of the photo side by side, with different crops, rotations, brightness."""
     source = photo()
     made = []
     for seed in range(count):

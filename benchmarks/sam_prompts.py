@@ -1,7 +1,7 @@
-"""What one more prompt on the same picture costs, over gRPC and HTTP, beside the decoder alone in this process.
+"""The time of a further prompt on the same picture, over gRPC and HTTP, and of the decoder alone in this process.
 
-Asks of both kinds alternate, so that a machine that slows down slows both. Every prompt is another one. Masks of random
-weights are ragged: their run lengths are fifty times as many as those of an object, and take milliseconds each.
+Both kinds of requests alternate, so that a machine that slows down affects both. Every prompt is different. Masks of
+random weights are ragged: they have fifty times as many run lengths as an object's mask, which takes milliseconds each.
 
     python benchmarks/sam_prompts.py --repository DIR
 
@@ -76,21 +76,21 @@ def main() -> None:
 
 
 def milliseconds(work: Callable[[], None]) -> float:
-    """What ``work`` took."""
+    """The milliseconds that ``work`` takes."""
     began = time.perf_counter()
     work()
     return (time.perf_counter() - began) * 1000
 
 
 class Decoder:
-    """The decoder's graph in this process, with as many threads as it has when it is served."""
+    """The decoder's graph in this process, with as many threads as in serving."""
 
     def __init__(self, graph: Path):
-        import onnxruntime  # after the package, which turns its telemetry off
+        import onnxruntime  # imported after the package, which turns its telemetry off
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
-        # when a run ends, its threads leave the cores: the server works in between
+        # threads stop spinning when a run ends, because the server works in between
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self._embeddings = np.random.default_rng(0).normal(size=(1, 256, 64, 64)).astype(np.float32)
@@ -105,7 +105,7 @@ class Decoder:
 
 @contextmanager
 def over_grpc(options: argparse.Namespace, jpeg: bytes, *, multimask: bool, anew: bool = False) -> Iterator[Ask]:
-    """Asks tritonserver itself, over one connection or over a new one each time."""
+    """A function that asks tritonserver directly, over one connection or over a new one each time."""
     manifest = Repository(options.repository).resolve(options.model)
     server = Embedded(Settings(repository=options.repository))
     server.start()
@@ -117,7 +117,7 @@ def over_grpc(options: argparse.Namespace, jpeg: bytes, *, multimask: bool, anew
         def ask(point: list[float]) -> None:
             if anew:
                 channels.pop().close()
-                # a pool of its own, or connections of equal options would be shared
+                # its own pool: otherwise connections with equal options are shared
                 fresh = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
                 channels.append(grpc.insecure_channel(server.address, options=fresh))
             settings = {"points": [point], "multimask": multimask}
@@ -134,7 +134,7 @@ def over_grpc(options: argparse.Namespace, jpeg: bytes, *, multimask: bool, anew
 
 @contextmanager
 def over_http(options: argparse.Namespace, jpeg: bytes, *, anew: bool = False) -> Iterator[Ask]:
-    """Asks the facade, the picture in every request, over one connection or over a new one each time."""
+    """A function that asks the facade, with the picture each time, over one connection or over a new one each time."""
     image = {"type": "base64", "value": base64.b64encode(jpeg).decode()}
     with Served(options.repository, options.model) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)

@@ -1,7 +1,7 @@
-"""What writing costs: the loop around the decoder, several streams at once, and a token's way to an HTTP caller.
+"""The cost of generating text: the loop around the decoder, several streams at once, and a token's latency over HTTP.
 
-The decoder alone is asked in this process with the same session settings, the same number of tokens before each step,
-keys and values left in onnxruntime; nothing is sampled, embedded or said there. Both are asked in turns.
+The decoder alone runs in this process with the same session settings and the same number of cached tokens before each
+step, and its keys and values stay in onnxruntime; it does no sampling, embedding or sending. Both alternate.
 
     python benchmarks/writing.py --repository DIR     (smolvlm-256m published there; random weights will do)
 """
@@ -33,7 +33,7 @@ from tritonvision.python_backend.generation.engine import VlmEngine
 from tritonvision.python_backend.runtime.sessions import Sessions, network_files
 
 QUESTION = "Say in a few words what a person who has never seen the sea would have to be told about it. " * 3
-# The model as it is published, but each token's moment is written down when the sampler has chosen it.
+# The published model, except that the sampler records the time at which it chooses each token.
 _TIMED = '''
 import time
 from tritonvision.python_backend.generation import sampling, talker
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def loop(options: argparse.Namespace) -> None:
-    """Milliseconds a token, the whole loop and the decoder alone."""
+    """Milliseconds per token of the whole loop and of the decoder alone."""
     folder = options.repository / triton_name(options.model) / "1"
     config = _config(options.repository / triton_name(options.model))
     sessions = Sessions(network_files(folder, config["sessions"]))
@@ -99,7 +99,7 @@ def _decoder_alone(sessions: Sessions, prompt: int, steps: int) -> float:
 
 
 def streams(options: argparse.Namespace) -> None:
-    """Tokens a second over HTTP, one caller and four."""
+    """Tokens per second over HTTP with one caller and with four."""
     print("| callers | tokens/s | against one |\n|---|---|---|")
     with Served(options.repository, options.model) as server:
         _say(server, options, 8)
@@ -118,7 +118,7 @@ def streams(options: argparse.Namespace) -> None:
 
 
 def way_to_the_caller(options: argparse.Namespace) -> None:
-    """Milliseconds from the sampler to the event at the caller, of first tokens and of later ones."""
+    """Milliseconds from the sampler to the caller's event, for first tokens and for later ones."""
     with _timed(options) as (repository, moments), Served(repository, options.model) as server:
         _say(server, options, 8)
         firsts, later = [], []
@@ -126,7 +126,7 @@ def way_to_the_caller(options: argparse.Namespace) -> None:
             moments.write_text("")
             arrived = [at for at, event in _events(server, options, 8, i) if event["choices"]]
             chosen = np.array(moments.read_text().split(), dtype=np.int64)
-            # a piece is told right after its last token was chosen; the next is chosen a whole step later
+            # a piece is sent right after its last token is chosen; the next token is chosen a whole step later
             delays = [(at - chosen[chosen <= at].max()) / 1e6 for at in arrived]
             firsts.append(delays[0])
             later += delays[1:]
@@ -137,7 +137,7 @@ def way_to_the_caller(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _timed(options: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
-    """A repository with the model whose sampler writes down when, and the file it writes to."""
+    """A repository with the model whose sampler records the time of each token, and the file of these records."""
     name = triton_name(options.model)
     with tempfile.TemporaryDirectory(dir=options.repository.parent) as folder:
         moments = Path(folder) / "moments.txt"
@@ -150,7 +150,7 @@ def _timed(options: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
 
 
 def _say(server: Served, options: argparse.Namespace, tokens: int, i: int = 0) -> int:
-    """Ask one question; how many tokens came."""
+    """Ask one question and return the number of tokens of the answer."""
     (_, last), *_ = reversed(list(_events(server, options, tokens, i)))
     return last["usage"]["completion_tokens"]
 

@@ -1,1 +1,1 @@
-"""Answers drawn into pictures."""
+"""Drawing results into pictures."""

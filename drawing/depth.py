@@ -1,4 +1,4 @@
-"""Depth in colours: Viridis, whose brightness grows evenly from far to near, and a bar that says so."""
+"""Depth maps in colours (Viridis, whose brightness grows evenly from far to near), with a colour bar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FAR, _NEAR = "far", "near"
 
 
 def draw_depth(canvas: np.ndarray, depth: DepthMap) -> np.ndarray:
-    """The map in colours in place of the picture, with a bar from far to near in its lower left corner.
+    """The depth map in colours instead of the picture, with a colour bar from far to near in the lower left corner.
 
     Args:
         canvas: the picture, BGR uint8 ``[h, w, 3]``, of the map's size.
@@ -24,7 +24,7 @@ def draw_depth(canvas: np.ndarray, depth: DepthMap) -> np.ndarray:
         drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_NEAREST)
     bar, margin = _bar(letter_height(canvas)), 3 * line_width(canvas)
     if bar.height + 2 * margin > height / 2 or bar.width + 2 * margin > width:
-        return drawn  # it would hide what it explains
+        return drawn  # it would cover too much of the map
     return in_the_corner(drawn, np.asarray(bar))
 
 
@@ -34,7 +34,7 @@ def colours(nearness: np.ndarray) -> np.ndarray:
 
 
 def _bar(letters: int) -> Image.Image:
-    """RGBA panel with ``far``, the colours and ``near`` side by side, for letters of that height in pixels."""
+    """RGBA panel with ``far``, the colours and ``near`` in a row; ``size`` is the height of letters in pixels."""
     font = ImageFont.load_default(letters)
     pad, length, thick = round(letters * 0.8), 10 * letters, max(3, round(letters * 0.6))
     left = pad + round(font.getlength(_FAR)) + pad // 2

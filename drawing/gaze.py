@@ -1,4 +1,4 @@
-"""Where faces look, drawn into their picture: a thin box, an arrow from its centre, the angles beside it."""
+"""Drawing gaze directions: for each face a thin box, an arrow from its centre, and the angles beside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tritonvision.results import Detections, L2CSGazeDetection
 _ARROW = sv.Color.from_hex("#facc15")
 _BOX = sv.Color.from_hex("#2563eb")
 _HEAD = 0.22  # of the arrow's length
-_SUBPIXEL = 4  # bits: ends of arrows are not rounded to the grid
+_SUBPIXEL = 4  # fractional bits of coordinates, so that ends of arrows are not rounded to whole pixels
 
 
 def draw_gaze(canvas: np.ndarray, faces: Detections, gaze: L2CSGazeDetection) -> np.ndarray:
@@ -35,10 +35,10 @@ def draw_gaze(canvas: np.ndarray, faces: Detections, gaze: L2CSGazeDetection) ->
 
 
 def ends(box: np.ndarray, yaw: float, pitch: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Where the arrow of a face begins and ends, in pixels: the picture's plane cut out of a line as long as the face.
+    """Start and end of a face's arrow, in pixels: a 3D line as long as the face, projected onto the picture's plane.
 
     A positive yaw looks to the picture's left, a positive pitch up, as in Gaze360: the direction of (yaw, pitch) is
-    ``(-cos(pitch) sin(yaw), -sin(pitch))`` right and down. Eyes on the camera give no arrow but a dot.
+    ``(-cos(pitch) sin(yaw), -sin(pitch))`` right and down. A gaze into the camera gives a dot instead of an arrow.
 
     Args:
         box: float ``[4]`` corners.
@@ -50,12 +50,12 @@ def ends(box: np.ndarray, yaw: float, pitch: float) -> tuple[tuple[float, float]
 
 
 def _arrow(canvas: np.ndarray, start: tuple[float, float], end: tuple[float, float], width: int) -> None:
-    """A yellow arrow on a dark rim, with a dot where it begins."""
+    """A yellow arrow with a dark outline, and a dot at its start."""
     first, last = (tuple(round(v * (1 << _SUBPIXEL)) for v in point) for point in (start, end))
     for colour, more in ((sv.Color.BLACK, max(2, width // 2)), (_ARROW, 0)):
         radius = (2 * width + more) << _SUBPIXEL >> 1
         cv2.circle(canvas, first, radius, colour.as_bgr(), -1, cv2.LINE_AA, _SUBPIXEL)
-        if math.dist(start, end) > 3 * width:  # of a shorter one nothing but the dot would be seen
+        if math.dist(start, end) > 3 * width:  # a shorter arrow would be hidden by the dot
             cv2.arrowedLine(canvas, first, last, colour.as_bgr(), width + more, cv2.LINE_AA, _SUBPIXEL, _HEAD)
 
 

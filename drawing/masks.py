@@ -1,4 +1,4 @@
-"""Instance masks drawn into pictures: each a glass in its class's colour with a line around it."""
+"""Drawing instance masks: each is blended into the picture in its class's colour, with an outline."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 from tritonvision.results import InstancesRLEMasks
 
-_GLASS = 0.4  # how much of the colour covers what is below
+_GLASS = 0.4  # opacity of the colour
 Colour = tuple[int, int, int]
 
 
 def draw_masks(
     canvas: np.ndarray, masks: InstancesRLEMasks | Sequence[np.ndarray] | None, colours: Sequence[Colour], line: int
 ) -> np.ndarray:
-    """A copy of ``canvas`` with every mask drawn in, the first ones on top.
+    """A copy of ``canvas`` with every mask drawn into it, the first ones on top.
 
     Args:
         canvas: BGR uint8 ``[h, w, 3]``, of the picture's own size.
         masks: run lengths, or outlines int32 ``[n, 2]``, best first; None draws nothing.
         colours: BGR of each mask.
-        line: width of the line around it, pixels.
+        line: width of the outline, pixels.
     """
     canvas = canvas.copy()
     if masks is None:
@@ -36,7 +36,7 @@ def draw_masks(
 
 
 def _contours(masks: InstancesRLEMasks | Sequence[np.ndarray], i: int) -> Sequence[np.ndarray]:
-    """int32 ``[n, 1, 2]`` (x, y) each, those of holes among them; none of an empty mask."""
+    """int32 ``[n, 1, 2]`` (x, y) each, including those of holes; none for an empty mask."""
     if not isinstance(masks, InstancesRLEMasks):
         return [masks[i].reshape(-1, 1, 2)] if len(masks[i]) else []
     one = InstancesRLEMasks(masks.image_size, masks.masks[i : i + 1]).to_dense()[0]  # one at a time: they are large
@@ -44,7 +44,7 @@ def _contours(masks: InstancesRLEMasks | Sequence[np.ndarray], i: int) -> Sequen
 
 
 def _draw(canvas: np.ndarray, contours: Sequence[np.ndarray], colour: Colour, line: int) -> None:
-    """Only the part of ``canvas`` that the contours reach is blended."""
+    """Blends only the part of ``canvas`` that the contours cover."""
     x, y, width, height = cv2.boundingRect(np.concatenate(contours))
     below = canvas[y : y + height, x : x + width]
     glass = cv2.drawContours(below.copy(), contours, -1, colour, cv2.FILLED, offset=(-x, -y))

@@ -1,4 +1,4 @@
-"""Answers drawn into pictures: boxes with names, shapes, points with a legend, the best classes on a panel."""
+"""Drawing results: boxes with class names, masks, key points with a legend, the best classes on a panel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tritonvision.results import (
     SAMPrediction,
 )
 
-# Colours that stay apart on photographs and carry white letters.
+# Colours that differ clearly on photographs and on which white letters can be read.
 _BOXES = sv.ColorPalette.from_hex([
     "#2563eb", "#dc2626", "#059669", "#c026d3", "#b45309", "#0e7490", "#7c3aed", "#be123c", "#4d7c0f", "#475569",
 ])  # fmt: skip
@@ -35,12 +35,12 @@ _POINTS = sv.ColorPalette.from_hex([
 ])  # fmt: skip
 _TRACK = (255, 255, 255, 56)
 _BEST_CLASSES = 5
-_SURE = 0.3  # a key point the model is less sure of is left out
+_SURE = 0.3  # key points with a lower confidence are not drawn
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One line of a panel: a coloured dot and a name; with a ``share`` in 0..1, also a bar and the number."""
+    """One row of a panel: a coloured dot and a name; with a ``share`` in 0..1, also a bar and the number."""
 
     colour: sv.Color
     name: str
@@ -51,15 +51,15 @@ def draw(
     picture: np.ndarray, result: Result, labels: Sequence[str], keypoint_labels: Sequence[str] = (), *,
     line: int | None = None, names: bool = True,
 ) -> np.ndarray:  # fmt: skip
-    """A copy of ``picture`` with ``result`` drawn in, lines and letters sized to the picture. A vector draws nothing,
-    a line of text a panel below the picture, which grows by it.
+    """A copy of ``picture`` with ``result`` drawn into it; lines and letters are sized for the picture. For an
+    embedding nothing is drawn; a line of text is drawn on a panel that is added below the picture.
 
     Args:
         picture: BGR uint8 ``[h, w, 3]``, oriented as the result's coordinates are.
-        labels: class names by class id; one whose letters no typeface has is drawn as its class id.
+        labels: class names by class id; a name with letters that no typeface has is drawn as its class id.
         keypoint_labels: names of the key points, in order, for the legend.
-        line: width of the lines of boxes and masks, pixels; without it one that suits the picture.
-        names: whether boxes and key points are named.
+        line: width of the lines of boxes and masks, pixels; None for one that depends on the picture's size.
+        names: whether the names of boxes and key points are drawn.
     """
     canvas = picture.copy()
     line = line or line_width(canvas)
@@ -112,7 +112,7 @@ def _boxes(
 
 def _points(canvas: np.ndarray, points: KeyPoints, detections: Detections, names: Sequence[str]) -> np.ndarray:
     for i, xyxy in enumerate(detections.xyxy):
-        # small beside the instance, however large the picture is
+        # small compared with the instance, at every picture size
         radius = max(2, round(min(xyxy[2] - xyxy[0], xyxy[3] - xyxy[1], 12 * letter_height(canvas)) / 32))
         for k, (x, y) in enumerate(points.xy[i]):
             if points.confidence[i, k] >= _SURE:
@@ -127,7 +127,7 @@ def _points(canvas: np.ndarray, points: KeyPoints, detections: Detections, names
 def _disc(canvas: np.ndarray, centre: sv.Point, radius: int, colour: sv.Color) -> np.ndarray:
     import cv2
 
-    # coordinates in sixteenths of a pixel: points are not rounded to the grid
+    # coordinates in sixteenths of a pixel, so that points are not rounded to whole pixels
     place = (round(centre.x * 16), round(centre.y * 16))
     return cv2.circle(canvas, place, radius * 16, colour.as_bgr(), -1, cv2.LINE_AA, 4)
 
@@ -140,7 +140,7 @@ def _classes(canvas: np.ndarray, scores: np.ndarray, labels: Sequence[str]) -> n
 
 
 def _panel(canvas: np.ndarray, rows: Sequence[_Row], typeface: Typeface) -> np.ndarray:
-    """Rows on a dark glass panel in the lower left corner; left out where it would hide half of the picture."""
+    """Rows on a dark transparent panel in the lower left corner; not drawn where it would cover half of the picture."""
     height, width = canvas.shape[:2]
     size = letter_height(canvas)
     font = typeface.sized(size)

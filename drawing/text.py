@@ -1,4 +1,4 @@
-"""Text that was read or written, drawn into its picture: words under their reading, or an answer on a panel below."""
+"""Drawing text: recognised words above their boxes, or an answer on a panel below the picture."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from tritonvision.drawing.typefaces import Typeface, best_for, drawable
 from tritonvision.results import Detections
 
 _LINE, _WORD = 1, 2  # class ids of a page of text
-_TINTS = ((37, 99, 235), (5, 150, 105), (180, 83, 9), (124, 58, 237))  # RGB of lines, taking turns
-_TINT, _FRAME = 34, 210  # opacity of a line's tint and of a word's frame, of 255
+_TINTS = ((37, 99, 235), (5, 150, 105), (180, 83, 9), (124, 58, 237))  # RGB of lines, alternating
+_TINT, _FRAME = 34, 210  # opacity of a line's tint and of a word's frame, 0 to 255
 _PLATE = (15, 23, 42, 216)  # RGBA
 _SMALLEST, _LARGEST = 8, 64  # pixels of letters
-_NARROWEST = 240  # pixels of a panel that can be read
+_NARROWEST = 240  # the smallest width of a panel, pixels
 _MOST_LINES = 60
 
 
 def draw_page(canvas: np.ndarray, text: str, detections: Detections) -> np.ndarray:
-    """A copy of ``canvas`` with lines tinted, words framed, and above each word a plate with what it reads.
+    """A copy of ``canvas`` with tinted lines, framed words, and a label above each word with its recognised text.
 
     Args:
         canvas: BGR uint8 ``[h, w, 3]``.
-        text: of the whole page, which its words say already.
+        text: of the whole page; not drawn, because its words are.
         detections: blocks, lines and words, ``bboxes_metadata`` with the ``text`` of each.
     """
     glass = Image.new("RGBA", (canvas.shape[1], canvas.shape[0]))
@@ -49,9 +49,9 @@ def draw_page(canvas: np.ndarray, text: str, detections: Detections) -> np.ndarr
 
 
 def draw_line(canvas: np.ndarray, text: str) -> np.ndarray:
-    """``canvas`` (BGR uint8 ``[h, w, 3]``) and below it a panel with ``text``, in as many lines as it takes.
+    """``canvas`` (BGR uint8 ``[h, w, 3]``) and a panel below it with ``text``, in as many lines as needed.
 
-    A picture too narrow for a panel gets a margin at its right; more than sixty lines end in dots.
+    A picture too narrow for a panel is padded at its right; a text over sixty lines is cut and ends in dots.
     """
     height, width = canvas.shape[:2]
     wide = max(width, _NARROWEST)
@@ -73,7 +73,7 @@ def draw_line(canvas: np.ndarray, text: str) -> np.ndarray:
 
 
 def wrapped(text: str, width: float, font: ImageFont.FreeTypeFont) -> list[str]:
-    """Lines of at most ``width`` pixels, parted between words where that is possible; always at least one."""
+    """``text`` in lines of at most ``width`` pixels, broken between words where possible; always at least one line."""
     lines = []
     for paragraph in text.split("\n"):
         line = ""
@@ -101,9 +101,9 @@ def _corners(detections: Detections, row: int) -> tuple[float, float, float, flo
 def _plate(
     pen: ImageDraw.ImageDraw, box: tuple[float, float, float, float], text: str, typeface: Typeface, size: int
 ) -> None:
-    """What a word reads, over its upper edge, in letters of ``size`` pixels; smaller and then cut to the word's width.
+    """Draw a word's text above its box in letters of ``size`` pixels, made smaller and then cut to the word's width.
 
-    So neighbours stay readable, however much too long a reading is.
+    So a text that is too long does not cover its neighbours.
     """
     left, top, right, _ = box
     font = typeface.sized(size)

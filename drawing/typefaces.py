@@ -1,7 +1,8 @@
-"""Typefaces: names are drawn in one that has their letters, or are not drawn as names.
+"""Choosing a typeface that has all letters of the names to be drawn; without one, class ids are drawn instead.
 
-The one inside Pillow has ASCII alone. DejaVu Sans comes with matplotlib, which supervision needs: Latin with accents,
-Greek, Cyrillic, Arabic and more. Chinese, Japanese and Korean need a font of the system, e.g. Debian's fonts-noto-cjk.
+Pillow's built-in one has only ASCII. DejaVu Sans comes with matplotlib, a dependency of supervision: Latin with
+accents, Greek, Cyrillic, Arabic and more. Chinese, Japanese and Korean need a system font, e.g. Debian's
+fonts-noto-cjk.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ from typing import Any
 from PIL import ImageFont, features
 
 _DEJAVU = "DejaVuSans.ttf"
-# Looked for by Pillow in the folders where systems keep fonts.
+# Pillow looks for these in the system's font folders.
 _OF_THE_SYSTEM = (
     _DEJAVU, "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "DroidSansFallbackFull.ttf",
     "NotoSansArabic-Regular.ttf", "NotoSansHebrew-Regular.ttf", "NotoSansDevanagari-Regular.ttf",
     "NotoSansThai-Regular.ttf",
 )  # fmt: skip
-_SAMPLE = 20  # pixels: the size in which typefaces are asked for letters
-_NO_LETTER = "\U0010ffff"  # drawn as what stands for a letter that a typeface lacks
-_UNSEEN = ("Mn", "Me", "Cf")  # Unicode's categories of marks over other letters, and of joiners
-_NOT_WRITTEN = ("Cc", "Cs", "Co", "Cn")  # and of what is no letter in any typeface
+_SAMPLE = 20  # pixels: the size at which typefaces are checked for letters
+_NO_LETTER = "\U0010ffff"  # noncharacter, which is drawn as the typeface's glyph for missing letters
+_UNSEEN = ("Mn", "Me", "Cf")  # Unicode's categories of combining marks and of format characters such as joiners
+_NOT_WRITTEN = ("Cc", "Cs", "Co", "Cn")  # and of code points that have no glyph in any typeface
 
 
 @dataclass(frozen=True)
 class Typeface:
-    """A font file by its ``path``; None: the one inside Pillow."""
+    """A font file by its ``path``; None for Pillow's built-in font."""
 
     path: str | None = None
 
     def sized(self, pixels: int) -> ImageFont.FreeTypeFont:
-        """The font in letters of that height."""
+        """The font at that size, in pixels."""
         return _font(self.path, pixels)
 
     def has(self, text: str) -> bool:
@@ -49,7 +50,7 @@ BUILT_IN = Typeface()
 
 @cache
 def installed() -> tuple[Typeface, ...]:
-    """The typefaces of this machine in order of preference, the one inside Pillow first."""
+    """The typefaces of this machine in order of preference, Pillow's built-in one first."""
     found = [BUILT_IN]
     matplotlib = importlib.util.find_spec("matplotlib")
     for folder in matplotlib.submodule_search_locations or () if matplotlib else ():
@@ -59,13 +60,13 @@ def installed() -> tuple[Typeface, ...]:
     for name in _OF_THE_SYSTEM:
         try:
             found.append(Typeface(str(ImageFont.truetype(name, _SAMPLE).path)))
-        except OSError:  # it is not here, or no font
+        except OSError:  # not installed, or no font
             continue
     return tuple(found)
 
 
 def best_for(texts: Collection[str], typefaces: Collection[Typeface] | None = None) -> Typeface:
-    """Of ``typefaces`` (those of this machine) the first that has most of ``texts``, and most letters of the rest."""
+    """The first of ``typefaces`` (default: all installed) with most ``texts``, then with most letters of the others."""
 
     def worth(typeface: Typeface) -> tuple[int, int]:
         letters = {letter for text in texts for letter in text}
@@ -77,13 +78,13 @@ def best_for(texts: Collection[str], typefaces: Collection[Typeface] | None = No
 def legible(
     names: Mapping[int, str], typefaces: Collection[Typeface] | None = None
 ) -> tuple[Typeface, dict[int, str]]:
-    """One typeface for ``names``, and each as it can be drawn with it: the name, or its number where letters lack."""
+    """A typeface for ``names``, and the text to draw for each: the name, or its number where letters are missing."""
     typeface = best_for(set(names.values()), typefaces)
     return typeface, {i: name if typeface.has(name) else str(i) for i, name in names.items()}
 
 
 def drawable(text: str, typeface: Typeface = BUILT_IN) -> str:
-    """``text`` in letters that ``typeface`` has: others lose their accents, or become question marks."""
+    """``text`` with letters that ``typeface`` has: others lose their accents or become question marks."""
     return "".join(letter if letter == "\n" else _nearest(letter, typeface) for letter in text)
 
 
@@ -98,7 +99,7 @@ def _nearest(letter: str, typeface: Typeface) -> str:
 
 @cache
 def _font(path: str | None, pixels: int) -> Any:
-    """A font of Pillow; without FreeType its built-in one is of another class with the same methods."""
+    """A Pillow font; without FreeType the built-in one is of another class with the same methods."""
     return ImageFont.load_default(pixels) if path is None else ImageFont.truetype(path, pixels)
 
 
@@ -119,5 +120,5 @@ def _drawn(path: str | None, letter: str) -> tuple[tuple[int, int], bytes]:
 
 @cache
 def _joins_letters() -> bool:
-    """Whether scripts from right to left are ordered and joined: else they would be drawn backwards."""
+    """Whether Pillow can lay out right-to-left scripts; without that they would be drawn in the wrong order."""
     return bool(features.check("raqm") and features.check("fribidi"))

@@ -89,7 +89,7 @@ class Engine:
 
     async def close(self) -> None:
         """Drop connections and running exports; a server given to us is the giver's to stop."""
-        self._loader.close()
+        await self._loader.close()
         for queue in self._queues.values():
             queue.close()
         if self._exports:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from tritonvision import machine
+from tritonvision.engine.plans import PlanBuild
 from tritonvision.errors import NoRoom, Overloaded
 from tritonvision.publication import Manifest
 
@@ -48,12 +49,16 @@ class LoadedModels:
         most: how many may be loaded, or None for any number.
         budget: limit of their estimated bytes together, or None.
         unload: unloads Triton models, in this order.
+
+    Attributes:
+        plan_builds: tells which TensorRT plans are being built, or were; nobody builds any by default.
     """
 
     def __init__(
         self, most: int | None, budget: int | None, unload: Callable[[Sequence[str]], Awaitable[None]]
     ):  # fmt: skip
         self.most, self.budget, self._unload = most, budget, unload
+        self.plan_builds: Callable[[], Mapping[str, PlanBuild]] = dict
         self._evicted = 0
         self._refused: dict[str, str] = {}
         self._loaded: dict[str, Manifest] = {}
@@ -76,7 +81,7 @@ class LoadedModels:
         reckoned = {model_id: footprint(manifest) for model_id, manifest in self._loaded.items()}
         return Memory(
             reckoned, dict(self._last_used), self.most, self.budget, self._evicted, dict(self._refused),
-            dict(self._served),
+            dict(self._served), self.plan_builds(),
         )  # fmt: skip
 
     def add(self, manifest: Manifest, served: Served | None = None) -> None:
@@ -223,6 +228,7 @@ class Memory:
         evicted: how many models were evicted since the start.
         refused: models that were loaded and may not serve, a sentence each, by id.
         served: how the networks of each loaded model run, by id; of those that somebody else's server runs, nothing.
+        plan_builds: how far the TensorRT plans of models are that are built here, by id.
     """
 
     reckoned: Mapping[str, int] = field(default_factory=dict)
@@ -232,3 +238,4 @@ class Memory:
     evicted: int = 0
     refused: Mapping[str, str] = field(default_factory=dict)
     served: Mapping[str, Served] = field(default_factory=dict)
+    plan_builds: Mapping[str, PlanBuild] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from tritonvision import catalog, machine
 from tritonvision.engine.golden_check import GoldenCheck, Verdict
 from tritonvision.engine.loaded_models import LoadedModels, Served
+from tritonvision.engine.plans import PlanBuilds
 from tritonvision.engine.triton_grpc import AsyncTritonClient
 from tritonvision.errors import (
     BrokenModel,
@@ -54,24 +55,30 @@ class Loader:
 
     Attributes:
         loaded_models: what is loaded now.
+        plans: TensorRT plans that are built for this machine, while ONNX Runtime answers.
         golden: asks each model its golden questions before it is let at; None where the server is not ours.
     """
 
     def __init__(self, settings: Settings, admin: Embedded | Control, resolve: Callable[[str], Manifest]):
         self._settings, self._admin, self._resolve = settings, admin, resolve
         self.loaded_models = LoadedModels(settings.max_loaded, settings.memory_budget, self._unload_steps)
+        self.plans = PlanBuilds(settings.repository)
+        self.loaded_models.plan_builds = lambda: self.plans.builds
         self.golden: GoldenCheck | None = None
         self._verdicts: dict[str, tuple[Manifest, Verdict, float]] = {}  # of models that were refused, and when
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="model-loads")
 
-    def close(self) -> None:
-        """Give up the loads that others wait for; the connection to somebody else's admin side ends."""
+    async def close(self) -> None:
+        """Give up the loads that others wait for and the plans that are being built; the connection to somebody else's
+        admin side ends.
+        """
         for task in self._loads.values():
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if isinstance(self._admin, Control):
             self._admin.close()
+        await self.plans.close()
 
     async def ensure(self, manifest: Manifest, wait: bool = True) -> None:
         """Return once the model is loaded.
@@ -150,6 +157,8 @@ class Loader:
         """Load a model as one of its variants, None as it was exported, and ask it its golden questions."""
         assert isinstance(self._admin, Embedded)
         repository, loop = Repository(self._settings.repository), asyncio.get_running_loop()
+        if variant is not None and variant.engine == "tensorrt":
+            self.plans.require(manifest, variant)
         await loop.run_in_executor(self._threads, check_files, repository, manifest, variant)
         load = partial(self._admin.load, config_name=machine.config_name(manifest, variant))
         for together in (manifest.steps, manifest.triton_names):

@@ -89,9 +89,9 @@ class PlanBuilds:
     def _begun(self, manifest: Manifest, variant: Variant) -> PlanBuild:
         """The build of these plans; it is begun unless it is under way or has failed for this publication."""
         known = self._builds.get(manifest.id)
-        ours = known is not None and known.variant == variant.name
-        if ours and (manifest.id in self._tasks or (known.state == "failed" and self._of[manifest.id] is manifest)):
-            return known
+        if known is not None and known.variant == variant.name:
+            if manifest.id in self._tasks or (known.state == "failed" and self._of[manifest.id] is manifest):
+                return known
         if manifest.id in self._tasks:  # of another variant, which nobody wants any more
             self._tasks[manifest.id].cancel()
         begun = self._builds[manifest.id] = PlanBuild(variant.name)

@@ -202,9 +202,9 @@ def net_config(name: str, net: Net, threads: int = 2) -> str:
     """A network on its engine.
 
     Two instances of two threads that do not spin: the fastest single setting on two cores, with one caller and with
-    many (benchmarks/RESULTS.md). A network with a variable input size, or with one process, shrinks its arena after
-    each run; otherwise it would keep what the largest picture needed. The parameter names are those of the engines'
-    native Triton backends.
+    many (benchmarks/RESULTS.md). A network with a variable input size, or with one process, gives up its working
+    memory after each run; otherwise it would keep what the largest picture needed. The parameter names are those of
+    the engines' native Triton backends.
     """
     config = pb.ModelConfig(name=net_name(name, net.role), backend=net.engine, max_batch_size=net.max_batch)
     if net.file != GRAPH or net.engine == "openvino":  # whose native backend looks for a model.xml
@@ -249,7 +249,7 @@ def _onnxruntime_settings(net: Net, threads: int) -> dict[str, str]:
         "inter_op_thread_count": "1",
         "session.intra_op.allow_spinning": "0",
     }
-    if net.instances == 1 or any(tensor.dims.count(-1) > 1 for tensor in net.inputs):
+    if _hands_memory_back(net):
         settings["memory.enable_memory_arena_shrinkage"] = "cpu:0"
     return settings
 
@@ -258,7 +258,13 @@ def _openvino_settings(net: Net, threads: int) -> dict[str, str]:
     settings = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads)}
     if net.precision == "bf16":
         settings["HINT_BF16"] = "YES"
+    if _hands_memory_back(net):
+        settings["RELEASE_MEMORY"] = "YES"  # ours: the native backend passes over it
     return settings
+
+
+def _hands_memory_back(net: Net) -> bool:
+    return net.instances == 1 or any(tensor.dims.count(-1) > 1 for tensor in net.inputs)
 
 
 def _tensorrt_settings(net: Net, threads: int) -> dict[str, str]:

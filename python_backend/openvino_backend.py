@@ -4,6 +4,8 @@ Put behind ``<backend-directory>/openvino/model.py`` it serves any ``config.pbtx
 networks run on the CPU, and honours the parameter names of Triton's native backend, so one repository runs on both.
 What differs: without ``HINT_BF16`` it computes in fp32 on every processor, while OpenVINO left alone takes bf16 where
 the processor has it; and no thread is bound to a core, because each process of a model would be bound to the same one.
+One name is ours, which the native backend passes over: ``RELEASE_MEMORY``, ``YES`` to give up the working memory after
+each run.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class TritonPythonModel(Step):
 
         folder = Path(args["model_repository"]) / args["model_version"]
         path = folder / (self.config.get("default_model_filename") or "model.xml")
-        self.session = OpenVinoSession(path, properties, self._dims(parameters))
+        release = parameters.get("RELEASE_MEMORY", "").upper() == "YES"
+        self.session = OpenVinoSession(path, properties, self._dims(parameters), release)
         self.outputs = [output["name"] for output in self.config["output"]]
         release_free_memory()
 

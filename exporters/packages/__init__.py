@@ -1,4 +1,4 @@
-"""What users bring: a bare ONNX file, a folder with a description, or a folder with code that is allowed to run."""
+"""Importing users' models: a bare ONNX file, a folder with a description, or a folder with Python code."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def import_package(
 
     Args:
         path: an ``.onnx`` file, or the folder of a package.
-        options: what the caller says about a file; a folder describes itself.
-        allow_code: whether code that the package brings may run, in the server and to ask for its class names.
-        force: publish also what is published already, and in the place of what is no package.
+        options: facts that an ONNX file does not contain; for a folder all must be None.
+        allow_code: whether the package's own code may run, in the server and here to get its class names.
+        force: publish also an unchanged package, and replace a published model that is no package.
 
     Returns:
-        The manifest, and whether it is fresh: what has not changed is not published again.
+        The manifest, and whether it is new: an unchanged package is not published again.
 
     Raises:
-        UnknownModel, InvalidParameter: the id cannot be one, there is nothing at ``path``, an option cannot be what it
-            is, or code may not run.
-        ExportFailed: something about the file or the package is wrong, or it does not compute what its reference
+        UnknownModel, InvalidParameter: the id is not valid, ``path`` does not exist, an option has an invalid value, or
+            code is not allowed to run.
+        ExportFailed: the file or the package is not valid, or the published model does not compute what its reference
             computes.
-        SetupError: a package of Python's is not installed, or the repository cannot be written.
+        SetupError: a Python package is missing, or the repository cannot be written.
     """
     catalog.check_id(public_id)
     existing = Repository(repository).get(public_id)

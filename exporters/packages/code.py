@@ -1,7 +1,7 @@
-"""Packages that bring Python code of their own: published as one Triton model that runs it where it lies.
+"""Packages with Python code of their own: published as one Triton model that runs the code in its own folder.
 
-Nothing of the package is copied, and nothing of it runs here but, where no file names its classes, the code itself once
-more in its own environment to ask it. Imports of this module need neither onnx nor torch.
+The package is not copied. Its code runs during the import only where no file has its class names: then once, in its own
+environment, to get them. Importing this module needs neither onnx nor torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tritonvision.exporters.packages.files import FAMILY, PackageFolder
 from tritonvision.publication import Manifest
 from tritonvision.tasks import TASKS
 
-MULTI_LABEL = "multi-label-classification"  # the peer's name of a task that is ours with independent labels
+MULTI_LABEL = "multi-label-classification"  # the task type of packages for classification with independent labels
 _ENVIRONMENT = "environment"
 _PROBE_SECONDS = 600
 _NAME_THEM = "It was asked for its class names: with class_names.txt in the package it is not, until it is served."
@@ -37,13 +37,13 @@ _OUTPUTS: dict[str, tuple[Tensor, ...]] = {
 }
 _NAMED = {"object-detection", "instance-segmentation", "classification"}
 
-# Triton sources this before it starts the model's process; until then the server's own Python is the first on PATH.
+# Triton sources this before it starts the model's process; before that, the server's own Python is first on PATH.
 _ACTIVATE = """\
 export TRITONVISION_SERVING_PACKAGES="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 export VIRTUAL_ENV={environment}
 export PATH={environment}/bin:"$PATH"
 """
-# The model.py of such a process: what the environment lacks, numpy and tritonvision mostly, is found in those packages.
+# The model.py of such a process: what the environment lacks, such as tritonvision, is imported from serving's packages.
 _MODEL_PY = '''"""Runs the code of a package in its own environment; which, stands in config.pbtxt."""
 
 import os
@@ -53,7 +53,7 @@ site.addsitedir(os.environ["TRITONVISION_SERVING_PACKAGES"])
 
 from tritonvision.python_backend.local_code import TritonPythonModel  # noqa: E402, F401
 '''
-# Asked of the environment's own interpreter; it answers in JSON on its last line.
+# Run by the environment's own interpreter; prints JSON as its last line.
 _ABOUT = """
 import json, sys
 from importlib import metadata
@@ -78,10 +78,10 @@ print("\\n" + json.dumps(None if names is None else [str(name) for name in names
 
 
 def publish_code(package: PackageFolder, public_id: str, repository: Path) -> Manifest:
-    """Publish a package with code of its own under ``public_id``, in the place of what is there.
+    """Publish a package with code of its own under ``public_id``, replacing what is published there.
 
     Raises:
-        ExportFailed: something about the package is wrong; the sentence says what.
+        ExportFailed: the package is not valid; the sentence says why.
         SetupError: the repository cannot be written.
     """
     module = package.module()
@@ -113,7 +113,7 @@ def publish_code(package: PackageFolder, public_id: str, repository: Path) -> Ma
 
 
 def _files(environment: Path | None) -> dict[str, bytes]:
-    """With what Triton starts the process in ``environment``; its ``model.py`` takes the usual one's place."""
+    """The files with which Triton starts the process in ``environment``; ``model.py`` replaces the usual one."""
     if environment is None:
         return {}
     activate = _ACTIVATE.format(environment=shlex.quote(str(environment)))
@@ -121,7 +121,7 @@ def _files(environment: Path | None) -> dict[str, bytes]:
 
 
 def _environment(package: PackageFolder) -> Path | None:
-    """The Python environment that the package names, proven fit for the server's processes. Raises ExportFailed."""
+    """The Python environment that the package names, checked to fit the server's processes. Raises ExportFailed."""
     given = package.config.python_environment
     if given is None:
         return None
@@ -172,7 +172,7 @@ def _ask_classes(package: PackageFolder, module: str, environment: Path | None) 
 
 
 def _run(python: Path, program: str, *arguments: object) -> str:
-    """What a program prints. Raises ExportFailed with the last line of what it complains about."""
+    """The standard output of a program. Raises ExportFailed with the last line of its standard error."""
     try:
         done = subprocess.run(
             [python, "-c", program, *map(str, arguments)], capture_output=True, text=True, errors="replace",

@@ -1,4 +1,4 @@
-"""``inference_config.json``: how a package wants its pictures prepared, and what of it can be done here."""
+"""``inference_config.json``: the preprocessing and postprocessing of a package; what is not supported is refused."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.errors import ExportFailed
 
-# Resize modes beyond those of packages, as ONNX files are prepared that name none: ultralytics' letterbox, RF-DETR's
-# stretching of values in 0..1, and ``crop-PERCENT-FILTER``, timm's and torchvision's eval transform.
+# Resize modes beyond those of packages, for ONNX files, which do not name theirs: ultralytics' letterbox, RF-DETR's
+# stretching of values in 0..1, and ``crop-PERCENT-FILTER``, the eval transform of timm and torchvision.
 ROUNDED, FLOAT = "letterbox-rounded", "stretch-float32"
 CROP = re.compile(r"crop-(100|[1-9][0-9]?(?:\.[0-9]{1,2})?)-(bicubic|bilinear)")
 
@@ -28,24 +28,24 @@ class Size(BaseModel):
 
 
 class Step(BaseModel):
-    """One step before the resizing; whatever else it says is heard only where it is enabled."""
+    """One step before the resizing; its other fields count only where it is enabled."""
 
     enabled: bool = False
 
 
 class PreProcessing(BaseModel):
-    """Steps before the resizing by name, ``auto-orient`` among them: that is what happens to every picture here."""
+    """Steps before the resizing by name; ``auto-orient`` is applied to every picture."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Step | None] = Field(init=False)
 
 
 class NetworkInput(BaseModel):
-    """What the network reads.
+    """The network's input.
 
-    ``padding_value`` is grey, ``normalization`` means and standard deviations by channel. ``resize_mode`` is one of a
-    package's (``stretch``, ``letterbox``, ``letterbox-reflect-edges``, ``center-crop``, ``fit-longer-edge``), or of
-    :data:`ROUNDED`, :data:`FLOAT`, whose pixels are in 0..1 already, and :data:`CROP`.
+    ``padding_value`` is a grey level, ``normalization`` means and standard deviations by channel. ``resize_mode`` is a
+    mode of packages (``stretch``, ``letterbox``, ``letterbox-reflect-edges``, ``center-crop``, ``fit-longer-edge``), or
+    :data:`ROUNDED`, :data:`FLOAT` (pixels are in 0..1), or a match of :data:`CROP`.
     """
 
     training_input_size: Size | None = None
@@ -59,7 +59,7 @@ class NetworkInput(BaseModel):
 
 
 class PostProcessing(BaseModel):
-    """What follows the network; ``fused`` where the graph holds it already."""
+    """The postprocessing; ``fused`` where the graph contains it."""
 
     type: str
     fused: bool = False
@@ -73,7 +73,7 @@ class ClassNamesOperation(BaseModel):
 
 
 class InferenceConfig(BaseModel):
-    """The whole file; keys that are not listed say nothing that matters here."""
+    """The whole file; keys that are not listed have no effect here."""
 
     image_pre_processing: PreProcessing = PreProcessing()
     network_input: NetworkInput
@@ -81,7 +81,7 @@ class InferenceConfig(BaseModel):
     class_names_operations: list[ClassNamesOperation] | None = None
 
     def model_post_init(self, context: Any, /) -> None:
-        """Refuse what cannot be done. Raises ExportFailed; the sentence names it."""
+        """Refuse unsupported settings. Raises ExportFailed; the sentence names the setting."""
         for name, step in (self.image_pre_processing.model_extra or {}).items():
             if name != "auto-orient" and step is not None and step.enabled:
                 raise _cannot(f"{name[:40]!r} of image_pre_processing")
@@ -103,16 +103,16 @@ class InferenceConfig(BaseModel):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the pixels that the network takes."""
+        """(height, width) of the network's input."""
         size = self.network_input.training_input_size
         assert size is not None, "a file without is refused"
         return size.height, size.width
 
     def resize(self, grey: int | None) -> Resize:
-        """The pre step. Raises ExportFailed where there is none like it.
+        """The pre step. Raises ExportFailed where no pre step does the same.
 
         Args:
-            grey: padding of ``fit-longer-edge``, which a network of one size cannot have; None stretches instead.
+            grey: of the padding of ``fit-longer-edge``; None stretches instead of padding.
         """
         given = self.network_input
         mode, size = given.resize_mode, self.size
@@ -121,7 +121,7 @@ class InferenceConfig(BaseModel):
             mode, pad = ("stretch", 0) if grey is None else ("letterbox", grey)
         if mode == "stretch":
             return Resize("stretch", *size)
-        if mode in ("letterbox", "letterbox-reflect-edges"):  # the peer reflects nothing either
+        if mode in ("letterbox", "letterbox-reflect-edges"):  # inference-models does not reflect edges either
             return Resize("letterbox", *size, (("pad", pad), ("sizes", "truncated")))
         if mode == "center-crop":
             return Resize("centre", *size)
@@ -137,7 +137,7 @@ class InferenceConfig(BaseModel):
 
     @property
     def removed(self) -> set[str]:
-        """Names of classes that are none."""
+        """Names that ``class_name_removal`` takes out of the classes."""
         return {operation.class_name for operation in self.class_names_operations or ()}
 
 

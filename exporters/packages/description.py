@@ -1,4 +1,4 @@
-"""What is known about a graph that shall be published, whether a folder says it or an ONNX file itself."""
+"""The description of a graph that is to be published, from a package's folder or from a bare ONNX file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tritonvision.exporters.packages.wrap import PackageGraph
 
 @dataclass(frozen=True)
 class Description:
-    """A graph with all that it takes to serve it.
+    """A graph with everything that serving it needs.
 
     Attributes:
         names: of the classes, in the order of the class scores.
-        config: how its pictures are prepared, and what follows it.
-        task: what it is said to do, or None.
-        digest: SHA-256 of everything that decides about what is published.
+        config: its preprocessing and postprocessing.
+        task: as stated by the folder or the file, or None.
+        digest: SHA-256 of everything on which the published model depends.
         source: the name of its file.
         notes: sentences for the manifest.
     """
@@ -36,7 +36,7 @@ class Description:
 
 
 def of_folder(package: PackageFolder) -> Description:
-    """What a package's files say. Raises ExportFailed; the sentence names the file and what is wrong in it."""
+    """The description in a package's files. Raises ExportFailed; the sentence names the file and its fault."""
     names = package.class_names()
     if names is None:
         raise ExportFailed(f"The package has no {NAMES}.", hint="One class a line, in the order of the class ids.")

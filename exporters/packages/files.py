@@ -1,4 +1,4 @@
-"""The folder of a package, as something to be distrusted: what is in it, which bytes, and what its JSON says."""
+"""The folder of a package, which is not trusted: its files, their bytes, and its JSON, all checked."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tritonvision.exporters.weight_files import named_lines
 CONFIG, INFERENCE, NAMES, WEIGHTS, MODULE = (
     "model_config.json", "inference_config.json", "class_names.txt", "weights.onnx", "model.py",
 )  # fmt: skip
-FAMILY = "Local package"  # in the place of a family's name in the manifest
+FAMILY = "Local package"  # the manifest's family of a package
 _MOST_FILES = 10_000
-_MOST_TEXT = 4 << 20  # bytes of a file that is read as text
+_MOST_TEXT = 4 << 20  # the most bytes of a file that is read as text
 _CHUNK = 1 << 20
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class ModelConfig(BaseModel):
-    """What ``model_config.json`` may say; every key may be absent, and others are ignored.
+    """The keys of ``model_config.json``; each may be absent, and others are ignored.
 
     Attributes:
         model_module: file name of the package's own code.
@@ -74,8 +74,8 @@ class PackageFolder:
         return self.config.model_module is not None or self.config.model_class is not None or self.has(MODULE)
 
     def file(self, name: str) -> Path:
-        """A file that lies in the package. Raises ExportFailed where there is none, or a link leads out of the folder:
-        what a hostile package points at would be read, and served as its class names.
+        """A file in the package. Raises ExportFailed where there is none, or where a link leads out of the folder:
+        otherwise a hostile package could have any file of the machine served as its class names.
         """
         path = self.path / name
         if not path.is_file():
@@ -100,7 +100,7 @@ class PackageFolder:
         return text
 
     def json(self, name: str, model: type[Model]) -> Model:
-        """A JSON file of the package, checked. Raises ExportFailed; the sentence names the key that is wrong."""
+        """A JSON file of the package, checked. Raises ExportFailed; the sentence names the invalid key."""
         text = self.text(name)
         try:
             return model.model_validate_json(text)
@@ -122,7 +122,7 @@ class PackageFolder:
         return names
 
     def files(self) -> Iterator[Path]:
-        """Its files in a fixed order, without what is hidden, compiled, no plain file, or an environment of Python.
+        """Its files in a fixed order, without hidden and compiled ones, special files, and Python environments.
 
         Raises ExportFailed when there are too many for a package.
         """
@@ -145,7 +145,7 @@ class PackageFolder:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the names and the bytes of :meth:`files`: another one means another package."""
+        """SHA-256 of the names and the bytes of :meth:`files`; it changes when the package does."""
         whole = hashlib.sha256()
         for path in self.files():
             whole.update(f"{path.relative_to(self.path)}\0".encode("utf-8", "surrogateescape"))
@@ -164,7 +164,7 @@ class PackageFolder:
         return sum(path.stat().st_size for path in self.files())
 
     def module(self) -> str:
-        """Name of the file of its code, which parses. Raises ExportFailed; nothing of it runs."""
+        """Name of the file of its code, checked to be valid Python without running it. Raises ExportFailed."""
         name = self.config.model_module or MODULE
         if Path(name).name != name or not name.endswith(".py"):
             raise ExportFailed("'model_module' must be the name of a .py file in the package.", hint=_hint(CONFIG))
@@ -183,7 +183,7 @@ class PackageFolder:
 
 
 def _may_define(tree: ast.Module, name: str) -> bool:
-    """Whether a module could have something called ``name``: it is spelt in it, or everything is imported."""
+    """Whether a module may define ``name``: the name occurs in it, or it has an ``import *``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return True

@@ -1,6 +1,6 @@
-"""The kinds of packages: told by the shapes of their outputs, and brought to canonical tensors by a piece of graph.
+"""The kinds of packages: recognised by the shapes of their outputs, which nodes of a graph turn into canonical tensors.
 
-Each kind is written twice: as ONNX for the published graph, and in numpy for what the gate compares it with.
+Each kind is written twice: as ONNX for the published graph, and in numpy as the gate's reference.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from tritonvision.exporters.packages.wrap import PackageGraph
 
 MULTI_LABEL = "multi-label-classification"
 _COEFFICIENTS = layouts.COEFFICIENTS
-_SELECTED = 300  # pairs of query and class, as RF-DETR's authors keep them
-_KINDS = {1: "float", 10: "float16", 11: "double"}  # ONNX's numbers and names of types
-_GREY = 127  # of YOLO's fit-longer-edge
-_EPSILON = 1e-7  # probabilities are kept this far from 0 and 1 before they become logits
+_SELECTED = 300  # the number of pairs of query and class that RF-DETR's authors keep
+_KINDS = {1: "float", 10: "float16", 11: "double"}  # names of types by ONNX's numbers
+_GREY = 127  # padding of YOLO's fit-longer-edge
+_EPSILON = 1e-7  # distance from 0 and 1 to which probabilities are clipped before they become logits
 
 
 @dataclass(frozen=True)
 class PackageHead:
-    """What a package's outputs are.
+    """How a package's outputs become canonical tensors.
 
     Attributes:
         task: as the catalogue spells it.
         labels: class names by class id.
-        columns: of the class scores that have a name.
-        tolerance: of the wrapped graph against the package's own, and of the answers.
+        columns: indices of the class scores that have a name.
+        tolerance: of the wrapped graph compared with the package's own, and of the answers.
         after: body of the ONNX function from ``raw0``, ``raw1``, ... to the canonical tensors.
-        canonical: the same in numpy, from the outputs float32 in their order, batch axis first.
+        canonical: the same in numpy, from the float32 outputs in their order, batch axis first.
         grey: see :meth:`InferenceConfig.resize`.
         activation: ``softmax`` or ``sigmoid`` of classes.
     """
@@ -61,10 +61,10 @@ def choose(
 
     Args:
         names: of the classes, in the order of the class scores.
-        task: what the description says that the network does, or None.
+        task: as the description states it, or None.
 
     Raises:
-        ExportFailed: the network is of another task, or its description asks for what cannot be done.
+        ExportFailed: the outputs are those of another task, or the description has unsupported settings.
     """
     columns = tuple(i for i, name in enumerate(names) if name not in config.removed)
     labels = tuple(names[i] for i in columns)
@@ -293,7 +293,7 @@ def _classes(
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
-    """float32, also far from zero."""
+    """float32, without overflow."""
     return (1 / (1 + np.exp(-np.clip(values, -80, 80).astype(np.float64)))).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""What the outputs of somebody's graph are, told from their shapes and names; what cannot be imported is named."""
+"""The layout of a graph's outputs, recognised by their shapes and names; errors name layouts that are not supported."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.packages.wrap import PackageGraph
 
-COEFFICIENTS = 32  # of ultralytics' mask prototypes
+COEFFICIENTS = 32  # channels of ultralytics' mask prototypes
 _FINAL = (6, 6 + COEFFICIENTS)  # columns of boxes after NMS: corners, score, class, and a mask's coefficients
 _BOX_NAMES, _SCORE_NAMES = ("det", "box"), ("label", "logit", "class", "score")
-_MANY = 1000  # anchors that only rows of a YOLO are
+_MANY = 1000  # from this length on, an axis can only be the anchors of a YOLO
 _OTHERWISE = "What this import cannot do, a package with code of its own can."
 
 
@@ -22,7 +22,7 @@ class Layout:
 
     Attributes:
         kind: ``classes``, ``yolo``, ``yolo-masks`` or ``queries``.
-        columns: how many class scores there are; of ``queries``, those that stand for no class among them.
+        columns: number of class scores; for ``queries`` it includes columns that stand for no class.
         boxes: which output of ``queries`` holds the boxes, 0 or 1.
     """
 
@@ -35,11 +35,11 @@ def recognise(graph: PackageGraph, names: int | None, names_hint: str) -> Layout
     """The layout of a graph's outputs.
 
     Args:
-        names: how many class names there are, or None where nobody says.
+        names: number of class names, or None where there are none.
         names_hint: where the class names come from, for the hint of an error.
 
     Raises:
-        ExportFailed: it is none that is known; the sentence says what was recognised.
+        ExportFailed: the layout is not supported; the sentence says what was recognised.
     """
     outputs = [shape[1:] for shape in graph.shapes.values()]
     match outputs:
@@ -65,12 +65,12 @@ def recognise(graph: PackageGraph, names: int | None, names_hint: str) -> Layout
 
 
 def _fits(classes: int, anchors: int, names: int | None) -> bool:
-    """Whether rows of a YOLO leave ``classes``; without names there must be more anchors than rows."""
+    """Whether ``classes`` rows of a YOLO remain for the classes; without names there must be more anchors than rows."""
     return classes == names if names is not None else 0 < classes and classes + 4 < anchors and anchors not in _FINAL
 
 
 def _box_output(graph: PackageGraph, first: int, second: int) -> int:
-    """Which output holds boxes: the one that is 4 wide; where both are, their names decide. Raises ExportFailed."""
+    """The index of the boxes: the output with 4 columns; where both have 4, their names decide. Raises ExportFailed."""
     if first != second:
         return 0 if first == 4 else 1
     spelt = [name.lower() for name in graph.shapes]
@@ -78,7 +78,7 @@ def _box_output(graph: PackageGraph, first: int, second: int) -> int:
         if any(w in spelt[box] for w in _BOX_NAMES) or any(w in spelt[1 - box] for w in _SCORE_NAMES):
             return box
     inside = [bool(np.all((values >= 0) & (values <= 1))) for values in graph.sample()]
-    if inside[0] != inside[1]:  # fractions of the picture are, logits are not
+    if inside[0] != inside[1]:  # boxes are fractions of the picture and all within 0..1, logits are not
         return 0 if inside[0] else 1
     raise ExportFailed(
         f"Both outputs of {graph.name} are 4 wide, and their names do not say which holds the boxes.",
@@ -87,7 +87,7 @@ def _box_output(graph: PackageGraph, first: int, second: int) -> int:
 
 
 def _unknown(graph: PackageGraph, outputs: list, names: int | None, names_hint: str) -> ExportFailed:
-    """The error for outputs of no known layout, named after the one that they resemble most."""
+    """The error for outputs of an unknown layout; it names the most similar one."""
     shapes = [list(shape) for shape in graph.shapes.values()]
     counted = "" if names is None else f" for {names} class name{'' if names == 1 else 's'}"
     what, hint = _resembling(outputs, names, names_hint) or (
@@ -99,7 +99,7 @@ def _unknown(graph: PackageGraph, outputs: list, names: int | None, names_hint: 
 
 
 def _resembling(outputs: list, names: int | None, names_hint: str) -> tuple[str, str] | None:
-    """What the outputs are, and a hint: a layout that cannot be imported, or one with another number of classes."""
+    """A description of the outputs, and a hint: an unsupported layout, or one with another number of classes."""
     match outputs:
         case [(_, width)] | [(_, width), (_, _, _)] if width in _FINAL:
             return (

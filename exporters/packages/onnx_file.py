@@ -1,7 +1,7 @@
-"""A bare ONNX file as ultralytics, timm or RF-DETR export it: what it says of itself, and what the caller has to say.
+"""A bare ONNX file as ultralytics, timm or RF-DETR export it: facts from its metadata, and options of the caller.
 
-ultralytics writes task, size and class names into the metadata; RF-DETR is told by its outputs, and a classifier of
-anybody's says nothing about its pictures. What is neither said nor known from the layout is asked for, never guessed.
+ultralytics writes task, size and class names into the metadata; RF-DETR is recognised by its outputs; classifiers say
+nothing about their preprocessing. A fact that neither the metadata, the layout nor an option gives is an error.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _NAMES_HINT = "--labels FILE names the classes, one a line in the order of the c
 _TASKS = {"detect": "object-detection", "segment": "instance-segmentation", "classify": "classification"}
 _MOST_METADATA = 1 << 20  # characters of one value
 _COCO_COLUMNS = 91
-_NO_CLASS = ""  # in the place of a name, of a column that stands for no class
-_GREY = 114  # of ultralytics' letterbox
-_SUM = 0.02  # by which probabilities in half precision miss the sum 1
-# Ranges of the pixels by name: by what 0..255 is divided, then mean and standard deviation.
+_NO_CLASS = ""  # the name of a column that stands for no class
+_GREY = 114  # grey of ultralytics' letterbox
+_SUM = 0.02  # allowed difference from 1 of the sum of probabilities in half precision
+# Ranges of the pixels by name: the divisor of 0..255, then mean and standard deviation.
 _RANGES: Mapping[str, tuple[int | None, tuple[list[float], list[float]] | None]] = {
     "0-1": (255, None),
     "0-255": (None, None),
@@ -49,11 +49,11 @@ _TRIPLES = re.compile(r"\s*([^/]+)/([^/]+)\s*")
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """One bare file, and what the caller says in the place of it.
+    """One bare file, and the caller's options.
 
     Raises (all methods):
-        ExportFailed: the file is no graph that can be imported; the sentence says why, the hint which option helps.
-        InvalidParameter: an option cannot be what it is.
+        ExportFailed: the graph cannot be imported; the sentence says why, the hint which option helps.
+        InvalidParameter: an option has an invalid value.
     """
 
     path: Path
@@ -75,7 +75,7 @@ class OnnxFile:
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """Its name in errors."""
         return "".join(letter for letter in self.path.name if letter.isprintable())[:80]
 
     @cached_property
@@ -98,11 +98,11 @@ class OnnxFile:
 
     @cached_property
     def metadata(self) -> dict[str, str]:
-        """What its exporter wrote into it."""
+        """The metadata that its exporter wrote."""
         return {entry.key: entry.value for entry in self.model.metadata_props if len(entry.value) <= _MOST_METADATA}
 
     def describe(self) -> Description:
-        """The file's own words and the caller's as the description of a package."""
+        """The file's metadata and the caller's options as the description of a package."""
         task = self._task()
         graph = wrap.read(self.path, self._size(), self.name, self.model)
         known = self._names()
@@ -125,7 +125,7 @@ class OnnxFile:
         return {"task", "names", "stride"} <= set(self.metadata)
 
     def _names(self) -> tuple[str, ...] | None:
-        """The caller's names, or those of the metadata; None where nobody gives them."""
+        """The caller's names, or those of the metadata, or None."""
         if self.given.labels is not None:
             return self.given.labels
         text = self.metadata.get("names") or self.metadata.get("class_names")
@@ -153,7 +153,7 @@ class OnnxFile:
         return height, width
 
     def _config(self, graph: PackageGraph, layout: Layout, task: str | None) -> tuple[InferenceConfig, tuple[str, ...]]:
-        """How its pictures are prepared, and sentences about what was taken for granted."""
+        """Its preprocessing, and notes about what was assumed."""
         resize, values, notes = self._preparation(layout)
         scaling, normalization = pixel_range(values)
         network = {
@@ -170,7 +170,7 @@ class OnnxFile:
         return InferenceConfig.model_validate(config), notes
 
     def _preparation(self, layout: Layout) -> tuple[str, str, tuple[str, ...]]:
-        """Resize mode and range of the pixels: the caller's, or those of whoever writes such files."""
+        """Resize mode and range of the pixels: the caller's, or those of the library that exports such files."""
         known: tuple[str | None, str | None] = None, None
         if layout.kind == "queries":
             known = FLOAT, "imagenet"
@@ -215,7 +215,7 @@ def resize_mode(given: str | None) -> str | None:
 
 
 def pixel_range(given: str) -> tuple[int | None, tuple[list[float], list[float]] | None]:
-    """By what 0..255 is divided, and mean and standard deviation after that. Raises InvalidParameter."""
+    """The divisor of 0..255, then mean and standard deviation. Raises InvalidParameter."""
     if given in _RANGES:
         return _RANGES[given]
     split = _TRIPLES.fullmatch(given)
@@ -232,7 +232,7 @@ def pixel_range(given: str) -> tuple[int | None, tuple[list[float], list[float]]
 
 
 def _literal(text: str) -> Any:
-    """A value of the metadata, JSON or a literal of Python, as ultralytics writes it; None where it is neither."""
+    """A value of the metadata: JSON or a Python literal, as ultralytics writes it; None where it is neither."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -244,7 +244,7 @@ def _literal(text: str) -> Any:
 
 
 def _classes(layout: Layout, known: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Class names, and a note where nobody gives them. The last column of a DETR's logits stands for no class."""
+    """Class names, and a note where they are made up. The last column of a DETR's logits stands for no class."""
     if known is not None:
         return known, ()
     note = "The file does not name its classes; --labels FILE does."
@@ -256,12 +256,12 @@ def _classes(layout: Layout, known: tuple[str, ...] | None) -> tuple[tuple[str, 
 
 
 def _activation(graph: PackageGraph, task: str | None) -> dict[str, Any]:
-    """What follows a classifier: nothing where its last operator or its answers are probabilities already."""
+    """The activation for a classifier: none where its last operator or its outputs show that they are probabilities."""
     last = graph.last_operator()
     (values,) = graph.sample()
     one = values.shape[1] == 1
     adds_up = not one and bool((values >= 0).all() and (abs(values.sum(1) - 1) < _SUM).all())
     if last in ("Softmax", "Sigmoid") or adds_up:
         return {"type": "sigmoid" if last == "Sigmoid" else "softmax", "fused": True}
-    # of one class the softmax would be 1 for every picture
+    # the softmax of a single class would be 1 for every picture
     return {"type": "sigmoid" if one or task == MULTI_LABEL else "softmax", "fused": False}

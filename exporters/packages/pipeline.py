@@ -1,4 +1,4 @@
-"""Packages without code: their graph, wrapped, goes through the pipeline of every export, gate and all."""
+"""Packages without code: their graph is wrapped and passes the same pipeline as every export, gate included."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tritonvision.publication import Manifest
 
 
 class PackageFamily(Family):
-    """One package, in the place of a family: what others declare in code is in its description.
+    """One package as a family: what families declare in code comes from its description.
 
     Raises:
-        ExportFailed: something about the package is wrong, or cannot be done; the sentence says what.
+        ExportFailed: the package is not valid or not supported; the sentence says why.
     """
 
     name = FAMILY
@@ -59,7 +59,7 @@ class PackageFamily(Family):
 
 
 class PackageNetwork(Network):
-    """The given graph in onnxruntime as the reference, and the peer's steps around it as the reference pipeline."""
+    """The given graph in onnxruntime is the reference; the reference pipeline adds inference-models' steps."""
 
     def __init__(self, family: PackageFamily):
         kind = family.kind
@@ -76,7 +76,7 @@ class PackageNetwork(Network):
         graphs.wrap(self._graph, before, self._kind.after, path)
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
-        """See :meth:`Network.tensors`. There is no float64 of somebody else's graph: ``double`` is float32 as well."""
+        """See :meth:`Network.tensors`. The graph cannot run in float64, so ``double`` makes no difference."""
         outputs = self._graph(reference.normalised(inputs["pixels"], self._config))
         return self._kind.canonical(list(outputs.values()))
 
@@ -88,10 +88,10 @@ class PackageNetwork(Network):
 def publish_graph(
     description: Description, public_id: str, repository: Path, progress: pipeline.Progress
 ) -> Manifest:  # fmt: skip
-    """Publish a graph with its description under ``public_id``, in the place of what is there.
+    """Publish a graph with its description under ``public_id``, replacing what is published there.
 
     Raises:
-        ExportFailed: something about it is wrong, or what is published would not compute what the graph computes.
+        ExportFailed: it is not valid, or the published model would not compute what the graph computes.
         SetupError: the repository cannot be written.
     """
     family = PackageFamily(description)

@@ -1,8 +1,8 @@
-"""What a package's own graph answers between the peer's documented steps, in numpy and OpenCV: the gate's measure.
+"""The reference pipeline of packages: inference-models' documented steps around a graph, in numpy and OpenCV.
 
-Written from the description of ``inference_config.json``. It shares nothing with the steps that serve, nor with what
-tells those which output is what (:mod:`~tritonvision.exporters.packages.layouts`, ``heads``): a fault that both had
-would compare as equal.
+Written from the documentation of ``inference_config.json``. It shares no code with the steps that serve, nor with the
+recognition of outputs (:mod:`~tritonvision.exporters.packages.layouts`, ``heads``): an error in shared code would not
+be noticed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tritonvision.exporters.packages.config import CROP, FLOAT, ROUNDED, Inferen
 from tritonvision.exporters.packages.description import Description
 from tritonvision.exporters.packages.wrap import PackageGraph
 
-_CLASS_SHIFT = np.float32(7680)  # pixels by which ultralytics keeps the boxes of two classes apart
-_STRIDE = 4  # network pixels a cell of mask prototypes
-_GREY = 127  # around the pictures of a YOLO that are fitted
+_CLASS_SHIFT = np.float32(7680)  # pixels by which ultralytics offsets each class's boxes for one NMS over all classes
+_STRIDE = 4  # network pixels per cell of the mask prototypes
+_GREY = 127  # grey of the padding of a YOLO's pictures
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Pixels of a picture, and where in them it lies: its pixel (x, y) at ``(x * gain_x + left, y * gain_y + top)``."""
+    """A picture as the network's pixels; its pixel (x, y) is at ``(x * gain_x + left, y * gain_y + top)`` there."""
 
     pixels: np.ndarray
     size: tuple[int, int]
@@ -54,12 +54,12 @@ def normalised(pixels: np.ndarray, config: InferenceConfig) -> np.ndarray:
 
 
 def prepare(picture: np.ndarray, described: Description) -> Prepared:
-    """RGB uint8 ``[h, w, 3]`` by the peer's resize modes."""
+    """RGB uint8 ``[h, w, 3]`` by the resize modes of inference-models."""
     given = described.config.network_input
     height, width = described.config.size
     h, w = picture.shape[:2]
     mode, grey = given.resize_mode, given.padding_value or 0
-    if mode == "fit-longer-edge":  # of a network of one size
+    if mode == "fit-longer-edge":  # for a network of one size
         mode, grey = ("letterbox", _GREY) if _outputs(described.graph) == "rows" else ("stretch", 0)
     if cut := CROP.fullmatch(mode):
         return _cropped(picture, (height, width), float(cut[1]), cut[2])
@@ -79,7 +79,7 @@ def prepare(picture: np.ndarray, described: Description) -> Prepared:
         canvas[np.ix_(ys, xs)] = picture[np.ix_(rows[ys], columns[xs])]
         return Prepared(canvas, (h, w), (1, 1), (int(-columns[0]), int(-rows[0])))
     scale = min(height / h, width / w)
-    if mode == ROUNDED:  # half of an odd rest goes to the right and to the bottom, as above
+    if mode == ROUNDED:  # the larger half of an odd rest goes to the right and to the bottom, as above
         new_w, new_h = max(round(w * scale), 1), max(round(h * scale), 1)
     else:
         new_w, new_h = max(int(w * scale), 1), max(int(h * scale), 1)
@@ -102,7 +102,7 @@ def _cropped(picture: np.ndarray, size: tuple[int, int], percent: float, name: s
 
 
 def predict(picture: np.ndarray, settings: Mapping[str, Any], described: Description) -> Tensors:
-    """The public outputs about RGB uint8 ``[h, w, 3]``."""
+    """The public outputs for RGB uint8 ``[h, w, 3]``."""
     prepared = prepare(picture, described)
     answer = described.graph(normalised(prepared.pixels[None], described.config))
     outputs = [value[0] for value in answer.values()]
@@ -116,7 +116,7 @@ def predict(picture: np.ndarray, settings: Mapping[str, Any], described: Descrip
 
 
 def _outputs(graph: PackageGraph) -> str:
-    """``classes`` for one value a class, ``queries`` for boxes and logits of a DETR, ``rows`` for those of a YOLO."""
+    """``classes`` for one value per class, ``queries`` for a DETR's boxes and logits, ``rows`` for a YOLO's output."""
     shapes = [shape[1:] for shape in graph.shapes.values()]
     if len(shapes[0]) == 1:
         return "classes"
@@ -124,7 +124,7 @@ def _outputs(graph: PackageGraph) -> str:
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:
-    """float32, by the hyperbolic tangent, which overflows nowhere."""
+    """float32, by the hyperbolic tangent, which does not overflow."""
     return ((1 + np.tanh(values.astype(np.float64) / 2)) / 2).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Somebody's ONNX graph: read with distrust, and wrapped to take our pixels and give canonical tensors."""
+"""A user's ONNX graph: read with every check, and wrapped to take uint8 pixels and to give canonical tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tritonvision.exporters.parity.gate import refusing_what_cannot_run
 from tritonvision.python_backend.runtime.onnxruntime_session import open_session
 
 _LARGEST = 2_000_000_000  # bytes: protobuf's own limit is a little higher
-_OPSETS = range(11, 24)  # GatherElements and TopK as they are used here began with 11
+_OPSETS = range(11, 24)  # GatherElements, and TopK as it is used here, exist since 11
 _CODE = "What this import cannot do, a package with code of its own can."
 _INTEGER = {"ConvInteger", "MatMulInteger", "QuantizeLinear", "DynamicQuantizeLinear"}
 _SAME = {"Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Unsqueeze"}
@@ -29,13 +29,13 @@ class PackageGraph:
     """A graph as its author wrote it.
 
     Attributes:
-        name: what errors call its file.
+        name: of its file in errors.
         model: with all its weights, checked.
-        size: (height, width) of the pictures it takes.
+        size: (height, width) of its pictures.
         dtype: of its only input, ``[N, 3, height, width]``.
-        shapes, kinds: of its outputs for one picture, in their order, and ONNX's number of their type; the first axis
-            counts pictures.
-        batched: whether it takes any number of pictures at once.
+        shapes, kinds: shapes of its outputs for one picture, in their order and with the batch axis, and ONNX's numbers
+            of their types.
+        batched: whether its batch axis is dynamic.
     """
 
     name: str
@@ -61,7 +61,7 @@ class PackageGraph:
         return "fp16" if self.dtype == np.float16 or halves else "fp32"
 
     def last_operator(self) -> str:
-        """What computes its first output; empty for an input. What changes no value is passed over."""
+        """The operator of its first output; empty for an input. Operators that change no value are skipped."""
         makers = {name: node for node in self.model.graph.node for name in node.output}
         node = makers.get(self.model.graph.output[0].name)
         while node is not None and node.op_type in _SAME:
@@ -69,7 +69,7 @@ class PackageGraph:
         return "" if node is None else node.op_type
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Its outputs, float32, for ``[B, 3, height, width]``; one picture at a time where it takes no more.
+        """Its outputs, float32, for ``[B, 3, height, width]``; picture by picture where its batch is fixed.
 
         Raises ExportFailed.
         """
@@ -87,11 +87,11 @@ class PackageGraph:
 def read(
     path: Path, size: tuple[int, int], name: str = "weights.onnx", model: onnx.ModelProto | None = None
 ) -> PackageGraph:  # fmt: skip
-    """The graph at ``path``, which must take pictures of ``size`` (height, width).
+    """Read the graph at ``path``, which must take pictures of ``size`` (height, width).
 
     Args:
-        name: what errors call the file.
-        model: what :func:`load` gave for that path, where it was called already.
+        name: of the file in errors.
+        model: the result of :func:`load` for that path, if there is one.
 
     Raises:
         ExportFailed: it is no valid graph, or does not take one batch of RGB pictures of that size.
@@ -111,7 +111,7 @@ def read(
         )
     dtype = _FLOATS[inputs[0].type.tensor_type.elem_type]
     with refusing_what_cannot_run(name):
-        # onnxruntime reads no shape that lies in a file beside the graph
+        # onnxruntime cannot read a shape from an external file
         session = open_session(model.SerializeToString() if _has_files(path) else path)
         answer = session.run(None, {inputs[0].name: np.zeros((1, 3, *size), dtype=dtype)})
     if not all(isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.ndim >= 2 and len(a) == 1 for a in answer):
@@ -125,13 +125,13 @@ def read(
 
 
 def input_shape(model: onnx.ModelProto) -> list[int | None]:
-    """Lengths of the axes of a graph's first input, None where they are free; empty where it has none."""
+    """Lengths of the axes of a graph's first input, None where they are dynamic; empty where it has no input."""
     inputs = _inputs(model.graph)
     return [axis.dim_value or None for axis in inputs[0].type.tensor_type.shape.dim] if inputs else []
 
 
 def load(path: Path, name: str = "weights.onnx") -> onnx.ModelProto:
-    """The checked graph, with weights that lie in files beside it and nowhere else. Raises ExportFailed."""
+    """The checked graph; external weights must be in files beside it. Raises ExportFailed."""
     try:
         if path.stat().st_size > _LARGEST:
             raise _too_large(name)
@@ -139,11 +139,11 @@ def load(path: Path, name: str = "weights.onnx") -> onnx.ModelProto:
         files = [path.parent / beside for beside in beside_of(model, path, name)]
         if sum(file.stat().st_size for file in (path, *files)) > _LARGEST:
             raise _too_large(name)
-        onnx.load_external_data_for_model(model, str(path.parent))  # first: a shape can be among them
+        onnx.load_external_data_for_model(model, str(path.parent))  # first, because a shape can be among them
         onnx.checker.check_model(model, full_check=True)
     except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportFailed(f"{name} is not a valid ONNX graph.", hint="Export it again.") from error
-    except (OSError, ValueError, RuntimeError) as error:  # onnx's own, about files and offsets
+    except (OSError, ValueError, RuntimeError) as error:  # onnx's own errors about files and offsets
         raise ExportFailed(f"{name} cannot be read.", hint="Export it again.") from error
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset not in _OPSETS:
@@ -204,7 +204,7 @@ def _run(graph: PackageGraph, name: str, images: np.ndarray) -> list[np.ndarray]
 
 
 def _takes_two(session: onnxruntime.InferenceSession, name: str, dtype: type, size: tuple[int, int]) -> bool:
-    """Whether a free first axis is one: a constant inside may still say that there is one picture."""
+    """Whether a dynamic batch axis works: a constant inside the graph may still fix it to one picture."""
     try:
         with refusing_what_cannot_run():
             answer = session.run(None, {name: np.zeros((2, 3, *size), dtype=dtype)})
@@ -236,7 +236,7 @@ def wrap(graph: PackageGraph, before: str, after: str, path: Path) -> None:
         given = [(value.name, f"raw{i}") for i, value in enumerate(core.graph.output)]
         merged = onnx.compose.merge_models(merged, last, given)
     except (ValueError, TypeError, onnx.parser.ParseError, onnx.checker.ValidationError) as error:
-        # TypeError: a name that is no UTF-8 comes as bytes
+        # TypeError: a name that is no UTF-8 is bytes
         raise ExportFailed(
             f"{graph.name} could not be joined with its preparation and its answer.", hint="Export it again."
         ) from error
@@ -244,7 +244,7 @@ def wrap(graph: PackageGraph, before: str, after: str, path: Path) -> None:
 
 
 def _one_by_one(graph: PackageGraph) -> onnx.ModelProto:
-    """A graph for one picture as one for any number: the body of a Scan, which takes one picture after another."""
+    """A graph for one picture as one for any number: the body of a Scan over the pictures."""
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     inner, source = model.graph, graph.input

@@ -93,6 +93,10 @@ class Gate:
             raise Imprecise(name, findings)
         return GateResult(figures, LABELLED if any(isinstance(t, _OverLabels) for t in self._trials) else AGREEMENT)
 
+    def prepare(self) -> None:
+        """Read the names of pictures and the labels. Raises ExportFailed of a folder that holds none, or others."""
+        _ = self._trials
+
     @cached_property
     def _trials(self) -> list[_Agreement | _OverLabels]:
         trials: list[_Agreement | _OverLabels] = []

@@ -58,8 +58,8 @@ def quantised(
             raise
         refused = error
     progress.notice(
-        f"{refused.message} Looking for the layers to keep in fp32: {tries} tries at most, "
-        f"{max(time.monotonic() - started, 0.1):.1f} seconds each."
+        f"{refused.message} Looking for the layers to keep in fp32: {tries} tries at most, some "
+        f"{time.monotonic() - started:.0f} seconds each."
     )
 
     def passes(kept: tuple[str, ...]) -> bool:
@@ -72,6 +72,7 @@ def quantised(
 
     found = blame.layers_to_keep(work.layers, passes, tries)
     if found is None or len(found) > MOST_KEPT * len(work.layers):
+        progress.notice(f"No more than {MOST_KEPT:.0%} of the layers in fp32 were found to be enough.")
         raise refused
     work.build(found)
     return Quantised(work.files, found, judge(work.files))

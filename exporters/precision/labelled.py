@@ -50,8 +50,15 @@ class Coco:
     truth: COCO
 
     def picture(self, image: Mapping[str, Any]) -> np.ndarray:
-        """RGB uint8 ``[h,w,3]``. Raises ExportFailed."""
-        return read(self.paths[image["id"]])
+        """RGB uint8 ``[h,w,3]``. Raises ExportFailed where it is not of the size that the labels tell."""
+        found = read(self.paths[image["id"]])
+        height, width = found.shape[:2]
+        if (height, width) != (image["height"], image["width"]):
+            raise ExportFailed(
+                f"The picture '{self.paths[image['id']].name}' has {width} x {height} pixels, in the labels "
+                f"{image['width']} x {image['height']}."
+            )
+        return found
 
     def mean_precision(self, found: Sequence[tuple[Mapping[str, Any], Tensors]], masks: bool = False) -> float:
         """COCO's mAP at IoU 0.5 to 0.95 in percent of answers about :attr:`images`, by boxes or by masks."""
@@ -85,18 +92,24 @@ class Coco:
         return rows
 
 
-def coco(folder: Path, labels: Sequence[str]) -> Coco:
+def coco(folder: Path, labels: Sequence[str], masks: bool = False) -> Coco:
     """The pictures and labels of a folder of COCO's format.
 
     Args:
         labels: of the model, by class id; those of the folder are found by name. Without any, the folder's own count in
             their order.
+        masks: whether each object must have one.
 
     Raises:
         ExportFailed: it is another format, a picture is missing, or no class of it is one of the model's.
     """
     paths = files(folder)
     truth, names = _truth(_json(folder))
+    if masks and not all(row.get("segmentation") for row in truth.dataset["annotations"]):
+        raise ExportFailed(
+            f"The labels of '{folder.name}' have boxes without masks.",
+            hint="Each annotation needs a segmentation: a list of polygons, or run lengths.",
+        )
     by_name = {name.lower(): i for i, name in enumerate(labels or names.values())}
     categories = {by_name[name.lower()]: key for key, name in names.items() if name.lower() in by_name}
     if not categories:
@@ -104,12 +117,17 @@ def coco(folder: Path, labels: Sequence[str]) -> Coco:
             f"None of the classes in the labels of '{folder.name}' is one of the model's.",
             hint=f"The model knows {', '.join(labels[:5])}; the labels {', '.join(list(names.values())[:5])}.",
         )
-    by_file = {path.name: path for path in paths}
-    images = tuple(truth.dataset["images"])
-    missing = [image["file_name"] for image in images if Path(image["file_name"]).name not in by_file]
-    if missing:
-        raise ExportFailed(f"The picture '{missing[0]}' of the labels is not in '{folder.name}'.")
-    found = {image["id"]: by_file[Path(image["file_name"]).name] for image in images}
+    called: dict[str, list[Path]] = {}
+    for path in paths:
+        called.setdefault(path.name, []).append(path)
+    images, found = tuple(truth.dataset["images"]), {}
+    for image in images:
+        name = Path(str(image["file_name"]))
+        near = called.get(name.name, [])
+        if not near:
+            raise ExportFailed(f"The picture '{name}' of the labels is not in '{folder.name}'.")
+        # of several with one name, the one in the folder that the labels tell
+        found[image["id"]] = next((path for path in near if path.parts[-len(name.parts) :] == name.parts), near[0])
     return Coco(images, found, categories, tuple(labels or names.values()), truth)
 
 
@@ -136,7 +154,7 @@ def _truth(path: Path) -> tuple[COCO, dict[int, str]]:
             left, top, width, height = (float(v) for v in row["bbox"])
             row |= {"id": number, "area": float(row.get("area", width * height)), "bbox": [left, top, width, height]}
         names = {row["id"]: str(row["name"]) for row in data["categories"]}
-        images = {row["id"] for row in data["images"] if row["file_name"] and row["width"] and row["height"]}
+        images = {row["id"] for row in data["images"] if row["width"] and row["height"] and str(row["file_name"])}
         if not rows or any(row["image_id"] not in images or row["category_id"] not in names for row in rows):
             raise wrong
     except (ValueError, KeyError, TypeError) as error:

@@ -44,6 +44,8 @@ def int8(graph: Path, inputs: Sequence[Tensors], target: Path, kept_fp32: Sequen
     nncf = _nncf()
     import openvino
 
+    from tritonvision.python_backend.runtime.openvino_session import REST
+
     try:
         model = openvino.Core().read_model(graph)
     except RuntimeError as error:
@@ -51,7 +53,8 @@ def int8(graph: Path, inputs: Sequence[Tensors], target: Path, kept_fp32: Sequen
     # what OpenVINO adds has a number for a name, which is another one the next time
     named = {op.get_friendly_name() for op in model.get_ordered_ops() if op.get_friendly_name() != op.get_name()}
     settings: dict[str, Any] = {"subset_size": len(inputs)}
-    if _is_transformer(model):
+    transformer = _is_transformer(model)
+    if transformer:
         settings["model_type"] = nncf.ModelType.TRANSFORMER
     ignored = [*_behind_the_weights(model), *kept_fp32, *(name + _WITHOUT for name in kept_fp32)]
     settings["ignored_scope"] = nncf.IgnoredScope(names=ignored, validate=False)
@@ -61,6 +64,8 @@ def int8(graph: Path, inputs: Sequence[Tensors], target: Path, kept_fp32: Sequen
         except (nncf.errors.InternalError, nncf.errors.ValidationError, RuntimeError, ValueError) as error:
             raise ExportFailed("NNCF cannot quantise this network.") from error
     found = _layers(quantised, named)
+    if transformer and not kept_fp32:  # much is left that is not int8: softmax, norms, products of activations
+        quantised.set_rt_info("bf16", REST)
     openvino.save_model(quantised, target, compress_to_fp16=False)
     return found
 

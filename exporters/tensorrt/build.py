@@ -156,6 +156,7 @@ def _monitor(trt: Any, progress: Progress | None) -> Any:
     """What TensorRT tells how far it is; only the outermost phases are passed on."""
     if progress is None:
         return None
+    told = progress
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
@@ -170,7 +171,7 @@ def _monitor(trt: Any, progress: Progress | None) -> Any:
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name in self._steps and not self.cancelled:
                 done = (step + 1) / max(self._steps[phase_name], 1)
-                self.cancelled = not progress(phase_name, min(done, 1.0))
+                self.cancelled = not told(phase_name, min(done, 1.0))
             return not self.cancelled
 
         def phase_finish(self, phase_name: str) -> None:

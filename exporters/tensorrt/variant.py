@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -64,18 +65,18 @@ def built(job: Job) -> Built:
     job = replace(job, variant=replace(job.variant, networks=tuple(nets)))
     job.progress.stage(f"{job.variant.name}: graphs")
     inputs = calibration.inputs(job.points, job.base, calibration.sets(job.calibrate)[0])
-    kept: list[str] = []
+    keep, kept = policy(job.manifest), []
     wanted = {}
     for role, net in nets.items():
         folder = job.folder / f"net-{role or 'model'}"
         folder.mkdir()
-        plan = folder / job.variant.file()
+        path = folder / job.variant.file()
         graph = job.graphs[role]
         if job.variant.precision != "fp32":
-            graph = plan.with_suffix(".onnx")
-            samples = together(inputs[role])
-            kept += typed.write(job.graphs[role], graph, job.variant.precision, samples, policy(job.manifest))
-        wanted[role] = Plan(net, graph, plan)
+            graph = path.with_suffix(".onnx")
+            stays = typed.write(job.graphs[role], graph, job.variant.precision, together(inputs[role]), keep)
+            kept += [name for name in stays if any(re.search(pattern, name) for pattern in keep)]
+        wanted[role] = Plan(net, graph, path)
     for plan in wanted.values():
         build_on(gpu, plan, job.manifest, job.variant, job.repository, _told(job))
     files = {role: plan.path for role, plan in wanted.items()}

@@ -74,6 +74,7 @@ class Job:
         if self.variant.engine not in _BUILDERS:
             raise NotSupported(f"This version does not build variants for {self.variant.engine}.")
         with self._exits:
+            self._gate.prepare()  # labels of another format are refused before anything is built
             return _BUILDERS[self.variant.engine](self)
 
     @cached_property

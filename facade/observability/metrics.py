@@ -48,6 +48,7 @@ class Metrics:
             ("tritonvision_evicted_models", "Models that left for others", lambda: memory().evicted),
         ):
             self.gauge(name, text, figure)
+        self._registry.register(PlanProgress(memory))
         self._window = Window()
         self._registry.register(self._window)
 
@@ -79,6 +80,29 @@ def _sum(figure: Counter | Histogram, end: str, model: str) -> float:
     """Of the series of ``model`` whose names end so."""
     samples = (sample for metric in figure.collect() for sample in metric.samples)
     return sum(s.value for s in samples if s.name.endswith(end) and s.labels.get("model") == model)
+
+
+class PlanProgress:
+    """``tritonvision_plan_build``: the part that is done of each TensorRT plan that is built here, 1 when it is built.
+
+    Args:
+        memory: gives the memory of the loaded models.
+    """
+
+    def __init__(self, memory: Callable[[], Memory]):
+        self._memory = memory
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """prometheus_client's hook, else it would collect to learn the names."""
+        return [GaugeMetricFamily("tritonvision_plan_build", "")]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """prometheus_client's hook."""
+        text = "Part of a TensorRT plan's building that is done, in its present phase"
+        family = GaugeMetricFamily("tritonvision_plan_build", text, labels=("model", "variant", "state"))
+        for model, build in self._memory().plan_builds.items():
+            family.add_metric((model, build.variant, build.state), build.done)
+        yield family
 
 
 class Window:

@@ -11,7 +11,11 @@ import numpy as np
 import openvino
 
 from tritonvision.errors import BrokenModel
+from tritonvision.machine import why_not
+from tritonvision.python_backend.runtime.sessions import release_free_memory
 
+REST = ["tritonvision", "rest"]
+"""What a file of int8 may say of the layers that are not: ``bf16``, for processors that compute in it."""
 _ARITHMETIC = {"bf16": "bf16"}  # what is not named here computes in fp32 what the file leaves open
 # One stream: a process has one network to run at a time. Not pinned: the processes of a server would all be pinned to
 # the same cores.
@@ -26,24 +30,32 @@ class OpenVinoSession:
         path: of an ONNX file, or of the ``.xml`` beside the ``.bin`` of OpenVINO's own format.
         properties: of OpenVINO's CPU device, by their names there.
         dims: of inputs, by name, -1 for any; those that are not named keep the shapes of the file.
+        release: whether its working memory goes back to the system after each run, which takes some milliseconds.
 
     Raises:
         BrokenModel: OpenVINO does not read or not compile it.
     """
 
-    def __init__(self, path: Path, properties: Mapping[str, Any], dims: Mapping[str, Sequence[int]] | None = None):
+    def __init__(
+        self, path: Path, properties: Mapping[str, Any], dims: Mapping[str, Sequence[int]] | None = None,
+        release: bool = False,
+    ):  # fmt: skip
         core = openvino.Core()
         doing = "read"
         try:
             model = core.read_model(path)
             doing = "run"
+            settings = _PROPERTIES | dict(properties)
+            if model.has_rt_info(REST) and not why_not("openvino", "bf16"):
+                settings["INFERENCE_PRECISION_HINT"] = model.get_rt_info(REST).astype(str)
             if dims:
                 model.reshape({name: openvino.PartialShape(list(shape)) for name, shape in dims.items()})
-            compiled = core.compile_model(model, "CPU", _PROPERTIES | dict(properties))
+            compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             sentence = f"OpenVINO cannot {doing} the network."
             raise BrokenModel(sentence, hint="Publish it again with --force.") from error
         self.properties = {name: compiled.get_property(name) for name in _TOLD}
+        self._release = compiled.release_memory if release else None
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()  # a request is no place for two threads, and one stream gives them no more
 
@@ -52,7 +64,11 @@ class OpenVinoSession:
         with self._lock:
             self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
             # copied: the request computes its next answer in the same memory
-            return [self._request.get_tensor(name).data.copy() for name in outputs]
+            found = [self._request.get_tensor(name).data.copy() for name in outputs]
+            if self._release is not None:
+                self._release()
+                release_free_memory()
+        return found
 
 
 def open_session(path: Path, precision: str = "fp32", threads: int = 0, *, spin: bool = True) -> OpenVinoSession:

@@ -9,9 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from polygraphy.backend.common import BytesFromPath
-from polygraphy.backend.trt import EngineFromBytes, TrtRunner
-from polygraphy.exception import PolygraphyException
 
 from tritonvision.errors import BrokenModel
 
@@ -24,6 +21,11 @@ class TensorRtSession:
     """
 
     def __init__(self, path: Path):
+        # only machines with a GPU have it, and every module of this room can be imported on all
+        from polygraphy.backend.common import BytesFromPath
+        from polygraphy.backend.trt import EngineFromBytes, TrtRunner
+        from polygraphy.exception import PolygraphyException
+
         self._lock = threading.Lock()  # an execution context is no place for two threads
         self._runner = TrtRunner(EngineFromBytes(BytesFromPath(str(path))))
         try:

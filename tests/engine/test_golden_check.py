@@ -40,7 +40,7 @@ class House:
         self.server = Embedded(self.settings)
         self.loads: list[str] = []
         load = self.server.load
-        self.server.load = lambda model: (self.loads.append(model), load(model))[1]
+        self.server.load = lambda model, **more: (self.loads.append(model), load(model, **more))[1]
         self.post = (root / POST / "1" / "model.py").read_text()
         self.manifest = (root / FACE / MANIFEST).read_text()
 

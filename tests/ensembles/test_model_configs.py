@@ -197,6 +197,8 @@ def test_a_network_as_it_was_exported_names_no_file():
 def test_a_network_whose_memory_follows_the_picture_or_that_is_alone_hands_it_back(net, shrinks):
     found = net_parameters(net).get("memory.enable_memory_arena_shrinkage")
     assert found == ("cpu:0" if shrinks else None)
+    on_openvino = net_parameters(replace(net, engine="openvino")).get("RELEASE_MEMORY")
+    assert on_openvino == ("YES" if shrinks else None)
 
 
 def test_every_schema_has_its_version_in_the_config():

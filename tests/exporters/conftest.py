@@ -1,4 +1,4 @@
-"""What the tests of the torch families share: the photo, synthetic scenes, and a small detector trained in seconds."""
+"""Fixtures of the torch families: the photo, synthetic scenes, and a small detector trained within a minute."""
 
 import torch  # isort: skip
 
@@ -16,7 +16,7 @@ SHAPES = ("disc", "box", "triangle")
 
 @pytest.fixture(scope="module")
 def few_threads():
-    """Two threads for torch, for the tests of a module that asks for it."""
+    """Limits torch to two threads during a module's tests."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -61,7 +61,7 @@ def draw_scene():
 
 @pytest.fixture(scope="session")
 def trained_yolo(tmp_path_factory):
-    """Path of a yolov8n checkpoint that finds discs, boxes and triangles: real training, half a minute on two cores."""
+    """Path of a yolov8n checkpoint trained to find discs, boxes and triangles, half a minute on two cores."""
     load.prepare()
     from ultralytics.cfg import get_cfg
 
@@ -74,7 +74,7 @@ def trained_yolo(tmp_path_factory):
 
 
 def _train(model, settings, steps, size, batch, rate):
-    """AdamW with a one-cycle rate on scenes drawn anew for each step, with ultralytics' own loss."""
+    """Trains with AdamW, a one-cycle rate and ultralytics' own loss on new scenes in each step."""
     model.args = settings
     trained = [p.requires_grad_() for name, p in model.named_parameters() if ".dfl" not in name]
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=1e-4)

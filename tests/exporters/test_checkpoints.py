@@ -1,4 +1,4 @@
-"""Checkpoints in the forms that trainers write are taken whole, or refused by what is wrong; none runs code."""
+"""Checkpoints in the forms that trainers write are loaded completely or refused with the reason; none runs code."""
 
 import torch  # isort: skip
 
@@ -49,7 +49,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".pth.tar"])
-def test_the_forms_of_trainers_are_the_same_network(network, tmp_path, form, suffix):
+def test_checkpoints_of_several_trainers_give_the_same_network(network, tmp_path, form, suffix):
     path = tmp_path / f"weights{suffix}"
     torch.save(FORMS[form](network.state_dict()), path)
     found = checkpoints.read(path)
@@ -66,7 +66,7 @@ def test_prefixes_are_found_in_safetensors_too(network, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema"])
-def test_averaged_weights_are_taken_and_that_is_said(network, tmp_path, key):
+def test_averaged_weights_are_used_and_noted(network, tmp_path, key):
     state = network.state_dict()
     averaged = {name: value + 1 for name, value in state.items()}
     torch.save({"state_dict": state, key: {"module": averaged} if key == "ema" else averaged}, tmp_path / "w.pth")
@@ -76,7 +76,7 @@ def test_averaged_weights_are_taken_and_that_is_said(network, tmp_path, key):
     assert torch.equal(found.tensors["head.bias"], state["head.bias"]) and found.notes == ()
 
 
-def test_what_a_trainer_noted_is_kept(network, tmp_path):
+def test_a_trainers_metadata_is_kept(network, tmp_path):
     torch.save(
         {"model": network.state_dict(), "args": argparse.Namespace(resolution=576, class_names=["a"])}, tmp_path / "w"
     )
@@ -86,7 +86,7 @@ def test_what_a_trainer_noted_is_kept(network, tmp_path):
     assert (settings["lr"], settings["epoch"]) == (1, 3) and "model" not in settings
 
 
-def test_two_networks_in_one_file_are_not_guessed_between_but_an_averaged_one_is_taken(network):
+def test_of_two_networks_in_one_file_only_an_averaged_one_is_chosen(network):
     state, names = network.state_dict(), network.state_dict().keys()
     with pytest.raises(ExportFailed, match=r"several such networks: student\., teacher\."):
         checkpoints.unwrapped(prefixed(state, "teacher.") | prefixed(state, "student."), names)
@@ -95,7 +95,7 @@ def test_two_networks_in_one_file_are_not_guessed_between_but_an_averaged_one_is
     assert torch.equal(found["head.bias"], averaged["head.bias"])
 
 
-def test_a_counter_of_batch_norms_that_older_files_lack_is_not_missed(network):
+def test_batch_norm_counters_may_be_missing(network):
     state = {name: value for name, value in network.state_dict().items() if "num_batches" not in name}
     other = Small()
     checkpoints.load_into(other, state, "small", "")
@@ -127,7 +127,7 @@ class Payload:
         return open, (str(self.path), "w")
 
 
-def test_code_in_a_file_does_not_run_and_is_named(network, tmp_path):
+def test_code_in_a_file_is_refused_by_name_and_does_not_run(network, tmp_path):
     torch.save({"state_dict": network.state_dict(), "x": Payload(tmp_path / "ran")}, tmp_path / "evil.pth")
     with pytest.raises(ExportFailed, match="cannot be read without running code of (_io|io).open") as caught:
         checkpoints.read(tmp_path / "evil.pth")

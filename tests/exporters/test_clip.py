@@ -1,4 +1,4 @@
-"""CLIP: the graphs compute what open_clip's towers compute; texts get the ids that open_clip's tokenizer gives them."""
+"""CLIP: the graphs compute the embeddings of open_clip's networks; texts get the ids of open_clip's tokenizer."""
 
 import torch  # isort: skip
 
@@ -52,7 +52,7 @@ def samples_of(role):
 
 
 @pytest.mark.parametrize("role", ["", "text"])
-def test_graph_computes_the_towers_embeddings(towers, pipelines, role):
+def test_graph_computes_the_networks_embeddings(towers, pipelines, role):
     inputs = batch_of(pipelines[role], samples_of(role))
     for batch in (1, 3):
         part = {name: value[:batch] for name, value in inputs.items()}
@@ -69,7 +69,7 @@ def test_pipeline_answers_what_open_clips_own_steps_answer(towers, pipelines, ro
 
 
 @pytest.mark.parametrize("role", ["", "text"])
-def test_random_towers_tell_samples_apart(towers, role):
+def test_random_embeddings_differ_between_samples(towers, role):
     vectors = np.stack([towers.predict(sample, {}, role)["embeddings"] for sample in samples_of(role)])
     assert vectors.std(0).mean() >= 1000 * clip.FAMILY.tolerance.tensors["embeddings"]
     assert abs(np.linalg.norm(vectors, axis=1) - 1).max() > 0.1  # as the network gives them, not of unit length
@@ -160,7 +160,7 @@ def test_token_ids_equal_open_clips_and_texts_it_would_truncate_are_refused(
 
 
 def test_characters_of_every_block_are_split_as_open_clip_splits_them(reference, tokenizer):
-    """A letter, then every 7th character in tens: also those that one of the two pattern engines is too old for."""
+    """A letter, then every 7th character in groups of ten, including those that one regular expression engine lacks."""
     characters = [chr(c) for c in range(0x20, 0x110000, 7) if not 0xD800 <= c < 0xE000]
     for start in range(0, len(characters), 10):
         text = "a".join(characters[start : start + 10])

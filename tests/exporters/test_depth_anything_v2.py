@@ -1,4 +1,4 @@
-"""Depth Anything V2: one graph for every aspect, and the pipeline answers what processor and network answer."""
+"""Depth Anything V2: one graph for every aspect ratio, and the pipeline gives the map of processor and network."""
 
 import torch  # isort: skip
 
@@ -53,7 +53,7 @@ def relative(got, want):
 @pytest.mark.parametrize(
     "height, width", [(518, 518), (518, 700), (364, 518), (252, 1036), (84, 140), (14, 518), (518, 14), (14, 14)]
 )
-def test_one_graph_computes_the_networks_map_at_every_aspect(model, height, width):
+def test_one_graph_computes_the_networks_map_at_every_aspect_ratio(model, height, width):
     network, pipeline = model
     pixels = {"pixels": photo_of(height, width)[None]}
     got, want = pipeline.tensors(pixels)["map"], network.tensors(pixels)["map"]
@@ -97,7 +97,7 @@ def test_a_random_map_varies_over_a_picture_and_between_pictures(model):
     maps = network.tensors({"pixels": np.stack([photo_of(252, 252), photo_of(252, 252)[:, ::-1]])})["map"]
     assert maps.std(axis=(1, 2)).min() >= 0.5
     assert relative(maps[1], maps[0]) >= 0.1
-    assert 0 < (maps == 0).mean() < 0.3  # the last ReLU cuts some of it, as it cuts the sky
+    assert 0 < (maps == 0).mean() < 0.3  # the last ReLU sets a part of it to zero
 
 
 def test_float64_reference_agrees_with_float32(model):
@@ -108,7 +108,7 @@ def test_float64_reference_agrees_with_float32(model):
     assert relative(single, double) <= 5e-5
 
 
-def test_export_leaves_the_reference_network_as_the_library_has_it(model):
+def test_export_does_not_change_the_reference_network(model):
     network, _ = model
     assert "forward" not in vars(network._model.head)
     assert "interpolate_pos_encoding" not in vars(network._model.backbone.embeddings)
@@ -209,6 +209,6 @@ def test_weights_of_another_size_are_refused(model, tmp_path):
         FAMILY.build(catalog.find("depth-anything-v2-base"), Weights("user", path=tmp_path))
 
 
-def test_larger_networks_hold_their_weights_once():
+def test_larger_networks_run_in_one_process():
     points = [FAMILY.entry_points(catalog.find(f"depth-anything-v2-{size}"))[0] for size in ("small", "base", "large")]
     assert [point.instances for point in points] == [2, 1, 1]

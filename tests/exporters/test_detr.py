@@ -1,4 +1,4 @@
-"""DETR: the graph computes what transformers' network computes at any size, the pipeline finds what it finds.
+"""DETR: the graph computes the outputs of transformers' network at any size, the pipeline finds the same boxes.
 
 The architecture is the real one; its pictures are smaller here, since height and width are free.
 """
@@ -54,7 +54,7 @@ def test_graph_computes_the_networks_answers_at_any_size_batch_and_padding(model
     assert worst["boxes"] <= 1e-4 and worst["scores"] <= 1e-4 and worst["class_ids"] == 0, worst
 
 
-def test_what_lies_in_the_padding_changes_nothing(model):
+def test_pixels_in_the_padding_have_no_effect(model):
     _, pipeline = model
     pixels = np.stack([sample_pictures.photo()[:256, :320]] * 2)
     pixels[1, 200:], pixels[1, :, 250:] = 7, 250
@@ -80,7 +80,7 @@ def test_pipeline_finds_what_processor_network_and_post_processing_find(model, v
     assert worst["pixels"] <= 0.05 and worst["scores"] <= 1e-4, worst
 
 
-def test_a_random_network_finds_things_of_several_classes_apart_from_each_other(model):
+def test_a_random_network_finds_separate_boxes_of_several_classes(model):
     found = model[1](sample_pictures.photo())
     assert 10 <= len(found["scores"]) <= 60
     assert len(set(found["class_ids"].tolist())) >= 3
@@ -118,7 +118,7 @@ def test_a_users_folder_gives_classes_and_names(flowers):
 
 
 def test_released_weights_are_read_like_a_users_folder(flowers, monkeypatch):
-    """The hub alone is stood in for: it hands out the files of the folder."""
+    """Only the hub is replaced: it serves the files of the folder."""
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda _, name, revision: str(flowers / name))
@@ -156,12 +156,12 @@ def test_incomplete_weights_are_refused(flowers, tmp_path):
         FAMILY.build(ENTRY, Weights("user", path=tmp_path / "w.safetensors"))
 
 
-def test_a_folder_without_weights_is_said(tmp_path):
+def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(ExportFailed, match="lacks config.json or model.safetensors"):
         FAMILY.build(ENTRY, Weights("user", path=tmp_path))
 
 
-def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch):
+def test_official_weights_that_cannot_be_downloaded_are_an_error(monkeypatch):
     import huggingface_hub
 
     def download(*_, **options):
@@ -172,7 +172,7 @@ def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch):
         FAMILY.build(ENTRY, Weights("official"))
 
 
-def test_redrawing_leaves_no_weight_constant_and_repeats_itself():
+def test_redrawing_changes_every_weight_and_is_deterministic():
     from transformers import ViTConfig, ViTForImageClassification
 
     config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32)

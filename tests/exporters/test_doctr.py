@@ -1,4 +1,4 @@
-"""docTR: both graphs compute its networks, the pipeline answers what its predictor answers, word for word."""
+"""docTR: the graphs compute the outputs of its networks, the pipeline gives its predictor's answers, word for word."""
 
 import torch  # isort: skip
 
@@ -69,7 +69,7 @@ def test_pages_are_read_word_for_word_as_docs_predictor_reads_them(network, pipe
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (600, 600)])
-def test_what_holds_no_text_is_an_empty_page(network, pipeline, shape):
+def test_a_picture_without_text_is_an_empty_page(network, pipeline, shape):
     picture = np.full((*shape, 3), 255, np.uint8)
     got, want = pipeline(picture), network.predict(picture, {})
     assert got.keys() >= want.keys()
@@ -79,7 +79,7 @@ def test_what_holds_no_text_is_an_empty_page(network, pipeline, shape):
 
 
 @pytest.mark.parametrize("name", ["photo", "two pixels"])
-def test_what_is_no_page_is_read_alike(network, pipeline, name):
+def test_pictures_that_are_no_pages_are_read_as_docs_predictor_reads_them(network, pipeline, name):
     picture = sample_pictures.views()["odd-220x316"] if name == "photo" else np.full((2, 1, 3), 255, np.uint8)
     parity_check = PageText(POINT, network, FAMILY.tolerance, "random")
     _, missing, figures = parity_check.compare(pipeline(picture), Case(picture, {}, network.predict(picture, {})))
@@ -110,7 +110,7 @@ def test_a_folder_with_the_users_two_files_is_loaded(folder, states):
     assert len(loaded.assets("")["vocabulary.txt"].decode()) == 126
 
 
-def test_a_vocabulary_of_ones_own_lies_beside_the_weights(folder):
+def test_a_users_own_vocabulary_is_read_beside_the_weights(folder):
     name = "crnn_mobilenet_v3_small"
     torch.save(doctr._module(name, vocab="abcß漢").state_dict(), folder / f"{name}-0a1b2c3d.pt")
     with pytest.raises(ExportFailed, match="knows 5 characters, its vocabulary names 126") as failure:
@@ -129,14 +129,14 @@ def test_a_lone_file_and_a_folder_without_both_are_refused_with_a_hint(folder):
         FAMILY.build(ENTRY, Weights("user", path=folder))
 
 
-def test_weights_of_something_else_are_refused(folder, states):
+def test_weights_of_another_architecture_are_refused(folder, states):
     torch.save(states["crnn_mobilenet_v3_small"], folder / "db_mobilenet_v3_large-0a1b2c3d.pt")
     with pytest.raises(ExportFailed, match="not those of db_mobilenet_v3_large"):
         FAMILY.build(ENTRY, Weights("user", path=folder))
 
 
-def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch, tmp_path):
-    """docTR's own downloader runs; only the way to the network is closed."""
+def test_official_weights_that_cannot_be_downloaded_are_an_error(monkeypatch, tmp_path):
+    """docTR's own downloader runs; only the network is unavailable."""
     import urllib.request
 
     def no_route(*_, **__):

@@ -1,8 +1,7 @@
-"""Grounding DINO: the graph computes what transformers' network computes at any size and for any text, the pipeline
-finds what its processor finds.
+"""Grounding DINO: the graph computes the outputs of transformers' network at any size and for any text, the pipeline
+finds the boxes of its processor.
 
-The parts are the real ones at their real widths. There are fewer layers of each, and the pictures are smaller, since
-height and width are free.
+The parts have their real widths, but fewer layers, and the pictures are smaller, since height and width are dynamic.
 """
 
 import torch  # isort: skip
@@ -75,7 +74,7 @@ def test_the_graph_computes_the_networks_boxes_and_scores(model, size, valid, te
     got, want = local.nets[""].tensors(inputs), network.tensors(inputs)
     assert got["boxes"].shape == (len(valid), 900, 4)
     assert got["token_scores"].shape == (len(valid), 900, inputs["input_ids"].shape[1])
-    # nearer to one float32 has no digits left for a logit; of what is near to zero the runtime's sigmoid gives few
+    # closer to 1, float32 has no digits left for a logit; close to 0, the runtime's sigmoid has few
     logits, wanted = (np.log(p) - np.log1p(-p) for p in (side["token_scores"].clip(1e-3, 0.95) for side in (got, want)))
     assert wanted.std() > 0.5
     assert np.abs(logits - wanted).max() <= RELATIVE * np.abs(wanted).max()
@@ -97,7 +96,7 @@ def test_the_graph_ranks_proposals_by_the_networks_scores(model):
     assert np.abs(given - seen[0]).max() <= RELATIVE * np.abs(seen[0]).max()
 
 
-def test_what_lies_outside_the_picture_does_not_matter(model):
+def test_pixels_outside_the_valid_size_have_no_effect(model):
     network, local, _ = model
     inputs = inputs_of(network, (240, 320), [(240, 250)])
     clean = local.nets[""].tensors(inputs)
@@ -107,7 +106,7 @@ def test_what_lies_outside_the_picture_does_not_matter(model):
         np.testing.assert_array_equal(clean[name], dirty[name])
 
 
-def test_the_graph_is_what_the_entry_point_says(model):
+def test_the_graph_matches_its_entry_point(model):
     check.check(model[2], grounding_dino.point().nets[0])
 
 
@@ -121,7 +120,7 @@ def test_the_pipeline_finds_what_the_processor_finds(model):
     assert worst["scores"] <= 1e-3
 
 
-def test_equal_texts_and_texts_in_texts_are_told_apart_like_the_processor_does(model):
+def test_equal_and_contained_texts_are_distinguished_as_the_processor_does(model):
     network, local, _ = model
     given = {"texts": ["dog", "dog house", "dog", "a house"], "confidence": 0.001, "text_threshold": 0.01}
     wanted = network.predict(sample_pictures.photo(), resolve(phrase_grounding.TASK.parameters, given))
@@ -133,7 +132,7 @@ def test_equal_texts_and_texts_in_texts_are_told_apart_like_the_processor_does(m
     np.testing.assert_allclose(got["scores"], wanted["scores"], atol=1e-3)
 
 
-def test_a_strip_is_answered_like_the_processor_pads_it(model):
+def test_a_narrow_strip_is_padded_as_the_processor_does(model):
     network, local, _ = model
     given = {"texts": ["a dog"], "confidence": 0, "text_threshold": 0, "max_detections": 20}
     strip = sample_pictures.photo()[100:130]
@@ -142,7 +141,7 @@ def test_a_strip_is_answered_like_the_processor_pads_it(model):
     np.testing.assert_allclose(got["scores"], wanted["scores"], atol=1e-3)
 
 
-def test_random_weights_tell_classes_and_pictures_apart(model):
+def test_random_answers_differ_between_classes_and_pictures(model):
     _, local, _ = model
     photo = local(sample_pictures.photo(), {"texts": [*open_vocabulary.SEVERAL]})
     assert len(photo["scores"]) in RANDOM_BOXES
@@ -185,7 +184,7 @@ def test_captions_are_those_of_the_processor(model, texts):
 
 
 def test_the_text_encoder_reads_its_mask_as_the_library_does_by_default(model):
-    """Asked for plain attention, it would add the mask to its scores as ones and zeros."""
+    """Eager attention would add the mask to the scores as ones and zeros."""
     from transformers import BertConfig, BertModel
 
     network, _, _ = model
@@ -246,7 +245,7 @@ def test_weights_without_a_tokenizer_are_refused(tmp_path):
     assert "save_pretrained" in refused.value.hint
 
 
-def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch):
+def test_official_weights_that_cannot_be_downloaded_are_an_error(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import huggingface_hub.constants
 

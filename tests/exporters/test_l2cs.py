@@ -1,4 +1,4 @@
-"""L2CS: the graph computes the authors' network, the pipeline what their steps compute on mediapipe's boxes."""
+"""L2CS: the graph computes the outputs of the authors' network, the pipeline their angles on mediapipe's boxes."""
 
 import torch  # isort: skip
 
@@ -77,7 +77,7 @@ def test_a_whole_picture_that_is_one_face_gets_the_authors_angles(network, compo
     assert abs(got["yaw"] - want["yaw"]) <= 1e-4 and abs(got["pitch"] - want["pitch"]) <= 1e-4
 
 
-def test_a_random_network_tells_faces_apart(network):
+def test_random_angles_differ_between_faces(network):
     angles = network.tensors({"pixels": l2cs._faces(448)})
     for name in ("yaw", "pitch"):
         assert np.ptp(angles[name]) >= 1000 * l2cs.FAMILY.tolerance.tensors[name]
@@ -91,7 +91,7 @@ def test_float64_reference_agrees_with_float32(network):
 
 
 def test_yaw_is_the_first_head_and_pitch_the_second_in_graph_and_reference(state, tmp_path):
-    """The authors' callers swap the names; here each head is made to say one angle, whatever the face."""
+    """The authors' callers swap the names; here each head gives one constant angle."""
     state = dict(state)
     for head, bin_ in (("fc_yaw_gaze", 20), ("fc_pitch_gaze", 9)):
         state[f"{head}.weight"] = torch.zeros_like(state[f"{head}.weight"])
@@ -121,7 +121,7 @@ def test_the_authors_file_is_read_without_its_unused_layer(state, tmp_path, suff
 
 
 @pytest.mark.parametrize("change", ["no heads", "other bins", "other depth", "a layer is missing"])
-def test_weights_of_something_else_are_refused(state, tmp_path, change):
+def test_weights_of_another_architecture_are_refused(state, tmp_path, change):
     state = dict(state)
     if change == "no heads":
         state = {name: value for name, value in state.items() if not name.startswith("fc_")}

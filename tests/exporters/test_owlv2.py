@@ -1,4 +1,4 @@
-"""OWLv2: both graphs compute what transformers' network computes, the composition finds what its processor finds."""
+"""OWLv2: the graphs compute the outputs of transformers' network, the composition finds the boxes of its processor."""
 
 import torch  # isort: skip
 
@@ -108,7 +108,7 @@ def test_the_tokens_are_those_of_the_vocabulary_clip_was_trained_with(model):
         local(sample_pictures.photo(), {"texts": ["dog", fits + "cat"]})
 
 
-def test_the_exported_vocabulary_does_not_depend_on_what_was_asked_before(model):
+def test_the_exported_vocabulary_does_not_depend_on_earlier_texts(model):
     network, _ = model
     owlv2_graphs.ids(["a cat"])
     file = json.loads(network.assets("")["tokenizer.json"])
@@ -163,7 +163,7 @@ def test_random_weights_find_some_things_of_several_classes_on_the_photo(model):
 
 
 def test_an_example_of_the_whole_picture_is_the_query_that_the_library_embeds(model):
-    """owlvit's rule, which takes the whole picture for the box; OWLv2's own asks for no box at all."""
+    """owlvit's rule, for which the box is the whole picture; OWLv2's own rule uses no box."""
     from transformers.models.owlvit.modeling_owlvit import OwlViTForObjectDetection
 
     network, _ = model
@@ -178,7 +178,7 @@ def test_an_example_of_the_whole_picture_is_the_query_that_the_library_embeds(mo
         np.testing.assert_allclose(got, embeds.numpy().reshape(-1), rtol=1e-5, atol=1e-5)
 
 
-def test_what_examples_find_is_what_the_networks_class_head_says_of_their_embeddings(model):
+def test_scores_of_examples_are_those_of_the_networks_class_head(model):
     network, local = model
     shown, searched, size = sample_pictures.photo(), sample_pictures.views()["rotated-15"], (512, 512)
     boxes, classes = [[60, 30, 300, 400], [300, 100, 500, 300], [10, 300, 200, 500]], [1, 0, 1]

@@ -1,4 +1,4 @@
-"""The pre steps give the very pixels of the authors' own transforms."""
+"""The pre steps give the same pixels as the authors' own transforms."""
 
 import torch  # isort: skip  # noqa: F401  (this folder is for the export environment)
 
@@ -39,7 +39,7 @@ def test_letterbox_is_ultralytics_letterbox_bit_by_bit(picture_of, network):
         assert np.array_equal(pixels, expected), size
 
 
-def test_letterbox_leads_boxes_back_as_ultralytics_scale_boxes_does(picture_of):
+def test_letterbox_maps_boxes_back_as_ultralytics_scale_boxes_does(picture_of):
     load.prepare()
     from ultralytics.utils.ops import scale_boxes
 

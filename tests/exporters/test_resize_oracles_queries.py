@@ -36,13 +36,13 @@ def test_stretch_in_float32_is_what_rfdetrs_predict_resizes(picture_of, side):
         expected = functional.resize(tensor, [side, side], antialias=False).permute(1, 2, 0).numpy()
         pixels, geometry = resize.stretch(picture, side, side, "float32")
         assert pixels.dtype == np.float32 and pixels.shape == (side, side, 3)
-        # both hold where a pixel comes from in float32: its last place, times the steepest step of 0 to 1
+        # source positions are float32 in both: the error of the last digit, times the largest step between pixels
         assert np.abs(pixels - expected).max() <= max(height, width) * 2**-23 + 1e-6, (height, width)
         assert (geometry.width, geometry.height) == (width, height)
 
 
 def processed(processor, picture):
-    """Grey levels that the processor normalises, and its mask of what is no padding."""
+    """The grey levels that the processor normalises, and its mask of valid pixels."""
     inputs = processor(picture, return_tensors="np", input_data_format="channels_last", do_normalize=False)
     return np.moveaxis(inputs["pixel_values"][0] * 255, 0, -1), inputs["pixel_mask"][0]
 
@@ -64,7 +64,7 @@ def test_shortest_is_the_resize_of_detrs_processor_bit_by_bit(picture_of, size):
         assert mask.all()
 
 
-def test_the_processors_other_backend_is_a_grey_level_away_at_most(picture_of):
+def test_the_processors_other_backend_differs_by_one_grey_level_at_most(picture_of):
     torch_env.import_torchvision()
     from transformers import DetrImageProcessor
 

@@ -1,4 +1,4 @@
-"""ResNet: the graph computes what timm's network computes, the pipeline answers what transform and network answer."""
+"""ResNet: the graph computes the outputs of timm's network, the pipeline gives those of transform and network."""
 
 import torch  # isort: skip
 
@@ -52,7 +52,7 @@ def test_pipeline_answers_what_timms_transform_and_network_answer(model):
             assert got["class_ids"][:1].tolist() == want["class_ids"][:1].tolist()
 
 
-def test_a_random_classifier_tells_pictures_apart(model):
+def test_random_scores_differ_between_pictures(model):
     network, pipeline = model
     pixels = np.stack([pipeline.resize(picture)[0] for picture in sample_pictures.views().values()])
     tensors = network.tensors({"pixels": pixels})
@@ -135,7 +135,7 @@ def test_a_file_that_holds_no_tensors_is_refused(tmp_path, name):
         FAMILY.build(ENTRY, Weights("user", path=tmp_path / name))
 
 
-def test_a_missing_file_and_a_wrong_suffix_are_said(tmp_path):
+def test_a_missing_file_and_a_wrong_suffix_are_refused(tmp_path):
     with pytest.raises(ExportFailed, match="no such weights file"):
         FAMILY.build(ENTRY, Weights("user", path=tmp_path / "none.pth"))
     (tmp_path / "w.h5").write_bytes(b"x")
@@ -144,8 +144,8 @@ def test_a_missing_file_and_a_wrong_suffix_are_said(tmp_path):
 
 
 @pytest.mark.parametrize("count", [2, 7])
-def test_random_weights_of_few_classes_carry_signal_too(count):
-    """Of seven classes none stands out as the best of a thousand does: once, no seed was good enough."""
+def test_random_weights_of_few_classes_carry_signal(count):
+    """A margin between the best class and the others, as for a thousand classes, rejected every seed."""
     labels = tuple(f"class {n}" for n in range(count))
 
     def built(weights):

@@ -1,4 +1,4 @@
-"""RF-DETR: the graph computes what the authors' network computes, the pipeline finds what their ``predict`` finds."""
+"""RF-DETR: the graph computes the outputs of the authors' network, the pipeline finds the boxes of ``predict``."""
 
 import torch  # isort: skip
 
@@ -66,7 +66,7 @@ def test_pipeline_finds_what_the_packages_predict_finds(model, view, confidence)
     assert worst["pixels"] <= 0.05 and worst["scores"] <= 1e-4, worst
 
 
-def test_settings_that_the_package_does_not_have_hold_for_both(model):
+def test_settings_that_the_package_lacks_are_applied_to_both(model):
     network, pipeline = model
     given = {"confidence": 0.1, "classes": [0, 3, 7, 20, 41, 79], "max_detections": 7}
     got = pipeline(sample_pictures.photo(), given)
@@ -75,7 +75,7 @@ def test_settings_that_the_package_does_not_have_hold_for_both(model):
     np.testing.assert_array_equal(got["class_ids"], want["class_ids"])
 
 
-def test_a_random_network_finds_things_of_several_classes_apart_from_each_other(model):
+def test_a_random_network_finds_separate_boxes_of_several_classes(model):
     found = model[1](sample_pictures.photo())
     assert 10 <= len(found["scores"]) <= 60
     assert len(set(found["class_ids"].tolist())) >= 5
@@ -91,7 +91,7 @@ def test_class_ids_are_those_of_every_other_coco_model(model):
     assert query_networks.coco_columns() == COCO_CLASSES
 
 
-def test_proposals_that_rounding_cannot_tell_apart_are_taken_in_the_graphs_order(model, batch):
+def test_proposals_with_equal_scores_are_ranked_as_in_the_graph(model, batch):
     network, inputs = copy.copy(model[0]), {"pixels": batch[:1]}
     network._model = copy.deepcopy(model[0]._model)
     with torch.no_grad():
@@ -147,7 +147,7 @@ def test_users_checkpoints_are_read_with_their_classes_and_names(helmets, tmp_pa
         assert (named.labels, named.notes) == (("a", "b"), ())
 
 
-def test_a_column_that_is_no_class_is_never_found(helmets, tmp_path):
+def test_a_column_without_a_class_is_never_found(helmets, tmp_path):
     state = helmets | {"class_embed.bias": torch.tensor([-3.0, -3.0, 9.0])}
     torch.save({"model": state, "args": {"class_names": ["helmet", "vest"]}}, tmp_path / "w.pth")
     network = FAMILY.build(ENTRY, Weights("user", path=tmp_path / "w.pth"))
@@ -157,7 +157,7 @@ def test_a_column_that_is_no_class_is_never_found(helmets, tmp_path):
     assert set(tensors["class_ids"].ravel().tolist()) <= {0, 1}
 
 
-def test_the_size_of_training_is_served_and_said(helmets, tmp_path):
+def test_the_training_size_is_served_and_noted(helmets, tmp_path):
     torch.save(
         {"model": helmets, "args": argparse.Namespace(class_names=["a", "b"], resolution=416)}, tmp_path / "w.pth"
     )
@@ -179,7 +179,7 @@ def test_the_size_of_training_is_served_and_said(helmets, tmp_path):
         ("base", 37, 672, {"resolution": 672, "positional_encoding_size": 37}),
     ],
 )  # fmt: skip
-def test_the_table_of_positions_tells_the_size_where_nobody_does(size, rows, resolution, options):
+def test_without_a_resolution_the_position_embeddings_give_the_size(size, rows, resolution, options):
     state = {"backbone.position_embeddings": torch.zeros(1, rows * rows + 1, 4)}
     with rfdetr_models.quiet():
         assert rfdetr_models._sizes(size, state, resolution, f"rfdetr-{size}") == options
@@ -215,7 +215,7 @@ def test_weights_that_would_run_code_are_refused_and_run_none(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no route"), ValueError("md5")])
-def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch, tmp_path, error):
+def test_official_weights_that_cannot_be_downloaded_are_an_error(monkeypatch, tmp_path, error):
     from rfdetr.assets import model_weights
 
     def download(path):

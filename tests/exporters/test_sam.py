@@ -1,4 +1,4 @@
-"""SAM: both graphs compute what transformers' SamModel computes, the composition selects what its processor selects."""
+"""SAM: the graphs compute the outputs of transformers' SamModel, the composition gives the masks of its processor."""
 
 import torch  # isort: skip
 
@@ -59,7 +59,7 @@ def test_the_encoder_graph_computes_the_models_embeddings(model, batch):
     assert relative(got["embeddings"], want["embeddings"]) <= RELATIVE
 
 
-def test_what_lies_outside_the_picture_does_not_matter(model):
+def test_pixels_outside_the_valid_size_have_no_effect(model):
     _, local = model
     pixels, geometry = resize.longest(sample_pictures.photo()[:150], SMALL, SMALL)
     size = np.array([geometry.valid_size], np.int32)
@@ -94,7 +94,7 @@ def test_the_decoder_graph_computes_the_models_masks_at_true_size(true_size, wha
 
 @pytest.fixture(scope="module")
 def true_size(tmp_path_factory):
-    """The decoder as it is released, beside an encoder of one layer, which it never asks."""
+    """The decoder as released, with an encoder of one layer, which the test does not run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sam._VISION, "vit_b", {"num_hidden_layers": 1})
         network = sam.SAMNetwork(sam.random(sam.config(ENTRY), seed=4), "seed 4")
@@ -136,7 +136,7 @@ def test_the_composition_selects_what_the_processor_and_the_model_select(model, 
             assert compare.mask_difference(mask, other, np.array(picture.shape[:2])) <= 0.01, given
 
 
-def test_random_masks_cover_some_of_the_picture_and_differ_between_prompts_and_pictures(model):
+def test_random_masks_cover_a_part_and_differ_between_prompts_and_pictures(model):
     _, local = model
     size = sample_pictures.photo().shape[:2]
     answers = [local(sample_pictures.photo(), given)["masks"] for given in QUESTIONS]
@@ -148,7 +148,7 @@ def test_random_masks_cover_some_of_the_picture_and_differ_between_prompts_and_p
         assert max(compare.mask_difference(a, b, np.array(size)) for a, b in zip(answers[0], other, strict=True)) > 0.05
 
 
-def test_an_earlier_mask_as_a_prompt_is_what_the_model_makes_of_it(model):
+def test_an_earlier_mask_as_a_prompt_gives_the_models_answer(model):
     network, local = model
     first = local(sample_pictures.photo(), {"points": [[200, 100]]})
     sample = {"embeddings": first["embeddings"], "mask_input": first["low_res_masks"][1]}
@@ -215,7 +215,7 @@ def test_class_names_are_refused():
 
 
 def every_mask(local, encoding, **given):
-    """What the walk over the grid ends with, and how far it said it was."""
+    """The masks of the whole grid, and the reports of its progress."""
 
     async def ask(sample, parameters, outputs):
         found = encoding if "image" in sample else local(sample, parameters)
@@ -246,7 +246,7 @@ def all_figures(network, local, encoding, given):
 
 
 def between(figures, share):
-    """A threshold inside 0 to 1 that leaves out about ``share`` of the figures, and lies next to none of them."""
+    """A threshold within 0 to 1 that about ``share`` of the figures do not reach, in a wide gap between two of them."""
     ordered = np.sort(figures[(figures > 0.02) & (figures < 1)])
     near = np.arange(len(ordered) - 1)[: int(share * len(ordered)) + 1][-8:]
     widest = near[np.argmax(np.diff(ordered)[near])]
@@ -262,7 +262,7 @@ def between(figures, share):
     {"points_per_side": 6, "mask_threshold": 9.0, "crops_nms_thresh": 0.9, "pred_iou_thresh": 0.0},
     {"points_per_side": 4, "stability_score_offset": 0.5, "crops_nms_thresh": 1.0},
 ])  # fmt: skip
-def test_every_object_of_a_picture_is_what_the_pipeline_finds(model, monkeypatch, view, given):
+def test_the_grid_finds_the_masks_of_transformers_pipeline(model, monkeypatch, view, given):
     from transformers import MaskGenerationPipeline
 
     network, local = model
@@ -272,7 +272,7 @@ def test_every_object_of_a_picture_is_what_the_pipeline_finds(model, monkeypatch
     ours = torch.from_numpy(encoding["embeddings"])[None]
     monkeypatch.setattr(network._model, "get_image_embeddings", lambda pixels: ours)
     scores, stability = all_figures(network, local, encoding, given)
-    if "pred_iou_thresh" not in given:  # random weights know no scale
+    if "pred_iou_thresh" not in given:  # logits of random weights have another scale
         given = given | {"pred_iou_thresh": between(scores, 0.1)}
         stability = stability[scores > given["pred_iou_thresh"]]
     if "stability_score_thresh" not in given:

@@ -1,4 +1,4 @@
-"""What is drawn from is what ``transformers`` draws from."""
+"""Tokens are sampled from the same probabilities as in ``transformers``."""
 
 import numpy as np
 import pytest

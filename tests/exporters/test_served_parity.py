@@ -1,6 +1,6 @@
-"""The whole pipeline through a running tritonserver finds what the author's own ``predict`` finds.
+"""The whole pipeline on a running tritonserver finds the boxes of the authors' own ``predict``.
 
-``pytest -s`` prints the figures that stand in benchmarks/RESULTS.md.
+``pytest -s`` prints the figures of benchmarks/RESULTS.md.
 """
 
 import torch  # noqa: F401  # isort: skip  # these tests belong to the exporters' environment
@@ -29,7 +29,7 @@ def pictures(draw_scene):
     made = []
     for i in range(20):
         height, width = (int(v) for v in rng.integers(97, 900, 2))
-        scale = max(height, width) / 640  # shapes as large in network pixels as in the training
+        scale = max(height, width) / 640  # in network pixels, shapes are as large as in training
         largest = min(int(60 * scale), height // 2, width // 2)
         made.append(draw_scene(rng, height, width, 10 + i % 5, int(18 * scale), largest))
     return [picture for picture, _, _ in made]

@@ -1,5 +1,5 @@
-"""SmolVLM at a reduced size: its graphs compute what transformers' model computes, its prompt is the processor's own,
-its answers are those of ``generate``.
+"""SmolVLM at a reduced size: its graphs compute the outputs of transformers' model, its prompts are those of the
+processor, its answers are those of ``generate``.
 """
 
 import torch  # isort: skip
@@ -71,7 +71,7 @@ def parity_check(network):
 
 @pytest.fixture(scope="module")
 def cases(parity_check):
-    """The conversations with what ``generate`` says in them."""
+    """The conversations with the answers of ``generate``."""
     return parity_check.cases()
 
 
@@ -81,7 +81,7 @@ def reader(network):
 
 
 def same_prompt(network, sample):
-    """Whether the reader and the library's processor make the same of ``sample``; returns the tiles."""
+    """Asserts that the reader and the library's processor give the same prompt for ``sample``; returns the tiles."""
     ours, want = reader(network), network.read(sample)
     got = ours.read(sample["messages"], [picture.shape[:2] for picture in sample["pictures"]])
     np.testing.assert_array_equal(got.input_ids, want["input_ids"][0].numpy())
@@ -108,7 +108,7 @@ def test_a_graph_computes_what_the_model_computes(network, nets, role):
 
 
 @pytest.mark.parametrize(("past", "new"), [(0, 9), (13, 1), (7, 4)])
-def test_a_padded_row_computes_what_it_computes_alone(network, nets, past, new):
+def test_a_padded_row_gives_the_same_logits_as_alone(network, nets, past, new):
     config, padding = network._model.config.text_config, 5 if not past else 4
     both = causal_decoder.example(config, batch=2, past=past, new=new, padding=padding)
     alone = {name: value[:1] for name, value in both.items()}
@@ -122,7 +122,7 @@ def test_a_padded_row_computes_what_it_computes_alone(network, nets, past, new):
     np.testing.assert_allclose(got["present.2.key"][:1, :, padding:], want["present.2.key"], rtol=0, atol=1e-5)
 
 
-def test_what_padding_holds_does_not_matter(network, nets):
+def test_the_contents_of_padding_have_no_effect(network, nets):
     given = causal_decoder.example(network._model.config.text_config, batch=2, past=6, new=1, padding=6)
     want = nets["decoder"].tensors(given)["logits"]
     for name in given:
@@ -131,7 +131,7 @@ def test_what_padding_holds_does_not_matter(network, nets):
     np.testing.assert_array_equal(nets["decoder"].tensors(given)["logits"], want)
 
 
-def test_the_prompt_token_by_token_gives_the_logits_of_the_prompt_at_once(network, nets):
+def test_a_prompt_gives_the_same_logits_at_once_and_token_by_token(network, nets):
     config = network._model.config.text_config
     whole = causal_decoder.example(config, batch=1, past=0, new=6)
     want = nets["decoder"].tensors(whole)
@@ -207,19 +207,19 @@ def test_answers_are_those_of_generate(network, graphs, parity_check, cases):
         assert len(set(case.wanted["token_ids"].tolist())) >= 8
 
 
-def test_the_judge_refuses_what_does_not_look_at_pictures(parity_check, cases):
+def test_the_check_refuses_answers_that_ignore_the_picture(parity_check, cases):
     with pytest.raises(ExportFailed, match="do not depend on the picture"):
         parity_check.demand_signal(lambda sample, given: cases[3].wanted, cases)
 
 
-def test_the_judge_refuses_a_loop(parity_check, cases):
+def test_the_check_refuses_answers_that_repeat_a_token(parity_check, cases):
     ids = np.tile([3, 4, 5], 8)
     loop = [dataclasses.replace(cases[0], wanted=cases[0].wanted | {"token_ids": ids}), *cases[1:]]
     with pytest.raises(NoSignal, match="3 different tokens"):  # with random weights the export takes another seed
         parity_check.demand_signal(lambda sample, given: cases[3].wanted, loop)
 
 
-def test_the_judge_counts_tokens_that_differ(parity_check, cases):
+def test_the_check_counts_differing_tokens(parity_check, cases):
     case = cases[0]
     other = case.wanted | {"token_ids": np.append(case.wanted["token_ids"][:-1] + 1, [5, 6])}
     assert parity_check.compare(other, case)[2] == {"tokens": len(case.wanted["token_ids"]) + 1, "words": 0}
@@ -242,13 +242,13 @@ def test_a_folder_without_its_processor_is_refused(folder, tmp_path):
     assert "save_pretrained" in caught.value.hint
 
 
-def test_a_file_is_no_folder(folder):
+def test_a_file_instead_of_a_folder_is_refused(folder):
     with pytest.raises(ExportFailed, match="are a folder") as caught:
         smolvlm.FAMILY.build(ENTRY, Weights("user", path=folder / "model.safetensors"))
     assert "save_pretrained" in caught.value.hint
 
 
-def test_weights_of_something_else_are_refused(folder, tmp_path):
+def test_weights_of_another_architecture_are_refused(folder, tmp_path):
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(folder, tmp_path / "other")
@@ -264,7 +264,7 @@ def test_labels_are_refused(folder):
         smolvlm.FAMILY.build(ENTRY, Weights("user", path=folder, labels=("a",)))
 
 
-def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch):
+def test_official_weights_that_cannot_be_downloaded_are_an_error(monkeypatch):
     import huggingface_hub
 
     def refuse(*args, **options):
@@ -276,7 +276,7 @@ def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["random", "official"])
-def test_the_large_one_is_too_large_for_a_graph(kind):
+def test_the_largest_model_is_refused_as_too_large_for_a_graph(kind):
     with pytest.raises(NotSupported, match="over 2 GB"):
         smolvlm.FAMILY.build(catalog.find("smolvlm-2.2b"), Weights(kind))
 

@@ -1,4 +1,4 @@
-"""AutoModel's pictures as torch's own tensors; the environment of the exporters is the one that has torch."""
+"""Tensors of torch as AutoModel's pictures; this test is in the exporters' environment because it needs torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_half_precision_is_read_within_its_precision(dtype):
     assert np.abs(found.astype(int) - RGB).max() <= 1
 
 
-def test_a_batch_is_as_many_pictures_also_among_others():
+def test_a_batch_counts_as_its_pictures_also_in_a_list():
     batch = torch.stack([TENSOR, TENSOR.flip(2)])
     found = pixels([batch, RGB[..., ::-1], TENSOR[:1]])
     assert len(found) == 4
@@ -50,7 +50,7 @@ def test_a_batch_is_as_many_pictures_also_among_others():
         (TENSOR.permute(1, 2, 0), "5 x 7 x 3"), (TENSOR[0], "5 x 7"), (TENSOR.long(), "int64"),
     ],
 )  # fmt: skip
-def test_a_tensor_that_is_no_picture_is_refused_with_what_it_is(tensor, told):
+def test_a_tensor_that_is_no_picture_is_refused_with_its_shape_and_type(tensor, told):
     with pytest.raises(InvalidPicture) as caught:
         read_images(tensor, Settings())
     assert told in caught.value.message

@@ -1,4 +1,4 @@
-"""What the server does to pages, words and lines is what docTR's own code does."""
+"""Pages, words and lines are processed as by docTR's own code."""
 
 import torch  # isort: skip
 
@@ -38,7 +38,7 @@ def docs_resize(picture, size, centred):
 @quick
 @given(st.integers(1, 120), st.integers(4, 300), seeds)
 def test_words_are_resized_to_the_same_pixels(height, width, seed):
-    """All but those that become one pixel wide, whose first row torch repeats in all others."""
+    """Except for words that become one pixel wide, of which torch repeats the first row in all others."""
     if int(32 / (height / width)) < 2:
         return
     picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -51,8 +51,8 @@ def test_pages_are_resized_to_the_same_pixels(shape):
     np.testing.assert_array_equal(text_pixels.fit(picture, 512, 512, True), docs_resize(picture, (512, 512), True))
 
 
-def test_noise_that_shrinks_a_lot_differs_by_a_grey_level_in_a_few_pixels_of_a_million():
-    """Those whose value lies halfway between two levels in all but the last place of a float32."""
+def test_strongly_reduced_noise_differs_by_one_grey_level_in_few_pixels():
+    """Those whose value is halfway between two levels except for the last digit of a float32."""
     picture = np.random.default_rng(0).integers(0, 256, (1500, 1100, 3), dtype=np.uint8)
     found = text_pixels.fit(picture, 512, 512, True).astype(int) - docs_resize(picture, (512, 512), True)
     assert np.abs(found).max() <= 1 and (found != 0).mean() <= 1e-5
@@ -118,7 +118,7 @@ def test_pieces_are_joined_as_docs_merges_them(texts, last):
 
 
 def scattered(seed):
-    """Words in rows that sway, some apart, some over each other: float64 corners, and the shape of their page."""
+    """Words in curved rows, some far apart, some overlapping: float64 corners, and the shape of their page."""
     rng = np.random.default_rng(seed)
     boxes = []
     for row in range(int(rng.integers(0, 7))):

@@ -1,7 +1,7 @@
-"""TrOCR: both graphs compute what transformers' network computes, and numpy writes what its ``generate()`` writes.
+"""TrOCR: the graphs compute the outputs of transformers' network, and numpy generates the tokens of ``generate()``.
 
-Two layers and small pictures; the parts are all there: learned positions and sines, tied and untied tables, a norm
-after the embedding and none, scaled embeddings, an encoder narrower than the decoder.
+Two layers and small pictures, but every variant of the parts: learned and sinusoidal positions, tied and untied
+embeddings, with and without a norm after the embeddings, scaled embeddings, an encoder narrower than the decoder.
 """
 
 import torch  # isort: skip
@@ -78,7 +78,7 @@ def worst(got, want):
     return max(compare.tensor_differences("", got, want, {}, want.keys()).values())
 
 
-def test_both_kinds_are_what_they_are_meant_to_be(model):
+def test_both_reduced_kinds_have_the_parts_they_stand_for(model):
     network, _, entry = model
     text = network._model.decoder
     sines = not isinstance(text.model.decoder.embed_positions, torch.nn.Embedding)
@@ -108,7 +108,7 @@ def test_float64_reference_agrees_with_float32(model):
         assert worst(single, double) <= 1e-5
 
 
-def test_tokens_one_by_one_and_at_once_are_the_same(model):
+def test_tokens_give_the_same_logits_at_once_and_one_by_one(model):
     network, local, _ = model
     inputs = network._prompt(samples=1, beams=2, tokens=6, before=0)
     at_once = local.nets["decoder"].tensors(inputs)
@@ -119,13 +119,13 @@ def test_tokens_one_by_one_and_at_once_are_the_same(model):
     assert worst(found, at_once) <= 1e-5
 
 
-def test_continuations_of_a_sample_read_what_each_of_them_would_alone(model):
+def test_continuations_of_a_sample_give_the_same_logits_as_alone(model):
     network, local, _ = model
     inputs = network._prompt(samples=2, beams=3, tokens=2, before=4)
     repeated = {n: v.repeat(3, 0) if n.startswith("cross") else v for n, v in inputs.items()}
     together, alone = (local.nets["decoder"].tensors(each) for each in (inputs, repeated))
     assert worst(together, alone) <= 1e-5
-    # and it matters which sample: the rows of one would read another with the other's
+    # and the samples differ: with the other sample's keys and values the logits would be others
     swapped = {n: v[::-1].copy() if n.startswith("cross") else v for n, v in inputs.items()}
     assert worst(local.nets["decoder"].tensors(swapped), together) > 0.05
 
@@ -138,7 +138,7 @@ def test_the_processors_own_pixels(model):
         assert np.abs(want - got).max() <= 1e-6, name
 
 
-def test_the_gates_judge_finds_signal_and_no_difference(model):
+def test_the_gates_check_finds_signal_and_no_difference(model):
     network, local, entry = model
     count, missing, figures = LineText(local.point, network, FAMILY.tolerance, "random").run(local)
     assert count > 80 and missing == 0 and figures == {"tokens": 0, "words": 0}, entry.id
@@ -210,7 +210,7 @@ def torch_config(network, **more):
     return GenerationConfig(bos_token_id=0, pad_token_id=1, decoder_start_token_id=2, **more)
 
 
-def test_a_checkpoint_that_says_nothing_gets_transformers_defaults(model):
+def test_a_checkpoint_without_settings_gets_transformers_defaults(model):
     network, local, _ = model
     assert encoder_decoder.search_of(network._model) == {
         "start": 2, "ends": [2], "most": 20, "beams": 1, "length_penalty": 1.0, "early_stopping": False,
@@ -218,7 +218,7 @@ def test_a_checkpoint_that_says_nothing_gets_transformers_defaults(model):
     }  # fmt: skip
 
 
-def test_a_search_that_numpy_does_not_know_is_refused(model, monkeypatch):
+def test_an_unsupported_search_is_refused(model, monkeypatch):
     network, _, _ = model
     monkeypatch.setattr(network._model, "generation_config", torch_config(network, repetition_penalty=1.3))
     with pytest.raises(ExportFailed, match="repetition_penalty"):
@@ -238,7 +238,7 @@ def test_a_checkpoint_without_a_token_that_starts_or_ends_an_answer_is_refused(n
     assert refusal.value.hint
 
 
-def test_every_id_of_the_random_vocabulary_is_a_text_of_its_own():
+def test_every_id_of_the_random_vocabulary_stands_for_another_text():
     tokenizer = roberta.vocabulary(2000)
     assert len(tokenizer) == 2000
     special = [tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
@@ -253,7 +253,7 @@ def test_every_id_of_the_random_vocabulary_is_a_text_of_its_own():
 
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory):
-    """Weights as their owner saves them: model and processor, with a generation config of their own."""
+    """Weights as users save them: model and processor, with their own generation config."""
     network, _, entry = model
     path = tmp_path_factory.mktemp("weights") / "mine"
     before = network._model.generation_config
@@ -279,7 +279,7 @@ def test_a_users_folder_brings_weights_vocabulary_and_search(model, folder, tmp_
     assert got["token_ids"].tolist() == want["token_ids"].tolist() and got["text"][0] == want["text"][0]
 
 
-def test_weights_without_the_encoders_pooler_are_whole_and_others_are_not(model, folder, tmp_path):
+def test_weights_may_lack_the_encoders_pooler_and_no_other_tensor(model, folder, tmp_path):
     _, _, entry = model
     copy = shutil.copytree(folder, tmp_path / "w")
     state = load_file(folder / "model.safetensors")
@@ -305,7 +305,7 @@ def test_class_names_are_refused():
         FAMILY.build(PRINTED, Weights("random", labels=("a",)))
 
 
-def test_official_weights_that_cannot_be_fetched_are_said(monkeypatch):
+def test_official_weights_that_cannot_be_downloaded_are_an_error(monkeypatch):
     import huggingface_hub
 
     def download(*_, **options):

@@ -1,4 +1,4 @@
-"""ViT: the graph computes what timm's network computes, the pipeline answers what transform and network answer."""
+"""ViT: the graph computes the outputs of timm's network, the pipeline gives those of transform and network."""
 
 import torch  # isort: skip
 
@@ -53,7 +53,7 @@ def test_pipeline_answers_what_timms_transform_and_network_answer(model):
             assert not set(np.setxor1d(got["class_ids"], want["class_ids"])) - set(np.flatnonzero(unsure)), name
 
 
-def test_a_random_classifier_tells_pictures_apart(model):
+def test_random_scores_differ_between_pictures(model):
     network, pipeline = model
     pixels = np.stack([pipeline.resize(picture)[0] for picture in sample_pictures.views().values()])
     tensors = network.tensors({"pixels": pixels})
@@ -90,7 +90,7 @@ def test_users_weights_give_the_class_count(tmp_path):
         FAMILY.build(catalog.find("vit-small-patch16"), Weights("user", path=tmp_path / "flowers.safetensors"))
 
 
-def test_the_size_nobody_released_has_random_weights_only():
+def test_the_unreleased_size_has_random_weights_only():
     entry = catalog.find("vit-tiny-patch32")
     with pytest.raises(ExportFailed, match="ever released"):
         FAMILY.build(entry, Weights("official"))

@@ -26,13 +26,13 @@ from tritonvision.settings import Settings
 
 @pytest.fixture(scope="session")
 def memory_engine() -> type[MemoryEngine]:
-    """The class, for tests that answer in their own way."""
+    """The class of the engine, for tests that override its answers."""
     return MemoryEngine
 
 
 @pytest.fixture(scope="session")
 def whole_engine() -> type[MemoryEngine]:
-    """The class that answers about every task."""
+    """The class of the engine with models of every task."""
     return WholeEngine
 
 
@@ -46,7 +46,7 @@ class House:
 
 
 class Held(asyncio.Event):
-    """An event that tells when somebody waits for it: ``reached``."""
+    """An event with a second one, ``reached``, that is set when something waits for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Held(asyncio.Event):
 
 @pytest.fixture
 def hold():
-    """``hold(engine)``: what the engine's answers wait for from now on."""
+    """``hold(engine)``: an event that the engine's answers wait for from now on."""
 
     def on(engine: MemoryEngine) -> Held:
         engine.held = Held()
@@ -110,7 +110,7 @@ def _open(root: Path, kind: type[MemoryEngine] = MemoryEngine, **options: Any) -
         yield House(engine, settings, client)
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -159,7 +159,7 @@ def whole_house(tmp_path: Path) -> Iterator[House]:
 
 @pytest.fixture(scope="module")
 def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """The same for all tests of a module, which leave it as it is."""
+    """The same for all tests of a module, which must not change it."""
     yield from _open_whole(tmp_path_factory.mktemp("repository"))
 
 

@@ -1,4 +1,4 @@
-"""The two budgets."""
+"""The budgets of pictures and of bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_request_larger_than_the_budget_passes_alone():
         assert admission.pictures == 5
 
 
-def test_the_budget_comes_back_after_a_failure():
+def test_the_budget_is_released_after_a_failure():
     admission = Admission(1, 100, 100)
     with pytest.raises(ValueError), admission.admit(1):
         raise ValueError

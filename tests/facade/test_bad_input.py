@@ -1,7 +1,6 @@
-"""Bad input at every route that reads a body: each dialect's own status and its own words, and the next one is served.
+"""Bad input at every route with a body: each dialect's own status and form of errors, and the next request is served.
 
-The routes, and a body that works at each, come from the application's own description: a new route is tried by being
-there.
+The routes, and a valid body for each, come from the application's OpenAPI description, so new routes are included.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ WAIT = {"x-wait-for-model": "true", "x-use-cache": "false"}
 
 @functools.cache
 def paths() -> dict[str, dict[str, Any]]:
-    """The description of all routes, of an application that nobody asks."""
+    """The description of all routes, from an application that serves no requests."""
     settings = Settings(repository=Path("nowhere"), triton_url="127.0.0.1:1")
     return create_app(Engine(settings), settings).openapi()["paths"]
 
@@ -40,9 +39,9 @@ class Route:
     """A route that is posted to.
 
     Attributes:
-        path: with the names in it filled in.
-        body: one that works; the picture in base64 for the legacy route.
-        dialect: whose words it speaks.
+        path: with its placeholders filled in.
+        body: a valid one; the picture in base64 for the legacy route.
+        dialect: of its errors.
     """
 
     def __init__(self, template: str, operation: dict[str, Any]):
@@ -88,7 +87,7 @@ def each(routes: list[Route]):
 
 
 def assert_told(answer, route: Route, *statuses: int) -> str:
-    """The answer has one of ``statuses``, in the words of the route's dialect and nothing of the inside; its text."""
+    """Asserts one of ``statuses``, the error form of the route's dialect and no internals; returns the text."""
     assert answer.status_code in statuses, f"{answer.status_code}: {answer.text[:300]}"
     body = answer.json()
     if dialect_of(answer.request.url.path) is UNOWNED:  # Hugging Face's clients read the same as ``error``
@@ -128,7 +127,7 @@ def test_there_are_routes_of_every_kind():
 
 
 @each(ASKED)
-def test_what_the_description_shows_is_served(shared_house, route):
+def test_every_route_of_the_description_is_served(shared_house, route):
     assert_served(shared_house, route)
 
 
@@ -139,7 +138,7 @@ def test_what_the_description_shows_is_served(shared_house, route):
 @pytest.mark.parametrize("content", [
     b"", b"{", b"[1,", b'{"a": NaN}', b"\xff\xfe", b"[" * 100_000, b"[]", b'"text"', b"5", b"null",
 ], ids=lambda content: repr(content[:12]))  # fmt: skip
-def test_what_is_no_json_object_is_refused(shared_house, route, content):
+def test_a_body_that_is_no_json_object_is_refused(shared_house, route, content):
     answer = shared_house.client.post(
         route.path, content=content, headers={"content-type": "application/json", **WAIT}
     )  # fmt: skip
@@ -176,7 +175,7 @@ def _is_a_list(schema: dict[str, Any]) -> bool:
 
 @each(JSON)
 @pytest.mark.parametrize("element", [1, {}, [1], "a"], ids=str)
-def test_a_list_without_end_is_refused_in_few_words(shared_house, route, element):
+def test_an_endless_list_is_refused_in_a_short_answer(shared_house, route, element):
     lists = [name for name, schema in route.fields.items() if _is_a_list(schema)]
     for name in lists or (["inputs"] if route.dialect == "huggingface" else []):
         answer = route.post(shared_house, route.body | {name: [element] * 10_000})
@@ -203,7 +202,7 @@ def _picture(route: Route) -> Any:
 
 
 @each(PICTURED)
-def test_without_a_picture_nothing_is_answered(shared_house, route):
+def test_a_request_without_its_picture_is_refused(shared_house, route):
     assert_told(route.post(shared_house, _with(route, None)), route, 400, 422)
 
 
@@ -280,7 +279,7 @@ def _of(house, route: Route, model: str):
 
 
 @each([route for route in NAMED if route.template != "/model/remove"])  # what is not there need not be removed
-def test_an_unknown_model_is_a_404_and_an_impossible_one_no_answer(shared_house, route):
+def test_an_unknown_model_is_a_404_and_an_invalid_id_an_error(shared_house, route):
     for name in ("nobody/1", "nobody", "work/nobody/1"):
         assert "nobody" in assert_told(_of(shared_house, route, name), route, 404)
     for name in ("a b", "a--b", "x" * 500, "a/b/c/d"):

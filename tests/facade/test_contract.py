@@ -1,4 +1,4 @@
-"""One contract, held by the engine over a real tritonserver and by its stand-in, which most tests of the facade ask."""
+"""The engine on a real tritonserver and the memory engine, which most tests of the facade use, behave alike."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HALVES = [[128.0, 256.0, 256.0, 512.0], [384.0, 256.0, 256.0, 512.0]]
 
 @pytest.fixture(params=["tritonserver", "memory"])
 def ask(request: pytest.FixtureRequest, settings, tmp_path: Path, memory_engine):
-    """``ask(work)`` runs ``work(engine, manifest)`` with an engine that has loaded nothing."""
+    """``ask(work)`` runs ``work(engine, manifest)`` with an engine without loaded models."""
     if request.param == "memory":
         folder = tmp_path / FACE
         folder.mkdir()
@@ -74,7 +74,7 @@ def test_a_picture_can_be_asked_about_as_a_sample(ask, photo):
     ask(work)
 
 
-def test_an_entry_point_that_there_is_not_is_refused(ask):
+def test_an_unknown_entry_point_is_refused(ask):
     async def work(engine, manifest):
         with pytest.raises(errors.InvalidParameter, match="does not take text"):
             await engine.ask(manifest, [{"text": b"a"}], {}, role="text")
@@ -91,7 +91,7 @@ def test_a_setting_that_is_unknown_or_out_of_range_is_refused(ask, photo, parame
     ask(work)
 
 
-def test_who_does_not_wait_for_a_load_is_told_so_and_answered_later(ask, photo):
+def test_a_caller_that_does_not_wait_for_a_load_is_refused_until_it_ends(ask, photo):
     async def work(engine, manifest):
         for call in (
             lambda: engine.infer(manifest, [photo], {}, wait=False),
@@ -127,7 +127,7 @@ def test_an_alias_names_the_model_to_a_load_and_to_an_unload(ask):
     ask(work)
 
 
-def test_a_model_that_does_something_else_neither_chats_nor_walks(ask, photo):
+def test_a_model_of_another_task_refuses_chat_and_grids(ask, photo):
     async def work(engine, manifest):
         for pieces in (engine.chat(manifest, [], [photo], {}), engine.generate_masks(manifest, photo, {})):
             with pytest.raises(errors.InvalidParameter, match="does keypoint-detection, not"):

@@ -86,7 +86,7 @@ def test_one_bad_picture_refuses_its_batch(house, picture):
 
 
 @pytest.mark.parametrize("option, kind", [("url_input", "url"), ("numpy_input", "numpy")])
-def test_a_kind_that_is_turned_off_is_a_400(house_with, option, kind):
+def test_a_disabled_kind_of_picture_is_a_400(house_with, option, kind):
     answer = detect(house_with(**{option: False}), {"type": kind, "value": "https://example.com/x.jpg"})
     assert answer.status_code == 400 and "turned off" in answer.json()["message"]
     assert answer.json()["message"].startswith(UNREADABLE)
@@ -196,7 +196,7 @@ def test_every_error_of_the_tree_has_its_status_in_both_dialects(house, picture,
 
 
 @pytest.mark.parametrize("path, key", [("/infer/object_detection", "message"), (f"/models/{DETECTOR}", "error")])
-def test_an_unforeseen_failure_says_nothing_and_is_logged_with_its_id(house, picture, caplog, path, key):
+def test_an_unexpected_failure_reveals_nothing_and_is_logged_with_its_id(house, picture, caplog, path, key):
     house.engine.failure = RuntimeError("a secret of the inside, /home/me/file.py")
     with caplog.at_level(logging.ERROR):
         answer = house.client.post(

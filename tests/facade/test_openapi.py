@@ -1,4 +1,4 @@
-"""``/openapi.json`` says what the routes do: it is valid, its examples work, and a fuzzer finds nothing it hides."""
+"""``/openapi.json`` describes the routes: it is valid, its examples work, and a fuzzer finds no other answers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_every_route_for_programs_is_described(whole_house, schema):
     assert hidden <= {"/", "/predict", "/health", "/docs", "/redoc", "/openapi.json"}, "not for programs, or forgotten"
 
 
-def test_every_operation_has_its_words_its_refusals_and_examples(schema):
+def test_every_operation_has_a_description_its_errors_and_examples(schema):
     for method, path, operation in operations(schema):
         where = f"{method} {path}"
         assert operation["summary"] and operation["description"], where
@@ -89,7 +89,7 @@ def test_every_description_belongs_to_a_route(schema):
     assert OPERATIONS.keys() <= {(method, path) for method, path, _ in operations(schema)}
 
 
-def test_errors_are_told_in_the_words_of_their_dialect(schema):
+def test_errors_have_the_form_of_their_dialect(schema):
     def example(path: str, status: str) -> dict:
         return schema["paths"][path]["post"]["responses"][status]["content"]["application/json"]["example"]
 
@@ -133,7 +133,7 @@ def _filled(path: str, name: str) -> str:
     return path.replace("{model}", _MODELS.get(name, "yolov8n-640"))
 
 
-def test_every_example_of_a_request_is_answered_as_it_is_told(whole_house, schema):
+def test_every_example_of_a_request_is_answered_as_documented(whole_house, schema):
     asked = [example.values for example in _examples(schema)]
     assert len(asked) > 40
     for method, path, name, body in asked:
@@ -149,7 +149,7 @@ def test_every_example_of_a_request_is_answered_as_it_is_told(whole_house, schem
             check(schema, content[kind]["schema"], json.loads(answer.content))
 
 
-def test_every_question_without_a_body_is_answered_as_it_is_told(whole_house, schema):
+def test_every_request_without_a_body_is_answered_as_documented(whole_house, schema):
     whole_house.client.post("/model/add", json={"model_id": "coco/3"})
     for method, path, operation in operations(schema):
         if method == "get" and "{project}/{version}" != path.lstrip("/"):
@@ -167,7 +167,7 @@ def test_every_question_without_a_body_is_answered_as_it_is_told(whole_house, sc
 # ---- a fuzzer --------------------------------------------------------------------------------------------------------
 
 EXAMPLES = 12  # of each operation and kind of data
-# Where a value that a model answers to may stand: without it no request would come past its name or its picture.
+# Fields that get valid values: otherwise every request would fail at its model's name or its picture.
 _SEASONING = ("model_id", "model", "image", "inputs", "text", "subject", "prompt", "messages", "training_data")
 
 _NAMES = {
@@ -182,7 +182,7 @@ def fuzzed(shared_house):
 
 
 POSITIVE, NEGATIVE = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
-# What has neither a body nor a query of its own has nothing that could be wrong.
+# Operations without body and query have no invalid inputs.
 _WITH_FIELDS = {key for key, told in OPERATIONS.items() if told.asks or told.ways} | {("get", "/{project}/{version}")}
 
 
@@ -193,7 +193,7 @@ def test_no_generated_request_gets_an_undocumented_answer(fuzzed, method, path, 
     fuzz(fuzzed[path][method], mode)
 
 
-def test_neither_does_it_at_the_routes_of_the_page(fuzzed, shared_house):
+def test_no_generated_request_to_the_page_gets_an_undocumented_answer(fuzzed, shared_house):
     told = shared_house.client.get("/openapi.json").json()
     others = {(method, path) for method, path, _ in operations(told)} - OPERATIONS.keys()
     for method, path in others:
@@ -201,7 +201,7 @@ def test_neither_does_it_at_the_routes_of_the_page(fuzzed, shared_house):
 
 
 def fuzz(operation: schemathesis.APIOperation, mode: GenerationMode) -> None:
-    """Calls of the operation with made-up data, some of it with values that work in it; raises for what is not told."""
+    """Calls the operation with generated data, partly with valid values in it; raises for undocumented answers."""
     content = operation.definition.raw.get("requestBody", {}).get("content", {})
     working = [one["value"] for one in content.get("application/json", {}).get("examples", {}).values()]
 

@@ -1,4 +1,4 @@
-"""Answers that are kept: found by key and owner, bounded in bytes, the least recently used gone first."""
+"""The cache of answers: found by key and owner, bounded in bytes, the least recently used are evicted first."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from tritonvision.facade.response_cache import _OVERHEAD, ResponseCache
 OWNER, OTHER = object(), object()
 
 
-def test_what_was_put_is_found_by_its_owner_alone():
+def test_an_answer_is_found_by_its_owner_alone():
     cache = ResponseCache(10_000)
     cache.put(b"k", OWNER, b"body")
     assert cache.get(b"k", OWNER) == b"body" and cache.get(b"k", OTHER) is None and cache.get(b"l", OWNER) is None
@@ -25,7 +25,7 @@ def test_the_least_recently_used_goes_first():
     assert [key for key in (b"a", b"b", b"c", b"d") if cache.get(key, OWNER)] == [b"a", b"c", b"d"]
 
 
-def test_no_room_keeps_nothing_and_what_is_larger_than_the_room_is_not_kept():
+def test_a_limit_of_zero_keeps_nothing_and_larger_answers_are_not_kept():
     cache = ResponseCache(0)
     cache.put(b"a", OWNER, b"")
     assert cache.get(b"a", OWNER) is None and cache.bytes == 0
@@ -38,7 +38,7 @@ def test_no_room_keeps_nothing_and_what_is_larger_than_the_room_is_not_kept():
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4000)), max_size=60), st.integers(0, 6000))
-def test_it_never_takes_more_than_its_limit_and_what_it_gives_is_what_was_put_last(puts, limit):
+def test_it_stays_within_its_limit_and_returns_the_latest_value(puts, limit):
     cache, last = ResponseCache(limit), {}
     for number, size in puts:
         key, body = bytes([number]), bytes(size)

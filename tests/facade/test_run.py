@@ -1,4 +1,4 @@
-"""The application on a real port: limits while bytes come in, callers who hang up, one sentence for a taken port."""
+"""The application on a real port: limits on incoming bytes, disconnects, shutdown, one sentence for a taken port."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_pictures_come_from_urls_in_every_dialect(house, picture, served):
 
 
 @pytest.mark.parametrize("path", ["/infer/object_detection", f"/models/{DETECTOR}", "/coco/3"])
-def test_a_caller_who_hangs_up_cancels_the_work(house, picture, path, served, until):
+def test_disconnecting_on_a_port_cancels_the_work(house, picture, path, served, until):
     async def main():
         async with served(house) as client:
             await house.engine.load(DETECTOR)
@@ -153,7 +153,7 @@ def test_a_caller_who_hangs_up_cancels_the_work(house, picture, path, served, un
     asyncio.run(main())
 
 
-def test_a_caller_who_stops_sending_leaves_nothing_behind(house, served, until):
+def test_a_caller_that_stops_sending_leaks_nothing(house, served, until):
     async def main():
         async with served(house) as client:
             _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
@@ -206,7 +206,7 @@ def test_readiness_fails_first_while_the_port_still_answers(house, served, until
     asyncio.run(main())
 
 
-def test_what_does_not_finish_is_ended_and_told_so(house, picture, served, until, hold, caught, monkeypatch, caplog):
+def test_shutdown_ends_slow_requests_with_an_error(house, picture, served, until, hold, caught, monkeypatch, caplog):
     monkeypatch.setattr(run, "_FINISH_SECONDS", 0.2)
     chat = {"model": "smolvlm-256m", "stream": True, "messages": [{"role": "user", "content": "go on"}]}
 
@@ -261,7 +261,7 @@ def test_a_taken_port_is_one_sentence():
             run.listen("127.0.0.1", port)
 
 
-def test_a_host_that_is_not_here_is_one_sentence():
+def test_an_unusable_address_is_one_sentence():
     for host in ("192.0.2.1", "no such host", "x" * 300):
         with pytest.raises(SetupError):
             run.listen(host, free_port())

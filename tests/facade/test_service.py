@@ -1,4 +1,4 @@
-"""Room for a request: at its model, and here for as long as anything is done for it."""
+"""Admission of a request: by its model's queue, and by the facade until all of its work has ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_full_model_queue_refuses_before_a_picture_is_read_with_retry_after(ho
     assert house.engine.asked == []
 
 
-def test_drawing_is_done_in_the_room_of_the_request_and_dropped_with_its_caller(house, picture, served, until):
+def test_drawing_counts_in_the_requests_budget_and_is_cancelled_with_it(house, picture, served, until):
     image = {"type": "base64", "value": base64.b64encode(picture).decode()}
     body = {"model_id": "yolov8n-640", "image": image, "visualize_predictions": True}
     free, busy = threading.Event(), threading.Semaphore(0)

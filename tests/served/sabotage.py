@@ -68,15 +68,15 @@ def pixels(expression: str, name: str = PRE_BOXES) -> Callable[[Path], None]:
 
 
 def config(name: str, change: Callable[[pb.ModelConfig], None]) -> Callable[[Path], None]:
-    """The config of a Triton model is another."""
+    """The config of a Triton model is another, and so is every one that it may be loaded with."""
 
     def do(root: Path) -> None:
-        path = root / name / "config.pbtxt"
-        found = text_format.Parse(path.read_text(), pb.ModelConfig())
-        before = found.SerializeToString()
-        change(found)
-        assert found.SerializeToString() != before
-        replace(path, text_format.MessageToString(found).encode())
+        for path in [*(root / name).rglob("*.pbtxt")]:
+            found = text_format.Parse(path.read_text(), pb.ModelConfig())
+            before = found.SerializeToString()
+            change(found)
+            assert found.SerializeToString() != before
+            replace(path, text_format.MessageToString(found).encode())
 
     return do
 

@@ -219,7 +219,7 @@ def test_lines_are_read_the_same_three_ways(three_ways, image):
     assert others == [first, first]
 
 
-def test_a_writing_model_says_the_same_three_ways_whole_or_in_pieces(three_ways, image):
+def test_a_chat_model_gives_the_same_text_over_three_routes_and_streamed(three_ways, image):
     models = three_ways("tests/small-vlm/1")
     first, *others = (model.prompt([image], "What is this?", max_new_tokens=6) for model in models)
     assert len(first) == 1 and first[0] and others == [first, first]
@@ -340,7 +340,7 @@ def test_the_quick_start_runs_as_printed(snippet, more):
 
 
 @pytest.mark.parametrize(("backend", "told"), [("torch", "published as onnx"), ("trt", "TensorRT plans are not made")])
-def test_a_backend_that_is_not_published_is_refused_with_what_there_is(snippet, backend, told):
+def test_an_unpublished_backend_is_refused_with_the_published_ones(snippet, backend, told):
     with pytest.raises(NotSupported) as caught:
         snippet(QUICK_START.format(f', backend="{backend}"'))
     assert told in caught.value.message and "onnx" in caught.value.message and "leave backend out" in (

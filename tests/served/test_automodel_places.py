@@ -105,7 +105,7 @@ def test_code_runs_only_where_that_is_allowed(package, home):
     assert sorted(home.iterdir()) == before
 
 
-def test_a_model_whose_server_was_closed_says_so_and_the_next_one_begins_anew(photo):
+def test_a_model_of_a_closed_server_raises_and_the_next_one_starts_a_server(photo):
     model = AutoModel.from_pretrained(FACE)
     assert len(model(photo)[1][0]) == 1
     AutoModel.close()
@@ -141,7 +141,7 @@ def foreign(repository, tmp_path_factory):
     server.stop()
 
 
-def test_a_triton_whose_repository_is_elsewhere_tells_itself_what_a_model_is(foreign, tmp_path, monkeypatch, photo):
+def test_a_triton_with_another_repository_describes_its_models_itself(foreign, tmp_path, monkeypatch, photo):
     monkeypatch.setenv("TRITONVISION_REPOSITORY", str(tmp_path))
     model = AutoModel.from_pretrained(FACE, server=f"grpc://{foreign.address}")
     points, faces = model(photo)

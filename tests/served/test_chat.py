@@ -145,7 +145,7 @@ def test_work_that_a_caller_left_ends(run, server):
     assert run(work)
 
 
-def test_a_process_that_dies_during_an_answer_is_an_error_at_once_and_the_next_succeeds(run, server):
+def test_a_killed_process_fails_its_request_at_once_and_the_next_succeeds(run, server):
     async def work(engine):
         wanted = await whole(engine, asks("hello there"))
         (stub,) = [stub for stub in server[1].processes() if "small-vlm" in stub.model]
@@ -190,7 +190,7 @@ def test_a_picture_that_is_none_is_refused(run):
     run(work)
 
 
-def test_pictures_that_are_too_much_together_are_refused_and_the_next_is_answered(run):
+def test_pictures_over_the_total_limit_are_refused_and_the_next_is_answered(run):
     stream = io.BytesIO()
     Image.new("L", (7000, 5000)).save(stream, "PNG")
 
@@ -202,7 +202,7 @@ def test_pictures_that_are_too_much_together_are_refused_and_the_next_is_answere
     assert run(work)[1]
 
 
-def test_a_model_of_another_task_is_not_asked_to_write_and_this_one_for_nothing_else(run):
+def test_chat_and_other_tasks_are_refused_by_each_others_models(run):
     async def work(engine):
         with pytest.raises(InvalidParameter, match="'resnet18' does classification, not vlm"):
             async for _ in engine.chat("resnet18", asks("hello"), [], {}):

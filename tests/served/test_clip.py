@@ -41,7 +41,7 @@ def test_an_empty_text_and_any_script_have_vectors(http):
 
 
 @pytest.mark.parametrize("text", ["word " * 100, "x" * 20_000, ["fine", "word " * 100]])
-def test_a_text_that_is_too_long_is_refused_whole_and_the_next_is_answered(http, text):
+def test_a_text_that_is_too_long_is_refused_and_the_next_is_answered(http, text):
     answer = texts(http, text)
     assert answer.status_code == 400 and "longer than 75 tokens" in answer.json()["message"]
     assert rows(texts(http, "fine")).shape == (1, 1024)

@@ -39,7 +39,7 @@ def mask_of(text: str) -> np.ndarray:
     return np.array(image)
 
 
-def test_the_client_gets_masks_it_can_open_and_they_are_those_of_the_other_dialect(http, server_url, photo):
+def test_the_client_decodes_the_same_masks_as_the_other_dialect_returns(http, server_url, photo):
     client = InferenceClient(model=f"{server_url}/models/{SEGMENTER}", headers={"x-wait-for-model": "true"})
     found = client.image_segmentation(photo, threshold=0.1)
     body = {
@@ -59,7 +59,7 @@ def test_the_client_gets_masks_it_can_open_and_they_are_those_of_the_other_diale
         client.image_segmentation(photo, subtask="semantic")
 
 
-def test_a_grid_gives_three_masks_a_point_less_those_that_are_left_out(http, photo):
+def test_a_grid_gives_three_masks_for_each_point_before_filtering(http, photo):
     every = ask(http, CLICKS, photo, points_per_side=2, **ALL)
     assert len(every["masks"]) == len(every["scores"]) == 12
     assert every["scores"] == sorted(every["scores"], reverse=True)

@@ -282,7 +282,7 @@ def test_the_code_reads_utf_8_and_lies_in_a_folder_of_any_name(ask):
         ("odd", "The package's model answered a 'dict', which its task does not know."),
     ],
 )
-def test_a_package_that_fails_says_so_in_a_sentence_and_the_others_go_on(ask, name, sentence):
+def test_a_failing_package_is_reported_in_a_sentence_and_others_still_answer(ask, name, sentence):
     for _ in range(2):
         with pytest.raises(TritonVisionError) as caught:
             ask(f"mine/{name}")
@@ -298,7 +298,7 @@ def test_a_lost_process_of_a_package_is_replaced(ask, server):
     assert [s.pid for s in server[0].processes() if s.model == "mine__elsewhere"] != [stub.pid]
 
 
-def test_a_changed_package_is_served_changed_once_it_is_imported_again(ask, packages, root):
+def test_changes_to_a_package_are_served_after_it_is_imported_again(ask, packages, root):
     before = ask("mine/bright").xyxy[0, 2]
     code = BRIGHT.replace("width / 2", "width / 4")
     package(packages / "bright", code)

@@ -70,7 +70,7 @@ def test_a_stop_text_and_a_seed(client, question):
     assert first == again != text
 
 
-def test_a_caller_who_leaves_in_the_middle_costs_the_next_one_nothing(client, question):
+def test_a_disconnect_during_an_answer_does_not_delay_the_next_one(client, question):
     with client.chat.completions.create(
         model=MODEL, messages=question, max_tokens=5000, temperature=1, seed=1, stream=True
     ) as chunks:

@@ -138,7 +138,7 @@ def test_prompts_over_many_connections_encode_a_picture_once(server):
     assert encoded(server) == before + 2
 
 
-def test_embeddings_travel_only_when_they_are_wanted_and_stand_for_the_picture(server):
+def test_embeddings_are_returned_only_on_request_and_can_replace_the_picture(server):
     picture = npy(seed=3)
     first = ask(server, {"image": picture}, {"points": [[7, 5]], "multimask": False})
     before = encoded(server)
@@ -150,7 +150,7 @@ def test_embeddings_travel_only_when_they_are_wanted_and_stand_for_the_picture(s
     assert encoded(server) == before
 
 
-def test_an_earlier_mask_is_handed_on(server):
+def test_an_earlier_mask_reaches_the_model(server):
     mask = np.linspace(-100, 100, 65536, dtype=np.float32).reshape(256, 256)
     answer = ask(server, {"image": npy(seed=3), "mask_input": mask}, {"multimask": False})
     np.testing.assert_allclose(answer["low_res_masks"][0], mask + 50)

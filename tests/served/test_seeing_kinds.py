@@ -49,7 +49,7 @@ def ask(http: httpx.Client, path: str, **body) -> dict:
 # ---- prototype masks -------------------------------------------------------------------------------------------------
 
 
-def test_outlines_and_run_lengths_are_of_the_same_masks_and_boxes_alone_are_the_same_boxes(http, photo):
+def test_polygons_match_run_lengths_and_boxes_do_not_depend_on_the_mask_format(http, photo):
     body = {"model_id": "yolov8n-seg-640", "image": b64(photo), "confidence": 0.4}
     outlines = ask(http, "/infer/instance_segmentation", **body)["predictions"]
     runs = ask(http, "/infer/segmentation", response_mask_format="rle", **body)["predictions"]
@@ -143,7 +143,7 @@ def test_an_earlier_mask_refines_the_next_one(http, photo):
         {"box": [10, 10, 600, 20]},
     ],
 )
-def test_a_prompt_that_the_picture_does_not_have_is_a_400_in_a_sentence(http, photo, prompt):
+def test_an_invalid_prompt_is_a_400_in_a_sentence(http, photo, prompt):
     answer = http.post("/sam/segment_image", json={"sam_version_id": "vit_b", "image": b64(photo), **prompt})
     assert answer.status_code == 400 and answer.json()["message"].endswith(".")
 

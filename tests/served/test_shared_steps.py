@@ -22,7 +22,7 @@ def settings(served_repository: Path, tmp_path: Path) -> Settings:
     return Settings(repository=served_repository, log_dir=tmp_path, max_loaded=2, load_timeout=90)
 
 
-def test_a_step_is_not_lost_when_a_model_leaves_while_another_that_shares_it_comes(settings, photo):
+def test_unloading_a_model_keeps_a_step_that_a_loading_model_shares(settings, photo):
     server = Embedded(settings)
     server.start()
 

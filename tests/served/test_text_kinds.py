@@ -131,7 +131,7 @@ def test_beams_and_length_are_the_callers_choice(http):
 
 
 @pytest.mark.parametrize(("route", "model"), [("/doctr/ocr", PAGE), ("/ocr/trocr", LINE)])
-def test_a_picture_of_one_pixel_is_read_and_bytes_that_are_none_are_refused(http, route, model):
+def test_a_picture_of_one_pixel_is_read_and_bytes_of_no_picture_are_refused(http, route, model):
     pixel = png(text_pages.page(seed=0)[:1, :1])
     assert "result" in answer(http, route, {"model_id": model, "image": image(pixel)})
     refused = http.post(route, json={"model_id": model, "image": image(b"no picture")})

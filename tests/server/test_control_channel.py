@@ -1,4 +1,4 @@
-"""Connections to a tritonserver somebody named: direct, whatever proxy the environment has for the web."""
+"""Connections to a user's tritonserver are direct, also with a proxy in the environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tritonvision.server.control import Control
 
 
 class Somebody(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Lives, and answers every question with one embedding."""
+    """A server that is live and answers every request with one embedding."""
 
     def ServerLive(self, request, context):
         """Alive."""
@@ -33,7 +33,7 @@ class Somebody(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 @pytest.fixture
 def address(monkeypatch) -> Iterator[str]:
-    """Of a server on a port of loopback, in an environment whose proxy answers nobody."""
+    """The address of a server on loopback, in an environment with a proxy that does not answer."""
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
@@ -46,7 +46,7 @@ def address(monkeypatch) -> Iterator[str]:
     server.stop(None)
 
 
-def test_a_proxy_in_the_environment_is_not_asked(address):
+def test_a_proxy_in_the_environment_is_not_used(address):
     control = Control(address)
     assert control.live(timeout=10)
     control.close()

@@ -1,4 +1,4 @@
-"""The tritonserver we own: it starts, serves, heals and leaves nothing behind. The real binary, real stubs."""
+"""The embedded tritonserver starts, serves, recovers from crashes and leaves no files or memory; the real binary."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_only_its_user_can_connect_to_it_and_no_process_sends_telemetry(embedded
         assert b"ORT_DISABLE_TELEMETRY=1" in Path(f"/proc/{stub.pid}/environ").read_bytes().split(b"\0")
 
 
-def test_it_serves_whatever_the_paths_are_called_and_whatever_proxy_there_is(
+def test_it_serves_with_unusual_paths_and_with_a_proxy_in_the_environment(
     repository: Path, tmp_path: Path, photo: bytes, monkeypatch
 ):
     odd = tmp_path / "it's $HOME & \"mes modèles\" (日本)"
@@ -110,7 +110,7 @@ def test_a_stopped_stub_is_ended_and_replaced(embedded: Embedded, photo: bytes):
     assert [faces(embedded, photo) for _ in range(4)] == [1] * 4
 
 
-def test_an_unload_is_no_death(embedded: Embedded):
+def test_an_unload_is_not_reported_as_a_crash(embedded: Embedded):
     load(embedded)
     deaths = embedded.deaths
     for model in (FACE, *STEPS):
@@ -168,7 +168,7 @@ def test_a_server_that_waits_for_its_next_start_is_stopped_at_once(
     assert time.monotonic() - began < 10
 
 
-def test_a_step_that_triton_loads_by_itself_is_watched_too(embedded: Embedded, photo: bytes):
+def test_a_step_that_triton_loads_itself_is_supervised(embedded: Embedded, photo: bytes):
     for model in (FACE, *STEPS):
         embedded.unload(model)
     assert wait_until(lambda: not embedded.processes())

@@ -1,4 +1,4 @@
-"""Which tritonserver is taken: the one given, the one on PATH, the one in the wheel, in this order."""
+"""Which tritonserver is used: the given one, the one on PATH, the one in the wheel, in this order."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def test_path_comes_before_the_wheel_and_a_given_binary_before_both(monkeypatch,
     assert (found.kind, found.executable) == ("path", given)
 
 
-def test_a_given_binary_that_is_not_there_is_said(tmp_path):
+def test_a_missing_binary_is_an_error(tmp_path):
     with pytest.raises(SetupError, match="no tritonserver at"):
         locate(Settings(tritonserver=tmp_path / "nothing"))

@@ -1,4 +1,4 @@
-"""A tritonserver that does not start says why, and what it says is read somewhere wherever it runs."""
+"""A tritonserver that does not start is reported with the reason, and its log is never lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tritonvision.server.process import TritonProcess, weighed
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Installation:
-    """A tritonserver that ends at once, as one does whose library is missing."""
+    """A tritonserver that ends at once, as one with a missing library does."""
     (tmp_path / "backends" / "python").mkdir(parents=True)
     (tmp_path / "backends" / "onnxruntime").mkdir()
     executable = tmp_path / "tritonserver"
@@ -33,7 +33,7 @@ def start(installation: Installation, log_file: Path, folder: Path) -> SetupErro
     return caught.value
 
 
-def test_a_server_that_ends_while_starting_is_told_with_its_last_error_and_its_log(broken, tmp_path):
+def test_a_server_that_ends_while_starting_is_reported_with_its_last_error_and_log(broken, tmp_path):
     log_file = tmp_path / "log" / "tritonserver.log"
     error = start(broken, log_file, tmp_path)
     assert error.message == "tritonserver ended while starting. libb64.so.0: cannot open shared object file"
@@ -42,7 +42,7 @@ def test_a_server_that_ends_while_starting_is_told_with_its_last_error_and_its_l
     assert not (tmp_path / "server").exists()
 
 
-def test_where_no_log_can_be_written_errors_go_to_standard_error_and_a_line_says_so(broken, tmp_path, caplog, capfd):
+def test_without_a_writable_log_errors_go_to_standard_error_with_a_notice(broken, tmp_path, caplog, capfd):
     (tmp_path / "file").touch()
     error = start(broken, tmp_path / "file" / "tritonserver.log", tmp_path)
     assert error.hint == "Its log above tells why."
@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_filled_is_one_sentence(broken, tmp_path):
         TritonProcess(broken, tmp_path, tmp_path / "log", broken.executable)
 
 
-def test_errors_are_told_from_other_lines_with_the_lines_that_belong_to_them():
+def test_errors_in_the_log_are_recognised_with_their_following_lines():
     lines = [
         "error while loading shared libraries", "I1129 20:41:32.521465 10767 server.cc:604]", "+--+", "| a table |",
         'E1129 20:41:33.086545 10767 model.cc:3] "failed:', "Traceback", 'W1129 20:41:33.086545 10767 m.cc:1] "x"', "y",

@@ -1,4 +1,4 @@
-"""The folder of a running server: nobody else's, in a place that is fit, and taken away when its owner is gone."""
+"""The folder of a running server: private to its user, in a usable location, removed when its process has ended."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_only_its_user_can_enter_it_and_its_name_is_random(places):
     assert list(places.iterdir()) == []
 
 
-def test_a_folder_whose_owner_lives_is_not_abandoned_and_one_whose_owner_was_killed_is(places):
+def test_a_folder_is_abandoned_when_its_process_was_killed_and_not_before(places):
     program = f"""
 import os
 from pathlib import Path
@@ -47,7 +47,7 @@ os.kill(os.getpid(), 9)
     living.remove()
 
 
-def test_what_looks_like_one_but_others_made_or_can_write_is_left_alone(places):
+def test_folders_that_others_own_or_can_write_are_not_removed(places):
     link, shared = places / "tritonvision-server-link", places / "tritonvision-server-shared"
     link.symlink_to(places)
     shared.mkdir()
@@ -56,7 +56,7 @@ def test_what_looks_like_one_but_others_made_or_can_write_is_left_alone(places):
     assert list(run_folder.abandoned()) == []
 
 
-def test_a_folder_that_another_start_took_for_abandoned_is_made_again(places, monkeypatch):
+def test_a_folder_that_another_start_removed_is_created_again(places, monkeypatch):
     make, names = run_folder.tempfile.mkdtemp, []
 
     def stolen_at_first(**options):
@@ -75,7 +75,7 @@ def mounted(monkeypatch, flags: int = 0, free: int = 2**30) -> None:
 
 
 @pytest.mark.parametrize("name", ["my models", "a&b", "it's", "modèles", "a" * 70])
-def test_a_place_whose_name_triton_cannot_handle_is_passed_over(tmp_path, monkeypatch, name):
+def test_a_folder_whose_name_triton_cannot_handle_is_skipped(tmp_path, monkeypatch, name):
     bad = tmp_path / name
     bad.mkdir()
     monkeypatch.setattr(run_folder, "_places", lambda: [bad, Path("/tmp")])
@@ -83,12 +83,12 @@ def test_a_place_whose_name_triton_cannot_handle_is_passed_over(tmp_path, monkey
 
 
 @pytest.mark.parametrize("mount, why", [({"flags": os.ST_NOEXEC}, "is mounted noexec"), ({"free": 1000}, "is full")])
-def test_where_no_place_is_fit_the_sentence_says_why(places, monkeypatch, mount, why):
+def test_without_a_usable_folder_the_error_says_why(places, monkeypatch, mount, why):
     mounted(monkeypatch, **mount)
     with pytest.raises(SetupError, match=f"{places} {why}"):
         RunFolder()
 
 
-def test_a_user_without_a_home_has_a_place(monkeypatch):
+def test_a_user_without_a_home_gets_a_folder(monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert run_folder.place().is_dir()

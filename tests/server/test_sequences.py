@@ -72,7 +72,7 @@ def server(tmp_path_factory):
 
 
 def ask(server, *steps):
-    """``(count, process)`` of each step, one after another; the refusal of one is raised as the person sees it."""
+    """``(count, process)`` of each step, one after another; a refusal is raised as the user sees it."""
 
     async def run():
         found = []
@@ -98,7 +98,7 @@ def test_the_requests_of_a_sequence_reach_one_process_which_remembers_them(serve
     assert len({process for _, process in found}) == 2, "two processes, two sequences each"
 
 
-def test_a_sequence_that_goes_on_after_its_end_is_refused_in_a_sentence(server):
+def test_a_request_after_the_end_of_its_sequence_is_refused_in_a_sentence(server):
     ask(server, SequenceStep(21, start=True, end=True))
     with pytest.raises(InvalidParameter) as refused:
         ask(server, SequenceStep(21))

@@ -1,6 +1,6 @@
-"""Encoded pictures: what the bytes say (format, size, orientation), and the pixels they stand for.
+"""Reading encoded pictures: format, size and orientation from the header, and the decoded pixels.
 
-Everything that reads a picture reads it here, so that a model, a drawing and a size in an answer never disagree.
+All code that reads pictures uses this package, so models, drawings and the sizes in answers always agree.
 """
 
 from tritonvision.pictures.header import ENDINGS, FORMATS, MAX_PIXELS, NPY_MAGIC, Header, read_header, shown_size

@@ -1,6 +1,6 @@
 """Headers of JPEG, PNG, WebP, GIF and BMP files.
 
-Each reader raises InvalidPicture for what the format forbids, and struct.error where the file ends too early.
+Each reader raises InvalidPicture where the file breaks the format, and struct.error where it ends too early.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from tritonvision.pictures.tiff import EXIF_START, exif_orientation
 
 _SOI, _EOI, _SOS, _APP1, _TEM = 0xD8, 0xD9, 0xDA, 0xE1, 0x01
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without tables and the reserved one
-_ALONE = frozenset({0x00, _TEM, _SOI, *range(0xD0, 0xD8)})  # markers, and a stuffed zero, that have no length
+_ALONE = frozenset({0x00, _TEM, _SOI, *range(0xD0, 0xD8)})  # markers without a length, and the stuffed zero
 
 
 def jpeg(data: bytes, parts: Parts) -> Stored:
     """The first frame and the first EXIF segment before the first scan (ITU T.81, B.1.1).
 
-    Bytes between two segments are passed over, as libjpeg does. The end marker has to follow the scan: one before it
+    Bytes between two segments are skipped, as libjpeg does. The end marker must follow the scan: an earlier one
     belongs to a thumbnail.
     """
     at, size, exif = 2, None, None
@@ -53,7 +53,7 @@ def jpeg(data: bytes, parts: Parts) -> Stored:
 
 
 def png(data: bytes, parts: Parts) -> Stored:
-    """IHDR, and eXIf wherever it stands (PNG, third edition, 5.6 and 11.3.4.2); bytes after IEND are no part of it."""
+    """IHDR, and eXIf at any position (PNG, third edition, 5.6 and 11.3.4.2); bytes after IEND are ignored."""
     length, name, width, height = unpack_from(">I4sII", data, 8)
     if name != b"IHDR" or length != 13:
         raise InvalidPicture("The PNG is damaged.")
@@ -61,7 +61,7 @@ def png(data: bytes, parts: Parts) -> Stored:
     while name != b"IEND":
         parts.count()
         length, name = unpack_from(">I4s", data, at)
-        if at + 8 + length > len(data):  # what decodes it would reserve memory for what it claims
+        if at + 8 + length > len(data):  # a decoder would allocate memory for the size that it states
             raise InvalidPicture("The PNG is cut short.")
         if name == b"eXIf" and not exif:
             exif = data[at + 8 : at + 8 + length]
@@ -102,7 +102,7 @@ def _webp_exif(data: bytes, parts: Parts) -> bytes:
 
 
 def gif(data: bytes, parts: Parts) -> Stored:
-    """The screen, made larger where the first frame reaches over it (GIF89a, 18 and 20)."""
+    """The logical screen, enlarged where the first frame extends beyond it (GIF89a, 18 and 20)."""
     width, height, flags = unpack_from("<HHB", data, 6)
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     while (block := unpack_from("<B", data, at)[0]) == 0x21:
@@ -119,7 +119,7 @@ def gif(data: bytes, parts: Parts) -> Stored:
 
 
 def bmp(data: bytes, parts: Parts) -> Stored:
-    """The sides in the information header; rows that go down have a negative height."""
+    """Width and height in the information header; a negative height means rows from top to bottom."""
     (length,) = unpack_from("<I", data, 14)
     width, height = unpack_from("<HH" if length == 12 else "<ii", data, 18)
     return Stored(abs(width), abs(height))

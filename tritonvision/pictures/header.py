@@ -13,14 +13,14 @@ from tritonvision.pictures import containers, heif, tiff
 from tritonvision.pictures.parts import Parts, Stored
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIC", "TIFF", "GIF", "BMP")
-# Of the names of such files.
+# Suffixes of the files of these formats.
 ENDINGS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff",
     ".gif", ".bmp",
 })  # fmt: skip
 NPY_MAGIC = b"\x93NUMPY"
 MAX_PIXELS = 50_000_000
-# Formats whose turn is part of the format, so that no reader can leave it out.
+# Formats of which the orientation is a part, so that every reader applies it.
 _ALWAYS_TURNED = ("TIFF", "AVIF", "HEIC")
 # Orientations that swap width and height (Exif 2.32, tag 274).
 _LYING = (5, 6, 7, 8)
@@ -28,12 +28,12 @@ _LYING = (5, 6, 7, 8)
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture file says of itself.
+    """The facts in a picture file's header.
 
     Attributes:
         format: one of :data:`FORMATS`, or ``NPY``.
-        width, height: pixels as they are stored, before any turn.
-        orientation: 1 to 8 as in EXIF, how the stored pixels are to be turned; 1 where the file does not say.
+        width, height: pixels as they are stored, before the orientation is applied.
+        orientation: 1 to 8 as in EXIF, how the stored pixels are to be turned; 1 where the file has none.
     """
 
     format: str
@@ -54,11 +54,11 @@ class Header:
 def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     """Format, size and orientation of an encoded picture, or of ``.npy`` bytes, without decoding it.
 
-    The number of parts looked at (segments, chunks, tags, boxes) is bounded, see :class:`Parts`, and nothing of the
-    size that the file claims is allocated. Of several frames the first counts. A damaged EXIF block counts as none.
+    The number of parts read (segments, chunks, tags, boxes) is bounded, see :class:`Parts`, and no memory is allocated
+    for sizes that the file states. Of several frames the first is read. A damaged EXIF block is ignored.
 
     Raises:
-        InvalidPicture: no picture of a known format, an empty one, a file cut short, or numbers a pixel does not have.
+        InvalidPicture: no picture of a known format, an empty one, a truncated file, or an unsupported pixel type.
         PictureTooLarge: more than ``max_pixels`` pixels.
     """
     if not data:
@@ -86,13 +86,13 @@ def _file_header(data: bytes) -> Header:
     kind, reader = _kind(data)
     try:
         stored = reader(data, Parts(len(data)))
-    except struct.error as error:  # something was to stand where the file has ended
+    except struct.error as error:  # a read went beyond the end of the file
         raise InvalidPicture(f"The {kind} is cut short.") from error
     return Header(kind, stored.width, stored.height, stored.orientation)
 
 
 def _kind(data: bytes) -> tuple[str, Callable[[bytes, Parts], Stored]]:
-    """The format that the first bytes tell, and what reads its header."""
+    """The format by the first bytes, and the function that reads its header."""
     if data.startswith(b"\xff\xd8"):
         return "JPEG", containers.jpeg
     if data.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -1,4 +1,4 @@
-"""Headers of HEIC and AVIF, which are files of boxes (ISO/IEC 14496-12 and 23008-12; their turn: 6.5.10 and 6.5.12)."""
+"""Headers of HEIC and AVIF, which consist of boxes (ISO/IEC 14496-12 and 23008-12; orientation: 6.5.10 and 6.5.12)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tritonvision.pictures.parts import Parts, Stored
 _AVIF = {b"avif", b"avis"}
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _MOST_BRANDS = 64
-# EXIF orientation by quarter turns to the left, and by what is exchanged after them: nothing, top and bottom, sides.
+# EXIF orientation by quarter turns to the left and the flip after them: none, vertical, horizontal.
 _ORIENTATIONS = ((1, 4, 2), (8, 5, 7), (3, 2, 4), (6, 7, 5))
 
 
 def kind(data: bytes) -> str | None:
-    """``AVIF`` or ``HEIC`` as the brands of the first box say, None of other files.
+    """``AVIF`` or ``HEIC`` by the brands of the first box, None for other files.
 
     Raises:
-        InvalidPicture: what decodes this format is not installed.
+        InvalidPicture: the decoder of this format is not installed.
     """
     if data[4:8] != b"ftyp":
         return None
@@ -46,7 +46,7 @@ def _decodable(kind: str) -> bool:
 
 
 def picture(data: bytes, parts: Parts) -> Stored:
-    """Size and turn of the primary item.
+    """Size and orientation of the primary item.
 
     Raises:
         InvalidPicture: no still picture, or none with a size.
@@ -58,7 +58,7 @@ def picture(data: bytes, parts: Parts) -> Stored:
     for name, at, _ in _properties(data, start, end, parts):
         if name == b"ispe":
             width, height = unpack_from(">4xII", data, at)
-        elif name == b"clap":  # what is to be seen of it, as fractions
+        elif name == b"clap":  # the visible part, as fractions
             wide, wide_by, high, high_by = unpack_from(">IIII", data, at)
             width, height = wide // max(wide_by, 1), high // max(high_by, 1)
         elif name == b"irot":
@@ -69,9 +69,9 @@ def picture(data: bytes, parts: Parts) -> Stored:
 
 
 def without_metadata(data: bytes) -> bytes:
-    """The file with its EXIF and XMP blocks tied to no picture: they have no say in the turn.
+    """The file with its EXIF and XMP blocks detached from all pictures; they do not affect the orientation.
 
-    Where they are damaged, Pillow fails on an AVIF or reads all that they claim to hold, and pi-heif crashes on a HEIC.
+    If they are damaged, Pillow fails on an AVIF or allocates whatever size they state, and pi-heif crashes on a HEIC.
     """
     start, end = _only(data, 0, len(data), b"meta", Parts(len(data)))
     return data[:start] + data[start:end].replace(b"cdsc", b"none") + data[end:]
@@ -105,7 +105,7 @@ def _associations(data: bytes, at: int, end: int, item: int, parts: Parts) -> It
 
 
 def _only(data: bytes, start: int, end: int, name: bytes, parts: Parts) -> tuple[int, int]:
-    """Where the contents of the first box ``name`` between two places stand. Raises InvalidPicture: there is none."""
+    """Start and end of the contents of the first box ``name`` in a range. Raises InvalidPicture: there is none."""
     for found, first, last in _boxes(data, start, end, parts):
         if found == name:
             return first, last
@@ -113,7 +113,7 @@ def _only(data: bytes, start: int, end: int, name: bytes, parts: Parts) -> tuple
 
 
 def _boxes(data: bytes, start: int, end: int, parts: Parts) -> Iterator[tuple[bytes, int, int]]:
-    """(name, start, end) of the contents of each box between two places."""
+    """(name, start, end) of the contents of each box in a range."""
     while start + 8 <= end:
         parts.count()
         size, name = unpack_from(">I4s", data, start)

@@ -1,4 +1,4 @@
-"""What the readers of headers share: a bound on how much they look at, and what they find."""
+"""Shared by the readers of headers: the bound on the number of parts that they read, and their result."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Stored:
 
 
 class Parts:
-    """Counts the segments, chunks, tags or boxes that a reader looks at.
+    """Counts the segments, chunks, tags or boxes that a reader reads.
 
-    A file may have 2048 of them, and one more for each KiB. Writers use parts of 8 KiB and more, so no real file comes
-    near, and a file made of nothing but empty parts costs about a millisecond a MiB.
+    A file may have 2048 of them, and one more for each KiB. Writers use parts of 8 KiB and more, so real files stay far
+    below, and a file of empty parts only costs about one millisecond per MiB.
 
     Args:
         size: of the file, bytes.
@@ -33,7 +33,7 @@ class Parts:
         self._left = _AT_LEAST + size // _BYTES_A_PART
 
     def count(self) -> None:
-        """One more part is looked at. Raises InvalidPicture when there were too many."""
+        """Count one more part. Raises InvalidPicture when there are too many."""
         self._left -= 1
         if self._left < 0:
             raise InvalidPicture("The picture's file has too many parts before its pixels.")

@@ -1,4 +1,4 @@
-"""Encoded bytes to RGB pixels: one reader for each format, whoever asks."""
+"""Encoded bytes to RGB pixels, with one decoder for each format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _WHITE_IS_ZERO, _PHOTOMETRIC = 0, 262  # of TIFF
-# What Pillow raises at a damaged file, depending on where it notices.
+# What Pillow raises for a damaged file, depending on where it detects the damage.
 _DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, KeyError, TypeError, IndexError, OverflowError, RuntimeError,
     struct.error,
@@ -30,14 +30,14 @@ def size_of(picture: np.ndarray) -> tuple[int, int]:
 
 
 def decode(data: bytes, auto_orient: bool = True) -> np.ndarray:
-    """RGB uint8 ``[h, w, 3]`` of an encoded picture, or of ``.npy`` bytes (uint8 RGB) as they are.
+    """Decode an encoded picture, or ``.npy`` bytes (uint8 RGB), to RGB uint8 ``[h, w, 3]``.
 
-    Alpha is dropped, grey is expanded, of 16 bits the upper 8 count, of several frames the first. The size is always
+    Alpha is dropped, grey is expanded, of 16 bits the upper 8 are kept, of several frames the first. The size is always
     that of :func:`~tritonvision.pictures.shown_size`.
 
     Args:
-        auto_orient: whether the EXIF orientation of JPEG, PNG and WebP is applied; the turn of TIFF, AVIF and HEIC is a
-            part of their format and always applied.
+        auto_orient: whether the EXIF orientation of JPEG, PNG and WebP is applied; the orientation of TIFF, AVIF and
+            HEIC is a part of their format and always applied.
 
     Raises:
         InvalidPicture, PictureTooLarge: as :func:`~tritonvision.pictures.read_header`, or the pixels are damaged.
@@ -50,7 +50,7 @@ def decode(data: bytes, auto_orient: bool = True) -> np.ndarray:
     pixels = _pixels(data, header)
     if pixels is None:
         raise InvalidPicture(f"The {header.format} cannot be decoded.")
-    if header.format not in ("TIFF", "HEIC"):  # whose readers turn them
+    if header.format not in ("TIFF", "HEIC"):  # whose decoders apply the orientation
         pixels = turned(pixels, header.turn(auto_orient))
     if pixels.shape[1::-1] != header.shown(auto_orient):
         raise InvalidPicture(f"The {header.format}'s pixels are not of the size that its header tells.")
@@ -58,7 +58,7 @@ def decode(data: bytes, auto_orient: bool = True) -> np.ndarray:
 
 
 def _pixels(data: bytes, header: Header) -> np.ndarray | None:
-    """As the reader of the format gives them; None when it cannot read them."""
+    """The pixels by the decoder of the format; None when it cannot read them."""
     if header.format == "JPEG":
         return _jpeg(data)
     if header.format == "TIFF":
@@ -72,23 +72,23 @@ def _pixels(data: bytes, header: Header) -> np.ndarray | None:
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """``pixels`` (uint8 ``[h, w, c]``) in the way that an EXIF ``orientation`` of 1 to 8 says they are to be shown."""
+    """``pixels`` (uint8 ``[h, w, c]``) turned and flipped by an EXIF ``orientation`` of 1 to 8."""
     import cv2
 
     lying = orientation in (5, 6, 7, 8)
     if lying:
         pixels = cv2.transpose(pixels)
-    mirror = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)  # around y, around both axes, around x
+    mirror = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)  # flips: horizontal, both, vertical
     if mirror is None:
         return pixels
-    return cv2.flip(pixels, mirror, dst=pixels if lying else None)  # the copy is ours to change
+    return cv2.flip(pixels, mirror, dst=pixels if lying else None)  # a copy, which may be changed
 
 
 def rgb_of(image: Image.Image) -> np.ndarray:
-    """RGB uint8 ``[h, w, 3]`` of a Pillow image of any mode with 8 or 16 bits a channel; it is not turned.
+    """RGB uint8 ``[h, w, 3]`` of a Pillow image of any mode with 8 or 16 bits a channel, without its orientation.
 
     Raises:
-        InvalidPicture: floats, or numbers of 32 bits.
+        InvalidPicture: floats, or 32-bit integers.
     """
     import numpy as np
 
@@ -99,16 +99,16 @@ def rgb_of(image: Image.Image) -> np.ndarray:
         )
     if image.mode.startswith("I;16"):
         grey = (np.asarray(image) >> 8).astype(np.uint8)
-        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow looks at it for 8 bits only
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow applies it to 8 bits only
             grey = ~grey
         return np.repeat(grey[..., None], 3, axis=2)
     return np.array(image.convert("RGB"))
 
 
 def _jpeg(data: bytes) -> np.ndarray | None:
-    """By libjpeg-turbo itself, which gives OpenCV's pixels in down to half of its time.
+    """By libjpeg-turbo directly, which gives the same pixels as OpenCV in as little as half of the time.
 
-    What it warns of, OpenCV decides about: it reads CMYK and some damage, and refuses what is cut short.
+    Where it warns, OpenCV decodes instead: it reads CMYK and some damaged files, and refuses truncated ones.
     """
     import simplejpeg
 
@@ -119,7 +119,7 @@ def _jpeg(data: bytes) -> np.ndarray | None:
 
 
 def _by_opencv(data: bytes) -> np.ndarray | None:
-    """RGB pixels, not turned (those of TIFF are); None when OpenCV cannot read them."""
+    """RGB pixels, without the orientation (applied for TIFF only); None when OpenCV cannot read them."""
     import cv2
     import numpy as np
 
@@ -132,20 +132,20 @@ def _by_opencv(data: bytes) -> np.ndarray | None:
 
 
 def _by_pillow(data: bytes, kind: str, size: tuple[int, int]) -> np.ndarray | None:
-    """RGB pixels, not turned (those of TIFF are); None when Pillow cannot read them, or finds another size."""
+    """RGB pixels, without the orientation (applied for TIFF only); None when Pillow fails or finds another size."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            return rgb_of(image) if image.size == size else None  # which it would reserve memory for
+            return rgb_of(image) if image.size == size else None  # decoding would allocate memory for its own size
     except (*_DAMAGE, Image.DecompressionBombError):
         return None
 
 
 def _tiff(data: bytes, header: Header) -> np.ndarray | None:
-    """By Pillow, which leaves colours as they are under an alpha channel; OpenCV reads some kinds that Pillow does not.
+    """By Pillow, which keeps the colours under an alpha channel; by OpenCV for the kinds that Pillow cannot read.
 
-    Pillow reads the tables of EXIF and GPS along with the picture, whatever they claim to hold.
+    Pillow reads the tables of EXIF and GPS with the picture, whatever sizes they state, so they are checked first.
     """
     pixels = _by_pillow(data, "TIFF", header.shown()) if further_tables_are_sound(data) else None
     return _by_opencv(data) if pixels is None else pixels

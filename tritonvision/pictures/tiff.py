@@ -11,7 +11,7 @@ from tritonvision.pictures.parts import Parts, Stored
 _WIDTH, _HEIGHT, _BITS, _STRIPS, _ORIENTATION, _TILES, _SAMPLE_FORMAT = 256, 257, 258, 273, 274, 324, 339
 _TABLES = (34665, 34853, 40965)  # offsets of the tables of EXIF, of GPS and of interoperability
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}  # types of whole numbers, and how they are unpacked
+_WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}  # integer types, and their struct codes
 _DEPTHS = (1, 2, 4, 8, 16)
 _UNSIGNED, _UNTOLD = 1, 4  # sample formats
 _MOST_STRIPS = 1 << 20
@@ -19,15 +19,15 @@ EXIF_START = b"Exif\0\0"
 
 
 class Tags:
-    """A table of tags. Each tag counts as a part, and all values together may not be larger than ``data``.
+    """A table of tags (IFD). Each tag counts as a part, and all values together may not be larger than ``data``.
 
     Args:
         data: a TIFF file, or the TIFF part of an EXIF block.
-        at: where the table stands; without it, the first one.
+        at: offset of the table; None for the first one.
 
     Raises:
-        struct.error: the table reaches over the end.
-        InvalidPicture: no TIFF, or values that cannot be in it.
+        struct.error: the table extends beyond the end.
+        InvalidPicture: no TIFF, or values that do not fit into the file.
     """
 
     def __init__(self, data: bytes, parts: Parts, at: int | None = None):
@@ -54,7 +54,7 @@ class Tags:
             raise _damaged()
 
     def numbers(self, tag: int, most: int) -> tuple[int, ...]:
-        """Up to ``most`` values of ``tag``; none where it is missing or no whole number."""
+        """Up to ``most`` values of ``tag``; empty where it is missing or not of an integer type."""
         kind, length, place = self._found.get(tag, (0, 0, 0))
         if kind not in _WHOLE:
             return ()
@@ -63,18 +63,18 @@ class Tags:
         return unpack_from(f"{self._order}{min(length, most)}{_WHOLE[kind]}", self._data, place)
 
     def count(self, tag: int) -> int:
-        """How many values ``tag`` has."""
+        """The number of values of ``tag``."""
         return self._found.get(tag, (0, 0))[1]
 
     @property
     def orientation(self) -> int:
-        """1 to 8; 1 where there is none, or none that exists."""
+        """1 to 8; 1 where there is none or an invalid one."""
         found = self.numbers(_ORIENTATION, 2)
         return found[0] if len(found) == 1 and 1 <= found[0] <= 8 else 1
 
 
 def exif_orientation(block: bytes) -> int:
-    """The orientation in an EXIF block, 1 to 8; 1 of an empty or a damaged one. It may begin with ``EXIF_START``."""
+    """The orientation in an EXIF block, 1 to 8; 1 for an empty or a damaged one. It may begin with ``EXIF_START``."""
     try:
         return Tags(block.removeprefix(EXIF_START), Parts(0)).orientation
     except (struct.error, InvalidPicture):
@@ -85,7 +85,7 @@ def picture(data: bytes, parts: Parts) -> Stored:
     """The first picture of a TIFF file.
 
     Raises:
-        InvalidPicture: floats, signed or 32-bit numbers, of which nobody knows what is black and what is white.
+        InvalidPicture: floats, signed or 32-bit numbers, for which black and white are not defined.
         struct.error: the file ends too early.
     """
     tags = Tags(data, parts)

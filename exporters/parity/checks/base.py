@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tritonvision.ensembles.entry_points import EntryPoint, TextPreprocess
+from tritonvision.ensembles.model_configs import TOKENIZER
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Network, Tensors, Tolerance
 from tritonvision.exporters.parity import compare, sample_pictures
@@ -23,6 +25,8 @@ TEXTS = (
     "The quick brown fox jumps over the lazy dog, twice: once at dawn & once at dusk; nobody saw it (of course)!",
 )  # fmt: skip
 
+_WORDS, _END_OF_WORD = 16, "</w>"
+
 Answer = Callable[..., Tensors]
 
 
@@ -33,6 +37,18 @@ class Case:
     sample: Any
     given: Mapping[str, Any]
     wanted: Tensors
+
+
+def words_of(tokenizer: bytes) -> str:
+    """Sixteen words spread over the whole vocabulary of a tokenizer (JSON), the rare ones at its end too: no part of it
+    can be lost unseen. Empty where it has no whole words.
+    """
+    vocabulary: dict[str, int] = json.loads(tokenizer).get("model", {}).get("vocab", {})
+    whole = [token.removesuffix(_END_OF_WORD) for token in sorted(vocabulary, key=vocabulary.__getitem__)
+             if token.endswith(_END_OF_WORD)]  # fmt: skip
+    words = [word for word in whole if len(word) > 2 and word.isascii() and word.isalpha()]
+    step = max(len(words) // _WORDS, 1)
+    return " ".join(words[step // 2 :: step][:_WORDS])
 
 
 class ParityCheck(ABC):
@@ -69,7 +85,7 @@ class ParityCheck(ABC):
     def golden_sample(self) -> Any:
         """What the published model is asked at each load: a picture, RGB uint8, or a text."""
         if isinstance(getattr(self.point, "pre", None), TextPreprocess):
-            return TEXTS[-1]
+            return words_of(self.network.assets(self.point.role)[TOKENIZER]) or TEXTS[-1]
         return sample_pictures.large()
 
     def golden_settings(self, answer: Answer) -> dict[str, Any]:

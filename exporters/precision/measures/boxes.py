@@ -75,7 +75,7 @@ class Boxes(Measure):
 
     def labelled(self, folder: Path) -> Coco:
         """COCO's JSON beside pictures."""
-        return labelled.coco(folder, self.labels)
+        return labelled.coco(folder, self.labels, masks="mask_map" in self.accuracies)
 
     def accuracy(self, answer: Answer, data: Coco) -> dict[str, float]:
         """COCO's mAP at IoU 0.5 to 0.95 of at most 100 detections a picture, of masks too where there are any."""

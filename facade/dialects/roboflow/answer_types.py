@@ -231,6 +231,16 @@ class Gazes(TypedDict):
     visualization: NotRequired[str]
 
 
+class PlanBuilding(TypedDict):
+    """How far a TensorRT plan is that is built on this machine; ``done`` is the part of ``phase``, 0 to 1."""
+
+    variant: str
+    state: Literal["waiting", "building", "built", "failed"]
+    phase: str
+    done: float
+    why: str
+
+
 class LoadedModel(TypedDict):
     """One name of a loaded model."""
 
@@ -247,6 +257,7 @@ class LoadedModel(TypedDict):
     last_used: NotRequired[float | None]
     variant: NotRequired[str]
     variant_note: NotRequired[str]
+    plan_build: NotRequired[PlanBuilding]
 
 
 class RefusedModel(TypedDict):

@@ -52,7 +52,7 @@ def test_without_a_name_the_best_published_one_is_taken():
 
 
 @pytest.mark.parametrize("name", sorted(set(BACKENDS) - {"onnx"}))
-def test_a_backend_that_is_not_published_is_refused_with_what_there_is(name):
+def test_an_unpublished_backend_is_refused_with_the_published_ones(name):
     for spelt in (name, name.upper(), name.replace("-", "_")):
         with pytest.raises(NotSupported) as caught:
             choose_backend(spelt, ("onnx",), "rfdetr-nano")

@@ -44,7 +44,7 @@ def test_nms_keeps_what_ultralytics_own_nms_keeps(crowd, iou_threshold):
     assert np.array_equal(order[dense_boxes.nms(boxes[order], iou_threshold, 400)], ours)
 
 
-def test_a_standardised_layer_answers_with_the_asked_mean_and_spread():
+def test_a_standardised_layers_outputs_have_the_given_mean_and_deviation():
     rows = torch.randn(500, 32, dtype=torch.float64) * 1e-8 + 3e-8  # what is left of a signal in a deep random network
     layer = torch.nn.Conv2d(32, 5, 1)
     calibrate.standardise(layer, rows, 1.5, torch.arange(5, dtype=torch.float64))
@@ -53,7 +53,7 @@ def test_a_standardised_layer_answers_with_the_asked_mean_and_spread():
     assert torch.allclose(answers.mean(0), torch.arange(5, dtype=torch.float64), atol=1e-2)
 
 
-def test_the_rows_of_a_dull_picture_get_the_mean_answer():
+def test_rows_of_a_picture_of_one_colour_get_the_mean_output():
     rows, dull = torch.randn(500, 32, dtype=torch.float64), torch.randn(9, 32, dtype=torch.float64)
     layer = torch.nn.Linear(32, 5)
     calibrate.standardise(layer, rows, 1.0, torch.zeros(5, dtype=torch.float64), dull)

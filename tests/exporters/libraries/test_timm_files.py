@@ -1,4 +1,4 @@
-"""Weights of timm as its users have them: checkpoints, folders, another preparation, another size, one class."""
+"""Users' weights of timm: checkpoints and folders with another preprocessing, another size, or one class."""
 
 import torch  # isort: skip
 
@@ -63,7 +63,7 @@ def test_a_folder_brings_its_class_names_and_serves_as_the_id_does(network, tmp_
 
 
 @pytest.mark.parametrize("form", ["folder", "checkpoint"])
-def test_the_weights_own_preparation_is_served_and_said(network, tmp_path, form):
+def test_the_weights_own_preprocessing_is_served_and_noted(network, tmp_path, form):
     if form == "folder":
         path = saved(network, tmp_path, **OWN, input_size=[3, 96, 96])
     else:
@@ -96,12 +96,12 @@ def test_the_weights_own_preparation_is_served_and_said(network, tmp_path, form)
         ({"std": [0, 1, 1]}, "std"), ({"mean": "x"}, "mean x"),
     ],
 )  # fmt: skip
-def test_a_preparation_that_cannot_be_done_is_refused_by_its_key(network, tmp_path, config, sentence):
+def test_an_unsupported_preprocessing_is_refused_by_its_key(network, tmp_path, config, sentence):
     with pytest.raises(ExportFailed, match=f"The weights want their pictures prepared with {sentence}"):
         built(saved(network, tmp_path, **config))
 
 
-def test_a_folder_of_something_else_is_refused_by_what_it_is(network, tmp_path):
+def test_a_folder_of_another_model_is_refused_with_its_name(network, tmp_path):
     with pytest.raises(ExportFailed, match="The folder's config.json is of 'resnet18', not of resnet34"):
         built(saved(network, tmp_path), entry=catalog.find("resnet34"))
     (tmp_path / "config.json").write_text("[")
@@ -132,7 +132,7 @@ def test_one_class_is_scored_by_a_sigmoid_because_its_softmax_is_always_one(tmp_
     assert 0 < tensors["scores"][0, 0] < 1
 
 
-def test_a_vision_transformer_of_another_size_is_told_by_its_positions(tmp_path):
+def test_a_vision_transformers_size_follows_from_its_position_embeddings(tmp_path):
     import timm
 
     entry = catalog.find("vit-tiny-patch16")

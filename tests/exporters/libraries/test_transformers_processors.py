@@ -1,4 +1,4 @@
-"""The image processor in a user's folder decides about pixels: it is served, or the export is refused by the key."""
+"""The settings of the image processor in a user's folder are served, or the export is refused and names the key."""
 
 import torch  # isort: skip
 
@@ -46,7 +46,7 @@ def written(folder, **config):
     ],
     ids=["as released", "as saved today", "empty"],
 )  # fmt: skip
-def test_a_processor_that_says_the_same_in_other_words_is_taken(tmp_path, ours, config):
+def test_an_equivalent_processor_is_accepted(tmp_path, ours, config):
     found = processors.beside(written(tmp_path, **config), ours)
     assert processors.sides(found, ("shortest_edge", "longest_edge")) == (800, 1333)
 
@@ -61,19 +61,19 @@ def test_a_processor_that_says_the_same_in_other_words_is_taken(tmp_path, ours, 
         ({"do_center_crop": True, "crop_size": {"height": 9, "width": 9}}, "has do_center_crop True"),
     ],
 )
-def test_a_key_that_is_not_carried_out_is_refused_with_both_values(tmp_path, ours, config, sentence):
+def test_an_unsupported_key_is_refused_with_both_values(tmp_path, ours, config, sentence):
     with pytest.raises(ExportFailed, match=sentence):
         processors.beside(written(tmp_path, **config), ours)
 
 
 @pytest.mark.parametrize("text", ["[", "[]", "7"])
-def test_a_processor_that_cannot_be_read_is_said_to_be_none(tmp_path, ours, text):
+def test_an_unreadable_processor_is_refused(tmp_path, ours, text):
     (tmp_path / "preprocessor_config.json").write_text(text)
     with pytest.raises(ExportFailed, match="The image processor beside the weights cannot be read"):
         processors.beside(Weights("user", path=tmp_path), ours)
 
 
-def test_a_size_of_other_lengths_is_refused(tmp_path, ours):
+def test_a_size_with_other_keys_is_refused(tmp_path, ours):
     found = processors.beside(written(tmp_path, size={"height": 480, "width": 480}), ours, ("size",))
     with pytest.raises(ExportFailed, match="size .*, which cannot be done here"):
         processors.sides(found, ("shortest_edge", "longest_edge"))

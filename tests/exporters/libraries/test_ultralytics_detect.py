@@ -1,4 +1,4 @@
-"""YOLOv8 and YOLOv11: the graph computes what the network computes, the pipeline answers what predict() answers."""
+"""YOLOv8 and YOLOv11: the graph computes the network's outputs, the pipeline gives the answers of predict()."""
 
 import torch  # isort: skip  # noqa: F401  (this folder is for the export environment)
 
@@ -47,7 +47,7 @@ def trained_model(trained_yolo, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def odd_pictures(draw_scene):
-    """Twenty pictures of odd sizes, whose shapes have the size of training once they are letterboxed to 640."""
+    """Twenty pictures of odd sizes, whose shapes are as large as in training after letterboxing to 640."""
     rng = np.random.default_rng(42)
     pictures = []
     for _ in range(20):
@@ -99,7 +99,7 @@ def test_a_random_detector_carries_signal(random_model):
     assert found["scores"].max() > 0.6
 
 
-def test_the_graph_can_be_read_by_old_runtimes_and_names_nothing_of_this_machine(random_model):
+def test_the_graph_has_a_pinned_version_and_no_paths_of_this_machine(random_model):
     *_, path = random_model
     model = onnx.load(path)
     assert model.ir_version == 8
@@ -166,7 +166,7 @@ def test_the_pipeline_finds_what_predict_finds(trained_model, odd_pictures, give
     assert total >= 60  # or the comparison would prove little
 
 
-def test_the_trained_detector_sees_what_was_drawn(trained_model, draw_scene):
+def test_the_trained_detector_finds_the_drawn_shapes(trained_model, draw_scene):
     _, pipeline = trained_model
     rng = np.random.default_rng(11)
     seen = drawn = 0
@@ -231,7 +231,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
         yolov8.FAMILY.build(catalog.find("yolov8n-640"), Weights("user", path=tmp_path / "broken.pt"))
 
 
-def test_multi_label_is_not_for_detectors():
+def test_multi_label_is_refused_for_detectors():
     with pytest.raises(NotSupported):
         yolov8.FAMILY.build(catalog.find("yolov8n-640"), Weights("random", multi_label=True))
 

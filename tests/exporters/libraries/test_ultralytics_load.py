@@ -1,4 +1,4 @@
-"""Checkpoints of ultralytics: their names, their head, the size of their training, fused or not."""
+"""Checkpoints of ultralytics: class names, head, training size, fused or not."""
 
 import torch  # isort: skip
 
@@ -27,7 +27,7 @@ def two_classes():
 
 @pytest.fixture
 def saved(two_classes, tmp_path):
-    """Writes a checkpoint as training does, with what a test changes about it."""
+    """Writes a checkpoint as training does, with the changes of a test."""
 
     def saved(names=None, size=640, fused=False):
         model = copy.deepcopy(two_classes)
@@ -46,7 +46,7 @@ def built(path, **more):
 
 
 @pytest.mark.parametrize("names", [{0: "a", 1: "b"}, {"0": "a", "1": "b"}, ["a", "b"]])
-def test_names_are_read_whatever_their_keys(saved, names):
+def test_class_names_are_read_with_every_kind_of_keys(saved, names):
     assert built(saved(names)).labels == ("a", "b")
 
 
@@ -58,7 +58,7 @@ def test_names_are_read_whatever_their_keys(saved, names):
         ({0: "a"}, "The weights file names 1 classes, and the head of its network has 2"),
     ],
 )
-def test_names_that_do_not_fit_the_head_are_refused_and_labels_mend_them(saved, names, sentence):
+def test_names_that_do_not_fit_the_head_are_refused_unless_labels_are_given(saved, names, sentence):
     path = saved(names)
     with pytest.raises(ExportFailed, match=sentence) as caught:
         built(path)
@@ -90,14 +90,14 @@ def test_weights_of_another_size_are_refused_by_the_tensor(saved):
     ("trained", "asked", "side", "noted"),
     [(640, None, 640, False), (300, None, 320, True), (320, (640, 640), 640, False)],
 )
-def test_the_size_of_training_is_served_unless_the_caller_says_another(saved, trained, asked, side, noted):
+def test_the_training_size_is_served_unless_the_caller_gives_another(saved, trained, asked, side, noted):
     network = built(saved(size=trained), size=asked)
     (point,) = entry_points_of(yolov8.FAMILY, ENTRY, network)
     assert point.size == (side, side)
     assert any("--size 640" in note for note in network.notes) is noted
 
 
-def test_a_size_that_cannot_be_is_refused(saved, tmp_path):
+def test_an_invalid_size_is_refused(saved, tmp_path):
     with pytest.raises(InvalidParameter, match="A YOLO cannot take 100 x 640 pixels"):
         built(saved(), size=(100, 640))
     with pytest.raises(NotSupported, match="'resnet18' takes pictures of its own size"):

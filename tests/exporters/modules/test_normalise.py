@@ -1,4 +1,4 @@
-"""The reference's arithmetic is the libraries', and the graph's is the same to a rounding."""
+"""The reference's arithmetic is that of the libraries, and the graph's differs by rounding only."""
 
 import torch  # isort: skip
 
@@ -28,7 +28,7 @@ def test_the_part_of_a_graph_gives_what_the_reference_gives(scale):
     assert torch.allclose(found, normalise.normalised(PIXELS, scale), atol=1e-5, rtol=0)
 
 
-def test_padding_is_zero_after_normalising_and_the_mask_says_where_the_picture_is():
+def test_padding_is_zero_after_normalising_and_zero_in_the_mask():
     images = normalise.normalised(PIXELS, normalise.IMAGENET)
     whole = images.clone()
     mask = normalise.without_padding(images, np.array([[5, 7], [2, 3]], np.int32))

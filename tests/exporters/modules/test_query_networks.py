@@ -1,4 +1,4 @@
-"""What the reference pipelines of detectors with queries share, in numpy."""
+"""Functions in numpy that the reference pipelines of detectors with queries share."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The folder of a package, published and asked; and a detector of ultralytics to export into it."""
+"""Fixtures: importing and running a package, and a detector of ultralytics to export into one."""
 
 import torch  # noqa: F401  isort: skip
 

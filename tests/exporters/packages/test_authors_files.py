@@ -1,4 +1,4 @@
-"""Files as ultralytics, RF-DETR and timm write them, imported bare, answer what the authors' own code answers."""
+"""Bare ONNX files as ultralytics, RF-DETR and timm write them give the answers of the authors' own code."""
 
 import torch  # isort: skip
 

@@ -1,7 +1,7 @@
-"""Packages without code: what real exporters write is served as the author means it.
+"""Packages without code: files of real exporters are served with the preprocessing and postprocessing they describe.
 
-The gate compares every package with its own graph; these tests compare with the authors' libraries, and with what the
-description of a package says, worked out here once more.
+The gate compares every package with its own graph; these tests compare with the authors' libraries, and with an
+independent implementation of the package's description.
 """
 
 import torch  # isort: skip
@@ -90,7 +90,7 @@ def test_a_timm_classifier_answers_its_own_soft_max_of_the_described_pixels(fold
 
 @pytest.mark.parametrize("mode", ["stretch", "letterbox", "letterbox-reflect-edges", "center-crop", "fit-longer-edge"])
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_every_resize_mode_leads_back_to_the_picture(folder, published, mode, dynamic):
+def test_every_resize_mode_maps_boxes_back_to_the_picture(folder, published, mode, dynamic):
     write(folder, Yolo(3), ["output0"], dynamic=dynamic)
     describe(folder, "abc", mode=mode, color_mode="bgr", padding_value=9, normalization=[[0.5] * 3, [0.3] * 3])
     manifest, ask = published()
@@ -105,7 +105,7 @@ def test_every_resize_mode_leads_back_to_the_picture(folder, published, mode, dy
 
 @pytest.mark.parametrize("shape", [(300, 401), (64, 64), (333, 97), (1, 500), (500, 1), (63, 65), (20, 30)])
 @pytest.mark.parametrize("mode", ["stretch", "letterbox", "center-crop"])
-def test_the_pixels_are_those_of_the_peers_rule(folder, mode, shape):
+def test_the_pixels_are_those_of_inference_models_rule(folder, mode, shape):
     from tritonvision.exporters.packages import reference
 
     write(folder, Yolo(3), ["output0"])
@@ -174,7 +174,7 @@ def test_an_activation_in_the_graph_is_not_applied_twice(folder, published, fuse
     np.testing.assert_allclose(ask(rgb, {"function": kind})["scores"], want, atol=1e-5)
 
 
-def test_half_precision_is_fed_half_precision(folder, published):
+def test_a_half_precision_graph_gets_half_precision_inputs(folder, published):
     write(folder, Classifier(4), ["scores"])
     model = onnx.load(folder / "weights.onnx")
     from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -199,7 +199,7 @@ def test_weights_in_a_file_of_the_package_are_read_and_published_as_one(folder, 
 # ---- again, and over something else --------------------------------------------------------------------------------
 
 
-def test_an_unchanged_package_is_left_alone_and_a_changed_one_published_anew(folder, tmp_path):
+def test_an_unchanged_package_is_kept_and_a_changed_one_published_again(folder, tmp_path):
     write(folder, Classifier(4), ["scores"])
     describe(folder, "abcd", post={"type": "softmax"})
     root = tmp_path / "repository"
@@ -215,7 +215,7 @@ def test_an_unchanged_package_is_left_alone_and_a_changed_one_published_anew(fol
     assert fresh and second.labels == tuple("abce") and Repository(root).get(ID) == second
 
 
-def test_what_was_exported_under_the_id_is_not_replaced_by_chance(folder, tmp_path):
+def test_an_exported_model_of_the_id_is_replaced_only_with_force(folder, tmp_path):
     write(folder, Classifier(4), ["scores"])
     describe(folder, "abcd", post={"type": "softmax"})
     root = tmp_path / "repository"

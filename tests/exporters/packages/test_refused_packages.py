@@ -1,4 +1,4 @@
-"""Packages that are not published: the gate finds a difference, a file is wrong, or weights lie outside the folder."""
+"""Packages that are not published: the gate finds a difference, a file is invalid, or weights are elsewhere."""
 
 import json
 
@@ -37,8 +37,8 @@ def test_another_resize_rule_than_the_described_one_is_not_published(folder, tmp
         import_package(folder, ID, tmp_path / "repository")
 
 
-def test_a_column_taken_for_another_class_is_not_published(folder, tmp_path, monkeypatch):
-    """Where the graph and its twin in numpy read the wrong columns both, the reference pipeline still reads its own."""
+def test_a_graph_with_swapped_class_columns_is_not_published(folder, tmp_path, monkeypatch):
+    """The graph and its numpy version both read the wrong columns; the reference pipeline reads them independently."""
     from tritonvision.exporters.packages import heads
 
     write(folder, Queries(3), ["dets", "labels"])
@@ -104,7 +104,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("spoil", WRONG)
-def test_what_is_wrong_with_a_package_is_one_sentence_and_nothing_is_published(folder, tmp_path, spoil):
+def test_an_invalid_package_is_refused_in_one_sentence_and_not_published(folder, tmp_path, spoil):
     write(folder, Yolo(3), ["output0"])
     describe(folder, "abc")
     apply, sentence = WRONG[spoil]
@@ -143,7 +143,7 @@ def test_a_link_that_leads_out_of_the_package_is_not_followed(folder, tmp_path, 
         import_package(folder, ID, tmp_path / "repository")
 
 
-def test_a_graph_of_operators_that_nobody_knows_is_refused(folder, tmp_path):
+def test_a_graph_with_unknown_operators_is_refused(folder, tmp_path):
     write(folder, Classifier(4), ["scores"])
     describe(folder, "abcd")
     model = onnx.load(folder / "weights.onnx")

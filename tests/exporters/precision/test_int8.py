@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -18,6 +19,7 @@ from tritonvision.ensembles.schemas import EMBEDDINGS
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.pipeline import Quiet
 from tritonvision.exporters.precision import calibration, gate, int8, pictures, quantize
+from tritonvision.python_backend.runtime.openvino_session import REST
 
 PRE, CHANNELS, LAYERS = Resize("stretch", 32, 32), 32, 5
 FP32, INT8 = Chain(PRE, EMBEDDINGS), Chain(PRE, EMBEDDINGS, engine="openvino", precision="int8")
@@ -82,6 +84,22 @@ def test_a_network_that_bears_it_is_written_in_int8(published, tmp_path):
     assert len(inputs[""]) == 20 and inputs[""][0]["pixels"].shape == (1, 32, 32, 3)
 
 
+@pytest.mark.parametrize(("operation", "kept", "said"), [
+    ("MatMul", (), True), ("MatMul", ("MatMul1",), False), ("Conv", (), False),
+])  # fmt: skip
+def test_what_a_transformer_has_left_may_be_bf16_unless_a_layer_was_kept_in_fp32(tmp_path, operation, kept, said):
+    rng, shape = np.random.default_rng(0), {"MatMul": (64, 64), "Conv": (64, 64, 1, 1)}[operation]
+    dims = (1, 64) if operation == "MatMul" else (1, 64, 1, 1)
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name in ("x0", "x2")]
+    nodes = [helper.make_node(operation, [f"x{i}", f"w{i}"], [f"x{i + 1}"], name=f"{operation}{i}") for i in range(2)]
+    weights = [numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), f"w{i}") for i in range(2)]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "g.onnx")
+    inputs = [{"x0": rng.standard_normal(dims).astype(np.float32)} for _ in range(4)]
+    quantize.int8(tmp_path / "g.onnx", inputs, tmp_path / "g.xml", kept)
+    assert openvino.Core().read_model(tmp_path / "g.xml").has_rt_info(REST) is said
+
+
 class Told(Quiet):
     """Keeps what a person would read."""
 
@@ -108,8 +126,10 @@ def test_without_a_search_the_first_refusal_stands(published, tmp_path):
 
 def test_what_no_layer_is_to_blame_for_is_refused(published, tmp_path):
     graphs, inputs, _ = published()
+    told = Told()
     with pytest.raises(gate.Imprecise):
-        int8.quantised(graphs, inputs, tmp_path, refuse, Quiet(), tries=3)
+        int8.quantised(graphs, inputs, tmp_path, refuse, told, tries=3)
+    assert told.sentences[1] == "No more than 50% of the layers in fp32 were found to be enough."
 
 
 def refuse(files):

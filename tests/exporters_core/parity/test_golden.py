@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from string import ascii_lowercase as LETTERS
+
 import numpy as np
 import pytest
 
 from tritonvision import golden
 from tritonvision.differences import ROWS, VALUES
 from tritonvision.exporters.contract import Tolerance
+from tritonvision.exporters.parity.checks.base import words_of
 from tritonvision.exporters.parity.checks.boxes import Boxes
 from tritonvision.exporters.parity.checks.classes import Classes
 from tritonvision.pictures import decode
@@ -82,3 +86,12 @@ def test_a_classifier_is_asked_for_the_classes_over_the_widest_gap():
     assert Classes(None, Network(), Tolerance({}), "user").golden_settings(lambda **_: {"scores": scores[:1]}) == {
         "confidence": 0.0
     }
+
+
+def test_the_text_of_a_golden_question_comes_from_the_whole_vocabulary():
+    vocabulary = {f"{a}{b}ord</w>": 26 * i + j for i, a in enumerate(LETTERS) for j, b in enumerate(LETTERS)}
+    words = words_of(json.dumps({"model": {"vocab": vocabulary | {"no": 9000, "1234</w>": 9001}}}).encode()).split()
+    places = [vocabulary[f"{word}</w>"] for word in words]
+    assert len(words) == 16 and places == sorted(places)
+    assert places[0] < 676 / 16 and places[-1] > 676 * 15 / 16 - 1 and max(np.diff(places)) < 676 / 15
+    assert words_of(b'{"model": {"vocab": {"a": 1}}}') == words_of(b"{}") == ""

@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from pycocotools import mask
 
 from tritonvision import tasks
 from tritonvision.errors import ExportFailed
@@ -122,9 +123,38 @@ def test_map_over_labels_may_be_half_a_point_lower(coco):
         labelled(detector(2), BOXES, coco, detector())
 
 
+def test_labels_of_another_format_are_refused_before_anybody_is_asked(tmp_path):
+    folders(tmp_path, 4)
+    with pytest.raises(ExportFailed, match="must hold one JSON file of labels, and holds 0"):
+        gate.Gate({"": None}, [BOXES], tmp_path, labels=LABELS).prepare()
+
+
 def test_labels_that_fp32_knows_nothing_of_prove_nothing(coco):
     with pytest.raises(ExportFailed, match="mAP of the fp32 model over the labelled pictures is 0 %: that proves"):
         labelled(detector(), BOXES, coco, detector(30))
+
+
+def test_masks_are_judged_by_an_map_of_their_own(coco):
+    labels = json.loads((coco / "labels.json").read_text())
+    for row in labels["annotations"]:
+        left, top, width, height = row["bbox"]
+        right, bottom = left + width, top + height
+        row["segmentation"] = [[left, top, right, top, right, bottom, left, bottom]]
+    (coco / "labels.json").write_text(json.dumps(labels))
+
+    def segmenter(shrink):
+        def answer(picture, given):
+            masks = np.zeros((60, 80, 2), np.uint8, order="F")
+            masks[5 : 25 - shrink, 5:25, 0] = masks[10 : 50 - shrink, 40:70, 1] = 1
+            return detector()(picture, given) | {"masks": np.array([m["counts"] for m in mask.encode(masks)], object)}
+
+        return answer
+
+    point = Point("prototype-masks", tasks.INSTANCE_SEGMENTATION)
+    assert labelled(segmenter(0), point, coco, segmenter(0)).figures["mask_map"] == pytest.approx(100)
+    with pytest.raises(gate.Imprecise, match=r"The mAP of masks is \d+\.\d\d %") as caught:
+        labelled(segmenter(5), point, coco, segmenter(0))
+    assert [finding.passes for finding in caught.value.findings] == [True, False]
 
 
 def folders(root, count):

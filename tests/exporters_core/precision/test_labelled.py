@@ -66,6 +66,27 @@ def test_labels_of_another_format_are_refused_in_one_sentence(tmp_path, text, se
     assert str(tmp_path) not in caught.value.message
 
 
+def test_of_two_pictures_with_one_name_the_labels_mean_the_one_in_their_folder(tmp_path):
+    put(tmp_path / "test" / "a.png"), put(tmp_path / "train" / "a.png")
+    (tmp_path / "labels.json").write_text(json.dumps(labels()))
+    assert labelled.coco(tmp_path, LABELS).paths[5].parent.name == "train"
+
+
+def test_boxes_without_masks_are_no_labels_of_masks(tmp_path):
+    put(tmp_path / "a.png")
+    (tmp_path / "labels.json").write_text(json.dumps(labels()))
+    with pytest.raises(ExportFailed, match="have boxes without masks"):
+        labelled.coco(tmp_path, LABELS, masks=True)
+
+
+def test_a_picture_of_another_size_than_its_labels_tell_is_refused(tmp_path):
+    put(tmp_path / "a.png", PICTURE[:10])
+    (tmp_path / "labels.json").write_text(json.dumps(labels()))
+    found = labelled.coco(tmp_path, LABELS)
+    with pytest.raises(ExportFailed, match="'a.png' has 30 x 10 pixels, in the labels 30 x 20"):
+        found.picture(found.images[0])
+
+
 def test_a_folder_without_labels_says_what_it_should_hold(tmp_path):
     put(tmp_path / "a.png")
     with pytest.raises(ExportFailed, match="must hold one JSON file of labels, and holds 0") as caught:

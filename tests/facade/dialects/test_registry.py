@@ -1,4 +1,4 @@
-"""Three dialects at one address: whose a path is, and that no real route can be taken for a project."""
+"""Three dialects at one address: which dialect a path belongs to, and that no route is taken for a project."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_reserved_segment_has_a_route(routes):
     ("/infer/lmm", "roboflow"), ("/model/x", "roboflow"), ("/", "roboflow"), ("/openapi.json", "roboflow"),
     ("/healthz", "roboflow"), ("/clear_cache", "roboflow"), ("/health", "roboflow"),
 ])  # fmt: skip
-def test_the_first_segment_says_whose_words_are_spoken(house, path, owner):
+def test_the_first_segment_decides_the_dialect(house, path, owner):
     assert dialect_of(path).name == owner
     answer = house.client.request("DELETE", path).json()
     spoken = answer.get("message") or answer["error"]
@@ -61,7 +61,7 @@ def test_errors_of_unowned_paths_have_the_keys_of_both_clients(house, path):
         assert answer.json()["message"].endswith(answer.json()["error"])
 
 
-def test_a_misspelt_model_is_answered_with_the_one_that_was_meant_in_every_dialect(house):
+def test_a_misspelt_model_gets_a_suggestion_in_every_dialect(house):
     nothing, hello = {"type": "url", "value": ""}, [{"role": "user", "content": "Hello"}]
     for path, body, meant in (
         ("/models/mediapipe-face-detectoin", {"inputs": ""}, "mediapipe-face-detection"),
@@ -74,13 +74,13 @@ def test_a_misspelt_model_is_answered_with_the_one_that_was_meant_in_every_diale
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet152", "smolvlm-256m", "mine/weather/1"])
-def test_a_model_that_is_posted_to_as_if_it_were_a_route_is_shown_its_route(house, name):
+def test_a_post_to_a_models_name_is_answered_with_its_route(house, name):
     answer = house.client.post(f"/{name}", content=b"x")
     assert answer.status_code == 404 and f"/models/{name}." in answer.json()["error"]
 
 
 @pytest.mark.parametrize("first", RESERVED)
-def test_nothing_below_a_reserved_segment_is_taken_for_a_project(house, first):
+def test_paths_below_a_reserved_segment_are_no_projects(house, first):
     for method in ("GET", "POST"):
         answer = house.client.request(method, f"/{first}/x1")
         assert answer.status_code in (404, 405), answer.text

@@ -1,4 +1,4 @@
-"""Arrays are read without executing anything, and nothing but one plain uint8 picture is read."""
+"""Arrays are read without executing anything, and only plain uint8 pictures are accepted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def as_numpy_2(data: bytes) -> bytes:
-    """The same pickle as NumPy 2 spells it."""
+    """The same pickle as NumPy 2 writes it."""
     if data[1:2] in b"\x04\x05" and data[:1] == b"\x80":  # framed, with lengths before names
         for module in (b"multiarray", b"numeric"):
             old = b"numpy.core." + module
@@ -78,7 +78,7 @@ def test_npy_headers_of_the_later_versions_are_read():
 
 
 @given(PICTURES)
-def test_what_goes_to_triton_is_rgb_with_three_channels(picture):
+def test_arrays_reach_triton_as_rgb_with_three_channels(picture):
     sent = np.load(io.BytesIO(to_npy(picture)), allow_pickle=False)
     assert sent.shape == (*picture.shape[:2], 3) and sent.dtype == np.uint8
     if picture.ndim == 3 and picture.shape[2] == 3:
@@ -137,7 +137,7 @@ def array_state(shape=(2, 2, 3), dtype=np.dtype("u1"), raw=bytes(12), fortran=Fa
 
 
 def array_pickle(state: object, protocol: int = 4) -> bytes:
-    """The pickle of an array whose state is ours to choose."""
+    """The pickle of an array with a chosen state."""
     reconstruct = np.zeros(1).__reduce__()[0]
     return pickle.dumps(Reduces(reconstruct, (np.ndarray, (0,), b"b"), state), protocol)
 
@@ -255,7 +255,7 @@ def test_a_bad_npy_is_refused(data):
         read_array(data)
 
 
-def test_the_reader_walks_and_never_loads():
+def test_the_reader_never_unpickles():
     source = open(sys.modules["tritonvision.facade.inputs.arrays"].__file__).read()
     assert "import pickle\n" not in source and "pickle.loads" not in source
     assert pickletools.genops.__name__ in source

@@ -1,4 +1,4 @@
-"""URLs are fetched without letting a caller look into our network. Against real servers on this machine, with TLS."""
+"""URLs are fetched without giving callers access to the server's network; with real servers on this machine and TLS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CAMERA = "camera.test"
 
 @dataclass
 class Server:
-    """An HTTP server that answers every path with what the test gave it, and remembers what it was asked."""
+    """An HTTP server that answers every path as the test defines, and records the requests."""
 
     answers: dict[str, bytes]
     port: int = 0
@@ -68,7 +68,7 @@ async def listening(answers: dict[str, bytes], tls: ssl.SSLContext | None = None
 
 
 def resolver(**names: list[str]) -> Callable:
-    """A name service of the test's own; counts how often it is asked."""
+    """A resolver of the test, which counts the lookups."""
     calls: list[str] = []
 
     async def resolve(host: str, port: int) -> list[str]:
@@ -100,7 +100,7 @@ async def fetch_async(url: str, fetcher: Fetcher, most: int = 10**6) -> bytes:
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's certificate for camera.test, and what trusts it."""
+    """A server's certificate for camera.test, and a client context that trusts it."""
     if shutil.which("openssl") is None:
         pytest.skip("needs the openssl command to make a certificate")
     folder = tmp_path_factory.mktemp("tls")
@@ -125,14 +125,14 @@ def tls(tmp_path_factory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "fec0::1",
     "no address", "",
 ])  # fmt: skip
-def test_addresses_that_are_not_public(address):
+def test_private_addresses_are_refused(address):
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", [
     "8.8.8.8", "93.184.216.34", "2606:2800:220:1::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "100.63.255.255",
 ])  # fmt: skip
-def test_addresses_that_are(address):
+def test_public_addresses_are_allowed(address):
     assert is_public(address)
 
 
@@ -251,7 +251,7 @@ def test_too_many_bytes_stop_the_fetch():
     asyncio.run(main())
 
 
-def test_a_host_that_hangs_is_given_up():
+def test_a_host_that_hangs_is_given_up_after_the_timeout():
     async def main():
         async with listening({}, hang=True) as server:
             began = time.perf_counter()

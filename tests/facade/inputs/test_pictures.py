@@ -20,7 +20,7 @@ from tritonvision.settings import Settings
 
 
 @given(st.binary(min_size=1, max_size=200))
-def test_base64_comes_back_however_it_is_written(data):
+def test_every_spelling_of_base64_is_decoded(data):
     text = base64.b64encode(data).decode()
     for spelling in (
         text, text.encode(), text.rstrip("="), f"data:image/png;base64,{text}",
@@ -39,7 +39,7 @@ def test_any_text_is_bytes_or_a_refusal(text):
 
 
 @pytest.mark.parametrize("text", ["", "=", "====", "%%%", "A", "AAAAA", "data:image/png;base64,", "\n\n"])
-def test_nothing_is_refused(text):
+def test_base64_without_bytes_is_refused(text):
     with pytest.raises(InvalidPicture):
         from_base64(text)
 
@@ -69,19 +69,19 @@ def test_pictures_without_orientation_have_a_shown_size_too():
 
 
 @given(st.binary(min_size=1, max_size=200))
-def test_the_alphabet_of_urls_is_read_as_the_other_one(data):
+def test_url_safe_base64_is_read(data):
     text = base64.urlsafe_b64encode(data).decode()
     for spelling in (text, text.rstrip("="), f"data:image/png;base64,{text}", f"{text[:5]}\n{text[5:]}"):
         assert from_base64(spelling) == data
 
 
 @pytest.mark.parametrize("prefix", ["data:;base64,", "data:application/octet-stream;base64,", "DATA:Image/PNG;BASE64,"])
-def test_what_a_data_url_says_of_its_type_is_not_believed(prefix):
+def test_the_type_in_a_data_url_is_ignored(prefix):
     assert from_base64(f"{prefix}AAEC") == b"\0\1\2"
 
 
 class Watched(Pictures):
-    """Remembers in which thread a header was read."""
+    """Records the thread in which a header was read."""
 
     def check(self, data: bytes) -> None:
         self.thread = threading.get_ident()
@@ -89,7 +89,7 @@ class Watched(Pictures):
 
 
 @pytest.mark.parametrize(("size", "here"), [(1000, True), (LARGE, False), (4 * LARGE, False)])
-def test_the_header_of_a_large_file_is_read_beside_the_event_loop(size, here):
+def test_the_header_of_a_large_file_is_read_off_the_event_loop(size, here):
     stream = io.BytesIO()
     Image.new("RGB", (7, 4)).save(stream, "JPEG")
     pictures = Watched(Settings(), None)

@@ -1,4 +1,4 @@
-"""Every request is a line in the log, whoever answered it, and no request can write a line of its own."""
+"""Every request is one line in the log, whichever layer answers it, and no request can forge a line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_every_request_is_one_line(house, caplog, method, path, status):
     assert line.startswith(f"{asked} {path} {status} ") and line.endswith("request_id=mine")
 
 
-def test_a_refused_page_and_a_preflight_are_lines_too(house_with, caplog):
+def test_refused_pages_and_preflights_are_logged(house_with, caplog):
     house = house_with(cors_origins=frozenset(("https://mine.example",)))
     with caplog.at_level(logging.INFO, "tritonvision.access"):
         house.client.post("/model/clear", headers={"origin": "https://evil.example"})

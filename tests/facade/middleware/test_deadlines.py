@@ -1,4 +1,4 @@
-"""No read and no write without a deadline, on a real port: stalled senders, stalled readers, and what they hold."""
+"""Every read and every write has a deadline, on a real port: stalled senders and readers, and what they occupy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_stalling_sender_gets_an_error_and_holds_no_budget(house, served, unti
     asyncio.run(main())
 
 
-def test_a_sender_that_trickles_is_given_up_too(house, served):
+def test_a_slow_sender_is_given_up(house, served):
     async def main():
         async with served(house, read_timeout=0.5) as client:
             reader, writer = await connected(client, head(1000))
@@ -83,7 +83,7 @@ def test_an_answer_that_is_not_read_is_dropped(house, served, until):
     asyncio.run(main())
 
 
-def test_headers_that_do_not_come_close_the_connection(house, served, monkeypatch):
+def test_incomplete_headers_close_the_connection(house, served, monkeypatch):
     monkeypatch.setattr(connection, "HEADER_SECONDS", 0.2)
 
     async def main():

@@ -1,4 +1,4 @@
-"""A handler ends with its caller, and with the server; nothing of it is left over."""
+"""A handler is cancelled when its caller disconnects or the server stops; no task is left over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tritonvision.facade.middleware.disconnect import CancelOnDisconnect, OpenRe
 
 
 class Handler:
-    """Reads the body, then waits for ever, or answers when it is ``quick``."""
+    """Reads the body, then answers if it is ``quick``, otherwise waits for ever."""
 
     def __init__(self, quick: bool = False, reads: bool = True):
         self.quick, self.reads = quick, reads
@@ -35,7 +35,7 @@ class Handler:
 
 
 class Caller:
-    """Sends a body of two pieces and hangs up when told to."""
+    """Sends a body in two pieces and disconnects on demand."""
 
     def __init__(self):
         self.gone, self.sent = asyncio.Event(), []
@@ -58,12 +58,12 @@ def asked(handler: Handler, caller: Caller, requests: OpenRequests):
 
 
 async def left_over() -> int:
-    """Tasks beside this one, once the loop has had a turn."""
+    """The number of other tasks after one iteration of the event loop."""
     await asyncio.sleep(0)
     return len(asyncio.all_tasks()) - 1
 
 
-def test_a_handler_that_answers_is_left_alone():
+def test_a_handler_that_answers_is_not_cancelled():
     async def main():
         handler, caller, requests = Handler(quick=True), Caller(), OpenRequests()
         await asked(handler, caller, requests)
@@ -98,7 +98,7 @@ def test_a_server_that_stops_ends_it_with_a_503():
     asyncio.run(main())
 
 
-def test_a_cancellation_from_elsewhere_stays_one():
+def test_another_cancellation_is_not_converted():
     async def main():
         handler = Handler()
         task = asyncio.create_task(asked(handler, Caller(), OpenRequests()))

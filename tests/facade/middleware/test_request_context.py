@@ -1,4 +1,4 @@
-"""What every answer has, whatever its dialect."""
+"""Headers and methods that are the same in every dialect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_every_answer_has_a_request_id(house):
 
 
 @pytest.mark.parametrize("given, comes_back", [("my-id-1", True), ("x" * 129, False), ("a b", False), ("a\tb", False)])
-def test_a_callers_id_comes_back_when_it_is_a_plain_word(house, given, comes_back):
+def test_a_callers_request_id_is_repeated_when_it_is_a_plain_word(house, given, comes_back):
     answer = house.client.get("/info", headers={"x-request-id": given})
     assert (answer.headers["x-request-id"] == given) is comes_back
 
@@ -24,14 +24,14 @@ PREFLIGHT = {
 }  # fmt: skip
 
 
-def test_pages_of_other_origins_may_not_ask_by_default(house):
+def test_other_origins_are_not_allowed_by_default(house):
     answer = house.client.options("/infer/object_detection", headers=PREFLIGHT)
     assert "access-control-allow-origin" not in answer.headers
     answer = house.client.get("/info", headers={"origin": "https://x.org"})
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_pages_of_origins_in_the_settings_may_ask(house_with):
+def test_origins_in_the_settings_are_allowed(house_with):
     house = house_with(cors_origins=frozenset(("https://example.com",)))
     answer = house.client.options("/infer/object_detection", headers=PREFLIGHT)
     assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "https://example.com"

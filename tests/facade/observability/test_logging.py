@@ -1,4 +1,4 @@
-"""The log of serve: its lines, and that neither a request nor a slow reader can do anything to it."""
+"""The log of serve: its lines, which no request can forge, and a slow reader, which does not block requests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_levels_below_the_wanted_one_are_silent_and_nothing_stays_configured(cap
     assert capsys.readouterr().err == "" and (logging.getLogger().handlers, log.getEffectiveLevel()) == before
 
 
-def test_neither_requests_nor_the_end_wait_for_whoever_reads_the_log(monkeypatch):
+def test_a_slow_log_reader_delays_neither_requests_nor_shutdown(monkeypatch):
     free = threading.Event()
 
     class Stuck(io.StringIO):

@@ -7,7 +7,7 @@ import pytest
 from tritonvision.facade.observability.metrics import Window
 
 
-def test_the_window_forgets_and_counts_errors_apart():
+def test_the_window_expires_and_counts_errors_separately():
     now = 100.0
     window = Window(lambda: now)
     window.add("a-b/1", 0.2, False)

@@ -1,4 +1,4 @@
-"""The page's files and what ``GET /models`` tells, without a browser; tests/page/ opens it in one."""
+"""The page's files and the answer of ``GET /models``, without a browser; tests/page/ uses one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_page_itself_has_no_inline_styles_either(house):
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])
-def test_everything_that_a_page_names_is_there(house, path):
+def test_every_file_that_a_page_names_exists(house, path):
     named = set(re.findall(r'(?:src|href)="(static/[^"]+)"', house.client.get(path).text))
     assert named
     for name in named | {"static/sample.png"}:
@@ -58,7 +58,7 @@ def test_no_script_reads_data_as_html():
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/static/sample.png", "/static/swagger-ui.css"])
-def test_a_file_is_sent_once_and_then_only_asked_about(house, path):
+def test_a_file_is_sent_once_and_then_revalidated(house, path):
     first = house.client.get(path)
     assert first.headers["cache-control"] == "no-cache" and first.headers["x-content-type-options"] == "nosniff"
     again = house.client.get(path, headers={"if-none-match": first.headers["etag"]})
@@ -73,12 +73,12 @@ def test_a_file_is_sent_once_and_then_only_asked_about(house, path):
     ["/static/../page.py", "/static/%2e%2e/page.py", "/static/..%2fpage.py", "/static//etc/passwd", "/static/nobody.js",
      "/static/catalogue.json", "/static", "/static/%00"],
 )  # fmt: skip
-def test_nothing_but_the_pages_files_is_handed_out(house, path):
+def test_only_the_pages_files_are_served(house, path):
     answer = house.client.get(path)
     assert answer.status_code == 404 and answer.json()["message"] == "There is no such route."
 
 
-def test_files_are_only_read(house):
+def test_files_allow_no_writing_methods(house):
     answer = house.client.post("/static/app.js")
     assert answer.status_code == 405 and answer.json() == {"message": "The route does not know this method."}
 
@@ -120,7 +120,7 @@ def test_every_published_model_is_listed_with_its_facts(house, told):
     assert {model["id"] for model in again if model["loaded"]} == {DETECTOR}
 
 
-def test_what_could_be_published_comes_with_the_command_that_does_it(told):
+def test_unpublished_models_are_listed_with_their_export_command(told):
     missing = {model["id"]: model for model in told["unpublished"]}
     assert missing.keys() == catalog.entries().keys() - {model["id"] for model in told["models"]}
     assert missing["resnet50"]["command"] == "tritonvision export resnet50"
@@ -140,8 +140,8 @@ def test_an_export_is_offered_where_its_packages_are_installed(house, monkeypatc
     assert not any(m["exportable_here"] for m in house.client.get("/models").json()["unpublished"])
 
 
-def test_the_legacy_route_reads_a_file_alone_as_the_page_begins(house):
-    """The page's curl line sends nothing but the file where the settings are these."""
+def test_the_legacy_routes_defaults_are_the_pages(house):
+    """With these settings the page's curl line sends only the file."""
     for model in (DETECTOR, FACE):
         manifest = house.engine.repository.get(model)
         legacy = LegacyQuery().settings(manifest)
@@ -155,7 +155,7 @@ def test_an_id_that_cannot_be_exported_has_no_command(house):
     assert missing["resnet50"] and missing["rfdetr-base"] is None
 
 
-def test_labels_are_counted_and_the_first_of_them_told(tmp_path, house):
+def test_labels_are_counted_and_the_first_ones_listed(tmp_path, house):
     manifest = house.engine.repository.get(DETECTOR)
     many = {**manifest.__dict__, "labels": tuple(map(str, range(1000)))}
     (house.engine.repository.root / manifest.triton_name / "manifest.json").write_text(type(manifest)(**many).to_json())

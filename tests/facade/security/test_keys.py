@@ -1,4 +1,4 @@
-"""Where a key is required, nothing answers without it, and no answer or log line repeats one."""
+"""Where a key is required, no closed route answers without it, and no answer or log line repeats one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def body(picture: bytes, **more) -> dict:
     return {"model_id": DETECTOR, "image": {"type": "base64", "value": base64.b64encode(picture).decode()}, **more}
 
 
-def test_without_a_configured_key_anything_goes(house, picture):
+def test_without_a_configured_key_every_request_is_allowed(house, picture):
     for more in ({}, {"api_key": None}, {"api_key": "whatever"}):
         assert house.client.post("/infer/object_detection", json=body(picture, **more)).status_code == 200
     assert house.client.get("/model/registry", headers={"authorization": "Bearer hf_x"}).status_code == 200
@@ -78,7 +78,7 @@ def test_everything_else_is_closed(locked, picture, method, path):
     assert locked.engine.asked == [] and locked.engine.loaded() == []
 
 
-def test_a_wrong_key_is_told_in_the_contracts_words(locked, picture):
+def test_a_wrong_key_gets_the_contracts_error(locked, picture):
     answer = locked.client.post("/infer/object_detection", json=body(picture, api_key="wrong"))
     assert answer.status_code == 401 and answer.json() == {"status": 401, "message": "Unauthorized api_key"}
 
@@ -110,7 +110,7 @@ def test_no_answer_and_no_log_line_holds_a_key(locked, picture, caplog):
 
 
 @pytest.mark.parametrize("key", ["\u00e9", "\ud800", 5, ["k"], {"a": 1}, True])
-def test_strange_keys_are_wrong_keys(locked, picture, key):
+def test_malformed_keys_are_refused(locked, picture, key):
     import json
 
     content = json.dumps(body(picture, api_key=key)).encode()
@@ -118,7 +118,7 @@ def test_strange_keys_are_wrong_keys(locked, picture, key):
     assert answer.status_code == 401
 
 
-def test_a_key_at_the_beginning_of_a_long_body_counts_and_one_behind_the_picture_does_not(locked, picture):
+def test_in_a_long_body_only_a_key_before_the_picture_is_read(locked, picture):
     long = {"padding": "x" * 200_000}
     early = {"api_key": KEY, **body(picture), **long}
     late = {**body(picture), **long, "api_key": KEY}

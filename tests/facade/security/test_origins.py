@@ -1,4 +1,4 @@
-"""What a foreign web page can make a visitor's browser send, and that it does nothing here."""
+"""Requests that a foreign web page can make a visitor's browser send have no effect."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def test_a_foreign_page_can_make_nothing_happen(house, picture, method, path, he
 @pytest.mark.parametrize("headers", [
     {}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}, {"origin": "http://testserver"},
 ], ids=str)  # fmt: skip
-def test_programs_the_address_bar_and_our_own_page_may(house, headers):
+def test_programs_the_address_bar_and_the_servers_page_are_allowed(house, headers):
     assert house.client.post("/model/clear", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-def test_what_changes_nothing_can_be_linked_to(house, headers):
+def test_pages_without_side_effects_can_be_linked_to(house, headers):
     for path in ("/", "/docs", "/info", "/healthz"):
         assert house.client.get(path, headers=headers).status_code == 200
 
 
-def test_pages_that_the_operator_names_may(house_with):
+def test_configured_origins_are_allowed(house_with):
     house = house_with(cors_origins=frozenset(("https://mine.example",)))
     cross = {"sec-fetch-site": "cross-site"}
     assert house.client.post("/model/clear", headers={"origin": "https://mine.example", **cross}).status_code == 200

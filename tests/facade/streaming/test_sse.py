@@ -1,4 +1,4 @@
-"""Answers that go out piece by piece: what is written, what an error becomes, and that nothing stays open."""
+"""Server-sent events: the format, errors during a stream, and that every stream is closed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tritonvision.facade.streaming.sse import EventStream, event
 
 
 class Source:
-    """Three events, then ``end``; knows whether it was closed."""
+    """Three events, then ``end``; records whether it was closed."""
 
     def __init__(self, end: Exception | None = None):
         self.end, self.closed = end, False
@@ -31,7 +31,7 @@ class Source:
 
 
 def answer(source: Source, send=None, ended_by: Exception | None = None) -> list[dict]:
-    """What the stream sends."""
+    """The bytes that the stream sends."""
     sent: list[dict] = []
 
     async def keep(message):
@@ -48,7 +48,7 @@ def answer(source: Source, send=None, ended_by: Exception | None = None) -> list
     return sent
 
 
-def test_each_event_is_one_write_and_the_end_is_told():
+def test_each_event_is_one_write_and_the_end_is_marked():
     start, *pieces, end = answer(Source())
     assert start["status"] == 200
     headers = dict(start["headers"])

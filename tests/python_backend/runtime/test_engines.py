@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tritonvision.errors import BrokenModel, SetupError
 from tritonvision.machine import why_not
-from tritonvision.python_backend.runtime import engines
+from tritonvision.python_backend.runtime import engines, openvino_session
 from tritonvision.python_backend.runtime.engines import open_network
 from tritonvision.python_backend.runtime.sessions import Sessions, network_files
 
@@ -69,11 +71,51 @@ def test_bf16_computes_with_eight_bits_and_fp32_does_not_even_where_the_processo
     assert off_by(fp32) < 1e-6 < 1e-4 < off_by(bf16) < 2**-7
 
 
+@BF16
+def test_a_file_of_int8_may_ask_for_bf16_in_its_other_layers_where_the_processor_can(own_format, monkeypatch):
+    model = openvino.Core().read_model(own_format)
+    model.set_rt_info("bf16", openvino_session.REST)
+    said = own_format.with_name("said.xml")
+    openvino.save_model(model, said, compress_to_fp16=False)
+
+    def error(path):
+        return off_by(open_network(path, "openvino", "int8").run(["product"], {"x": X})[0])
+
+    assert error(own_format) < 1e-6 < 1e-4 < error(said) < 2**-7
+    monkeypatch.setattr(openvino_session, "why_not", lambda engine, precision: "an old processor")
+    assert error(said) < 1e-6
+
+
 def test_an_answer_is_the_callers_and_not_overwritten_by_the_next(graph):
     network = open_network(graph, "openvino")
     (first,) = network.run(["same"], {"x": X})
     network.run(["same"], {"x": X + 1})
     assert first.tolist() == X.tolist() and first.flags.owndata
+
+
+def test_the_working_memory_of_a_large_picture_is_given_up_where_it_is_asked_for(tmp_path):
+    """A network whose steps between hold 64 MB for a picture of 2048 x 2048, and next to nothing for a small one."""
+    pixels, total = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["B", "H", "W", 1]) for n in ("x", "total"))
+    nodes = [helper.make_node("Exp", ["x"], ["a"]), helper.make_node("CumSum", ["a", "axis"], ["b"]),
+             helper.make_node("ReduceSum", ["b", "axes"], ["total"])]  # fmt: skip
+    numbers = [numpy_helper.from_array(np.int64(1), "axis"), numpy_helper.from_array(np.int64([1, 2]), "axes")]
+    graph = helper.make_graph(nodes, "g", [pixels], [total], numbers)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "g.onnx")
+    large, small = (np.zeros((1, side, side, 1), np.float32) for side in (2048, 8))
+
+    def held(release: bool) -> int:
+        session = openvino_session.OpenVinoSession(tmp_path / "g.onnx", {"INFERENCE_NUM_THREADS": 1}, release=release)
+        session.run(["total"], {"x": small})
+        before = private_bytes()
+        session.run(["total"], {"x": large})
+        return private_bytes() - before
+
+    assert held(release=True) < 2**23 < held(release=False)
+
+
+def private_bytes() -> int:
+    """What this process alone holds."""
+    return int(re.search(r"Private_Dirty: +(\d+)", Path("/proc/self/smaps_rollup").read_text())[1]) * 1024
 
 
 def test_threads_may_share_a_network(graph):

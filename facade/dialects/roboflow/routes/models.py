@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
@@ -12,6 +13,7 @@ from starlette.responses import Response
 
 from tritonvision import catalog
 from tritonvision.engine.loaded_models import Served
+from tritonvision.engine.plans import PlanBuild
 from tritonvision.errors import UnknownModel
 from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.dialects.common.body import read_body
@@ -86,7 +88,7 @@ def _listing(service: Service, extra: list[dict[str, Any]] | None = None) -> Res
     entries = [
         entry | {
             "memory_bytes": memory.reckoned.get(manifest.id, 0), "last_used": memory.last_used.get(manifest.id),
-            **_served(memory.served.get(manifest.id)),
+            **_served(memory.served.get(manifest.id)), **_plan(memory.plan_builds.get(manifest.id)),
         }
         for manifest in service.engine.loaded()
         for entry in _entries(manifest)
@@ -101,6 +103,11 @@ def _listing(service: Service, extra: list[dict[str, Any]] | None = None) -> Res
 def _served(served: Served | None) -> dict[str, str]:
     """How its networks run: fields of our own."""
     return {"variant": served.variant, "variant_note": served.why_not} if served else {}
+
+
+def _plan(build: PlanBuild | None) -> dict[str, Any]:
+    """How far the TensorRT plans of a model are, where they are built on this machine: a field of our own."""
+    return {"plan_build": asdict(build)} if build else {}
 
 
 def _entries(manifest: Manifest) -> Iterator[dict[str, Any]]:

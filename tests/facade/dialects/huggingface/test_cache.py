@@ -1,4 +1,4 @@
-"""The Hugging Face dialect gives an answer again that it gave before, and works it out anew when it should."""
+"""The Hugging Face dialect caches answers, and the cases in which it does not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WAIT = {"x-wait-for-model": "true"}
 
 @pytest.fixture
 def ready(whole_house):
-    """A house of all models, whose callers wait for them."""
+    """A facade with models of every task, whose callers wait for a load."""
     whole_house.client.headers.update(WAIT)
     return whole_house
 
@@ -30,7 +30,7 @@ def b64(picture: bytes) -> str:
 
 
 def ask(house, model: str, body, **headers: str):
-    """The answer, and whether it was there already."""
+    """The answer, and whether it came from the cache."""
     kind = {"json": body} if isinstance(body, dict) else {"content": body}
     answer = house.client.post(f"/models/{model}", headers=headers, **kind)
     assert answer.status_code == 200, answer.text
@@ -38,11 +38,11 @@ def ask(house, model: str, body, **headers: str):
 
 
 def count(house) -> int:
-    """Questions that reached the models."""
+    """The number of requests that reached the models."""
     return sum(1 for asked in house.engine.asked if asked[1]) + len(house.engine.samples) + len(house.engine.chats)
 
 
-def test_the_same_again_is_a_hit_that_asks_no_model(ready, picture):
+def test_a_repeated_request_is_a_hit_that_runs_no_model(ready, picture):
     first, hit = ask(ready, DETECTOR, picture)
     assert not hit and first.headers["x-compute-type"] == "cpu" and float(first.headers["x-compute-time"]) >= 0
     again, hit = ask(ready, DETECTOR, picture)
@@ -51,7 +51,7 @@ def test_the_same_again_is_a_hit_that_asks_no_model(ready, picture):
     assert float(again.headers["x-compute-time"]) >= 0
 
 
-def test_one_picture_has_one_answer_however_it_is_sent(ready, picture):
+def test_a_picture_has_one_cached_answer_for_every_way_of_sending_it(ready, picture):
     text = b64(picture)
     ways = (
         picture, {"inputs": text}, {"inputs": f"data:image/jpeg;base64,{text}"}, {"image": text},
@@ -65,13 +65,13 @@ def test_one_picture_has_one_answer_however_it_is_sent(ready, picture):
 
 
 @pytest.mark.parametrize("value", ["false", "0", "False", "FALSE"])
-def test_a_caller_may_have_it_worked_out_anew(ready, picture, value):
+def test_a_header_bypasses_the_cache(ready, picture, value):
     assert [ask(ready, DETECTOR, picture, **{"x-use-cache": value})[1] for _ in range(3)] == [False] * 3
     assert count(ready) == 3
     assert ask(ready, DETECTOR, picture)[1], "what was worked out anew is kept"
 
 
-def test_the_body_may_ask_for_it_anew_unless_a_header_says_otherwise(ready, picture):
+def test_the_body_can_bypass_the_cache_unless_a_header_overrides_it(ready, picture):
     body = {"inputs": base64.b64encode(picture).decode(), "options": {"use_cache": False}}
     assert [ask(ready, DETECTOR, body)[1] for _ in range(3)] == [False] * 3
     assert ask(ready, DETECTOR, body, **{"x-use-cache": "true"})[1]
@@ -79,11 +79,11 @@ def test_the_body_may_ask_for_it_anew_unless_a_header_says_otherwise(ready, pict
 
 
 @pytest.mark.parametrize("value", ["true", "1", "", "perhaps"])
-def test_other_words_use_what_was_kept(ready, picture, value):
+def test_other_header_values_use_the_cache(ready, picture, value):
     assert [ask(ready, DETECTOR, picture, **{"X-Use-Cache": value})[1] for _ in range(2)] == [False, True]
 
 
-def test_other_settings_pictures_models_and_tasks_are_other_questions(ready, picture):
+def test_another_setting_picture_model_or_task_misses_the_cache(ready, picture):
     text = b64(picture)
     asked = [
         (DETECTOR, {}), (DETECTOR, {"threshold": 0.4}), ("mediapipe-face-detection", {}), (CLASSIFIER, {}),
@@ -102,20 +102,20 @@ def test_other_settings_pictures_models_and_tasks_are_other_questions(ready, pic
     assert not ask(ready, DETECTOR, picture + b"\n")[1], "another file"
 
 
-def test_texts_are_kept_by_what_they_say(ready):
+def test_texts_are_cached_by_their_contents(ready):
     asked = [{"inputs": "a cat"}, {"inputs": ["a cat", "a dog"]}, {"inputs": "a cat", "normalize": True}]
     assert [ask(ready, TOWERS, body)[1] for body in asked * 2] == [False] * 3 + [True] * 3
     assert ask(ready, TOWERS, {"inputs": "a cat", "parameters": {"normalize": True}})[1]
 
 
-def test_a_question_belongs_to_the_key_wherever_it_stands(ready, picture):
+def test_cached_answers_belong_to_the_key_wherever_it_is_sent(ready, picture):
     text = b64(picture)
     assert not ask(ready, WRITER, {"inputs": text, "question": "What?"})[1]
     assert ask(ready, WRITER, {"inputs": {"image": text, "question": "What?"}})[1]
     assert not ask(ready, WRITER, {"inputs": text, "question": "Who?"})[1]
 
 
-def test_what_is_drawn_by_lot_is_kept_only_with_a_seed(ready, picture):
+def test_sampled_answers_are_cached_only_with_a_seed(ready, picture):
     def hits(**given) -> list[bool]:
         body = {"inputs": b64(picture), "parameters": {"generation_parameters": given}}
         return [ask(ready, WRITER, body)[1] for _ in range(2)]
@@ -142,7 +142,7 @@ def test_a_model_that_was_published_again_is_asked_again(ready, picture):
     assert ask(ready, DETECTOR, picture)[1]
 
 
-def test_what_went_wrong_is_not_kept(ready, picture):
+def test_errors_are_not_cached(ready, picture):
     ready.engine.failure = ServerUnavailable()
     for _ in range(2):
         assert ready.client.post(f"/models/{DETECTOR}", content=picture).status_code == 502
@@ -161,7 +161,7 @@ def test_a_url_is_fetched_every_time(ready, picture, monkeypatch):
     assert [ask(ready, DETECTOR, {"inputs": "https://example.org/a.jpg"})[1] for _ in range(2)] == [False, False]
 
 
-def test_room_for_nothing_keeps_nothing_and_little_room_keeps_the_last(whole_house_with, picture):
+def test_a_cache_of_zero_bytes_keeps_nothing_and_a_small_one_the_latest(whole_house_with, picture):
     house = whole_house_with(response_cache=0)
     house.client.headers.update(WAIT)
     assert [ask(house, DETECTOR, picture)[1] for _ in range(3)] == [False] * 3

@@ -1,4 +1,4 @@
-"""Chat under Hugging Face's addresses: the path names the model, or nobody does."""
+"""Chat under Hugging Face's paths: with the model's name in the path, and without any name."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def test_without_a_name_and_with_none_or_several_it_is_a_404(house, how_many):
 @pytest.mark.parametrize("change", [
     {"messages": []}, {"messages": "x"}, {"temperature": 9}, {"n": 2}, {"messages": [{"role": "judge", "content": ""}]},
 ])  # fmt: skip
-def test_what_is_wrong_is_told_in_the_paths_own_dialect(house, change):
+def test_errors_have_the_form_of_the_paths_dialect(house, change):
     answer = house.client.post(PATH, json=body(**change), headers=WAIT)
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert set(answer.json()) == {"error"} and (isinstance(error, str) or all(isinstance(one, str) for one in error))
 
 
-def test_a_model_that_does_not_chat_and_one_that_is_not_there(house):
+def test_models_of_other_tasks_and_unknown_models_are_refused(house):
     answer = house.client.post(f"/models/{DETECTOR}/v1/chat/completions", json=body(), headers=WAIT)
     assert answer.status_code == 400 and "object-detection" in answer.json()["error"]
     answer = house.client.post("/models/nobody/1/v1/chat/completions", json=body(), headers=WAIT)

@@ -1,4 +1,4 @@
-"""Whoever hangs up ends the work, for every task of the Hugging Face dialect, and leaves nothing behind."""
+"""Disconnecting cancels the work for every task of the Hugging Face dialect, and releases everything."""
 
 from __future__ import annotations
 

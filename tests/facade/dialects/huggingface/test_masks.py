@@ -1,4 +1,4 @@
-"""The Hugging Face dialect's masks: instances a model knows, and every object by a grid of points."""
+"""The Hugging Face dialect's masks: instance segmentation, and mask generation by a grid of points."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVENTS = {"accept": "text/event-stream"}
 
 @pytest.fixture
 def ready(whole_house):
-    """A house whose callers wait for its models."""
+    """A facade whose callers wait for a load."""
     whole_house.client.headers["x-wait-for-model"] = "true"
     return whole_house
 
@@ -69,14 +69,14 @@ def test_the_threshold_is_nine_tenths_unless_the_request_says_otherwise(ready, p
     {"subtask": "panoptic"}, {"subtask": "semantic"}, {"subtask": "other"}, {"mask_threshold": 0.3},
     {"overlap_mask_area_threshold": 0.9}, {"threshold": 1.5}, {"threshold": "high"},
 ])  # fmt: skip
-def test_what_instances_cannot_be_asked_is_a_400_that_names_it(ready, picture, parameters):
+def test_unsupported_settings_of_instances_are_a_400_that_names_them(ready, picture, parameters):
     answer = post(ready, SEGMENTER, picture, **parameters)
     (value,) = parameters.values()
     error = answer.json()["error"]
     assert answer.status_code == 400 and (next(iter(parameters)) in error or str(value) in error)
 
 
-def test_the_defaults_may_be_said(ready, picture):
+def test_the_defaults_may_be_given_explicitly(ready, picture):
     given = {"subtask": "instance", "mask_threshold": 0.5, "overlap_mask_area_threshold": 0.5, "threshold": 0.9}
     assert post(ready, SEGMENTER, picture, **given).content == post(ready, SEGMENTER, picture).content
 
@@ -94,13 +94,13 @@ def test_every_object_is_a_picture_of_its_mask_and_a_score(ready, picture):
     assert status["pipeline_tag"] == "mask-generation"
 
 
-def test_of_more_masks_than_an_answer_holds_the_best_come(ready, picture, monkeypatch):
+def test_of_too_many_masks_the_best_are_returned(ready, picture, monkeypatch):
     monkeypatch.setattr("tritonvision.facade.dialects.huggingface.tasks.masks._MOST", 2)
     answer = post(ready, CLICKS, picture).json()
     assert answer["scores"] == pytest.approx([0.9, 0.7]) and len(answer["masks"]) == 2
 
 
-def test_settings_of_the_grid_reach_the_walk_and_their_defaults_are_the_references(ready, picture):
+def test_grid_settings_are_used_and_have_the_references_defaults(ready, picture):
     ready.client.headers["x-use-cache"] = "false"
     post(ready, CLICKS, picture)
     post(ready, CLICKS, picture, points_per_crop=8, points_per_batch=16, pred_iou_thresh=0.5, crops_n_layers=0)
@@ -120,7 +120,7 @@ def test_settings_of_the_grid_reach_the_walk_and_their_defaults_are_the_referenc
     {"crops_n_layers": 1}, {"crops_nms_thresh": -1},
 ])  # fmt: skip
 @pytest.mark.parametrize("headers", [{}, EVENTS])
-def test_a_grid_that_cannot_be_is_a_400_that_names_it(ready, picture, parameters, headers):
+def test_an_invalid_grid_is_a_400_that_names_the_setting(ready, picture, parameters, headers):
     answer = post(ready, CLICKS, picture, headers, **parameters)
     assert answer.status_code == 400 and next(iter(parameters)) in answer.json()["error"]
 
@@ -136,7 +136,7 @@ def test_progress_comes_as_events_and_the_masks_last(ready, picture):
     assert told(again) == [last] and again.headers["x-cache"] == "hit"
 
 
-def test_other_tasks_have_no_events_and_answer_as_ever(ready, picture):
+def test_other_tasks_ignore_the_request_for_events(ready, picture):
     answer = post(ready, SEGMENTER, picture, EVENTS)
     assert answer.headers["content-type"] == "application/json" and isinstance(answer.json(), list)
 

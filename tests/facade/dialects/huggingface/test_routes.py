@@ -1,4 +1,4 @@
-"""The Hugging Face dialect, as its contract words it."""
+"""The Hugging Face dialect follows its contract."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_boxes_are_whole_numbers_in_order(ready, picture):
     assert all(type(v) is int for found in json.loads(answer.text) for v in found["box"].values())
 
 
-def test_boxes_are_clipped_before_they_are_cut_and_sorted(ready, picture, monkeypatch):
+def test_boxes_are_clipped_before_they_are_truncated_and_sorted(ready, picture, monkeypatch):
     corners = np.array([[-5.5, -0.5, 3.9, 99.7], [38.2, 29.1, 50, 50], [41, 31, 50, 50], [2, 2, 2, 9]], np.float32)
     found = Detections(
         corners, np.array([0, 1, 2, 0]), np.array([0.6, 0.7, 0.8, 0.9], np.float32), {"height": 30, "width": 40}
@@ -72,7 +72,7 @@ def test_json_is_recognised_with_and_without_its_type(ready, picture, headers):
     assert ready.engine.asked[0][1] == [picture]
 
 
-def test_the_spellings_of_inputs(ready, picture):
+def test_every_spelling_of_inputs_is_read(ready, picture):
     text = base64.b64encode(picture).decode()
     for body in (
         {"inputs": f"data:image/jpeg;base64,{text}"}, {"inputs": text.rstrip("=")}, {"inputs": {"image": text}},
@@ -111,7 +111,7 @@ def test_classes_are_the_best_five_by_default(ready, picture):
     assert len(sent(ready, picture, CLASSIFIER, top_k=None).json()) == 3
 
 
-def test_function_to_apply_travels(ready, picture):
+def test_function_to_apply_reaches_the_model(ready, picture):
     for function in ("sigmoid", "softmax", "none", None):
         sent(ready, picture, CLASSIFIER, function_to_apply=function)
     assert [p["function"] for _, _, p, _ in ready.engine.asked] == ["sigmoid", "softmax", "none", None]
@@ -127,7 +127,7 @@ def test_independent_labels_are_classes_too(ready, picture):
     "/models/coco/3", "/models/coco/3/", "/models/coco/3/pipeline/object-detection",
     "/pipeline/object-detection/coco/3", f"/models/{DETECTOR}/pipeline/object-detection",
 ])  # fmt: skip
-def test_every_form_of_the_address(ready, picture, path):
+def test_every_form_of_the_path_reaches_the_model(ready, picture, path):
     answer = ready.client.post(path, content=picture, follow_redirects=False)
     assert answer.status_code == 200 and len(answer.json()) == 2
 
@@ -173,7 +173,7 @@ def test_json_without_a_picture_is_a_400(ready, body):
     (b"", "image/jpeg"), (b"", None), (b"no picture", None), (b"{", None), (b"{", "application/json"),
     (b"", "application/json"), (b'{"a": 1}', None), (b"\x93NUMPY\x01\x00", None),
 ])  # fmt: skip
-def test_a_body_that_is_neither_is_a_400(ready, content, kind):
+def test_a_body_that_is_neither_a_picture_nor_json_is_a_400(ready, content, kind):
     answer = raw(ready, content, headers={"content-type": kind} if kind else {})
     assert answer.status_code == 400 and isinstance(answer.json()["error"], str), answer.text
 
@@ -186,7 +186,7 @@ def test_parameters_that_are_no_object_are_a_400(ready, picture):
 # ---- readiness -------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_that_is_not_loaded_is_a_503_and_then_there(house, picture):
+def test_a_model_that_is_not_loaded_is_a_503_until_it_is_loaded(house, picture):
     answer = raw(house, picture)
     assert answer.status_code == 503 and answer.headers["retry-after"] == "2"
     body = answer.json()
@@ -195,12 +195,12 @@ def test_a_model_that_is_not_loaded_is_a_503_and_then_there(house, picture):
 
 
 @pytest.mark.parametrize("value", ["true", "1", "True", "TRUE"])
-def test_a_caller_may_wait(house, picture, value):
+def test_a_caller_can_wait_for_a_load(house, picture, value):
     assert raw(house, picture, headers={"X-Wait-For-Model": value}).status_code == 200
 
 
 @pytest.mark.parametrize("value", ["false", "0", "", "perhaps"])
-def test_other_words_do_not_wait(house, picture, value):
+def test_other_header_values_do_not_wait(house, picture, value):
     assert raw(house, picture, headers={"x-wait-for-model": value}).status_code == 503
 
 
@@ -210,13 +210,13 @@ def test_other_words_do_not_wait(house, picture, value):
     ({"wait_for_model": True}, {"x-wait-for-model": "false"}, 503),
     ({"wait_for_model": False}, {"x-wait-for-model": "1"}, 200),
 ])  # fmt: skip
-def test_options_in_the_body_say_what_the_headers_say_which_count_more(house, picture, options, headers, status):
+def test_options_in_the_body_are_overridden_by_the_headers(house, picture, options, headers, status):
     body = {"inputs": base64.b64encode(picture).decode(), "options": options}
     answer = house.client.post(f"/models/{DETECTOR}", json=body, headers=headers)
     assert answer.status_code == status, answer.text
 
 
-def test_a_waiting_caller_outlasts_a_load_that_takes_longer(house, picture, monkeypatch):
+def test_a_waiting_caller_is_answered_after_a_load_longer_than_the_deadline(house, picture, monkeypatch):
     monkeypatch.setattr(desk_module, "_LOOK", 0.01)
     load, refusals = house.engine.load, [ModelLoading(retry_after=1)] * 3
 
@@ -229,7 +229,7 @@ def test_a_waiting_caller_outlasts_a_load_that_takes_longer(house, picture, monk
     assert raw(house, picture, headers=WAIT).status_code == 200 and not refusals
 
 
-def test_a_waiting_caller_outlasts_an_export(house, picture, monkeypatch):
+def test_a_waiting_caller_is_answered_after_an_export(house, picture, monkeypatch):
     monkeypatch.setattr(desk_module, "_LOOK", 0.01)
     published = house.settings.repository / DETECTOR
     hidden = published.rename(house.settings.repository / ".hidden")
@@ -255,13 +255,13 @@ def test_an_unknown_model_is_a_404_at_once(house, picture):
         assert answer.status_code == 404 and "nobody/nothing" in answer.json()["error"]
 
 
-def test_a_model_of_another_kind_is_a_501_that_says_what_it_does(whole_house, picture):
+def test_a_model_of_another_task_is_a_501_that_names_its_task(whole_house, picture):
     answer = raw(whole_house, picture, "l2cs-gaze", WAIT)
     assert answer.status_code == 501 and "does gaze-detection" in answer.json()["error"]
     assert whole_house.engine.asked == []
 
 
-def test_a_task_that_no_model_does_is_a_501_and_one_that_there_is_not_a_400(ready, picture):
+def test_a_task_without_a_model_is_a_501_and_an_unknown_task_a_400(ready, picture):
     task = "document-question-answering"
     for path in (f"/pipeline/{task}/{DETECTOR}", f"/models/{DETECTOR}/pipeline/{task}"):
         answer = ready.client.post(path, content=picture)

@@ -1,4 +1,4 @@
-"""The Hugging Face dialect's tasks with words in them: candidate labels, features, and what a model writes."""
+"""The Hugging Face dialect's tasks with texts: candidate labels, features, and generated text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ready(house):
 
 
 def vector_of(data: bytes) -> np.ndarray:
-    """Any bytes' own float32 ``[4]``, as the memory engine has it."""
+    """A float32 ``[4]`` that depends on the bytes, as the memory engine computes it."""
     return np.random.default_rng(list(data[-64:])).normal(size=(1, 4)).astype(np.float32)[0]
 
 
@@ -88,14 +88,14 @@ def test_bad_labels_are_a_400(ready, picture, model, labels):
     assert "candidate_labels" in refusal(ready, path, inputs=b64(picture), parameters={"candidate_labels": labels})
 
 
-def test_labels_of_one_text_may_end_with_a_comma_and_an_empty_one_of_a_list_is_told(ready, picture):
+def test_a_trailing_comma_of_labels_is_ignored_and_an_empty_label_in_a_list_refused(ready, picture):
     found = answer(ready, TOWERS, inputs=b64(picture), parameters={"candidate_labels": "cat, dog,"})
     assert {one["label"] for one in found} == {"cat", "dog"}
     told = refusal(ready, TOWERS, inputs=b64(picture), parameters={"candidate_labels": ["cat", " "]})
     assert told == "One of the 'candidate_labels' is empty."
 
 
-def test_parameters_may_stand_at_the_root_and_those_of_the_object_count_more(ready, picture):
+def test_parameters_at_the_root_are_overridden_by_those_of_the_object(ready, picture):
     found = answer(ready, TOWERS, inputs=b64(picture), candidate_labels=LABELS)
     assert {one["label"] for one in found} == set(LABELS)
     assert found == answer(ready, TOWERS, inputs=b64(picture), parameters={"candidate_labels": LABELS})
@@ -170,13 +170,13 @@ def test_texts_have_a_row_each(ready):
         assert unit[0] == pytest.approx(one[0] / np.linalg.norm(one[0]), abs=1e-6)
 
 
-def test_what_looks_like_base64_and_is_no_picture_is_a_text(ready):
+def test_base64_of_no_picture_is_read_as_a_text(ready):
     for text in ("cat", "QUJD", "", "/9j/", "word " * 30):
         answer(ready, TOWERS, inputs=text)
         assert ready.engine.samples[-1][1] == [{"text": text.encode()}]
 
 
-def test_a_path_that_names_the_task_settles_what_inputs_are(ready, picture):
+def test_a_task_in_the_path_decides_how_inputs_are_read(ready, picture):
     path = f"/models/{TOWERS}/pipeline/feature-extraction"
     answer(ready, path, inputs=b64(picture)[:60])
     assert ready.engine.samples[-1][1] == [{"text": b64(picture)[:60].encode()}]
@@ -195,7 +195,7 @@ def test_bad_texts_are_a_400(ready, body):
     refusal(ready, TOWERS, **body)
 
 
-def test_a_text_is_cut_only_where_that_is_asked(ready):
+def test_a_text_is_truncated_only_on_request(ready):
     for more in ({}, {"truncate": False}, {"truncate": None}):
         answer(ready, TOWERS, inputs="a cat", **more)
     assert all("truncate" not in settings for _, _, settings in ready.engine.samples)
@@ -207,7 +207,7 @@ def test_a_text_is_cut_only_where_that_is_asked(ready):
     assert "truncate" in refusal(ready, TOWERS, inputs="a", truncate="yes")
 
 
-def test_features_of_patches_are_not_had(ready, picture):
+def test_features_of_patches_are_refused(ready, picture):
     assert "pool" in refusal(ready, TOWERS, inputs=b64(picture), parameters={"pool": False})
 
 
@@ -239,7 +239,7 @@ def test_a_picture_is_described(ready, picture):
 
 
 @pytest.mark.parametrize("name", ["generation_parameters", "generate_kwargs"])
-def test_generation_is_the_callers(ready, picture, name):
+def test_generation_settings_reach_the_model(ready, picture, name):
     for inner, wanted in (
         ({"max_new_tokens": 9, "temperature": 0.7, "top_p": 0.5, "typical_p": 1, "auto_orient": 5}, 0.7),
         ({"max_new_tokens": 9, "top_p": 0.5, "do_sample": False, "temperature": 0.7}, 0.0),
@@ -259,7 +259,7 @@ def test_bad_generation_is_a_400(ready, picture, parameters):
         refusal(ready, model, inputs=b64(picture), parameters=parameters)
 
 
-def test_a_question_is_answered_wherever_it_stands(ready, picture):
+def test_a_question_is_read_at_every_place_of_the_body(ready, picture):
     text = b64(picture)
     for body in (
         {"inputs": text, "parameters": {}, "question": "How many?", "image": text},
@@ -273,7 +273,7 @@ def test_a_question_is_answered_wherever_it_stands(ready, picture):
 
 
 @pytest.mark.parametrize("model", [WRITER, LINES])
-def test_a_writer_needs_a_picture(ready, model):
+def test_tasks_that_generate_text_need_a_picture(ready, model):
     for inputs in ("%%%", None, ["a"], "QUJD"):
         refusal(ready, model, inputs=inputs)
 
@@ -299,7 +299,7 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize(("model", "body"), REQUESTS)
-def test_a_model_that_is_not_loaded_is_a_503_and_then_there(house, picture, model, body):
+def test_a_model_that_is_not_loaded_is_a_503_until_it_is_loaded(house, picture, model, body):
     body = {"inputs": b64(picture), **body}
     refused = post(house, model, **body)
     assert refused.status_code == 503 and refused.headers["retry-after"] == "2"
@@ -309,7 +309,7 @@ def test_a_model_that_is_not_loaded_is_a_503_and_then_there(house, picture, mode
 
 
 @pytest.mark.parametrize(("model", "body"), REQUESTS)
-def test_a_caller_who_waits_outlasts_a_slow_load(house, picture, monkeypatch, model, body):
+def test_a_waiting_caller_is_answered_after_a_slow_load(house, picture, monkeypatch, model, body):
     monkeypatch.setattr(desk_module, "_LOOK", 0.01)
     load, refusals = house.engine.load, [ModelLoading(retry_after=1)] * 3
 
@@ -329,7 +329,7 @@ def test_refusals_of_the_model_have_the_dialects_body(ready, picture):
     assert "75 tokens" in refusal(ready, WRITER, inputs=b64(picture))
 
 
-def test_answers_are_json_that_parses_anywhere(ready, picture):
+def test_features_are_json_numbers(ready, picture):
     found = ready.client.post(f"/models/{TOWERS}", content=picture)
     assert found.headers["content-type"] == "application/json"
     assert all(type(value) is float for value in json.loads(found.text)[0])

@@ -1,4 +1,4 @@
-"""``GET /model/facts``: what a client needs to hand out results in Python, under every name of a model."""
+"""``GET /model/facts``: the facts from which a client makes results in Python, under every name of a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ DETECTOR = "yolov8n-640"
 
 
 @pytest.mark.parametrize("name", [DETECTOR, "coco/3", "workspace/coco/3"])
-def test_every_name_of_a_model_tells_the_same_facts(house, name):
+def test_every_name_of_a_model_gives_the_same_facts(house, name):
     answer = house.client.get(f"/model/facts/{name}")
     manifest = house.engine.repository.resolve(DETECTOR)
     assert answer.status_code == 200

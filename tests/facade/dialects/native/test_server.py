@@ -1,4 +1,4 @@
-"""What probes are told, by every route that tells them."""
+"""Every health route of the dialects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def statuses(house, paths):
     return {house.client.get(path).status_code for path in paths}
 
 
-def test_a_server_that_is_well_says_so_everywhere(house):
+def test_a_healthy_server_is_reported_as_healthy_by_every_route(house):
     assert statuses(house, LIVE + READY) == {200}
 
 
@@ -28,7 +28,7 @@ def test_a_server_that_cannot_be_started_is_not_live(house):
 
 
 @pytest.mark.parametrize("path", ["/models/coco/3/health", "/models/yolov8n-640/health"])
-def test_the_health_of_a_model_is_asked_of_that_model(house, monkeypatch, path):
+def test_the_health_of_a_model_is_that_of_this_model_alone(house, monkeypatch, path):
     asked = []
 
     async def ready(manifest=None):

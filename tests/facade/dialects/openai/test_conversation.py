@@ -1,4 +1,4 @@
-"""What a chat request may say: messages, pictures and settings, and what is refused of them."""
+"""The messages, pictures and settings of chat requests, and which of them are refused."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_unsupported_fields_are_refused_with_a_sentence(house, fields):
     ({"messages": ["hello"]}, "messages"), ({"model": 5}, "model"), ({"stream": "perhaps"}, "stream"),
     ({"response_format": "json"}, "response_format"), ({"stream_options": 5}, "stream_options"),
 ])  # fmt: skip
-def test_what_is_out_of_range_or_of_the_wrong_type_is_named(house, fields, word):
+def test_settings_out_of_range_or_of_the_wrong_type_are_named(house, fields, word):
     answer = house.client.post(CHAT, json=body() | fields)
     error = answer.json()["error"]
     assert answer.status_code == 400 and word in error["message"], answer.text
@@ -129,7 +129,7 @@ def test_no_message_is_refused(house):
     "data:image/jpeg,AAAA", "data:image/jpeg;base64,", "data:image/jpeg;base64,bm8gcGljdHVyZQ==", "data:", "image",
     "data:image/" + "x" * 5000,
 ])  # fmt: skip
-def test_pictures_that_cannot_be_had_are_refused(house, url):
+def test_unreadable_and_unreachable_pictures_are_refused(house, url):
     for part in (image(url), {"type": "image_url", "image_url": url}):
         status, error = refusal(house, user(text("x"), part))
         assert status == 400 and error["code"] == "invalid_picture" and len(error["message"]) < 300
@@ -140,13 +140,13 @@ def test_pictures_that_cannot_be_had_are_refused(house, url):
     ({"content": None}, ""), ({"content": None, "tool_calls": []}, ""), ({}, ""), ({"content": ""}, ""),
     ({"content": None, "refusal": "I cannot."}, "I cannot."), ({"content": "Yes.", "refusal": None}, "Yes."),
 ])  # fmt: skip
-def test_what_the_assistant_said_may_be_null(house, said, meant):
+def test_content_of_the_assistant_may_be_null(house, said, meant):
     ask(house, user("Hello"), {"role": "assistant", **said}, user("Again"))
     ((_, messages, _, _),) = house.engine.chats
     assert messages[1] == {"role": "assistant", "content": [{"type": "text", "text": meant}]}
 
 
-def test_a_picture_is_known_by_its_bytes_whatever_the_url_calls_it(house, picture):
+def test_a_pictures_format_follows_from_its_bytes_not_from_its_url(house, picture):
     for kind in ("jpeg", "JPG", "png", "webp", "gif", "svg+xml"):
         ask(house, user(image(data_url(picture, kind))))
     plain = base64.b64encode(picture).decode()

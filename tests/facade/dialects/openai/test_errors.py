@@ -61,7 +61,7 @@ def test_an_error_in_the_middle_of_an_answer_in_one_piece_is_a_status(house):
     assert status == 500 and error["message"] == "Internal error."
 
 
-def test_unknown_routes_and_wrong_methods_have_the_dialects_shape(house):
+def test_unknown_routes_and_wrong_methods_have_the_dialects_form(house):
     for method, path, status in (
         ("GET", "/v1/x", 404), ("POST", "/v1/embeddings", 404), ("GET", CHAT, 405), ("GET", "/v1", 404),
         ("POST", "/v1/models", 405), ("GET", "/v1/a/b/c/d", 404),
@@ -70,7 +70,7 @@ def test_unknown_routes_and_wrong_methods_have_the_dialects_shape(house):
         assert answer.status_code == status and isinstance(answer.json()["error"]["message"], str), path
 
 
-def test_a_key_is_asked_for_in_the_dialects_shape(house_with):
+def test_a_missing_key_is_refused_in_the_dialects_form(house_with):
     house = house_with(api_key=KEY)
     for headers in ({}, {"authorization": "Bearer wrong"}):
         for answer in (

@@ -80,7 +80,7 @@ def test_the_models_that_chat_are_listed(house):
     assert house.client.get(f"/v1/models/{MODEL}").json() == only
 
 
-def test_a_model_answers_to_all_its_names_and_is_called_what_the_caller_calls_it(house):
+def test_a_model_has_several_names_and_the_answer_repeats_the_callers(house):
     name = f"pretrained/{MODEL}"
     assert house.client.get(f"/v1/models/{name.replace('/', '%2F')}").json()["id"] == name
     assert house.client.get(f"/v1/models/{name}").json()["id"] == name
@@ -113,7 +113,7 @@ def test_health(house):
     assert house.client.get("/v1/health/live").status_code == 200
 
 
-def test_the_documentation_refers_to_nothing_that_is_not_there(house):
+def test_every_reference_in_the_schema_exists(house):
     described = house.client.get("/openapi.json").json()
     names = set(re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(described)))
     assert names <= set(described["components"]["schemas"])
@@ -121,7 +121,7 @@ def test_the_documentation_refers_to_nothing_that_is_not_there(house):
     assert schema["properties"]["messages"]["items"]["properties"]["role"] == {"title": "Role", "type": "string"}
 
 
-def test_the_path_says_which_dialect_it_is():
+def test_the_path_decides_the_dialect_of_errors():
     assert dialect_of("/v1/models/coco/3") is OPENAI and dialect_of("/v1/chat/completions") is OPENAI
     assert dialect_of("/v1") is OPENAI and dialect_of("/models/coco/3") is HUGGINGFACE
     assert dialect_of("/v1x/3") is dialect_of("/v10/models") is UNOWNED
@@ -211,7 +211,7 @@ def test_a_client_that_reads_nothing_is_disconnected(house, served, until):
     asyncio.run(main())
 
 
-def test_as_many_conversations_as_there_is_room_for(house, served, until):
+def test_conversations_over_the_limit_are_refused(house, served, until):
     async def main():
         async with served(house, max_in_flight=1) as client:
             house.engine.held = asyncio.Event()

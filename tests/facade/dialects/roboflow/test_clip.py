@@ -20,7 +20,7 @@ IMAGES, TEXT, COMPARE = "/clip/embed_image", "/clip/embed_text", "/clip/compare"
 
 
 def vector_of(data: bytes) -> np.ndarray:
-    """Any bytes' own float32 ``[1,4]``."""
+    """A float32 ``[1,4]`` that depends on the bytes."""
     return np.random.default_rng(list(data[-64:])).normal(size=(1, 4)).astype(np.float32)
 
 
@@ -41,7 +41,7 @@ def cosine(a: bytes, b: bytes) -> float:
 
 @pytest.fixture
 def clip(house, monkeypatch):
-    """The house with two CLIP models published; ``clip.texts`` are those that were asked about, with their model."""
+    """The facade with two published CLIP models; ``clip.texts`` are the texts of the requests, with their model."""
     for model in ("clip/ViT-B-16", "clip/RN50"):
         manifest = Manifest(
             id=model, family="CLIP", task="embedding", head="embeddings", weights="random", source="seed 0",
@@ -88,7 +88,7 @@ def test_several_pictures_give_a_row_each_in_order(clip, picture):
     assert np.array_equal(np.array(rows, np.float32), np.concatenate([vector_of(p) for p in others]))
 
 
-def test_no_picture_is_told_of_pictures_and_no_text_of_texts(clip):
+def test_errors_about_pictures_and_about_texts_name_the_right_one(clip):
     answer = clip.client.post("/clip/embed_image", json={"image": []})
     assert answer.status_code == 400 and answer.json()["message"].endswith("There is no picture in the request.")
     answer = clip.client.post("/clip/embed_text", json={"text": []})
@@ -132,7 +132,7 @@ def test_prompts_with_names_give_similarities_with_names(clip, picture):
     assert answer["similarity"] == {"same": pytest.approx(1)}
 
 
-def test_texts_may_be_called_type_and_value(clip):
+def test_texts_may_be_objects_with_type_and_value(clip):
     answer = ask(clip, COMPARE, subject="x", subject_type="text", prompt={"type": "x", "value": "y"})
     assert set(answer["similarity"]) == {"type", "value"}
 
@@ -143,7 +143,7 @@ def test_a_picture_or_pictures_may_be_the_prompt(clip, picture):
         assert answer["similarity"] == pytest.approx([cosine(b"cat", picture)], abs=1e-6)
 
 
-def test_eight_prompts_beside_a_subject_of_their_kind_are_not_too_many(clip, picture):
+def test_eight_prompts_of_the_subjects_kind_are_allowed(clip, picture):
     answer = ask(clip, COMPARE, subject=reference(picture), prompt=[reference(picture)] * 8, prompt_type="image")
     assert answer["similarity"] == pytest.approx([1] * 8)
 
@@ -163,7 +163,7 @@ def test_no_prompts_and_more_than_eight_are_refused(clip, picture, count):
         {"prompt": 5}, {"prompt": [["x"]]}, {"prompt": {"a": None}}, {"prompt_type": "image"}, {"prompt_type": "sound"},
     ],
 )  # fmt: skip
-def test_what_is_not_of_the_type_it_says_is_refused(clip, picture, change):
+def test_a_value_that_does_not_match_its_type_is_refused(clip, picture, change):
     body = {"subject": reference(picture), "prompt": "x", **change}
     status, message = refusal(clip, COMPARE, **body)
     assert status == 400 and ("'subject" in message or "'prompt" in message)
@@ -194,7 +194,7 @@ def test_a_body_without_its_field_is_refused(clip, route, body):
     assert answer.status_code == 422 and answer.json()["detail"]
 
 
-def test_half_a_surrogate_pair_is_no_text(clip):
+def test_a_lone_surrogate_is_refused(clip):
     answer = clip.client.post(TEXT, content=json.dumps({"text": "\ud800"}))
     assert answer.status_code == 422
 

@@ -1,4 +1,4 @@
-"""Depth maps in both dialects: what the numbers mean, how they travel, what is refused."""
+"""Depth maps in both dialects: the meaning of the numbers, their formats, and what is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ramp(height: int, width: int) -> np.ndarray:
 
 @pytest.fixture
 def depth_house(house, tmp_path, monkeypatch):
-    """A facade with a model of depth, whose map is a ramp of the picture's size."""
+    """A facade with a depth model, whose map is a ramp of the picture's size."""
     manifest = Manifest(
         id=DEPTH, family="Depth Anything V2", task="depth-estimation", head="dense-map", weights="random",
         source="seed 0", sha256="0", license="Apache-2.0", precision="fp32", labels=(), input_size=None, steps=(),
@@ -60,7 +60,7 @@ def pixels(text: str) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
-def test_one_is_the_nearest_and_zero_the_farthest(depth_house, picture):
+def test_depth_is_one_at_the_nearest_and_zero_at_the_farthest_pixel(depth_house, picture):
     answer = ask(depth_house, picture).json()
     depth = np.array(answer["normalized_depth"])
     assert depth.shape == (30, 40)
@@ -84,19 +84,19 @@ def test_a_png_holds_the_same_in_grey(depth_house, picture, form, dtype):
     np.testing.assert_allclose(depth / np.iinfo(dtype).max, (ramp(30, 40) - 2) / 4, atol=0.51 / np.iinfo(dtype).max)
 
 
-def test_the_image_is_a_picture_in_false_colours_brighter_where_it_is_near(depth_house, picture):
+def test_the_image_is_a_colour_map_brighter_for_near_pixels(depth_house, picture):
     image = pixels(ask(depth_house, picture, depth_map_format="png8").json()["image"])
     assert image.shape == (30, 40, 3)
     assert image[-1, -1].sum() > image[15, 20].sum() > image[0, 0].sum()
 
 
-def test_a_map_that_says_how_far_is_turned_round():
+def test_a_map_of_distances_is_inverted():
     depth = json.loads(depth_maps.orjson.dumps(roboflow_depth.depth(DepthMap(ramp(4, 5), "depth"), "json")))
     assert (depth["normalized_depth"][0][0], depth["normalized_depth"][-1][-1]) == (1, 0)
 
 
 @pytest.mark.parametrize("form", ["json", "png16", "png8"])
-def test_a_picture_that_is_equally_far_everywhere_gives_zeros(form):
+def test_a_constant_map_gives_zeros(form):
     flat = roboflow_depth.depth(DepthMap(np.full((3, 4), 7, np.float32), "inverse-depth"), form)["normalized_depth"]
     values = pixels(flat) if isinstance(flat, str) else json.loads(depth_maps.orjson.dumps(flat))
     assert np.array_equal(np.array(values), np.zeros((3, 4)))
@@ -133,7 +133,7 @@ def test_another_format_is_refused(depth_house, picture):
     assert ask(depth_house, picture, depth_map_format="exr").status_code == 422
 
 
-def test_a_model_of_something_else_is_refused(depth_house, picture):
+def test_a_model_of_another_task_is_refused(depth_house, picture):
     answer = ask(depth_house, picture, model_id="yolov8n-640")
     assert answer.status_code == 400 and "object-detection" in answer.json()["message"]
 
@@ -155,7 +155,7 @@ def test_numbers_are_written_in_blocks_and_read_as_one_list(shape):
     np.testing.assert_allclose(written, values, atol=6e-6)
 
 
-def test_a_map_too_large_for_json_is_refused_and_the_way_out_named():
+def test_a_map_too_large_for_json_is_refused_with_the_other_format_named():
     with pytest.raises(InvalidParameter, match="too large") as refused:
         depth_maps.numbers(np.broadcast_to(np.float32(0), (4001, 4000)), 5)
     assert "PNG" in refused.value.hint
@@ -176,7 +176,7 @@ def test_hugging_face_gets_a_grey_picture_and_numbers_only_when_asked():
     np.testing.assert_allclose(both["predicted_depth"], ramp(30, 40), atol=1e-4)
 
 
-def test_hugging_face_gets_the_map_as_it_is_whatever_it_means():
+def test_hugging_face_gets_the_map_unchanged():
     far = huggingface_depth.depth(
         DepthMap(ramp(4, 5), "depth"), None, resolve(huggingface_depth.PARAMETERS, {})
     )  # fmt: skip

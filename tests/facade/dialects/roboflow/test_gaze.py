@@ -1,4 +1,4 @@
-"""``/gaze/gaze_detection`` as the contract of the releases that had it words it."""
+"""``/gaze/gaze_detection`` follows the contract of the releases that have this route."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def b64(data: bytes) -> dict:
 
 
 def found(count: int, points: int = 6) -> tuple:
-    """So many faces, 10 x 20 pixels each, one beside the other."""
+    """``count`` faces of 10 x 20 pixels, side by side."""
     left = np.arange(count, dtype=np.float32) * 10
     boxes = np.stack([left, np.full(count, 5), left + 10, np.full(count, 25)], axis=1).astype(np.float32)
     metadata = {"height": 30, "width": 40, "seconds": [0.25, 0.5]}
@@ -32,7 +32,7 @@ def found(count: int, points: int = 6) -> tuple:
 
 @pytest.fixture
 def gaze(house, monkeypatch):
-    """The house with a gaze model published, which sees ``gaze.faces`` of a picture."""
+    """The facade with a published gaze model, which finds ``gaze.faces`` in every picture."""
     manifest = Manifest(
         id="l2cs-gaze", family="L2CS", task="gaze-detection", head="gaze", weights="random", source="seed 0",
         sha256="0", license="MIT", precision="fp32", labels=("face",), input_size=(448, 448), steps=(),
@@ -95,7 +95,7 @@ def test_the_version_names_the_model_and_the_defaults_are_sent(gaze, picture):
     assert gaze.engine.asked[0][2] == {"auto_orient": True, "confidence": 0.5, "detect_faces": True}
 
 
-def test_every_setting_travels_to_the_model(gaze, picture):
+def test_every_setting_reaches_the_model(gaze, picture):
     ask(gaze, picture, confidence=0.8, disable_preproc_auto_orient=True, do_run_face_detection=True)
     assert gaze.engine.asked[0][2] == {"auto_orient": False, "confidence": 0.8, "detect_faces": True}
 
@@ -115,7 +115,7 @@ def test_unmeasured_times_are_null(gaze, picture):
 @pytest.mark.parametrize(
     "version, status", [("nobody", 404), ("../etc", 400), ("", 400), ("a b", 400), ("x" * 3000, 400)]
 )  # fmt: skip
-def test_an_unknown_version_is_not_found_and_an_impossible_one_refused(gaze, picture, version, status):
+def test_an_unknown_version_is_not_found_and_an_invalid_one_refused(gaze, picture, version, status):
     answer = gaze.client.post(ROUTE, json={"image": b64(picture), "gaze_version_id": version})
     assert answer.status_code == status and set(answer.json()) == {"message"}
 

@@ -1,4 +1,4 @@
-"""``/infer/lmm``: one picture, one prompt, the text that a model writes."""
+"""``/infer/lmm``: one picture and one prompt to the generated text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instance segmentation in Roboflow's dialect: outlines unless run lengths are asked for, no mask without asking."""
+"""Instance segmentation in Roboflow's dialect: polygons by default, run lengths on request, no masks for boxes only."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_no_mode_of_decoding_changes_the_answer(house, picture, mode):
         ({"confidence": 7}, "confidence"),
     ],
 )
-def test_a_setting_that_cannot_be_meant_is_refused_by_name(house, picture, more, names):
+def test_an_invalid_setting_is_refused_by_name(house, picture, more, names):
     answer = house.client.post(ROUTES[0], json=body(picture, **more))
     assert answer.status_code == 400
     assert names in answer.json()["message"]

@@ -1,4 +1,4 @@
-"""Which model a request of Roboflow's routes means: what it names, and else the nearest to its route's default."""
+"""The model of a request at Roboflow's routes: the named one, otherwise the nearest to the route's default."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_default_falls_back_to_a_users_export_only_without_one_of_the_catalogu
     assert fallback(Repository(tmp_path), "sam/vit_h") == "sam-vit_b"
 
 
-def test_a_model_of_the_family_that_does_something_else_does_not_stand_in(tmp_path):
+def test_a_default_does_not_fall_back_to_a_model_of_another_task(tmp_path):
     publish(tmp_path, "sam-vit_b", task="classification")
     assert fallback(Repository(tmp_path), "sam/vit_h") == "sam/vit_h"
 
@@ -85,7 +85,7 @@ OTHERS = (
 
 @pytest.fixture
 def others(tmp_path, whole_house):
-    """The house with another model of each family than the route's default, the gaze model apart."""
+    """The facade with another model of each family than the route's default, except for the gaze model."""
     import shutil
 
     for folder in tmp_path.iterdir():

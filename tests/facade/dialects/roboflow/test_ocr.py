@@ -82,7 +82,7 @@ def test_settings_of_a_line_reach_the_model(house, picture):
         assert refusal(house, LINES, image=b64(picture), **more)[0] == 400
 
 
-def test_one_line_a_request(house, picture):
+def test_more_than_one_line_is_refused(house, picture):
     assert refusal(house, LINES, image=[b64(picture)])[0] == 400
     assert house.engine.asked == []
 

@@ -1,4 +1,4 @@
-"""``/grounding_dino/infer`` and ``/owlv2/infer``: classes in the caller's words, or in examples."""
+"""``/grounding_dino/infer`` and ``/owlv2/infer``: classes given as texts or as examples."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_thresholds_of_the_contract_reach_the_model(house, picture):
 
 
 def test_grounding_dino_reads_no_confidence(house, picture):
-    """The contract has box_threshold instead; what is not read cannot be wrong."""
+    """The contract has box_threshold instead, so an invalid confidence is no error."""
     ask(house, DINO, image=b64(picture), text=["cat"], confidence="what the caller calls so")
     ((_, _, settings),) = house.engine.samples
     assert settings["confidence"] == 0.5
@@ -96,7 +96,7 @@ def test_the_answer_can_come_drawn(house, picture, route, more):
 # ---- OWLv2 -----------------------------------------------------------------------------------------------------------
 
 
-def test_examples_are_centres_in_the_request_and_corners_for_the_model(house, picture):
+def test_example_boxes_are_converted_from_centres_to_corners(house, picture):
     other = picture + b"other"
     training = [
         lesson(picture, example("dog"), example("cat", 8, 8, 3, 5, negative=True)), lesson(other),
@@ -131,7 +131,7 @@ def test_texts_and_several_pictures(house, picture):
 
 
 @pytest.mark.parametrize("more", [{}, {"text": []}, {"training_data": []}, {"text": ["a"], "training_data": "mine"}])
-def test_what_to_look_for_comes_in_one_way(house, picture, more):
+def test_either_texts_or_examples_are_required(house, picture, more):
     if more.get("training_data") == "mine":
         more["training_data"] = [lesson(picture, example("a"))]
     status, message = refusal(house, OWL, image=b64(picture), **more)
@@ -142,7 +142,7 @@ def test_what_to_look_for_comes_in_one_way(house, picture, more):
     ([], 400), ([example("a", w=0)], 422), ([example("a", h=-1)], 422), ([example(" ")], 400), ([{"x": 1}], 422),
     ([example("a")] * 513, 400), ([example(5)], 422), ([example("a", x="left")], 422), ("boxes", 422),
 ])  # fmt: skip
-def test_examples_that_say_nothing_are_refused(house, picture, boxes, status):
+def test_incomplete_examples_are_refused(house, picture, boxes, status):
     training = [{"image": b64(picture), "boxes": boxes}]
     assert refusal(house, OWL, image=b64(picture), training_data=training)[0] == status
     assert house.engine.samples == []

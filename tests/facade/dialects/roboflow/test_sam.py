@@ -1,4 +1,4 @@
-"""``/sam/*``: pictures once, prompts many times, each caller for themselves."""
+"""``/sam/*``: a picture is sent once, prompts many times, and callers do not see each other's pictures."""
 
 import base64
 import io
@@ -59,7 +59,7 @@ def npy(array):
 
 @pytest.fixture
 def sam_engine(memory_engine):
-    """The class of an engine that selects one rectangle whatever is asked, and remembers the questions."""
+    """The class of an engine that always selects one rectangle and records the requests."""
 
     class SamEngine(memory_engine):
         async def ask(self, model, samples, parameters, *, role="", outputs=(), wait=True):
@@ -178,7 +178,7 @@ def test_embeddings_without_the_size_of_their_picture_are_refused(house):
 
 
 @pytest.mark.parametrize("form", ["json", "binary"])
-def test_an_earlier_mask_is_handed_on(house, form):
+def test_an_earlier_mask_reaches_the_model(house, form):
     engine, client = house
     mask = np.arange(65536, dtype=np.float32).reshape(1, 256, 256)
     value = mask[0].tolist() if form == "json" else npy(mask.astype(np.float64))
@@ -195,7 +195,7 @@ def pickled():
 
 
 def forged(shape):
-    """An array whose header promises more than there is."""
+    """An array whose header states more data than there is."""
     data = base64.b64decode(npy(np.zeros((256, 256), np.float32)))
     return base64.b64encode(data.replace(b"(256, 256), }", f"{shape}, }}".encode().ljust(13))).decode()
 
@@ -210,14 +210,14 @@ def forged(shape):
         (np.zeros((2, 256, 256)).tolist(), "json"),
     ],
 )  # fmt: skip
-def test_what_is_no_mask_is_refused(house, value, form):
+def test_an_invalid_mask_is_refused(house, value, form):
     engine, client = house
     answer = segment(client, 400, image=image(), has_mask_input=True, mask_input=value, mask_input_format=form)
     assert answer["message"] == "'mask_input' must be 256 x 256 finite numbers."
     assert engine.samples == []
 
 
-def test_a_picture_is_brought_once_and_named_after(house):
+def test_a_picture_is_sent_once_and_then_named_by_its_id(house):
     engine, client = house
     other = jpeg((50, 20))
     assert client.post(EMBED, json={"image": image(), "image_id": "a", "sam_version_id": "vit_b"}).status_code == 200
@@ -271,13 +271,13 @@ def test_prompts_of_another_shape_are_refused(house):
     segment(client, 404, image=image(), sam_version_id="vit_z")
 
 
-def test_a_key_is_asked_for_where_one_is_required(open_house):
+def test_a_missing_key_is_refused(open_house):
     _, client = open_house(api_key="k")
     segment(client, 401, image=image())
     segment(client, image=image(), api_key="k")
 
 
-def test_the_shelf_is_bounded_in_pictures_and_in_bytes():
+def test_kept_pictures_are_bounded_in_number_and_bytes():
     shelf = EncodingCache(most=2, most_bytes=100)
     for name in "abc":
         shelf.put(None, name, b"x" * 10)
@@ -294,6 +294,6 @@ def test_the_shelf_is_bounded_in_pictures_and_in_bytes():
         shelf.get(None, "f")
 
 
-def test_a_npy_header_allocates_nothing_before_it_is_believed():
+def test_a_npy_header_is_checked_before_memory_is_allocated():
     data = base64.b64decode(forged("(99999999999,)"))
     assert _npy(data) is None

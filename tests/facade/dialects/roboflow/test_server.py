@@ -1,4 +1,4 @@
-"""The routes about the server: what Roboflow's client asks before and beside every inference."""
+"""The routes about the server and its models that Roboflow's client uses besides inference."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_only_loaded_models_are_listed_under_every_name(house):
     }  # fmt: skip
 
 
-def test_the_very_name_that_was_added_is_in_the_answer(house):
+def test_the_answer_repeats_the_added_name(house):
     assert {DETECTOR, "coco/3", "anybody/coco/3"} == listed(add(house, "anybody/coco/3")).keys()
 
 
@@ -45,7 +45,7 @@ def test_a_model_is_removed_by_any_of_its_names(house, name):
     assert DETECTOR not in left and FACE in left
 
 
-def test_removing_what_is_not_there_is_fine(house):
+def test_removing_a_model_that_is_not_loaded_succeeds(house):
     assert listed(house.client.post("/model/remove", json={"model_id": "nobody/1"})) == {}
 
 
@@ -78,7 +78,7 @@ def test_info(house):
     assert answer["uuid"] == house.engine.server_id and {"name", "version"} <= answer.keys()
 
 
-def test_health_and_readiness_tell_the_truth(house):
+def test_health_and_readiness_follow_the_server(house):
     assert house.client.get("/healthz").json() == {"status": "healthy"}
     assert house.client.get("/readiness").json() == {"status": "ready"}
     house.engine.is_ready = False
@@ -124,7 +124,7 @@ def test_a_slash_at_the_end_is_no_redirect(house):
         assert house.client.get(path, follow_redirects=False).status_code == 200
 
 
-def test_the_registry_and_the_metrics_tell_what_the_loaded_models_take(house):
+def test_the_registry_and_the_metrics_give_the_memory_of_loaded_models(house):
     add(house, "coco/3")
     body = house.client.get("/model/registry").json()
     assert (body["memory_bytes"], body["memory_budget_bytes"], body["max_loaded"], body["evicted"]) == (

@@ -1,4 +1,4 @@
-"""The task routes and the legacy route of Roboflow's dialect, as its contract words them."""
+"""The task routes and the legacy route of Roboflow's dialect follow their contract."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_defaults_of_the_contract_are_sent(house, picture):
     }  # fmt: skip
 
 
-def test_every_setting_travels_to_the_model(house, picture):
+def test_every_setting_reaches_the_model(house, picture):
     detect(
         house, picture, confidence=0.7, iou_threshold=0.6, max_detections=7, max_candidates=70,
         class_agnostic_nms=True, class_filter=["fox", "unicorn"], disable_preproc_auto_orient=True,
@@ -172,7 +172,7 @@ def test_the_type_of_a_picture_is_not_case_sensitive(house, picture):
     detect(house, picture, image={"type": "BASE64", "value": b64(picture)["value"]})
 
 
-def test_base64_is_read_laxly(house, picture):
+def test_base64_with_line_breaks_and_without_padding_is_read(house, picture):
     text = b64(picture)["value"]
     lines = "\n".join(text[i : i + 76] for i in range(0, len(text), 76))
     for value in (f"data:image/jpeg;base64,{text}", text.rstrip("="), lines):
@@ -229,7 +229,7 @@ def test_thresholds_from_one_are_per_cent(house, picture, given, meant):
     assert house.engine.asked[0][2]["confidence"] == pytest.approx(meant)
 
 
-def test_the_legacy_settings_travel(house, picture):
+def test_the_legacy_settings_reach_the_model(house, picture):
     query = {
         "overlap": 60, "max_detections": 7, "disable_preproc_auto_orient": "True", "class_filter": "x",
         "allow_reduced_mask_resolution": "False", "countinference": "false", "labels": "True", "stroke": 3,
@@ -250,7 +250,7 @@ EVERY_TASK = ["/coco/3", "/mediapipe/face-detector", "/classifiers/1", "/weather
 
 @pytest.fixture
 def whatever(house):
-    """The house with a model of each task that the legacy route answers; one is a user's own export."""
+    """The facade with a model of each task of the legacy route; one is a user's own export."""
     manifest = dataclasses.replace(house.engine.repository.resolve(MANY_LABELS), id="weather/1")
     folder = house.engine.repository.root / manifest.triton_name
     folder.mkdir()
@@ -281,7 +281,7 @@ def test_a_users_export_is_reached_with_its_workspace_and_without(whatever, pict
     assert legacy(whatever, b64(picture)["value"], "/weather/1").json()["predicted_classes"] == ["sunny"]
 
 
-def test_drawings_are_as_bold_and_as_wordy_as_asked(house):
+def test_drawings_have_the_requested_line_width_and_names(house):
     grey = io.BytesIO()
     Image.new("RGB", (400, 300), (128, 128, 128)).save(grey, "PNG")
     text = b64(grey.getvalue())["value"]
@@ -320,7 +320,7 @@ def test_drawing_follows_the_orientation_of_the_coordinates(house):
     "/perception_encoder/embed_text", "/perception_encoder/compare", "/easy_ocr/ocr", "/sam2/embed_image",
     "/sam2/segment_image", "/yolo_world/infer",
 ])  # fmt: skip
-def test_a_route_without_a_family_says_so(house, path):
+def test_a_route_without_a_model_family_is_a_501(house, path):
     answer = house.client.post(path, json={})
     assert answer.status_code == 501 and path in answer.json()["message"]
 
@@ -335,7 +335,7 @@ def test_reserved_first_segments_are_no_projects(house, path, method):
 
 
 @pytest.mark.parametrize("path", ["/a%2fb/1", "/../1", "/..%2f1", "/a b/1", "/a\x00/1".replace("\x00", "%00"), "/--/1"])
-def test_a_path_that_can_be_no_model_is_not_found(house, picture, path):
+def test_a_path_that_cannot_name_a_model_is_not_found(house, picture, path):
     assert legacy(house, b64(picture)["value"], path).status_code == 404
 
 
