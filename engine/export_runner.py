@@ -60,7 +60,8 @@ class Exports:
     async def _export(self, model_id: str) -> None:
         async with self._turn:
             process = await asyncio.create_subprocess_exec(
-                *command("export", model_id, "--repository", str(self._settings.repository)),
+                # somebody waits for the answer: other engines are tried by 'tritonvision variants', not here
+                *command("export", model_id, "--engine", "onnxruntime", "--repository", str(self._settings.repository)),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
             try:
