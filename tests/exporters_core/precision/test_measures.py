@@ -154,7 +154,7 @@ def test_embeddings_that_are_all_the_same_prove_nothing():
 
 def test_maps_may_differ_by_what_costs_half_a_percent_of_accuracy():
     base = np.full((4, 5), 2.0, np.float32)
-    for factor, passes in ((1.022, True), (1.024, False), (np.nan, False)):
+    for factor, passes in ((1.004, True), (1.006, False), (np.nan, False)):
         assert figure(measure("dense-map").agreement([base], [base * factor]), "absrel").passes == passes
 
 
