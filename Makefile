@@ -134,10 +134,14 @@ test-fast: .venv/.testing
 	@echo "== fast: everything that needs no server and no torch"
 	.venv/bin/python $(PYTEST) $(SERVING_TESTS) -m "not server" $(SIDE_BY_SIDE)
 
-# One after another: they share a server, and some of them watch how it heals under load.
+# Those that watch how a server heals or fares under load run one after another, each with the machine to itself.
+ALONE := tests/server tests/engine tests/served/test_tune.py tests/served/test_many_models.py
 test-serving: .venv/.testing $(TEST_MODELS)/.ready
 	@echo "== serving: a real tritonserver, the clients and the browser that ask it"
-	.venv/bin/python $(PYTEST) $(SERVING_TESTS) -m server
+	status=0
+	.venv/bin/python $(PYTEST) $(SERVING_TESTS) $(ALONE:%=--ignore=%) -m server $(SIDE_BY_SIDE) || status=1
+	.venv/bin/python $(PYTEST) $(ALONE) -m server || status=1
+	exit $$status
 
 test-export: .venv-export/.ready
 	@echo "== export: weights to published models, against the authors' own networks"
