@@ -5,6 +5,7 @@ import torch  # isort: skip
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from tritonvision.exporters.libraries import torch_env
 from tritonvision.exporters.libraries.ultralytics import load
@@ -60,16 +61,22 @@ def draw_scene():
 
 
 @pytest.fixture(scope="session")
-def trained_yolo(tmp_path_factory):
-    """Path of a yolov8n checkpoint trained to find discs, boxes and triangles, half a minute on two cores."""
-    load.prepare()
-    from ultralytics.cfg import get_cfg
+def trained_yolo(tmp_path_factory, worker_id):
+    """Path of a yolov8n checkpoint trained to find discs, boxes and triangles, half a minute on two cores.
 
-    yolo = load.architecture("yolov8n", len(SHAPES), seed=0)
-    _train(yolo.model, get_cfg(), steps=200, size=160, batch=16, rate=3e-3)
-    yolo.model.names = dict(enumerate(SHAPES))
-    path = tmp_path_factory.mktemp("weights") / "shapes.pt"
-    yolo.save(path)
+    Tests that run side by side wait for the one that trains it first.
+    """
+    root = tmp_path_factory.getbasetemp()
+    path = (root if worker_id == "master" else root.parent) / "shapes.pt"
+    with FileLock(f"{path}.lock"):
+        if not path.is_file():
+            load.prepare()
+            from ultralytics.cfg import get_cfg
+
+            yolo = load.architecture("yolov8n", len(SHAPES), seed=0)
+            _train(yolo.model, get_cfg(), steps=200, size=160, batch=16, rate=3e-3)
+            yolo.model.names = dict(enumerate(SHAPES))
+            yolo.save(path)
     return path
 
 
