@@ -17,9 +17,9 @@ from tritonvision.python_backend.runtime.engines import NetworkSession
 
 Local = LocalPipeline | LocalComposition | LocalChat
 
+# Beyond these, every further input costs time and memory and moves no range of values.
 _MOST = 64  # inputs of a network
 _BYTES = 512 << 20  # that those of a network may take
-"""Beyond these, every further input costs time and memory and moves no range of values."""
 
 
 def sets(folder: Path | None) -> tuple[Sequence[np.ndarray] | None, Sequence[np.ndarray] | None]:

@@ -160,12 +160,3 @@ class _OverLabels:
             accuracy.finding(name, found[name], self._wanted[name])
             for name, accuracy in self.measure.accuracies.items()
         ]
-
-
-def check(
-    base: Mapping[str, Answer], candidate: Mapping[str, Answer], points: Sequence[EntryPoint], *,
-    labelled: Path | None = None, pictures: Sequence[np.ndarray] | None = None, labels: Sequence[str] = (),
-    map_meaning: str = "", name: str = "The reduced precision",
-) -> GateResult:  # fmt: skip
-    """One candidate through the :class:`Gate`, which says what is what and what is raised."""
-    return Gate(base, points, labelled, pictures, labels, map_meaning).check(candidate, name)

@@ -6,7 +6,6 @@ is the published one), and the key that says what it was built for.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import re
 import time
@@ -24,6 +23,7 @@ from tritonvision.errors import NotSupported, SetupError
 from tritonvision.exporters import registry
 from tritonvision.exporters.tensorrt import build, typed
 from tritonvision.exporters.tensorrt.profiles import profile
+from tritonvision.exporters.weight_files import sha256
 from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
 
@@ -112,7 +112,7 @@ def build_on(
     data = build.build_plan(plan.graph, shapes, build.BuildOptions(timing_cache=measured), progress, trt)
     plan.path.write_bytes(data)
     key = plans.key_on(
-        gpu, weights=digest(plan.graph), family_version=manifest.versions.get("tritonvision", ""),
+        gpu, weights=sha256(plan.graph), family_version=manifest.versions.get("tritonvision", ""),
         tensorrt=importlib.metadata.version("tensorrt"), precision=variant.precision, profile=shapes.to_json(),
     )  # fmt: skip
     plans.write_key(plan.path, key, time.monotonic() - begun)
@@ -140,12 +140,6 @@ def together(given: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
     shapes = [{name: value.shape[1:] for name, value in one.items()} for one in given]
     alike = [one for one, shape in zip(given, shapes, strict=True) if shape == shapes[0]][:SAMPLES]
     return {name: np.concatenate([one[name] for one in alike]) for name in given[0]}
-
-
-def digest(path: Path) -> str:
-    """sha256, hex, of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _told(job: Job) -> build.Progress:
@@ -186,6 +180,6 @@ def rebuilt(
         build_on(gpu, plan, manifest, variant, repository, progress)
         for path, made in ((place, plan.path), (plans.key_file(place), plans.key_file(plan.path))):
             placed[path.relative_to(repository).as_posix()] = made
-    files = {**variant.files, **{place: digest(path) for place, path in placed.items()}}
+    files = {**variant.files, **{place: sha256(path) for place, path in placed.items()}}
     size = sum((placed.get(place) or repository / place).stat().st_size for place in files)
     return replace(variant, files=files, bytes=size, machine=gpu.name), placed

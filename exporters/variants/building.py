@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from tritonvision.exporters.graphs import storage
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.pipeline import Progress
 from tritonvision.exporters.variants import folders, timing
+from tritonvision.exporters.weight_files import sha256
 from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
 
@@ -142,7 +142,7 @@ class Job:
         return Built(
             replace(
                 variant, figures=dict(result.figures), shown=result.shown, machine=machine.cpu_name(),
-                versions=versions, files={place: _digest(path) for place, path in placed.items()},
+                versions=versions, files={place: sha256(path) for place, path in placed.items()},
                 bytes=sum(path.stat().st_size for path in placed.values()), graph_bytes=self._graph_bytes(files),
             ),
             placed,
@@ -166,11 +166,6 @@ class Job:
                 size = sum(part.stat().st_size for part in parts) if parts else storage.size(graphs[net.role])
                 total += size * (point.instances if model_configs.embedded(point) else net.instances)
         return total
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _openvino(job: Job) -> Built:

@@ -27,6 +27,11 @@ class Point:
 BOXES, CLASSES = Point("dense-boxes", tasks.OBJECT_DETECTION), Point("classes", tasks.CLASSIFICATION)
 
 
+def check(base, candidate, points, name="The reduced precision", **options):
+    """What the gate says of one candidate."""
+    return gate.Gate(base, points, **options).check(candidate, name)
+
+
 @pytest.fixture(scope="module")
 def pictures():
     """Grey levels that a stand-in network can tell apart."""
@@ -56,13 +61,13 @@ def classifier(wrong=()):
 
 
 def test_what_fp32_answers_as_well_passes_and_the_figures_say_so(pictures):
-    result = gate.check({"": detector()}, {"": detector(0.5)}, [BOXES], pictures=pictures)
+    result = check({"": detector()}, {"": detector(0.5)}, [BOXES], pictures=pictures)
     assert result.shown == "agreement" and result.figures == {"matched": 1.0}
 
 
 def test_what_differs_is_refused_with_figure_and_bar(pictures):
     with pytest.raises(gate.Imprecise) as caught:
-        gate.check({"": detector()}, {"": detector(6)}, [BOXES], pictures=pictures, name="openvino-int8")
+        check({"": detector()}, {"": detector(6)}, [BOXES], pictures=pictures, name="openvino-int8")
     assert caught.value.message == (
         "openvino-int8 does not do what fp32 does: Of the detections over 0.4, the share that fp32 and this precision "
         "both find is 0, and must be at least 0.99."
@@ -72,14 +77,14 @@ def test_what_differs_is_refused_with_figure_and_bar(pictures):
 
 def test_too_few_answers_prove_nothing(pictures):
     with pytest.raises(ExportFailed, match="4 answers to compare, at least 10") as caught:
-        gate.check({"": detector()}, {"": detector()}, [BOXES], pictures=pictures[:1])
+        check({"": detector()}, {"": detector()}, [BOXES], pictures=pictures[:1])
     assert not isinstance(caught.value, gate.Imprecise) and "--gate-data" in caught.value.hint
 
 
 def test_figures_of_further_entry_points_carry_their_role(pictures):
     points = [CLASSES, Point("classes", tasks.CLASSIFICATION, "other")]
     answers = {"": classifier(), "other": classifier()}
-    assert gate.check(answers, answers, points, pictures=pictures).figures == {"top1": 1.0, "other_top1": 1.0}
+    assert check(answers, answers, points, pictures=pictures).figures == {"top1": 1.0, "other_top1": 1.0}
 
 
 def test_fp32_is_asked_once_whoever_comes(pictures):
@@ -112,7 +117,7 @@ def coco(tmp_path):
 
 
 def labelled(candidate, point, folder, base):
-    return gate.check({"": base}, {"": candidate}, [point], labelled=folder, labels=LABELS)
+    return check({"": base}, {"": candidate}, [point], labelled=folder, labels=LABELS)
 
 
 def test_map_over_labels_may_be_half_a_point_lower(coco):
@@ -212,5 +217,5 @@ def test_without_labels_for_its_task_a_folder_is_one_of_pictures(tmp_path):
         return {"embeddings": np.array([np.cos(level / 100), np.sin(level / 100)])}
 
     point = Point("embeddings", tasks.EMBEDDING)
-    result = gate.check({"": embedder}, {"": embedder}, [point], labelled=tmp_path)
+    result = check({"": embedder}, {"": embedder}, [point], labelled=tmp_path)
     assert result.shown == "agreement" and result.figures["cosine"] == pytest.approx(1)
