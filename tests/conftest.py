@@ -57,6 +57,16 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def with_variant(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of that repository whose model has the variant ``openvino-fp32``, which does not serve."""
+    from tritonvision.exporters import variants
+
+    root = Path(shutil.copytree(repository, tmp_path_factory.mktemp("with") / "models"))
+    variants.add(root, FACE, "openvino", "fp32")
+    return root
+
+
 @pytest.fixture(scope="session")
 def settings(repository: Path, tmp_path_factory: pytest.TempPathFactory):
     """Settings of a server over that repository."""

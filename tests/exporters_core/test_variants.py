@@ -30,13 +30,6 @@ def root(repository, tmp_path):
     return Path(shutil.copytree(repository, tmp_path / "models"))
 
 
-@pytest.fixture(scope="module")
-def with_variant(repository, tmp_path_factory):
-    root = Path(shutil.copytree(repository, tmp_path_factory.mktemp("with") / "models"))
-    variants.add(root, FACE, "openvino", "fp32")
-    return root
-
-
 @pytest.fixture
 def varied(with_variant, tmp_path):
     """A repository of its own with the face model and a variant of it that does not serve."""

@@ -13,7 +13,6 @@ import pytest
 from tritonvision import machine
 from tritonvision.cli import checks
 from tritonvision.cli.variants import rows
-from tritonvision.exporters import variants
 from tritonvision.publication import Repository
 from tritonvision.server.process import free_port
 from tritonvision.settings import Settings
@@ -21,13 +20,6 @@ from tritonvision.variants import Variant
 
 pytest.importorskip("openvino")
 FACE, BASE, VARIANT = "mediapipe-face-detection", "onnxruntime-fp32", "openvino-fp32"
-
-
-@pytest.fixture(scope="module")
-def with_variant(repository, tmp_path_factory):
-    root = Path(shutil.copytree(repository, tmp_path_factory.mktemp("with") / "models"))
-    variants.add(root, FACE, "openvino", "fp32")
-    return root
 
 
 @pytest.fixture
