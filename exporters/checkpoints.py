@@ -11,6 +11,7 @@ import argparse
 import pathlib
 import pickle
 import re
+import struct
 import types
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,12 +26,18 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".bin")
-_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema_net", "ema")
 _LAST = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
-_SETTINGS = ("args", "hyper_parameters", "hparams", "train_args", "config")
+_SETTINGS = ("args", "hyper_parameters", "hparams", "train_args", "config", "processing_params")
 _DEPTH = 3  # dictionaries within dictionaries that are looked into
 _NOTE = "The file holds averaged weights (EMA) beside the last ones; the averaged ones were taken."
 _CLASS = re.compile(r"GLOBAL ([\w.]+)")
+# What torch's readers raise of a file that ends too early or holds something else.
+_BROKEN = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, MemoryError,
+    struct.error,
+)  # fmt: skip
+_ARCHIVE = b"PK\x03\x04"  # with what a zip archive begins, and with it what torch writes since 1.6
 _SAVE = "Save the tensors alone: torch.save(model.state_dict(), path) or safetensors.torch.save_file."
 _SHOWN = 80  # characters of a tensor's name in an error
 _COUNTER = "num_batches_tracked"  # of batch norms: means nothing for inference, and older files lack it
@@ -76,12 +83,15 @@ def _load(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:
+                archive = file.read(len(_ARCHIVE)) == _ARCHIVE
+            # mapped, so that what the network copies is not in memory twice; files of before torch 1.6 cannot be
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         named = _CLASS.search(str(error))
         how = f"without running code of {named[1][:_SHOWN]}" if named else "as a dictionary of tensors"
         raise ExportFailed(f"The weights file cannot be read {how}.", hint=_SAVE) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (SafetensorError, *_BROKEN) as error:
         raise ExportFailed("The weights file cannot be read as a dictionary of tensors.", hint=_SAVE) from error
 
 

@@ -15,7 +15,7 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import Head
-from tritonvision.errors import ExportFailed, NotSupported
+from tritonvision.errors import ExportFailed, InvalidParameter, NotSupported
 
 Tensors = dict[str, np.ndarray]
 
@@ -36,19 +36,48 @@ class Weights:
 
     Attributes:
         kind: ``official``, ``random`` or ``user``.
-        path: the file of user weights.
+        path: the file or the folder of user weights.
+        source: of user weights that are to be fetched: ``hf:OWNER/NAME[@REVISION][:FILE]``; once they are, repository,
+            commit and file.
+        license: of user weights, where their source tells it.
         seed: of random weights.
         labels: class names the user gave, or None for the weights' own.
         multi_label: whether a classifier's classes do not exclude each other.
         size: (height, width) of the pictures as the user wants them, or None for the weights' or the id's own.
+        head: the file of a last layer that the weights lack, or None.
+        base: of an adapter the folder, or ``hf:...``, of what it was trained on; empty where it tells that itself.
+        asked_as: see :class:`tritonvision.publication.Manifest`.
+        options: of the family's own, name and value, see :class:`Option`.
     """
 
     kind: str = "official"
     path: Path | None = None
+    source: str = ""
+    license: str = ""
     seed: int = 0
     labels: tuple[str, ...] | None = None
     multi_label: bool = False
     size: tuple[int, int] | None = None
+    head: Path | None = None
+    base: str = ""
+    asked_as: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of the authors' own pipeline that decides about what is exported, by the name it has there.
+
+    Attributes:
+        default: its value where none is given; empty where that depends on the id.
+        choices: the values it can have, or empty where the family tells.
+        what: a few words for a person.
+    """
+
+    name: str
+    default: str
+    choices: tuple[str, ...]
+    what: str
 
 
 @dataclass(frozen=True)
@@ -62,12 +91,14 @@ class Refusals:
         own_labels: class names that may be given all the same, because no weights can have others.
         multi_label: of ``--multi-label``.
         size: of ``--size``.
+        head: of ``--head``.
     """
 
     labels: str = ""
     own_labels: tuple[str, ...] = ()
     multi_label: str = "has no multi-label head"
     size: str = "takes pictures of its own size"
+    head: str = "has a last layer of its own, or none at all"
 
     def check(self, model_id: str, weights: Weights) -> None:
         """Raise ExportFailed for labels, NotSupported for the rest, where ``weights`` ask for what is refused."""
@@ -77,6 +108,8 @@ class Refusals:
             raise NotSupported(f"'{model_id}' {self.multi_label}.", hint="Leave --multi-label out.")
         if self.size and weights.size is not None:
             raise NotSupported(f"'{model_id}' {self.size}.", hint="Leave --size out.")
+        if self.head and weights.head is not None:
+            raise NotSupported(f"'{model_id}' {self.head}.", hint="Leave --head out.")
 
 
 NO_CLASSES = Refusals(labels="knows no classes")
@@ -153,6 +186,7 @@ class Network(ABC):
             :func:`entry_points_of`.
         precision: of the graph's arithmetic: ``fp32``, ``fp16`` or ``int8``.
         map_meaning: of dense maps, where the weights decide about it; else the family's.
+        may_be_silent: whether it may find nothing on any test picture, as a detector with a threshold in its graph.
     """
 
     labels: tuple[str, ...]
@@ -165,6 +199,7 @@ class Network(ABC):
     entry_points: tuple[EntryPoint, ...] = ()
     precision: str = "fp32"
     map_meaning: str = ""
+    may_be_silent: bool = False
 
     @abstractmethod
     def export(self, path: Path, role: str = "") -> None:
@@ -193,8 +228,16 @@ class Network(ABC):
         return {}
 
     def questions(self) -> list[dict[str, Any]]:
-        """Settings under which a composition is compared with the reference pipeline; the task's defaults if none."""
+        """Settings under which a composition is compared with the reference pipeline; the task's defaults if none.
+        A chat model without any is asked for a few greedy tokens.
+        """
         return [{}]
+
+    def conversations(self) -> list[dict[str, Any]]:
+        """What a model that writes is asked where it cannot be asked everything (several pictures, none, a
+        conversation): :func:`tritonvision.exporters.parity.checks.chat.sample` of each. Empty where it can.
+        """
+        return []
 
     def assets(self, role: str) -> dict[str, bytes]:
         """Files that the pre step of the entry point ``role`` needs beside it, by name."""
@@ -211,11 +254,14 @@ class Family(ABC):
         name: as the catalogue spells it.
         tolerance, reference pipeline: see their classes.
         refusals: which options of an export it cannot carry out, and why.
+        choices: options of the authors' own pipeline that an export can be given with ``--option``.
         license_notice: one sentence shown at export when the licence binds the user, or empty.
         map_meaning: of dense maps, see :class:`tritonvision.publication.Manifest`.
         random_note: what the manifest says of random weights.
         fp32_layers: regular expressions of the names of operators that stay in fp32 where a variant's precision is
             another: what numbers of few bits would spoil, as the boxes of detectors with queries.
+        engine_only: ids whose weights are too many for a graph: other engines serve them.
+        working_memory: bytes that an export takes beside the weights: the libraries, and one run of the reference.
     """
 
     name: str
@@ -223,10 +269,13 @@ class Family(ABC):
     tolerance: Tolerance
     reference_pipeline: ReferencePipeline
     refusals: Refusals = Refusals()
+    choices: tuple[Option, ...] = ()
     license_notice: str = ""
     map_meaning: str = ""
     random_note: str = "Random weights, calibrated only to carry signal: what it finds means nothing."
     fp32_layers: tuple[str, ...] = ()
+    engine_only: frozenset[str] = frozenset()
+    working_memory: int = 700_000_000
 
     def resize(self, entry: Entry) -> Resize:
         """The pre step of one catalogue id; families of one network declare it, and their ``head``."""
@@ -245,10 +294,10 @@ class Family(ABC):
 
         Raises:
             ExportFailed: weights cannot be had, are those of something else, or have class names already.
-            NotSupported: an option that this family does not know.
+            NotSupported, InvalidParameter: an option that this family does not know.
             SetupError: a package is not installed.
         """
-        self.refusals.check(entry.id, weights)
+        self.check(entry, weights)
         self.prepare()
         if weights.kind == "official":
             return self.official_network(entry, weights)
@@ -258,6 +307,33 @@ class Family(ABC):
         network.source = f"{self.architecture(entry)}, seed {weights.seed}"
         network.notes = (self.random_note, *network.notes)
         return network
+
+    def check(self, entry: Entry, weights: Weights) -> None:
+        """Raise ExportFailed, NotSupported or InvalidParameter for what ``weights`` ask for and cannot get."""
+        self.refusals.check(entry.id, weights)
+        self.chosen(entry, weights)
+
+    def chosen(self, entry: Entry, weights: Weights) -> dict[str, str]:
+        """The value of each of the family's options by name.
+
+        Raises:
+            InvalidParameter: one is unknown, given twice, or has no such value.
+        """
+        found = {option.name: option.default for option in self.choices}
+        given = dict(weights.options)
+        for name, value in given.items():
+            if name not in found:
+                known = f"It has: {', '.join(found)}." if found else "It has none: leave --option out."
+                raise InvalidParameter(f"'{entry.id}' has no option '{name[:40]}'.", hint=known)
+            (option,) = (option for option in self.choices if option.name == name)
+            if option.choices and value not in option.choices:
+                raise InvalidParameter(
+                    f"The option {name} of '{entry.id}' cannot be '{value[:40]}'.",
+                    hint=f"It can be: {', '.join(option.choices)}.",
+                )
+        if len(given) < len(weights.options):
+            raise InvalidParameter("An option is given twice.", hint="Give each --option once.")
+        return found | given
 
     def prepare(self) -> None:  # noqa: B027 - a family without such libraries has nothing to do
         """Make the libraries importable that the hooks below import. Raises SetupError."""

@@ -45,6 +45,8 @@ PINS: Mapping[str, Pin] = {
     "depth-anything/Depth-Anything-V2-Small-hf": Pin("5426e4f0f36572d16453bbda7a8389317b1bef99"),
     "microsoft/trocr-base-printed": Pin("93450be3f1ed40a930690d951ef3932687cc1892"),
     "HuggingFaceTB/SmolVLM2-256M-Video-Instruct": Pin("067788b187b95ebe7b2e040b3e4299e342e5b8fd"),
+    "vikhyatk/moondream2": Pin("9a7d4024050840e001defacec2b00727e89149e6"),  # its tag 2025-06-21
+    "moondream/starmie-v1": Pin("35192e10a54e36eabe0a7cc57a2c1aab371cafc5"),
     "timm/resnet50.a1_in1k": Pin("767268603ca0cb0bfe326fa87277f19c419566ef"),
     "timm/vit_base_patch32_clip_224.openai": Pin("a6f597a30f7b82c51704746581f9a4e41421e878"),
     ULTRALYTICS: Pin(sha256={

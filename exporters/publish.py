@@ -1,19 +1,15 @@
 """Publishing: a model is built in a folder of its own and moved into the repository when it is whole.
 
 Everything happens below ``<repository>/.staging``; what is put in place afterwards is put there by renames, an existing
-folder by one exchange of names, and taken back when a later one fails. A process that dies before that leaves only its
-staging folder, which the next export removes.
+folder by one exchange of names. They count together: what fails is taken back at once, and what a process began that
+was killed is taken back by whoever looks next (:mod:`tritonvision.moves`). Its staging folder the next export removes.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import fcntl
+import filecmp
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -24,12 +20,11 @@ from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.errors import SetupError
 from tritonvision.exporters.graphs import storage
 from tritonvision.golden import FOLDER
+from tritonvision.moves import move_together
 from tritonvision.publication import MANIFEST, Manifest, Repository, locked
+from tritonvision.staging import staging_folder
 
-_STAGING = ".staging"
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.ENOTSUP}
 
 
 @contextmanager
@@ -39,38 +34,29 @@ def staging(repository: Path) -> Iterator[Path]:
     Raises:
         SetupError: the repository cannot be written, or its disk is full before the block ends.
     """
-    root = repository / _STAGING
-    try:
-        repository.mkdir(parents=True, exist_ok=True)
-        with locked(repository):
-            root.mkdir(exist_ok=True)
-            _sweep(root)
-            folder = Path(tempfile.mkdtemp(dir=root))
-            owner = os.open(folder, os.O_RDONLY)
-            fcntl.flock(owner, fcntl.LOCK_EX)  # a lock that marks the folder as in use while the process lives
-    except OSError as error:
-        raise SetupError(
-            "The model repository cannot be written.", hint="Name another folder with --repository DIR."
-        ) from error
-    try:
-        yield folder
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise SetupError(
-            "The disk of the model repository is full; the repository is as it was.",
-            hint="Make room, or name another folder with --repository DIR.",
-        ) from error
-    finally:
-        with locked(repository):
-            os.close(owner)
-            shutil.rmtree(folder, ignore_errors=True)
-            _remove_if_empty(root)
+    with ExitStack() as made:
+        try:
+            repository.mkdir(parents=True, exist_ok=True)
+            folder = made.enter_context(staging_folder(repository))
+        except OSError as error:
+            raise SetupError(
+                "The model repository cannot be written.", hint="Name another folder with --repository DIR."
+            ) from error
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise SetupError(
+                "The disk of the model repository is full; the repository is as it was.",
+                hint="Make room, or name another folder with --repository DIR.",
+            ) from error
 
 
 def publish(
     repository: Path, folder: Path, manifest: Manifest, points: Sequence[EntryPoint], graphs: Mapping[str, Path],
     assets: Mapping[str, Mapping[str, bytes]] | None = None, golden: Mapping[str, bytes] | None = None,
+    beside: Mapping[str, Mapping[str, bytes]] | None = None,
 ) -> Manifest:  # fmt: skip
     """Put a model into ``repository``: the shared steps it needs, its networks, then its entry points.
 
@@ -79,6 +65,7 @@ def publish(
         graphs: the ONNX file of each network by role, on the same file system; they are moved.
         assets: files of an entry point, by role and name; beside its pre step, or beside the Python model that it is.
         golden: files of the model's golden questions, by name, see :mod:`tritonvision.golden`.
+        beside: files of further Triton models that it needs, by name of the model and path below its folder.
 
     Returns:
         The manifest as it is published, with the sha256 of the files.
@@ -92,7 +79,11 @@ def publish(
     digests = {path: hashlib.sha256(data).hexdigest() for path, data in asked.items()}
     manifest = replace(manifest, files=_digests(name, points, graphs, assets or {}) | digests)
     try:
-        order = []
+        order = [*(beside or {})]
+        for model, files_of_model in (beside or {}).items():
+            for file, data in files_of_model.items():
+                (built / model / file).parent.mkdir(parents=True, exist_ok=True)
+                (built / model / file).write_bytes(data)
         for point in points:
             files = (assets or {}).get(point.role)
             order += [
@@ -107,14 +98,14 @@ def publish(
                 order.append(target.name)
         for point in reversed(points):  # the model itself is last: with its manifest it is published
             public = built / model_configs.entry_point_name(name, point.role)
-            beside = _beside(point, assets or {})
+            own = _beside(point, assets or {})
             itself = None if point.role else manifest
-            _write(public / "config.pbtxt", model_configs.public_config(name, point, beside, itself))
+            _write(public / "config.pbtxt", model_configs.public_config(name, point, own, itself))
             if isinstance(point, Chain):
                 _write(public / "1" / ".keep", "")  # an ensemble needs a version folder, and empty ones get lost
             else:
                 _write(public / "1" / "model.py", model_configs.entry_point_py(point))
-            for file, data in beside.items():
+            for file, data in own.items():
                 path = public / "1" / file
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
@@ -126,10 +117,8 @@ def publish(
             (built / golden_file).write_bytes(data)
         _write(built / name / MANIFEST, manifest.to_json())
         with locked(repository):
-            orphans = _orphans(repository, manifest, order)
-            put_in_place([(built / n, repository / n) for n in dict.fromkeys(order)])
-            for orphan in orphans:
-                shutil.rmtree(repository / orphan, ignore_errors=True)
+            orphans = [repository / orphan for orphan in _orphans(repository, manifest, order)]
+            put_in_place([(built / n, repository / n) for n in dict.fromkeys(order)], folder, orphans)
     except OSError as error:
         raise SetupError(
             "The model could not be written into the repository, which is as it was.",
@@ -151,7 +140,10 @@ def _digests(
     for point in points:
         for net in point.nets:
             found |= storage.digests(graphs[net.role], model_configs.graph_path(name, point, net))
-        for file_name, data in _beside(point, assets).items():
+        beside = dict(_beside(point, assets))
+        if not isinstance(point, Chain):  # code that runs; a file of that name beside it is in its place
+            beside.setdefault("model.py", model_configs.entry_point_py(point).encode())
+        for file_name, data in beside.items():
             path = f"{model_configs.entry_point_name(name, point.role)}/1/{file_name}"
             found[path] = hashlib.sha256(data).hexdigest()
     return found
@@ -167,45 +159,25 @@ def _orphans(repository: Path, manifest: Manifest, order: Sequence[str]) -> list
     return [folder for folder in (*networks, *before.triton_names) if folder not in order]
 
 
-def put_in_place(moves: list[tuple[Path, Path]]) -> None:
-    """Move each built folder to its target, in order; all of them or none.
+def put_in_place(moves: Sequence[tuple[Path, Path]], folder: Path, gone: Sequence[Path] = ()) -> None:
+    """Move each built folder to its target, in order, and ``gone`` away; all of them or none, see :mod:`moves`.
 
     A target that is there already changes places with the built one; one that holds the same files stays.
+
+    Args:
+        folder: of :func:`staging`; what changed places or went is removed with it.
     """
-    with ExitStack() as undo:
-        for built, target in moves:
-            if not target.exists():
-                built.rename(target)
-                undo.callback(target.rename, built)
-            elif not _same(built, target):
-                _exchange(built, target)
-                undo.callback(_exchange, built, target)
-        undo.pop_all()
-
-
-def _exchange(a: Path, b: Path) -> None:
-    """Exchange the names of two folders: atomically if the system can, else through a third name."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is not None:
-        if renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0:
-            return
-        code = ctypes.get_errno()
-        if code not in _NO_EXCHANGE:
-            raise OSError(code, os.strerror(code))
-    aside = a.with_name(f"{a.name}.aside")
-    with ExitStack() as undo:
-        b.rename(aside)
-        undo.callback(aside.rename, b)
-        a.rename(b)
-        undo.pop_all()
-    aside.rename(a)
+    changed = [(built, target) for built, target in moves if not (target.exists() and _same(built, target))]
+    aside = folder / "gone"
+    aside.mkdir(exist_ok=True)
+    move_together([*changed, *((path, aside / path.name) for path in gone if path.is_dir())], folder)
 
 
 def _same(built: Path, target: Path) -> bool:
     """Whether ``target`` holds the built files, byte by byte, and no others; what Python left there is ignored."""
     ours, theirs = _files(built), _files(target)
     return ours.keys() == theirs.keys() and all(
-        path.samefile(theirs[name]) or path.read_bytes() == theirs[name].read_bytes() for name, path in ours.items()
+        path.samefile(theirs[name]) or filecmp.cmp(path, theirs[name], shallow=False) for name, path in ours.items()
     )
 
 
@@ -217,23 +189,3 @@ def _files(folder: Path) -> dict[str, Path]:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-
-
-def _sweep(root: Path) -> None:
-    """Remove the staging folders of processes that are gone."""
-    for folder in root.iterdir():
-        owner = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(owner)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:  # somebody else is building there
-        return

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from tritonvision.exporters.contract import Family
 
 _FAMILIES = "tritonvision.exporters.families"
-# Ids with a graph over 2 GB, which is more than an ONNX file holds; their families refuse them.
-TOO_LARGE = frozenset(("sam-vit_h", "smolvlm-2.2b"))
 
 
 def exportable() -> frozenset[str]:
@@ -28,7 +26,7 @@ def exportable() -> frozenset[str]:
 
 def can_export(entry: catalog.Entry) -> bool:
     """Whether this version exports the model ``entry``."""
-    return entry.family in exportable() and entry.id not in TOO_LARGE
+    return entry.family in exportable()
 
 
 def find(name: str) -> Family:

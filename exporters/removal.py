@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 
 from tritonvision.errors import InvalidParameter, SetupError
-from tritonvision.exporters.publish import staging
+from tritonvision.exporters.publish import put_in_place, staging
 from tritonvision.publication import Manifest, Repository, locked
 
 
@@ -30,11 +29,8 @@ def remove(repository: Repository, manifest: Manifest) -> int:
     freed = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
     try:
         # Renamed before anything is deleted; the model itself goes first, and with it what makes the rest known.
-        with staging(repository.root) as aside, locked(repository.root), ExitStack() as undo:
-            for folder in folders:
-                folder.rename(aside / folder.name)
-                undo.callback((aside / folder.name).rename, folder)
-            undo.pop_all()
+        with staging(repository.root) as aside, locked(repository.root):
+            put_in_place([], aside, folders)
     except OSError as error:
         raise SetupError(
             f"'{manifest.id}' could not be removed, and the repository is as it was.", hint="Look at its rights."
@@ -43,6 +39,8 @@ def remove(repository: Repository, manifest: Manifest) -> int:
 
 
 def _folders(root: Path, manifest: Manifest) -> list[Path]:
-    """The model's own folders. An id has no ``--`` in it, so the pattern finds no other model's."""
-    networks = [root / f"net--{manifest.triton_name}", *sorted(root.glob(f"net--{manifest.triton_name}--*"))]
-    return [folder for folder in (*(root / name for name in manifest.triton_names), *networks) if folder.is_dir()]
+    """The model's own folders, and an engine behind it. An id has no ``--`` in it, so no other model's are found."""
+    name = manifest.triton_name
+    own = (root / triton_name for triton_name in manifest.triton_names)
+    networks = [root / f"net--{name}", *sorted(root.glob(f"net--{name}--*"))]
+    return [folder for folder in (*own, *networks, root / f"engine--{name}") if folder.is_dir()]

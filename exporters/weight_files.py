@@ -8,26 +8,53 @@ from pathlib import Path
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import pins
 from tritonvision.exporters.contract import Weights
+from tritonvision.exporters.sources import hub
 
 
 def user_file(weights: Weights, suffixes: tuple[str, ...]) -> Path:
-    """The file the user named. Raises ExportFailed when it is none, or not of a kind this family reads."""
-    if weights.path is None or not weights.path.is_file():
-        raise ExportFailed("There is no such weights file.", hint="Name an existing file with --weights PATH.")
-    if weights.path.suffix.lower() not in suffixes:
+    """The file the user named, or the one such file in the folder the user named.
+
+    Raises:
+        ExportFailed: there is none, it is not of a kind this family reads, or the folder holds several.
+    """
+    path = weights.path
+    if path is not None and path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
+        if len(found) != 1:
+            raise ExportFailed(
+                f"The weights folder holds {len(found)} files of weights that this family reads, not one.",
+                hint=f"Name the file itself: {', '.join(file.name for file in found[:5]) or ' or '.join(suffixes)}.",
+            )
+        return found[0]
+    return _file(path, suffixes, "weights", "--weights PATH")
+
+
+def head_file(weights: Weights, suffixes: tuple[str, ...]) -> Path:
+    """The file of a last layer that the user named. Raises ExportFailed as :func:`user_file`."""
+    return _file(weights.head, suffixes, "head's", "--head FILE")
+
+
+def _file(path: Path | None, suffixes: tuple[str, ...], whose: str, option: str) -> Path:
+    if path is None or not path.is_file():
+        raise ExportFailed(f"There is no such {whose} file.", hint=f"Name an existing file with {option}.")
+    if path.suffix.lower() not in suffixes:
         raise ExportFailed(
-            f"This family reads {' and '.join(suffixes)} files, not '{weights.path.suffix}'.",
+            f"This family reads {' and '.join(suffixes)} files, not '{path.suffix}'.",
             hint="Save the weights in one of these formats.",
         )
-    return weights.path
+    return path
 
 
-def refuse_graphs(weights: Weights) -> None:
-    """Raise ExportFailed where the user's weights are an ONNX file."""
+def refuse_graphs(weights: Weights, named: str = "") -> None:
+    """Raise ExportFailed where the user's weights are an ONNX file.
+
+    Args:
+        named: what the user called them, where that is not their path.
+    """
     if weights.path is not None and weights.path.suffix.lower() == ".onnx":
         raise ExportFailed(
             "An ONNX file is a graph already, so it is imported instead of exported.",
-            hint=f"Say: tritonvision import {weights.path.name[:60]} --as PROJECT/VERSION",
+            hint=f"Say: tritonvision import {(named or weights.path.name)[:120]} --as PROJECT/VERSION",
         )
 
 
@@ -39,11 +66,16 @@ def named_lines(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.rstrip().replace("\r\n", "\n").split("\n"))
 
 
-def unavailable(name: str) -> ExportFailed:
-    """The error for official weights that cannot be fetched."""
+def unavailable(name: str, why: str = "", hint: str = "") -> ExportFailed:
+    """The error for official weights that cannot be fetched.
+
+    Args:
+        why: a sentence, where it is known; ``hint`` is what to do about it.
+    """
     return ExportFailed(
-        f"The official weights {name} could not be fetched.",
-        hint=f"Fetch {name} where there is a network and name it with --weights PATH; or --weights random.",
+        f"The official weights {name} could not be fetched{f': {why}' if why else '.'}",
+        hint=f"{f'{hint} Or fetch' if hint else 'Fetch'} {name} where there is a network and name it with "
+        "--weights PATH; or --weights random.",
     )
 
 
@@ -52,17 +84,12 @@ def hub_file(repository: str, name: str) -> Path:
 
     Raises:
         ExportFailed: it cannot be had, or is another one than is pinned, see :mod:`tritonvision.exporters.pins`.
+        SetupError: the disk is full.
     """
-    import httpx
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import logging
-
-    logging.set_verbosity_error()  # its retries are no news to a person
     try:
-        path = Path(hf_hub_download(repository, name, revision=pins.revision_of(repository)))
-    except (OSError, HfHubHTTPError, httpx.HTTPError) as error:
-        raise unavailable(f"{repository}/{name}") from error
+        path = hub.file(repository, name, pins.revision_of(repository))
+    except ExportFailed as error:
+        raise unavailable(f"{repository}/{name}", error.message, error.hint) from error
     parts = path.parts  # .../snapshots/<commit>/<name>
     return pins.take(repository, path, parts[parts.index("snapshots") + 1] if "snapshots" in parts else "")
 

@@ -22,7 +22,7 @@ from tritonvision.exporters.libraries.torch_network import TorchNetwork
 from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.modules import encoder_decoder
 from tritonvision.exporters.parity import sample_pictures, text_pages
-from tritonvision.exporters.synthetic import calibrate
+from tritonvision.exporters.synthetic import calibrate, text_decoder
 from tritonvision.exporters.synthetic.tokenizers import roberta
 from tritonvision.python_backend.compositions import line_text
 
@@ -59,10 +59,6 @@ _DECODERS = {
         "scale_embedding": True, "use_learned_position_embeddings": False, "layernorm_embedding": False,
     },
 }  # fmt: skip
-# Gains on random weights: of each layer's feed-forward part, and of the attention of twelve layers. Attention adds
-# nearly the same to every position; without these gains the decoder would repeat one token. Found by trial.
-_FEED_FORWARD_GAIN, _ATTENTION_GAIN = 4.0, 0.4
-_PEAKED = 3.0  # standard deviation of random cross attention's keys: large enough that few positions dominate
 _EMITTED = ("logits", "cross.key", "cross.value", "present.key", "present.value")
 
 
@@ -175,15 +171,8 @@ class TrOCRNetwork(TorchNetwork):
 
     def _prompt(self, samples: int, beams: int, tokens: int, before: int) -> Tensors:
         """Random inputs of the decoder: several continuations of several samples."""
-        rng = np.random.default_rng(before)
-        inputs: Tensors = {}
-        rows = {"input_ids": samples * beams, "past_key_values": samples * beams, "cross": samples}
-        for tensor in self._point.nets[1].inputs:
-            kind = tensor.name.split(".")[0]
-            shape = (rows[kind], *(before if size == -1 else size for size in tensor.dims))
-            inputs[tensor.name] = rng.normal(size=shape).astype(np.float32)
-        inputs["input_ids"] = rng.integers(4, self._model.config.decoder.vocab_size, (samples * beams, tokens))
-        return inputs
+        vocabulary = self._model.config.decoder.vocab_size
+        return encoder_decoder.example(self._point.nets[1], vocabulary, samples, beams, tokens, before)
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`: the library's own decoder with its own cache."""
@@ -307,12 +296,7 @@ def _shapes(entry: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def random(config: VisionEncoderDecoderConfig, seed: int) -> VisionEncoderDecoderModel:
-    """The true architecture with random weights that generate varying tokens, different ones for different pictures.
-
-    Token and position embeddings get the same standard deviation. The keys and values of cross attention and the output
-    of each layer are standardised over positions, tokens and pictures: otherwise their common component grows from
-    layer to layer, and one token is repeated.
-    """
+    """The true architecture with random weights that generate varying tokens, different ones for different pictures."""
     import torch
     from transformers import GenerationConfig, VisionEncoderDecoderModel
 
@@ -324,31 +308,14 @@ def random(config: VisionEncoderDecoderConfig, seed: int) -> VisionEncoderDecode
     pictures = list(calibrate.structured_pictures(2, side, side, seed))
     pictures += [line_text.frame(text_pages.line(words), side) for words in ("Receipt no. 9", "lamp oil & rope")]
     tokens = torch.randint(4, config.decoder.vocab_size, (4, 16), generator=torch.Generator().manual_seed(seed))
+    tables = (text.embed_tokens, model.decoder.output_projection, text.embed_positions)
     with torch.no_grad():
-        for table in (text.embed_tokens, model.decoder.output_projection, text.embed_positions):
-            if hasattr(table, "weight"):  # sinusoidal positions have none
-                table.weight.mul_(config.decoder.d_model**-0.5 / table.weight.std())
         hidden = encoder(model).encode(torch.from_numpy(np.stack(pictures)))
-        rows = hidden.flatten(0, 1)[::4].double()
-        for layer in text.layers:
-            layer.fc2.weight.mul_(_FEED_FORWARD_GAIN)
-            for attention in (layer.self_attn, layer.encoder_attn):
-                attention.out_proj.weight.mul_(_ATTENTION_GAIN * (12 / len(text.layers)) ** 0.5)
-            for projection, spread in ((layer.encoder_attn.k_proj, _PEAKED), (layer.encoder_attn.v_proj, 1.0)):
-                calibrate.standardise(projection, rows, spread, torch.zeros(config.decoder.d_model))
-        hooks = [layer.final_layer_norm.register_forward_hook(_standardise) for layer in text.layers]
-        model(encoder_outputs=(hidden,), decoder_input_ids=tokens)
-    for hook in hooks:
-        hook.remove()
+    text_decoder.vary(
+        text.layers, [table for table in tables if hasattr(table, "weight")], hidden,  # sinusoidal positions have none
+        lambda: model(encoder_outputs=(hidden,), decoder_input_ids=tokens),
+    )  # fmt: skip
     return model
-
-
-def _standardise(norm: torch.nn.LayerNorm, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-    """A forward hook that changes ``norm`` so that each output channel has mean 0 and standard deviation 1."""
-    mean, spread = output.mean((0, 1)), output.std((0, 1))
-    norm.weight /= spread
-    norm.bias.copy_((norm.bias - mean) / spread)
-    return (output - mean) / spread
 
 
 def _complete(model: VisionEncoderDecoderModel) -> None:

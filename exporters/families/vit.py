@@ -32,7 +32,7 @@ class ViT(TimmClassifier):
         """``vit-small-patch16`` is ``vit_small_patch16_224``."""
         return _NAMES.get(entry.id, f"{entry.id.replace('-', '_')}_{entry.fixed_size[0]}.{_TAG}")
 
-    def options(self, entry: Entry) -> dict[str, Any]:
+    def arguments(self, entry: Entry) -> dict[str, Any]:
         """The sizes of the tiny one with patches of 32 pixels, which timm does not define."""
         return {"patch_size": 32} if entry.id == "vit-tiny-patch32" else {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -9,6 +10,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from tritonvision.ensembles.entry_points import Net
+from tritonvision.ensembles.tensors import Tensor
 from tritonvision.errors import ExportFailed
 
 _TYPES = {
@@ -25,28 +27,29 @@ def check(path: Path, net: Net) -> None:
         ExportFailed: the sentence says what does not fit.
     """
     try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model, full_check=True)
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(path, full_check=True)  # by its path: a model over 2 GB cannot be passed on
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportFailed(f"The ONNX checker refuses the graph: {str(error).splitlines()[0]}") from error
     except DecodeError as error:
         raise ExportFailed("The exported file is not an ONNX graph.") from error
-    _compare("input", model.graph.input, {tensor.name: (tensor.dtype, tensor.dims) for tensor in net.inputs})
-    _compare("output", model.graph.output, {tensor.name: (tensor.dtype, tensor.dims) for tensor in net.outputs})
+    _compare("input", model.graph.input, {tensor.name: tensor for tensor in net.inputs})
+    _compare("output", model.graph.output, {tensor.name: tensor for tensor in net.outputs})
 
 
-def _compare(what: str, values, expected: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+def _compare(what: str, values, expected: Mapping[str, Tensor]) -> None:
     names = {value.name for value in values}
     if names != set(expected):
         raise ExportFailed(f"The graph's {what}s are {sorted(names)}, not {sorted(expected)}.")
     for value in values:
-        dtype, dims = expected[value.name]
-        tensor = value.type.tensor_type
+        wanted, tensor = expected[value.name], value.type.tensor_type
         axes = [axis.dim_value or -1 for axis in tensor.shape.dim]
         # an input declared as dynamic must be dynamic; an output declared as dynamic may have a fixed size
-        fits = len(axes) == len(dims) + 1 and all(
-            a in (d, -1) or (d == -1 and what == "output") for a, d in zip(axes[1:], dims, strict=False)
+        fits = len(axes) == len(wanted.shape) and all(
+            a in (d, -1) or (d == -1 and what == "output" and i != wanted.batch_axis)
+            for i, (a, d) in enumerate(zip(axes, wanted.shape, strict=False))
         )
-        if tensor.elem_type != _TYPES[dtype] or not fits or axes[0] != -1:
+        if tensor.elem_type != _TYPES[wanted.dtype] or not fits:
             kind = TensorProto.DataType.Name(tensor.elem_type)
-            raise ExportFailed(f"The graph's {what} '{value.name}' is {kind} {axes}, not {dtype} {[-1, *dims]}.")
+            shape = list(wanted.shape)
+            raise ExportFailed(f"The graph's {what} '{value.name}' is {kind} {axes}, not {wanted.dtype} {shape}.")

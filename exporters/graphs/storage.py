@@ -1,32 +1,26 @@
-"""The files of a graph: their names, size, hashes, and how to move them. Only this module knows them.
+"""Writing, hashing and moving graphs of any size; which files one has is known to :mod:`tritonvision.graph_files`.
 
-A graph is one ONNX file, or that file and ``<name>.data`` beside it with its weights (ONNX external data: an ONNX file
-itself holds 2 GB at most). The graph names its data file, so the data keeps its name wherever the two are moved.
+Weights that are external data are written one after another, so that of a graph of many gigabytes no second copy is in
+memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tritonvision.graph_files import data_file, files_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+INSIDE = 1_900_000_000  # bytes of weights that one ONNX file takes: protobuf ends at 2 GiB, and the graph needs room
+_PAGE = 4096  # weights begin at a multiple of it, so that engines can map them
+_SMALL = 1024  # bytes up to which a constant stays in the graph: shapes are read from there
 _BLOCK = 1 << 20
-
-
-def data_file(graph: Path) -> Path:
-    """The file of the weights of ``graph`` when they are external data; the writer of external data uses this name."""
-    return graph.with_name(f"{graph.name}.data")
-
-
-def files_of(graph: Path) -> tuple[Path, ...]:
-    """The files of ``graph``: itself first, then its external data if there is any."""
-    data = data_file(graph)
-    return (graph, data) if data.is_file() else (graph,)
-
-
-def size(graph: Path) -> int:
-    """Bytes of the graph and its weights."""
-    return sum(path.stat().st_size for path in files_of(graph))
 
 
 def digest(graphs: Iterable[Path]) -> str:
@@ -40,9 +34,16 @@ def digest(graphs: Iterable[Path]) -> str:
 
 
 def placed(graph: Path, target: str) -> dict[str, Path]:
-    """The files of ``graph`` by the path that each gets when the graph is moved to ``target``, a path with ``/``."""
-    folder, slash, _ = target.rpartition("/")
-    return {target: graph} | {f"{folder}{slash}{path.name}": path for path in files_of(graph)[1:]}
+    """The files of ``graph`` by the path that each gets when the graph is moved to ``target``, a path with ``/``.
+
+    Raises:
+        ValueError: the graph would get another name, and it has external data, which it names after itself.
+    """
+    folder, slash, name = target.rpartition("/")
+    files = files_of(graph)
+    if len(files) > 1 and name != graph.name:
+        raise ValueError(f"A graph with external data keeps its name: '{graph.name}' cannot become '{name}'.")
+    return {target: graph} | {f"{folder}{slash}{path.name}": path for path in files[1:]}
 
 
 def digests(graph: Path, target: str) -> dict[str, str]:
@@ -58,3 +59,64 @@ def move(graph: Path, root: Path, target: str) -> None:
     """Move ``graph`` to ``target`` below ``root``, on the same file system and into a folder that exists."""
     for place, path in placed(graph, target).items():
         path.rename(root / place)
+
+
+def write(model: onnx.ModelProto, graph: Path, weights: Iterable[tuple[str, np.ndarray]], beside: bool) -> None:
+    """Write a model whose weights are inputs of it so far; they become its initializers.
+
+    Args:
+        graph: the file to write.
+        weights: names of these inputs and their values. With ``beside``, they are taken one at a time.
+        beside: whether the weights are written as external data, into :func:`tritonvision.graph_files.data_file`.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    import onnx
+
+    made = _beside(graph, weights) if beside else (onnx.numpy_helper.from_array(w, name) for name, w in weights)
+    model.graph.initializer.extend(made)
+    names = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in names]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    graph.write_bytes(model.SerializeToString())
+
+
+def save(model: onnx.ModelProto, graph: Path, inside: int | None = None) -> None:
+    """Write a model with its initializers: in one file, or where they have ``inside`` bytes or more, beside the graph.
+
+    The default is :data:`INSIDE`. The initializers leave ``model`` then. Raises OSError as :func:`write`.
+    """
+    import onnx
+
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) < (INSIDE if inside is None else inside):
+        graph.write_bytes(model.SerializeToString())
+        return
+    tensors = list(model.graph.initializer)
+    large = [tensor for tensor in tensors if len(tensor.raw_data) > _SMALL]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(tensor for tensor in tensors if len(tensor.raw_data) <= _SMALL)
+    del tensors
+    write(model, graph, ((tensor.name, onnx.numpy_helper.to_array(tensor)) for tensor in large), beside=True)
+
+
+def _beside(graph: Path, weights: Iterable[tuple[str, np.ndarray]]) -> Iterator[onnx.TensorProto]:
+    """Append each of ``weights`` to the data file of ``graph``, and give the initializer that says where it lies."""
+    import numpy as np
+    import onnx
+
+    data = data_file(graph)
+    with data.open("wb") as file:
+        for name, values in weights:
+            file.write(bytes(-file.tell() % _PAGE))
+            found = {"location": data.name, "offset": file.tell(), "length": values.nbytes}
+            # ndarray.tofile would not tell why it failed
+            file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+            tensor = onnx.TensorProto(
+                name=name, data_type=onnx.helper.np_dtype_to_tensor_dtype(values.dtype), dims=values.shape,
+                data_location=onnx.TensorProto.EXTERNAL,
+            )  # fmt: skip
+            for key, value in found.items():
+                tensor.external_data.add(key=key, value=str(value))
+            yield tensor

@@ -75,7 +75,7 @@ def read(data: bytes) -> Graph:
         raise ExportFailed("The file is not a TFLite model.")
     try:
         return _read(data)
-    except (struct.error, IndexError, ValueError, TypeError) as error:
+    except (struct.error, LookupError, ValueError, TypeError) as error:
         raise ExportFailed("The TFLite file is damaged.") from error
 
 

@@ -15,17 +15,19 @@ import numpy as np
 from PIL import Image
 
 from tritonvision.catalog import Entry
-from tritonvision.ensembles.entry_points import Chain
+from tritonvision.ensembles.entry_points import Chain, with_features
 from tritonvision.ensembles.preprocessing import Resize
-from tritonvision.ensembles.schemas import CLASSES
+from tritonvision.ensembles.schemas import CLASSES, EMBEDDINGS
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Network, NoSignal, ReferencePipeline, Refusals, Tensors, Tolerance, Weights
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import timm_files
 from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
+from tritonvision.exporters.modules import class_scores
 from tritonvision.exporters.modules.normalise import normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
+from tritonvision.publication import FEATURES
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +44,7 @@ class TimmClassifier(TorchFamily):
     """
 
     head = CLASSES
-    tolerance = Tolerance({"logits": 1e-4, "scores": 1e-5})
+    tolerance = Tolerance({"logits": 1e-4, "scores": 1e-5, "embeddings": 2e-5}, {"embeddings": 1e-4})
     reference_pipeline = ReferencePipeline(
         "timm", "1.0.31", "create_transform(**resolve_data_config(network.pretrained_cfg)), then network"
     )
@@ -55,7 +57,7 @@ class TimmClassifier(TorchFamily):
     def timm_name(self, entry: Entry) -> str:
         """timm's ``architecture.tag`` of one id."""
 
-    def options(self, entry: Entry) -> dict[str, Any]:
+    def arguments(self, entry: Entry) -> dict[str, Any]:
         """Arguments of timm's ``create_model`` for an architecture that has no name of its own."""
         return {}
 
@@ -70,6 +72,10 @@ class TimmClassifier(TorchFamily):
     def resize(self, entry: Entry) -> Resize:
         """The uint8 part of timm's eval transform."""
         return Resize("crop", *entry.fixed_size, (("interpolation", "bicubic"), ("percent", self.percent(entry))))
+
+    def entry_points(self, entry: Entry) -> tuple[Chain, ...]:
+        """Its classes, and its features: what the last layer reads."""
+        return with_features(Chain(self.resize(entry), self.head))
 
     def random_network(self, entry: Entry, weights: Weights) -> TimmNetwork:
         """See :meth:`Family.random_network`."""
@@ -99,7 +105,7 @@ class TimmClassifier(TorchFamily):
         resize = timm_files.resize(network.pretrained_cfg)
         points: tuple[Chain, ...] = ()
         if resize != self.resize(entry):
-            points = (Chain(resize, self.head),)
+            points = with_features(Chain(resize, self.head))
             notes += (f"Its pictures are prepared as its training says: {timm_files.told(resize)}.",)
         return TimmNetwork(
             network, labels, found.path.name, multi_label=weights.multi_label or one,
@@ -109,7 +115,7 @@ class TimmClassifier(TorchFamily):
     def _create(self, entry: Entry, class_count: int, **more: Any) -> torch.nn.Module:
         import timm
 
-        name, options = self.timm_name(entry), self.options(entry) | more
+        name, options = self.timm_name(entry), self.arguments(entry) | more
         return timm.create_model(name, pretrained=False, num_classes=class_count, **options).eval()
 
     def sized(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -171,7 +177,8 @@ class TimmNetwork(TorchNetwork):
         _, height, width = self._model.pretrained_cfg["input_size"]
         example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
         graph = _graph(self._model, self.multi_label)
-        export_onnx(graph, example, path, ("pixels",), tuple(t.name for t in CLASSES.tensors))
+        outputs = tuple(tensor.name for tensor in (*CLASSES.tensors, *EMBEDDINGS.tensors))
+        export_onnx(graph, example, path, ("pixels",), outputs)
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`."""
@@ -183,19 +190,20 @@ class TimmNetwork(TorchNetwork):
         """See :meth:`Network.predict`."""
         image = self._transform(Image.fromarray(sample))[None]
         answer = {name: value[0] for name, value in self._answer(image, self._model).items()}
-        if parameters["function"] is None:
-            scores = answer["scores"]
-        else:
-            scores = _activate(answer["logits"], parameters["function"])
-        order = np.argsort(-scores, kind="stable")
-        return {"scores": scores, "class_ids": order[scores[order] >= parameters["confidence"]].astype(np.int32)}
+        if role == FEATURES:
+            return {"embeddings": answer["embeddings"]}
+        return class_scores.answer(answer["logits"], answer["scores"], parameters)
 
     def _answer(self, images: torch.Tensor, network: torch.nn.Module) -> Tensors:
         import torch
 
+        read: list[torch.Tensor] = []
+        hook = network.get_classifier().register_forward_pre_hook(lambda _, given: read.append(given[0]))
         with torch.inference_mode():
             logits = network(images).numpy()
-        return {"logits": logits, "scores": _activate(logits, "sigmoid" if self.multi_label else "softmax")}
+        hook.remove()
+        scores = class_scores.activated(logits, "sigmoid" if self.multi_label else "softmax")
+        return {"logits": logits, "scores": scores, "embeddings": read[0].numpy()}
 
     @cached_property
     def _transform(self):
@@ -211,15 +219,8 @@ def imagenet_names() -> tuple[str, ...]:
     return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _activate(logits: np.ndarray, function: str) -> np.ndarray:
-    import torch
-
-    values = torch.from_numpy(logits)
-    return {"softmax": lambda v: v.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda v: v}[function](values).numpy()
-
-
 def _graph(network: torch.nn.Module, multi_label: bool) -> torch.nn.Module:
-    """uint8 ``[B,H,W,3]`` RGB to logits and scores, with mean and std inside."""
+    """uint8 ``[B,H,W,3]`` RGB to logits, scores and what the last layer reads, with mean and std inside."""
     from torch import nn
 
     class Graph(nn.Module):
@@ -229,8 +230,10 @@ def _graph(network: torch.nn.Module, multi_label: bool) -> torch.nn.Module:
             self.network, self.normalising = network, normalising((config["mean"], config["std"]))
 
         def forward(self, pixels):
-            logits = self.network(self.normalising(pixels))
-            return logits, logits.sigmoid() if multi_label else logits.softmax(1)
+            seen = self.network.forward_features(self.normalising(pixels))
+            features = self.network.forward_head(seen, pre_logits=True)
+            logits = self.network.get_classifier()(features)
+            return logits, logits.sigmoid() if multi_label else logits.softmax(1), features
 
     return Graph()
 

@@ -6,6 +6,7 @@ import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Family, Network
 from tritonvision.exporters.libraries import torch_env
 
@@ -32,7 +33,12 @@ class TorchNetwork(Network):
     packages: tuple[str, ...] = ()
 
     def __init__(self, model: torch.nn.Module, labels: tuple[str, ...] = (), source: str = "", **facts: Any):
-        """``model`` is put into eval mode; the rest are the attributes of :class:`Network`."""
+        """``model`` is put into eval mode; the rest are the attributes of :class:`Network`.
+
+        Raises:
+            ExportFailed: a weight is no number.
+        """
+        demand_numbers(model)
         super().__init__(labels, source, versions=torch_env.versions(*self.packages), **facts)
         self._model = model.eval()
 
@@ -43,3 +49,17 @@ class TorchNetwork(Network):
     @cached_property
     def _double(self) -> torch.nn.Module:
         return copy.deepcopy(self._model).double()
+
+
+def demand_numbers(model: torch.nn.Module) -> None:
+    """Raise ExportFailed where a parameter is NaN or infinite, or a buffer NaN: masks have infinity in them."""
+    import torch
+
+    numbers = ((name, torch.isfinite(tensor)) for name, tensor in model.named_parameters())
+    masks = ((name, ~torch.isnan(tensor)) for name, tensor in model.named_buffers())
+    wrong = next((name for found in (numbers, masks) for name, fine in found if not fine.all()), None)
+    if wrong is not None:
+        raise ExportFailed(
+            f"The weights hold NaN or infinity, first in '{wrong[:80]}'.",
+            hint="Their training went wrong: take a checkpoint of an earlier epoch.",
+        )

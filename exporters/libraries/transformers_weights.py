@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"  # large weights are several files
 _NOISE = 0.1  # standard deviation of what the libraries' initialisers leave constant: gains around 1, biases around 0
 
 
@@ -55,7 +58,7 @@ def official(cls: type[PreTrainedModel], repository: str) -> Loaded:
         ExportFailed: they cannot be downloaded, or have a tensor too few or too many for this architecture.
     """
     folder = files.hub_file(repository, "config.json").parent
-    return _from_folder(cls, folder, files.hub_file(repository, "model.safetensors"), repository, repository)
+    return _from_folder(cls, folder, _of_hub(repository), repository, repository)
 
 
 def of_user(
@@ -77,13 +80,7 @@ def of_user(
         ExportFailed: as of :func:`official`.
     """
     if weights.path is not None and weights.path.is_dir():
-        file = weights.path / "model.safetensors"
-        if not file.is_file() or not (weights.path / "config.json").is_file():
-            raise ExportFailed(
-                "The weights folder lacks config.json or model.safetensors.",
-                hint="Write it with model.save_pretrained(folder).",
-            )
-        return _from_folder(cls, weights.path, file, weights.path.name, repository)
+        return _from_folder(cls, weights.path, _of_folder(weights.path), weights.path.name, repository)
     import torch
 
     path = files.user_file(weights, checkpoints.SUFFIXES)
@@ -95,9 +92,60 @@ def of_user(
     return Loaded(module, None, path.name, files.sha256(path), found.notes)
 
 
-def _from_folder(cls: type[PreTrainedModel], folder: Path, file: Path, source: str, repository: str) -> Loaded:
+def _of_hub(repository: str) -> list[Path]:
+    """The files of released weights: one, or the index of several and those."""
+    try:
+        return [files.hub_file(repository, _WHOLE)]
+    except ExportFailed as missing:
+        try:
+            index = files.hub_file(repository, _INDEX)
+        except ExportFailed:
+            raise missing from None
+    return [index, *(files.hub_file(repository, name) for name in _parts(index))]
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    """The same of a user's folder."""
+    whole, index = folder / _WHOLE, folder / _INDEX
+    found = [whole] if whole.is_file() else [index, *(folder / name for name in _parts(index))]
+    if not all(path.is_file() for path in (folder / "config.json", *found)):
+        raise ExportFailed(
+            "The weights folder lacks config.json or model.safetensors.",
+            hint="Write it with model.save_pretrained(folder).",
+        )
+    return found
+
+
+def _parts(index: Path) -> list[str]:
+    """Names of the files that an index of weights lists; none where there is no index.
+
+    Raises:
+        ExportFailed: it is no such index, or lists a file of another folder.
+    """
+    if not index.is_file():
+        return []
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        if all(Path(name).name == name for name in names):
+            return names
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise ExportFailed(f"'{index.name}' is no index of weights.", hint="Write it with model.save_pretrained(folder).")
+
+
+def of_tensors(
+    cls: type[PreTrainedModel], repository: str, config: PretrainedConfig, tensors: Mapping[str, torch.Tensor]
+) -> PreTrainedModel:  # fmt: skip
+    """The network with these tensors, by the library's names. The rest is as of :func:`official`."""
+    return _loaded(cls, repository, None, config=config, state_dict=tensors)
+
+
+def _from_folder(cls: type[PreTrainedModel], folder: Path, found: list[Path], source: str, repository: str) -> Loaded:
     module = _loaded(cls, repository, folder, local_files_only=True, use_safetensors=True)
-    return Loaded(module, folder, source, files.sha256(file))
+    digests = [files.sha256(path) for path in found]
+    # of several files it is that of the list which sha256sum prints of them
+    lines = "".join(f"{digest}  {path.name}\n" for digest, path in zip(digests, found, strict=True))
+    return Loaded(module, folder, source, digests[0] if len(found) == 1 else sha256(lines.encode()).hexdigest())
 
 
 def _loaded(cls: type[PreTrainedModel], repository: str, folder: Path | None, **options: Any) -> PreTrainedModel:

@@ -9,26 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tritonvision.ensembles.entry_points import Net
-from tritonvision.ensembles.tensors import Tensor
-from tritonvision.errors import NotSupported
+from tritonvision.ensembles.tensors import BATCH, Tensor
 from tritonvision.exporters.contract import Tensors
 from tritonvision.exporters.graphs.export import export_onnx
+from tritonvision.exporters.modules import attention_masks
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
 _KINDS = ("key", "value")
+# Of the limits of keys and values, in families of which a reduced network was measured.
+CAUSES = dict.fromkeys(
+    (f"present.{kind}" for kind in _KINDS),
+    "measured on few layers of 24 and more, where rounding adds up: over the 30 of SmolVLM it is six times as much",
+)
 _GROUPED = "tritonvision_grouped"  # the name under which the attention is registered in transformers
 _SPREAD = 3.0  # standard deviation of the logits of random models
 _LAYERS = 6  # of random weights: above this number attention is scaled down
-_LARGEST = 2 << 30  # bytes of an ONNX file
 
 
 def embed_net(config: PretrainedConfig) -> Net:
@@ -38,21 +43,32 @@ def embed_net(config: PretrainedConfig) -> Net:
     )
 
 
-def decoder_net(config: PretrainedConfig) -> Net:
+def decoder_net(
+    config: PretrainedConfig, *, axes: int = 1, extra: Sequence[str] = (), bidirectional: bool = False
+) -> Net:
     """The decoder over a cache of ``P`` positions, reading ``S`` more.
 
     In: ``inputs_embeds [B,S,H]``, ``attention_mask [B,P+S]`` (0 at the padding, which is on the left and is
     not attended to), ``position_ids [B,S]``, and ``past_key_values.N.key`` and ``.value [B,Hkv,P,D]`` of each
     layer N; P may be 0. Out: ``logits [B,V]`` of the last position, ``present.N.key`` and ``.value [B,Hkv,P+S,D]``.
+
+    Args:
+        axes: of a position; above one ``position_ids`` is ``[axes,B,S]`` (M-RoPE: time, height, width).
+        extra: names of further inputs ``[B,S,H]``; the n-th is added to what the n-th layer puts out (DeepStack).
+        bidirectional: whether there is ``bidirectional [B]`` besides (prefix language models): so many of the S
+            positions, from the first on, attend to each other in both directions, all others to what is before them.
     """
+    positions = Tensor("position_ids", "INT64", (axes, -1), batch_axis=1)
     cache = (config.num_key_value_heads, -1, _head_size(config))
     layers = [f"{n}.{kind}" for n in range(config.num_hidden_layers) for kind in _KINDS]
     return Net(
         "decoder",
         (
             Tensor("inputs_embeds", "FP32", (-1, config.hidden_size)), Tensor("attention_mask", "INT64", (-1,)),
-            Tensor("position_ids", "INT64", (-1,)),
+            positions if axes > 1 else Tensor("position_ids", "INT64", (-1,)),
+            *(Tensor(name, "FP32", (-1, config.hidden_size)) for name in extra),
             *(Tensor(f"past_key_values.{layer}", "FP32", cache) for layer in layers),
+            *([Tensor(attention_masks.BIDIRECTIONAL, "INT64", ())] if bidirectional else ()),
         ),
         (
             Tensor("logits", "FP32", (config.vocab_size,)),
@@ -66,17 +82,6 @@ def _head_size(config: PretrainedConfig) -> int:
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
-def check_size(config: PretrainedConfig, name: str) -> None:
-    """Raises NotSupported where the decoder of ``name`` does not fit one ONNX file; ``config`` is the text model's."""
-    width, heads, size = config.hidden_size, config.num_attention_heads, _head_size(config)
-    layer = 2 * width * size * (heads + config.num_key_value_heads) + 3 * width * config.intermediate_size
-    if 4 * (config.num_hidden_layers * layer + config.vocab_size * width) >= _LARGEST:
-        raise NotSupported(
-            f"The graph of '{name}' would be over 2 GB, which this version cannot write.",
-            hint="Take a smaller one of the family.",
-        )
-
-
 def export_embed(table: torch.nn.Module, config: PretrainedConfig, path: Path) -> None:
     """Write the graph of :func:`embed_net`; ``table`` is the text model's ``get_input_embeddings()``."""
     import torch
@@ -86,18 +91,38 @@ def export_embed(table: torch.nn.Module, config: PretrainedConfig, path: Path) -
     _export(table, [torch.zeros(2, 3, dtype=torch.int64)], path, net, axes)
 
 
-def export_decoder(text_model: PreTrainedModel, lm_head: torch.nn.Module, path: Path) -> None:
+def export_decoder(
+    text_model: PreTrainedModel, lm_head: torch.nn.Module, path: Path, *, axes: int = 1, extra: Sequence[str] = (),
+    bidirectional: bool = False,
+) -> None:
     """Write the graph of :func:`decoder_net`."""
+    with _grouped_attention(text_model.config):
+        graph = _graph(text_model, lm_head, len(extra), bidirectional)
+        write_decoder(graph, text_model.config, path, axes=axes, extra=extra, bidirectional=bidirectional)
+
+
+def write_decoder(
+    graph: torch.nn.Module, config: Any, path: Path, *, axes: int = 1, extra: Sequence[str] = (),
+    bidirectional: bool = False,
+) -> None:  # fmt: skip
+    """Write a module with the inputs and outputs of :func:`decoder_net`."""
     import torch
 
-    net = decoder_net(text_model.config)
-    axes = {"inputs_embeds": {1: "tokens"}, "attention_mask": {1: "seen"}, "position_ids": {1: "tokens"}}
-    for tensor in (*net.inputs[3:], *net.outputs[1:]):
-        axes[tensor.name] = {2: "past" if tensor.name.startswith("past") else "seen"}
+    kind: dict[str, Any] = {"axes": axes, "extra": extra, "bidirectional": bidirectional}
+    net = decoder_net(config, **kind)
+    named = {"inputs_embeds": {1: "tokens"}, "attention_mask": {1: "seen"}, "position_ids": {1: "tokens"}}
+    named |= {name: {1: "tokens"} for name in extra}
+    if axes > 1:
+        named["position_ids"] = {1: BATCH, 2: "tokens"}
+    for tensor in (*_past(net), *net.outputs[1:]):
+        named[tensor.name] = {2: "past" if tensor.name.startswith("past") else "seen"}
     # No axis of these has length 0 or 1, which tracing could make a constant.
-    examples = [torch.from_numpy(value) for value in example(text_model.config, batch=2, past=5, new=3).values()]
-    with _grouped_attention(text_model.config):
-        _export(_graph(text_model, lm_head), examples, path, net, axes)
+    given = example(config, batch=2, past=5, new=3, **kind)
+    _export(graph, [torch.from_numpy(value) for value in given.values()], path, net, named)
+
+
+def _past(net: Net) -> list[Tensor]:
+    return [tensor for tensor in net.inputs if tensor.name.startswith("past_key_values.")]
 
 
 def _export(
@@ -116,10 +141,12 @@ def _grouped_attention(config: PretrainedConfig) -> Iterator[None]:
     """
     from transformers import AttentionInterface
 
-    def attend(module, query, key, value, attention_mask, scaling, **_):
+    def attend(module, query, key, value, attention_mask, scaling, softcap=None, **_):
         batch, heads, new, size = query.shape
         shared = key.shape[1]
         scores = query.reshape(batch, shared, -1, size) @ key.transpose(2, 3) * scaling
+        if softcap is not None:  # Gemma 2
+            scores = (scores / softcap).tanh() * softcap
         weights = (scores.view(batch, heads, new, -1) + attention_mask).softmax(-1)
         read = weights.view(batch, shared, heads // shared * new, -1) @ value
         return read.view(batch, heads, new, size).transpose(1, 2).contiguous(), None
@@ -132,11 +159,14 @@ def _grouped_attention(config: PretrainedConfig) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def _graph(text_model: PreTrainedModel, lm_head: torch.nn.Module) -> torch.nn.Module:
+def _graph(
+    text_model: PreTrainedModel, lm_head: torch.nn.Module, extra: int, bidirectional: bool
+) -> torch.nn.Module:
     """The decoder with its cache as flat arguments and results, in the order of :func:`decoder_net`.
 
     The mask is built here: transformers uses a mask of four axes unchanged, while its own code for building one cannot
-    be traced without making the length of the cache a constant.
+    be traced without making the length of the cache a constant. Where some layers see a window of the last positions
+    only, it takes two of them by the layers' type.
     """
     import torch
     from torch import nn
@@ -147,18 +177,35 @@ def _graph(text_model: PreTrainedModel, lm_head: torch.nn.Module) -> torch.nn.Mo
             self.text_model = text_model
             self.lm_head = lm_head
 
-        def forward(self, inputs_embeds, attention_mask, position_ids, *past):
-            seen, new = attention_mask.shape[1], inputs_embeds.shape[1]
-            places = torch.arange(seen)
-            visible = places[None, :] <= places[seen - new :, None]
-            visible = visible[None, None] & (attention_mask[:, None, None, :] > 0)
-            mask = torch.where(visible, 0.0, torch.finfo(torch.float32).min)
+        def forward(self, inputs_embeds, attention_mask, position_ids, *more):
+            more, prefix = (more[:-1], more[-1]) if bidirectional else (more, None)
+            added, past = more[:extra], more[extra:]
+            new = inputs_embeds.shape[1]
+            mask = attention_masks.additive(new, attention_mask, prefix)
+            if attention_masks.slides(text_model.config):
+                window = text_model.config.sliding_window
+                narrow = attention_masks.additive(new, attention_mask, prefix, window)
+                mask = {"full_attention": mask, "sliding_attention": narrow}
             cache = Cache(past)
-            hidden = self.text_model(
-                inputs_embeds=inputs_embeds, attention_mask=mask, position_ids=position_ids, past_key_values=cache,
-                use_cache=True,
-            )[0]  # fmt: skip
-            return self.lm_head(hidden[:, -1]), *cache.tensors
+            with adding(added):
+                hidden = self.text_model(
+                    inputs_embeds=inputs_embeds, attention_mask=mask, position_ids=position_ids, past_key_values=cache,
+                    use_cache=True,
+                )[0]  # fmt: skip
+            return _logits(hidden, self.lm_head, text_model.config), *cache.tensors
+
+    @contextmanager
+    def adding(rows):
+        """A context in which each of ``rows`` is added to what the layer of its place puts out."""
+        hooks = [
+            layer.register_forward_hook(lambda _, __, out, more=more: out + more)
+            for layer, more in zip(text_model.layers, rows, strict=False)
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     class Cache:
         """The part of transformers' ``DynamicCache`` that attention uses, without its branches on an empty cache."""
@@ -177,10 +224,23 @@ def _graph(text_model: PreTrainedModel, lm_head: torch.nn.Module) -> torch.nn.Mo
     return Decoder()
 
 
-def example(config: PretrainedConfig, batch: int, past: int, new: int, padding: int = 0, seed: int = 0) -> Tensors:
-    """Inputs of the decoder: ``batch`` rows, of which the first starts with ``padding`` positions of padding."""
+def _logits(hidden: torch.Tensor, lm_head: torch.nn.Module, config: PretrainedConfig) -> torch.Tensor:
+    """``[B,S,H]`` to ``[B,V]`` of the last position, within the bounds that Gemma 2 sets them."""
+    logits, most = lm_head(hidden[:, -1]), getattr(config, "final_logit_softcapping", None)
+    return logits if most is None else (logits / most).tanh() * most
+
+
+def example(
+    config: PretrainedConfig, batch: int, past: int, new: int, padding: int = 0, seed: int = 0, *, axes: int = 1,
+    extra: Sequence[str] = (), bidirectional: bool = False,
+) -> Tensors:  # fmt: skip
+    """Inputs of the decoder: ``batch`` rows, of which the first starts with ``padding`` positions of padding.
+
+    The axes of a position differ from each other; ``extra`` inputs are zero at most positions. Where it is
+    ``bidirectional``, a prompt is a prefix but for the last positions of all rows except the first.
+    """
     rng = np.random.default_rng(seed)
-    net = decoder_net(config)
+    net = decoder_net(config, axes=axes, extra=extra, bidirectional=bidirectional)
     mask = np.ones((batch, past + new), dtype=np.int64)
     mask[0, :padding] = 0
     cache = (batch, config.num_key_value_heads, past, _head_size(config))
@@ -189,17 +249,29 @@ def example(config: PretrainedConfig, batch: int, past: int, new: int, padding: 
         "attention_mask": mask,
         "position_ids": np.maximum(mask.cumsum(1) - 1, 0)[:, past:],
     }
-    return given | {tensor.name: rng.normal(size=cache).astype(np.float32) for tensor in net.inputs[3:]}
+    if axes > 1:
+        given["position_ids"] = np.stack([given["position_ids"] // (axis + 1) for axis in range(axes)])
+    places = np.arange(new) % 3 == 1  # of a picture
+    given |= {name: given["inputs_embeds"][:, ::-1] * places[:, None] / n for n, name in enumerate(extra, 1)}
+    given |= {tensor.name: rng.normal(size=cache).astype(np.float32) for tensor in _past(net)}
+    if bidirectional:
+        prefix = np.maximum(new - 3 * np.arange(batch), 0)
+        given[attention_masks.BIDIRECTIONAL] = np.zeros_like(prefix) if past else prefix
+    return given
 
 
-def examples(config: PretrainedConfig) -> dict[str, Tensors]:
-    """Inputs on which a decoder's graph is compared: prompts and further tokens, alone and beside longer ones."""
+def examples(config: PretrainedConfig, **kind: Any) -> dict[str, Tensors]:
+    """Inputs on which a decoder's graph is compared: prompts and further tokens, alone and beside longer ones.
+
+    ``kind`` is what :func:`decoder_net` was told.
+    """
+    make = partial(example, config, **kind)
     return {
-        "a prompt": example(config, batch=1, past=0, new=9),
-        "two prompts, one of them padded": example(config, batch=2, past=0, new=11, padding=4, seed=1),
-        "a token after 17": example(config, batch=1, past=17, new=1, seed=2),
-        "tokens of two answers, one of them shorter": example(config, batch=2, past=13, new=1, padding=6, seed=3),
-        "several tokens after some": example(config, batch=2, past=7, new=4, padding=2, seed=4),
+        "a prompt": make(batch=1, past=0, new=9),
+        "two prompts, one of them padded": make(batch=2, past=0, new=11, padding=4, seed=1),
+        "a token after 17": make(batch=1, past=17, new=1, seed=2),
+        "tokens of two answers, one of them shorter": make(batch=2, past=13, new=1, padding=6, seed=3),
+        "several tokens after some": make(batch=2, past=7, new=4, padding=2, seed=4),
     }
 
 
@@ -235,24 +307,35 @@ def tune(
 
 
 def reference(
-    text_model: PreTrainedModel, lm_head: torch.nn.Module, inputs: Mapping[str, np.ndarray], dtype: torch.dtype
-) -> Tensors:
-    """The outputs of :func:`decoder_net` as transformers computes them with its own cache and masks."""
+    text_model: PreTrainedModel, lm_head: torch.nn.Module, inputs: Mapping[str, np.ndarray], dtype: torch.dtype, *,
+    extra: Sequence[str] = (),
+) -> Tensors:  # fmt: skip
+    """The outputs of :func:`decoder_net` as transformers computes them with its own cache and masks.
+
+    ``extra`` inputs are passed as its models with a deep stack take them: without the rows that are zero. The cache
+    keeps every position in every layer, as the graph does, also in those that see a window only.
+    """
     import torch
     from transformers import DynamicCache
 
     config = text_model.config
     given = {name: torch.from_numpy(value) for name, value in inputs.items()}
-    cache = DynamicCache(config=config)
+    cache = DynamicCache()
     if given["past_key_values.0.key"].shape[2]:
         for n in range(config.num_hidden_layers):
             cache.update(*(given[f"past_key_values.{n}.{kind}"].to(dtype) for kind in _KINDS), n)
+    embeds = given["inputs_embeds"].to(dtype)
+    more = {}
+    if extra:
+        places = (given[extra[0]] != 0).any(-1)
+        rows = [given[name][places].to(dtype) for name in extra]
+        more = {"visual_pos_masks": places, "deepstack_visual_embeds": rows}
     with torch.inference_mode():
         hidden = text_model(
-            inputs_embeds=given["inputs_embeds"].to(dtype), attention_mask=given["attention_mask"],
-            position_ids=given["position_ids"], past_key_values=cache, use_cache=True,
+            inputs_embeds=embeds, attention_mask=attention_masks.of_library(config, given, embeds, cache),
+            position_ids=given["position_ids"], past_key_values=cache, use_cache=True, **more,
         )[0]  # fmt: skip
-        logits = lm_head(hidden[:, -1])
+        logits = _logits(hidden, lm_head, config)
     found = {"logits": logits.numpy()}
     for n, layer in enumerate(cache.layers):
         found |= {f"present.{n}.key": layer.keys.numpy(), f"present.{n}.value": layer.values.numpy()}

@@ -163,7 +163,24 @@ def export(graph: torch.nn.Module, net: Net, path: Path, examples: Mapping[str, 
             axes[0] = "samples"
         dynamic[tensor.name] = axes
     inputs, outputs = (tuple(tensor.name for tensor in tensors) for tensors in (net.inputs, net.outputs))
-    export_onnx(graph, [examples[name] for name in inputs], path, inputs, outputs, dynamic, large=True)
+    export_onnx(graph, [examples[name] for name in inputs], path, inputs, outputs, dynamic)
+
+
+def example(net: Net, vocabulary: int, samples: int, beams: int, tokens: int, before: int) -> Tensors:
+    """Random inputs of the decoder: ``beams`` continuations of each sample by ``tokens`` after ``before`` earlier ones.
+
+    ``before`` is the length of every axis that may have any.
+    """
+    rng = np.random.default_rng(before)
+    inputs: Tensors = {}
+    rows = {"input_ids": samples * beams, "past_key_values": samples * beams, "cross": samples}
+    for tensor in net.inputs:
+        kind = tensor.name.split(".")[0]
+        free = max(before, 1) if kind == "cross" else before  # there is always something to attend to
+        shape = (rows[kind], *(free if size == -1 else size for size in tensor.dims))
+        inputs[tensor.name] = rng.normal(size=shape).astype(np.float32)
+    inputs["input_ids"] = rng.integers(4, vocabulary, (samples * beams, tokens))
+    return inputs
 
 
 def encoded(decoder: PreTrainedModel, hidden: torch.Tensor) -> Tensors:

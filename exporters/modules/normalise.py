@@ -44,6 +44,32 @@ def normalising(scale: Scale) -> torch.nn.Module:
     return Normalising()
 
 
+def unit_normalised(pixels: np.ndarray, scale: Scale, double: bool = False) -> torch.Tensor:
+    """As :func:`normalised`, of float32 ``[B,H,W,3]`` in 0..1."""
+    import torch
+
+    dtype = torch.float64 if double else torch.float32
+    mean, std = (torch.tensor(values, dtype=dtype).view(3, 1, 1) for values in scale)
+    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).to(dtype) - mean) / std
+
+
+def unit_normalising(scale: Scale) -> torch.nn.Module:
+    """As :func:`normalising`, of float32 ``[B,H,W,3]`` in 0..1."""
+    import torch
+    from torch import nn
+
+    class Normalising(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, values in zip(("mean", "std"), scale, strict=True):
+                self.register_buffer(name, torch.tensor(values).view(3, 1, 1))
+
+        def forward(self, pixels):
+            return (pixels.permute(0, 3, 1, 2) - self.mean) / self.std
+
+    return Normalising()
+
+
 def without_padding(images: torch.Tensor, valid_size: np.ndarray) -> torch.Tensor:
     """Set pixels outside the valid size of each picture to zero, in place, as processors pad after normalising.
 

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tritonvision.ensembles.schemas import CLASSES, DENSE_BOXES, PROTOTYPE_MASKS, QUERY_BOXES, Head
+from tritonvision.ensembles.schemas import (
+    CLASSES,
+    DENSE_BOXES,
+    FINAL_BOXES,
+    FINAL_MASKS,
+    PROTOTYPE_MASKS,
+    QUERY_BOXES,
+    Head,
+)
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Tensors, Tolerance
 from tritonvision.exporters.libraries.ultralytics.detect import CANDIDATES, best_anchors
@@ -75,9 +83,12 @@ def choose(
             found = _classes(types, labels, columns, config, task)
         case "queries":
             found = _queries(types, labels, columns, outputs, layout.boxes)
+        case "final" | "final-masks":
+            cells = outputs[1][1:] if layout.kind == "final-masks" else None
+            found = _final(types, labels, columns, len(names), outputs[0], cells)
         case _:
             rows, anchors = outputs[0]
-            cells = (outputs[1][1], outputs[1][2]) if layout.kind == "yolo-masks" else None
+            cells = outputs[1][1:] if layout.kind == "yolo-masks" else None
             found = _yolo(types, labels, columns, rows, anchors, cells)
     if task is not None and task.replace(MULTI_LABEL, "classification") != found.task:
         raise ExportFailed(
@@ -121,7 +132,7 @@ def before(config: InferenceConfig, graph: PackageGraph) -> str:
 
 def _yolo(
     types: list[str], labels: tuple[str, ...], columns: tuple[int, ...], rows: int, anchors: int,
-    cells: tuple[int, int] | None,
+    cells: tuple[int, ...] | None,
 ) -> PackageHead:  # fmt: skip
     count, named = min(CANDIDATES, anchors), ",".join(str(4 + column) for column in columns)
     rest = rows - _COEFFICIENTS if cells else rows
@@ -179,6 +190,60 @@ def _yolo(
         )
     masks = Tolerance(tolerances | {"coefficients": 1e-3, "prototypes": 1e-3})
     return PackageHead(PROTOTYPE_MASKS, "instance-segmentation", labels, columns, masks, after, canonical, _GREY)
+
+
+# ---- YOLO with its suppression inside ------------------------------------------------------------------------------
+
+
+def _final(
+    types: list[str], labels: tuple[str, ...], columns: tuple[int, ...], names: int, outputs: tuple[int, ...],
+    cells: tuple[int, ...] | None,
+) -> PackageHead:  # fmt: skip
+    """Rows of corners in network pixels, score and class id; of a class that has no name any more the score is 0."""
+    count, width = outputs
+    new = [columns.index(i) if i in columns else -1 for i in range(names)]
+    more = {"in": "", "out": "", "values": "", "nodes": ""}
+    if cells:
+        grid = f"{_COEFFICIENTS},{cells[0]},{cells[1]}"
+        more = {
+            "in": f", {types[1]}[B,{grid}] raw1",
+            "out": f", float[B,{count},{_COEFFICIENTS}] coefficients, float[B,{grid}] prototypes",
+            "values": f", int64[1] end = {{{width}}}",
+            "nodes": "\n  coefficients = Slice(rows, at6, end, axis)\n  prototypes = Cast<to=1>(raw1)",
+        }
+    after = f"""answer ({types[0]}[B,{count},{width}] raw0{more["in"]})
+ => (float[B,{count},4] boxes, float[B,{count}] scores, int32[B,{count}] class_ids{more["out"]})
+<int64[1] at0 = {{0}}, int64[1] at4 = {{4}}, int64[1] at5 = {{5}}, int64[1] at6 = {{6}}, int64[1] axis = {{2}},
+ int64[2] flat = {{0,{count}}}, int64[{names}] known = {{{",".join(map(str, new))}}},
+ int64 none = {{0}}{more["values"]}>
+{{
+  rows = Cast<to=1>(raw0)
+  boxes = Slice(rows, at0, at4, axis)
+  score = Slice(rows, at4, at5, axis)
+  given = Reshape(score, flat)
+  kind = Slice(rows, at5, at6, axis)
+  kinds = Reshape(kind, flat)
+  numbers = Cast<to=7>(kinds)
+  renamed = Gather<axis=0>(known, numbers)
+  gone = Less(renamed, none)
+  nothing = Sub(given, given)
+  scores = Where(gone, nothing, given)
+  class_ids = Cast<to=6>(renamed){more["nodes"]}
+}}"""
+
+    def canonical(outputs: list[np.ndarray]) -> Tensors:
+        rows = outputs[0]
+        class_ids = np.array(new, dtype=np.int32)[rows[..., 5].astype(int)]
+        found = {"boxes": rows[..., :4], "scores": np.where(class_ids < 0, 0, rows[..., 4]), "class_ids": class_ids}
+        return found | ({"coefficients": rows[..., 6:], "prototypes": outputs[1]} if cells else {})
+
+    tolerances = {"boxes": 1e-3, "scores": 1e-5, "class_ids": 0}
+    if cells is None:
+        return PackageHead(
+            FINAL_BOXES, "object-detection", labels, columns, Tolerance(tolerances), after, canonical, _GREY
+        )
+    masks = Tolerance(tolerances | {"coefficients": 1e-3, "prototypes": 1e-3})
+    return PackageHead(FINAL_MASKS, "instance-segmentation", labels, columns, masks, after, canonical, _GREY)
 
 
 # ---- RF-DETR -------------------------------------------------------------------------------------------------------

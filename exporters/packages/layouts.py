@@ -10,7 +10,9 @@ from tritonvision.errors import ExportFailed
 from tritonvision.exporters.packages.wrap import PackageGraph
 
 COEFFICIENTS = 32  # channels of ultralytics' mask prototypes
-_FINAL = (6, 6 + COEFFICIENTS)  # columns of boxes after NMS: corners, score, class, and a mask's coefficients
+# Columns of boxes after suppression: corners, score, class, and a mask's coefficients.
+FINAL_COLUMNS = 6
+_FINAL = (FINAL_COLUMNS, FINAL_COLUMNS + COEFFICIENTS)
 _BOX_NAMES, _SCORE_NAMES = ("det", "box"), ("label", "logit", "class", "score")
 _MANY = 1000  # from this length on, an axis can only be the anchors of a YOLO
 _OTHERWISE = "What this import cannot do, a package with code of its own can."
@@ -21,8 +23,9 @@ class Layout:
     """The layout of a graph's outputs.
 
     Attributes:
-        kind: ``classes``, ``yolo``, ``yolo-masks`` or ``queries``.
-        columns: number of class scores; for ``queries`` it includes columns that stand for no class.
+        kind: ``classes``, ``yolo``, ``yolo-masks``, ``final``, ``final-masks`` or ``queries``.
+        columns: number of class scores, of final boxes the number of class names; for ``queries`` it includes columns
+            that stand for no class.
         boxes: which output of ``queries`` holds the boxes, 0 or 1.
     """
 
@@ -50,18 +53,46 @@ def recognise(graph: PackageGraph, names: int | None, names_hint: str) -> Layout
         case [(rows, anchors), (channels, *cells)] if channels == COEFFICIENTS and _fits(
             rows - 4 - COEFFICIENTS, anchors, names
         ):
-            if cells != [side // 4 for side in graph.size]:
-                raise ExportFailed(
-                    f"The mask prototypes of {graph.name} are not a quarter of its pictures' size.",
-                    hint="Export the weights with the size that its pictures have.",
-                )
+            _check_cells(graph, cells)
             return Layout("yolo-masks", rows - 4 - COEFFICIENTS)
+        case [(_, width)] if width == _FINAL[0] and _is_final(graph, names):
+            return Layout("final", _counted(graph, names, names_hint))
+        case [(_, width), (channels, *cells)] if (width, channels) == (_FINAL[1], COEFFICIENTS) and _is_final(
+            graph, names
+        ):
+            _check_cells(graph, cells)
+            return Layout("final-masks", _counted(graph, names, names_hint))
         case [(queries, first), (same, second)] if queries == same and 4 in (first, second):
             boxes = _box_output(graph, first, second)
             columns = (first, second)[1 - boxes]
             if names is None or names <= columns:
                 return Layout("queries", columns, boxes)
     raise _unknown(graph, outputs, names, names_hint)
+
+
+def _check_cells(graph: PackageGraph, cells: list[int]) -> None:
+    """Raise ExportFailed unless ``cells`` (height, width) of prototypes are a quarter of the pictures."""
+    if cells != [side // 4 for side in graph.size]:
+        raise ExportFailed(
+            f"The mask prototypes of {graph.name} are not a quarter of its pictures' size.",
+            hint="Export the weights with the size that its pictures have.",
+        )
+
+
+def _is_final(graph: PackageGraph, names: int | None) -> bool:
+    """Whether the rows of the first output are boxes after suppression: corners, a score in 0..1, a whole class id."""
+    scores, class_ids = graph.sample()[0][..., 4:FINAL_COLUMNS].transpose(2, 0, 1)
+    most = np.inf if names is None else names
+    within = (scores >= 0) & (scores <= 1) & (class_ids >= 0) & (class_ids < most)
+    return bool(within.all() and (class_ids == class_ids.round()).all())
+
+
+def _counted(graph: PackageGraph, names: int | None, names_hint: str) -> int:
+    """The number of class names, which final boxes do not show. Raises ExportFailed without any."""
+    if names is None:
+        raise ExportFailed(f"{graph.name} gives final boxes, which do not show how many classes there are.",
+                           hint=names_hint)  # fmt: skip
+    return names
 
 
 def _fits(classes: int, anchors: int, names: int | None) -> bool:
@@ -92,8 +123,8 @@ def _unknown(graph: PackageGraph, outputs: list, names: int | None, names_hint: 
     counted = "" if names is None else f" for {names} class name{'' if names == 1 else 's'}"
     what, hint = _resembling(outputs, names, names_hint) or (
         f"of no kind that is known{counted}",
-        "Known are YOLO's [N, 4 + classes, anchors] with or without masks, RF-DETR's boxes and logits, and "
-        f"classifiers' [N, classes]. {names_hint}",
+        "Known are YOLO's [N, 4 + classes, anchors] and final boxes [N, boxes, 6], with or without masks, RF-DETR's "
+        f"boxes and logits, and classifiers' [N, classes]. {names_hint}",
     )
     return ExportFailed(f"The outputs of {graph.name} {shapes} are {what}.", hint=hint)
 
@@ -101,15 +132,17 @@ def _unknown(graph: PackageGraph, outputs: list, names: int | None, names_hint: 
 def _resembling(outputs: list, names: int | None, names_hint: str) -> tuple[str, str] | None:
     """A description of the outputs, and a hint: an unsupported layout, or one with another number of classes."""
     match outputs:
-        case [(_, width)] | [(_, width), (_, _, _)] if width in _FINAL:
-            return (
-                "final boxes: NMS or an end-to-end head is inside the graph",
-                "Export it without: model.export(format='onnx', nms=None), or end2end=False in older ultralytics.",
-            )
         case [(anchors, width)] if anchors >= _MANY and width > 5:
             return (
                 "rows of YOLOv5 with a column of objectness, which cannot be imported",
                 "Export the weights with ultralytics 8, whose YOLOv5u has the layout [N, 4 + classes, anchors].",
+            )
+        case [(_, width)] | [(_, width), (_, _, _)] if width in _FINAL:
+            known = "" if names is None else f" under {names}"
+            return (
+                "as wide as final boxes, but their scores are not all in 0..1 or their class ids no whole numbers"
+                f"{known}",
+                names_hint,
             )
         case [(_, 4), (_, _), (_, _, _)] | [(_, _), (_, 4), (_, _, _)]:
             return "boxes, logits and masks of a DETR, which cannot be imported", _OTHERWISE

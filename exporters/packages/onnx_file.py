@@ -44,6 +44,10 @@ _RANGES: Mapping[str, tuple[int | None, tuple[list[float], list[float]] | None]]
     "-1-1": (255, ([0.5] * 3, [0.5] * 3)),
     "imagenet": (255, ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])),
 }
+_SUPPRESSED = (
+    "Non-maximum suppression is inside the graph, with the thresholds of its export: a lower confidence or another "
+    "overlap in a request has no effect."
+)
 _TRIPLES = re.compile(r"\s*([^/]+)/([^/]+)\s*")
 
 
@@ -109,6 +113,8 @@ class OnnxFile:
         layout = layouts.recognise(graph, None if known is None else len(known), _NAMES_HINT)
         names, notes = _classes(layout, known)
         config, more = self._config(graph, layout, task)
+        if graph.suppresses:
+            more = (*more, _SUPPRESSED)
         return Description(graph, layout, names, config, task, self.digest, self.name, (*notes, *more))
 
     def _task(self) -> str | None:

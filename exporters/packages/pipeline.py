@@ -66,7 +66,7 @@ class PackageNetwork(Network):
         super().__init__(
             labels=kind.labels, source=family.description.source, sha256=family.description.digest,
             multi_label=kind.multi_label, versions={"onnx": metadata.version("onnx")}, notes=family.description.notes,
-            precision=family.graph.precision,
+            precision=family.graph.precision, may_be_silent=family.graph.suppresses,
         )  # fmt: skip
         self._described, self._config, self._graph, self._kind = family.description, family.config, family.graph, kind
 

@@ -60,7 +60,8 @@ def prepare(picture: np.ndarray, described: Description) -> Prepared:
     h, w = picture.shape[:2]
     mode, grey = given.resize_mode, given.padding_value or 0
     if mode == "fit-longer-edge":  # for a network of one size
-        mode, grey = ("letterbox", _GREY) if _outputs(described.graph) == "rows" else ("stretch", 0)
+        yolo = _outputs(described.graph) in ("rows", "final")
+        mode, grey = ("letterbox", _GREY) if yolo else ("stretch", 0)
     if cut := CROP.fullmatch(mode):
         return _cropped(picture, (height, width), float(cut[1]), cut[2])
     if mode in ("stretch", FLOAT):
@@ -112,15 +113,21 @@ def predict(picture: np.ndarray, settings: Mapping[str, Any], described: Descrip
             return _classes(outputs[0], settings, described)
         case "queries":
             return _queries(outputs, settings, kept, picture.shape[:2])
+        case "final":
+            return _final(outputs, settings, kept, prepared)
     return _dense(outputs, settings, kept, prepared)
 
 
 def _outputs(graph: PackageGraph) -> str:
-    """``classes`` for one value per class, ``queries`` for a DETR's boxes and logits, ``rows`` for a YOLO's output."""
+    """``classes`` for one value per class, ``queries`` for a DETR's boxes and logits, ``rows`` for a YOLO's output,
+    ``final`` for that of one with its suppression inside.
+    """
     shapes = [shape[1:] for shape in graph.shapes.values()]
     if len(shapes[0]) == 1:
         return "classes"
-    return "queries" if len(shapes) == 2 and len(shapes[1]) == 2 else "rows"
+    if len(shapes) == 2 and len(shapes[1]) == 2:
+        return "queries"
+    return "final" if shapes[0][1] == 6 + sum(shape[0] for shape in shapes[1:]) else "rows"
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:
@@ -171,11 +178,27 @@ def _dense(outputs: list[np.ndarray], settings: Mapping[str, Any], kept: list[in
     apart = 0 if settings["class_agnostic_nms"] else kinds[:, None].astype(np.float32) * _CLASS_SHIFT
     best = np.asarray(greedy_nms(corners + apart, scores, settings["iou_threshold"]), dtype=int)
     best = best[: settings["max_detections"]]
+    return _placed(corners[best], scores[best], kinds[best], rows[best], outputs, prepared)
+
+
+def _final(outputs: list[np.ndarray], settings: Mapping[str, Any], kept: list[int], prepared: Prepared) -> Tensors:
+    rows = outputs[0]
+    rows = rows[(rows[:, 4] > settings["confidence"]) & np.isin(rows[:, 5], kept)]
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")][: settings["max_detections"]]
+    kinds = np.searchsorted(kept, rows[:, 5])
+    return _placed(rows[:, :4], rows[:, 4], kinds, rows, outputs, prepared)
+
+
+def _placed(
+    corners: np.ndarray, scores: np.ndarray, kinds: np.ndarray, rows: np.ndarray, outputs: list[np.ndarray],
+    prepared: Prepared,
+) -> Tensors:  # fmt: skip
+    """Boxes in picture pixels, and their masks where there is a second output; the last of ``rows`` weigh them."""
     shift = np.array(prepared.corner * 2, dtype=np.float32)
-    corners = (corners[best] - shift) / np.array(prepared.gain * 2, dtype=np.float32)
-    found = _answer(corners, scores[best], kinds[best], prepared.size)
+    corners = (corners - shift) / np.array(prepared.gain * 2, dtype=np.float32)
+    found = _answer(corners, scores, kinds, prepared.size)
     if len(outputs) == 2:
-        coefficients = rows[best, -outputs[1].shape[0] :]
+        coefficients = rows[:, -outputs[1].shape[0] :]
         masks = [_mask(c, outputs[1], prepared, box) for c, box in zip(coefficients, found["boxes"], strict=True)]
         found["masks"] = np.array(masks, dtype=object)
     return found

@@ -13,11 +13,13 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from tritonvision.errors import ExportFailed
+from tritonvision.exporters.graphs import storage
 from tritonvision.exporters.parity.gate import refusing_what_cannot_run
 from tritonvision.python_backend.runtime.onnxruntime_session import open_session
 
 _LARGEST = 2_000_000_000  # bytes: protobuf's own limit is a little higher
 _OPSETS = range(11, 24)  # GatherElements, and TopK as it is used here, exist since 11
+_STANDARD, _OF_ONNXRUNTIME = ("", "ai.onnx"), ("com.microsoft", "ai.onnx.ml")
 _CODE = "What this import cannot do, a package with code of its own can."
 _INTEGER = {"ConvInteger", "MatMulInteger", "QuantizeLinear", "DynamicQuantizeLinear"}
 _SAME = {"Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Unsqueeze"}
@@ -59,6 +61,11 @@ class PackageGraph:
             return "int8"
         halves = any(tensor.data_type == TensorProto.FLOAT16 for tensor in self.model.graph.initializer)
         return "fp16" if self.dtype == np.float16 or halves else "fp32"
+
+    @property
+    def suppresses(self) -> bool:
+        """Whether a non-maximum suppression with thresholds of its own is inside."""
+        return any(node.op_type == "NonMaxSuppression" for node in nodes_of(self.model.graph))
 
     def last_operator(self) -> str:
         """The operator of its first output; empty for an input. Operators that change no value are skipped."""
@@ -113,9 +120,15 @@ def read(
     with refusing_what_cannot_run(name):
         # onnxruntime cannot read a shape from an external file
         session = open_session(model.SerializeToString() if _has_files(path) else path)
-        answer = session.run(None, {inputs[0].name: np.zeros((1, 3, *size), dtype=dtype)})
+        noise = np.random.default_rng(0).random((1, 3, *size), dtype=np.float32).astype(dtype)
+        answer = session.run(None, {inputs[0].name: noise})
     if not all(isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.ndim >= 2 and len(a) == 1 for a in answer):
         raise ExportFailed(f"{name} answers something else than floating-point numbers for each picture.", hint=_CODE)
+    if not all(np.isfinite(a).all() for a in answer):
+        raise ExportFailed(
+            f"{name} answers NaN or infinity to a picture of noise.",
+            hint="Did its training go well? In fp16 numbers may be out of range: export it in fp32.",
+        )
     shapes = {output.name: a.shape for output, a in zip(session.get_outputs(), answer, strict=True)}
     kinds: dict[str, int] = {
         name: helper.np_dtype_to_tensor_dtype(a.dtype) for name, a in zip(shapes, answer, strict=True)
@@ -139,18 +152,30 @@ def load(path: Path, name: str = "weights.onnx") -> onnx.ModelProto:
         files = [path.parent / beside for beside in beside_of(model, path, name)]
         if sum(file.stat().st_size for file in (path, *files)) > _LARGEST:
             raise _too_large(name)
+        _check_operators(model, name)
         onnx.load_external_data_for_model(model, str(path.parent))  # first, because a shape can be among them
         onnx.checker.check_model(model, full_check=True)
     except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportFailed(f"{name} is not a valid ONNX graph.", hint="Export it again.") from error
     except (OSError, ValueError, RuntimeError) as error:  # onnx's own errors about files and offsets
         raise ExportFailed(f"{name} cannot be read.", hint="Export it again.") from error
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    return model
+
+
+def _check_operators(model: onnx.ModelProto, name: str) -> None:
+    """Raise ExportFailed for operators of another opset than are known, or of a library's own."""
+    opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), 0)
     if opset not in _OPSETS:
         raise ExportFailed(
-            f"{name} is of ONNX opset {opset}, not one of {_OPSETS[0]} to {_OPSETS[-1]}.", hint="Export it again."
+            f"{name} is of ONNX opset {opset}, not one of {_OPSETS[0]} to {_OPSETS[-1]}.",
+            hint="Export it again; most exporters take an option for it, as opset=17.",
         )
-    return model
+    foreign = next((n for n in model.graph.node if n.domain not in (*_STANDARD, *_OF_ONNXRUNTIME)), None)
+    if foreign is not None:
+        raise ExportFailed(
+            f"{name} has operators that are not ONNX's own: {foreign.op_type[:40]} of {foreign.domain[:40]!r}.",
+            hint=f"Export it without its library's plugins. {_CODE}",
+        )
 
 
 def _has_files(path: Path) -> bool:
@@ -178,6 +203,15 @@ def _too_large(name: str) -> ExportFailed:
 def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     weights = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in weights]
+
+
+def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every operator of a graph, those of branches and loops too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from nodes_of(inner)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -240,7 +274,7 @@ def wrap(graph: PackageGraph, before: str, after: str, path: Path) -> None:
         raise ExportFailed(
             f"{graph.name} could not be joined with its preparation and its answer.", hint="Export it again."
         ) from error
-    onnx.save(merged, path)
+    storage.save(merged, path)
 
 
 def _one_by_one(graph: PackageGraph) -> onnx.ModelProto:

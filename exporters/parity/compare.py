@@ -11,7 +11,7 @@ from tritonvision.ensembles.schemas import DENSE_BOXES, PROTOTYPE_MASKS, QUERY_B
 _CHUNK = 256  # rows compared at once: 256 x 8400 candidates are 34 MB a coordinate
 _CLASS_FLOOR = 1e-3  # below this score, far under any threshold, the best class may differ
 # Heads whose candidates come from a TopK, and the tensors that all candidates of a picture share.
-_AS_SETS = {DENSE_BOXES.name, QUERY_BOXES.name, PROTOTYPE_MASKS.name}
+_AS_SETS = {DENSE_BOXES.name, QUERY_BOXES.name, PROTOTYPE_MASKS.name, "text-guided-boxes"}
 _SHARED = {"prototypes"}
 _COMPARED = ("boxes", "scores", "class_ids")  # the tensors by which partners are matched
 
@@ -29,7 +29,7 @@ def tensor_differences(
         relative: names whose difference is divided by the largest value of ``want``.
     """
     found = {name: largest(got[name], want[name]) for name in want}
-    if head in _AS_SETS:
+    if head in _AS_SETS and "scores" in want:  # a composition may have other networks besides
         ranked = [name for name in want if name not in _SHARED]
         samples = [
             candidate_differences({n: got[n][i] for n in ranked}, {n: want[n][i] for n in ranked}, tolerance)
@@ -148,13 +148,14 @@ def _partners_of_some(rows: Tensors, others: Tensors, tolerance: Mapping[str, fl
 
 
 def detections(
-    got: Tensors, want: Tensors, confidence: float, scores_within: float, most: int
+    got: Tensors, want: Tensors, confidence: float, scores_within: float, most: int, pixels_within: float = np.inf
 ) -> tuple[int, dict[str, float]]:
     """Compare two sets of detections: ``boxes``, ``scores``, ``class_ids`` and, where there are any, ``keypoints`` and
     ``masks`` (COCO run lengths).
 
     Partners are the nearest of one class, each taken once. What lies on the threshold to within ``scores_within`` may
-    be missing on either side; so may the last of a list that ``most`` cut off.
+    be missing on either side; so may the last of a list that ``most`` cut off: two of these that are farther apart than
+    ``pixels_within`` are not partners, but each other's replacement.
 
     Returns:
         How many have no partner, and the largest differences: ``pixels``, ``scores``, ``masks`` (1 - IoU).
@@ -170,6 +171,9 @@ def detections(
             missing += not _on_the_edge(want, row, confidence, scores_within, most)
             continue
         best = partners[int(np.argmin(distances))]
+        edge = confidence, scores_within, most
+        if min(distances) > pixels_within and _on_the_edge(want, row, *edge) and _on_the_edge(got, best, *edge):
+            continue
         free.remove(best)
         found = {"pixels": min(distances), "scores": abs(float(got["scores"][best]) - float(want["scores"][row]))}
         if "keypoints" in want:

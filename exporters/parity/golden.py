@@ -31,19 +31,22 @@ Local = LocalPipeline | LocalComposition | LocalChat
 
 _KINDS = {
     "dense-boxes": kinds.ROWS, "query-boxes": kinds.ROWS, "keypoints": kinds.ROWS, "prototype-masks": kinds.ROWS,
-    "phrase-grounding": kinds.ROWS, "open-vocabulary": kinds.ROWS, "classes": kinds.CLASSES, "dense-map": kinds.MAP,
+    "phrase-grounding": kinds.ROWS, "open-vocabulary": kinds.ROWS, "text-guided-boxes": kinds.ROWS,
+    "classes": kinds.CLASSES, "dense-map": kinds.MAP,
 }  # fmt: skip
-_SETS = {"dense-boxes", "query-boxes", "prototype-masks"}  # heads whose candidates come out of a TopK
+# Heads whose candidates come out of a TopK; compositions may have other networks, without scores, besides.
+_SETS = {"dense-boxes", "query-boxes", "prototype-masks", "text-guided-boxes"}
 _SHARED = {"prototypes"}
 _BEST = 100  # candidates of a network that are kept
 _GIVEN = 300  # candidates that a post step is asked about
 _TIES = 2.0  # of those, how many may be of another class that scores nearly the same
 # Whose limit of the tolerance an output of the public model has; the others are compared exactly.
 _LIMITS = {
-    "boxes": "pixels", "keypoints": "pixels", "scores": "scores", "masks": "masks", "map": "map", "yaw": "degrees",
-    "pitch": "degrees", "token_ids": "tokens", "text": "words", "texts": "words",
+    "boxes": "pixels", "polygons": "pixels", "keypoints": "pixels", "scores": "scores", "masks": "masks", "map": "map",
+    "orientation": "degrees", "yaw": "degrees", "pitch": "degrees", "token_ids": "tokens", "text": "words",
+    "texts": "words",
 }  # fmt: skip
-_EXACT = {"class_ids", "parents", "image_size", "usage", "finish_reason", "range"}
+_EXACT = {"class_ids", "object_ids", "parents", "image_size", "usage", "finish_reason", "range"}
 # Of a pre step: two of 256 levels, which decoders and filters of another processor may differ by; map and sizes agree.
 _LEVELS, _GEOMETRY = 2.0, 1e-6
 
@@ -61,7 +64,8 @@ def record(
     """
     questions = {}
     for point in points:
-        bars = _Bars(checks[point.role].tolerance, parity, f"{point.role}_" if point.role else "")
+        owner = point.net.role if isinstance(point, Chain) else point.role  # of the network that it asks
+        bars = _Bars(checks[point.role].tolerance, parity, f"{owner}_" if owner else "")
         recorder = _Recorder(manifest.triton_name, point, checks[point.role], bars)
         local = opened[point.role]
         if isinstance(local, LocalPipeline):
@@ -78,7 +82,7 @@ class _Bars:
     """How far outputs may drift.
 
     Attributes:
-        prefix: of the entry point's figures in ``parity``.
+        prefix: of the figures in ``parity`` of the entry point's network.
     """
 
     tolerance: Tolerance
@@ -134,7 +138,7 @@ class _Recorder:
         stages = [
             self._stage("pre", chain.pre.triton_name, kinds.VALUES, self._of_pre(chain, {**fed, **told}), asked,
                         {**fed, **told}, pictures),
-            self._network(chain.nets[0], fed, emitted),
+            self._network(chain.net, fed, emitted),
         ]  # fmt: skip
         if geometry is None:
             answer = emitted
@@ -205,7 +209,7 @@ class _Recorder:
     def _network(self, net: Net, inputs: Tensors, outputs: Tensors) -> Recorded:
         name = f"network {net.role}" if net.role and net.role != self.point.role else "network"
         model, bars, form = model_configs.net_name(self.name, net.role), self.bars.of_network(outputs), kinds.VALUES
-        if self.point.name in _SETS:
+        if self.point.name in _SETS and "scores" in outputs:
             form, bars = kinds.CANDIDATES, bars | {kinds.MISSING: _TIES}
             outputs = {n: v if n in _SHARED else v[:, :_BEST] for n, v in outputs.items()}
         return self._stage(name, model, form, bars, inputs, outputs)
@@ -218,7 +222,8 @@ class _Recorder:
         return self._network(net, given, outputs)
 
     def _post(self, chain: Chain, emitted: Tensors, geometry: Geometry, given: Mapping[str, Any]) -> Recorded:
-        few = {n: v[:, :_GIVEN] if chain.name in _SETS and n not in _SHARED else v for n, v in emitted.items()}
+        read = {tensor.name: emitted[tensor.name] for tensor in chain.head.tensors}
+        few = {n: v[:, :_GIVEN] if chain.name in _SETS and n not in _SHARED else v for n, v in read.items()}
         few = {name: rounded(value) for name, value in few.items()}
         answer = _answered(chain, few, geometry, given)
         asked = {**few, "geometry": geometry.to_array()[None], "parameters": _settings(given)}

@@ -48,6 +48,8 @@ def inputs(
     for point in points:
         local, measure = base[point.role], MEASURES[point.name](point)
         wanted = [net.role for net in point.nets if roles is None or net.role in roles]
+        if not wanted:
+            continue
         asked = measure.questions(given if given is not None else pictures.halves(measure.pictures())[0])
         with ExitStack() as recording:
             records = {role: recording.enter_context(_recorded(local, role)) for role in wanted}

@@ -151,7 +151,7 @@ class _OverLabels:
     @property
     def reached(self) -> dict[str, float]:
         """What fp32 reaches, by figure."""
-        return {f"{name}_fp32": value for name, value in self._wanted.items()}
+        return {f"{name}_fp32": self._wanted[name] for name in self.measure.accuracies}
 
     def findings(self, candidate: Answer) -> list[Finding]:
         """Raises ExportFailed where fp32 itself is no better than guessing."""

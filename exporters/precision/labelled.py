@@ -2,7 +2,7 @@
 
 | task | format |
 |---|---|
-| detection, with masks or without | pictures, and one JSON file of COCO's kind beside them |
+| detection, with masks or without | pictures, and one JSON file of COCO's kind beside them; or labels of YOLO's kind |
 | classification | a folder for each class, called as the class |
 | depth | pictures, beside each its depth: ``NAME.npy``, or a grey ``NAME.depth.png``; 0 or NaN is not known |
 | text | pictures, beside each what stands in it: ``NAME.txt`` |
@@ -14,7 +14,7 @@ import contextlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pycocotools.cocoeval import COCOeval
 
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Tensors
+from tritonvision.exporters.precision import yolo_labels
 from tritonvision.exporters.precision.pictures import files, read
 
 __all__ = ["Coco", "class_folders", "coco", "depth", "depth_pairs", "read", "transcripts"]
@@ -60,11 +61,19 @@ class Coco:
             )
         return found
 
-    def mean_precision(self, found: Sequence[tuple[Mapping[str, Any], Tensors]], masks: bool = False) -> float:
-        """COCO's mAP at IoU 0.5 to 0.95 in percent of answers about :attr:`images`, by boxes or by masks."""
+    def limited(self, most: int) -> Coco:
+        """At most ``most`` of the pictures, evenly spread."""
+        count = min(most, len(self.images))
+        return replace(self, images=tuple(self.images[i * len(self.images) // count] for i in range(count)))
+
+    def mean_precision(
+        self, found: Sequence[tuple[Mapping[str, Any], Tensors]], masks: bool = False
+    ) -> tuple[float, float]:  # fmt: skip
+        """COCO's mAP in percent of answers about :attr:`images`, by boxes or by masks: at IoU 0.5 to 0.95, and at 0.5.
+        """
         rows = [row for image, answer in found for row in self._rows(image, answer, masks)]
         if not rows:
-            return 0.0
+            return 0.0, 0.0
         with contextlib.redirect_stdout(io.StringIO()):
             judge = COCOeval(self.truth, self.truth.loadRes(rows), "segm" if masks else "bbox")
             judge.params.imgIds = [image["id"] for image in self.images]
@@ -72,7 +81,7 @@ class Coco:
             judge.evaluate()
             judge.accumulate()
             judge.summarize()
-        return 100 * float(judge.stats[0])
+        return 100 * float(judge.stats[0]), 100 * float(judge.stats[1])
 
     def _rows(self, image: Mapping[str, Any], answer: Tensors, masks: bool) -> list[dict[str, Any]]:
         """The detections of one picture as COCO's results."""
@@ -93,7 +102,7 @@ class Coco:
 
 
 def coco(folder: Path, labels: Sequence[str], masks: bool = False) -> Coco:
-    """The pictures and labels of a folder of COCO's format.
+    """The pictures and labels of a folder of COCO's format, or of YOLO's.
 
     Args:
         labels: of the model, by class id; those of the folder are found by name. Without any, the folder's own count in
@@ -103,8 +112,13 @@ def coco(folder: Path, labels: Sequence[str], masks: bool = False) -> Coco:
     Raises:
         ExportFailed: it is another format, a picture is missing, or no class of it is one of the model's.
     """
-    paths = files(folder)
-    truth, names = _truth(_json(folder))
+    if yolo_labels.is_yolo(folder):
+        data, paths = yolo_labels.read(folder, labels)
+        truth, names = _checked(data, folder.name)
+    else:
+        pictures = files(folder)
+        truth, names = _truth(_json(folder))
+        paths = _paths(truth.dataset["images"], pictures, folder.name)
     if masks and not all(row.get("segmentation") for row in truth.dataset["annotations"]):
         raise ExportFailed(
             f"The labels of '{folder.name}' have boxes without masks.",
@@ -117,18 +131,23 @@ def coco(folder: Path, labels: Sequence[str], masks: bool = False) -> Coco:
             f"None of the classes in the labels of '{folder.name}' is one of the model's.",
             hint=f"The model knows {', '.join(labels[:5])}; the labels {', '.join(list(names.values())[:5])}.",
         )
+    return Coco(tuple(truth.dataset["images"]), paths, categories, tuple(labels or names.values()), truth)
+
+
+def _paths(images: Sequence[Mapping[str, Any]], pictures: Sequence[Path], folder: str) -> dict[int, Path]:
+    """The file of each image of the labels, by its id. Raises ExportFailed where one is missing."""
     called: dict[str, list[Path]] = {}
-    for path in paths:
+    for path in pictures:
         called.setdefault(path.name, []).append(path)
-    images, found = tuple(truth.dataset["images"]), {}
+    found = {}
     for image in images:
         name = Path(str(image["file_name"]))
         near = called.get(name.name, [])
         if not near:
-            raise ExportFailed(f"The picture '{name}' of the labels is not in '{folder.name}'.")
+            raise ExportFailed(f"The picture '{name}' of the labels is not in '{folder}'.")
         # of several with one name, the one in the folder that the labels tell
         found[image["id"]] = next((path for path in near if path.parts[-len(name.parts) :] == name.parts), near[0])
-    return Coco(images, found, categories, tuple(labels or names.values()), truth)
+    return found
 
 
 def _json(folder: Path) -> Path:
@@ -136,19 +155,27 @@ def _json(folder: Path) -> Path:
     if len(found) != 1:
         raise ExportFailed(
             f"The folder '{folder.name}' must hold one JSON file of labels, and holds {len(found)}.",
-            hint="Detections are labelled in COCO's format: images, annotations, categories.",
+            hint="Detections are labelled in COCO's format (images, annotations, categories), or in YOLO's (NAME.txt).",
         )
     return found[0]
 
 
 def _truth(path: Path) -> tuple[COCO, dict[int, str]]:
-    """The labels, and the name of each category by its id."""
+    """The labels of a JSON file, and the name of each category by its id. Raises ExportFailed."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        data = None
+    return _checked(data, path.name)
+
+
+def _checked(data: Any, name: str) -> tuple[COCO, dict[int, str]]:
+    """Labels in COCO's form, and the name of each category by its id. Raises ExportFailed."""
     wrong = ExportFailed(
-        f"'{path.name}' is not of COCO's format.",
+        f"'{name}' is not of COCO's format.",
         hint="It must be a JSON object of images, annotations (with bbox, category_id, image_id) and categories.",
     )
     try:
-        data = json.loads(path.read_bytes())
         rows = [{"iscrowd": 0, **row} for row in data["annotations"]]
         for number, row in enumerate(rows, 1):
             left, top, width, height = (float(v) for v in row["bbox"])

@@ -32,7 +32,7 @@ class BuildOptions:
         workspace: bytes of GPU memory that an operator may use; 0 for all there is.
         tf32: whether products of fp32 may be computed with mantissas of 10 bits. Off for a plan that is to answer as
             the fp32 graph does.
-        hardware: GPUs that the plan runs on: ``this`` model, all of the ``same-capability``, or ``ampere-plus``.
+        hardware: GPUs that the plan runs on, one of :data:`tritonvision.variants.HARDWARE`.
         version_compatible: whether other versions of the same major TensorRT load it. Triton then has to be started
             with ``--backend-config=tensorrt,version-compatible=true``, and nobody else's plan should be loaded so.
         level: of optimisation, 0 to 5.

@@ -19,11 +19,6 @@ class Profile:
 
     inputs: Mapping[str, tuple[Shape, Shape, Shape]]
 
-    @property
-    def max_batch(self) -> int:
-        """Samples of the largest execution."""
-        return min(largest[0] for _, _, largest in self.inputs.values())
-
     def to_json(self) -> str:
         """As one line, the same for equal profiles: a part of what a plan is known by."""
         return json.dumps({name: self.inputs[name] for name in sorted(self.inputs)}, separators=(",", ":"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tritonvision.errors import ExportFailed, NotSupported, SetupError
+from tritonvision.exporters.graphs import storage
+from tritonvision.graph_files import files_of
 
 if TYPE_CHECKING:
     import onnx
@@ -51,11 +54,10 @@ def write(
 
     if precision not in PRECISIONS:
         raise NotSupported(f"TensorRT plans have no precision '{precision}'.", hint=f"One of {', '.join(PRECISIONS)}.")
-    model = onnx.load(graph)
     if precision == "fp32":
-        onnx.save(model, target)
+        storage.save(onnx.load(graph), target)
         return ()
-    kept = kept_fp32(model.graph, keep_fp32)
+    kept = kept_fp32(onnx.load(graph, load_external_data=False).graph, keep_fp32)
     convert = _autocast if precision in ("fp16", "bf16") else _quantise
     try:
         convert(graph, target, precision, samples, kept)
@@ -103,7 +105,6 @@ def _reached(nodes: Sequence[onnx.NodeProto], weighted: Sequence[bool], backward
 def _autocast(
     graph: Path, target: Path, precision: str, samples: Mapping[str, np.ndarray], kept: Sequence[str]
 ) -> None:
-    import onnx
     from modelopt.onnx.autocast import convert_to_mixed_precision
 
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +115,7 @@ def _autocast(
                 str(graph), low_precision_type=precision, keep_io_types=True, calibration_data=str(measured),
                 nodes_to_exclude=[f"^{re.escape(name)}$" for name in kept], op_types_to_exclude=list(KEPT_OPERATORS),
             )  # fmt: skip
-    onnx.save(model, target)
+    storage.save(model, target)
 
 
 def _quantise(
@@ -125,8 +126,9 @@ def _quantise(
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
         # it writes files beside the graph it is given
-        copy = Path(folder) / "model.onnx"
-        copy.write_bytes(graph.read_bytes())
+        copy = Path(folder) / graph.name
+        for path in files_of(graph):
+            shutil.copy(path, folder)
         quantization.quantize(
             str(copy), quantize_mode=precision, calibration_data=dict(samples), calibration_eps=["cpu"],
             nodes_to_exclude=[f"^{re.escape(name)}$" for name in kept], high_precision_dtype="fp16",
@@ -135,7 +137,7 @@ def _quantise(
         model = onnx.load(Path(folder) / "typed.onnx")
     if all(node.op_type != "DequantizeLinear" for node in model.graph.node):
         raise ExportFailed(f"No layer of the graph is of a kind or size that is computed in {precision}.")
-    onnx.save(model, target)
+    storage.save(model, target)
 
 
 class _quiet:

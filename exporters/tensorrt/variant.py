@@ -24,6 +24,7 @@ from tritonvision.exporters import registry
 from tritonvision.exporters.tensorrt import build, typed
 from tritonvision.exporters.tensorrt.profiles import profile
 from tritonvision.exporters.weight_files import sha256
+from tritonvision.graph_files import files_of
 from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
 
@@ -106,14 +107,20 @@ def build_on(
 ) -> None:
     """Build one plan on the GPU of this machine and write it and its key. Raises ExportFailed or SetupError."""
     trt = build.library()
-    shapes = profile(plan.net)
+    asked = variant.plan
+    shapes = profile(plan.net, optimal_batch=min(asked.optimal_batch, plan.net.max_batch))
     measured = repository / _CACHE / f"{gpu.name}-{trt.__version__}.timing".replace(" ", "-")
     begun = time.monotonic()
-    data = build.build_plan(plan.graph, shapes, build.BuildOptions(timing_cache=measured), progress, trt)
+    options = build.BuildOptions(
+        timing_cache=measured, hardware=asked.hardware, version_compatible=asked.version_compatible
+    )
+    data = build.build_plan(plan.graph, shapes, options, progress, trt)
     plan.path.write_bytes(data)
     key = plans.key_on(
-        gpu, weights=sha256(plan.graph), family_version=manifest.versions.get("tritonvision", ""),
+        gpu, weights=plans.weights_of([sha256(path) for path in files_of(plan.graph)]),
+        family_version=manifest.versions.get("tritonvision", ""),
         tensorrt=importlib.metadata.version("tensorrt"), precision=variant.precision, profile=shapes.to_json(),
+        hardware=asked.hardware, version_compatible=asked.version_compatible,
     )  # fmt: skip
     plans.write_key(plan.path, key, time.monotonic() - begun)
 

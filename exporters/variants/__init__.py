@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from tritonvision import catalog, machine, plans
-from tritonvision.errors import ExportFailed, InvalidParameter, SetupError, TritonVisionError
+from tritonvision.errors import ExportFailed, InvalidParameter, NotSupported, SetupError, TritonVisionError
 from tritonvision.exporters import publish
 from tritonvision.exporters.pipeline import Progress, Quiet, naming_what_is_missing
 from tritonvision.exporters.variants import folders
 from tritonvision.publication import Manifest, Repository, locked
 from tritonvision.tuning import Tuning
-from tritonvision.variants import ENGINES, OFFERED, Variant, variant_name
+from tritonvision.variants import ENGINES, HARDWARE, OFFERED, PlanOptions, Variant, variant_name
 
 AUTO = ("openvino", "bf16")  # what an export tries by itself
 _GAIN = 0.1  # share of the time that it must save to be kept
@@ -24,8 +24,8 @@ _GAIN = 0.1  # share of the time that it must save to be kept
 
 def add(
     repository: Path, model_id: str, engine: str, precision: str, *, calibrate: Path | None = None,
-    gate_data: Path | None = None, max_batch: int = 0, serve: bool = False, force: bool = False,
-    progress: Progress | None = None, least_gain: float | None = None,
+    gate_data: Path | None = None, max_batch: int = 0, plan: PlanOptions | None = None, serve: bool = False,
+    force: bool = False, progress: Progress | None = None, least_gain: float | None = None,
 ) -> Manifest:  # fmt: skip
     """Build a variant of a published model, let it pass the precision gate, and publish it beside what serves.
 
@@ -34,6 +34,7 @@ def add(
         calibrate: folder of pictures of the kind that the model is for; None takes drawn ones.
         gate_data: folder of labelled pictures; None shows agreement with the fp32 graphs instead.
         max_batch: samples of one execution that an engine is built for; 0 leaves it open.
+        plan: how TensorRT plans are built; None as usual.
         serve: whether it serves from now on.
         force: build it anew where it is there already; without it, that one stays.
         least_gain: share of ONNX Runtime's time that it must save; None takes any.
@@ -43,13 +44,14 @@ def add(
 
     Raises:
         UnknownModel: nothing of that name is published.
-        InvalidParameter: no such engine or precision, or it is what is always there.
+        InvalidParameter: no such engine or precision, ``plan`` does not fit it, or it is what is always there.
         SetupError: this machine lacks the engine, the precision or a package, or the repository cannot be written.
         ExportFailed: it misses a bar of the gate, or the pictures prove nothing.
     """
     published = Repository(repository)
     manifest = published.resolve(model_id)
     check_offered(engine, precision)
+    check_plan(engine, max_batch, plan)
     name = variant_name(engine, precision, max_batch)
     if name == manifest.base_variant:
         raise InvalidParameter(f"'{name}' is how '{manifest.id}' was exported: it is always there.")
@@ -57,12 +59,17 @@ def add(
     if not force and any(variant.name == name for variant in manifest.variants):
         return use(repository, manifest.id, name) if serve else manifest
     with naming_what_is_missing(manifest.id):
-        from tritonvision.ensembles.published import entry_points_of, replaceable
+        from tritonvision.ensembles.published import decoders, entry_points_of, replaceable
         from tritonvision.exporters.variants.building import Job
 
         points = entry_points_of(repository, manifest)
-        roles = tuple(role for point in points for role in replaceable(point))
-        variant = Variant(engine, precision, roles, max_batch)
+        which = decoders if engine == "onnxruntime" else replaceable
+        roles = tuple(role for point in points for role in which(point))
+        if engine == "onnxruntime" and not roles:
+            raise NotSupported(
+                f"'{manifest.id}' has no decoder; in {precision} ONNX Runtime runs the weights of decoders alone."
+            )
+        variant = Variant(engine, precision, roles, max_batch, plan=plan or PlanOptions())
         with publish.staging(repository) as folder:
             job = Job(
                 repository, folder, manifest, variant, progress or Quiet(), calibrate, gate_data, least_gain
@@ -263,6 +270,27 @@ def check_offered(engine: str, precision: str) -> None:
         raise InvalidParameter(
             f"There are no variants of {engine} in '{precision[:40]}'.",
             hint=f"There are: {', '.join(OFFERED[engine])}.",
+        )
+
+
+def check_plan(engine: str, max_batch: int, plan: PlanOptions | None) -> None:
+    """Raises InvalidParameter where ``plan`` is for another engine, or asks for what there is not."""
+    if plan is None:
+        return
+    if engine != "tensorrt":
+        raise InvalidParameter(
+            "--optimal-batch, --hardware-compatible and --version-compatible are for TensorRT.",
+            hint="Name it: --engine tensorrt.",
+        )
+    if plan.hardware not in HARDWARE:
+        raise InvalidParameter(
+            f"No GPUs are called '{plan.hardware[:40]}'.",
+            hint=f"--hardware-compatible is one of {', '.join(HARDWARE)}.",
+        )
+    if max_batch and plan.optimal_batch > max_batch:
+        raise InvalidParameter(
+            f"A plan for batches of up to {max_batch} cannot be tuned for {plan.optimal_batch}.",
+            hint="Give --optimal-batch a number from 1 to --max-batch.",
         )
 
 

@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tritonvision import machine
+from tritonvision import graph_files, machine
 from tritonvision.ensembles import model_configs, published
-from tritonvision.ensembles.entry_points import EntryPoint
+from tritonvision.ensembles.entry_points import EntryPoint, networks_of
+from tritonvision.ensembles.in_process import LocalChat, LocalComposition, LocalPipeline
 from tritonvision.errors import ExportFailed, NotSupported
-from tritonvision.exporters.graphs import storage
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.pipeline import Progress
 from tritonvision.exporters.variants import folders, timing
@@ -23,9 +23,10 @@ from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
 
 if TYPE_CHECKING:
-    from tritonvision.exporters.precision.gate import GateResult
+    from tritonvision.exporters.precision.gate import GateResult, Imprecise
+    from tritonvision.exporters.precision.layers import Write
 
-_PACKAGES = {"openvino": ("openvino",), "tensorrt": ("tensorrt",)}
+_PACKAGES = {"onnxruntime": ("onnxruntime",), "openvino": ("openvino",), "tensorrt": ("tensorrt",)}
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Job:
     gate_data: Path | None = None
     least_gain: float | None = None
     _exits: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _controlled: list[bool] = field(default_factory=list)
 
     def run(self) -> Built:
         """Build it, let it pass the precision gate, and time it.
@@ -79,9 +81,9 @@ class Job:
 
     @cached_property
     def points(self) -> tuple[EntryPoint, ...]:
-        """The entry points with networks that change."""
+        """The entry points that ask networks that change."""
         points = published.entry_points_of(self.repository, self.manifest)
-        return tuple(point for point in points if any(net.role in self.variant.networks for net in point.nets))
+        return tuple(p for p in points if any(net.role in self.variant.networks for net in networks_of(p)))
 
     @cached_property
     def base(self) -> timing.Opened:
@@ -107,7 +109,13 @@ class Job:
         from tritonvision.exporters.precision import calibration
 
         inputs = calibration.inputs(self.points, self.base, [sample_pictures.photo()])
-        base, taken = timing.milliseconds(self.points, self.base, candidate, inputs, self.variant.networks)
+        return self.worth(*timing.milliseconds(self.points, self.base, candidate, inputs, self.variant.networks))
+
+    def worth(self, base: float, taken: float) -> Variant:
+        """The variant with the time that it takes where ONNX Runtime in fp32 takes ``base`` milliseconds.
+
+        Raises ExportFailed where it does not gain what it must.
+        """
         if self.least_gain is not None and taken > (1 - self.least_gain) * base:
             raise ExportFailed(
                 f"{self.variant.name} takes {taken:.3g} ms where ONNX Runtime takes {base:.3g} ms: that gains less "
@@ -118,6 +126,26 @@ class Job:
     def judged(self, candidate: timing.Opened) -> GateResult:
         """What the precision gate says of it. Raises ExportFailed."""
         return self._gate.check(candidate, self.variant.name)
+
+    def control(self, refused: Imprecise) -> None:
+        """Whether it is the precision that was refused: OpenVINO in fp32 is asked the same.
+
+        Raises ExportFailed where it does not agree with ONNX Runtime either.
+        """
+        from tritonvision.exporters.precision.gate import Imprecise
+
+        if self._controlled:
+            return
+        fp32 = replace(self.variant, precision="fp32", typed=False)
+        try:
+            self._gate.check(self.opened(fp32), fp32.name)
+        except Imprecise as error:
+            raise ExportFailed(
+                f"{refused.message} {error.message} So rounding decides what these weights answer, and no "
+                "precision can be proven by agreement.",
+                hint="Random weights do so. Bring trained ones, or labelled pictures with --gate-data FOLDER.",
+            ) from refused
+        self._controlled.append(True)
 
     @cached_property
     def _gate(self):
@@ -153,7 +181,7 @@ class Job:
             place = folders.place(self.manifest, self.points, variant, role)
             assert place is not None, "a file that the engine does not read"
             for part in sorted(path.parent.glob(f"{path.stem}.*")):
-                yield str(Path(place).with_suffix(part.suffix)), part
+                yield str(Path(place).with_suffix(part.name.removeprefix(path.stem))), part
 
     def _graph_bytes(self, files: Mapping[str, Path]) -> int:
         """Bytes of all networks of the model while the variant serves, once for each process."""
@@ -163,36 +191,98 @@ class Job:
         for point in points:
             for net in point.nets:
                 parts = sorted(files[net.role].parent.glob(f"{files[net.role].stem}.*")) if net.role in files else ()
-                size = sum(part.stat().st_size for part in parts) if parts else storage.size(graphs[net.role])
+                size = sum(part.stat().st_size for part in parts) if parts else graph_files.size(graphs[net.role])
                 total += size * (point.instances if model_configs.embedded(point) else net.instances)
         return total
 
 
 def _openvino(job: Job) -> Built:
-    """OpenVINO reads the ONNX graphs itself, but for int8, of which NNCF writes files of OpenVINO's own format."""
+    """OpenVINO reads the ONNX graphs itself. Files of its own format are what NNCF writes in int8, and graphs in bf16
+    with some layers in fp32, which are looked for where bf16 everywhere misses a bar and somebody asked for bf16.
+    """
+    from tritonvision.exporters.precision.gate import Imprecise
+
     if job.variant.precision == "int8":
         return _openvino_int8(job)
     job.progress.stage(f"{job.variant.name}: time")
     candidate = job.opened(job.variant)
     variant = job.timed(candidate)  # first: it is the shorter of the two
     job.progress.stage(f"{job.variant.name}: precision gate")
-    return job.finished(variant, job.judged(candidate), {})
+    try:
+        return job.finished(variant, job.judged(candidate), {})
+    except Imprecise as refused:
+        if job.variant.precision != "bf16" or job.least_gain is not None:
+            raise
+        job.control(refused)
+        return _openvino_bf16(job, refused)
+
+
+def _openvino_bf16(job: Job, refused: Imprecise) -> Built:
+    """Layers in fp32 and the others in bf16. Raises ExportFailed."""
+    from tritonvision.exporters.precision import bf16
+
+    job.progress.notice(f"{refused.message} Trying again with what is sensitive in fp32.")
+    return _searched(job, True, lambda role, target, kept: bf16.bf16(job.graphs[role], target, kept), ())
 
 
 def _openvino_int8(job: Job) -> Built:
-    from tritonvision.exporters.precision import calibration, int8
+    from tritonvision.exporters.precision import calibration, quantize
 
     job.progress.stage(f"{job.variant.name}: calibration")
     inputs = calibration.inputs(job.points, job.base, calibration.sets(job.calibrate)[0])
     job.progress.stage(f"{job.variant.name}: quantisation and precision gate")
-    target = job.folder / "int8"
-    target.mkdir()
-    found = int8.quantised(
-        job.graphs, inputs, target, lambda files: job.judged(job.opened(job.variant, files)), job.progress
+    return _searched(
+        job, False, lambda role, target, kept: quantize.int8(job.graphs[role], inputs[role], target, kept), ("nncf",)
     )
-    job.progress.stage(f"{job.variant.name}: time")
-    variant = replace(job.timed(job.opened(job.variant, found.files)), kept_fp32=found.kept_fp32)
-    return job.finished(variant, found.result, found.files, ("nncf",))
+
+
+def _searched(job: Job, typed: bool, write: Write, packages: Sequence[str]) -> Built:
+    """Files of OpenVINO's own format with the layers in fp32 that the gate blames.
+
+    Args:
+        typed: see :class:`~tritonvision.variants.Variant`.
+        packages: that take part besides the engine.
+    """
+    from tritonvision.exporters.precision import layers
+
+    variant = replace(job.variant, typed=typed)
+    target = job.folder / variant.precision
+    target.mkdir()
+    found = layers.reduced(
+        write, tuple(job.graphs), target, lambda files: job.judged(job.opened(variant, files)), job.progress,
+        control=job.control,
+    )  # fmt: skip
+    job.progress.stage(f"{variant.name}: time")
+    timed = job.timed(job.opened(variant, found.files))
+    variant = replace(timed, typed=typed, kept_fp32=found.kept_fp32)
+    return job.finished(variant, found.result, found.files, packages)
+
+
+def _onnxruntime(job: Job) -> Built:
+    """Decoders whose weights have 8 or 4 bits: what a token costs is to read them."""
+    from tritonvision.exporters.precision import calibration, decoding, layers, weights
+
+    (point,) = job.points
+    base, variant = _chat(job.base, point), job.variant
+    target = job.folder / variant.precision
+    target.mkdir()
+    job.progress.stage(f"{variant.name}: precision gate")
+    trial = decoding.Trial(base, calibration.sets(job.calibrate)[1])
+    found = layers.reduced(
+        lambda role, file, kept: weights.write(job.graphs[role], file, variant.precision, kept), tuple(job.graphs),
+        target, lambda files: trial.check(_chat(job.opened(variant, files), point), variant.name), job.progress,
+        tries=decoding.TRIES, name=variant.file,
+    )  # fmt: skip
+    job.progress.stage(f"{variant.name}: time")
+    before, taken = decoding.milliseconds(base, _chat(job.opened(variant, found.files), point))
+    timed = replace(job.worth(before, taken), kept_fp32=found.kept_fp32)
+    return job.finished(timed, found.result, found.files)
+
+
+def _chat(opened: timing.Opened, point: EntryPoint) -> LocalChat:
+    found = opened[point.role]
+    assert not isinstance(found, LocalPipeline | LocalComposition), "only models that write have decoders"
+    return found
 
 
 def _tensorrt(job: Job) -> Built:
@@ -201,4 +291,4 @@ def _tensorrt(job: Job) -> Built:
     return variant.built(job)
 
 
-_BUILDERS = {"openvino": _openvino, "tensorrt": _tensorrt}
+_BUILDERS = {"onnxruntime": _onnxruntime, "openvino": _openvino, "tensorrt": _tensorrt}

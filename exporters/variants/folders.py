@@ -22,7 +22,7 @@ from tritonvision.ensembles import model_configs, published
 from tritonvision.ensembles.entry_points import Chat, Composition, EntryPoint, Net
 from tritonvision.ensembles.published import CONFIGS
 from tritonvision.exporters.publish import put_in_place
-from tritonvision.publication import MANIFEST, MANIFEST_PARAMETER, Manifest
+from tritonvision.publication import MANIFEST, MANIFEST_PARAMETER, VARIANT_PARAMETER, Manifest
 from tritonvision.variants import Variant
 
 _PYTHON = "__pycache__"
@@ -54,7 +54,7 @@ def put(repository: Path, folder: Path, before: Manifest, manifest: Manifest, fi
         _write_configs(built / name, configs, manifest)
     public = built / manifest.triton_name
     write(public / MANIFEST, manifest.to_json())
-    put_in_place([(built / name, repository / name) for name in folders])
+    put_in_place([(built / name, repository / name) for name in folders], folder)
 
 
 def place(manifest: Manifest, points: Collection[EntryPoint], variant: Variant, role: str) -> str | None:
@@ -93,9 +93,11 @@ def _configs(
             if own != net:
                 threads = config.parameters["intra_op_thread_count"].string_value or _THREADS
                 configs[variant.name] = model_configs.net_config(manifest.triton_name, own, int(threads))
-        elif isinstance(changed, Composition | Chat) and changed.embedded:
+        elif isinstance(changed, Composition | Chat):
             other = type(config).FromString(config.SerializeToString())
-            other.parameters["sessions"].string_value = model_configs.sessions(changed)
+            other.parameters[VARIANT_PARAMETER].string_value = variant.name
+            if changed.embedded:
+                other.parameters["sessions"].string_value = model_configs.sessions(changed)
             configs[variant.name] = _told(other, manifest, variant.name, point)
     if manifest.tuning is not None and net is not None and net.role in manifest.tuning.networks:
         serving = configs.get(manifest.serving, configs[manifest.base_variant])

@@ -19,8 +19,8 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from tritonvision import tasks
+from tritonvision.endpoint import CHANNEL_OPTIONS
 from tritonvision.exporters.parity import sample_pictures
-from tritonvision.server.control import CHANNEL_OPTIONS
 
 _VIEWS = 8
 _SIZE = (1280, 720)  # width, height

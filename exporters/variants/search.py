@@ -22,6 +22,7 @@ P50_SHARE = 1.1  # of the best p50: what a single caller may wait where no p99 i
 _LAST = 4  # settings of the last round
 _SECOND = 2 / 3  # share of the last round's time that its second looks get
 _SLACK = 1.15  # of a bar, while looks are short
+_TIE = 0.97  # of the highest throughput: what serves so much serves as much, and the shorter tail decides
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def search(
             second (None: none); None where the setting cannot run.
         seconds: of the whole search.
         p99: the bar: milliseconds under Poisson arrivals at 70 % of the best throughput. None: a single caller's p50
-            is within 10 % of the best.
+            is within 10 % of the best, and the p99 decides between settings of nearly one throughput.
         keep: one of the settings that is looked at until the end, to compare with.
     """
     looks: dict[S, list[Look]] = {setting: [] for setting in settings}
@@ -99,9 +100,20 @@ def rounds(count: int) -> list[int]:
 
 
 def choose(looks: Mapping[S, Look], p99: float | None, slack: float = 1.0) -> S | None:
-    """The setting with the highest throughput of those that meet the bar, ``slack`` times as wide; None of none."""
+    """The setting with the highest throughput of those that meet the bar, ``slack`` times as wide; None of none.
+
+    Where no p99 is asked for, that of those within 3 % of the highest throughput decides between them.
+    """
     fitting = [setting for setting, fits in _fitting(looks, p99, slack).items() if fits]
-    return max(fitting, key=lambda setting: looks[setting].per_second, default=None)
+    best = max(fitting, key=lambda setting: looks[setting].per_second, default=None)
+    if best is None or p99 is not None:
+        return best
+    level = [setting for setting in fitting if looks[setting].per_second >= _TIE * looks[best].per_second]
+    return min(level, key=lambda setting: (_tail(looks[setting]), -looks[setting].per_second))
+
+
+def _tail(look: Look) -> float:
+    return float("inf") if look.p99 is None else look.p99
 
 
 def means(looks: Mapping[S, Sequence[Look]]) -> dict[S, Look]:

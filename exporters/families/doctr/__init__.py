@@ -1,8 +1,11 @@
-"""docTR: a DB detector that finds words on a page, and a CRNN that reads them."""
+"""docTR: a DB detector that finds words on a page, and a network that reads them.
+
+Pages are straight unless its option ``assume_straight_pages`` says otherwise. All its recognisers can be had but
+MASTER, whose decoder computes every letter anew for each further one.
+"""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +19,16 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Composition, Net
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
 from tritonvision.errors import ExportFailed
-from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import ReferencePipeline, Refusals, Tensors, Tolerance, Weights
-from tritonvision.exporters.families.doctr import synthetic
+from tritonvision.exporters.contract import Option, ReferencePipeline, Refusals, Tensors, Tolerance, Weights
+from tritonvision.exporters.families.doctr import networks, synthetic
+from tritonvision.exporters.families.doctr.networks import ORIENTATIONS
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
 from tritonvision.exporters.parity import text_pages
 from tritonvision.python_backend.compositions import page_text
+from tritonvision.python_backend.compositions.page_text import CROP, SIDES
+from tritonvision.python_backend.compositions.page_text import PAGE as SHEET
 from tritonvision.python_backend.ocr import page_layout, text_pixels
 
 if TYPE_CHECKING:
@@ -36,31 +41,89 @@ ARCHITECTURES = {
     "doctr-db_mobilenet_v3": ("db_mobilenet_v3_large", "crnn_mobilenet_v3_small"),
     "doctr-db_resnet50": ("db_resnet50", "crnn_vgg16_bn"),
 }
+# Recognisers, and how their steps become letters: keys of ctc.DECODERS.
+RECOGNISERS = {
+    "crnn_vgg16_bn": "ctc", "crnn_mobilenet_v3_small": "ctc", "crnn_mobilenet_v3_large": "ctc", "viptr_tiny": "ctc",
+    "vitstr_small": "until-end", "vitstr_base": "until-end", "parseq": "until-end", "sar_resnet31": "until-end-least",
+}  # fmt: skip
 _SUFFIXES = (".pt", ".pth", ".safetensors")
-POINT = Composition(
-    name="page-text",
-    version=1,
-    task=page_text.TASK,
-    nets=(
-        Net(DETECTOR, (Tensor("pixels", "UINT8", (*PAGE, 3)),), (Tensor("probabilities", "FP32", PAGE),)),
-        Net(RECOGNISER, (Tensor("pixels", "UINT8", (*WORD, 3)),), (Tensor("logits", "FP32", (WORD[1] // 4, -1)),)),
-    ),
-    outputs=(
-        Tensor("boxes", "FP32", (-1, 4)), Tensor("scores", "FP32", (-1,)), Tensor("class_ids", "INT32", (-1,)),
-        Tensor("texts", "STRING", (-1,)), Tensor("parents", "INT32", (-1,)), Tensor("text", "STRING", (1,)), IMAGE_SIZE,
-    ),
-    options=(("page", PAGE), ("word", WORD)),
-    size=PAGE,
-)  # fmt: skip
+_BOOLEAN = ("true", "false")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What docTR's ``ocr_predictor`` is given, by the names that it has there."""
+
+    det_arch: str
+    reco_arch: str
+    assume_straight_pages: bool = True
+    detect_orientation: bool = False
+    straighten_pages: bool = False
+    resolve_blocks: bool = False
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Architectures by the role of their network."""
+        orientations = {
+            CROP: not self.assume_straight_pages, SHEET: self.detect_orientation or self.straighten_pages,
+        }  # fmt: skip
+        return {DETECTOR: self.det_arch, RECOGNISER: self.reco_arch} | {
+            role: name for role, name in ORIENTATIONS.items() if orientations[role]
+        }
+
+
+def point(choice: Choice) -> Composition:
+    """The entry point of a pair of networks and docTR's options."""
+    decoding = RECOGNISERS[choice.reco_arch]
+    steps = WORD[1] // 4 if choice.reco_arch.startswith("crnn") else -1
+    options: dict[str, Any] = {"page": PAGE, "word": WORD}
+    options |= {} if decoding == "ctc" else {"decoding": decoding}
+    for name, asked in (
+        ("turned", not choice.assume_straight_pages), ("orientation", choice.detect_orientation),
+        ("straighten", choice.straighten_pages), ("blocks", choice.resolve_blocks),
+    ):  # fmt: skip
+        options |= {name: True} if asked else {}
+    turned = () if choice.assume_straight_pages else (Tensor("polygons", "FP32", (-1, 4, 2)),)
+    angle = (Tensor("orientation", "INT32", (1,)),) if choice.detect_orientation else ()
+    return Composition(
+        name="page-text",
+        version=1,
+        task=page_text.TASK,
+        nets=(
+            Net(DETECTOR, (Tensor("pixels", "UINT8", (*PAGE, 3)),), (Tensor("probabilities", "FP32", PAGE),)),
+            Net(RECOGNISER, (Tensor("pixels", "UINT8", (*WORD, 3)),), (Tensor("logits", "FP32", (steps, -1)),)),
+            *(
+                Net(role, (Tensor("pixels", "UINT8", (*SIDES[role], 3)),), (Tensor("logits", "FP32", (4,)),))
+                for role in choice.roles if role in SIDES
+            ),
+        ),
+        outputs=(
+            Tensor("boxes", "FP32", (-1, 4)), Tensor("scores", "FP32", (-1,)), Tensor("class_ids", "INT32", (-1,)),
+            Tensor("texts", "STRING", (-1,)), Tensor("parents", "INT32", (-1,)), Tensor("text", "STRING", (1,)),
+            *turned, *angle, IMAGE_SIZE,
+        ),
+        options=tuple(options.items()),
+        size=PAGE,
+    )  # fmt: skip
+
+
+POINT = point(Choice("db_mobilenet_v3_large", "crnn_mobilenet_v3_small"))
 
 
 class DocTR(TorchFamily):
-    """docTR's ``ocr_predictor`` of straight pages with its default options."""
+    """docTR's ``ocr_predictor``, by default of straight pages and with the recogniser that the id stands for."""
 
     name = "DocTR"
     refusals = Refusals(
         labels=f"knows three classes: {', '.join(page_layout.LABELS)}", own_labels=page_layout.LABELS
     )  # fmt: skip
+    choices = (
+        Option("reco_arch", "", tuple(RECOGNISERS), "the recogniser; by default that of the id"),
+        Option("assume_straight_pages", "true", _BOOLEAN, "false: words stand at any angle, and have four corners"),
+        Option("detect_orientation", "false", _BOOLEAN, "true: the angle of the page is told"),
+        Option("straighten_pages", "false", _BOOLEAN, "true: the page is put straight before it is read"),
+        Option("resolve_blocks", "false", _BOOLEAN, "true: lines are divided into blocks"),
+    )
     random_note = "Random weights, their last layers fitted only to carry signal: what is read means nothing."
     tolerance = Tolerance(
         tensors={"probabilities": 1e-4, "logits": 1e-3}, answers={"pixels": 1e-3, "scores": 1e-4},
@@ -78,37 +141,50 @@ class DocTR(TorchFamily):
         """The names of both networks."""
         return " and ".join(ARCHITECTURES[entry.id])
 
+    def choice(self, entry: Entry, weights: Weights) -> Choice:
+        """What docTR's predictor is given. Raises InvalidParameter."""
+        detector, recogniser = ARCHITECTURES[entry.id]
+        given = self.chosen(entry, weights)
+        named = given.pop("reco_arch") or recogniser
+        return Choice(detector, named, **{name: value == "true" for name, value in given.items()})
+
     def random_network(self, entry: Entry, weights: Weights) -> DocTRNetwork:
         """See :meth:`Family.random_network`."""
-        return DocTRNetwork(*_random(*ARCHITECTURES[entry.id], weights.seed))
+        choice = self.choice(entry, weights)
+        return DocTRNetwork(_random(choice, weights.seed), choice)
 
     def official_network(self, entry: Entry, weights: Weights) -> DocTRNetwork:
         """See :meth:`Family.official_network`."""
-        detector, recogniser = ARCHITECTURES[entry.id]
-        return _of_files(entry, _Files(_download(detector), _download(recogniser)))
+        choice = self.choice(entry, weights)
+        return _of_files(choice, _Files({role: networks.download(name) for role, name in choice.roles.items()}))
 
     def network_from_file(self, entry: Entry, weights: Weights) -> DocTRNetwork:
-        """Two files in a folder."""
-        return _of_files(entry, _user_files(weights.path, *ARCHITECTURES[entry.id]))
+        """A file in a folder for each network."""
+        choice = self.choice(entry, weights)
+        return _of_files(choice, _user_files(weights.path, choice.roles))
 
 
 class DocTRNetwork(TorchNetwork):
-    """A detector and a recogniser; the reference pipeline is docTR's own predictor with the same two modules."""
+    """A detector, a recogniser, and networks that tell which side is up; the reference pipeline is docTR's own
+    predictor with the same modules.
+    """
 
     packages = ("python-doctr",)
 
-    def __init__(self, detector: torch.nn.Module, recogniser: torch.nn.Module, **facts: Any):
-        """``facts`` are the attributes of :class:`Network`."""
+    def __init__(self, modules: Mapping[str, torch.nn.Module], choice: Choice, **facts: Any):
+        """``modules`` by role; ``facts`` are the attributes of :class:`Network`."""
         from torch import nn
 
-        super().__init__(nn.ModuleDict({DETECTOR: detector, RECOGNISER: recogniser}), page_layout.LABELS, **facts)
+        super().__init__(nn.ModuleDict(modules), page_layout.LABELS, entry_points=(point(choice),), **facts)
+        self._choice = choice
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`: uint8 ``[B,h,w,3]`` RGB to the probability of text or to logits."""
         import torch
 
-        example = torch.zeros(2, *(PAGE if role == DETECTOR else WORD), 3, dtype=torch.uint8)
-        export_onnx(_graph(self._model[role]), example, path, ("pixels",), (_output(role),))
+        # a flat picture would let a decoder end at once
+        example = torch.randint(0, 256, (2, *_size(role), 3), dtype=torch.uint8)
+        export_onnx(networks.graph(self._model[role]), example, path, ("pixels",), (_output(role),))
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """See :meth:`Network.tensors`: docTR's preprocessing and its own forward pass."""
@@ -116,15 +192,31 @@ class DocTRNetwork(TorchNetwork):
 
         network = self.reference(double)[role]
         with torch.inference_mode():
-            images = _prepared(network, inputs["pixels"], double)
-            found = network(images, return_model_output=True)["out_map"].numpy()
-        return {_output(role): found[:, 0] if role == DETECTOR else found}
+            images = networks.prepared(network, inputs["pixels"], double)
+            if role == DETECTOR:
+                return {_output(role): network(images, return_model_output=True)["out_map"].numpy()[:, 0]}
+            # without the end of a loop when all words of a batch have ended
+            found = network(images) if role in SIDES else networks.exportable(network)(images)["logits"]
+        return {_output(role): found.numpy()}
 
     @cached_property
     def _predictor(self) -> torch.nn.Module:
-        from doctr.models import ocr_predictor
+        from doctr.models import classification, ocr_predictor
 
-        return ocr_predictor(self._model[DETECTOR], self._model[RECOGNISER], pretrained=False)
+        given = self._choice
+        predictor = ocr_predictor(
+            self._model[DETECTOR], self._model[RECOGNISER], pretrained=False,
+            assume_straight_pages=given.assume_straight_pages, detect_orientation=given.detect_orientation,
+            straighten_pages=given.straighten_pages, resolve_blocks=given.resolve_blocks,
+            preserve_original_coords=True, disable_page_orientation=True, disable_crop_orientation=True,
+        )  # fmt: skip
+        # built without them, because it would download their weights
+        predictor._page_orientation_disabled = predictor._crop_orientation_disabled = False
+        if CROP in self._model:
+            predictor.crop_orientation_predictor = classification.crop_orientation_predictor(self._model[CROP])
+        if SHEET in self._model:
+            predictor.page_orientation_predictor = classification.page_orientation_predictor(self._model[SHEET])
+        return predictor
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`. Lines and blocks, to which docTR gives no confidence, get their words' mean."""
@@ -138,9 +230,14 @@ class DocTRNetwork(TorchNetwork):
                 parent = len(rows) - 1
                 rows.extend((word, page_layout.WORD, parent, [word]) for word in line.words)
         height, width = sample.shape[:2]
-        corners = np.array([row[0].geometry for row in rows], np.float64).reshape(-1, 2, 2) * (width, height)
-        return {
-            "boxes": corners.reshape(-1, 4).astype(np.float32),
+        turned = not self._choice.assume_straight_pages
+        corners = np.array([row[0].geometry for row in rows], np.float64)
+        corners = corners.reshape(-1, 4 if turned else 2, 2) * (width, height)
+        found = {"polygons": corners.astype(np.float32)} if turned else {}
+        if self._choice.detect_orientation:
+            found["orientation"] = np.array([page.orientation["value"]], np.int32)
+        return found | {
+            "boxes": np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32),
             "scores": np.array([np.mean([word.confidence for word in row[3]]) for row in rows], np.float32),
             "class_ids": np.array([row[1] for row in rows], np.int32),
             "texts": np.array([row[0].render().encode() for row in rows], object),
@@ -151,13 +248,13 @@ class DocTRNetwork(TorchNetwork):
 
     def examples(self, role: str) -> dict[str, Tensors]:
         """A page or a word; a page or some words, and noise, in one batch."""
-        size = PAGE if role == DETECTOR else WORD
+        size = _size(role)
         page, words = text_pages.page_and_words(5)
-        if role == DETECTOR:
+        if role in (DETECTOR, SHEET):
             pictures = [page]
         else:
             pictures = [page[top:bottom, left:right] for left, top, right, bottom in (word.box for word in words[:7])]
-        printed = np.stack([text_pixels.fit(picture, *size, centred=role == DETECTOR) for picture in pictures])
+        printed = np.stack([text_pixels.fit(picture, *size, centred=role != RECOGNISER) for picture in pictures])
         noise = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
         return {"print": {"pixels": printed[:1]}, "print and noise": {"pixels": np.concatenate([printed, noise])}}
 
@@ -168,131 +265,73 @@ class DocTRNetwork(TorchNetwork):
 
 @dataclass(frozen=True)
 class _Files:
-    """Paths of the weights, and the recogniser's characters where they are not docTR's own."""
+    """Paths of the weights by role, and the recogniser's characters where they are not docTR's own."""
 
-    detector: Path
-    recogniser: Path
+    paths: Mapping[str, Path]
     vocabulary: str | None = None
 
     @property
     def sha256(self) -> str:
-        """Of both files' hashes."""
-        return hashlib.sha256((files.sha256(self.detector) + files.sha256(self.recogniser)).encode()).hexdigest()
+        """Of all files' hashes."""
+        return hashlib.sha256("".join(files.sha256(path) for path in self.paths.values()).encode()).hexdigest()
 
 
-def _of_files(entry: Entry, found: _Files) -> DocTRNetwork:
-    """Both networks with their weights. Raises ExportFailed when these are not of these architectures."""
-    detector, recogniser = ARCHITECTURES[entry.id]
-    return DocTRNetwork(
-        _load(detector, found.detector), _load(recogniser, found.recogniser, found.vocabulary),
-        source=f"{found.detector.name} and {found.recogniser.name}", sha256=found.sha256,
-    )  # fmt: skip
+def _of_files(choice: Choice, found: _Files) -> DocTRNetwork:
+    """The networks with their weights. Raises ExportFailed when these are not of these architectures."""
+    modules = {
+        role: networks.load(name, found.paths[role], found.vocabulary if role == RECOGNISER else None)
+        for role, name in choice.roles.items()
+    }
+    source = " and ".join(path.name for path in found.paths.values())
+    return DocTRNetwork(modules, choice, source=source, sha256=found.sha256)
+
+
+def _size(role: str) -> tuple[int, int]:
+    """Height and width of what a network reads."""
+    return {DETECTOR: PAGE, RECOGNISER: WORD, **SIDES}[role]
 
 
 def _output(role: str) -> str:
     return "probabilities" if role == DETECTOR else "logits"
 
 
-def _module(architecture: str, **options: Any) -> torch.nn.Module:
-    """docTR's network of that name, without any download."""
-    from doctr.models import detection, recognition
-
-    factory = getattr(detection if architecture.startswith("db_") else recognition, architecture)
-    return factory(pretrained=False, pretrained_backbone=False, **options).eval()
-
-
-def _statistics(network: torch.nn.Module, double: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and std of values in 0..1, ``[3,1,1]``."""
-    import torch
-
-    dtype = torch.float64 if double else torch.float32
-    return tuple(torch.tensor(network.cfg[name], dtype=dtype).view(3, 1, 1) for name in ("mean", "std"))
-
-
-def _prepared(network: torch.nn.Module, pixels: np.ndarray, double: bool = False) -> torch.Tensor:
-    """uint8 ``[B,h,w,3]`` RGB to what the network reads, by the arithmetic of docTR's preprocessor."""
-    import torch
-
-    mean, std = _statistics(network, double)
-    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).to(mean.dtype).div(255) - mean) / std
-
-
-def _graph(network: torch.nn.Module) -> torch.nn.Module:
-    """uint8 ``[B,h,w,3]`` RGB to probabilities ``[B,h,w]`` of a detector, logits ``[B,steps,V+1]`` of a recogniser."""
-    import torch
-    from doctr.models.detection import DBNet
-
-    class Graph(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.network = copy.copy(network)
-            self.network.exportable = True  # logits only; the original, which the predictor uses, stays unchanged
-            mean, std = _statistics(network)
-            self.register_buffer("mean", mean)
-            self.register_buffer("std", std)
-            self.detects = isinstance(network, DBNet)
-
-        def forward(self, pixels):
-            logits = self.network((pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std)["logits"]
-            return logits.sigmoid()[:, 0] if self.detects else logits
-
-    return Graph()
-
-
-def _random(detector: str, recogniser: str, seed: int) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """Both networks, drawn from the seed."""
+def _random(choice: Choice, seed: int) -> dict[str, torch.nn.Module]:
+    """The networks by role, drawn from the seed."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        networks = _module(detector), _module(recogniser)
-    for network, draw in zip(networks, (synthetic.detector, synthetic.recogniser), strict=True):
+        modules = {role: networks.module(name) for role, name in choice.roles.items()}
+    for role, network in modules.items():
+        prepare = partial(networks.prepared, network)
         network.exportable = True  # while it is fitted: nothing is decoded
-        draw(network, partial(_prepared, network), seed)
+        if role == DETECTOR:
+            synthetic.detector(network, prepare, seed)
+        elif choice.reco_arch.startswith("crnn") and role == RECOGNISER:
+            synthetic.recogniser(network, prepare, seed)
+        else:
+            synthetic.redrawn(network, prepare, seed, _size(role))
         network.exportable = False
-    return networks
+    return modules
 
 
-def _download(architecture: str) -> Path:
-    """The official weights by docTR's own downloader and from its cache. Raises ExportFailed."""
-    from doctr.utils.data import download_from_url
-
-    url = _module(architecture).cfg["url"]
-    try:
-        return Path(download_from_url(url, cache_subdir="models"))
-    except (OSError, ValueError) as error:  # no network; a file that is not what its name promises
-        raise files.unavailable(f"{architecture}.pt") from error
-
-
-def _user_files(folder: Path | None, detector: str, recogniser: str) -> _Files:
-    """The two files of a folder. Raises ExportFailed."""
-    hint = f"Put {detector}.pt and {recogniser}.pt, as docTR publishes them, into one folder and name that."
+def _user_files(folder: Path | None, roles: Mapping[str, str]) -> _Files:
+    """The files of a folder, one for each network. Raises ExportFailed."""
+    names = [f"{name}.pt" for name in roles.values()]
+    hint = f"Put {', '.join(names[:-1])} and {names[-1]}, as docTR publishes them, into one folder and name that."
     if folder is None or not folder.is_dir():
-        raise ExportFailed("These weights are two files in a folder.", hint=hint)
-    found = []
-    for architecture in (detector, recogniser):
+        count = {2: "two", 3: "three", 4: "four"}[len(names)]
+        raise ExportFailed(f"These weights are {count} files in a folder.", hint=hint)
+    found = {}
+    for role, architecture in roles.items():
         named = [path for path in sorted(folder.glob(f"{architecture}*")) if path.suffix in _SUFFIXES]
         if len(named) != 1:
             raise ExportFailed(f"The weights folder holds {len(named)} files of {architecture}, not one.", hint=hint)
-        found += named
+        found[role] = named[0]
     characters = folder / page_text.VOCABULARY
     try:
-        return _Files(found[0], found[1], characters.read_text("utf-8").strip("\n") if characters.is_file() else None)
+        return _Files(found, characters.read_text("utf-8").strip("\n") if characters.is_file() else None)
     except UnicodeDecodeError as error:
         raise ExportFailed(f"{page_text.VOCABULARY} is not UTF-8.") from error
-
-
-def _load(architecture: str, path: Path, vocabulary: str | None = None) -> torch.nn.Module:
-    """The network with the weights of a file. Raises ExportFailed when they are of another architecture."""
-    network = _module(architecture, **({} if vocabulary is None else {"vocab": vocabulary}))
-    state = checkpoints.unwrapped(checkpoints.read(path).tensors, network.state_dict().keys())
-    characters = state.get("linear.weight")
-    if hasattr(network, "vocab") and characters is not None and len(characters) != len(network.vocab) + 1:
-        raise ExportFailed(
-            f"The recogniser knows {len(characters) - 1} characters, its vocabulary names {len(network.vocab)}.",
-            hint=f"Write its characters in their order into {page_text.VOCABULARY} beside the weights.",
-        )
-    checkpoints.load_into(network, state, architecture, "Their names and shapes must be docTR's.")
-    return network
 
 
 FAMILY = DocTR()

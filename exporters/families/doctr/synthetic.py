@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tritonvision.exporters.libraries import transformers_weights
 from tritonvision.exporters.parity import text_pages
+from tritonvision.exporters.synthetic import fitting
 from tritonvision.python_backend.ocr import text_pixels
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def detector(network: torch.nn.Module, prepare: Prepare, seed: int, steps: int =
         return torch.nn.functional.binary_cross_entropy_with_logits(network.prob_head(inputs), answers)
 
     network.prob_head.train()
-    _fit(network.prob_head, loss, steps, rate=1e-2)
+    fitting.fit(network.prob_head, loss, steps, rate=1e-2)
     network.eval()
 
 
@@ -106,7 +107,25 @@ def recogniser(network: torch.nn.Module, prepare: Prepare, seed: int, steps: int
         logits = network.linear(read[0][rows])
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted[rows].flatten(), importance)
 
-    _fit(network.linear, loss, steps, rate=3e-2)
+    fitting.fit(network.linear, loss, steps, rate=3e-2)
+
+
+def redrawn(network: torch.nn.Module, prepare: Prepare, seed: int, size: tuple[int, int]) -> None:
+    """Draws every weight of another network, in place: what it says of two pictures differs, and means nothing.
+
+    Args:
+        prepare: uint8 ``[B,h,w,3]`` to what the network reads.
+        size: height and width of that.
+    """
+    import torch
+
+    page, words = text_pages.page_and_words(2 * seed + 1)
+    cut = [page[top:bottom, left:right] for left, top, right, bottom in (word.box for word in words[:16])]
+    pixels = prepare(np.stack([text_pixels.fit(picture, *size, centred=False) for picture in cut]))
+    transformers_weights.redraw(network, seed)
+    with torch.no_grad():
+        _dampen_branches(network)
+    transformers_weights.settle(network, lambda: network(pixels))
 
 
 def _dampen_branches(network: torch.nn.Module) -> None:
@@ -119,21 +138,6 @@ def _dampen_branches(network: torch.nn.Module) -> None:
             layer.block[-1][1].weight.fill_(_BRANCH)
         if isinstance(layer, Bottleneck):
             layer.bn3.weight.fill_(_BRANCH)
-
-
-def _fit(module: torch.nn.Module, loss: Callable[[], torch.Tensor], steps: int, rate: float) -> None:
-    """Adam with a one-cycle rate."""
-    import torch
-
-    optimizer = torch.optim.Adam(module.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
-    with torch.enable_grad():
-        for _ in range(steps):
-            optimizer.zero_grad()
-            loss().backward()
-            optimizer.step()
-            schedule.step()
-    optimizer.zero_grad()
 
 
 def _scenes(seed: int) -> tuple[np.ndarray, np.ndarray]:

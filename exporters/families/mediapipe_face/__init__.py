@@ -19,7 +19,7 @@ from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import KEYPOINTS
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Family, Network, ReferencePipeline, Refusals, Tolerance, Weights
-from tritonvision.exporters.graphs import tflite_converter, tflite_reader
+from tritonvision.exporters.graphs import storage, tflite_converter, tflite_reader
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.wheel_files import WheelFile
 
@@ -72,7 +72,7 @@ class FaceNetwork(Network):
                 ("class_ids", TensorProto.INT32, []), ("keypoints", TensorProto.FLOAT, [len(POINTS), 2]),
             )
         ]  # fmt: skip
-        onnx.save(builder.model("mediapipe-face", [pixels], outputs), path)
+        storage.save(builder.model("mediapipe-face", [pixels], outputs), path)
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> dict[str, np.ndarray]:
         """The TFLite graph evaluated in numpy, decoded in mediapipe's units, fractions of the network's side.

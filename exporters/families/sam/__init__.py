@@ -12,7 +12,6 @@ import numpy as np
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Composition, Net
 from tritonvision.ensembles.tensors import IMAGE_SIZE, VALID_SIZE, Tensor
-from tritonvision.errors import NotSupported
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import NO_CLASSES, Network, ReferencePipeline, Tensors, Tolerance, Weights
@@ -21,9 +20,9 @@ from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
 from tritonvision.exporters.libraries.torch_network import TorchNetwork
 from tritonvision.exporters.libraries.transformers_family import TransformersFamily
+from tritonvision.exporters.modules import point_prompts
 from tritonvision.exporters.modules.normalise import IMAGENET, normalised, without_padding
 from tritonvision.exporters.parity import sample_pictures
-from tritonvision.exporters.registry import TOO_LARGE
 from tritonvision.python_backend.compositions import promptable_masks
 from tritonvision.python_backend.images import resize
 
@@ -82,22 +81,13 @@ def point(side: int = SIDE) -> Composition:
     )  # fmt: skip
 
 
-# Prompts on the photo: a point, two points, a box, a box and points, no prompt; with three proposals and with one.
-_QUESTIONS: tuple[dict[str, Any], ...] = (
-    {"points": [[230, 120]]},
-    {"points": [[230, 120], [400.5, 300]], "point_labels": [1, 0], "multimask": False},
-    {"box": [100, 60, 330.5, 500]},
-    {"box": [20, 30, 200, 190], "points": [[90, 80]], "point_labels": [0], "multimask": False},
-    {},
-)
-
-
 class SAM(TransformersFamily):
     """A picture encoded once, masks decoded prompt by prompt."""
 
     name = "SAM"
     class_name = "SamModel"
     refusals = NO_CLASSES
+    working_memory = 4_500_000_000  # the scores of 16 heads between all positions take a gigabyte, in several copies
     random_note = "Random weights, calibrated only to carry signal: what it selects means nothing."
     tolerance = Tolerance(
         {"embeddings": 5e-5, "low_res_masks": 4e-5, "iou_scores": 4e-5},
@@ -111,15 +101,6 @@ class SAM(TransformersFamily):
     def entry_points(self, entry: Entry) -> tuple[Composition]:
         """One Python model over two graphs."""
         return (point(),)
-
-    def build(self, entry: Entry, weights: Weights) -> Network:
-        """See :meth:`Family.build`."""
-        if entry.id in TOO_LARGE:
-            raise NotSupported(
-                f"The graph of '{entry.id}' would be over 2 GB, which this version cannot write.",
-                hint="Take sam-vit_l or sam-vit_b.",
-            )
-        return super().build(entry, weights)
 
     def repository(self, entry: Entry) -> str:
         """See :meth:`TransformersFamily.repository`."""
@@ -190,7 +171,8 @@ class SAMNetwork(TorchNetwork):
             if role == "encoder":
                 images = normalised(inputs["pixels"], IMAGENET, double)
                 without_padding(images, inputs["valid_size"])
-                return {"embeddings": model.vision_encoder(images)[0].numpy()}
+                # one by one: the scores between all positions of a picture take gigabytes
+                return {"embeddings": np.concatenate([model.vision_encoder(one)[0].numpy() for one in images.split(1)])}
             rows = [self._decoded({n: torch.from_numpy(v[i : i + 1]) for n, v in inputs.items()}, model, dtype)
                     for i in range(len(inputs["embeddings"]))]  # fmt: skip
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
@@ -283,7 +265,7 @@ class SAMNetwork(TorchNetwork):
 
     def questions(self) -> list[dict[str, Any]]:
         """See :meth:`Network.questions`."""
-        return [dict(question) for question in _QUESTIONS]
+        return [dict(question) for question in point_prompts.QUESTIONS]
 
 
 def config(entry: Entry, side: int = SIDE) -> SamConfig:

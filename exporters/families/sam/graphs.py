@@ -6,9 +6,9 @@ where a graph must depend on its inputs.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
+from tritonvision.exporters.modules import point_prompts
 from tritonvision.exporters.modules.normalise import IMAGENET, normalising
 
 if TYPE_CHECKING:
@@ -138,16 +138,15 @@ def decoder(model: SamModel) -> torch.nn.Module:
             self.grow1, self.grow_norm, self.grow2 = mask.upscale_conv1, mask.upscale_layer_norm, mask.upscale_conv2
             self.activation, self.hypernetworks = mask.activation, mask.output_hypernetworks_mlps
             self.iou_head = mask.iou_prediction_head
-            self.register_buffer("frequencies", prompt.shared_embedding.positional_embedding.detach())
-            self.register_buffer("kinds", torch.cat([e.weight for e in prompt.point_embed]).detach())  # by label
-            self.register_buffer("no_point", prompt.not_a_point_embed.weight.detach())
+            kinds = torch.cat([kind.weight for kind in prompt.point_embed])
+            self.embed_points = point_prompts.embedding(prompt, frame, kinds)
             self.register_buffer("no_mask", prompt.no_mask_embed.weight.detach()[..., None, None])
             self.register_buffer("tokens", torch.cat([mask.iou_token.weight, mask.mask_tokens.weight]).detach()[None])
             self.register_buffer("places", model.get_image_wide_positional_embeddings().detach())
 
         def forward(self, embeddings, point_coords, point_labels, mask_input, has_mask):
             tokens = self.tokens.expand(embeddings.shape[0], -1, -1)
-            tokens = torch.cat([tokens, self.embed_points(point_coords, point_labels[..., None])], 1)[:, None]
+            tokens = torch.cat([tokens, self.embed_points(point_coords, point_labels)], 1)[:, None]
             dense = torch.where(has_mask[..., None, None] > 0.5, self.embed_mask(mask_input), self.no_mask)
             tokens, picture = self.transformer(tokens, embeddings + dense, self.places, None)
             size, channels = embeddings.shape[-1], embeddings.shape[1]
@@ -157,13 +156,5 @@ def decoder(model: SamModel) -> torch.nn.Module:
             count = len(self.hypernetworks)
             weights = torch.stack([net(tokens[:, 0, 1 + i]) for i, net in enumerate(self.hypernetworks)], 1)
             return (weights @ picture).reshape(-1, count, 4 * size, 4 * size), self.iou_head(tokens[:, 0, 0])
-
-        def embed_points(self, coords, labels):
-            angles = (2 * ((coords + 0.5) / frame) - 1) @ self.frequencies * (2 * math.pi)
-            points = torch.cat([angles.sin(), angles.cos()], -1)
-            points = torch.where(labels == -1, self.no_point, points)
-            for label, kind in enumerate(self.kinds):
-                points = torch.where(labels == label, points + kind, points)
-            return points
 
     return Decoder()

@@ -12,17 +12,13 @@ from PIL import Image
 
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chat, Net
-from tritonvision.ensembles.model_configs import TOKENIZER
 from tritonvision.ensembles.tensors import Tensor
-from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import NO_CLASSES, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import NO_CLASSES, ReferencePipeline, Tolerance, Weights
 from tritonvision.exporters.families.smolvlm import synthetic
-from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import torch_env, transformers_weights
-from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries import torch_env, transformers_chat, transformers_weights
+from tritonvision.exporters.libraries.chat_network import ChatNetwork, Parts, end_ids
 from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.modules import causal_decoder
-from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic.tokenizers import byte_pairs
 from tritonvision.python_backend.vlm import smolvlm
 
@@ -87,131 +83,48 @@ class SmolVLM(TransformersFamily):
         return config(entry.id)
 
     def random_network(self, entry: Entry, weights: Weights) -> SmolVLMNetwork:
-        """See :meth:`Family.random_network`. Raises NotSupported where a graph would be too large to write."""
-        causal_decoder.check_size(_plain(entry.id).text_config, entry.id)
+        """See :meth:`Family.random_network`."""
         return SmolVLMNetwork(*random(config(entry.id), weights.seed))
-
-    def official_network(self, entry: Entry, weights: Weights) -> Network:
-        """See :meth:`Family.official_network`. Raises NotSupported where a graph would be too large to write."""
-        causal_decoder.check_size(_plain(entry.id).text_config, entry.id)
-        return super().official_network(entry, weights)
 
     def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> SmolVLMNetwork:
         """See :meth:`TransformersFamily.network`. The sizes are those of the user's configuration."""
-        causal_decoder.check_size(loaded.module.config.text_config, entry.id)
         assert loaded.folder is not None, "a bare file is refused"
         return SmolVLMNetwork(loaded.module, _processor_of(loaded.folder, loaded.module.config), **loaded.facts)
 
 
-class SmolVLMNetwork(TorchNetwork):
-    """transformers' model is the reference; the reference pipeline adds its processor and its ``generate``."""
-
-    packages = ("transformers", "tokenizers", "pillow")
+class SmolVLMNetwork(ChatNetwork):
+    """transformers' model and processor."""
 
     def __init__(
         self, model: SmolVLMForConditionalGeneration, processor: SmolVLMProcessor, source: str = "", **facts: Any
     ):  # fmt: skip
         """``facts`` are further attributes of :class:`Network`."""
-        super().__init__(model, (), source, **facts)
-        self._processor = processor
-        ends = model.generation_config.eos_token_id
         longest = processor.image_processor.size["longest_edge"]
-        point = _point(model.config, longest, [ends] if isinstance(ends, int) else list(ends))
-        self.entry_points, self._options = (point,), dict(point.options)
+        super().__init__(model, processor, _point(model.config, longest, end_ids(model)), source, **facts)
 
-    def export(self, path: Path, role: str = "") -> None:
-        """See :meth:`Network.export`: ``vision``, ``embed`` or ``decoder``."""
-        import torch
+    def parts(self, model: SmolVLMForConditionalGeneration) -> Parts:
+        """See :meth:`ChatNetwork.parts`."""
+        return Parts(model.model.vision_model, model.model.text_model, model.lm_head)
 
-        text_model = self._model.model.text_model
-        if role == "decoder":
-            causal_decoder.export_decoder(text_model, self._model.lm_head, path)
-        elif role == "embed":
-            causal_decoder.export_embed(text_model.get_input_embeddings(), text_model.config, path)
-        else:
-            side = self._options["tile"]
-            pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-            export_onnx(_vision(self._model), pixels, path, ("pixels",), ("image_embeds",))
+    def vision(self) -> torch.nn.Module:
+        """See :meth:`ChatNetwork.vision`."""
+        return _vision(self._model)
 
-    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
-        """See :meth:`Network.tensors`."""
-        import torch
+    def image_embeds(self, model: SmolVLMForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
+        """See :meth:`ChatNetwork.image_embeds`."""
+        (rows,) = model.get_image_features(((pixels - 0.5) / 0.5)[None], return_dict=True).pooler_output
+        return rows
 
-        dtype = torch.float64 if double else torch.float32
-        model = self.reference(double)
-        if role == "decoder":
-            return causal_decoder.reference(model.model.text_model, model.lm_head, inputs, dtype)
-        with torch.inference_mode():
-            if role == "embed":
-                return {"inputs_embeds": model.get_input_embeddings()(torch.from_numpy(inputs["input_ids"])).numpy()}
-            pixels = (torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255 - 0.5) / 0.5
-            (rows,) = model.get_image_features(pixels[None], return_dict=True).pooler_output
-        return {"image_embeds": rows.view(len(pixels), -1, rows.shape[-1]).numpy()}
-
-    def predict(self, sample: Mapping[str, Any], parameters: Mapping[str, Any], role: str = "") -> Tensors:
-        """See :meth:`Network.predict`; ``sample`` has ``messages`` and ``pictures``, see the prompt's ``Reader``.
-
-        The answer: ``token_ids`` int64 ``[n]`` with the one that ends it, ``text``, ``finish_reason``, ``usage`` int32
-        ``[2]``. Every setting except ``stop`` is applied. The vision network uses the library's default attention: the
-        eager one takes 3 GB for the scores of 17 tiles.
-        """
-        import torch
-
-        given = self.read(sample)
-        hot = parameters["temperature"] > 0
-        sampled = {name: parameters[name] for name in ("temperature", "top_p", "top_k")} if hot else {}
-        vision = self._model.model.vision_model
-        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(parameters["seed"] or 0)
-            vision.set_attn_implementation("sdpa")
-            try:
-                whole = self._model.generate(
-                    **given, max_new_tokens=parameters["max_new_tokens"], do_sample=hot,
-                    repetition_penalty=parameters["repetition_penalty"], **sampled,
-                )  # fmt: skip
-            finally:  # back to eager attention, the reference of the graphs
-                vision.set_attn_implementation("eager")
-        count = given["input_ids"].shape[1]
-        ids = whole[0, count:]
-        text = self._processor.tokenizer.decode(ids, skip_special_tokens=True)
-        ended = int(ids[-1]) in self._options["end_ids"]
-        return {
-            "token_ids": ids.numpy(),
-            "text": np.array([text], dtype=object),
-            "finish_reason": np.array(["stop" if ended else "length"], dtype=object),
-            "usage": np.array([count, len(ids)], dtype=np.int32),
-        }
+    def tiles(self, picture: np.ndarray) -> np.ndarray:
+        """See :meth:`ChatNetwork.tiles`."""
+        side = self._options["tile"]
+        return smolvlm.tiles(picture, 2 * side, side)
 
     def read(self, sample: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """What the library's processor makes of ``messages`` and ``pictures``: ``input_ids``, ``pixel_values``, ..."""
+        """See :meth:`ChatNetwork.read`."""
         text = self._processor.apply_chat_template(sample["messages"], add_generation_prompt=True)
         images = [Image.fromarray(picture) for picture in sample["pictures"]]
         return dict(self._processor(text=[text], images=[images] if images else None, return_tensors="pt"))
-
-    def examples(self, role: str) -> dict[str, Tensors]:
-        """See :meth:`Network.examples`."""
-        text = self._model.config.text_config
-        if role == "decoder":
-            return causal_decoder.examples(text)
-        if role == "embed":
-            ids = np.arange(2 * 7).reshape(2, 7) * (text.vocab_size // 14)
-            return {"some tokens": {"input_ids": ids[:1]}, "two texts": {"input_ids": ids}}
-        side = self._options["tile"]
-        cut = smolvlm.tiles(sample_pictures.photo()[:256], 2 * side, side)
-        return {
-            "two tiles of the photo": {"pixels": cut[:2]},
-            "noise": {"pixels": sample_pictures.noise(side, side)[None]},
-        }
-
-    def assets(self, role: str) -> dict[str, bytes]:
-        """See :meth:`Network.assets`: the tokenizer."""
-        return {TOKENIZER: self._processor.tokenizer.backend_tokenizer.to_str().encode()}
-
-    def save(self, folder: Path) -> None:
-        """Write network and processor as ``save_pretrained`` does: a folder that the export takes as weights."""
-        with transformers_weights.quiet():
-            self._model.save_pretrained(folder)
-            self._processor.save_pretrained(folder)
 
 
 def save_reduced(folder: Path, seed: int = 0) -> None:
@@ -247,7 +160,7 @@ def _plain(name: str) -> SimpleNamespace:
     )  # fmt: skip
 
 
-def _point(config: SmolVLMConfig, longest: int | None = None, end_ids: list[int] | None = None) -> Chat:
+def _point(config: SmolVLMConfig, longest: int | None = None, ends: list[int] | None = None) -> Chat:
     """The entry point of a network with that configuration; what it does not contain is as released."""
     text, vision = config.text_config, config.vision_config
     side, count = vision.image_size, (vision.image_size // vision.patch_size) ** 2 // config.scale_factor**2
@@ -256,7 +169,7 @@ def _point(config: SmolVLMConfig, longest: int | None = None, end_ids: list[int]
     nets = Net("vision", (pixels,), (embeds,), 1), causal_decoder.embed_net(text), causal_decoder.decoder_net(text)
     options = {
         "tile": side, "longest_edge": longest or _TILES_ACROSS * side, "tokens_per_tile": count,
-        "image_token": config.image_token_id, "end_ids": tuple(end_ids or [SPECIAL[smolvlm.END_OF_UTTERANCE]]),
+        "image_token": config.image_token_id, "end_ids": tuple(ends or [SPECIAL[smolvlm.END_OF_UTTERANCE]]),
         "context": text.max_position_embeddings,
     }  # fmt: skip
     return Chat("smolvlm", nets, tuple(sorted(options.items())), (side, side))
@@ -302,18 +215,10 @@ def _vision(model: SmolVLMForConditionalGeneration) -> torch.nn.Module:
 
 def _processor_of(folder: Path, config: SmolVLMConfig) -> SmolVLMProcessor:
     """The processor that lies beside the weights, resizing with Pillow. Raises ExportFailed."""
-    from transformers import AutoTokenizer
     from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
     from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
 
-    try:
-        images = SmolVLMImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExportFailed(
-            "The weights folder lacks the files of the processor.",
-            hint="Write them with processor.save_pretrained(folder).",
-        ) from error
+    images, tokenizer = transformers_chat.processor_parts(folder, SmolVLMImageProcessorPil)
     given, _ = SmolVLMProcessor.get_processor_dict(folder, local_files_only=True)
     return _processor(tokenizer, images, config, given.get("chat_template") or tokenizer.chat_template)
 

@@ -21,9 +21,8 @@ from tritonvision.exporters.contract import Family, ReferencePipeline, Refusals,
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries.torch_network import TorchNetwork
 from tritonvision.exporters.libraries.ultralytics import load
-from tritonvision.exporters.modules import query_networks
-from tritonvision.exporters.parity import sample_pictures
-from tritonvision.exporters.synthetic import calibrate
+from tritonvision.exporters.modules import anchor_boxes, query_networks
+from tritonvision.exporters.modules.anchor_boxes import CANDIDATES
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
 
 Further = Callable[["torch.nn.Module"], "torch.nn.Module"]
 
-CANDIDATES = 3840  # the largest K of TensorRT's TopK
-STANDARD_SIZE = 320  # pixels at which random heads are standardised; the statistics hardly depend on the size
+FINAL = 300  # detections a picture of a one-to-one head, ultralytics' own number
 
 
 class UltralyticsNetwork(TorchNetwork):
@@ -167,8 +165,14 @@ class UltralyticsDetector(Family):
     def official_network(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
         """See :meth:`Family.official_network`."""
         path = load.official(self.architecture(entry))
-        found = load.checkpoint(path, self.architecture(entry))
-        return self._around(found, path, _sized(entry, weights), weights)
+        found, sized = load.checkpoint(path, self.architecture(entry)), _sized(entry, weights)
+        notes: tuple[str, ...] = ()
+        if found.size not in (None, max(sized.fixed_size)):
+            notes = (
+                f"{path.name} was trained with pictures of {found.size} pixels a side, and no weights of "
+                f"{entry.id} for its own {max(sized.fixed_size)} were released.",
+            )
+        return self._around(found, path, sized, weights, notes)
 
     def network_from_file(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
         """See :meth:`Family.network_from_file`. Without ``--size`` its pictures have the size of its training."""
@@ -209,34 +213,13 @@ def _sized(entry: Entry, weights: Weights) -> Entry:
 
 def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, seed: int) -> None:
     """Standardise the head's last layers, then shift the class biases so that the photo has 20 to 40 boxes."""
-    import torch
-
     detect = model.model[-1]
-    pictures = calibrate.structured_pictures(4, STANDARD_SIZE, STANDARD_SIZE, seed)
-    padding = np.full_like(pictures[:1], 114)  # the grey of letterbox padding
-    box_layers, class_layers = ([branch[-1] for branch in branches] for branches in (detect.cv2, detect.cv3))
-    layers = [*box_layers, *class_layers]
-    seen, flat = (
-        calibrate.inputs_of(layers, model, torch.from_numpy(p).permute(0, 3, 1, 2).float() / 255)
-        for p in (pictures, padding)
-    )
-    generator = torch.Generator().manual_seed(seed)
-    for layer, rows, flat_rows in zip(layers, seen, flat, strict=True):
-        noise = torch.randn(layer.out_channels, generator=generator, dtype=torch.float64)
-        if layer in box_layers:
-            calibrate.standardise(layer, rows, 0.5, 0.5 * noise)
-        else:
-            # at -14 the sigmoid loses no digits of its argument, from which the shift below is computed
-            calibrate.standardise(layer, rows, 0.8, 0.1 * noise - 14, flat_rows)
-    pixels, _ = resize(sample_pictures.photo())
-    graph = detection_graph(copy.deepcopy(model), *size)
-    with torch.inference_mode():
-        boxes, scores, class_ids = (t[0].numpy() for t in graph(torch.from_numpy(pixels)[None]))
-    logits = np.log(scores) - np.log1p(-scores)
-    shift = calibrate.detection_shift(boxes, logits, class_ids, detect.nc)
-    with torch.no_grad():
-        for layer in class_layers:
-            layer.bias += shift
+    heads = detect.one2one if detect.end2end else detect.one2many
+    box_layers, class_layers = ([branch[-1] for branch in heads[name]] for name in ("box_head", "cls_head"))
+    anchor_boxes.calibrate(
+        model, box_layers, class_layers, lambda: detection_graph(copy.deepcopy(model), *size), resize, seed,
+        suppressed=not detect.end2end,
+    )  # fmt: skip
 
 
 def detection_graph(
@@ -244,10 +227,9 @@ def detection_graph(
 ) -> torch.nn.Module:  # fmt: skip
     """``model``, changed in place: uint8 ``[B,H,W,3]`` RGB to the canonical tensors of dense boxes.
 
-    The best candidates are chosen first, from the maximum over the class logits, and only they are decoded: the graph
-    then costs a little less than ultralytics' own, which decodes all anchors and applies a sigmoid to every class.
-    Equal scores keep the order of their anchors in onnxruntime (ONNX TopK); TensorRT does not define it. Where the
-    network gives NaN, so do the scores: they exceed no threshold, and the gate does not count them as equal.
+    Of a one-to-one head (``end2end``) these are its final boxes, of others the candidates of a non-maximum suppression.
+    Only the best are decoded (:mod:`tritonvision.exporters.modules.anchor_boxes`): the graph then costs a little less
+    than ultralytics' own, which decodes all anchors and applies a sigmoid to every class.
 
     Args:
         further: called with ultralytics' head, gives a module for further tensors; its inputs are the feature maps,
@@ -260,27 +242,17 @@ def detection_graph(
         def __init__(self, detect: nn.Module):
             super().__init__()
             self.f, self.i = detect.f, detect.i  # the layers whose outputs it reads, as ultralytics numbers them
-            self.box_branches, self.class_branches = detect.cv2, detect.cv3
-            centres, strides = _anchors([int(s) for s in detect.stride], height, width)
-            self.register_buffer("centres", centres)
-            self.register_buffer("strides", strides)
-            self.register_buffer("bins", torch.arange(detect.reg_max, dtype=torch.float32))
-            self.count = min(CANDIDATES, len(centres))
+            heads = detect.one2one if detect.end2end else detect.one2many
+            self.box_branches, self.class_branches = heads["box_head"], heads["cls_head"]
+            strides, most = [int(s) for s in detect.stride], FINAL if detect.end2end else CANDIDATES
+            self.decoded = anchor_boxes.decoder(strides, height, width, detect.reg_max, most, final=detect.end2end)
             self.further = further(detect) if further else None
 
         def forward(self, features):
             logits = torch.cat([b(x).flatten(2) for b, x in zip(self.class_branches, features, strict=True)], 2)
             sides = torch.cat([b(x).flatten(2) for b, x in zip(self.box_branches, features, strict=True)], 2)
-            scores, best = logits.amax(1).sigmoid().topk(self.count, dim=1)
-            # repeat, not expand: it exports as one Tile of constants where expand would compute shapes
-            class_ids = logits.gather(2, best[:, None].repeat(1, logits.shape[1], 1)).argmax(1)
-            sides = sides.gather(2, best[:, None].repeat(1, sides.shape[1], 1))
-            # distribution focal loss (Li et al. 2020): the expected distance to each side, in strides
-            sides = sides.unflatten(1, (4, len(self.bins))).transpose(2, 3).softmax(3) @ self.bins  # [B,4,K]
-            sides = sides.transpose(1, 2)
-            centres = self.centres[best]
-            boxes = torch.cat([centres - sides[..., :2], centres + sides[..., 2:]], 2) * self.strides[best]
-            return boxes, scores, class_ids.int(), *(self.further(features, best) if self.further else ())
+            boxes, scores, class_ids, best = self.decoded(sides, logits)
+            return boxes, scores, class_ids, *(self.further(features, best) if self.further else ())
 
     class Graph(nn.Module):
         def __init__(self):
@@ -292,15 +264,3 @@ def detection_graph(
             return self.network(pixels.permute(0, 3, 1, 2).float() / 255)
 
     return Graph().eval()
-
-
-def _anchors(strides: list[int], height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cell centres ``[anchors,2]`` (x, y) in strides and strides ``[anchors,1]`` of all levels, row by row."""
-    import torch
-
-    centres, sizes = [], []
-    for stride in strides:
-        y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
-        centres.append(torch.stack([x, y], -1).reshape(-1, 2) + 0.5)
-        sizes.append(torch.full((len(centres[-1]), 1), float(stride)))
-    return torch.cat(centres), torch.cat(sizes)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tritonvision.cgroups import cores
 from tritonvision.errors import ExportFailed, InvalidParameter, SetupError
 from tritonvision.exporters import checkpoints, pins
 from tritonvision.exporters import weight_files as files
@@ -25,6 +26,10 @@ from tritonvision.exporters.wheel_files import CACHE
 if TYPE_CHECKING:
     from ultralytics import YOLO
 
+_KINDS = {
+    ("Detect", False): "plain detector", ("Segment", False): "plain segmenter",
+    ("v10Detect", True): "one-to-one detector",
+}  # fmt: skip
 STRIDE = 32  # network pixels of a cell of the coarsest level
 
 
@@ -42,7 +47,7 @@ def prepare() -> None:
     }
     os.environ.setdefault("MPLCONFIGDIR", os.environ["YOLO_CONFIG_DIR"])
     # otherwise ultralytics limits the whole process to one thread
-    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
     import_torchvision()
     try:
         import ultralytics  # noqa: F401
@@ -73,6 +78,14 @@ def architecture(stem: str, class_count: int, seed: int) -> YOLO:
 def _task(stem: str) -> str:
     """ultralytics' name of an architecture's task."""
     return "segment" if stem.endswith("-seg") else "detect"
+
+
+def _kind(stem: str) -> tuple[str, bool]:
+    """ultralytics' class of an architecture's last layer, and whether that has a one-to-one head."""
+    from ultralytics.nn.tasks import yaml_model_load
+
+    name = yaml_model_load(f"{stem}.yaml")["head"][-1][2]
+    return name, name == "v10Detect"
 
 
 def coco_names() -> tuple[str, ...]:
@@ -130,7 +143,6 @@ def checkpoint(path: Path, stem: str) -> Trained:
     import pickle
 
     from ultralytics import YOLO
-    from ultralytics.nn.modules import Detect, Segment
 
     try:
         yolo = YOLO(str(path.resolve()), task=_task(stem))
@@ -140,13 +152,13 @@ def checkpoint(path: Path, stem: str) -> Trained:
             hint="Train or export it with ultralytics 8.",
         ) from error
     head = yolo.model.model[-1]
-    kind, what = {"detect": (Detect, "detector"), "segment": (Segment, "segmenter")}[_task(stem)]
-    if type(head) is not kind or getattr(head, "one2one_cv2", None) is not None:
+    if (kind := _kind(stem)) != (type(head).__name__, getattr(head, "one2one_cv2", None) is not None):
         raise ExportFailed(
-            f"The weights are not those of a plain {what}: their network ends in {type(head).__name__}.",
+            f"The weights are not those of a {_KINDS[kind]}: their network ends in {type(head).__name__}.",
             hint="Export them under an id of their own task and family.",
         )
     ours = architecture(stem, head.nc, 0).model
+    ours.end2end = yolo.model.end2end  # which of two heads fusing removes
     wrong = checkpoints.difference((ours.fuse(verbose=False) if yolo.model.is_fused() else ours).state_dict(),
                                    yolo.model.state_dict())  # fmt: skip
     if wrong:

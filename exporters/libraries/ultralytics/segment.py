@@ -12,12 +12,12 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.schemas import PROTOTYPE_MASKS
 from tritonvision.exporters.contract import ReferencePipeline, Tensors, Tolerance
 from tritonvision.exporters.libraries.ultralytics.detect import (
-    STANDARD_SIZE,
     UltralyticsDetector,
     UltralyticsNetwork,
     best_anchors,
     boxes_of,
 )
+from tritonvision.exporters.modules.anchor_boxes import STANDARD_SIZE
 from tritonvision.exporters.synthetic import calibrate
 
 if TYPE_CHECKING:

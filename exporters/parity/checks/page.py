@@ -1,4 +1,4 @@
-"""How pages of text are compared: word by word and line by line, on print, turned print and a photo of print."""
+"""How pages of text are compared: region by region, on print, turned print and a photo of print."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from tritonvision.exporters.contract import NoSignal, Tensors
 from tritonvision.exporters.parity import text_pages
 from tritonvision.exporters.parity.checks.base import Answer, Case, ParityCheck, largest
-from tritonvision.python_backend.ocr.page_layout import WORD
 
-_WORDS, _DIFFERENT = 20, 8  # that random weights must find on each printed page
+# Regions that random weights must find on each printed page, and how many of them different: words, or lines where
+# these are not divided.
+_WORDS, _LINES = (20, 8), (8, 5)
 
 
 class PageText(ParityCheck):
@@ -33,20 +34,21 @@ class PageText(ParityCheck):
 
     def demand_signal(self, answer: Answer, cases: Sequence[Case]) -> None:
         """Raise NoSignal when a printed page has no words, or, with random weights, few different ones."""
-        printed = [case.wanted["texts"][case.wanted["class_ids"] == WORD].tolist() for case in cases[:3]]
+        printed = [parts(case.wanted) for case in cases[:3]]
         if not printed[0]:
             raise NoSignal("The networks find no word on a printed page; that proves nothing.")
         if self.weights != "random":
             return
+        least = _WORDS if any((case.wanted["parents"] >= 0).any() for case in cases) else _LINES
         for words in printed:
             different = len(set(words) - {b""})
-            if len(words) < _WORDS or different < _DIFFERENT:
+            if len(words) < least[0] or different < least[1]:
                 raise NoSignal(
                     f"The random networks find {len(words)} words on a page, {different} of them different.",
                 )
 
     def compare(self, got: Tensors, case: Case) -> tuple[int, int, dict[str, float]]:
-        """Row by row: both sides order lines from top to bottom and words from left to right."""
+        """Row by row: both sides have one order."""
         count = len(case.wanted["texts"])
         same = all(np.array_equal(got[name], case.wanted[name]) for name in ("class_ids", "parents", "image_size"))
         if not same:
@@ -54,6 +56,11 @@ class PageText(ParityCheck):
         unlike = [got[name] != case.wanted[name] for name in ("texts", "text")]
         figures = {"words": float(sum(differing.sum() for differing in unlike))}
         if count:
-            figures["pixels"] = largest(got, case.wanted, "boxes")
+            figures["pixels"] = largest(got, case.wanted, *({"boxes", "polygons"} & case.wanted.keys()))
             figures["scores"] = largest(got, case.wanted, "scores")
         return count, 0, figures
+
+
+def parts(page: Tensors) -> list[bytes]:
+    """The texts of the smallest regions of a page, which no other region is a part of."""
+    return [text for row, text in enumerate(page["texts"].tolist()) if row not in page["parents"]]

@@ -14,10 +14,11 @@ from tritonvision.exporters.parity.checks.masks import Masks
 from tritonvision.exporters.parity.checks.open_vocabulary import OpenVocabulary
 from tritonvision.exporters.parity.checks.page import PageText
 from tritonvision.exporters.parity.checks.prompts import Prompts
+from tritonvision.exporters.parity.checks.tracking import Tracking
 
 CHECKS: dict[str, type[ParityCheck]] = {
     "dense-boxes": Boxes, "keypoints": Boxes, "query-boxes": Boxes, "prototype-masks": Masks, "classes": Classes,
     "embeddings": Embeddings, "dense-map": Map, "promptable-masks": Prompts, "gaze": Gaze,
     "line-text": LineText, "chat": Chat, "phrase-grounding": OpenVocabulary, "open-vocabulary": OpenVocabulary,
-    "page-text": PageText,
+    "text-guided-boxes": OpenVocabulary, "page-text": PageText, "tracked-masks": Tracking,
 }  # fmt: skip

@@ -17,6 +17,7 @@ from tritonvision.exporters.contract import Tensors
 from tritonvision.exporters.parity.checks.base import TEXTS
 from tritonvision.exporters.parity.text_pages import TEXT
 from tritonvision.exporters.precision import pictures
+from tritonvision.tasks import Task
 
 Answer = Callable[..., Tensors]
 DRAWN = 12  # pictures that are asked about where nobody brings any
@@ -30,6 +31,14 @@ class Question:
 
     sample: Any
     given: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model of which only the task is known, since a server answers for it: an entry point for :class:`Measure`."""
+
+    task: Task
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ class Measure(ABC):
     least = 10
     accuracies: Mapping[str, Accuracy] = {}
 
-    def __init__(self, point: EntryPoint, labels: Sequence[str] = (), map_meaning: str = ""):
+    def __init__(self, point: EntryPoint | Asked, labels: Sequence[str] = (), map_meaning: str = ""):
         self.point, self.labels, self.map_meaning = point, tuple(labels), map_meaning
 
     def setting(self, name: str) -> Any:

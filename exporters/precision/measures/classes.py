@@ -38,6 +38,8 @@ class Classes(Measure):
         return labelled.class_folders(folder, self.labels)
 
     def accuracy(self, answer: Answer, data: list[tuple[Path, int]]) -> dict[str, float]:
-        """``top1``: percent of pictures whose best class is their folder's."""
-        right = sum(int(answer(labelled.read(path), {})["scores"].argmax()) == label for path, label in data)
-        return {"top1": 100 * share(right, len(data))}
+        """``top1`` and ``top5``: percent of pictures whose folder's class is the best, or among the five best."""
+        best = [np.argsort(-answer(labelled.read(path), {})["scores"], kind="stable")[:5] for path, _ in data]
+        pairs = zip(best, data, strict=True)
+        places = [ranks.tolist().index(label) if label in ranks else 5 for ranks, (_, label) in pairs]
+        return {f"top{n}": 100 * share(sum(place < n for place in places), len(data)) for n in (1, 5)}

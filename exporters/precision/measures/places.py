@@ -21,6 +21,7 @@ from tritonvision.exporters.precision.measures.base import (
 from tritonvision.exporters.precision.measures.boxes import OVERLAP
 
 _DEGREES = 0.5
+_PARTS = (0.1, 0.5), (0.4, 0.9)  # shares of a frame's sides between which a box lies
 
 
 class Prompts(Measure):
@@ -57,6 +58,27 @@ def _prompts(height: int, width: int) -> list[dict[str, Any]]:
         {"box": [width * 0.25, height * 0.25, width * 0.75, height * 0.75]},
         {"points": [[width * 0.4, height * 0.4], [width * 0.9, height * 0.9]], "point_labels": [1, 0]},
     ]
+
+
+class Tracking(Prompts):
+    """Masks of what is followed through a short stream: a window that wanders over a picture."""
+
+    def questions(self, given: Sequence[np.ndarray] | None = None) -> list[Question]:
+        """Of each picture three frames, with two boxes in the first."""
+        found = []
+        for question in Measure.questions(self, given):
+            height, width = (int(0.8 * side) for side in question.sample.shape[:2])
+            frames = [
+                np.ascontiguousarray(question.sample[step : step + height, step : step + width])
+                for step in (0, height // 40, height // 20)
+            ]
+            boxes = [[width * left, height * left, width * right, height * right] for left, right in _PARTS]
+            found.append(Question(frames, {"boxes": boxes}))
+        return found
+
+    def observe(self, answer: Answer, questions: Sequence[Question]) -> list[tuple[Any, np.ndarray]]:
+        """The masks of all frames, and the size of one."""
+        return [(answer(q.sample, q.given)["masks"], np.array(q.sample[0].shape[:2])) for q in questions]
 
 
 class Gaze(Measure):
