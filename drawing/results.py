@@ -49,7 +49,7 @@ class _Row:
 
 def draw(
     picture: np.ndarray, result: Result, labels: Sequence[str], keypoint_labels: Sequence[str] = (), *,
-    line: int | None = None, names: bool = True,
+    line: int | None = None, names: bool = True, ids: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """A copy of ``picture`` with ``result`` drawn into it; lines and letters are sized for the picture. For an
     embedding nothing is drawn; a line of text is drawn on a panel that is added below the picture.
@@ -60,6 +60,8 @@ def draw(
         keypoint_labels: names of the key points, in order, for the legend.
         line: width of the lines of boxes and masks, pixels; None for one that depends on the picture's size.
         names: whether the names of boxes and key points are drawn.
+        ids: (n,) of the boxes of tracked objects, drawn behind their names; a colour then means an object, not a class.
+            Boxes of a negative id have none.
     """
     canvas = picture.copy()
     line = line or line_width(canvas)
@@ -85,29 +87,37 @@ def draw(
     if len(detections) == 0:
         return canvas
     if isinstance(detections, InstanceDetections):
-        colours = [_BOXES.by_idx(int(i)).as_bgr() for i in detections.class_id]
+        colours = [_BOXES.by_idx(int(i)).as_bgr() for i in _colours(detections, ids)]
         shapes = detections.polygons if detections.mask is None else detections.mask
         canvas = draw_masks(canvas, shapes, colours, line)
-    canvas = _boxes(canvas, detections, labels, line, names)
+    canvas = _boxes(canvas, detections, labels, line, names, ids)
     return canvas if points is None else _points(canvas, points, detections, keypoint_labels if names else ())
 
 
+def _colours(detections: Detections, ids: np.ndarray | None) -> np.ndarray:
+    """(n,) places in the palette: of its id, or else of its class."""
+    return detections.class_id if ids is None else np.where(ids >= 0, ids, detections.class_id)
+
+
 def _boxes(
-    canvas: np.ndarray, detections: Detections, labels: Sequence[str], line: int, named: bool
+    canvas: np.ndarray, detections: Detections, labels: Sequence[str], line: int, named: bool, ids: np.ndarray | None
 ) -> np.ndarray:  # fmt: skip
     boxes = Detections.to_supervision(detections)  # without masks, which are large
-    canvas = sv.BoxAnnotator(color=_BOXES, thickness=line).annotate(canvas, boxes)
+    colours = _colours(detections, ids)
+    canvas = sv.BoxAnnotator(color=_BOXES, thickness=line).annotate(canvas, boxes, custom_color_lookup=colours)
     if not named:
         return canvas
     letters = letter_height(canvas)
     typeface, shown = legible({int(i): labels[i] for i in np.unique(detections.class_id)})
+    marks = [f" #{i}" if i >= 0 else "" for i in (np.full(len(boxes), -1) if ids is None else ids).tolist()]
     names = [
-        f"{shown[int(i)]} {score:.2f}" for i, score in zip(detections.class_id, detections.confidence, strict=True)
-    ]  # fmt: skip
+        f"{shown[int(i)]}{mark} {score:.2f}"
+        for i, mark, score in zip(detections.class_id, marks, detections.confidence, strict=True)
+    ]
     return sv.RichLabelAnnotator(
         color=_BOXES, font_path=typeface.path, font_size=letters, text_padding=max(2, letters // 4),
         smart_position=len(detections) < 50,
-    ).annotate(canvas, boxes, names)  # fmt: skip
+    ).annotate(canvas, boxes, names, custom_color_lookup=colours)  # fmt: skip
 
 
 def _points(canvas: np.ndarray, points: KeyPoints, detections: Detections, names: Sequence[str]) -> np.ndarray:

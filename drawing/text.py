@@ -7,9 +7,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tritonvision.drawing.panels import PANEL, WHITE, blended
 from tritonvision.drawing.typefaces import Typeface, best_for, drawable
-from tritonvision.results import Detections
+from tritonvision.results import Detections, parts
 
-_LINE, _WORD = 1, 2  # class ids of a page of text
+_LINE = 1  # class id of a page of text
 _TINTS = ((37, 99, 235), (5, 150, 105), (180, 83, 9), (124, 58, 237))  # RGB of lines, alternating
 _TINT, _FRAME = 34, 210  # opacity of a line's tint and of a word's frame, 0 to 255
 _PLATE = (15, 23, 42, 216)  # RGBA
@@ -19,7 +19,8 @@ _MOST_LINES = 60
 
 
 def draw_page(canvas: np.ndarray, text: str, detections: Detections) -> np.ndarray:
-    """A copy of ``canvas`` with tinted lines, framed words, and a label above each word with its recognised text.
+    """A copy of ``canvas`` with tinted lines, framed words, and a label above each word with its recognised text; where
+    lines are not divided into words, they are what is framed and labelled.
 
     Args:
         canvas: BGR uint8 ``[h, w, 3]``.
@@ -33,11 +34,16 @@ def draw_page(canvas: np.ndarray, text: str, detections: Detections) -> np.ndarr
         pen.rectangle(_corners(detections, row), fill=(*_TINTS[number % len(_TINTS)], _TINT))
     regions = detections.bboxes_metadata or []
     lines: dict[int, list[int]] = {}
-    for row in np.flatnonzero(detections.class_id == _WORD):
-        lines.setdefault(regions[row]["parent"], []).append(row)
+    for row in parts(detections):
+        parent = regions[row]["parent"]
+        lines.setdefault(row if parent < 0 else parent, []).append(row)
     for number, words in enumerate(lines.values()):
         for row in words:
-            pen.rectangle(_corners(detections, row), outline=(*_TINTS[number % len(_TINTS)], _FRAME), width=frame)
+            color = (*_TINTS[number % len(_TINTS)], _FRAME)
+            if "polygon" in regions[row]:
+                pen.polygon([tuple(corner) for corner in regions[row]["polygon"]], outline=color, width=frame)
+            else:
+                pen.rectangle(_corners(detections, row), outline=color, width=frame)
     typeface = best_for({region["text"] for region in regions})
     for words in lines.values():
         high = float(np.median([detections.xyxy[row, 3] - detections.xyxy[row, 1] for row in words]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tritonvision.ensembles.preprocessing import Resize
-from tritonvision.ensembles.schemas import Head
+from tritonvision.ensembles.schemas import EMBEDDINGS, Head
 from tritonvision.ensembles.tensors import IMAGE, MAX_BATCH, PARAMETERS, TEXT, Tensor
+from tritonvision.publication import FEATURES
 from tritonvision.tasks import VLM, Task
 
 GRAPH = "model.onnx"  # what the file of a network is called that runs as it was exported
@@ -69,6 +70,8 @@ class Chain:
         role: ``""`` for the model itself, else the name of a further entry point: ``text``.
         instances: processes of the network.
         engine, precision, file, max_batch: of the network, see :class:`Net`.
+        more: tensors that its network emits besides those of its head, for entry points that share it.
+        shares: the role of the entry point whose network it asks; None where it has one of its own.
     """
 
     pre: Resize | TextPreprocess
@@ -79,6 +82,8 @@ class Chain:
     precision: str = "fp32"
     file: str = GRAPH
     max_batch: int = MAX_BATCH
+    more: tuple[Tensor, ...] = ()
+    shares: str | None = None
 
     @property
     def name(self) -> str:
@@ -92,12 +97,16 @@ class Chain:
 
     @property
     def nets(self) -> tuple[Net, ...]:
-        """Its one network."""
-        return (
-            Net(
-                self.role, self.pre.tensors, self.head.tensors, self.instances, self.engine,
-                "gpu" if self.engine == "tensorrt" else "cpu", self.max_batch, self.precision, self.file,
-            ),
+        """The network of its own, if it has one."""
+        return () if self.shares is not None else (self.net,)
+
+    @property
+    def net(self) -> Net:
+        """The network that it asks, with the tensors that it reads of it."""
+        role = self.role if self.shares is None else self.shares
+        return Net(
+            role, self.pre.tensors, (*self.head.tensors, *self.more), self.instances, self.engine,
+            "gpu" if self.engine == "tensorrt" else "cpu", self.max_batch, self.precision, self.file,
         )  # fmt: skip
 
     @property
@@ -109,6 +118,14 @@ class Chain:
     def size(self) -> tuple[int, int] | None:
         """(height, width) of the pixels, where they have a size of their own."""
         return self.pre.size if isinstance(self.pre, Resize) else None
+
+
+def with_features(chain: Chain) -> tuple[Chain, Chain]:
+    """The entry point of a classifier, and beside it that of its features: what its last layer reads, ``embeddings``,
+    as a further tensor of the same network.
+    """
+    features = replace(chain, head=EMBEDDINGS, role=FEATURES, shares=chain.role)
+    return replace(chain, more=EMBEDDINGS.tensors), features
 
 
 @dataclass(frozen=True)
@@ -174,7 +191,9 @@ class Chat:
 
     The networks are ``vision`` (what the family's prompt makes of pictures -> ``image_embeds``), ``embed``
     (``input_ids`` -> ``inputs_embeds``), and ``decoder``, which reads ``past_key_values.N.key/value`` and gives the
-    ``logits`` of the last position and ``present.N.key/value``.
+    ``logits`` of the last position and ``present.N.key/value``. A model that writes masks has a further one, ``masks``
+    (``codes`` -> ``masks``). An encoder-decoder has ``encoder`` instead
+    of ``embed``, see :mod:`tritonvision.python_backend.generation.search_engine`.
 
     Attributes:
         module: of the family's prompt, ``python_backend/vlm/<module>.py``.
@@ -204,10 +223,17 @@ class Chat:
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
-        """What each response carries: new text, new tokens, why it ended (empty before), tokens in and out so far."""
+        """What each response carries: new text, new tokens, why it ended (empty before), tokens in and out so far.
+
+        ``details`` is a JSON object, of :class:`tritonvision.results.Delta` the fields ``cached_tokens`` and
+        ``logprobs``; what was published before 0.2 lacks it. Of a model with a network ``masks`` the last one carries
+        the masks that the answer spells, if it spells any.
+        """
+        masks = [tensor for net in self.nets if net.role == "masks" for tensor in net.outputs]
         return (
             Tensor("text", "STRING", (1,)), Tensor("token_ids", "INT64", (-1,)),
-            Tensor("finish_reason", "STRING", (1,)), Tensor("usage", "INT32", (2,)),
+            Tensor("finish_reason", "STRING", (1,)), Tensor("usage", "INT32", (2,)), Tensor("details", "STRING", (1,)),
+            *(Tensor(tensor.name, "UINT8", (-1, *tensor.dims)) for tensor in masks),
         )  # fmt: skip
 
 
@@ -236,4 +262,33 @@ class LocalCode:
     inputs = (IMAGE, PARAMETERS)
 
 
-EntryPoint = Chain | Composition | Chat | LocalCode
+@dataclass(frozen=True)
+class EngineChat:
+    """A decoupled Python model with the tensors of :class:`Chat`, whose answers another Triton model writes: vLLM.
+
+    Attributes:
+        engine: Triton name of that model.
+        options: of ``python_backend/vllm_adapter.py``.
+    """
+
+    engine: str
+    options: tuple[tuple[str, Any], ...]
+
+    name = "engine-chat"
+    task = VLM
+    version = 1
+    role = ""
+    nets = ()
+    instances = 1
+    size = None
+    embedded = False
+    inputs = property(lambda self: Chat("", ()).inputs)
+    outputs = property(lambda self: Chat("", ()).outputs)
+
+
+EntryPoint = Chain | Composition | Chat | LocalCode | EngineChat
+
+
+def networks_of(point: EntryPoint) -> tuple[Net, ...]:
+    """The networks that an entry point asks, also one that it shares."""
+    return (point.net,) if isinstance(point, Chain) else point.nets

@@ -15,6 +15,7 @@ from tritonvision.ensembles.entry_points import (
     Chain,
     Chat,
     Composition,
+    EngineChat,
     EntryPoint,
     LocalCode,
     Net,
@@ -97,6 +98,8 @@ def public_config(name: str, point: EntryPoint, assets: Iterable[str] = (), mani
         config = _ensemble(name, point)
     elif isinstance(point, LocalCode):
         config = _local_code(name, point)
+    elif isinstance(point, EngineChat):
+        config = _engine_chat(name, point)
     else:
         config = _chat(name, point) if isinstance(point, Chat) else _composition(name, point)
         config.parameters["assets"].string_value = json.dumps(sorted(assets))
@@ -109,7 +112,7 @@ def _ensemble(name: str, chain: Chain) -> pb.ModelConfig:
     config = pb.ModelConfig(
         name=entry_point_name(name, chain.role), platform="ensemble", max_batch_size=MAX_BATCH
     )
-    net, tensors = net_name(name, chain.role), [tensor.name for tensor in chain.head.tensors]
+    net, tensors = net_name(name, chain.net.role), [tensor.name for tensor in chain.head.tensors]
     fed = [tensor.name for tensor in chain.pre.tensors]
     if isinstance(chain.pre, TextPreprocess):
         _declare(config, (TEXT, PARAMETERS), chain.head.tensors)
@@ -172,6 +175,17 @@ def _chat(name: str, point: Chat) -> pb.ModelConfig:
     config.parameters["schema_version"].string_value = str(point.version)
     config.parameters["options"].string_value = json.dumps(dict(point.options))
     config.parameters["sessions"].string_value = sessions(point)
+    return config
+
+
+def _engine_chat(name: str, point: EngineChat) -> pb.ModelConfig:
+    """A Python model that passes each request on to the engine, and its responses back."""
+    config = pb.ModelConfig(name=name, backend="python", max_batch_size=0)
+    config.model_transaction_policy.decoupled = True
+    _declare(config, point.inputs, point.outputs)
+    _instances(config, point.instances)
+    config.parameters["engine"].string_value = point.engine
+    config.parameters["options"].string_value = json.dumps(dict(point.options))
     return config
 
 
@@ -256,7 +270,7 @@ def _onnxruntime_settings(net: Net, threads: int) -> dict[str, str]:
 
 def _openvino_settings(net: Net, threads: int) -> dict[str, str]:
     settings = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads)}
-    if net.precision == "bf16":
+    if net.precision == "bf16" and net.file == GRAPH:  # a file of its own has a type for each operation
         settings["HINT_BF16"] = "YES"
     if _hands_memory_back(net):
         settings["RELEASE_MEMORY"] = "YES"  # ours: the native backend passes over it
@@ -336,10 +350,12 @@ def step_config(step: Step) -> str:
     return text_format.MessageToString(config)
 
 
-def entry_point_py(point: Composition | Chat | LocalCode) -> str:
+def entry_point_py(point: Composition | Chat | LocalCode | EngineChat) -> str:
     """The ``model.py`` of an entry point that is a Python model."""
     if isinstance(point, LocalCode):
         return _MODEL_PY.format(line="Runs the code of a package; which, stands in config.pbtxt.", module="local_code")
+    if isinstance(point, EngineChat):
+        return _MODEL_PY.format(line="Asks the engine that config.pbtxt names.", module="vllm_adapter")
     if isinstance(point, Chat):
         return _MODEL_PY.format(line="Writes answers token by token; how, stands in config.pbtxt.", module="chat")
     return _MODEL_PY.format(line="Asks networks and models; which, stands in config.pbtxt.", module="composition")

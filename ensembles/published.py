@@ -22,16 +22,17 @@ from tritonvision.ensembles.entry_points import (
     Chain,
     Chat,
     Composition,
+    EngineChat,
     EntryPoint,
     LocalCode,
     Net,
     SequenceBatching,
     TextPreprocess,
 )
-from tritonvision.ensembles.in_process import Ask, LocalChat, LocalComposition, LocalPipeline, open_entry_point
+from tritonvision.ensembles.in_process import Ask, LocalChat, LocalComposition, LocalPipeline, open_entry_points
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import HEADS, Head, OutputSchema, Postprocessor
-from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, MAX_BATCH, PARAMETERS, Tensor
+from tritonvision.ensembles.tensors import BATCH, GEOMETRY, IMAGE, IMAGE_SIZE, MAX_BATCH, PARAMETERS, Tensor
 from tritonvision.errors import BrokenModel
 from tritonvision.pictures import decode
 from tritonvision.publication import Manifest, Repository
@@ -70,7 +71,7 @@ def assets_of(repository: Path, manifest: Manifest, point: EntryPoint) -> dict[s
     if isinstance(point, Chain):
         names = [model_configs.TOKENIZER] if isinstance(point.pre, TextPreprocess) else []
         folder = repository / point.pre.triton_name / "1"
-    elif isinstance(point, LocalCode):
+    elif isinstance(point, LocalCode | EngineChat):
         return {}
     else:
         name = model_configs.entry_point_name(manifest.triton_name, point.role)
@@ -96,6 +97,14 @@ def replaceable(point: EntryPoint) -> tuple[str, ...]:
     )
 
 
+def decoders(point: EntryPoint) -> tuple[str, ...]:
+    """Roles of the networks of a model that writes which read embeddings, keys and values: what each token costs."""
+    if not isinstance(point, Chat):
+        return ()
+    inputs = {net.role: {tensor.name.partition(".")[0] for tensor in net.inputs} for net in point.nets}
+    return tuple(role for role, names in inputs.items() if {"inputs_embeds", "past_key_values"} <= names)
+
+
 def plan_batch(point: EntryPoint, net: Net, asked: int = 0) -> int:
     """Samples of one execution that a TensorRT plan of the network ``net`` is built for.
 
@@ -109,7 +118,7 @@ def plan_batch(point: EntryPoint, net: Net, asked: int = 0) -> int:
 
 def as_variant(point: EntryPoint, variant: Variant) -> EntryPoint:
     """The entry point with those of its networks that ``variant`` names run as it says."""
-    if isinstance(point, LocalCode):
+    if isinstance(point, LocalCode | EngineChat):
         return point
 
     def how(net: Net) -> dict[str, Any]:
@@ -123,7 +132,7 @@ def as_variant(point: EntryPoint, variant: Variant) -> EntryPoint:
         return batch if isinstance(point, Chain) else batch | {"device": "gpu"}
 
     if isinstance(point, Chain):
-        return replace(point, **how(point.nets[0])) if point.role in variant.networks else point
+        return replace(point, **how(point.net)) if point.net.role in variant.networks else point
     nets = tuple(replace(net, **how(net)) if net.role in variant.networks else net for net in point.nets)
     return replace(point, nets=nets)
 
@@ -146,11 +155,8 @@ def open_published(
         points = tuple(as_variant(point, variant) for point in points)
     graphs = graphs_of(repository, manifest, points) | dict(files or {})
     models = {need: asked(repository, need) for need in manifest.needs}
-    return {
-        point.role: open_entry_point(graphs, point, assets_of(repository, manifest, point), models)
-        for point in points
-        if not isinstance(point, LocalCode)
-    }
+    ours = [point for point in points if not isinstance(point, LocalCode | EngineChat)]
+    return open_entry_points(graphs, ours, lambda point: assets_of(repository, manifest, point), models)
 
 
 def asked(repository: Path, model_id: str) -> Ask:
@@ -203,6 +209,8 @@ def _entry_point(repository: Path, manifest: Manifest, role: str) -> EntryPoint:
             nets = _sessions(folder, parameters, config.instance_group[0].count)
             version = int(parameters["schema_version"])
             return Chat(parameters["module"], nets, options, manifest.input_size, version, role)
+        if "engine" in parameters:
+            return EngineChat(parameters["engine"], _pairs(json.loads(parameters["options"])))
         environment = parameters.get("EXECUTION_ENV_PATH", "").rpartition("/")[2]
         options = _pairs(json.loads(parameters["options"]))
         return LocalCode(TASKS[parameters["task"]], _tensors(config.output), options, environment)
@@ -216,7 +224,13 @@ def _chain(repository: Path, manifest: Manifest, config: Any, role: str) -> Chai
     pre, net, *post = (read_config(repository / name, manifest) for name in names)
     instances = net.instance_group[0].count
     if post:
-        return Chain(_resize(pre), _head(post[0], manifest.head if not role else ""), role, instances)
+        head = _head(post[0], manifest.head if not role else "")
+        own = net.name == model_configs.net_name(manifest.triton_name, role)
+        if not own:
+            shared = net.name.removeprefix(model_configs.net_name(manifest.triton_name)).removeprefix("--")
+            return Chain(_resize(pre), head, role, instances, shares=shared)
+        emitted = _tensors(net.output, without=[tensor.name for tensor in head.tensors])
+        return Chain(_resize(pre), head, role, instances, more=emitted)
     name, _, context = pre.name.removeprefix("tokens--").rpartition("-")
     emitted = _tensors(config.output)
     head = next(head for head in HEADS.values() if head.tensors == emitted == head.outputs)
@@ -305,7 +319,10 @@ def _sessions(folder: Path, parameters: Mapping[str, str], instances: int) -> tu
 def _onnx_tensor(value: Any) -> Tensor:
     """An input or output of an onnxruntime session, without its batch axis."""
     dtype = _ONNX_TYPES[value.type.removeprefix("tensor(").removesuffix(")")]
-    return Tensor(value.name, dtype, tuple(axis if isinstance(axis, int) else -1 for axis in value.shape[1:]))
+    axes = [axis if isinstance(axis, int) else -1 for axis in value.shape]
+    batch_axis = value.shape.index(BATCH) if BATCH in value.shape else 0
+    del axes[batch_axis]
+    return Tensor(value.name, dtype, tuple(axes), batch_axis=batch_axis)
 
 
 def _tensors(declared: Iterable[Any], without: Iterable[str] = ()) -> tuple[Tensor, ...]:

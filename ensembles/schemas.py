@@ -8,7 +8,7 @@ is an axis of any length.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from tritonvision import tasks
 from tritonvision.ensembles.tensors import Tensor
 from tritonvision.python_backend.postprocess import (
     classes,
+    cropped_masks,
     dense_boxes,
     dense_map,
     embeddings,
@@ -113,11 +114,19 @@ def _head(
     return Head(OutputSchema(name, version, module.TASK, outputs), Postprocessor(name, tensors, module.post))
 
 
+def _final(head: Head) -> Head:
+    """A head of the same schema and tensors, whose candidates are the answer already: none is suppressed."""
+    return Head(head.schema, replace(head.postprocessor, options=(("given", dense_boxes.FINAL),)))
+
+
 _BOXES = (Tensor("boxes", "FP32", (-1, 4)), Tensor("scores", "FP32", (-1,)), Tensor("class_ids", "INT32", (-1,)))
 _KEYPOINTS = (*_BOXES, Tensor("keypoints", "FP32", (-1, -1, 2)))
 
 # boxes: corners in network pixels; scores in 0..1, one class a candidate, best candidates first.
 DENSE_BOXES = _head("dense-boxes", dense_boxes, _BOXES, _BOXES)
+
+# As dense boxes, which the network or its graph has suppressed already.
+FINAL_BOXES = _final(DENSE_BOXES)
 
 # As dense boxes, with the points of each candidate (x, y in network pixels); overlapping candidates are averaged.
 KEYPOINTS = _head("keypoints", keypoints, _KEYPOINTS, _KEYPOINTS)
@@ -139,6 +148,13 @@ PROTOTYPE_MASKS = _head(
     (*_BOXES, Tensor("coefficients", "FP32", (-1, 32)), Tensor("prototypes", "FP32", (32, -1, -1))),
     (*_BOXES, Tensor("masks", "STRING", (-1,))),
 )  # fmt: skip
+
+FINAL_MASKS = _final(PROTOTYPE_MASKS)
+
+# The same answer from candidates that have a row a class, with masks that are cut before they are enlarged (YOLACT).
+CROPPED_MASKS = Head(
+    PROTOTYPE_MASKS.schema, Postprocessor("cropped-masks", PROTOTYPE_MASKS.tensors, cropped_masks.post)
+)
 
 # No postprocessing: vectors as the authors' code returns them, normalised only where theirs are.
 _EMBEDDING = (Tensor("embeddings", "FP32", (-1,)),)

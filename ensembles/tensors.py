@@ -17,7 +17,8 @@ class Tensor:
     """Name, Triton data type (``FP32``, ``INT32``, ``STRING``, ...) and axes, the batch axis not counted.
 
     An axis of any length is -1. ``optional`` inputs may be left out of a request. ``bounds`` are the (least, usual,
-    largest) lengths of each axis of any length, in their order; empty where they are not declared.
+    largest) lengths of each axis of any length, in their order; empty where they are not declared. ``batch_axis`` is
+    where the batch axis stands: positions of several axes have it second, as the libraries do.
     """
 
     name: str
@@ -25,6 +26,12 @@ class Tensor:
     dims: tuple[int, ...]
     optional: bool = False
     bounds: tuple[tuple[int, int, int], ...] = ()
+    batch_axis: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """All axes, the batch axis in its place, those of any length -1."""
+        return (*self.dims[: self.batch_axis], -1, *self.dims[self.batch_axis :])
 
     @property
     def numpy(self) -> type[np.generic]:
@@ -32,6 +39,7 @@ class Tensor:
         return _NUMPY[self.dtype]
 
 
+BATCH = "batch"  # what graphs call the batch axis
 MAX_BATCH = 8  # samples of one execution, where a model does not say otherwise
 
 IMAGE = Tensor("image", "STRING", (1,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,14 +13,16 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from tritonvision.errors import InvalidParameter, one_of_several
-from tritonvision.heartbeat import Heart, longest_work
+from tritonvision.errors import InvalidParameter, NotSupported, one_of_several
+from tritonvision.heartbeat import Heart, kept_prompts, longest_work
 from tritonvision.pictures import decode, shown_size
-from tritonvision.python_backend.generation.engine import Messages, VlmEngine
+from tritonvision.python_backend.generation.answering import Messages
+from tritonvision.python_backend.generation.engines import open_engine
+from tritonvision.python_backend.generation.prefixes import LIMIT
 from tritonvision.python_backend.generation.prompt import ROLES, Picture
 from tritonvision.python_backend.generation.scheduler import Cancelled
 from tritonvision.python_backend.runtime.sessions import Sessions, network_files
-from tritonvision.python_backend.step import read_json, read_parameters, refusal_of, refusing_to_load
+from tritonvision.python_backend.step import identity, read_json, read_parameters, refusal_of, refusing_to_load
 from tritonvision.results import Delta
 from tritonvision.tasks import VLM, resolve
 
@@ -27,21 +30,25 @@ _MOST_PICTURES = 32  # of one conversation
 
 
 class TritonPythonModel:
-    """Passes requests to the threads of a :class:`VlmEngine` and sends what they generate."""
+    """Passes requests to the threads of an engine (:func:`open_engine`) and sends what they generate."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Triton's hook: open the networks, then touch the heartbeat file until the server stops."""
         cv2.setNumThreads(1)
         self.name = args["model_name"]
-        config = json.loads(args["model_config"])["parameters"]
-        parameters = {key: value["string_value"] for key, value in config.items()}
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        self.detailed = any(output["name"] == "details" for output in config.get("output", ()))
         folder = Path(args["model_repository"]) / args["model_version"]
         with refusing_to_load():
             sessions = Sessions(network_files(folder, parameters["sessions"]))
         assets = {name: (folder / name).read_bytes() for name in json.loads(parameters["assets"])}
         self.heart = Heart(longest_work(folder))
-        options = json.loads(parameters["options"])
-        self.vlm_engine = VlmEngine(sessions, parameters["module"], options, assets, lambda: self.heart)
+        options, told = json.loads(parameters["options"]), kept_prompts()
+        self.vlm_engine = open_engine(
+            sessions, parameters["module"], options, assets, lambda: self.heart, identity(args, parameters),
+            LIMIT if told is None else told,
+        )  # fmt: skip
 
     def execute(self, requests: list) -> None:
         """Triton's hook: begin each answer and return; the responses follow. Every request gets a final response."""
@@ -57,10 +64,13 @@ class TritonPythonModel:
         inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         (given,) = read_parameters(inputs, 1)
         settings = resolve(VLM.parameters, given)
+        if settings["top_logprobs"] is not None and not self.detailed:
+            raise NotSupported("The model was published by a version that told no likelihoods; publish it again.")
         images = [bytes(image) for image in inputs.get("image", np.empty(0, dtype=object)).reshape(-1)]
         messages = read_messages(inputs, len(images))
         encoded = [picture(image, settings["auto_orient"], n, len(images)) for n, image in enumerate(images, 1)]
-        self.vlm_engine.start(messages, encoded, settings, partial(_send, sender), failed, sender.is_cancelled)
+        send = partial(_send, sender, self.detailed)
+        self.vlm_engine.start(messages, encoded, settings, send, failed, sender.is_cancelled)
 
     def finalize(self) -> None:
         """Triton's hook: the model is unloaded."""
@@ -89,7 +99,10 @@ def picture(data: bytes, auto_orient: bool, number: int = 1, count: int = 1) -> 
         with one_of_several(number, count):
             return reader(data, auto_orient)
 
-    return Picture(lambda: read(shown_size)[::-1], lambda: read(decode))
+    def digest() -> bytes:
+        return hashlib.sha256(bytes([auto_orient]) + data).digest()
+
+    return Picture(lambda: read(shown_size)[::-1], lambda: read(decode), digest)
 
 
 def read_messages(inputs: Mapping[str, np.ndarray], count: int) -> Messages:
@@ -138,12 +151,17 @@ def _text(value: np.ndarray) -> str:
         raise InvalidParameter("The text is not UTF-8.") from error
 
 
-def _send(sender: Any, delta: Delta) -> None:
+def _send(sender: Any, detailed: bool, delta: Delta) -> None:
     tensors = [
         pb_utils.Tensor("text", np.array([delta.text.encode()], dtype=object)),
         pb_utils.Tensor("token_ids", delta.token_ids),
         pb_utils.Tensor("finish_reason", np.array([delta.finish_reason.encode()], dtype=object)),
         pb_utils.Tensor("usage", np.array(delta.usage, dtype=np.int32)),
     ]
+    if detailed:
+        details = json.dumps({"cached_tokens": delta.cached_tokens, "logprobs": delta.logprobs})
+        tensors.append(pb_utils.Tensor("details", np.array([details.encode()], dtype=object)))
+    if delta.masks is not None:
+        tensors.append(pb_utils.Tensor("masks", delta.masks))
     flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if delta.finish_reason else 0
     sender.send(pb_utils.InferenceResponse(tensors), flags=flags)

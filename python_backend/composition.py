@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from tritonvision.errors import ServerUnavailable, from_wire
-from tritonvision.publication import MANIFEST
 from tritonvision.python_backend.batching import stack_padded
 from tritonvision.python_backend.runtime.sequences import CONTROLS, Sequences
 from tritonvision.python_backend.runtime.sessions import Sessions, network_files
-from tritonvision.python_backend.step import Step, read_parameters
+from tritonvision.python_backend.step import Step, identity, read_parameters
 from tritonvision.tasks import resolve
 
 
@@ -35,7 +34,7 @@ class TritonPythonModel(Step):
         files = network_files(folder, parameters.get("sessions", "{}"))
         self.sessions = Sessions(files) if files else None
         assets = {name: (folder / name).read_bytes() for name in json.loads(parameters.get("assets", "[]"))}
-        options = {**json.loads(parameters["options"]), "model": _identity(args), "assets": assets}
+        options = {**json.loads(parameters["options"]), "model": identity(args, parameters), "assets": assets}
         self.composition = self.module.Composition(self.call, options)
         sequence = json.loads(parameters.get("sequence", "{}"))
         self.sequences = Sequences(self.composition.begin, **sequence) if sequence else None
@@ -78,9 +77,13 @@ class TritonPythonModel(Step):
         """
         if self.sessions is not None:
             self.heart.step()
-            return self.sessions(model, inputs, outputs)
+            began = time.monotonic_ns()
+            found = self.sessions(model, inputs, outputs)
+            self.teller.tell(self.request_id, f"net--{self.name}--{model}", began, time.monotonic_ns())
+            return found
         request = pb_utils.InferenceRequest(
             model_name=self.nets.get(model, model),
+            request_id=self.request_id,
             requested_output_names=list(outputs),
             inputs=[pb_utils.Tensor(name, value) for name, value in inputs.items()],
         )
@@ -90,9 +93,3 @@ class TritonPythonModel(Step):
             text = response.error().message()
             raise from_wire(text) or ServerUnavailable(f"A part of the model does not answer: {self.name}.")
         return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs}
-
-
-def _identity(args: Mapping[str, str]) -> str:
-    """A key for cached results: changes with the model and with each publication of it."""
-    manifest = Path(args["model_repository"]) / MANIFEST
-    return f"{args['model_name']} {hashlib.sha256(manifest.read_bytes()).hexdigest()}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from tritonvision import graph_files
 from tritonvision.python_backend.runtime.load_sharing import Siblings
 from tritonvision.python_backend.runtime.numbers import require_numbers
 from tritonvision.python_backend.runtime.sessions import release_free_memory
@@ -25,8 +26,8 @@ _LEVELS = {
 }
 
 
-# Graphs up to this many bytes get a second session for busy times.
-_SMALL_GRAPH = 64 * 2**20
+# Graphs up to this many bytes get a second session for busy times, which holds the weights once more.
+_SMALL_GRAPH = 120_000_000
 # Threads of a process that is alone on the machine may wait for each other actively, while a run lasts and no longer.
 _ALONE = {"session.intra_op.allow_spinning": "1", "session.force_spinning_stop": "1"}
 
@@ -57,7 +58,7 @@ class TritonPythonModel(Step):
         count = sum(group["count"] for group in self.config["instance_group"])
         threads = int(parameters.get("intra_op_thread_count", 1))
         self.siblings = Siblings(args["model_name"], args["model_instance_name"], count)
-        if count > 1 and threads > 1 and path.stat().st_size <= _SMALL_GRAPH:
+        if count > 1 and threads > 1 and graph_files.size(path) <= _SMALL_GRAPH:
             self.sessions = {True: session(_ALONE), False: session({"intra_op_thread_count": "1"})}
         else:
             self.sessions = dict.fromkeys((True, False), session({}))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
@@ -13,8 +15,17 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from tritonvision.errors import InvalidParameter, TritonVisionError, to_wire
+from tritonvision.errors import (
+    OUT_OF_MEMORY,
+    InvalidParameter,
+    NoRoom,
+    TritonVisionError,
+    is_out_of_memory,
+    to_wire,
+)
 from tritonvision.heartbeat import Heart, longest_work
+from tritonvision.publication import MANIFEST, VARIANT_PARAMETER
+from tritonvision.step_reports import Teller
 
 
 class Step(ABC):
@@ -24,6 +35,8 @@ class Step(ABC):
 
     Attributes:
         weights: the folder whose size decides how long one answer may take, see :func:`heartbeat.longest_work`.
+        teller: tells how long this process worked on each request.
+        request_id: of the request that is being answered.
     """
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -34,6 +47,7 @@ class Step(ABC):
         with refusing_to_load():
             self.setup({key: value["string_value"] for key, value in self.config["parameters"].items()}, args)
         self.heart = Heart(longest_work(self.weights))
+        self.teller, self.request_id = Teller(), ""
 
     @abstractmethod
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
@@ -57,6 +71,7 @@ class Step(ABC):
 
     def _respond(self, request):
         self.heart.step()
+        self.request_id, began = request.request_id(), time.monotonic_ns()
         # is_cancelled() is not called: it is a round trip to the server, and tells nothing within an ensemble
         try:
             inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
@@ -64,6 +79,8 @@ class Step(ABC):
             return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
         except Exception as error:  # the boundary of the process
             return pb_utils.InferenceResponse(error=refusal_of(error, self.name))
+        finally:
+            self.teller.tell(self.request_id, self.name, began, time.monotonic_ns())
 
 
 @contextmanager
@@ -75,16 +92,25 @@ def refusing_to_load() -> Iterator[None]:
         raise pb_utils.TritonModelException(to_wire(error)) from None
 
 
+def identity(args: Mapping[str, str], parameters: Mapping[str, str]) -> str:
+    """A key for cached results: changes with the model, with each publication of it and with the variant that runs."""
+    manifest = Path(args["model_repository"]) / MANIFEST
+    published = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    return f"{args['model_name']} {published} {parameters.get(VARIANT_PARAMETER, '')}"
+
+
 def refusal_of(error: Exception, model: str) -> Any:
     """The Triton error for the caller.
 
-    A TritonVisionError is its code and sentence. Any other error is a bug: its traceback goes to the log of ``model``,
-    and the caller gets a general sentence.
+    A TritonVisionError is its code and sentence. Any other error is a bug, or memory did not suffice: its traceback
+    goes to the log of ``model``, and the caller gets a general sentence.
     """
     if isinstance(error, TritonVisionError):
         return pb_utils.TritonError(to_wire(error), pb_utils.TritonError.INVALID_ARG)
     pb_utils.Logger.log_error(f"{model}: {''.join(traceback.format_exception(error))}")
     failure = TritonVisionError("The model failed on this input.")
+    if isinstance(error, MemoryError) or is_out_of_memory(str(error)):
+        failure = NoRoom(OUT_OF_MEMORY)
     return pb_utils.TritonError(to_wire(failure), pb_utils.TritonError.INTERNAL)
 
 

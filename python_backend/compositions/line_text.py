@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,12 +12,11 @@ from PIL import Image
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 from tritonvision.pictures import decode
-from tritonvision.python_backend.generation.beams import Decoder, Search, search
+from tritonvision.python_backend.generation.beams import SEARCH, Decoder, Search, read_search, search
 from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.TEXT_OCR
-# Files beside the model: the vocabulary, and the checkpoint's settings of the search (fields of Search).
-TOKENIZER, SEARCH = "tokenizer.json", "search.json"
+TOKENIZER = "tokenizer.json"  # the vocabulary, a file beside the model, as the settings of the search are
 
 
 class Composition:
@@ -81,9 +79,3 @@ def frame(picture: np.ndarray, side: int) -> np.ndarray:
     ``ViTImageProcessorPil`` does it with Pillow, bilinear and antialiased.
     """
     return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR))
-
-
-def read_search(data: bytes) -> dict[str, Any]:
-    """The fields of a :class:`Search` out of its file."""
-    fields = json.loads(data)
-    return fields | {"ends": tuple(fields["ends"]), "last": tuple(fields["last"])}

@@ -8,7 +8,6 @@ that of transformers' ``Owlv2ForObjectDetection`` and ``Owlv2Processor``.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,13 +24,12 @@ from tritonvision.python_backend.runtime import encoding_cache
 from tritonvision.python_backend.runtime.networks import Call
 from tritonvision.python_backend.vocabulary import example_queries
 from tritonvision.python_backend.vocabulary.selection import class_names, select
+from tritonvision.python_backend.vocabulary.text_encodings import TextEncodings
 
 TASK = tasks.OPEN_VOCABULARY
 TOKENIZER = "tokenizer.json"
 MOST_CLASSES = 1000
 _LONGEST_TEXT = 1000  # characters; 16 tokens have about a hundred, more only with repeated blanks
-_KEPT_TEXTS = 4096  # embeddings of a process: 8 MB
-_TEXTS_AT_ONCE = 8  # the largest batch of a network
 _ENCODING = ("boxes", "class_embeds", "shift", "scale")
 
 
@@ -70,7 +68,7 @@ class Composition:
         self._model = str(options.get("model", ""))
         self._tokenizer = tokenizers.Tokenizer.from_str(options["assets"][TOKENIZER].decode())
         self._cache = cache or encoding_cache.of_server("encodings")
-        self._texts: OrderedDict[bytes, np.ndarray] = OrderedDict()  # by token ids, the most recently used last
+        self._texts = TextEncodings(call)
 
     def answer(
         self, sample: Mapping[str, Any], parameters: Mapping[str, Any], wanted: set[str] | None = None
@@ -98,7 +96,8 @@ class Composition:
             total.check(shown_size(bytes(data), auto_orient) for data in (sample["image"], *used))
             queries = self._of_examples(pictures, examples, auto_orient)
         else:
-            queries = self._of_texts(class_names(parameters, MOST_CLASSES))
+            texts = class_names(parameters, MOST_CLASSES)
+            queries = self._texts([self._tokens(index, text) for index, text in enumerate(texts)])
         found = self._encoding(sample["image"], auto_orient)
         similar, possible = _normalised(found.class_embeds) @ _normalised(queries).T, np.array(True)
         if examples:
@@ -119,21 +118,6 @@ class Composition:
         picture = decode(data, auto_orient)
         found = self._call("image", {"pixels": padded_square.resize(picture, self._side)[None]}, _ENCODING)
         return (*(found[name][0] for name in _ENCODING), np.array(picture.shape[:2], dtype=np.int64))
-
-    def _of_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 ``[C,D]``: the network encodes only the texts that are not cached."""
-        rows = [self._tokens(index, text) for index, text in enumerate(texts)]
-        new = list({row.tobytes(): row for row in rows if row.tobytes() not in self._texts}.values())
-        for first in range(0, len(new), _TEXTS_AT_ONCE):
-            batch = new[first : first + _TEXTS_AT_ONCE]
-            found = self._call("text", {"input_ids": np.stack(batch)}, ["query_embeds"])["query_embeds"]
-            self._texts.update((row.tobytes(), embeds.copy()) for row, embeds in zip(batch, found, strict=True))
-        queries = np.stack([self._texts[row.tobytes()] for row in rows])
-        for row in rows:
-            self._texts.move_to_end(row.tobytes())
-        while len(self._texts) > _KEPT_TEXTS:
-            self._texts.popitem(last=False)
-        return queries
 
     def _tokens(self, index: int, text: str) -> np.ndarray:
         """int64 ``[context]``: start, text, end, zeros. The library's processor would not cut a longer one, either.

@@ -1,13 +1,14 @@
 """Promptable masks: a picture is encoded once for all processes of a server, then a prompt runs only the decoder.
 
 Prompts are points on and off the object, a box, and the logits of an earlier answer. The arithmetic around the networks
-is that of transformers' ``SamProcessor``.
+is that of transformers' ``SamProcessor`` or, where the frame is filled, of its ``Sam2Processor``.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -18,15 +19,14 @@ from tritonvision.errors import InvalidParameter
 from tritonvision.pictures import MAX_PIXELS, decode
 from tritonvision.python_backend.images import resize
 from tritonvision.python_backend.masks import run_lengths
-from tritonvision.python_backend.masks.decode import Axis, areas
-from tritonvision.python_backend.masks.decode import decode as masks_on
+from tritonvision.python_backend.masks.low_resolution import Enlargement
 from tritonvision.python_backend.runtime import encoding_cache
 from tritonvision.python_backend.runtime.networks import Call
 
 TASK = tasks.PROMPTABLE
 _MOST_POINTS = 256  # each is one more token that attends to the whole picture, or one more prompt
 POINTS = 1, 2, _MOST_POINTS + 2  # least, usual and most points that the network reads; a box is two more
-_AT_ONCE = 8  # prompts: the largest batch of a network
+AT_ONCE = 8  # prompts: the largest batch of a network
 _ANSWERS = {"masks", "scores", "low_res_masks"}
 _SHRINK = 4  # the masks that the decoder gives and takes are so much smaller than the encoder's frame
 _LABELS = (-1, 0, 1, 2, 3)  # no point, off the object, on it, upper left and lower right corner of a box
@@ -37,8 +37,8 @@ class Composition:
 
     Args:
         call: runs the networks ``encoder`` and ``decoder``.
-        options: ``side``, pixels of the encoder's square frame, and ``model``, which tells the encodings of one network
-            from those of another.
+        options: ``side``, pixels of the encoder's square frame; ``model``, which tells the encodings of one network
+            from those of another; and of SAM2 ``filled``: see :class:`Filled`.
         cache: of encodings; by default the server's.
     """
 
@@ -48,6 +48,8 @@ class Composition:
         self._side = int(options["side"])
         self._model = str(options.get("model", ""))
         self._cache = cache or encoding_cache.of_server("encodings")
+        self._filled = Filled(**options["filled"]) if options.get("filled") else None
+        self._features = ("embeddings", *(self._filled.levels if self._filled else ()))
 
     def answer(
         self, sample: Mapping[str, Any], parameters: Mapping[str, Any], wanted: set[str] | None = None
@@ -56,32 +58,30 @@ class Composition:
 
         Args:
             sample: ``image``, an encoded picture or ``.npy`` bytes, or instead of it ``embeddings`` float32
-                ``[256,64,64]`` of one, with the setting ``image_size``; ``mask_input`` float32 ``[256,256]``, one of
-                the ``low_res_masks`` of an earlier answer.
+                ``[256,64,64]`` of one (with its finer levels, where the network has them) and the setting
+                ``image_size``; ``mask_input`` float32 ``[256,256]``, one of the ``low_res_masks`` of an earlier answer.
             parameters: settings of the task, resolved. Coordinates are pixels of the (oriented) picture.
             wanted: names of outputs; the decoder does not run when only ``embeddings`` are.
 
         Returns:
             ``masks`` objects ``[k]`` of bytes (none when ``mask_format`` is), ``scores`` float32 ``[k]``, the IoU that
             the network expects of each, ``low_res_masks`` float32 ``[k,256,256]`` logits, ``image_size`` int32 ``[2]``
-            (height, width), and ``embeddings`` when wanted. k is 3 a prompt with ``multimask``, the three proposals in
+            (height, width), and ``embeddings`` and finer levels when wanted. k is 3 a prompt with ``multimask``, the
             the network's order, else 1; minus those below ``min_score`` or ``min_stability``.
 
         Raises:
             InvalidParameter: a prompt outside the picture, or no picture at all.
         """
-        embeddings, (height, width) = self._encoding(sample, parameters)
+        features, (height, width) = self._encoding(sample, parameters)
         outputs = {"image_size": np.array([height, width], dtype=np.int32)}
         asked = _ANSWERS if wanted is None else _ANSWERS & wanted
         if asked:
-            outputs |= self._selected(embeddings, sample.get("mask_input"), parameters, height, width, asked)
-        if wanted is not None and "embeddings" in wanted:
-            outputs["embeddings"] = embeddings
-        return outputs
+            outputs |= self._selected(features, sample.get("mask_input"), parameters, height, width, asked)
+        return outputs | {name: value for name, value in features.items() if wanted is not None and name in wanted}
 
     def _selected(
-        self, embeddings: np.ndarray, mask_input: np.ndarray | None, parameters: Mapping[str, Any], height: int,
-        width: int, asked: set[str],
+        self, features: Mapping[str, np.ndarray], mask_input: np.ndarray | None, parameters: Mapping[str, Any],
+        height: int, width: int, asked: set[str],
     ) -> dict[str, np.ndarray]:  # fmt: skip
         """The masks of all prompts, as many of them at once as the decoder takes."""
         coords, labels = self._prompts(parameters, height, width)
@@ -90,26 +90,24 @@ class Composition:
         small, form = self._side // _SHRINK, parameters["mask_format"]
         earlier = np.zeros((small, small), np.float32) if mask_input is None else _finite("mask_input", mask_input)
         earlier = earlier.reshape(1, 1, small, small).astype(np.float32, copy=False)
-        proposals = slice(1, None) if parameters["multimask"] else slice(0, 1)
+        enlargement = self._enlargement(height, width)
         scores, logits, encoded = [], [], []
-        for first in range(0, len(coords), _AT_ONCE):
-            part = slice(first, first + _AT_ONCE)
+        for first in range(0, len(coords), AT_ONCE):
+            part = slice(first, first + AT_ONCE)
             count = len(coords[part])
-            given = {
-                "embeddings": np.repeat(embeddings[None], count, 0), "point_coords": coords[part],
-                "point_labels": labels[part], "mask_input": np.repeat(earlier, count, 0),
+            found = self._decoded(features, {
+                "point_coords": coords[part], "point_labels": labels[part], "mask_input": np.repeat(earlier, count, 0),
                 "has_mask": np.full((count, 1), mask_input is not None, np.float32),
-            }  # fmt: skip
-            found = self._call("decoder", given, ["low_res_masks", "iou_scores"])
-            proposed = found["low_res_masks"][:, proposals].reshape(-1, small, small)
-            for mask, score in zip(proposed, found["iou_scores"][:, proposals].ravel(), strict=True):
-                if not self._counts(mask, score, parameters, height, width):
+            })  # fmt: skip
+            proposed, expected = self._proposals(*found, parameters["multimask"])
+            for mask, score in zip(proposed, expected, strict=True):
+                if not _counts(mask, score, parameters, enlargement):
                     continue
                 scores.append(score)
                 if "low_res_masks" in asked:
                     logits.append(mask)
                 if "masks" in asked and form != "none":
-                    patch = self._patch(mask, height, width, parameters["mask_threshold"])
+                    patch = enlargement.patch(mask, parameters["mask_threshold"])
                     encoded.append(run_lengths.encode(*patch, height, width, form))
         return {
             "scores": np.array(scores, dtype=np.float32),
@@ -117,82 +115,115 @@ class Composition:
             "masks": np.array(encoded, dtype=object),
         }
 
-    def _encoding(self, sample: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
+    def _decoded(
+        self, features: Mapping[str, np.ndarray], prompts: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Logits float32 ``[n,4,h,w]`` and scores ``[n,4]`` of n prompts about one picture."""
+        names = ["low_res_masks", "iou_scores"]
+        if self._filled is None:  # every prompt brings the picture along
+            count = len(prompts["has_mask"])
+            pictures = {name: np.repeat(value[None], count, 0) for name, value in features.items()}
+            found = self._call("decoder", {**pictures, **prompts}, names)
+            return found["low_res_masks"], found["iou_scores"]
+        found = self._call("decoder", {n: v[None] for n, v in {**features, **prompts}.items()}, names)
+        return found["low_res_masks"][0], found["iou_scores"][0]
+
+    def _proposals(self, logits: np.ndarray, scores: np.ndarray, many: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Of each prompt the three proposals or the one answer: logits ``[k,h,w]`` and scores ``[k]``."""
+        if many:
+            logits, scores = logits[:, 1:], scores[:, 1:]
+        else:
+            chosen = np.zeros(len(scores), np.int64) if self._filled is None else self._filled.answers(logits, scores)
+            rows = np.arange(len(scores))
+            logits, scores = logits[rows, chosen], scores[rows, chosen]
+        return logits.reshape(-1, *logits.shape[-2:]), scores.ravel()
+
+    def _encoding(
+        self, sample: Mapping[str, Any], parameters: Mapping[str, Any]
+    ) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
         """The encoded picture and its (height, width): the caller's, from the cache, or computed."""
         if "image" in sample:
             data = bytes(sample["image"])
             facts = f"{self._model} {parameters['auto_orient']} ".encode()
             key = hashlib.sha256(facts + hashlib.sha256(data).digest()).hexdigest()
-            embeddings, size = self._cache.fetch(key, lambda: self._encode(data, parameters["auto_orient"]))
-            return embeddings, (int(size[0]), int(size[1]))
+            *found, size = self._cache.fetch(key, lambda: self._encode(data, parameters["auto_orient"]))
+            return dict(zip(self._features, found, strict=True)), (int(size[0]), int(size[1]))
         if "embeddings" not in sample:
             raise InvalidParameter("There is neither a picture nor the embeddings of one.")
-        return _finite("embeddings", sample["embeddings"]), _picture_size(parameters["image_size"])
+        missing = [name for name in self._features if name not in sample]
+        if missing:
+            raise InvalidParameter(f"'embeddings' of this model go with '{missing[0]}'.", hint="Or send the picture.")
+        return {name: _finite(name, sample[name]) for name in self._features}, _picture_size(parameters["image_size"])
 
-    def _encode(self, data: bytes, auto_orient: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _encode(self, data: bytes, auto_orient: bool) -> tuple[np.ndarray, ...]:
         picture = decode(data, auto_orient)
-        pixels, geometry = resize.longest(picture, self._side, self._side)
-        inputs = {"pixels": pixels[None], "valid_size": np.array([geometry.valid_size], dtype=np.int32)}
-        (embeddings,) = self._call("encoder", inputs, ["embeddings"])["embeddings"]
-        return embeddings, np.array(picture.shape[:2], dtype=np.int64)
+        rule = resize.longest if self._filled is None else resize.squash
+        pixels, geometry = rule(picture, self._side, self._side)
+        inputs = {"pixels": pixels[None]}
+        if self._filled is None:
+            inputs["valid_size"] = np.array([geometry.valid_size], dtype=np.int32)
+        found = self._call("encoder", inputs, self._features)
+        return *(found[name][0] for name in self._features), np.array(picture.shape[:2], dtype=np.int64)
+
+    def _content(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of what the picture covers of the encoder's frame."""
+        return resize.fitted(height, width, self._side) if self._filled is None else (self._side, self._side)
 
     def _prompts(self, parameters: Mapping[str, Any], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """float32 ``[n,p,2]`` in the encoder's frame and ``[n,p]``: the points of each prompt, and their labels."""
-        alone = [_points(prompt, height, width) for prompt in _apart(parameters)]
-        valid_height, valid_width = resize.fitted(height, width, self._side)
+        alone = [_points(prompt, height, width, self._filled is not None) for prompt in _apart(parameters)]
+        valid_height, valid_width = self._content(height, width)
         coords = np.array([points for points, _ in alone], dtype=np.float64)
         coords *= (valid_width / width, valid_height / height)
         return coords.astype(np.float32), np.array([labels for _, labels in alone], dtype=np.float32)
 
-    def _counts(
-        self, logits: np.ndarray, score: np.float32, parameters: Mapping[str, Any], height: int, width: int
-    ) -> bool:
-        """Whether a mask reaches ``min_score`` (the network's IoU estimate) and ``min_stability`` (its area at a higher
-        logit over that at a lower one).
+    def _enlargement(self, height: int, width: int) -> Enlargement:
+        """How masks lie over the picture: enlarged to the encoder's frame and cut where the padding begins, then
+        enlarged to the picture; of a filled frame at once.
         """
-        if parameters["min_score"] > 0 and not score > np.float32(parameters["min_score"]):
-            return False
-        if parameters["min_stability"] <= 0:
-            return True
-        level, offset = parameters["mask_threshold"], parameters["stability_offset"]
-        box, axes = self._where(logits > level - offset, height, width)
-        if box is None:
-            return False
-        inner, outer = areas(np.ones(1, np.float32), logits[None], *axes, box, (level + offset, level - offset))
-        return outer > 0 and bool(np.float32(inner / outer) > np.float32(parameters["min_stability"]))
+        factor = _SHRINK if self._filled is None else 1
+        tall, wide = (inside * factor // _SHRINK for inside in self._content(height, width))
+        return Enlargement.of(self._side // _SHRINK, factor, (tall, wide), (height, width))
 
-    def _patch(self, logits: np.ndarray, height: int, width: int, level: float) -> tuple[np.ndarray, int, int]:
-        """Where one mask is, bool, cut out of the picture, and the left and upper edge of the cut.
 
-        Logits are enlarged to the encoder's frame, cut where the padding begins, and enlarged to the picture: for the
-        pixels of the cut two small matrix products.
+def _counts(logits: np.ndarray, score: np.float32, parameters: Mapping[str, Any], enlargement: Enlargement) -> bool:
+    """Whether a mask reaches ``min_score`` (the network's IoU estimate) and ``min_stability`` (its area at a higher
+    logit over that at a lower one).
+    """
+    if parameters["min_score"] > 0 and not score > np.float32(parameters["min_score"]):
+        return False
+    if parameters["min_stability"] <= 0:
+        return True
+    stability = enlargement.stability(logits, parameters["mask_threshold"], parameters["stability_offset"])
+    return bool(stability > np.float32(parameters["min_stability"]))
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What is otherwise where the picture fills the encoder's frame, its aspect ignored: in SAM2.
+
+    The decoder reads a picture once for several prompts, every prompt ends with a point that is none, and the single
+    answer is the first mask only where that is stable.
+
+    Attributes:
+        levels: further outputs of the encoder, finer than ``embeddings``, which the decoder reads.
+        offset: how far the threshold of logits moves either way for a mask's stability.
+        stable: the least share of its area that a stable mask keeps.
+    """
+
+    levels: Sequence[str]
+    offset: float
+    stable: float
+
+    def answers(self, logits: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Which mask of each prompt answers it, int64 ``[n]``: the first if it is stable, else the best proposal.
+
+        Args:
+            logits, scores: float32 ``[n,4,h,w]`` and ``[n,4]``.
         """
-        box, axes = self._where(logits > level, height, width)
-        if box is None:
-            return np.zeros((0, 0), dtype=bool), 0, 0
-        return masks_on(np.ones(1, np.float32), logits[None], *axes, box, level), box[0], box[1]
-
-    def _where(
-        self, cells: np.ndarray, height: int, width: int
-    ) -> tuple[tuple[int, int, int, int] | None, tuple[Axis, Axis]]:
-        """The box of the picture's pixels whose interpolation reads ``cells``, bool ``[256,256]``, and the two axes'
-        weights. No box without a cell.
-        """
-        content = resize.fitted(height, width, self._side)
-        rows, columns = (
-            Axis(cells=len(cells), factor=_SHRINK, offset=0, content=inside, length=length)
-            for length, inside in zip((height, width), content, strict=True)
-        )
-        if not cells.any():
-            return None, (rows, columns)
-        spans = []
-        for number, axis in enumerate((rows, columns)):
-            seen = np.flatnonzero(cells.any(axis=1 - number))
-            # as far as the neighbours of the cells, and one pixel of the frame for the second enlargement
-            edges = np.array([seen[0] - 1, seen[-1] + 2]) * _SHRINK * axis.length / axis.content + (-2, 2)
-            spans.append([int(edge) for edge in np.clip(np.rint(edges), 0, axis.length)])
-        (top, bottom), (left, right) = spans
-        return (left, top, right, bottom), (rows, columns)
+        inner, outer = (np.count_nonzero(logits[:, 0] > level, axis=(1, 2)) for level in (self.offset, -self.offset))
+        shares = np.where(outer > 0, inner.astype(np.float32) / np.maximum(outer, 1).astype(np.float32), 1)
+        return np.where(shares >= np.float32(self.stable), 0, 1 + scores[:, 1:].argmax(axis=1))
 
 
 def _apart(parameters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -211,9 +242,11 @@ def _apart(parameters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _points(parameters: Mapping[str, Any], height: int, width: int) -> tuple[list[list[float]], list[float]]:
-    """A prompt as points with labels, ``[n,2]`` and ``[n]``: a box is its two corners. Without a box a padding point
-    (label -1) is appended, as in the network's training; an empty prompt is that point alone.
+def _points(
+    parameters: Mapping[str, Any], height: int, width: int, padded: bool
+) -> tuple[list[list[float]], list[float]]:
+    """A prompt as points with labels, ``[n,2]`` and ``[n]``: a box is its two corners. Without a box, or always where
+    ``padded``, a padding point (label -1) is appended, as in the network's training; an empty prompt is such points.
     """
     points, labels, box = parameters["points"] or [], parameters["point_labels"], parameters["box"]
     labels = [1.0] * len(points) if labels is None else labels
@@ -229,10 +262,10 @@ def _points(parameters: Mapping[str, Any], height: int, width: int) -> tuple[lis
             raise InvalidParameter(
                 f"The box must be left, top, right, bottom inside the picture of {width} x {height} pixels."
             )
-        return [*points, [left, top], [right, bottom]], [*labels, 2, 3]
+        points, labels = [*points, [left, top], [right, bottom]], [*labels, 2, 3]
     if not points:
         points, labels = [[0, 0]], [-1]
-    if set(labels) & {2, 3}:
+    if set(labels) & {2, 3} and not padded:
         return points, labels
     return [*points, [0, 0]], [*labels, -1]
 

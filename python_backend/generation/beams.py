@@ -1,15 +1,18 @@
-"""Greedy and beam search over an encoder-decoder, as ``generate()`` of transformers 5.23 does them, in numpy."""
+"""Greedy, sampled and beam search over encoder-decoders, as ``generate()`` of transformers 5.23 does it, in numpy."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tritonvision.python_backend.generation.sampling import checked
 from tritonvision.python_backend.runtime.networks import Call
 
+SEARCH = "search.json"  # the file beside a model: the checkpoint's settings, the fields of Search
 # Subtracted from the score of an impossible sequence; in float32 the former score is rounded away.
 _NEVER = np.float32(-1e9)
 
@@ -47,13 +50,24 @@ class Search:
     last: tuple[int, ...] = ()
 
 
-def search(step: Step, settings: Search) -> np.ndarray:
+def read_search(data: bytes) -> dict[str, Any]:
+    """The fields of a :class:`Search` out of its file :data:`SEARCH`."""
+    fields = json.loads(data)
+    return fields | {"ends": tuple(fields["ends"]), "last": tuple(fields["last"])}
+
+
+def search(step: Step, settings: Search, choose: Callable[[np.ndarray], int] | None = None) -> np.ndarray:
     """The answer's tokens, int64 ``[n]``, without the start token, with the end token if one was generated.
+
+    Args:
+        choose: takes the next token of logits ``[V]``, of a search of one beam; None takes the likeliest.
 
     Raises:
         TritonVisionError: the network computed logits that are no numbers.
     """
-    return _greedy(step, settings) if settings.beams == 1 else _beam_search(step, settings)
+    if settings.beams == 1:
+        return _one_by_one(step, settings, choose or (lambda logits: int(logits.argmax())))
+    return _beam_search(step, settings)
 
 
 class Decoder:
@@ -84,11 +98,11 @@ class Decoder:
         return found["logits"]
 
 
-def _greedy(step: Step, settings: Search) -> np.ndarray:
+def _one_by_one(step: Step, settings: Search, choose: Callable[[np.ndarray], int]) -> np.ndarray:
     ids, origins = np.array([[settings.start]], dtype=np.int64), np.zeros(1, dtype=np.int64)
     while ids.shape[1] <= settings.most:
         scores = _constrained(checked(step(ids[:, -1], origins)), ids, settings)
-        ids = np.append(ids, [[scores[0].argmax()]], axis=1)
+        ids = np.append(ids, [[choose(scores[0])]], axis=1)
         if ids[0, -1] in settings.ends:
             break
     return ids[0, 1:]

@@ -47,7 +47,7 @@ class Cache:
         length = max(self.mask.shape[1], other.mask.shape[1])
         mask = np.concatenate([_padded(cache.mask, 1, length) for cache in (self, other)])
         past = [
-            _value(np.concatenate([_padded(value.numpy(), 2, length) for value in pair]))
+            value_of(np.concatenate([_padded(value.numpy(), 2, length) for value in pair]))
             for pair in zip(self.past, other.past, strict=True)
         ]
         return Cache(past, mask, np.concatenate([self.next_positions, other.next_positions]))
@@ -57,7 +57,7 @@ class Cache:
         rows = list(kept)
         mask = self.mask[rows]
         begin = int(mask.argmax(1).min())
-        past = [_value(value.numpy()[rows, :, begin:]) for value in self.past]
+        past = [value_of(value.numpy()[rows, :, begin:]) for value in self.past]
         return Cache(past, mask[:, begin:], self.next_positions[rows])
 
 
@@ -100,7 +100,7 @@ class Decoder:
 
     def empty(self) -> Cache:
         """One row with an empty cache."""
-        past = [_value(np.zeros((1, heads, 0, width), dtype=np.float32)) for heads, width in self._shapes]
+        past = [value_of(np.zeros((1, heads, 0, width), dtype=np.float32)) for heads, width in self._shapes]
         return Cache(past, np.zeros((1, 0), dtype=np.int64), np.zeros(1, dtype=np.int64))
 
     def __call__(self, cache: Cache, piece: Piece) -> tuple[np.ndarray, Cache]:
@@ -121,7 +121,7 @@ class Decoder:
             given[_BIDIRECTIONAL] = np.full(rows, piece.bidirectional, dtype=np.int64)
         if not piece.extra.keys() <= given.keys() or (piece.bidirectional and not self._marks_prefix):
             raise TritonVisionError("The decoder does not read what the prompt has.")
-        feeds = {name: _value(value) for name, value in given.items()}
+        feeds = {name: value_of(value) for name, value in given.items()}
         feeds |= dict(zip(self._past, cache.past, strict=True))
         logits, *past = self._session.run_with_ort_values(["logits", *self._present], feeds)
         following = positions.reshape(-1, rows, count).max(axis=(0, 2)) + 1
@@ -144,5 +144,6 @@ def _padded(values: np.ndarray, axis: int, length: int) -> np.ndarray:
     return np.pad(values, missing)
 
 
-def _value(array: np.ndarray) -> OrtValue:
+def value_of(array: np.ndarray) -> OrtValue:
+    """An array as a tensor of onnxruntime."""
     return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import queue
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import tokenizers
 
-from tritonvision.errors import InvalidParameter, InvalidPicture, TritonVisionError
+from tritonvision.errors import InvalidParameter, TritonVisionError
+from tritonvision.python_backend.generation.answer import Answer
+from tritonvision.python_backend.generation.answering import Engine, Messages
 from tritonvision.python_backend.generation.decoder import Decoder, Piece
-from tritonvision.python_backend.generation.prompt import Picture, Prompt, Reader, Size
+from tritonvision.python_backend.generation.encodings import Encodings
+from tritonvision.python_backend.generation.grammar import Grammars
+from tritonvision.python_backend.generation.prefixes import LIMIT, Content, Prefixes
+from tritonvision.python_backend.generation.prompt import Picture, Prompt, Reader, Size, details
 from tritonvision.python_backend.generation.sampling import Sampler
 from tritonvision.python_backend.generation.scheduler import Cancelled, Job, Scheduler, fail, unloaded
 from tritonvision.python_backend.generation.text_stream import TextStream
 from tritonvision.python_backend.images import total
+from tritonvision.python_backend.runtime import encoding_cache
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.results import Delta
 
 TOKENIZER = "tokenizer.json"
-_TILES = 4  # tiles in one run of the vision network; cancelling takes effect between two runs
 _LETTERS = 64  # a bound on the average length of a token in characters
-_PICTURES = 32  # pictures whose encodings are cached: a conversation sends its pictures again with every question
 
-Messages = Sequence[Mapping[str, Any]]
-
-
-class VlmEngine:
+class VlmEngine(Engine):
     """Holds the networks, the tokenizer and the threads that read prompts and generate.
 
     Args:
@@ -42,40 +41,33 @@ class VlmEngine:
         assets: ``tokenizer.json``.
         working: a context manager around each unit of work (a turn of the scheduler, one picture, one run of the vision
             network), for a heartbeat that stops when a unit hangs.
+        model: changes with everything that decides what the networks answer: a key of what is kept of pictures.
+        kept: bytes of keys and values of earlier prompts that are kept.
     """
 
     def __init__(
         self, sessions: Sessions, module: str, options: Mapping[str, Any], assets: Mapping[str, bytes],
-        working: Callable[[], AbstractContextManager] = nullcontext,
+        working: Callable[[], AbstractContextManager] = nullcontext, model: str = "", kept: int = LIMIT,
     ):  # fmt: skip
         self._sessions, self._working = sessions, working
         self._tokenizer = tokenizers.Tokenizer.from_str(assets[TOKENIZER].decode())
         family = importlib.import_module(f"tritonvision.python_backend.vlm.{module}")
         self._reader: Reader = family.Reader(options, self._tokenizer)
         self._decoder = Decoder(sessions["decoder"])
-        self.scheduler = Scheduler(self._decoder, self._embed, working)
+        self._words: int = getattr(self._reader, "words", self._decoder.vocabulary)
+        self._grammars = Grammars(self._tokenizer, self._words, self._reader.end_ids)
+        cache = encoding_cache.of_server("encodings")
+        self._encodings = Encodings(sessions, self._reader, model, cache, working)
+        self._prefixes = Prefixes(kept)
+        self.scheduler = Scheduler(self._decoder, self._embed, working, self._prefixes)
         self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
         self._closing = False
-        self._encoded: OrderedDict[bytes, Mapping[str, np.ndarray]] = OrderedDict()
 
     def start(
         self, messages: Messages, pictures: Sequence[Picture], settings: Mapping[str, Any],
         emit: Callable[[Delta], None], failed: Callable[[Exception], None], cancelled: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """Begin an answer and return at once; ``emit`` and ``failed`` are called from other threads.
-
-        Every answer ends exactly once: by a piece with a ``finish_reason``, or a call of ``failed``.
-
-        Args:
-            messages: see :meth:`Reader.read`.
-            settings: of the task, resolved.
-            emit: called with every piece, of which the last one has a ``finish_reason``.
-            failed: called with the error, and no piece follows; Cancelled when the caller cancelled.
-            cancelled: whether the caller cancelled; checked before every picture, tile and token.
-
-        Raises:
-            RuntimeError: after :meth:`close`.
-        """
+        """See :meth:`Engine.start`."""
 
         def prepare() -> None:
             try:
@@ -85,26 +77,36 @@ class VlmEngine:
 
         self._prompts.submit(prepare)
 
-    def talk(
-        self, messages: Messages, pictures: Sequence[np.ndarray], settings: Mapping[str, Any]
-    ) -> Iterator[Delta]:
-        """The pieces of one answer about pictures, RGB uint8 ``[h,w,3]``. Closing the iterator cancels the answer."""
-        pieces: queue.SimpleQueue[Delta | Exception] = queue.SimpleQueue()
-        left = False
-        self.start(messages, [*map(Picture.of, pictures)], settings, pieces.put, pieces.put, lambda: left)
-        try:
-            while True:
-                piece = pieces.get()
-                if isinstance(piece, Exception):
-                    raise piece
-                yield piece
-                if piece.finish_reason:
-                    return
-        finally:
-            left = True
+    def likeliest(self, messages: Messages, pictures: Sequence[np.ndarray], answer: Sequence[int]) -> list[int]:
+        """The token with the largest logit at each place of ``answer`` (token ids), behind what is before it.
+
+        Args:
+            pictures: RGB uint8 ``[h,w,3]``.
+        """
+        given = [Picture.of(pixels) for pixels in pictures]
+        sizes = [picture.size() for picture in given]
+        prompt = self._reader.read(messages, sizes)
+        kinds = prompt.details or details(messages)
+        keys = [self._encodings.key(*one, [*prompt.injections.values()]) for one in zip(given, kinds, strict=True)]
+        piece = self._piece(prompt, [*zip(keys, given, sizes, kinds, strict=True)], 0, lambda: False)
+        logits, cache = self._decoder(self._decoder.empty(), piece)
+        found = []
+        for token in answer:
+            found.append(int(logits[0].argmax()))
+            logits, cache = self._decoder(cache, Piece(self._embed(np.array([[token]], dtype=np.int64))))
+        return found
+
+    def steps(self, past: int) -> Iterator[np.ndarray]:
+        """Logits ``[1,V]`` of one token after another behind ``past`` tokens: what the bare decoder takes a step."""
+        ids = np.arange(past)[None] % self._decoder.vocabulary
+        _, cache = self._decoder(self._decoder.empty(), Piece(self._embed(ids)))
+        token = self._embed(ids[:, :1])
+        while True:
+            logits, cache = self._decoder(cache, Piece(token))
+            yield logits
 
     def close(self) -> None:
-        """End the threads; answers that are not finished fail with ServerUnavailable."""
+        """See :meth:`Engine.close`."""
         self._closing = True
         self._prompts.shutdown()
         self.scheduler.close()
@@ -114,17 +116,32 @@ class VlmEngine:
         emit: Callable[[Delta], None], failed: Callable[[Exception], None], cancelled: Callable[[], bool],
     ) -> Job:  # fmt: skip
         self._go_on(cancelled)
+        if (settings["num_beams"] or 1) > 1:
+            raise InvalidParameter(
+                "This model writes token by token, without beams.", hint="Leave 'num_beams' out, or send 1."
+            )
         text = TextStream(self._tokenizer, settings["stop"] or ())
         with self._working():
             sizes = [picture.size() for picture in pictures]
             total.check(sizes)  # one thread decodes for all callers
             prompt = self._read(messages, sizes)
-        piece = self._piece(prompt, pictures, sizes, cancelled)
+            kinds = prompt.details or details(messages)
+            outputs = [*prompt.injections.values()]
+            grammar = None if settings["schema"] is None else self._grammars.of(settings["schema"])
+            keys = [self._encodings.key(*one, outputs) for one in zip(pictures, kinds, strict=True)]
+            cache = self._prefixes.find(self._content(prompt, keys))
+        read = 0 if cache is None else int(cache.lengths[0])
+        piece = self._piece(prompt, [*zip(keys, pictures, sizes, kinds, strict=True)], read, cancelled)
         count = len(prompt.input_ids)
         most = min(settings["max_new_tokens"], self._reader.context - count)
-        answer = Answer(text, most, self._reader.end_ids, count, emit)
-        sampler = Sampler(settings, prompt.input_ids, self._decoder.vocabulary)
-        return Job(piece, sampler, answer.accept, failed, cancelled)
+        if prompt.speaker is not None and (grammar is not None or settings["top_logprobs"] is not None):
+            raise InvalidParameter("An answer in places has neither a schema nor log probabilities.")
+        sampler = Sampler(settings, prompt.input_ids, self._words, grammar)
+        told = None if settings["top_logprobs"] is None else partial(sampler.likelihoods, most=settings["top_logprobs"])
+        masks = self._masks if "masks" in self._sessions else None
+        answer = Answer(prompt.speaker or text, most, self._reader.end_ids, count, emit, masks, read, told)
+        chooses = prompt.speaker or sampler
+        return Job(piece, chooses, answer.accept, failed, cancelled, self._content(prompt, keys), cache)
 
     def _read(self, messages: Messages, sizes: Sequence[Size]) -> Prompt:
         # a text that cannot fit is refused before it is tokenized, which would delay all other prompts
@@ -141,61 +158,69 @@ class VlmEngine:
                 )
         return self._reader.read(messages, sizes)
 
-    def _piece(
-        self, prompt: Prompt, pictures: Sequence[Picture], sizes: Sequence[Size], cancelled: Callable[[], bool]
-    ) -> Piece:
-        """The decoder's inputs for the prompt: embeddings of its tokens, with the pictures' rows in their places."""
-        with self._working():
-            embeds = self._embed(prompt.input_ids[None])[0]
+    def _content(self, prompt: Prompt, keys: Sequence[str]) -> Content:
+        """What decides the keys and values of a prompt, as far as its pictures are known.
+
+        Args:
+            keys: of its pictures.
+        """
         places = np.flatnonzero(prompt.input_ids == prompt.image_token)
-        outputs = [*prompt.injections.values()]
-        seen = [self._encode(*picture, outputs, cancelled) for picture in zip(pictures, sizes, strict=True)]
-        if sum(len(rows[outputs[0]]) for rows in seen) != len(places):
+        known, at, pictures = len(prompt.input_ids), 0, []
+        for key in keys:
+            count = self._encodings.count(key)
+            if count is None or at + count > len(places):  # where the one after it begins is not known
+                known = int(places[at]) if at < len(places) else known
+                break
+            pictures.append((int(places[at]), key))
+            at += count
+        return Content(prompt.input_ids, pictures, known, prompt.position_ids, prompt.bidirectional)
+
+    def _piece(
+        self, prompt: Prompt, pictures: Sequence[tuple[str, Picture, Size, str]], begin: int,
+        cancelled: Callable[[], bool],
+    ) -> Piece:  # fmt: skip
+        """The decoder's inputs for the tokens from ``begin`` on: their embeddings, with the pictures' rows among them.
+
+        Args:
+            pictures: each with its key, its size and its ``detail``. Those before ``begin`` are not read.
+        """
+        with self._working():
+            embeds = self._embed(prompt.input_ids[None, begin:])[0]
+        places, outputs = np.flatnonzero(prompt.input_ids == prompt.image_token), [*prompt.injections.values()]
+        inputs = {name: np.zeros_like(embeds) for name in prompt.injections}
+        inputs["inputs_embeds"] = embeds.copy() if pictures else embeds  # the array belongs to onnxruntime
+        at = 0
+        for key, picture, size, kind in pictures:
+            count = self._encodings.count(key)
+            if count is not None and at + count <= len(places) and places[at + count - 1] < begin:
+                at += count
+                continue
+            rows = self._encodings.rows(key, picture, size, kind, outputs, partial(self._go_on, cancelled))
+            where = places[at : at + len(rows[outputs[0]])]
+            if len(where) == len(rows[outputs[0]]):
+                for name, output in prompt.injections.items():
+                    inputs[name][where[where >= begin] - begin] = rows[output][where >= begin]
+            at += len(rows[outputs[0]])
+        if at != len(places):
             raise TritonVisionError("The prompt and its pictures do not fit together.")
-        inputs = {name: np.zeros_like(embeds) for name in prompt.injections} | {"inputs_embeds": embeds}
-        if seen:
-            for name, output in prompt.injections.items():
-                inputs[name] = inputs[name].copy()  # the array belongs to onnxruntime
-                inputs[name][places] = np.concatenate([rows[output] for rows in seen])
         positions = prompt.position_ids
         return Piece(
             inputs.pop("inputs_embeds")[None],
-            None if positions is None else positions[..., None, :],
+            None if positions is None else positions[..., None, begin:],
             {name: rows[None] for name, rows in inputs.items()},
-            prompt.bidirectional,
+            0 if begin else prompt.bidirectional,
         )
 
     def _embed(self, input_ids: np.ndarray) -> np.ndarray:
         return self._sessions("embed", {"input_ids": input_ids}, ["inputs_embeds"])["inputs_embeds"]
 
-    def _encode(
-        self, picture: Picture, size: Size, outputs: Sequence[str], cancelled: Callable[[], bool]
-    ) -> Mapping[str, np.ndarray]:
-        """float32 (n, H) of each of the vision network's ``outputs`` for one picture, a few tiles at a time.
-
-        Its pixels are freed before the network runs, and the pictures of a request are decoded one at a time.
-        """
-        self._go_on(cancelled)
-        with self._working():
-            pixels = picture.decode()
-            if pixels.shape[:2] != size:
-                raise InvalidPicture("The picture's header tells another size than its pixels have.")
-            inputs = self._reader.vision_inputs(pixels)
-            del pixels
-            key = _digest(inputs)
-        if key not in self._encoded:
-            tiles, parts = len(next(iter(inputs.values()))), []
-            for begin in range(0, tiles, _TILES):
-                self._go_on(cancelled)
-                some = {name: value[begin : begin + _TILES] for name, value in inputs.items()}
-                with self._working():
-                    parts.append(self._sessions("vision", some, outputs))
-            whole = {name: np.concatenate([part[name] for part in parts]) for name in outputs}
-            self._encoded[key] = {name: rows.reshape(-1, rows.shape[-1]) for name, rows in whole.items()}
-            if len(self._encoded) > _PICTURES:
-                self._encoded.popitem(last=False)
-        self._encoded.move_to_end(key)
-        return self._encoded[key]
+    def _masks(self, token_ids: Sequence[int]) -> np.ndarray | None:
+        """The masks that an answer spells, see :class:`tritonvision.results.Delta`."""
+        codes = self._reader.codes(token_ids)
+        if not len(codes):
+            return None
+        masks = self._sessions("masks", {"codes": codes}, ["masks"])["masks"]
+        return (np.clip(masks * 0.5 + 0.5, 0, 1) * 255).astype(np.uint8)
 
     def _go_on(self, cancelled: Callable[[], bool]) -> None:
         """Raises Cancelled when the caller cancelled, ServerUnavailable when the engine closes."""
@@ -203,45 +228,3 @@ class VlmEngine:
             raise Cancelled
         if self._closing:
             raise unloaded()
-
-
-def _digest(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Of names, shapes and values."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].shape} ".encode())
-        digest.update(np.ascontiguousarray(tensors[name]).data)
-    return digest.digest()
-
-
-class Answer:
-    """Turns the tokens of one answer into pieces of text, until an end token, a stop text or the limit of tokens.
-
-    Args:
-        most: tokens it may have.
-        end_ids: tokens that end it.
-        prompt: tokens of its prompt.
-        emit: called with every piece.
-    """
-
-    def __init__(
-        self, text: TextStream, most: int, end_ids: Sequence[int], prompt: int, emit: Callable[[Delta], None]
-    ):  # fmt: skip
-        self._text, self._most, self._end_ids, self._prompt, self._emit = text, most, end_ids, prompt, emit
-        self._count = 0
-        self._pending: list[int] = []
-
-    def accept(self, token: int) -> bool:
-        """Take the next token and emit the text that it completes. Returns whether the answer continues."""
-        self._count += 1
-        self._pending.append(token)
-        ended = token in self._end_ids
-        text = "" if ended else self._text.push(token)
-        reason = "stop" if ended or self._text.stopped else "length" if self._count >= self._most else ""
-        if reason:
-            text += self._text.flush()
-        if text or reason:
-            ids = np.array(self._pending, dtype=np.int64)
-            self._emit(Delta(text, ids, reason, (self._prompt, self._count)))
-            self._pending = []
-        return not reason

@@ -6,6 +6,7 @@ picture is decoded.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ import numpy as np
 
 from tritonvision.errors import InvalidParameter
 from tritonvision.pictures import size_of
+from tritonvision.tasks import AUTO, HIGH, LOW, check_detail
 
 ROLES = ("system", "user", "assistant")
 
@@ -27,15 +29,17 @@ class Picture:
     Attributes:
         size: gives (height, width) of the oriented picture from its header. Raises InvalidPicture, PictureTooLarge.
         decode: gives RGB uint8 ``[height,width,3]``. Raises InvalidPicture.
+        digest: gives what decides its pixels, to find what is kept of it; None keeps nothing.
     """
 
     size: Callable[[], Size]
     decode: Callable[[], np.ndarray]
+    digest: Callable[[], bytes] | None = None
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> Picture:
         """A picture that is decoded already: RGB uint8 ``[height,width,3]``."""
-        return cls(lambda: size_of(pixels), lambda: pixels)
+        return cls(lambda: size_of(pixels), lambda: pixels, lambda: _digest(pixels))
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class Prompt:
         injections: an input of the decoder -> the output of the vision network that is written into it at the image
             tokens. In ``inputs_embeds`` the rows replace those of the token; other inputs are zero elsewhere.
         bidirectional: how many of the first tokens attend to each other in both directions (prefix attention).
+        speaker: chooses the tokens of the answer and writes its text, where that is not what the tokenizer and the
+            settings of the request say; of one answer.
+        details: in which each picture is read; None: as its part of the messages says.
     """
 
     input_ids: np.ndarray
@@ -57,6 +64,23 @@ class Prompt:
     position_ids: np.ndarray | None = None
     injections: Mapping[str, str] = field(default_factory=lambda: {"inputs_embeds": "image_embeds"})
     bidirectional: int = 0
+    speaker: Speaker | None = None
+    details: tuple[str, ...] | None = None
+
+
+class Speaker(Protocol):
+    """What a :class:`~.sampling.Sampler` and a :class:`~.text_stream.TextStream` are to an answer in words."""
+
+    stopped: bool
+
+    def __call__(self, logits: np.ndarray) -> int:
+        """The next token of the decoder's logits float32 (V,)."""
+
+    def push(self, token: int) -> str:
+        """The text that ``token`` completes."""
+
+    def flush(self) -> str:
+        """The rest of the text, at the end of the answer."""
 
 
 class Reader(Protocol):
@@ -65,6 +89,8 @@ class Reader(Protocol):
     Attributes:
         end_ids: tokens that end an answer.
         context: most tokens of prompt and answer together.
+        words: how many of the decoder's logits are of words; those behind them are for a :class:`Speaker`. Only where
+            there are such.
     """
 
     end_ids: tuple[int, ...]
@@ -75,22 +101,51 @@ class Reader(Protocol):
 
         Args:
             messages: ``{"role", "content"}``, the content a list of ``{"type": "text", "text"}`` and
-                ``{"type": "image"}``, as many of these as there are ``sizes``.
+                ``{"type": "image"}``, as many of these as there are ``sizes``; :func:`details` reads theirs.
             sizes: (height, width) of each picture, in pixels.
 
         Raises:
             InvalidParameter: :func:`check` refuses it, the family has no template for it, or it is too long.
         """
 
-    def vision_inputs(self, picture: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Inputs of the vision network for one picture, RGB uint8 ``[h,w,3]``, batch axis first."""
+    def vision_inputs(self, picture: np.ndarray, detail: str = HIGH) -> Mapping[str, np.ndarray]:
+        """Inputs of the vision network for one picture, RGB uint8 ``[h,w,3]``, batch axis first.
+
+        Args:
+            detail: one of :data:`tritonvision.tasks.DETAILS`, of the prompt or else of the picture's part. A family
+                with one resolution reads every picture alike.
+        """
+
+    def codes(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Inputs of the network ``masks``, where there is one: int64 ``[n,16]`` of each mask that an answer spells."""
+
+
+def _digest(pixels: np.ndarray) -> bytes:
+    return hashlib.sha256(f"{pixels.shape} ".encode() + pixels.tobytes()).digest()
+
+
+def details(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The ``detail`` of each picture of a conversation, in order. Raises InvalidParameter for an unknown one."""
+    parts = [part for message in messages for part in message["content"]]
+    return [check_detail(part.get("detail")) for part in parts if part["type"] == "image"]
+
+
+def is_low(detail: str, size: Size, side: int) -> bool:
+    """Whether a picture is read as one view: it is asked for, or left to its size and no side is over ``side`` pixels.
+
+    Args:
+        size: (height, width) of the picture.
+        side: of the family's one view. A smaller picture has no pixels that a larger one would show.
+    """
+    return detail == LOW or (detail == AUTO and max(size) <= side)
 
 
 def check(messages: Sequence[Mapping[str, Any]], pictures: int) -> None:
     """Check what every family requires of a conversation.
 
     Raises:
-        InvalidParameter: an unknown role, an empty message, no question, or not ``pictures`` image parts.
+        InvalidParameter: an unknown role, an empty message, no question, not ``pictures`` image parts, or one of them
+            with an unknown ``detail``.
     """
     for message in messages:
         if message["role"] not in ROLES:
@@ -102,6 +157,6 @@ def check(messages: Sequence[Mapping[str, Any]], pictures: int) -> None:
         raise InvalidParameter("No message is the user's.", hint="Send a message with the role 'user'.")
     if not any(part["type"] == "image" or part["text"].strip() for part in asked):
         raise InvalidParameter("The prompt is empty.", hint="Ask something, or send a picture.")
-    places = sum(part["type"] == "image" for message in messages for part in message["content"])
+    places = len(details(messages))
     if places != pictures:
         raise InvalidParameter(f"The messages have places for {places} pictures, {pictures} came.")

@@ -1,4 +1,7 @@
-"""From logits to the next token: penalty, temperature, top-k and top-p in the order of ``transformers``, in numpy."""
+"""From logits to the next token: penalty, temperature, top-k and top-p in the order of ``transformers``, in numpy.
+
+What a schema excludes has the logit -inf before all of these.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tritonvision.errors import TritonVisionError
+from tritonvision.python_backend.generation.grammar import Grammar
 
 # How many of the likeliest tokens are sorted first: nearly always they hold all of top-p, and sorting all is slow.
 _HEAD = 512
@@ -21,9 +25,17 @@ class Sampler:
             ``seed`` (None draws one).
         prompt_ids: (S,) tokens before the answer; the penalty looks at them too, as in ``transformers``.
         vocabulary: number of logits.
+        grammar: of the answer; None lets it be anything.
+
+    Attributes:
+        logits: float32 (V,), what the network computed for the last token, before anything was done to it.
     """
 
-    def __init__(self, settings: Mapping[str, Any], prompt_ids: np.ndarray, vocabulary: int):
+    def __init__(
+        self, settings: Mapping[str, Any], prompt_ids: np.ndarray, vocabulary: int, grammar: Grammar | None = None
+    ):
+        self.logits = np.zeros(0, dtype=np.float32)
+        self._grammar = grammar
         self._temperature = float(settings["temperature"])
         self._top_k = int(settings["top_k"])
         self._top_p = float(settings["top_p"])
@@ -33,12 +45,15 @@ class Sampler:
         self._seen[prompt_ids[(prompt_ids >= 0) & (prompt_ids < vocabulary)]] = True
 
     def __call__(self, logits: np.ndarray) -> int:
-        """The next token of ``logits`` float32 (V,).
+        """The next token of ``logits`` float32 (V,); what is behind them is no word.
 
         Raises:
             TritonVisionError: a logit is NaN, or none is finite.
+            InvalidParameter: the schema is too complex to go on.
         """
-        logits = checked(logits)
+        self.logits = logits = checked(logits)[: len(self._seen)]
+        if self._grammar is not None:
+            logits = checked(np.where(self._grammar.allowed(), logits, np.float32(-np.inf)))
         if self._temperature == 0:
             token = int(self._penalized(logits).argmax())
         else:
@@ -46,7 +61,18 @@ class Sampler:
             levels = probabilities.cumsum()
             token = int(tokens[np.searchsorted(levels, self._random.random() * levels[-1], side="right")])
         self._seen[token] = True
+        if self._grammar is not None:
+            self._grammar.take(token)
         return token
+
+    def likelihoods(self, token: int, most: int) -> tuple[float, list[tuple[int, float]]]:
+        """The log probability of ``token`` by :attr:`logits`, and the ``most`` likeliest tokens with theirs."""
+        exact = self.logits.astype(np.float64)
+        exact -= exact.max()
+        exact -= np.log(np.exp(exact).sum())
+        best = np.argpartition(-exact, most - 1)[:most] if 0 < most < len(exact) else np.arange(min(most, len(exact)))
+        best = best[np.argsort(-exact[best], kind="stable")]
+        return float(exact[token]), [(int(one), float(exact[one])) for one in best]
 
     def distribution(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The distribution to draw from: tokens (n,), likeliest first, and their probabilities (n,) float64."""

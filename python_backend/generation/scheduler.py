@@ -16,7 +16,7 @@ import numpy as np
 
 from tritonvision.errors import ServerUnavailable
 from tritonvision.python_backend.generation.decoder import Cache, Decoder, Piece
-from tritonvision.python_backend.generation.sampling import Sampler
+from tritonvision.python_backend.generation.prefixes import Content, Prefixes
 
 # Tokens of a prompt that are read between two steps: more delays the other answers, fewer slows this prompt.
 CHUNK = 256
@@ -33,20 +33,24 @@ class Job:
     """One answer.
 
     Args:
-        prompt: the whole prompt as one piece of one row.
+        prompt: what is to be read of the prompt, as one piece of one row.
         accept: called with each new token; returns whether the answer goes on.
         failed: called once with the error when the answer cannot be finished; nothing else is called after it.
         cancelled: whether the caller cancelled it; checked before every step.
+        content: of the whole prompt; None where it is not to be kept.
+        cache: what was read of it before; None for nothing.
     """
 
     def __init__(
-        self, prompt: Piece, sampler: Sampler, accept: Callable[[int], bool],
+        self, prompt: Piece, sampler: Callable[[np.ndarray], int], accept: Callable[[int], bool],
         failed: Callable[[Exception], None], cancelled: Callable[[], bool],
+        content: Content | None = None, cache: Cache | None = None,
     ):  # fmt: skip
         self._prompt, self._read = prompt, 0
         self._sampler, self._accept, self._failed, self._cancelled = sampler, accept, failed, cancelled
-        self.cache: Cache | None = None
-        self.token = -1
+        self.content, self.cache = content, cache
+        self.tokens: list[int] = []
+        self.failure: Exception | None = None
 
     def next_piece(self) -> Piece:
         """The next piece of the prompt: CHUNK tokens, or more where they attend to each other in both directions."""
@@ -68,8 +72,8 @@ class Job:
     def advance(self, logits: np.ndarray) -> bool:
         """Sample the next token of ``logits`` float32 (V,) and pass it on. Returns whether the answer continues."""
         try:
-            self.token = self._sampler(logits)
-            return self._accept(self.token)
+            self.tokens.append(self._sampler(logits))
+            return self._accept(self.tokens[-1])
         except Exception as error:  # an error in this answer's sampling or callback must not end the others
             self.fail(error)
             return False
@@ -87,6 +91,7 @@ class Job:
 
     def fail(self, error: Exception) -> None:
         """End the answer with ``error``."""
+        self.failure = error
         fail(self._failed, error)
 
 
@@ -100,9 +105,10 @@ class Scheduler:
 
     def __init__(
         self, decoder: Decoder, embed: Callable[[np.ndarray], np.ndarray],
-        working: Callable[[], AbstractContextManager] = nullcontext,
+        working: Callable[[], AbstractContextManager] = nullcontext, prefixes: Prefixes | None = None,
     ):  # fmt: skip
         self._decoder, self._embed, self._working = decoder, embed, working
+        self._prefixes = prefixes or Prefixes(0)
         self._waiting: deque[Job] = deque()
         self._rows: list[Job] = []
         self._cache: Cache | None = None
@@ -181,7 +187,9 @@ class Scheduler:
         if not job.prompt_read:
             return
         self._leave(job)
-        if job.advance(logits[0]):
+        goes_on = job.advance(logits[0])
+        self._remember(job, job.cache, 0)
+        if goes_on:
             self._join(job)
 
     def _join(self, job: Job) -> None:
@@ -197,12 +205,24 @@ class Scheduler:
     def _write(self) -> None:
         try:
             assert self._cache is not None, "every row has joined"
-            embeds = self._embed(np.array([[job.token] for job in self._rows], dtype=np.int64))
+            embeds = self._embed(np.array([[job.tokens[-1]] for job in self._rows], dtype=np.int64))
             logits, self._cache = self._decoder(self._cache, Piece(embeds))
         except Exception as error:  # an error of the step ends all its rows
             self._fail_rows(error)
             return
-        self._keep([i for i, job in enumerate(self._rows) if job.advance(logits[i])])
+        kept = [i for i, job in enumerate(self._rows) if job.advance(logits[i])]
+        for i in sorted({*range(len(self._rows))} - {*kept}):
+            self._remember(self._rows[i], self._cache, i)
+        self._keep(kept)
+
+    def _remember(self, job: Job, cache: Cache, row: int) -> None:
+        """Keep what the decoder read of a prompt and of the answer to it, unless that failed."""
+        if job.content is None or job.failure is not None:
+            return
+        try:
+            self._prefixes.put(job.content.keys(job.tokens[:-1]), cache, row)
+        except MemoryError:  # it is read again when it comes again
+            _log.warning("There is no memory to keep a prompt that was read.")
 
     def _fail_rows(self, error: Exception) -> None:
         lost, self._rows, self._cache = self._rows, [], None

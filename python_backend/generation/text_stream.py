@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tokenizers
 
@@ -28,13 +29,8 @@ class TextStream:
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, stop: Sequence[str] = ()):
-        if len(stop) > MOST_STOPS or any(len(text) > LONGEST_STOP for text in stop):
-            raise InvalidParameter(
-                f"An answer may have {MOST_STOPS} stop texts of {LONGEST_STOP} characters each.",
-                hint="Send fewer or shorter texts as 'stop'.",
-            )
         self._tokenizer = tokenizer
-        self._stop = tuple(text for text in stop if text)
+        self._stop = check_stops(stop)
         self._ids: list[int] = []
         # Only the last tokens are decoded again: those from _start on, of which those before _read are emitted already.
         self._start = self._read = 0
@@ -58,6 +54,11 @@ class TextStream:
         rest, self._held = rest + ("" if self.stopped else self._held), ""
         return rest
 
+    def named(self, token: int) -> dict[str, Any]:
+        """``token``, its text, and the ``bytes`` of that in UTF-8; None where it is a part of a character."""
+        text = self._tokenizer.decode([token], skip_special_tokens=False)
+        return {"token": text, "bytes": None if _UNFINISHED in text else list(text.encode())}
+
     def _decode(self, start: int, end: int) -> str:
         return self._tokenizer.decode(self._ids[start:end], skip_special_tokens=True)
 
@@ -75,6 +76,16 @@ class TextStream:
         released = self._held[: len(self._held) - kept]
         self._held = self._held[len(self._held) - kept :]
         return released
+
+
+def check_stops(stop: Sequence[str]) -> tuple[str, ...]:
+    """The stop texts that are not empty. Raises InvalidParameter for too many, or one that is too long."""
+    if len(stop) > MOST_STOPS or any(len(text) > LONGEST_STOP for text in stop):
+        raise InvalidParameter(
+            f"An answer may have {MOST_STOPS} stop texts of {LONGEST_STOP} characters each.",
+            hint="Send fewer or shorter texts as 'stop'.",
+        )
+    return tuple(text for text in stop if text)
 
 
 def _overlap(text: str, stop: str) -> int:

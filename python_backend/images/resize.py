@@ -66,14 +66,17 @@ class Geometry:
 
 
 def letterbox(
-    picture: np.ndarray, height: int, width: int, pad: int = 114, sizes: str = "rounded"
-) -> tuple[np.ndarray, Geometry]:
+    picture: np.ndarray, height: int, width: int, pad: int = 114, sizes: str = "rounded", margin: int = 0,
+    gain: str = "each",
+) -> tuple[np.ndarray, Geometry]:  # fmt: skip
     """Keep the aspect, centre, pad with grey ``pad``: ultralytics' LetterBox(auto=False), cv2 bilinear.
 
-    With ``sizes="truncated"`` nothing is rounded up: as in training and inference of Roboflow's packages.
+    With ``sizes="truncated"`` nothing is rounded up: as in training and inference of Roboflow's packages. With a
+    ``margin`` the picture leaves so many pixels of each axis to the padding, and with ``gain="common"`` both axes are
+    mapped back by the scale before it was rounded to whole pixels: as in super-gradients.
     """
     h, w = picture.shape[:2]
-    scale = min(height / h, width / w)
+    scale = min((height - margin) / h, (width - margin) / w)
     whole = _WHOLE[sizes]
     new_w, new_h = max(whole(w * scale), 1), max(whole(h * scale), 1)
     left, top = round((width - new_w) / 2 - 0.1), round((height - new_h) / 2 - 0.1)
@@ -81,7 +84,8 @@ def letterbox(
         picture = cv2.resize(picture, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
     bottom, right = height - top - new_h, width - left - new_w
     pixels = cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(pad, pad, pad))
-    return pixels, Geometry(w, h, left, top, new_w / w, new_h / h)
+    gains = (scale, scale) if gain == "common" else (new_w / w, new_h / h)
+    return pixels, Geometry(w, h, left, top, *gains)
 
 
 def square(picture: np.ndarray, height: int, width: int) -> tuple[np.ndarray, Geometry]:
@@ -167,17 +171,37 @@ def _crop_of_strip(
 
 
 def stretch(
-    picture: np.ndarray, height: int, width: int, encoding: str = "uint8"
+    picture: np.ndarray, height: int, width: int, encoding: str = "uint8", filter: str = "plain"
 ) -> tuple[np.ndarray, Geometry]:
-    """Each axis to its own size, bilinear without antialiasing, as torch's ``interpolate`` does it.
+    """Each axis to its own size, bilinear.
 
-    With ``encoding="float32"`` the picture is scaled to 0..1 first and the pixels stay float32: RF-DETR resizes so.
+    With ``encoding="float32"`` the picture is scaled to 0..1 first and the pixels stay float32: RF-DETR and DINOv3
+    resize so. With ``filter="plain"`` nothing is antialiased, as in torch's ``interpolate``; ``antialiased`` is
+    Pillow's filter, which torchvision's has become.
     """
     h, w = picture.shape[:2]
     if encoding == "float32":
         picture = picture.astype(np.float32) / 255
-    pixels = picture if (h, w) == (height, width) else cv2.resize(picture, (width, height))
+    if (h, w) == (height, width):
+        pixels = picture
+    elif filter == "antialiased":
+        pixels = _antialiased(picture, height, width)
+    else:
+        pixels = cv2.resize(picture, (width, height))
     return pixels, Geometry(w, h, 0, 0, width / w, height / h)
+
+
+def _antialiased(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 or float32 ``[h,w,3]`` to ``[height,width,3]`` by Pillow's bilinear filter; floats a channel at a time."""
+
+    def resized(image: Image.Image) -> np.ndarray:
+        if image.height > _LONGEST * image.width:  # Pillow shortens rows first: a strip would become gigabytes
+            image = image.resize((image.width, height), Image.Resampling.BILINEAR)
+        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+    if picture.dtype == np.uint8:
+        return np.array(resized(Image.fromarray(picture)))
+    return np.stack([resized(Image.fromarray(np.ascontiguousarray(plane))) for plane in picture.transpose(2, 0, 1)], -1)
 
 
 def centre(picture: np.ndarray, height: int, width: int) -> tuple[np.ndarray, Geometry]:
@@ -233,6 +257,13 @@ def fitted(height: int, width: int, side: int) -> tuple[int, int]:
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
+def squash(picture: np.ndarray, height: int, width: int) -> tuple[np.ndarray, Geometry]:
+    """Each axis to its own size; Pillow bilinear, antialiased. Sam2ImageProcessor."""
+    h, w = picture.shape[:2]
+    pixels = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+    return pixels, Geometry(w, h, 0, 0, width / w, height / h)
+
+
 def multiple(picture: np.ndarray, height: int, width: int, multiple: int = 14) -> tuple[np.ndarray, Geometry]:
     """Keep the aspect so that the side that changes less gets its size, each side a multiple; Pillow bicubic.
 
@@ -254,9 +285,30 @@ def multiple(picture: np.ndarray, height: int, width: int, multiple: int = 14) -
     return pixels, Geometry(w, h, 0, 0, new_w / w, new_h / h)
 
 
+def bounded(picture: np.ndarray, height: int, width: int, multiple: int = 14) -> tuple[np.ndarray, Geometry]:
+    """Longer side to ``height`` (= ``width``), then each side to the nearest multiple, the larger of two as near.
+
+    The size follows the picture. Depth Anything 3's ``InputProcessor`` with ``upper_bound_resize``: OpenCV's area
+    filter where a picture shrinks, cubic where it grows. It gives some strips a side of one pixel, which no patch
+    covers; here a side has one multiple at least.
+    """
+    h, w = picture.shape[:2]
+    scale = height / max(h, w)
+    pixels = picture if scale == 1 else _by_area(picture, max(1, round(h * scale)), max(1, round(w * scale)))
+    sides = [max(multiple, (side + multiple // 2) // multiple * multiple) for side in pixels.shape[:2]]
+    pixels = pixels if sides == list(pixels.shape[:2]) else _by_area(pixels, *sides)
+    return pixels, Geometry(w, h, 0, 0, sides[1] / w, sides[0] / h)
+
+
+def _by_area(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """OpenCV's area filter, or the cubic one where a side grows."""
+    grows = height > picture.shape[0] or width > picture.shape[1]
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC if grows else cv2.INTER_AREA)
+
+
 RULES: dict[str, Callable[..., tuple[np.ndarray, Geometry]]] = {
     "letterbox": letterbox, "square": square, "crop": crop, "centre": centre, "stretch": stretch,
-    "shortest": shortest, "longest": longest, "multiple": multiple,
+    "shortest": shortest, "longest": longest, "multiple": multiple, "bounded": bounded,
 }  # fmt: skip
 
 
@@ -271,8 +323,15 @@ def multiple_bounds(height: int, width: int, multiple: int = 14) -> Bounds:
     return (multiple, height, _MOST_AREAS * height), (multiple, usual, _MOST_AREAS * width)
 
 
+def bounded_bounds(height: int, width: int, multiple: int = 14) -> Bounds:
+    """Of the sides that :func:`bounded` makes; usual is a picture of 4 to 3."""
+    return (multiple, round(height * 3 / 4 / multiple) * multiple, height), (multiple, width, width)
+
+
 # (least, usual, largest) height and width, of the rules whose size follows the picture.
-BOUNDS: dict[str, Callable[..., Bounds]] = {"shortest": shortest_bounds, "multiple": multiple_bounds}
+BOUNDS: dict[str, Callable[..., Bounds]] = {
+    "shortest": shortest_bounds, "multiple": multiple_bounds, "bounded": bounded_bounds,
+}  # fmt: skip
 # Rules whose size follows the picture, and rules whose padding is a matter of the network, after it has normalised.
 DYNAMIC = frozenset(BOUNDS)
 WITH_VALID_SIZE = frozenset({"shortest", "longest"})

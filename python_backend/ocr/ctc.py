@@ -1,9 +1,9 @@
-"""CTC decoding, and joining the texts of overlapping pieces, both as python-doctr 1.1.0."""
+"""Steps of recognisers to text, and texts of overlapping pieces joined, as python-doctr 1.1.0 and easyocr 1.7.2."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 
 import numpy as np
 
@@ -21,6 +21,37 @@ def decode(logits: np.ndarray, vocabulary: str) -> tuple[str, float]:
     confidence = float((1 / exponents.sum(axis=1)).min())  # the largest exponent is 1
     path = (index for index, _ in groupby(logits.argmax(axis=1).tolist()))
     return "".join(vocabulary[index] for index in path if index < len(vocabulary)), confidence
+
+
+def decode_until_end(logits: np.ndarray, vocabulary: str) -> tuple[str, float]:
+    """A letter a step until the token that ends the word, as docTR's ViTSTR and PARSeq.
+
+    Args:
+        logits: float32 ``[steps, len(vocabulary) + 1]``, the end last; tokens after it are no letters either.
+
+    Returns:
+        The word, and its confidence: the mean of its steps' largest probabilities, 0 of no letter.
+    """
+    word, likely = _until_end(logits, vocabulary)
+    return word, float(likely[: len(word)].mean()) if word else 0.0
+
+
+def decode_until_end_surely(logits: np.ndarray, vocabulary: str) -> tuple[str, float]:
+    """As :func:`decode_until_end`, with the confidence of docTR's SAR and MASTER: the smallest of all steps', also of
+    those after the end.
+    """
+    word, likely = _until_end(logits, vocabulary)
+    return word, float(likely.min())
+
+
+def _until_end(logits: np.ndarray, vocabulary: str) -> tuple[str, np.ndarray]:
+    likely = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    letters = takewhile(lambda index: index < len(vocabulary), logits.argmax(axis=1).tolist())
+    return "".join(vocabulary[index] for index in letters), likely
+
+
+# By what the options of an entry point call them.
+DECODERS = {"ctc": decode, "until-end": decode_until_end, "until-end-least": decode_until_end_surely}
 
 
 def join(texts: Sequence[str], overlap: float, last_overlap: float) -> str:
@@ -57,3 +88,23 @@ def _join(left: str, right: str, overlap: float) -> str:
     else:
         best = min(range(len(errors)), key=lambda i: errors[i] + abs(i - expected))
     return head + tail[best + 1 :]
+
+
+def decode_allowed(logits: np.ndarray, characters: str, allowed: np.ndarray) -> tuple[str, float]:
+    """The best path over some of the characters, as easyocr 1.7.2 takes it, which has the blank first.
+
+    Args:
+        logits: float32 ``[steps, len(characters) + 1]``.
+        allowed: bool ``[len(characters) + 1]``, True of the blank.
+
+    Returns:
+        The text, and its confidence: of the probabilities of its steps, which are not blanks, the product to the power
+        of 2 over the root of their number; 0 without such a step.
+    """
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    likely = np.where(allowed, exponents / exponents.sum(axis=1, keepdims=True), np.float32(0))
+    likely = likely / likely.sum(axis=1, keepdims=True)
+    best = likely.argmax(axis=1)
+    sure = likely.max(axis=1)[best != 0]
+    text = "".join(characters[index - 1] for index, _ in groupby(best.tolist()) if index)
+    return text, float(sure.prod() ** (2.0 / np.sqrt(len(sure)))) if len(sure) else 0.0

@@ -22,18 +22,21 @@ def runs_right_to_left(texts: Iterable[str]) -> bool:
     return sum(kind in ("R", "AL") for kind in kinds) > kinds.count("L")
 
 
-def paragraphs(boxes: np.ndarray, right_to_left: bool = False) -> list[list[int]]:
+def paragraphs(
+    boxes: np.ndarray, right_to_left: bool = False, in_order: np.ndarray | None = None
+) -> list[list[int]]:  # fmt: skip
     """Lines in the order of reading, those of a paragraph together.
 
     Args:
         boxes: float64 ``[n, 4]`` corners.
+        in_order: the boxes by which they are ordered, where these are others.
     """
     if not len(boxes):
         return []
+    in_order = boxes if in_order is None else in_order
     if right_to_left:  # seen in a mirror they run the other way
-        pivot = boxes[:, 0].min() + boxes[:, 2].max()
-        boxes = np.stack([pivot - boxes[:, 2], boxes[:, 1], pivot - boxes[:, 0], boxes[:, 3]], axis=1)
-    order = _order(boxes)
+        boxes, in_order = _mirrored(boxes), _mirrored(in_order)
+    order = _order(in_order)
     widths, gap = boxes[:, 2] - boxes[:, 0], _PARAGRAPH * float(np.median(boxes[:, 3] - boxes[:, 1]))
     found = [[order[0]]]
     for above, below in zip(order, order[1:], strict=False):
@@ -44,6 +47,11 @@ def paragraphs(boxes: np.ndarray, right_to_left: bool = False) -> list[list[int]
         else:
             found.append([below])
     return found
+
+
+def _mirrored(boxes: np.ndarray) -> np.ndarray:
+    pivot = boxes[:, 0].min() + boxes[:, 2].max()
+    return np.stack([pivot - boxes[:, 2], boxes[:, 1], pivot - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def _order(boxes: np.ndarray) -> list[int]:
@@ -59,7 +67,7 @@ def _order(boxes: np.ndarray) -> list[int]:
     waiting = before.sum(axis=0)
     width = float(x1.max() - x0.min()) or 1.0
     spanning = x1 - x0 > _SPANNING * width
-    column = _components(stacked & ~spanning[:, None] & ~spanning[None, :])
+    column = components(stacked & ~spanning[:, None] & ~spanning[None, :])
     several = _several_columns(x0, x1, width)
     left = np.ones(len(boxes), dtype=bool)
     order: list[int] = []
@@ -96,7 +104,7 @@ def _less(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return ranks[:, None] < ranks
 
 
-def _components(linked: np.ndarray) -> np.ndarray:
+def components(linked: np.ndarray) -> np.ndarray:
     """int ``[n]``: the smallest index that each can be reached from, over the symmetric ``linked``."""
     labels = np.arange(len(linked))
     linked = linked | np.eye(len(linked), dtype=bool)

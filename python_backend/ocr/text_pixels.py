@@ -1,6 +1,6 @@
 """Pixels as docTR's networks read them: resized by torch's antialiased filter and padded; words cut out and split.
 
-Steps and constants are those of python-doctr 1.1.0: ``Resize``, ``extract_crops``, ``split_crops``.
+Steps and constants are those of python-doctr 1.1.0: ``Resize``, ``extract_crops``, ``extract_rcrops``, ``split_crops``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 _TOO_WIDE = 8  # width over height from which on a word is read in pieces,
@@ -97,6 +98,28 @@ def crops(picture: np.ndarray, boxes: np.ndarray) -> tuple[list[np.ndarray], np.
     found = [picture[top : bottom + 1, left : right + 1] for left, top, right, bottom in corners]
     kept = np.array([crop.size > 0 for crop in found], dtype=bool)
     return [crop for crop in found if crop.size], kept
+
+
+def turned_crops(picture: np.ndarray, polygons: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """What stands in each turned box, put upright, and which boxes hold a pixel at all.
+
+    Args:
+        polygons: float64 ``[n, 4, 2]``, fractions of the picture, clockwise.
+
+    Returns:
+        RGB uint8 crops, and bool ``[n]``: one crop for each True.
+    """
+    corners = (polygons * picture.shape[1::-1])[:, :3].astype(np.float32)
+    found, kept = [], np.zeros(len(polygons), dtype=bool)
+    for row, (first, second, third) in enumerate(corners):
+        wide, high = np.linalg.norm(first - second), np.linalg.norm(second - third)
+        if int(wide) < 1 or int(high) < 1:
+            continue
+        target = np.array([[0, 0], [wide - 1, 0], [wide - 1, high - 1]], np.float32)
+        warp = cv2.getAffineTransform(corners[row], target)
+        found.append(cv2.warpAffine(picture, warp, (int(wide), int(high))))
+        kept[row] = True
+    return found, kept
 
 
 @dataclass(frozen=True)

@@ -12,23 +12,28 @@ from tritonvision.python_backend.images.resize import Geometry
 
 TASK = tasks.OBJECT_DETECTION
 
+# What the network gives, see post().
+CANDIDATES, FINAL = "candidates", "final"
+
 # ultralytics.utils.nms keeps classes apart by shifting boxes this many pixels a class, in float32.
 _CLASS_SHIFT = np.float32(7680)
 
 
 def post(
-    tensors: Mapping[str, np.ndarray], geometry: Geometry, parameters: Mapping[str, Any]
+    tensors: Mapping[str, np.ndarray], geometry: Geometry, parameters: Mapping[str, Any], given: str = CANDIDATES
 ) -> dict[str, np.ndarray]:
     """Candidates of one picture to its detections, best first.
 
     Args:
         tensors: ``boxes [K,4]`` float32 corners in network pixels, ``scores [K]`` float32, ``class_ids [K]`` int32.
-        parameters: all settings of the detection tasks, resolved.
+        parameters: all settings of the detection tasks, resolved; those of suppression have no effect on final boxes.
+        given: ``candidates``, of which the best are kept by non-maximum suppression, or ``final`` boxes, of which the
+            network or its graph has kept the best already.
 
     Returns:
         The same three names for the survivors; boxes in picture pixels, clipped to the picture.
     """
-    kept = survivors(tensors, parameters)
+    kept = survivors(tensors, parameters, given)
     return {
         "boxes": to_picture(tensors["boxes"][kept], geometry),
         "scores": tensors["scores"][kept],
@@ -36,15 +41,27 @@ def post(
     }
 
 
-def survivors(tensors: Mapping[str, np.ndarray], parameters: Mapping[str, Any]) -> np.ndarray:
+def survivors(tensors: Mapping[str, np.ndarray], parameters: Mapping[str, Any], given: str = CANDIDATES) -> np.ndarray:
     """int64: which of the candidates of :func:`post` are its answer, best first."""
     order = candidates(tensors["scores"], parameters)
+    if given == FINAL:
+        return chosen(order, tensors["class_ids"], parameters)
     boxes, class_ids = tensors["boxes"][order], tensors["class_ids"][order]
     shift = 0 if parameters["class_agnostic_nms"] else class_ids.astype(np.float32)[:, None] * _CLASS_SHIFT
     kept = nms(boxes + shift, parameters["iou_threshold"], parameters["max_detections"])
     if parameters["classes"] is not None:
         kept = kept[np.isin(class_ids[kept], parameters["classes"])]
     return order[kept]
+
+
+def chosen(order: np.ndarray, class_ids: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
+    """Of the indices ``order``, best first, those of the wanted classes, at most ``max_detections``.
+
+    The classes are chosen first, so that no other class takes their places.
+    """
+    if parameters["classes"] is not None:
+        order = order[np.isin(class_ids[order], parameters["classes"])]
+    return order[: parameters["max_detections"]]
 
 
 def candidates(scores: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:

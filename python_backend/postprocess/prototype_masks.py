@@ -24,19 +24,23 @@ TASK = tasks.INSTANCE_SEGMENTATION
 _STRIDE = 4  # network pixels a cell of the prototypes
 
 
-def post(tensors: Mapping[str, np.ndarray], geometry: Geometry, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def post(
+    tensors: Mapping[str, np.ndarray], geometry: Geometry, parameters: Mapping[str, Any],
+    given: str = dense_boxes.CANDIDATES,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Candidates of one picture to its instances, best first.
 
     Args:
         tensors: those of dense boxes, ``coefficients [K,c]`` and ``prototypes [c,h,w]`` float32; a cell of the
             prototypes is 4 network pixels, and the picture lies on whole network pixels.
+        given: as of dense boxes.
 
     Returns:
         ``boxes``, ``scores``, ``class_ids`` of dense boxes, and ``masks`` object ``[n]`` of bytes, one a box in the
         format asked for (see :mod:`tritonvision.python_backend.masks.run_lengths`), or ``[0]`` when none was. Where no
         logit in the box is positive, the mask is empty.
     """
-    kept = dense_boxes.survivors(tensors, parameters)
+    kept = dense_boxes.survivors(tensors, parameters, given)
     boxes = dense_boxes.to_picture(tensors["boxes"][kept], geometry)
     encoded = []
     if parameters["mask_format"] != "none":

@@ -28,16 +28,12 @@ def post(
 
     Returns:
         The same three names for what is over the threshold; boxes in picture pixels, clipped to the picture.
-        ``classes`` is applied before ``max_detections``, so that no other class takes their places.
     """
-    kept = dense_boxes.candidates(tensors["scores"], parameters)
-    class_ids = tensors["class_ids"].astype(np.int32)
-    if parameters["classes"] is not None:
-        kept = kept[np.isin(class_ids[kept], parameters["classes"])]
-    kept = kept[: parameters["max_detections"]]
+    order = dense_boxes.candidates(tensors["scores"], parameters)
+    kept = dense_boxes.chosen(order, tensors["class_ids"], parameters)
     size = np.array([geometry.width, geometry.height] * 2, dtype=np.float32)
     return {
         "boxes": np.clip(tensors["boxes"][kept] * size, 0, size).astype(np.float32),
         "scores": tensors["scores"][kept],
-        "class_ids": class_ids[kept],
+        "class_ids": tensors["class_ids"][kept].astype(np.int32),
     }

@@ -7,13 +7,17 @@ from pathlib import Path
 import onnxruntime
 
 from tritonvision.errors import SetupError
+from tritonvision.variants import OFFERED
 
 
 def open_session(
     graph: Path | bytes, precision: str = "fp32", threads: int = 0, *, spin: bool = True
 ) -> onnxruntime.InferenceSession:
-    """The graph, a file or its bytes, on the CPU, see :func:`engines.open_network`. Raises SetupError."""
-    if precision != "fp32":
+    """The graph, a file or its bytes, on the CPU, see :func:`engines.open_network`. Raises SetupError.
+
+    In int8 and int4 the file itself says which weights have as few bits.
+    """
+    if precision not in OFFERED["onnxruntime"]:
         raise SetupError(f"ONNX Runtime runs a network as it was exported, not in {precision}.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,16 @@ _PROPERTIES = {"NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
 _TOLD = ("INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT", *_PROPERTIES)
 
 
+@functools.cache
+def _core() -> openvino.Core:
+    """OpenVINO, once for the life of the process.
+
+    Its CPU plugin gives the thread that loads it an alternate signal stack of its own, and frees that stack with the
+    last Core, on whatever thread lets it go: the next signal then ends the process with SIGSEGV (seen with 2026.4).
+    """
+    return openvino.Core()
+
+
 class OpenVinoSession:
     """An open network, for any number of threads of the process, one after another.
 
@@ -40,7 +51,7 @@ class OpenVinoSession:
         self, path: Path, properties: Mapping[str, Any], dims: Mapping[str, Sequence[int]] | None = None,
         release: bool = False,
     ):  # fmt: skip
-        core = openvino.Core()
+        core = _core()
         doing = "read"
         try:
             model = core.read_model(path)
@@ -73,8 +84,10 @@ class OpenVinoSession:
 
 def open_session(path: Path, precision: str = "fp32", threads: int = 0, *, spin: bool = True) -> OpenVinoSession:
     """The network on the CPU, see :func:`engines.open_network`; its threads never spin."""
-    # said even of fp32: where a processor computes in bf16, OpenVINO does so unless it is told otherwise
-    properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _ARITHMETIC.get(precision, "f32")}
+    # said even of fp32: where a processor computes in bf16, OpenVINO does so unless it is told otherwise. A file of its
+    # own format has a type for each of its operations.
+    hint = "f32" if path.suffix == ".xml" else _ARITHMETIC.get(precision, "f32")
+    properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
     if threads:
         properties["INFERENCE_NUM_THREADS"] = threads
     return OpenVinoSession(path, properties)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tritonvision.cgroups import cores
 from tritonvision.python_backend.runtime.engines import NetworkSession, open_network
 from tritonvision.python_backend.runtime.numbers import require_numbers
 
@@ -25,7 +25,7 @@ class Sessions:
 
     def __init__(self, files: Mapping[str, Path | Mapping[str, Any]]):
         # Between two tokens Python works: threads that spin meanwhile take the core it needs.
-        threads = os.cpu_count() or 1
+        threads = cores()
         self._sessions: dict[str, NetworkSession] = {}
         for role, given in files.items():
             network: Mapping[str, Any] = given if isinstance(given, Mapping) else {"file": given}
@@ -43,6 +43,9 @@ class Sessions:
     def replace(self, role: str, session: NetworkSession) -> None:
         """Let another session answer for ``role`` from now on."""
         self._sessions[role] = session
+
+    def __contains__(self, role: str) -> bool:
+        return role in self._sessions
 
     def __getitem__(self, role: str) -> Any:
         """The session itself, for callers that keep tensors in onnxruntime between two runs."""

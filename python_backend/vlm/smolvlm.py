@@ -1,7 +1,8 @@
 """SmolVLM's prompt: the conversation as its chat template writes it, pictures as tiles and the tokens that hold them.
 
 A picture is resized until its longer edge has ``longest_edge`` pixels, stretched to whole tiles, cut, and given once
-more as a whole: ``SmolVLMProcessor`` with its Pillow image processor (transformers 5.23) to the bit.
+more as a whole; at a low ``detail`` it is given as a whole only. Either is ``SmolVLMProcessor`` with its Pillow image
+processor (transformers 5.23) to the bit, the second with ``do_image_splitting=False``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 import tokenizers
 from PIL import Image
 
-from tritonvision.errors import InvalidParameter
 from tritonvision.pictures import size_of
-from tritonvision.python_backend.generation.prompt import Prompt, Size, check
+from tritonvision.python_backend.generation.prompt import Prompt, Size, check, details, is_low
+from tritonvision.python_backend.vlm.tokens import Part, Tokens
+from tritonvision.tasks import HIGH
 
 START, END_OF_UTTERANCE = "<|im_start|>", "<end_of_utterance>"
 AROUND, GLOBAL, PICTURE = "<fake_token_around_image>", "<global-img>", "<image>"
@@ -35,9 +37,7 @@ class Reader:
         self.context = options["context"]
         self._tile, self._longest = options["tile"], options["longest_edge"]
         self._tokens_per_tile, self._image_token = options["tokens_per_tile"], options["image_token"]
-        self._texts = tokenizers.Tokenizer.from_str(tokenizer.to_str())
-        self._texts.encode_special_tokens = True
-        self._special = tokenizer.token_to_id
+        self._tokens = Tokens(tokenizer, self.context)
 
     def read(self, messages: Sequence[Mapping[str, Any]], sizes: Sequence[Size]) -> Prompt:
         """The prompt of a conversation with pictures of these ``sizes`` (height, width).
@@ -47,22 +47,20 @@ class Reader:
                 than the context.
         """
         check(messages, len(sizes))
-        grids = iter([grid(*size, self._longest, self._tile) for size in sizes])
-        input_ids = list(self._ids(self._conversation(messages, grids)))
-        if len(input_ids) >= self.context:
-            raise InvalidParameter(
-                f"The prompt is {len(input_ids)} tokens long, the model reads less than {self.context}.",
-                hint="Shorten the conversation or send fewer pictures.",
-            )
-        return Prompt(np.array(input_ids, dtype=np.int64), self._image_token)
+        grids = iter([self._grid(size, detail) for size, detail in zip(sizes, details(messages), strict=True)])
+        return Prompt(self._tokens.read(self._conversation(messages, grids)), self._image_token)
 
-    def vision_inputs(self, picture: np.ndarray) -> Mapping[str, np.ndarray]:
+    def vision_inputs(self, picture: np.ndarray, detail: str = HIGH) -> Mapping[str, np.ndarray]:
         """``pixels`` uint8 ``[tiles, tile, tile, 3]`` of one picture, RGB uint8 ``[h,w,3]``."""
-        return {"pixels": tiles(picture, self._longest, self._tile)}
+        low = is_low(detail, size_of(picture), self._tile)
+        return {"pixels": (whole if low else tiles)(picture, self._longest, self._tile)}
 
-    def _conversation(self, messages: Sequence[Mapping[str, Any]], grids: Iterator[tuple[int, int]]) -> Iterator[Any]:
+    def _grid(self, size: Size, detail: str) -> tuple[int, int]:
+        return (0, 0) if is_low(detail, size, self._tile) else grid(*size, self._longest, self._tile)
+
+    def _conversation(self, messages: Sequence[Mapping[str, Any]], grids: Iterator[tuple[int, int]]) -> Iterator[Part]:
         """Texts (str) and special tokens (int), as the chat template puts them."""
-        yield self._special(START)
+        yield self._tokens.special(START)
         for message in messages:
             parts = message["content"]
             yield f"{message['role'].capitalize()}{':' if parts[0]['type'] == 'image' else ': '}"
@@ -71,35 +69,21 @@ class Reader:
                     yield from self._picture(*next(grids))
                 else:
                     yield part["text"]
-            yield self._special(END_OF_UTTERANCE)
+            yield self._tokens.special(END_OF_UTTERANCE)
             yield "\n"
         yield "Assistant:"
 
-    def _picture(self, rows: int, columns: int) -> Iterator[Any]:
+    def _picture(self, rows: int, columns: int) -> Iterator[Part]:
         """Where the rows of ``image_embeds`` go: each tile by its place, then the picture as a whole."""
-        around, tile = self._special(AROUND), [self._image_token] * self._tokens_per_tile
+        special = self._tokens.special
+        around, tile = special(AROUND), [self._image_token] * self._tokens_per_tile
         for row in range(1, rows + 1):
             for column in range(1, columns + 1):
-                yield from (around, self._special(f"<row_{row}_col_{column}>"), *tile)
+                yield from (around, special(f"<row_{row}_col_{column}>"), *tile)
             yield "\n"
         if rows:
             yield "\n"
-        yield from (around, self._special(GLOBAL), *tile, around)
-
-    def _ids(self, parts: Iterator[str | int]) -> Iterator[int]:
-        """Token ids; adjacent texts are tokenized as one."""
-        text = ""
-        for part in parts:
-            if isinstance(part, str):
-                text += part
-                continue
-            yield from self._encode(text)
-            text = ""
-            yield part
-        yield from self._encode(text)
-
-    def _encode(self, text: str) -> list[int]:
-        return self._texts.encode(text, add_special_tokens=False).ids if text else []
+        yield from (around, special(GLOBAL), *tile, around)
 
 
 def grid(height: int, width: int, longest: int, tile: int) -> tuple[int, int]:
@@ -114,11 +98,18 @@ def tiles(picture: np.ndarray, longest: int, tile: int) -> np.ndarray:
     for height, width in _sizes(*size_of(picture), longest, tile):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     rows, columns = image.height // tile, image.width // tile
-    whole = np.asarray(image.resize((tile, tile), Image.Resampling.LANCZOS))[None]
+    last = np.asarray(image.resize((tile, tile), Image.Resampling.LANCZOS))[None]
     if rows == columns == 1:
-        return whole
+        return last
     cut = np.asarray(image).reshape(rows, tile, columns, tile, 3).swapaxes(1, 2).reshape(-1, tile, tile, 3)
-    return np.concatenate([cut, whole])
+    return np.concatenate([cut, last])
+
+
+def whole(picture: np.ndarray, longest: int, tile: int) -> np.ndarray:
+    """RGB uint8 ``[h,w,3]`` to uint8 ``[1, tile, tile, 3]``: the picture as one tile."""
+    height, width = _sizes(*size_of(picture), longest, tile)[0]
+    image = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(image.resize((tile, tile), Image.Resampling.LANCZOS))[None]
 
 
 def _sizes(height: int, width: int, longest: int, tile: int) -> tuple[tuple[int, int], tuple[int, int]]:
