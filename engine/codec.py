@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from tritonvision.results import (
     Result,
     SAMImageEmbeddings,
     SAMPrediction,
+    TrackedMasks,
 )
 from tritonvision.tasks import MASK_FORMAT
 
@@ -54,7 +56,12 @@ def decode_delta(response: pb.ModelInferResponse) -> Delta | None:
     if not found:
         return None
     prompt, answer = (int(count) for count in found["usage"])
-    return Delta(found["text"][0].decode(), found["token_ids"], found["finish_reason"][0].decode(), (prompt, answer))
+    text, reason = (found[name][0].decode() for name in ("text", "finish_reason"))
+    details = orjson.loads(found["details"][0]) if "details" in found else {}
+    return Delta(
+        text, found["token_ids"], reason, (prompt, answer), found.get("masks"),
+        cached_tokens=details.get("cached_tokens", 0), logprobs=tuple(details.get("logprobs", ())),
+    )  # fmt: skip
 
 
 class SequenceStep(NamedTuple):
@@ -68,6 +75,16 @@ class SequenceStep(NamedTuple):
     id: int
     start: bool = False
     end: bool = False
+
+
+def new_sequence() -> int:
+    """An id that no other sequence has: 63 random bits."""
+    return secrets.randbits(63) or 1
+
+
+def a_whole_one() -> SequenceStep:
+    """The only request of a sequence."""
+    return SequenceStep(new_sequence(), start=True, end=True)
 
 
 def encode(
@@ -84,16 +101,20 @@ def encode(
         sequence: where the request stands among those that belong together.
     """
     request = pb.ModelInferRequest(model_name=model)
-    if sequence is not None:
-        request.parameters["sequence_id"].int64_param = sequence.id
-        request.parameters["sequence_start"].bool_param = sequence.start
-        request.parameters["sequence_end"].bool_param = sequence.end
+    _place(request, sequence)
     for name in samples[0]:
         _add(request, name, [sample[name] for sample in samples])
     _add(request, "parameters", [orjson.dumps(dict(given)) for given in parameters])
     for name in outputs:
         request.outputs.add(name=name)
     return request
+
+
+def _place(request: pb.ModelInferRequest, sequence: SequenceStep | None) -> None:
+    if sequence is not None:
+        request.parameters["sequence_id"].int64_param = sequence.id
+        request.parameters["sequence_start"].bool_param = sequence.start
+        request.parameters["sequence_end"].bool_param = sequence.end
 
 
 def _add(request: pb.ModelInferRequest, name: str, values: Sequence[bytes | Sequence[bytes] | np.ndarray]) -> None:
@@ -111,14 +132,16 @@ def _add_numbers(request: pb.ModelInferRequest, name: str, batch: np.ndarray) ->
 
 
 def encode_tensors(
-    model: str, inputs: Mapping[str, np.ndarray], outputs: Collection[str] = ()
-) -> pb.ModelInferRequest:  # fmt: skip
+    model: str, inputs: Mapping[str, np.ndarray], outputs: Collection[str] = (), sequence: SequenceStep | None = None
+) -> pb.ModelInferRequest:
     """The request that asks any Triton model, as it declares its tensors: numbers, or byte strings (objects).
 
     Args:
         outputs: what is wanted; everything when empty.
+        sequence: as of :func:`encode`.
     """
     request = pb.ModelInferRequest(model_name=model)
+    _place(request, sequence)
     for name, values in inputs.items():
         if values.dtype.kind in "OS":
             request.inputs.add(name=name, datatype="BYTES", shape=values.shape)
@@ -193,6 +216,8 @@ def to_result(
         return _text(tensors), _page(tensors, metadata)
     if "text" in tensors:
         return _text(tensors)
+    if "object_ids" in tensors:
+        return _tracked(tensors, metadata, mask_format)
     if "boxes" in tensors:
         return _boxes(tensors, metadata, mask_format)
     if "map" in tensors:
@@ -204,8 +229,17 @@ def to_result(
         return SAMPrediction(tensors["scores"], masks, polygons, tensors.get("low_res_masks"), metadata)
     if "embeddings" in tensors:
         vectors = tensors["embeddings"]
-        return vectors[None] if vectors.ndim == 1 else SAMImageEmbeddings(vectors, (height, width))
+        if vectors.ndim == 1:
+            return vectors[None]
+        finer = tuple(tensors[name] for name in sorted(tensors) if name.startswith("high_res_"))
+        return SAMImageEmbeddings(vectors, (height, width), finer)
     return _classification(tensors, metadata, multi_label)
+
+
+def _tracked(tensors: Mapping[str, np.ndarray], metadata: dict[str, int], mask_format: str) -> TrackedMasks:
+    frame, kept = (int(tensors[name][0]) for name in ("frame", "state_bytes"))
+    masks, polygons = _masks(tensors["masks"], metadata, mask_format)
+    return TrackedMasks(frame, tensors["object_ids"], tensors["scores"], masks, polygons, metadata, kept)
 
 
 def _boxes(tensors: Mapping[str, np.ndarray], metadata: dict[str, int], mask_format: str) -> Detections:
@@ -221,11 +255,15 @@ def _text(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def _page(tensors: Mapping[str, np.ndarray], metadata: dict[str, int]) -> Detections:
-    """Blocks, lines and words, each with its text and the row of what it is a part of."""
-    more = [
+    """Blocks, lines and words, each with its text and the row of what it is a part of; corners of those that turn."""
+    more: list[dict[str, Any]] = [
         {"text": text.decode(), "parent": int(parent)}
         for text, parent in zip(tensors["texts"], tensors["parents"], strict=True)
     ]
+    for told, polygon in zip(more, tensors.get("polygons", ()), strict=False):
+        told["polygon"] = polygon.tolist()
+    if "orientation" in tensors:
+        metadata = metadata | {"orientation": int(tensors["orientation"][0])}
     return Detections(tensors["boxes"], tensors["class_ids"], tensors["scores"], metadata, more)
 
 

@@ -9,38 +9,35 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
 
-from tritonvision import catalog
-from tritonvision.engine import codec, failures, mask_grid
+from tritonvision.engine import codec, failures, mask_grid, pool, readiness
 from tritonvision.engine.export_runner import Exports
+from tritonvision.engine.forwarding import Forwarding
 from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import LoadedModels, Memory
 from tritonvision.engine.loader import Loader
 from tritonvision.engine.model_queue import ModelQueue
 from tritonvision.engine.model_times import ModelTimes
+from tritonvision.engine.pieces import parts
+from tritonvision.engine.published import Published
 from tritonvision.engine.quarantine import Quarantine
-from tritonvision.engine.triton_grpc import AsyncTritonClient
-from tritonvision.errors import (
-    DeadlineExceeded,
-    InvalidParameter,
-    NotSupported,
-    SetupError,
-    UnknownModel,
-    one_of_several,
-)
+from tritonvision.engine.second_try import first_answer
+from tritonvision.engine.step_times import PieceTimes
+from tritonvision.engine.streams import Streams, check_alone
+from tritonvision.errors import DeadlineExceeded, one_of_several
 from tritonvision.publication import Manifest, Repository
 from tritonvision.results import Delta, Result, SAMPrediction
 from tritonvision.server import Embedded
-from tritonvision.server.control import Control
 from tritonvision.settings import Settings
 from tritonvision.tasks import PROMPTABLE, VLM
 
+T = TypeVar("T")
 _CONCURRENT = 8  # pictures of one request that run or queue at once, so that it does not keep the others waiting
 _PLACES_PER_PROCESS = 3  # requests in Triton: one runs, the others are being decoded or answered, or come next
 _PLACES_OF_OTHERS = 16  # of somebody else's Triton the processes, devices and batchers are not known here
@@ -56,26 +53,24 @@ class Engine:
 
     Args:
         settings: where the repository is, deadlines.
-        server: the tritonserver we own, or None to use the one at ``settings.triton_url``.
+        server: the tritonserver we own, or None to use those at ``settings.triton_url``.
         exportable: ids of the catalogue that this version can export; None when that is not known.
 
     Attributes:
-        address: gRPC ``host:port`` of the Triton that is asked, or ``unix:`` and the path of its socket.
+        address: gRPC ``host:port`` of the Triton that is asked, or ``unix:`` and the path of its socket; several with
+            commas between them.
     """
 
     def __init__(self, settings: Settings, server: Embedded | None = None, exportable: Collection[str] | None = None):
-        if server is not None:
-            self.address = server.address
-        elif settings.triton_url is not None:
-            self.address = settings.triton_url
-        else:
-            raise SetupError("There is no inference server to ask.", hint="Give --triton-url HOST:PORT.")
+        self.address = settings.triton_url or "" if server is None else server.address
+        self._connect, admin = pool.connections(settings, server)
         self.repository, self.server_id = Repository(settings.repository), str(uuid.uuid4())
         self.exportable, self._settings, self._server = exportable, settings, server
-        self._loader = Loader(settings, server or Control(self.address), self._resolve)
+        self._exports = Exports(settings) if server is not None and settings.export_missing else None
+        self.published = Published(self.repository, exportable, self._exports)
+        self._loader = Loader(settings, admin, self.published.resolve)
         self._queues: dict[str, ModelQueue] = {}
         self._quarantine = Quarantine()
-        self._exports = Exports(settings) if server is not None and settings.export_missing else None
 
     @property
     def loaded_models(self) -> LoadedModels:
@@ -84,8 +79,11 @@ class Engine:
 
     async def start(self) -> None:
         """Connect. The server need not answer yet."""
-        self._client = AsyncTritonClient(self.address)
+        self._client = self._connect()
+        await self._client.start()
         self._loader.ask_golden(self._client)
+        self.streams = Streams(self._client, self._loader, self.published.resolve, self._settings.deadline)
+        self.forwarding = Forwarding(self._client, self._loader, self._sent, self._queue, self._settings)
 
     async def close(self) -> None:
         """Drop connections and running exports; a server given to us is the giver's to stop."""
@@ -120,9 +118,9 @@ class Engine:
                     [{"image": b"" if i else pictures[0]} for i in range(len(part))],
                     [{**parameters, "region": [float(v) for v in region]} for region in part],
                 )
-                for part in _parts(regions, _BATCH)
+                for part in parts(regions, _BATCH)
             ]
-        return await self._ask_batches(self._resolve(model), batches, parameters, wait=wait)
+        return await self._ask_batches(self.published.resolve(model), batches, parameters, wait=wait)
 
     async def ask(
         self, model: Manifest | str, samples: Sequence[codec.Sample], parameters: Mapping[str, Any], *, role: str = "",
@@ -135,9 +133,9 @@ class Engine:
             role: of the entry point, e.g. ``text``.
             outputs: what is wanted; everything when empty.
         """
-        size = _BATCH if "text" in samples[0] else 1
-        batches = [(part, [parameters] * len(part)) for part in _parts(samples, size)]
-        return await self._ask_batches(self._resolve(model), batches, parameters, wait=wait, role=role, outputs=outputs)
+        manifest, size = self.published.resolve(model), _BATCH if "text" in samples[0] else 1
+        batches = [(part, [parameters] * len(part)) for part in parts(samples, size)]
+        return await self._ask_batches(manifest, batches, parameters, wait=wait, role=role, outputs=outputs)
 
     async def chat(
         self, model: Manifest | str, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
@@ -155,7 +153,7 @@ class Engine:
         Raises:
             As :meth:`infer`; a process lost after the first piece is an error, since a retry would repeat text.
         """
-        manifest = self._resolve(model, VLM.name)
+        manifest = self.published.resolve(model, VLM.name)
         self.check_room(manifest)
         for picture in pictures:
             self._quarantine.check(picture)
@@ -172,19 +170,22 @@ class Engine:
         """The pieces of an answer, with a retry if a process is lost before the first one."""
         for attempt in range(_RETRIES + 1):
             said = False
-            pieces = self._client.stream(request, self._settings.stream_idle_timeout, self._loses(manifest.triton_name))
+            times, idle = PieceTimes(), self._settings.stream_idle_timeout
+            pieces = self._client.stream(request, idle, self._loses(manifest.triton_name), affinity=suspect)
             try:
                 async for delta in pieces:
                     said = True
+                    times.piece()
                     yield delta
             except TimeoutError as error:
                 raise DeadlineExceeded(hint="Raise TRITONVISION_STREAM_IDLE_TIMEOUT, or send less at once.") from error
             except grpc.RpcError as error:
-                if said or attempt == _RETRIES or not await self._mend(error, manifest, suspect):
+                if said or attempt == _RETRIES or not await self._mend(error, manifest, suspect, attempt):
                     raise failures.to_error(error) from error
             else:
                 return
             finally:
+                times.end()
                 await pieces.aclose()
 
     async def generate_masks(
@@ -199,7 +200,7 @@ class Engine:
         Raises:
             As :meth:`infer`; each step has the stream idle timeout, and there is no total deadline.
         """
-        manifest = self._resolve(model, PROMPTABLE.name)
+        manifest = self.published.resolve(model, PROMPTABLE.name)
         self.check_room(manifest)
 
         async def ask(sample: codec.Sample, given: Mapping[str, Any], outputs: Collection[str]) -> Result:
@@ -221,19 +222,23 @@ class Engine:
 
     async def load(self, name: str, *, wait: bool = True) -> Manifest:
         """Load the model called ``name`` if it is not loaded. Arguments and errors as for :meth:`infer`."""
-        manifest = self._resolve(name)
+        manifest = self.published.resolve(name)
         await self._loader.ensure(manifest, wait)
         return manifest
 
     async def verify(self, name: str) -> Verdict:
         """Ask a model its golden questions, see :meth:`tritonvision.engine.loader.Loader.verify`."""
-        return await self._loader.verify(self._resolve(name))
+        return await self._loader.verify(self.published.resolve(name))
 
     async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]:
         """Where the time of a model, its steps and the models that it asks went; nothing of what is not loaded."""
-        manifest = self._resolve(name)
-        asked = [name for need in manifest.needs for name in self._resolve(need).triton_names]
+        manifest = self.published.resolve(name)
+        asked = [name for need in manifest.needs for name in self.published.resolve(need).triton_names]
         return manifest, await self._client.times([*manifest.triton_names, *manifest.steps, *asked])
+
+    async def statistics(self) -> list[ModelTimes]:
+        """What Triton counted of every model since it was loaded. Raises ServerUnavailable, and others of the tree."""
+        return await self._client.statistics()
 
     async def unload(self, name: str) -> None:
         """Unload a model, the models that depend on it, and steps no other uses. Does nothing if it is not loaded."""
@@ -241,7 +246,7 @@ class Engine:
 
     def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None:
         """Raises Overloaded when ``requests`` more to this model would wait longer than half a deadline."""
-        if (queue := self._queues.get(_triton_name(manifest, role))) is not None:
+        if (queue := self._queues.get(manifest.entry_point(role))) is not None:
             queue.check_room(min(requests, _CONCURRENT))
 
     def loaded(self) -> list[Manifest]:
@@ -251,6 +256,10 @@ class Engine:
     def memory(self) -> Memory:
         """What the loaded models take, and may take."""
         return self.loaded_models.memory()
+
+    def losses(self) -> tuple[int, int]:
+        """Processes of our server that ended unexpectedly so far, and its starts after the first."""
+        return (0, 0) if self._server is None else (self._server.deaths, max(self._server.starts - 1, 0))
 
     def live(self) -> bool:
         """Whether our server runs or is about to: no while its starts fail again and again."""
@@ -268,35 +277,17 @@ class Engine:
             return await self._client.ready(manifest.triton_name)
         return self._server is not None or await self._client.ready()
 
+    async def why_model_not_ready(self, manifest: Manifest) -> str:
+        """One sentence why the model would not answer at once, empty where it would; see :mod:`readiness`."""
+        return await readiness.why_not_ready(
+            manifest, self._loader, self._client, self._server, self.published.resolve
+        )  # fmt: skip
+
     def why_not_ready(self) -> str:
         """One sentence why, after :meth:`ready` or :meth:`live` was False."""
         if self._server is not None and self._server.failure is not None:
             return self._server.failure.message
         return "The inference server is starting, or a part of it is being replaced."
-
-    def _resolve(self, model: Manifest | str, task: str | None = None) -> Manifest:
-        """The published model ``name``, checked to do ``task``. One that is missing may be exported."""
-        manifest = self._published(model) if isinstance(model, str) else model
-        if task not in (None, manifest.task):
-            raise InvalidParameter(f"'{manifest.id}' does {manifest.task}, not {task}.")
-        return manifest
-
-    def _published(self, name: str) -> Manifest:
-        try:
-            return self.repository.resolve(name)
-        except UnknownModel:
-            known = catalog.canonical(name)
-            if known not in catalog.entries():
-                raise
-            if self.exportable is not None and known not in self.exportable:
-                raise NotSupported(
-                    f"'{known}' cannot be served by this version yet.",
-                    hint="'tritonvision models' lists what can be exported.",
-                ) from None
-            if self._exports is None:
-                raise
-            self._exports.begin(known)  # raises ModelLoading while it runs, and the failure after it failed
-            return self.repository.resolve(name)
 
     # ---- asking ------------------------------------------------------------------------------------------------
 
@@ -306,7 +297,8 @@ class Engine:
     ) -> tuple[Manifest, list[Result]]:  # fmt: skip
         """Runs several batches at once, their answers in order. The first failure is raised and cancels the rest."""
         if role not in manifest.roles:
-            raise InvalidParameter(f"'{manifest.id}' does not take {role}.")
+            raise failures.no_entry_point(manifest, role)
+        check_alone(manifest)
         self.check_room(manifest, len(batches), role)
         gate = asyncio.Semaphore(_CONCURRENT)
         pictures = len({id(samples[0].get("image")) for samples, _ in batches})  # regions are batches of one picture
@@ -334,32 +326,42 @@ class Engine:
         outputs: Collection[str], deadline: float,
     ) -> list[dict[str, np.ndarray]]:  # fmt: skip
         """Output tensors of each sample; ``deadline`` seconds include half of them, at most, in the model's queue."""
-        model, queue = _triton_name(manifest, role), self._queue(manifest, role)
-        outputs = outputs or _OUTPUTS.get(manifest.task, ())
+        model, outputs = manifest.entry_point(role), outputs or _OUTPUTS.get(manifest.task, ())
         image = samples[0].get("image")
         picture = image if isinstance(image, bytes) else b""  # a text has none
+        remembered = picture if manifest.task == PROMPTABLE.name else b""  # one server has its encoding
+
+        def send(seconds: float) -> Awaitable[list[dict[str, np.ndarray]]]:
+            return self._client.call(model, samples, parameters, seconds, outputs, affinity=remembered)
+
+        return await self._sent(manifest, role, send, picture, deadline)
+
+    async def _sent(
+        self, manifest: Manifest, role: str, send: Callable[[float], Awaitable[T]], picture: bytes, deadline: float
+    ) -> T:
+        """What ``send(seconds)`` gives, called from the queue of an entry point, and again after a process was lost."""
+        queue, give_up = self._queue(manifest, role), time.monotonic() + deadline
         self._quarantine.check(picture)
-        give_up = time.monotonic() + deadline
 
         def left() -> float:
             return max(give_up - time.monotonic(), 0.001)
 
         for attempt in range(_RETRIES + 1):
             try:
-                rows = await queue.run(
-                    lambda: self._client.call(model, samples, parameters, left(), outputs), min(left(), deadline / 2)
+                answer = await queue.run(
+                    lambda: first_answer(lambda: send(left()), queue.patience(deadline)), min(left(), deadline / 2)
                 )
             except grpc.RpcError as error:
-                if attempt == _RETRIES or time.monotonic() >= give_up or not await self._mend(error, manifest, picture):
+                if attempt == _RETRIES or left() <= 0.001 or not await self._mend(error, manifest, picture, attempt):
                     raise failures.to_error(error) from error
             else:
                 self._quarantine.clear(picture)
-                return rows
+                return answer
         raise DeadlineExceeded()
 
     def _queue(self, manifest: Manifest, role: str = "") -> ModelQueue:
         """The queue of a loaded model's entry point, as wide as the model is now."""
-        name, (processes, places, deadline) = _triton_name(manifest, role), self._room(manifest)
+        name, (processes, places, deadline) = manifest.entry_point(role), self._room(manifest)
         queue = self._queues.setdefault(name, ModelQueue(processes, places, deadline))
         queue.resize(processes, places)
         return queue
@@ -368,32 +370,25 @@ class Engine:
         if manifest.task == VLM.name:
             return _ROWS, _ROWS, self._settings.stream_idle_timeout
         if self._server is None:
-            return 1, _PLACES_OF_OTHERS, self._settings.deadline
+            servers = self._client.width
+            return servers, servers * _PLACES_OF_OTHERS, self._settings.deadline
         narrowest = min(filter(None, map(self._server.instances, (*manifest.triton_names, *manifest.steps))), default=1)
         return narrowest, _PLACES_PER_PROCESS * narrowest, self._settings.deadline
 
-    async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes) -> bool:
+    async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes, attempt: int) -> bool:
         """Repair what made a call fail; whether a retry can succeed. Inference has no side effects."""
         if failures.not_loaded(error):  # unloaded behind our back
             self.loaded_models.forget(manifest.id)
             await self._loader.ensure(manifest)
             return True
         if self._server is None or not failures.lost_process(error):
-            return False
+            return attempt == 0 and failures.of_one_process(error)
         deaths = self._server.deaths
         await self._loader.healed(self._settings.deadline)
         if picture and "stub" in (error.details() or "").lower():
             self._quarantine.add(picture, max(deaths, self._server.deaths))
             self._quarantine.check(picture)
         return True
-
-
-def _triton_name(manifest: Manifest, role: str = "") -> str:
-    return f"{manifest.triton_name}--{role}" if role else manifest.triton_name
-
-
-def _parts(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def _result(tensors: Mapping[str, np.ndarray], manifest: Manifest, parameters: Mapping[str, Any]) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tritonvision import machine
 from tritonvision.publication import Manifest
 
 
@@ -17,6 +18,9 @@ class Facts:
         labels: class names by class id.
         keypoint_labels: names of the key points, in order.
         map_meaning: of a depth map, see :class:`tritonvision.results.DepthMap`.
+        precision: in which it runs on the machine that tells this; empty where it is unknown.
+        precisions: in which it is published.
+        grounding, grounding_pixels, asked_as, fingerprint: see :class:`tritonvision.publication.Manifest`.
     """
 
     id: str
@@ -29,8 +33,17 @@ class Facts:
     keypoint_labels: tuple[str, ...] = ()
     multi_label: bool = False
     map_meaning: str = ""
+    precision: str = ""
+    precisions: tuple[str, ...] = ()
+    grounding: str = ""
+    grounding_pixels: tuple[int, int, int] | None = None
+    asked_as: str = ""
+    fingerprint: str = ""
 
     @classmethod
     def of(cls, manifest: Manifest) -> Facts:
         """Those of a published model."""
-        return cls(**{name: getattr(manifest, name) for name in cls.__dataclass_fields__})
+        runs = machine.choice(manifest).variant
+        told = {name: getattr(manifest, name) for name in cls.__dataclass_fields__ if name != "precisions"}
+        precisions = dict.fromkeys((manifest.precision, *(variant.precision for variant in manifest.variants)))
+        return cls(**told | {"precision": runs.precision if runs else manifest.precision, "precisions": (*precisions,)})

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import grpc
 
+from tritonvision.endpoint import refusal
 from tritonvision.errors import (
+    OUT_OF_MEMORY,
     DeadlineExceeded,
     InvalidParameter,
+    NoRoom,
+    NotSupported,
     Overloaded,
     ServerUnavailable,
     TritonVisionError,
     UnknownModel,
     from_wire,
+    is_out_of_memory,
 )
+from tritonvision.publication import FEATURES, Manifest
 
 # Triton's messages for a Python process that died during a request, or before it.
 _DEAD_STUB = ("stub process", "stub is not", "is not healthy")
@@ -49,6 +55,25 @@ def lost_process(error: grpc.RpcError) -> bool:
     )
 
 
+def dead_stub(error: grpc.RpcError) -> bool:
+    """Whether a Python process of the model was dead, or died during the call."""
+    details = (error.details() or "").lower()
+    return from_wire(details) is None and any(sign in details for sign in _DEAD_STUB)
+
+
+def another_may_answer(error: grpc.RpcError) -> bool:
+    """Whether another server may answer what one has not: it was lost, is leaving, full, or lacks the model."""
+    if from_wire(error.details() or "") is not None:
+        return False
+    lost = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    return lost or lost_process(error) or not_loaded(error)
+
+
+def of_one_process(error: grpc.RpcError) -> bool:
+    """Whether a step failed on what it did not foresee, or ran out of memory: another process of it may not."""
+    return error.code() == grpc.StatusCode.INTERNAL
+
+
 def not_loaded(error: grpc.RpcError) -> bool:
     """Whether Triton does not have the model, or a step of it, ready."""
     details = (error.details() or "").lower()
@@ -57,12 +82,23 @@ def not_loaded(error: grpc.RpcError) -> bool:
     )
 
 
+def lost_sequence(error: grpc.RpcError) -> bool:
+    """Whether the request goes on with a sequence that Triton, or the process that remembered it, does not know."""
+    details = (error.details() or "").lower()
+    return _NO_SEQUENCE in details or "is not known here any more" in details
+
+
 def to_error(error: grpc.RpcError) -> TritonVisionError:
     """The caller's error for a failed call; of Triton's messages only those of our own steps are passed on."""
     code, details = error.code(), error.details() or ""
     spoken = from_wire(details)
     if spoken is not None:
         return spoken
+    refused = refusal(error)
+    if refused is not None:
+        return refused
+    if is_out_of_memory(details):  # of a native backend
+        return NoRoom(OUT_OF_MEMORY)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(hint="Raise TRITONVISION_DEADLINE, or send less at once.")
     if code == grpc.StatusCode.INVALID_ARGUMENT and any(sign in details for sign in _UNEXPECTED):
@@ -78,3 +114,13 @@ def to_error(error: grpc.RpcError) -> TritonVisionError:
     if code == grpc.StatusCode.UNAVAILABLE and "exceeds maximum queue size" in details.lower():
         return Overloaded(retry_after=1)
     return ServerUnavailable("The inference server could not answer.", hint="Its log tells why.", retry_after=2)
+
+
+def no_entry_point(manifest: Manifest, role: str) -> TritonVisionError:
+    """The error of a question to an entry point that the model does not have."""
+    if role == FEATURES:
+        return NotSupported(
+            f"'{manifest.id}' was published without its features.",
+            hint="Export it again with --force; a classifier that was imported as a graph has none.",
+        )
+    return InvalidParameter(f"'{manifest.id}' does not take {role}.")

@@ -20,11 +20,12 @@ import numpy as np
 
 from tritonvision import golden
 from tritonvision.engine import codec, failures
-from tritonvision.engine.triton_grpc import AsyncTritonClient
+from tritonvision.engine.triton_calls import TritonCalls
 from tritonvision.errors import BrokenModel
 from tritonvision.golden import ANSWER, LABELS, Figures, Golden, Question, Stage
 from tritonvision.publication import Manifest
 from tritonvision.results import Delta
+from tritonvision.tasks import TRACKING
 from tritonvision.variants import Variant
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class GoldenCheck:
         threads: for the reading and comparing; the default ones may be busy with pictures.
     """
 
-    def __init__(self, client: AsyncTritonClient, root: Path, deadline: float, threads: Executor):
+    def __init__(self, client: TritonCalls, root: Path, deadline: float, threads: Executor):
         self._client, self._root, self._deadline, self._threads = client, root, deadline, threads
 
     async def ask(self, manifest: Manifest, variant: Variant | None = None, every_stage: bool = False) -> Verdict:
@@ -130,7 +131,8 @@ class GoldenCheck:
     ) -> tuple[Figures, ...]:
         public = f"{manifest.triton_name}--{question.role}" if question.role else manifest.triton_name
         answer, *stages = question.stages
-        figures = [await self._ask_stage(questions, answer, public, exact)]
+        alone = codec.a_whole_one() if manifest.task == TRACKING.name else None
+        figures = [await self._ask_stage(questions, answer, public, exact, alone)]
         if figures[0].passed and not every_stage:
             return tuple(figures)
         gate = asyncio.Semaphore(_AT_ONCE)
@@ -142,14 +144,16 @@ class GoldenCheck:
 
         return (*figures, *await asyncio.gather(*map(ask, stages)))
 
-    async def _ask_stage(self, questions: Golden, stage: Stage, model: str, exact: bool) -> Figures:
+    async def _ask_stage(
+        self, questions: Golden, stage: Stage, model: str, exact: bool, sequence: codec.SequenceStep | None = None
+    ) -> Figures:
         loop = asyncio.get_running_loop()
         inputs, wanted = await loop.run_in_executor(self._threads, questions.load, stage)
         try:
             if stage.decoupled:
                 got = await self._written(model, inputs)
             else:
-                got = await self._client.tensors(model, inputs, list(wanted), self._deadline)
+                got = await self._client.tensors(model, inputs, list(wanted), self._deadline, sequence)
         except grpc.RpcError as error:
             if failures.lost_process(error):
                 raise failures.to_error(error) from error

@@ -147,7 +147,7 @@ class LoadedModels:
             raise NoRoom(
                 f"'{manifest.id}' is reckoned at {footprint(manifest) >> 20} MB, the memory budget is "
                 f"{self.budget >> 20} MB.",
-                hint="Raise --memory-budget.",
+                hint="Raise --memory-budget, or the memory limit of the container.",
             )
         give_up = time.monotonic() + wait_timeout
         async with self._changed:

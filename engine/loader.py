@@ -8,14 +8,16 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from functools import partial
 from typing import TypeVar
 
-from tritonvision import catalog, machine
+from tritonvision import catalog, machine, memory, stages
 from tritonvision.engine.golden_check import GoldenCheck, Verdict
 from tritonvision.engine.loaded_models import LoadedModels, Served
 from tritonvision.engine.plans import PlanBuilds
-from tritonvision.engine.triton_grpc import AsyncTritonClient
+from tritonvision.engine.pool import PoolControl
+from tritonvision.engine.triton_calls import TritonCalls
 from tritonvision.errors import (
     BrokenModel,
     ModelLoading,
@@ -42,6 +44,9 @@ _RETRIES = 3
 _RELOAD_SECONDS = 5.0
 # What says that a variant does not run here, and leaves what was exported to be tried.
 _VARIANT_FAILED = (BrokenModel, SetupError, ServerUnavailable)
+# Seconds that an answer to a golden question may take. Callers are told to come again meanwhile: an answer that comes
+# late, of a large network on busy cores, is not a wrong one. A process that hangs is ended by its heartbeat.
+_LATEST_ANSWER = 600.0
 # Seconds until a model that answered its golden questions wrongly is tried again, if it was not published anew.
 _REFUSED_SECONDS = 30.0
 
@@ -50,7 +55,7 @@ class Loader:
     """Loads and unloads models, and knows which are loaded.
 
     Args:
-        admin: the tritonserver we own, or the admin side of somebody else's.
+        admin: the tritonserver we own, or the admin side of somebody else's, of one or of several.
         resolve: the published model of a public id, for the models that another one needs.
 
     Attributes:
@@ -59,9 +64,12 @@ class Loader:
         golden: asks each model its golden questions before it is let at; None where the server is not ours.
     """
 
-    def __init__(self, settings: Settings, admin: Embedded | Control, resolve: Callable[[str], Manifest]):
+    def __init__(self, settings: Settings, admin: Embedded | Control | PoolControl, resolve: Callable[[str], Manifest]):
         self._settings, self._admin, self._resolve = settings, admin, resolve
-        self.loaded_models = LoadedModels(settings.max_loaded, settings.memory_budget, self._unload_steps)
+        budget: int | None = settings.memory_budget
+        if budget is None and isinstance(admin, Embedded):  # somebody else's has a container of its own
+            budget = memory.budget()
+        self.loaded_models = LoadedModels(settings.max_loaded, budget, self._unload_steps)
         self.plans = PlanBuilds(settings.repository)
         self.loaded_models.plan_builds = lambda: self.plans.builds
         self.golden: GoldenCheck | None = None
@@ -76,7 +84,7 @@ class Loader:
         for task in self._loads.values():
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if isinstance(self._admin, Control):
+        if not isinstance(self._admin, Embedded):
             self._admin.close()
         await self.plans.close()
 
@@ -97,7 +105,8 @@ class Loader:
         load = self._loads.get(manifest.id)
         if load is None:
             self._refuse_again(manifest)
-            load = self._loads[manifest.id] = asyncio.create_task(self._load(manifest))
+            # a context of its own: others wait for it, too, so its calls are no stages of this request
+            load = self._loads[manifest.id] = asyncio.create_task(self._load(manifest), context=Context())
             load.add_done_callback(lambda _: self._loads.pop(manifest.id, None))
             # reading the exception marks it as retrieved, so that asyncio does not log it
             load.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -108,7 +117,8 @@ class Loader:
             seconds = min(seconds, _RELOAD_SECONDS)  # another variant of the same model may take as long as it needs
         try:
             # Shielded: a cancelled caller does not stop the load that others wait for.
-            await asyncio.wait_for(asyncio.shield(load), seconds)
+            with stages.stage("load"):
+                await asyncio.wait_for(asyncio.shield(load), seconds)
         except TimeoutError as error:
             raise ModelLoading(f"Model {manifest.id} is still loading.", retry_after=5) from error
 
@@ -117,6 +127,10 @@ class Loader:
         known = self._verdicts.get(manifest.id)
         if known is not None and known[0] is manifest and time.monotonic() < known[2] + _REFUSED_SECONDS:
             raise known[1].refusal()
+
+    def loading(self, model_id: str) -> bool:
+        """Whether a load of that model runs."""
+        return model_id in self._loads
 
     async def unload(self, name: str) -> None:
         """Unload a model, the models that depend on it, and steps no other model uses. Not loaded: nothing happens."""
@@ -167,21 +181,21 @@ class Loader:
 
     async def _load_elsewhere(self, manifest: Manifest) -> None:
         """A Triton that we did not start reads files of its own, and chooses among its configs itself."""
+        assert not isinstance(self._admin, Embedded)
+        if isinstance(self._admin, PoolControl):
+            self._admin.expect(manifest)
         try:
             for together in (manifest.steps, manifest.triton_names):
                 await asyncio.gather(*(self._administer(self._admin.load, name) for name in together))
         except TritonVisionError:
             # It may load by itself or refuse to: it is enough that the model is ready.
-            assert isinstance(self._admin, Control)
             if not await self._administer(self._admin.ready, manifest.triton_name):
                 raise
 
-    def ask_golden(self, client: AsyncTritonClient) -> None:
+    def ask_golden(self, client: TritonCalls) -> None:
         """From now on ask each loaded model its golden questions, if the server is ours: others answer for theirs."""
         if isinstance(self._admin, Embedded):
-            self.golden = GoldenCheck(
-                client, self._settings.repository, self._settings.load_timeout, self._threads
-            )
+            self.golden = GoldenCheck(client, self._settings.repository, _LATEST_ANSWER, self._threads)
 
     async def verify(self, manifest: Manifest) -> Verdict:
         """Whether the model answers as it did when it was published, stage by stage; it is loaded for it.

@@ -59,13 +59,14 @@ async def walk(
     encoding = await ask({"image": picture}, {"auto_orient": settings["auto_orient"]}, _FEATURES)
     assert isinstance(encoding, SAMImageEmbeddings)
     height, width = encoding.image_size_hw
-    sample = {"embeddings": encoding.embeddings}
+    # its encoding is kept where the model runs, and is larger than the picture
+    sample, oriented = {"image": picture}, {"auto_orient": settings["auto_orient"]}
     total = settings["points_per_side"] ** 2
     parts: list[SAMPrediction] = []
     yield Progress(0, total)
     done = 0
     for question in questions(settings, height, width):
-        part = await ask(sample, question | {"image_size": [height, width]}, _MASKS)
+        part = await ask(sample, question | oriented, _MASKS)
         assert isinstance(part, SAMPrediction)
         parts.append(part)
         done += len(question["points"])

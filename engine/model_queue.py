@@ -1,27 +1,70 @@
 """The queue in front of one Triton model: few requests are in Triton at once, the others wait here, cancellable.
 
 Triton runs every request that it accepted, also after its caller cancelled it: steps of an ensemble cannot see the
-cancellation. So Triton gets only as many requests as keep its processes busy.
+cancellation. So Triton gets only as many requests as keep its processes busy. Callers take turns: who has many requests
+waiting waits for its own, not the others with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
-from tritonvision.errors import Overloaded
+from tritonvision import stages
+from tritonvision.errors import DeadlineExceeded, Overloaded
 
 T = TypeVar("T")
+# Who asks in this task: those that are told apart take turns. Empty is one caller, too.
+CALLER: ContextVar[str] = ContextVar("caller", default="")
 # Weight of the newest measurement in the running means.
 _NEWEST = 0.2
+# Times its usual time that an answer may take before its process may hang.
+_OVERDUE = 10
+
+
+class Line:
+    """Requests that wait for a place. Callers take turns, and each caller's requests go in their order."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, caller: str, turn: asyncio.Future[None]) -> None:
+        """Let ``turn`` wait behind the caller's others."""
+        self._waiting.setdefault(caller, deque()).append(turn)
+
+    def leave(self, caller: str, turn: asyncio.Future[None]) -> None:
+        """Take ``turn`` out before its time."""
+        self._waiting[caller].remove(turn)
+        if not self._waiting[caller]:
+            del self._waiting[caller]
+
+    def next(self) -> asyncio.Future[None]:
+        """Take out the first request of the caller whose turn it is."""
+        caller, turns = self._waiting.popitem(last=False)
+        turn = turns.popleft()
+        if turns:
+            self._waiting[caller] = turns  # behind the others
+        return turn
+
+    def before(self, caller: str, more: int) -> int:
+        """Requests that go before the last of ``more`` further ones of a caller, these included.
+
+        With the caller's last one, each other caller has had as many turns.
+        """
+        own = len(self._waiting.get(caller, ())) + more
+        return own + sum(min(len(turns), own) for other, turns in self._waiting.items() if other != caller)
 
 
 class ModelQueue:
-    """First come, first served; bounded by time: a request is refused when it would wait longer than half a deadline.
+    """Callers take turns; bounded by time: a request is refused when it would wait longer than half a deadline.
 
     Args:
         instances: processes that serve the model; as many requests are in Triton at least, however slow the model is.
@@ -32,7 +75,7 @@ class ModelQueue:
     def __init__(self, instances: int, places: int, deadline: float):
         self._deadline = deadline
         self.resize(instances, places)
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = Line()
         self._taken = 0
         self._work: set[asyncio.Task] = set()
         self._seconds = 0.0  # running mean: seconds from sending a request to Triton to its answer
@@ -43,8 +86,11 @@ class ModelQueue:
         self._instances, self._places = instances, max(instances, places)
 
     def expected_wait(self, requests: int = 1) -> float:
-        """Seconds until the last of ``requests`` more would be sent to Triton, from the measured rate, else 0."""
-        behind = len(self._waiting) + requests - max(self._limit() - self._taken, 0)
+        """Seconds until the last of ``requests`` more of this caller would be sent to Triton, by the measured rate.
+
+        0 before anything was measured.
+        """
+        behind = self._waiting.before(CALLER.get(), requests) - max(self._limit() - self._taken, 0)
         return max(behind, 0) * self._interval
 
     def check_room(self, requests: int = 1) -> None:
@@ -63,14 +109,15 @@ class ModelQueue:
             longest: seconds to wait for a place.
 
         Raises:
-            Overloaded: no place became free in time.
+            DeadlineExceeded: no place became free in time.
         """
 
         async def work() -> T:
             with self._working():
                 return await call()
 
-        await self._take(longest)
+        with stages.stage("queue"):
+            await self._take(longest)
         task = asyncio.ensure_future(work())
         self._work.add(task)
         task.add_done_callback(self._work.discard)
@@ -79,7 +126,8 @@ class ModelQueue:
     @asynccontextmanager
     async def place(self, longest: float) -> AsyncIterator[None]:
         """A place for the time of the block, for calls that Triton stops when they are cancelled. As :meth:`run`."""
-        await self._take(longest)
+        with stages.stage("queue"):
+            await self._take(longest)
         with self._working():
             yield
 
@@ -117,12 +165,19 @@ class ModelQueue:
         """Seconds that a request may wait and still be answered before its deadline."""
         return max(min(self._deadline / 2, self._deadline - self._seconds), 0.0)
 
+    def patience(self, deadline: float) -> float:
+        """Seconds after which an answer with ``deadline`` is so late that its process may hang: a third of them, and
+        more for a model that is slow.
+        """
+        return max(deadline / 3, _OVERDUE * self._seconds)
+
     async def _take(self, longest: float) -> None:
         if not self._waiting and self._taken < self._limit():
             self._taken += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        caller = CALLER.get()
+        self._waiting.add(caller, turn)
         try:
             await asyncio.wait((turn,), timeout=longest)
         except asyncio.CancelledError:
@@ -131,15 +186,16 @@ class ModelQueue:
             raise
         finally:
             if not turn.done():
-                self._waiting.remove(turn)
+                self._waiting.leave(caller, turn)
         if not turn.done():
-            raise self._overloaded(self._interval)
+            wait = max(self._interval, 1.0)
+            raise DeadlineExceeded("The request's time passed before its turn came.", retry_after=wait)
 
     def _give_back(self) -> None:
         self._taken -= 1
         while self._waiting and self._taken < self._limit():
             self._taken += 1
-            self._waiting.popleft().set_result(None)
+            self._waiting.next().set_result(None)
 
     def _overloaded(self, seconds: float) -> Overloaded:
         return Overloaded("The model has more requests than it can answer in time.", retry_after=max(seconds, 1.0))

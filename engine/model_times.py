@@ -14,9 +14,11 @@ class ModelTimes:
 
     Attributes:
         model: its Triton name.
+        version: of it.
         samples: that went through it, one or several an execution.
         executions: of its networks or its Python code.
         requests: answered.
+        failures: requests that were not.
         queue: seconds that requests waited for an instance.
         input, infer, output: seconds of executions: gathering the inputs, the work, handing the outputs on.
         total: seconds from the arrival of a request to its answer.
@@ -31,6 +33,8 @@ class ModelTimes:
     infer: float
     output: float
     total: float
+    version: str = "1"
+    failures: int = 0
 
     @classmethod
     def of(cls, told: Any) -> ModelTimes:
@@ -39,14 +43,14 @@ class ModelTimes:
         return cls(
             told.name, told.inference_count, told.execution_count, stats.success.count, stats.queue.ns * _NANO,
             stats.compute_input.ns * _NANO, stats.compute_infer.ns * _NANO, stats.compute_output.ns * _NANO,
-            stats.success.ns * _NANO,
+            stats.success.ns * _NANO, told.version, stats.fail.count,
         )  # fmt: skip
 
     def since(self, before: ModelTimes | None) -> ModelTimes:
         """What came after ``before``; everything where the model was not loaded then."""
         if before is None or before.requests > self.requests:
             return self
-        counted = [field.name for field in fields(self) if field.name != "model"]
+        counted = [field.name for field in fields(self) if field.name not in ("model", "version")]
         return replace(self, **{name: getattr(self, name) - getattr(before, name) for name in counted})
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -13,13 +14,14 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from tritonvision import catalog
+from tritonvision import catalog, stages
+from tritonvision.endpoint import Endpoint, as_endpoint
 from tritonvision.engine import codec, failures
 from tritonvision.engine.facts import Facts
-from tritonvision.engine.model_times import ModelTimes
+from tritonvision.engine.triton_calls import TritonCalls
+from tritonvision.errors import TritonVisionError
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
-from tritonvision.results import Delta, Result
-from tritonvision.server.control import CHANNEL_OPTIONS
+from tritonvision.results import Result, TrackedMasks
 
 _LOOK = 0.5  # seconds between two checks whether the generating process is alive
 
@@ -28,12 +30,14 @@ class TritonClient:
     """Runs inference on any Triton, one picture at a time. A context manager.
 
     Args:
-        address: gRPC ``host:port``.
+        address: gRPC ``host:port``; an endpoint where it wants a token or TLS.
         deadline: seconds an answer may take.
     """
 
-    def __init__(self, address: str = "127.0.0.1:8001", deadline: float = 30.0):
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+    def __init__(self, address: str | Endpoint = "127.0.0.1:8001", deadline: float = 30.0):
+        endpoint = as_endpoint(address)
+        self._metadata = endpoint.metadata()
+        self._channel = endpoint.channel()
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._deadline = deadline
         self._facts: dict[str, Facts] = {}
@@ -51,7 +55,9 @@ class TritonClient:
         tensors = self._call(codec.encode(name, [{"image": picture}], [parameters]))
         if name not in self._facts:
             try:
-                told = self._stub.ModelConfig(pb.ModelConfigRequest(name=name), timeout=self._deadline)
+                told = self._stub.ModelConfig(
+                    pb.ModelConfigRequest(name=name), timeout=self._deadline, metadata=self._metadata
+                )
             except grpc.RpcError:
                 told = None
             self._facts[name] = _facts_of(model_id, told)
@@ -62,9 +68,13 @@ class TritonClient:
         request = codec.encode(f"{catalog.triton_name(model_id)}--text", [{"text": text.encode()}], [{}])
         return codec.to_result(self._call(request), {})
 
+    def stream(self, model_id: str) -> TritonStream:
+        """A stream of a model that follows objects; a context manager, which ends it."""
+        return TritonStream(catalog.triton_name(model_id), self._call)
+
     def _call(self, request: Any) -> dict[str, np.ndarray]:
         try:
-            response = self._stub.ModelInfer(request, timeout=self._deadline)
+            response = self._stub.ModelInfer(request, timeout=self._deadline, metadata=self._metadata)
         except grpc.RpcError as error:
             raise failures.to_error(error) from error
         return codec.decode(response)[0]
@@ -80,64 +90,100 @@ class TritonClient:
         self.close()
 
 
-class AsyncTritonClient:
-    """:class:`TritonClient` for asyncio; a cancelled call is cancelled in the server, a closed stream too."""
+class TritonStream:
+    """One stream: a sequence of requests that one process of the server answers and remembers.
 
-    def __init__(self, address: str = "127.0.0.1:8001", deadline: float = 30.0):
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    Attributes:
+        id: of the sequence.
+    """
+
+    def __init__(self, model: str, call: Callable[[Any], dict[str, np.ndarray]]):
+        self._model, self._call = model, call
+        self.id, self._begun = codec.new_sequence(), False
+
+    def step(self, picture: bytes | None = None, **parameters: Any) -> TrackedMasks:
+        """The objects on the next frame, or, without one, on a frame before that the prompts are about.
+
+        Args:
+            picture: the frame, encoded, or ``.npy`` bytes (uint8 RGB).
+            parameters: settings of :data:`tritonvision.tasks.TRACKING`.
+
+        Raises the error tree.
+        """
+        step, self._begun = codec.SequenceStep(self.id, start=not self._begun), True
+        sample = {} if picture is None else {"image": picture}
+        request = codec.encode(self._model, [sample], [parameters], sequence=step)
+        found = codec.to_result(self._call(request), parameters)
+        assert isinstance(found, TrackedMasks)
+        return found
+
+    def close(self) -> None:
+        """Let the server forget it."""
+        if self._begun:
+            self._begun = False
+            with suppress(TritonVisionError):  # it has ended
+                step = codec.SequenceStep(self.id, end=True)
+                self._call(codec.encode(self._model, [{}], [{"mask_format": "none"}], sequence=step))
+
+    def __enter__(self) -> TritonStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncTritonClient(TritonCalls):
+    """:class:`TritonClient` for asyncio; a cancelled call is cancelled in the server, a closed stream too.
+
+    Args:
+        step_reports: gives what steps told since its last call, see :mod:`tritonvision.step_reports`; nothing of
+            somebody else's server.
+    """
+
+    def __init__(
+        self, address: str | Endpoint = "127.0.0.1:8001", deadline: float = 30.0,
+        step_reports: Callable[[], bytes] = bytes,
+    ):  # fmt: skip
+        super().__init__(step_reports)
+        endpoint = as_endpoint(address)
+        self._metadata = endpoint.metadata()
+        self._channel = endpoint.aio_channel()
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._deadline = deadline
         self._facts: dict[str, Facts] = {}
 
-    async def call(
-        self, model: str, samples: Sequence[codec.Sample], parameters: Sequence[Mapping[str, Any]], deadline: float,
-        outputs: Collection[str] = (), sequence: codec.SequenceStep | None = None,
-    ) -> list[dict[str, np.ndarray]]:  # fmt: skip
-        """Output tensors of each sample from the Triton model ``model``, for callers that handle ``grpc.RpcError``."""
-        request = codec.encode(model, samples, parameters, outputs, sequence)
-        return codec.decode(await self._stub.ModelInfer(request, timeout=deadline))
+    async def start(self) -> None:
+        """Nothing is to be done: gRPC connects with the first call."""
 
-    async def tensors(
-        self, model: str, inputs: Mapping[str, np.ndarray], outputs: Collection[str], deadline: float
-    ) -> dict[str, np.ndarray]:
-        """What any Triton model answers, tensors as it declares them, for callers that handle ``grpc.RpcError``."""
-        request = codec.encode_tensors(model, inputs, outputs)
-        return codec.decode_tensors(await self._stub.ModelInfer(request, timeout=deadline))
+    async def ask(self, method: str, request: Any, timeout: float = 5.0) -> Any:
+        """As :meth:`TritonCalls.ask`."""
+        return await getattr(self._stub, method)(request, timeout=timeout, metadata=self._metadata)
 
-    async def times(self, models: Collection[str], timeout: float = 5.0) -> list[ModelTimes]:
-        """What Triton counted of each of these models since it was loaded; those it does not have are left out."""
-        found = []
-        for model in models:
-            request = pb.ModelStatisticsRequest(name=model)
-            try:
-                told = await self._stub.ModelStatistics(request, timeout=timeout)
-            except grpc.RpcError as error:
-                if failures.not_loaded(error) or error.code() == grpc.StatusCode.INVALID_ARGUMENT:
-                    continue
-                raise failures.to_error(error) from error
-            found += [ModelTimes.of(each) for each in told.model_stats]
-        return found
+    async def forward(self, request: Any, deadline: float, affinity: bytes = b"") -> Any:
+        """As :meth:`TritonCalls.forward`."""
+        return await self._stub.ModelInfer(request, timeout=deadline, metadata=self._traced())
+
+    def _traced(self) -> Sequence[tuple[str, str]]:
+        """The metadata of a call, with the trace of the current request, which Triton's own traces then continue."""
+        timeline = stages.current()
+        if timeline is None or not timeline.traceparent:
+            return self._metadata
+        return (*self._metadata, ("traceparent", timeline.traceparent))
 
     async def ready(self, model: str = "", timeout: float = 1.0) -> bool:
-        """Whether the server answers, or the Triton model ``model`` of it, within ``timeout`` seconds."""
+        """As :meth:`TritonCalls.ready`."""
         try:
             if model:
-                return (await self._stub.ModelReady(pb.ModelReadyRequest(name=model), timeout=timeout)).ready
-            return (await self._stub.ServerLive(pb.ServerLiveRequest(), timeout=timeout)).live
+                return (await self.ask("ModelReady", pb.ModelReadyRequest(name=model), timeout)).ready
+            return (await self.ask("ServerLive", pb.ServerLiveRequest(), timeout)).live
         except grpc.RpcError:
             return False
 
-    async def stream(
-        self, request: Any, stream_idle_timeout: float, lost: Callable[[], bool] = lambda: False
-    ) -> AsyncGenerator[Delta, None]:  # fmt: skip
-        """The pieces of a generated answer, for callers that handle ``grpc.RpcError``.
-
-        Args:
-            request: of :func:`codec.encode_chat`.
-            stream_idle_timeout: seconds that may pass between two pieces. Raises TimeoutError after more.
-            lost: whether the generating process died, which Triton does not report in a stream.
-        """
-        call = self._stub.ModelStreamInfer()
+    async def responses(
+        self, request: Any, stream_idle_timeout: float, lost: Callable[[], bool] = lambda: False, affinity: bytes = b""
+    ) -> AsyncGenerator[Any, None]:
+        """As :meth:`TritonCalls.responses`."""
+        call = self._stub.ModelStreamInfer(metadata=self._traced())
         try:
             await call.write(request)
             await call.done_writing()
@@ -147,9 +193,7 @@ class AsyncTritonClient:
                     return
                 if message.error_message:
                     raise failures.StreamFailure(message.error_message)
-                delta = codec.decode_delta(message.infer_response)
-                if delta is not None:
-                    yield delta
+                yield message.infer_response
         finally:
             call.cancel()
 
@@ -164,7 +208,9 @@ class AsyncTritonClient:
             raise failures.to_error(error) from error
         if name not in self._facts:
             try:
-                told = await self._stub.ModelConfig(pb.ModelConfigRequest(name=name), timeout=self._deadline)
+                told = await self._stub.ModelConfig(
+                    pb.ModelConfigRequest(name=name), timeout=self._deadline, metadata=self._metadata
+                )
             except grpc.RpcError:
                 told = None
             self._facts[name] = _facts_of(model_id, told)
