@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from tritonvision.facade.admission import ByteReservation
+from tritonvision.stages import Timeline
 
 if TYPE_CHECKING:
     from tritonvision.facade.middleware.body_limits import Body
@@ -28,7 +29,10 @@ class Context:
         reservation: the bytes this request holds.
         room: its admission, released when its answer is ready to be written.
         started: ``time.perf_counter()`` at its arrival.
+        timeline: the stages of its work.
+        answered: nanoseconds of the monotonic clock when its model had answered, 0 before.
         model: the public id of its model, once it is known.
+        caller: the name of its API key, never the key; empty without one, and until it was checked.
         admitted: pictures that :attr:`room` is for.
         body: the receiving side with the body limits.
         json: the parsed body, once it was read.
@@ -39,7 +43,10 @@ class Context:
     reservation: ByteReservation
     room: ExitStack
     started: float = field(default_factory=time.perf_counter)
+    timeline: Timeline = field(default_factory=Timeline)
+    answered: int = 0
     model: str = ""
+    caller: str = ""
     admitted: int = 0
     body: Body | None = None
     ended_by: BaseException | None = None

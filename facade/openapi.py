@@ -27,6 +27,7 @@ _BY_STATUS: dict[int, errors.TritonVisionError] = {
     404: errors.UnknownModel("No model is called 'nobody/1'."),
     408: errors.RequestTooSlow(),
     413: errors.PictureTooLarge("The request is over the limit of 64 MB."),
+    429: errors.TooManyRequests("This API key may send 10 requests a second.", retry_after=1),
     501: errors.NotSupported(),
     502: errors.ServerUnavailable(),
     503: errors.ModelLoading(retry_after=2),
@@ -35,10 +36,12 @@ _BY_STATUS: dict[int, errors.TritonVisionError] = {
 }
 _MEANING = {
     400: "The picture, or a setting, is not one that can be read.", 401: "The API key is missing or wrong.",
-    403: "The request comes from a web page of another origin, or was meant for a server of another name.",
+    403: "The request comes from a web page of another origin, was meant for a server of another name, or has an API "
+    "key that is not for this.",
     404: "No model goes by that name, it is not published here, or no route by that path.",
     408: "The body came too slowly.",
     413: "The picture or the request is over the limit.", 422: "The request does not fit its schema.",
+    429: "It is more than the API key may ask.",
     501: "The model or the server cannot do this.", 502: "The inference server does not answer.",
     503: "The model is loading, or the server has as much work as it can do.",
     504: "The answer was not ready in time.", 507: "The model does not fit beside the others.",
@@ -54,6 +57,8 @@ _GROUPS = {
     "Roboflow": "Questions about pictures, as clients of Roboflow Inference ask them.",
     "Hugging Face": "Questions about pictures, as clients of the Hugging Face Inference API ask them.",
     "OpenAI": "Conversations about pictures, as clients of OpenAI's chat completions have them.",
+    "Vi": "Questions about pictures, as Datature Vi's clients ask them.",
+    "KServe": "Questions as tensors, as clients of Triton and of KServe's v2 protocol ask them.",
     MODELS: "Which models there are, and what they are.",
     LOADING: "Which models are loaded, to load and to unload them. A model loads by itself when it is first asked.",
     HEALTH: "For probes, Prometheus and people: whether the server is well.",
@@ -110,7 +115,7 @@ def _tell(operation: dict[str, Any], path: str, method: str, told: Operation, kn
         responses.pop("200", None)
     if path not in OPEN_PATHS:
         operation["security"] = [{}, {"bearer": []}, {"query": []}]
-    for status in sorted({*told.statuses, 403, 408, 413, 503} | (set() if path in OPEN_PATHS else {401})):
+    for status in sorted({*told.statuses, 403, 408, 413, 503} | (set() if path in OPEN_PATHS else {401, 429})):
         responses[str(status)] = _refusal(path, status, known)
     if path in HEALTH_PATHS:
         responses["503"]["content"][JSON] = {"schema": known[method, path], "example": told.example}
@@ -130,6 +135,6 @@ def _refusal(path: str, status: int, known: Mapping[Any, Any]) -> dict[str, Any]
         example = dialect_of(path).errors.error_body(_BY_STATUS[status])
         content = {"schema": known["error", dialect_of(path).name], "example": example}
     told: dict[str, Any] = {"description": _MEANING[status], "content": {JSON: content}}
-    if status == 503:
+    if status in (429, 503):
         told["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
     return told

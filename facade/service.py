@@ -8,12 +8,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
-from tritonvision.engine.golden_check import Verdict
-from tritonvision.engine.loaded_models import Memory
+from tritonvision import catalog, stages
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.engine.model_times import ModelTimes
 from tritonvision.errors import (
@@ -21,15 +20,19 @@ from tritonvision.errors import (
     InvalidPicture,
     ModelLoading,
     NotSupported,
+    TritonVisionError,
     UnknownModel,
     one_of_several,
 )
 from tritonvision.facade.admission import Admission, ByteReservation
 from tritonvision.facade.context import context_of
+from tritonvision.facade.data_plane import DataPlane
 from tritonvision.facade.inputs.pictures import Pictures
 from tritonvision.facade.middleware.disconnect import OpenRequests
 from tritonvision.facade.observability.metrics import Metrics
-from tritonvision.publication import Manifest, Repository
+from tritonvision.facade.security.access import Access, caller_of
+from tritonvision.facade.shared_store import SharedStore
+from tritonvision.publication import Manifest
 from tritonvision.results import Delta, SAMPrediction
 from tritonvision.settings import Settings
 from tritonvision.tasks import TASKS
@@ -39,53 +42,6 @@ Read = Callable[[ByteReservation], Awaitable[bytes]]
 Samples = Sequence[Mapping[str, Any]]
 # Seconds between two tries while a model is loading.
 _LOOK = 1.0
-
-
-class DataPlane(Protocol):
-    """The methods of :class:`tritonvision.engine.engine.Engine` that the facade calls."""
-
-    repository: Repository
-    server_id: str
-    exportable: Collection[str] | None
-
-    async def infer(
-        self, model: Manifest, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
-        regions: Sequence[Sequence[float]] | None = None,
-    ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
-
-    async def ask(
-        self, model: Manifest, samples: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any], *, role: str = "",
-        outputs: Collection[str] = (), wait: bool = True,
-    ) -> tuple[Manifest, list[Any]]: ...  # fmt: skip
-
-    def chat(
-        self, model: Manifest, messages: Sequence[Mapping[str, Any]], pictures: Sequence[bytes],
-        parameters: Mapping[str, Any], *, wait: bool = True,
-    ) -> AsyncGenerator[Delta, None]: ...  # fmt: skip
-
-    def generate_masks(
-        self, model: Manifest, picture: bytes, parameters: Mapping[str, Any], *, wait: bool = True
-    ) -> AsyncGenerator[Progress | SAMPrediction, None]: ...
-
-    async def load(self, name: str, *, wait: bool = True) -> Manifest: ...
-
-    async def verify(self, name: str) -> Verdict: ...
-
-    async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]: ...
-
-    async def unload(self, name: str) -> None: ...
-
-    def loaded(self) -> list[Manifest]: ...
-
-    def memory(self) -> Memory: ...
-
-    def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None: ...
-
-    async def ready(self, manifest: Manifest | None = None) -> bool: ...
-
-    def live(self) -> bool: ...
-
-    def why_not_ready(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -113,6 +69,8 @@ class Service:
     admission: Admission
     metrics: Metrics
     pictures: Pictures
+    access: Access
+    store: SharedStore
     requests: OpenRequests = field(default_factory=OpenRequests)
 
     async def why_not_ready(self, manifest: Manifest | None = None) -> str:
@@ -121,25 +79,74 @@ class Service:
             return "The server is shutting down."
         return "" if await self.engine.ready(manifest) else self.engine.why_not_ready() or "The server is not ready."
 
+    def find(self, connection: HTTPConnection, name: str) -> Manifest:
+        """The published model ``name``, which the caller may ask.
+
+        Raises:
+            UnknownModel: there is no such model.
+            Unauthorized, Forbidden: the caller may not ask it, whether there is such a model or not.
+        """
+        try:
+            manifest = self.engine.repository.resolve(name)
+        except UnknownModel:
+            caller_of(connection).check_ask(catalog.canonical(name))
+            raise
+        caller_of(connection).check_ask(manifest.id)
+        return manifest
+
+    def find_unless_exported(self, connection: HTTPConnection, name: str) -> Manifest | None:
+        """As :meth:`find`; None where there is no such model, and the engine may export it for this caller."""
+        try:
+            return self.find(connection, name)
+        except UnknownModel:
+            if caller_of(connection).may_manage(connection):
+                return None
+            raise
+
+    def check_manage(self, connection: HTTPConnection, name: str) -> None:
+        """Raises Unauthorized or Forbidden where the caller may not load, unload and export the model ``name``."""
+        manifest = self.engine.repository.find(name)
+        caller_of(connection).check_manage(connection, catalog.canonical(name) if manifest is None else manifest.id)
+
+    async def published(self, connection: HTTPConnection) -> list[Manifest]:
+        """Every published model that the caller may ask, by id."""
+        caller = caller_of(connection)
+        everything = await asyncio.to_thread(list, self.engine.repository)  # reads the disk
+        return [manifest for manifest in everything if caller.may_ask(manifest.id)]
+
+    async def why_model_not_ready(self, manifest: Manifest) -> str:
+        """Why the model would not answer at once; empty if it would."""
+        if self.requests.draining:
+            return "The server is shutting down."
+        return await self.engine.why_model_not_ready(manifest)
+
+    async def triton_figures(self) -> list[ModelTimes] | None:
+        """What Triton counted of each of its models; None where it does not answer."""
+        try:
+            return await self.engine.statistics()
+        except TritonVisionError:
+            return None
+
     async def manifest(
         self, request: Request, name: str, tasks: Collection[str], *, wait: bool = True, wait_timeout: float = 0.0
     ) -> Manifest:
         """The published model ``name``, checked to do one of ``tasks``; arguments as for :meth:`ask`.
 
         Raises:
-            UnknownModel, ModelLoading: there is no such model; or it is being exported.
+            UnknownModel, ModelLoading: there is no such model; or it is being exported, if the caller may do that.
+            Unauthorized, Forbidden: the caller may not ask it.
             NotSupported: no dialect serves its task yet.
             InvalidParameter: it does another task.
         """
-        try:
-            manifest = self.engine.repository.resolve(name)
-        except UnknownModel:
+        manifest = self.find_unless_exported(request, name)
+        if manifest is None:
             body = context_of(request).body
             if body is not None and not body.empty:
                 await request.body()  # a disconnect is only seen after the body is read, and the wait may be long
             # the engine may export a missing model
             loading = partial(self.engine.load, name, wait=wait)
             manifest = await self._until_loaded(loading, wait_timeout)
+            caller_of(request).check_ask(manifest.id)
         context_of(request).model = manifest.id
         if manifest.task not in TASKS:
             raise NotSupported(f"'{name}' does {manifest.task}, which this server does not answer yet.")
@@ -170,7 +177,7 @@ class Service:
         """
         if not pictures:
             raise InvalidPicture("There is no picture in the request.")
-        self._check_count(pictures)
+        self._check_count(len(pictures))
         if regions is not None and len(pictures) != 1:
             raise InvalidParameter("Regions go with one picture.", hint="Send the pictures one by one.")
         if regions is not None and not 1 <= len(regions) <= self.settings.max_regions:
@@ -198,7 +205,7 @@ class Service:
             role: of the entry point, e.g. ``text``.
             outputs: what is wanted; everything when empty.
         """
-        self._check_count(pictures)
+        self._check_count(len(pictures))
 
         def work(read: Sequence[bytes]) -> Awaitable[tuple[Manifest, list[Any]]]:
             if callable(samples):
@@ -247,10 +254,11 @@ class Service:
         work: Callable[[Sequence[bytes]], AsyncGenerator[T, None]],
     ) -> AsyncGenerator[T, None]:  # fmt: skip
         """The pieces of a streamed answer, admitted with its pictures."""
-        self._check_count(pictures)
+        self._check_count(len(pictures))
         context = context_of(request)
         self._admit(request, manifest, max(len(pictures), 1))
-        read = await read_all(pictures, context.reservation) if pictures else []
+        with stages.stage("decode"):
+            read = await read_all(pictures, context.reservation) if pictures else []
         began = time.perf_counter()
         failed = True
         try:
@@ -260,6 +268,26 @@ class Service:
             failed = False
         finally:
             self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+            context.answered = time.monotonic_ns()
+
+    async def forward(self, manifest: Manifest, role: str, message: Any, picture: bytes) -> Any:
+        """Triton's ``ModelInferResponse`` to its ``ModelInferRequest``, for a request that was admitted."""
+        began, failed = time.perf_counter(), True
+        try:
+            answer = await self.engine.forwarding.infer(manifest, role, message, picture)
+            failed = False
+        finally:
+            self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+        return answer
+
+    def admit(self, request: Request, manifest: Manifest, pictures: int, role: str = "") -> None:
+        """Admit a request for so many pictures at once, before they are read or where several calls ask about one each.
+
+        Raises:
+            InvalidParameter, Overloaded: it is more than one request may hold, or than there is room for.
+        """
+        self._check_count(pictures)
+        self._admit(request, manifest, pictures, role)
 
     def _admit(self, request: Request, manifest: Manifest, pictures: int, role: str = "") -> None:
         """Admit the request with ``pictures``, here and at the model's queue, before they are read. Raises Overloaded.
@@ -270,19 +298,23 @@ class Service:
         context = context_of(request)
         more = pictures - context.admitted
         if more > 0:
-            context.room.enter_context(self.admission.admit(more))
+            caller = caller_of(request)
+            others = self.admission.pictures_of(caller.holder) - context.admitted
+            caller.count_pictures(pictures, others, pictures - max(context.admitted, 1))
+            context.room.enter_context(self.admission.admit(more, caller.holder, manifest.id))
             context.admitted = pictures
 
-    def _check_count(self, pictures: Sequence[Read]) -> None:
-        if len(pictures) > self.settings.max_batch:
-            raise InvalidParameter(f"One request may hold {self.settings.max_batch} pictures, not {len(pictures)}.")
+    def _check_count(self, pictures: int) -> None:
+        if pictures > self.settings.max_batch:
+            raise InvalidParameter(f"One request may hold {self.settings.max_batch} pictures, not {pictures}.")
 
     async def _work(
         self, request: Request, manifest: Manifest, reads: Sequence[Read],
         work: Callable[[Sequence[bytes]], Awaitable[tuple[Manifest, list[Any]]]],
     ) -> Answered:  # fmt: skip
         context = context_of(request)
-        pictures = await read_all(reads, context.reservation) if reads else []
+        with stages.stage("decode"):
+            pictures = await read_all(reads, context.reservation) if reads else []
         began = time.perf_counter()
         failed = True
         try:
@@ -290,6 +322,7 @@ class Service:
             failed = False
         finally:
             self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+            context.answered = time.monotonic_ns()
         return Answered(manifest, results, pictures, time.perf_counter() - context.started)
 
     async def _until_loaded(self, ask: Callable[[], Awaitable[T]], wait_timeout: float) -> T:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from tritonvision.cgroups import cores
 
 T = TypeVar("T")
 
@@ -15,7 +16,7 @@ T = TypeVar("T")
 LARGE = 256 * 1024
 # A pool of its own, so that health checks and loads do not wait behind drawings; small, because each thread may hold
 # several copies of a picture.
-_POOL = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="request-work")
+_POOL = ThreadPoolExecutor(min(4, cores()), thread_name_prefix="request-work")
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> T:

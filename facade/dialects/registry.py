@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from tritonvision.facade.dialects.base import Dialect
 from tritonvision.facade.dialects.huggingface.dialect import HUGGINGFACE
+from tritonvision.facade.dialects.kserve.dialect import KSERVE
 from tritonvision.facade.dialects.native.dialect import NATIVE
 from tritonvision.facade.dialects.openai.dialect import OPENAI
 from tritonvision.facade.dialects.roboflow.dialect import ROBOFLOW
 from tritonvision.facade.dialects.unowned import UNOWNED
+from tritonvision.facade.dialects.vi.dialect import VI
 
-DIALECTS: tuple[Dialect, ...] = (NATIVE, HUGGINGFACE, OPENAI, ROBOFLOW)
+DIALECTS: tuple[Dialect, ...] = (NATIVE, HUGGINGFACE, OPENAI, VI, KSERVE, ROBOFLOW)
 OPEN_PATHS = frozenset(path for dialect in DIALECTS for path in dialect.open_paths)
 HEALTH_PATHS = frozenset(path for dialect in DIALECTS for path in dialect.health_paths)
 RESERVED = tuple(dict.fromkeys(first for dialect in DIALECTS for first in (*dialect.prefixes, *dialect.reserved)))

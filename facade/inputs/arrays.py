@@ -10,14 +10,13 @@ from __future__ import annotations
 import io
 import math
 import pickletools
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tritonvision.errors import InvalidPicture, PictureTooLarge
-from tritonvision.pictures import MAX_PIXELS, NPY_MAGIC
+from tritonvision.pictures import MAX_PIXELS, NPY_MAGIC, read_npy_header
 
 # An array takes 30 to 50 opcodes, in any protocol; more is no array, and reading it would take time.
 _MOST_OPCODES = 128
@@ -75,7 +74,7 @@ def read_array(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         InvalidPicture: anything but one plain uint8 array of such a shape with as many bytes as the shape says.
         PictureTooLarge: more than ``max_pixels`` pixels.
     """
-    shape, fortran, raw = _npy(data) if data.startswith(NPY_MAGIC) else _pickled(data)
+    shape, fortran, raw = _plain(data) if data.startswith(NPY_MAGIC) else _pickled(data)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
         raise InvalidPicture("The array must have the shape (height, width), (height, width, 1) or (height, width, 3).")
     if math.prod(shape) != len(raw):
@@ -99,28 +98,10 @@ def to_npy(picture: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-# ---- .npy: NumPy Enhancement Proposal 1 ------------------------------------------------------------------------------
-
-_NPY_DESCR = re.compile(r"'descr':\s*'[|<>=]?u1'\s*,")
-_NPY_ORDER = re.compile(r"'fortran_order':\s*(True|False)\s*,")
-_NPY_SHAPE = re.compile(r"'shape':\s*\(((?:\s*\d{1,9}\s*,?){0,4})\)")
-_NPY_LONGEST_HEADER = 1024
-
-
-def _npy(data: bytes) -> tuple[tuple[int, ...], bool, memoryview]:
-    """Shape, whether in Fortran order, and bytes. The header is matched, not evaluated."""
-    width = 2 if data[6:7] == b"\x01" else 4
-    start = 8 + width
-    length = int.from_bytes(data[8:start], "little")
-    if length > _NPY_LONGEST_HEADER or len(data) < start + length:
-        raise InvalidPicture("The bytes are not a NumPy array.")
-    header = data[start : start + length].decode("latin-1")
-    order, shape = _NPY_ORDER.search(header), _NPY_SHAPE.search(header)
-    if order is None or shape is None:
-        raise InvalidPicture("The bytes are not a NumPy array.")
-    if _NPY_DESCR.search(header) is None:
-        raise InvalidPicture("The array must be of type uint8.")
-    return tuple(map(int, re.findall(r"\d+", shape[1]))), order[1] == "True", memoryview(data)[start + length :]
+def _plain(data: bytes) -> tuple[tuple[int, ...], bool, memoryview]:
+    """Shape, whether in Fortran order, and bytes of the array in ``.npy`` bytes."""
+    header = read_npy_header(data)
+    return header.shape, header.fortran, memoryview(data)[header.start :]
 
 
 # ---- pickles ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from tritonvision.errors import InvalidPicture
 _MAX_REDIRECTS = 3
 _MAX_ADDRESSES = 4
 _REDIRECTS = (301, 302, 303, 307, 308)
+# After so many pieces of an answer they must have had so many bytes on average: each costs the event loop the same.
+_PIECES, _SMALLEST = 1000, 64
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 _NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")  # RFC 8215
 
@@ -133,11 +135,14 @@ class Fetcher:
                 return url.join(response.headers["location"])
             if response.status_code != 200:
                 raise InvalidPicture(f"The URL answered with status {response.status_code}.")
-            pieces = []
+            body, count = bytearray(), 0
             async for piece in response.aiter_raw():  # raw: a compressed answer is not decompressed
                 take(len(piece))
-                pieces.append(piece)
-            return b"".join(pieces)
+                body += piece
+                count += 1
+                if count > _PIECES and len(body) < count * _SMALLEST:
+                    raise InvalidPicture("The URL's answer comes in too small pieces.")
+            return bytes(body)
         finally:
             await response.aclose()
 

@@ -11,13 +11,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tritonvision.errors import RequestTooSlow
+from tritonvision.errors import InvalidParameter, RequestTooSlow
 from tritonvision.facade.admission import ByteReservation
 from tritonvision.facade.context import context_of
 
 # The least average rate of a sender, and of a reader of an answer, bytes a second, after its first seconds.
 SLOWEST = 100_000
 _DRAIN_SECONDS = 5.0
+_PLAIN = ("", "identity")  # values of Content-Encoding
 
 
 class BodyLimits:
@@ -64,6 +65,7 @@ class Body:
         self._peeked: deque[Message] = deque()
         unsaid = length == "" and "transfer-encoding" not in headers
         self._more = scope["method"] not in ("GET", "HEAD") if unsaid else length != "0"
+        self._encoding = headers.get("content-encoding", "").strip().lower()
         # With Expect: 100-continue the client waits for a 100, which reading sends.
         self._to_be_asked = headers.get("expect", "").lower() == "100-continue"
 
@@ -81,9 +83,15 @@ class Body:
         """ASGI's receive.
 
         Raises:
+            InvalidParameter: the body is compressed.
             PictureTooLarge, Overloaded: over a limit; an announced length is checked before reading.
             RequestTooSlow: the sender stalls.
         """
+        if self._encoding not in _PLAIN and (self._more or self._peeked):
+            raise InvalidParameter(
+                f"The body is sent as '{self._encoding[:40]}', and bodies are not decompressed here.",
+                hint="Send it without Content-Encoding; pictures are compressed already.",
+            )
         self._reservation.announce(self._announced)
         message = self._peeked.popleft() if self._peeked else await self._next()
         if message["type"] == "http.request":

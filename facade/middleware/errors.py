@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -12,9 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tritonvision.errors import TritonVisionError
 from tritonvision.facade.context import context_of
 from tritonvision.facade.dialects.base import Dialect
-from tritonvision.facade.replies import refuse
+from tritonvision.facade.replies import cut, refuse, sentence
 
 log = logging.getLogger("tritonvision.facade")
+_REFUSED, _REASON = 1008, 100  # code of a close, and letters of its reason
 CLIENT_GONE = 499  # nginx's status for a disconnected client; nobody reads the response
 
 
@@ -30,6 +32,9 @@ class ErrorResponses:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's hook."""
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -57,3 +62,17 @@ class ErrorResponses:
             log.error("%s %r failed, request_id=%s", scope["method"], scope["path"], request_id, exc_info=error)
             answer = refuse(self._dialect_of(scope["path"]).errors, TritonVisionError("Internal error."))
             await answer(scope, receive, noting)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket that is refused, or whose handler fails, is closed with the reason."""
+        try:
+            await self._app(scope, receive, send)
+        except TritonVisionError as error:
+            reason = sentence(error)
+        except Exception as error:  # the boundary of the process, as above
+            log.error("%r failed", scope["path"], exc_info=error)
+            reason = "Internal error."
+        else:
+            return
+        with suppress(RuntimeError, OSError):  # the client has gone, or was told already
+            await send({"type": "websocket.close", "code": _REFUSED, "reason": cut(reason, _REASON)})

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tritonvision.facade.admission import Admission, ByteReservation
 from tritonvision.facade.context import Context
+from tritonvision.stages import measured
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -45,8 +46,10 @@ class RequestContext:
             await send({**message, "body": b""} if head and message["type"] == "http.response.body" else message)
 
         with ByteReservation(self._admission) as reservation, ExitStack() as room:
-            Context(request_id, reservation, room).put(scope)
-            await self._app(scope, receive, with_id)
+            context = Context(request_id, reservation, room)
+            context.put(scope)
+            with measured(context.timeline):
+                await self._app(scope, receive, with_id)
 
 
 def _request_id(headers: Headers) -> str:

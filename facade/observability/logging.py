@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import logging.handlers
-import queue
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import IO
 
 import orjson
 
@@ -17,6 +17,7 @@ _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _MOST_LINES = 10_000  # lines waiting to be written; request handlers never wait
 
 _FLUSH_SECONDS = 2.0
+_BATCH_SECONDS = 0.02
 
 
 @contextlib.contextmanager
@@ -25,10 +26,9 @@ def logging_to_stderr(level: str, as_json: bool) -> Iterator[None]:
 
     A thread writes, so that a blocked standard error blocks no request; lines over a bound are dropped.
     """
-    lines: queue.Queue[Any] = queue.Queue(_MOST_LINES)
-    handler = _Handler(lines)
+    writer = _Writer(sys.stderr)
+    handler = _Handler(writer)
     handler.setFormatter(_Json() if as_json else _Text(_TEXT))
-    writer = _Writer(lines, logging.StreamHandler(sys.stderr))
     root, ours = logging.getLogger(), logging.getLogger("tritonvision")
     before = root.level, ours.level
     root.addHandler(handler)
@@ -44,18 +44,50 @@ def logging_to_stderr(level: str, as_json: bool) -> Iterator[None]:
         writer.stop()
 
 
-class _Handler(logging.handlers.QueueHandler):
-    def enqueue(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(queue.Full):
-            self.queue.put_nowait(record)
+class _Handler(logging.Handler):
+    def __init__(self, writer: _Writer):
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except (TypeError, ValueError):  # arguments that do not fit the text
+            self.handleError(record)
+        else:
+            self._writer.add(line)
 
 
-class _Writer(logging.handlers.QueueListener):
+class _Writer(threading.Thread):
+    """Writes lines in batches: to wake a thread for each line costs a request more than the line does."""
+
+    def __init__(self, stream: IO[str]):
+        super().__init__(name="log", daemon=True)
+        self._stream, self._lines = stream, deque[str]()
+        self._some, self._end = threading.Event(), threading.Event()
+
+    def add(self, line: str) -> None:
+        """Leave a line to be written, unless too many are waiting."""
+        if len(self._lines) < _MOST_LINES:
+            self._lines.append(line)
+            if not self._some.is_set():
+                self._some.set()
+
+    def run(self) -> None:
+        while not self._end.is_set():
+            self._some.wait()
+            self._end.wait(_BATCH_SECONDS)
+            self._some.clear()
+            # a closed standard error loses lines, and ends nothing
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write("".join(f"{self._lines.popleft()}\n" for _ in range(len(self._lines))))
+                self._stream.flush()
+
     def stop(self) -> None:
-        with contextlib.suppress(queue.Full):
-            self.queue.put(self._sentinel, timeout=_FLUSH_SECONDS)  # type: ignore[attr-defined]
-        if self._thread is not None:
-            self._thread.join(_FLUSH_SECONDS)
+        """Write what is left, unless the stream is blocked."""
+        self._end.set()
+        self._some.set()
+        self.join(_FLUSH_SECONDS)
 
 
 class _Text(logging.Formatter):

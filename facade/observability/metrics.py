@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
 from tritonvision.engine.loaded_models import Memory
+from tritonvision.engine.model_times import ModelTimes
 from tritonvision.facade.admission import Admission
+from tritonvision.facade.observability import triton_metrics
+from tritonvision.stages import Timeline
 
 disable_created_metrics()  # no ``_created`` series beside every counter
 _WINDOW = 10.0
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_STAGE_SECONDS = (0.0005, 0.001, 0.0025, *_SECONDS)
+_OUTCOMES = {0: "gone", 429: "busy", 499: "gone", 503: "busy", 504: "late"}
 
 
 class Metrics:
@@ -30,11 +35,17 @@ class Metrics:
     def __init__(self, admission: Admission, memory: Callable[[], Memory]):
         self._registry = CollectorRegistry()
         self._requests = Counter(
-            "tritonvision_requests", "Requests answered", ("dialect", "model", "status"), registry=self._registry
+            "tritonvision_requests", "Requests answered", ("dialect", "model", "status", "outcome"),
+            registry=self._registry,
         )
         self._latency = Histogram(
-            "tritonvision_request_seconds", "From the first byte of a request to its answer", ("dialect", "model"),
+            "tritonvision_request_seconds", "From the first byte of a request to its answer",
+            ("dialect", "model", "outcome"),
             buckets=_SECONDS, registry=self._registry,
+        )  # fmt: skip
+        self._stages = Histogram(
+            "tritonvision_stage_seconds", "One stage of a request, whichever process did the work", ("model", "stage"),
+            buckets=_STAGE_SECONDS, registry=self._registry,
         )  # fmt: skip
         self._asked = Counter(
             "tritonvision_model_seconds", "Waiting for models: the engine's queue, Triton and the way there and back",
@@ -58,9 +69,14 @@ class Metrics:
 
     def request(self, dialect: str, model: str, status: int, seconds: float) -> None:
         """Count one answered request; ``model`` is a published id or empty, so that callers cannot create series."""
-        self._requests.labels(dialect, model, status).inc()
+        self._requests.labels(dialect, model, status, outcome(status)).inc()
         if model:
-            self._latency.labels(dialect, model).observe(seconds)
+            self._latency.labels(dialect, model, outcome(status)).observe(seconds)
+
+    def stages(self, model: str, timeline: Timeline) -> None:
+        """Count the stages of a request; of one without a model there are none to count."""
+        for stage in timeline.each() if model else ():
+            self._stages.labels(model, stage.name).observe(stage.seconds)
 
     def inference(self, model: str, seconds: float, failed: bool) -> None:
         """Count one inference of a model."""
@@ -71,9 +87,24 @@ class Metrics:
         """Seconds of all requests for a model, and of those the seconds that they waited for it."""
         return _sum(self._latency, "_sum", model), _sum(self._asked, "_total", model)
 
-    def text(self) -> bytes:
-        """The exposition for Prometheus."""
-        return generate_latest(self._registry)
+    def text(self, triton: Sequence[ModelTimes] | None = None) -> bytes:
+        """The exposition for Prometheus.
+
+        Args:
+            triton: what Triton counted of each of its models; None where it did not answer.
+        """
+        return generate_latest(self._registry) + triton_metrics.exposition(triton)
+
+
+def outcome(status: int) -> str:
+    """How a request with this HTTP status ended.
+
+    ``ok``; ``refused``, the caller's mistake; ``busy``, 429 or 503: too much work, or the model is loading or being
+    mended; ``late``, over its deadline; ``gone``, its caller left; ``failed``.
+    """
+    if status in _OUTCOMES:
+        return _OUTCOMES[status]
+    return "failed" if status >= 500 else "refused" if status >= 400 else "ok"
 
 
 def _sum(figure: Counter | Histogram, end: str, model: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 import tritonvision
 from tritonvision import catalog, tasks
-from tritonvision.publication import Manifest, Repository
-from tritonvision.settings import Settings
+from tritonvision.publication import Manifest
 
 _MOST_LABELS = 200
 _WITHOUT_TORCH = ("MediaPipe Face",)  # families whose official weights are a graph, which the export converts
@@ -70,6 +69,7 @@ _BY_FAMILY = {
         | _same("max_detections", "class_agnostic_nms"),
         {"text_threshold": 0.25},  # equal to the other; the route's own default is higher
     ),
+    "YOLO-World": Route("/yolo_world/infer", tasks.OPEN_VOCABULARY, _BOXES, {"iou_threshold": 0.3}),
 }  # fmt: skip
 ROUTES = {route.path: route for route in (*_BY_TASK.values(), *_BY_FAMILY.values())}
 
@@ -188,20 +188,23 @@ class Listing(_Told):
 
 
 def listing(
-    repository: Repository, loaded: Collection[str], settings: Settings, exportable: Collection[str] | None = None
-) -> Listing:
-    """Every model of the catalogue and the repository; reads the manifests.
+    repository: Iterable[Manifest], loaded: Collection[str], exports: bool, may_ask: Callable[[str], bool],
+    exportable: Collection[str] | None = None,
+) -> Listing:  # fmt: skip
+    """Every model of the catalogue and the repository that the caller may ask; reads the manifests.
 
     Args:
         loaded: ids.
+        exports: whether a request for an unpublished model starts its export.
+        may_ask: whether the caller may ask a model.
         exportable: ids that this version can export; None when that is not known.
     """
     here = {manifest.id: manifest for manifest in repository}
     return Listing(
         version=tritonvision.__version__,
-        exports_missing=settings.export_missing and settings.triton_url is None,
+        exports_missing=exports,
         routes={path: _route(route) for path, route in ROUTES.items()},
-        models=[_published(manifest, manifest.id in loaded) for manifest in here.values()],
+        models=[_published(manifest, manifest.id in loaded) for manifest in here.values() if may_ask(manifest.id)],
         unpublished=[_unpublished(entry, exportable) for id, entry in catalog.entries().items() if id not in here],
     )
 

@@ -21,6 +21,7 @@ from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.operations import MODELS
 from tritonvision.facade.page.listing import Listing, listing
 from tritonvision.facade.replies import reply
+from tritonvision.facade.security.access import caller_of
 
 router = APIRouter(tags=[MODELS])
 
@@ -88,7 +89,10 @@ async def models(request: Request) -> Response:
     """Every published model, the route that answers it with its settings, and the ids that could be published."""
     service = service_of(request)
     loaded = {manifest.id for manifest in service.engine.loaded()}
+    caller = caller_of(request)
+    exports = bool(service.settings.export_missing and service.settings.triton_url is None)
     found = await asyncio.to_thread(
-        listing, service.engine.repository, loaded, service.settings, service.engine.exportable
-    )
+        listing, service.engine.repository, loaded, exports and caller.may_manage(request), caller.may_ask,
+        service.engine.exportable,
+    )  # fmt: skip
     return reply(found.model_dump(), headers={"cache-control": "no-store"})

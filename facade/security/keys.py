@@ -1,18 +1,17 @@
-"""The API key, where one is required: in the query, the Authorization header, or a JSON field, in this order.
+"""The API key of a request: in the query, the Authorization header, or a JSON field, in this order.
 
 The field is looked for in the first 64 KB of a body, where clients put it.
 """
 
 from __future__ import annotations
 
-import hmac
 import re
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
-from tritonvision.errors import Unauthorized
-from tritonvision.facade.context import context_of, service_of
+from tritonvision.engine.model_queue import CALLER
+from tritonvision.facade.context import context_of
 from tritonvision.facade.inputs.json_body import starts_an_object
 
 _BEARER = re.compile(r"bearer:?\s+(\S+)\s*", re.IGNORECASE)
@@ -21,36 +20,46 @@ _BEGINNING = 64 * 1024  # of a body, in which the key of a longer one must stand
 _NO_KEYS = ("", "None", "null")
 
 
-async def authorize(request: Request) -> None:
-    """Check the key of a request; every route depends on this.
+async def authorize(request: HTTPConnection) -> None:
+    """:func:`tell_caller`, except on the open paths; every route depends on this."""
+    # The path as received: in a URL rebuilt from the Host header the caller could choose it.
+    if request.scope["path"] not in request.app.state.open_paths:
+        await tell_caller(request)
+
+
+async def tell_caller(request: HTTPConnection) -> None:
+    """Tell by its key who sends a request, or a WebSocket's message, and count it.
+
+    From then on :func:`tritonvision.facade.security.access.caller_of` says it.
 
     Raises:
         Unauthorized: a key is required, and the request has none or a wrong one.
+        TooManyRequests: the key's rate.
     """
-    wanted = service_of(request).settings.api_key
-    # The path as received: in a URL rebuilt from the Host header the caller could choose it.
-    if not wanted or request.scope["path"] in request.app.state.open_paths:
-        return
-    given = key_beside_the_body(request) or await _body_key(request)
-    if given is None:
-        raise Unauthorized(
-            "An API key is required.",
-            hint="Send it in an Authorization: Bearer header, or as api_key in the query or early in the JSON.",
-        )
-    if not hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode("utf-8", "replace")):
-        raise Unauthorized("Unauthorized api_key")
+    access = request.app.state.service.access
+    given = key_beside_the_body(request) if access.closed else None
+    if access.closed and given is None and isinstance(request, Request):
+        given = await _body_key(request)
+    caller = access.caller(given)
+    await caller.count(request.app.state.service.store)
+    request.state.caller = caller
+    CALLER.set(caller.holder)
+    if isinstance(request, Request):
+        context = context_of(request)
+        context.caller = caller.name
+        context.reservation.belongs_to(caller.holder)
 
 
-def key_beside_the_body(request: Request) -> str | None:
+def key_beside_the_body(request: HTTPConnection) -> str | None:
     """The key in the query or in the header of a request, whether one is required or not."""
     return _query_key(request) or _header_key(request)
 
 
-def _query_key(request: Request) -> str | None:
+def _query_key(request: HTTPConnection) -> str | None:
     return _key(request.query_params.get("api_key"))
 
 
-def _header_key(request: Request) -> str | None:
+def _header_key(request: HTTPConnection) -> str | None:
     found = _BEARER.fullmatch(request.headers.get("authorization", ""))
     return _key(found[1]) if found else None
 

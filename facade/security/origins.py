@@ -36,7 +36,7 @@ class OriginGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's hook. Raises Forbidden."""
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):  # browsers open sockets to other origins, too
             headers = Headers(scope=scope)
             self._check_host(headers.get("host", ""))
             if scope["path"] not in self._open_paths and not self._may_act(headers):
@@ -55,12 +55,15 @@ class OriginGuard:
             )
 
     def _may_act(self, headers: Headers) -> bool:
-        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        if _ANY in self._trusted or origin in self._trusted:
-            return True
-        if site is not None:
-            return site in _OWN_PAGES
-        return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        return _ANY in self._trusted or headers.get("origin") in self._trusted or from_own_page(headers)
+
+
+def from_own_page(headers: Headers) -> bool:
+    """Whether a request comes from a page of this server, from the address bar or from a program."""
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if site is not None:
+        return site in _OWN_PAGES
+    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
 
 
 def hosts_of(settings: Settings) -> frozenset[str]:

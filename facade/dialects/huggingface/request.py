@@ -155,6 +155,7 @@ class Task:
     Attributes:
         name: as its paths spell it.
         does: the tasks of ours that answer it.
+        of: which of the models that do them.
         answer: the body of the answer; or its steps, of which the last is the body.
         fits: whether a request without a task fits this one.
         reads: what the answer depends on besides ``inputs`` and a question: parameters, or names of those that the task
@@ -172,6 +173,7 @@ class Task:
     of_texts: bool = False
     keeps: Callable[[Question], bool] = lambda _: True
     large: bool = False
+    of: Callable[[Manifest], bool] = lambda _: True
 
 
 async def read(request: Request) -> Asked:

@@ -31,7 +31,7 @@ from tritonvision.facade.dialects.openai.routes import complete
 from tritonvision.facade.dialects.openai.schemas import ChatRequest
 from tritonvision.facade.inputs.pictures import Pictures
 from tritonvision.facade.replies import reply
-from tritonvision.facade.response_cache import ResponseCache
+from tritonvision.facade.response_cache import Responses
 from tritonvision.facade.service import Service
 from tritonvision.facade.streaming.sse import EventStream, event
 from tritonvision.facade.workers import in_thread
@@ -79,6 +79,7 @@ _TASKS = (
     Task(
         "object-detection", (tasks.OBJECT_DETECTION.name, tasks.KEYPOINT_DETECTION.name), _detect, reads=(_THRESHOLD,)
     ),
+    text.FEATURES_OF_CLASSIFIERS,
     Task("image-classification", (tasks.CLASSIFICATION.name,), _classify, reads=(_TOP_K, _FUNCTION)),
     Task(
         "depth-estimation", (tasks.DEPTH_ESTIMATION.name,), _depth, reads=depth.PARAMETERS, large=True
@@ -91,7 +92,7 @@ _NOBODYS = ("document-question-answering",)
 
 
 def _tasks_of(manifest: Manifest) -> list[Task]:
-    return [task for task in _TASKS if manifest.task in task.does]
+    return [task for task in _TASKS if manifest.task in task.does and task.of(manifest)]
 
 
 def _task(manifest: Manifest, model: str, name: str | None, asked: Asked, pictures: Pictures) -> Task:
@@ -120,7 +121,7 @@ async def server_health(request: Request) -> Response:
 async def health(request: Request, model: str) -> Response:
     """200 for a model that this server would answer for."""
     service = service_of(request)
-    return await _health(service, service.engine.repository.resolve(model))
+    return await _health(service, service.find(request, model))
 
 
 async def _health(service: Service, manifest: Manifest | None = None) -> Response:
@@ -134,10 +135,10 @@ async def _health(service: Service, manifest: Manifest | None = None) -> Respons
 @router.get("/models/{model:path}/info")  # decorators register from the last to the first: before the greedy path
 async def status(request: Request, model: str) -> Response:
     """The model's task, and whether it is loaded."""
-    engine = service_of(request).engine
-    manifest = engine.repository.resolve(model)
+    service = service_of(request)
+    manifest = service.find(request, model)
     possible = _tasks_of(manifest)
-    loaded = any(other.id == manifest.id for other in engine.loaded())
+    loaded = any(other.id == manifest.id for other in service.engine.loaded())
     return reply({
         "id": manifest.id, "pipeline_tag": possible[-1].name if possible else manifest.task, "loaded": loaded,
         "state": "Loaded" if loaded else "Loadable", "weights": manifest.weights, "license": manifest.license,
@@ -194,7 +195,7 @@ async def _answer(request: Request, model: str, task_name: str | None) -> Respon
     events = inspect.isasyncgenfunction(task.answer) and _EVENTS in request.headers.get("accept", "")
     key = await question.key(task) if kept.limit else None
     if key is not None and _may_be_kept(request, options):
-        body = kept.get(key, manifest)
+        body = await kept.get(key, manifest)
         if body is not None:
             headers = _told(request, "hit", "cache")
             if events:
@@ -258,5 +259,5 @@ def _told(request: Request, cache: str, device: str) -> dict[str, str]:
     return {"x-cache": cache, "x-compute-type": device, "x-compute-time": f"{seconds:.3f}"}
 
 
-def _responses_of(request: Request) -> ResponseCache:
+def _responses_of(request: Request) -> Responses:
     return request.app.state.responses

@@ -19,6 +19,7 @@ router = APIRouter(tags=[MODELS])
 _EXAMPLE: dict[str, Any] = {
     "id": "yolov8n-640", "task": "object-detection", "family": "YOLOv8", "license": "AGPL-3.0", "weights": "official",
     "backend": "onnx", "labels": ["person", "bicycle"], "keypoint_labels": [], "multi_label": False, "map_meaning": "",
+    "precision": "fp32", "precisions": ["fp32"], "grounding": "", "grounding_pixels": None, "asked_as": "",
 }  # fmt: skip
 
 
@@ -28,6 +29,6 @@ _EXAMPLE: dict[str, Any] = {
 )
 async def facts(request: Request, model_id: str) -> Response:
     """The facts of a published model, with the names of all classes; loaded or not."""
-    manifest = service_of(request).engine.repository.resolve(possible(model_id))
+    manifest = service_of(request).find(request, possible(model_id))
     context_of(request).model = manifest.id
     return reply(Facts.of(manifest))

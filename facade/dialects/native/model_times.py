@@ -20,7 +20,7 @@ router = APIRouter(tags=[LOADING])
 async def times(request: Request, model_id: str) -> Response:
     """Seconds and counts of each Triton model behind a published one, since it was loaded, and of the requests here."""
     service = service_of(request)
-    manifest, found = await service.engine.times(possible(model_id))
+    manifest, found = await service.engine.times(service.find(request, possible(model_id)).id)
     context_of(request).model = manifest.id
     requests, waiting = service.metrics.spent(manifest.id)
     return reply({

@@ -19,7 +19,8 @@ async def verify(request: Request, model_id: str) -> Response:
 
     A figure is the largest difference of an output from the recorded one; null where there is no such number.
     """
-    service = service_of(request)
-    verdict = await service.engine.verify(possible(model_id))
+    service, name = service_of(request), possible(model_id)
+    service.check_manage(request, name)  # it loads, and asks past every queue
+    verdict = await service.engine.verify(name)
     context_of(request).model = verdict.model_id
     return reply(verdict.to_dict())

@@ -62,6 +62,8 @@ class PartTimes(TypedDict):
     infer: float
     output: float
     total: float
+    version: str
+    failures: int
 
 
 class ModelTimes(TypedDict):
@@ -78,7 +80,9 @@ class ModelTimes(TypedDict):
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/info"): Operation("About this server", Info, {"name": "tritonvision", "version": "0.1.0", "uuid": _ID}),
     ("get", "/healthz"): Operation("Whether this process is well", Health, {"status": "healthy"}),
-    ("get", "/readiness"): Operation("Whether requests are answered now", Health, {"status": "ready"}),
+    ("get", "/readiness"): Operation(
+        "Whether requests are answered now, by all models or by one", Health, {"status": "ready"}, statuses=(400, 404)
+    ),
     ("get", "/model/verify/{model_id}"): Operation(
         "Whether a model answers as it did when it was published", Verified,
         {
@@ -95,7 +99,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "model_id": "resnet18", "entry_points": ["resnet18"], "steps": ["net--resnet18"],
             "request_seconds": 0.4, "model_seconds": 0.3, "times": [{
                 "model": "net--resnet18", "samples": 8, "executions": 8, "requests": 8, "queue": 0.001, "input": 0.002,
-                "infer": 0.2, "output": 0.001, "total": 0.21,
+                "infer": 0.2, "output": 0.001, "total": 0.21, "version": "1", "failures": 0,
             }],
         }, statuses=ASKS,
     ),

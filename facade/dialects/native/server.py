@@ -8,8 +8,10 @@ from starlette.responses import Response
 
 import tritonvision
 from tritonvision.facade.context import service_of
+from tritonvision.facade.dialects.common.names import possible
 from tritonvision.facade.dialects.operations import HEALTH
 from tritonvision.facade.replies import reply
+from tritonvision.facade.security.keys import tell_caller
 
 router = APIRouter(tags=[HEALTH])
 
@@ -32,14 +34,24 @@ async def healthz(request: Request) -> Response:
 
 
 @router.get("/readiness")
-async def readiness(request: Request) -> Response:
-    """Readiness: 503 while requests would not be answered."""
-    why_not = await service_of(request).why_not_ready()
+async def readiness(request: Request, model: str = "") -> Response:
+    """Readiness: 503 while requests would not be answered.
+
+    With ``model``, a name of a published model: 503 while this model would not answer at once, whatever happens to
+    others. It has to be loaded for that, and the caller has to be one that may ask it.
+    """
+    service = service_of(request)
+    if model:
+        await tell_caller(request)  # the path is open, and which models there are is not
+        why_not = await service.why_model_not_ready(service.find(request, possible(model)))
+    else:
+        why_not = await service.why_not_ready()
     return reply({"status": "not ready", "reason": why_not}, 503) if why_not else reply({"status": "ready"})
 
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Figures for Prometheus."""
-    figures = service_of(request).metrics
-    return Response(figures.text(), media_type=figures.CONTENT_TYPE)
+    """Figures for Prometheus: ours, and those of the inference server under the names that Triton gives them."""
+    service = service_of(request)
+    figures = service.metrics
+    return Response(figures.text(await service.triton_figures()), media_type=figures.CONTENT_TYPE)

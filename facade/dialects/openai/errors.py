@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tritonvision.errors import TritonVisionError, Unauthorized, UnknownModel
+from tritonvision.errors import TooManyRequests, TritonVisionError, Unauthorized, UnknownModel
 from tritonvision.facade.replies import sentence
 
-_CODES = {UnknownModel: "model_not_found", Unauthorized: "invalid_api_key"}
+_CODES = {
+    UnknownModel: "model_not_found", Unauthorized: "invalid_api_key", TooManyRequests: "rate_limit_exceeded",
+}  # fmt: skip
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 

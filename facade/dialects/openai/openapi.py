@@ -54,13 +54,40 @@ class AssistantMessage(TypedDict):
     content: str
 
 
+class Likelihood(TypedDict):
+    """A token, its bytes where it is whole characters, and the logarithm of its probability."""
+
+    token: str
+    bytes: list[int] | None
+    logprob: float
+
+
+class TokenLikelihood(Likelihood):
+    """A token of the answer, and the likeliest tokens of its place."""
+
+    top_logprobs: list[Likelihood]
+
+
+class Likelihoods(TypedDict):
+    """Of each token of the answer."""
+
+    content: list[TokenLikelihood]
+    refusal: None
+
+
 class Choice(TypedDict):
     """The one answer, and why it ends."""
 
     index: int
     message: AssistantMessage
-    logprobs: None
+    logprobs: Likelihoods | None
     finish_reason: str | None
+
+
+class PromptDetails(TypedDict):
+    """Tokens of the prompt that were not read again, because a prompt before began with them."""
+
+    cached_tokens: int
 
 
 class Usage(TypedDict):
@@ -69,6 +96,7 @@ class Usage(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptDetails
 
 
 class ChatCompletion(TypedDict):
@@ -80,6 +108,30 @@ class ChatCompletion(TypedDict):
     model: str
     choices: list[Choice]
     usage: Usage
+
+
+class Embedding(TypedDict):
+    """The vector of one entry, of length 1: numbers, or with ``base64`` their float32 in little-endian."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(TypedDict):
+    """Tokens, which are not counted: 0."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embeddings(TypedDict):
+    """A vector for each entry, in order."""
+
+    object: Literal["list"]
+    model: str
+    data: list[Embedding]
+    usage: EmbeddingUsage
 
 
 _MODEL: dict[str, Any] = {
@@ -102,11 +154,16 @@ CHAT = Operation(
             "index": 0, "message": {"role": "assistant", "content": "A yellow disc on a blue ground."},
             "logprobs": None, "finish_reason": "stop",
         }],
-        "usage": {"prompt_tokens": 71, "completion_tokens": 9, "total_tokens": 80},
+        "usage": {"prompt_tokens": 71, "completion_tokens": 9, "total_tokens": 80,
+                  "prompt_tokens_details": {"cached_tokens": 64}},
     },
     {
         "about a picture": _QUESTION,
         "as it is written": _QUESTION | {"stream": True},
+        "as JSON of a schema": _QUESTION | {"response_format": {"type": "json_schema", "json_schema": {
+            "name": "seen", "schema": {"type": "object", "properties": {"people": {"type": "integer"}},
+                                       "required": ["people"], "additionalProperties": False},
+        }}},
         "in words": {"model": "smolvlm-256m", "messages": [{"role": "user", "content": "Hello."}]},
     }, ASKS, _EVENTS,
 )  # fmt: skip
@@ -122,4 +179,17 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/v1/models"): Operation("The models that chat", ChatModels, {"object": "list", "data": [_MODEL]}),
     ("get", "/v1/models/{model}"): Operation("A model that chats", ChatModel, _MODEL, statuses=(404,)),
     ("post", "/v1/chat/completions"): CHAT,
+    ("post", "/v1/embeddings"): Operation(
+        "Vectors of texts and pictures", Embeddings,
+        {
+            "object": "list", "model": "clip/ViT-B-32", "usage": {"prompt_tokens": 0, "total_tokens": 0},
+            "data": [{"object": "embedding", "index": 0, "embedding": [0.6, -0.8]}],
+        },
+        {
+            "of texts": {"model": "clip/ViT-B-32", "input": ["a cat", "a dog"]},
+            "of a picture": {"model": "clip/ViT-B-32", "encoding_format": "base64", "input": [
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}},
+            ]},
+        }, ASKS,
+    ),
 }  # fmt: skip

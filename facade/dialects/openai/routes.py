@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tritonvision import tasks
-from tritonvision.errors import TritonVisionError, Unauthorized, UnknownModel
+from tritonvision.errors import TritonVisionError, UnknownModel
 from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.common.body import read_body
 from tritonvision.facade.dialects.common.schemas import json_schema
@@ -26,14 +25,13 @@ from tritonvision.facade.dialects.openai.schemas import ChatRequest
 from tritonvision.facade.replies import reply
 from tritonvision.facade.service import Read
 from tritonvision.facade.streaming.sse import EventStream, event
+from tritonvision.grounding.reply_stream import ReplyStream
 from tritonvision.results import Delta
 
 NAME = "openai"
 _OWNER = "tritonvision"
 # ``created`` is unknown; clients sort by it, so it is when this server started.
 _CREATED = int(time.time())
-_CODES = {UnknownModel: "model_not_found", Unauthorized: "invalid_api_key"}
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _NO_NAMES = ("dummy", "tgi")  # the model that Hugging Face's clients send when the URL selects it
 _DONE = b"data: [DONE]\n\n"
 
@@ -63,14 +61,14 @@ def _health(well: bool, word: str) -> Response:
 @router.get("/v1/models")
 async def list_models(request: Request) -> Response:
     """The published models that chat."""
-    published = await asyncio.to_thread(list, service_of(request).engine.repository)  # reads the disk
+    published = await service_of(request).published(request)
     return reply({"object": "list", "data": [_model(m.id) for m in published if m.task == tasks.VLM.name]})
 
 
 @router.get("/v1/models/{model:path}")
 async def retrieve_model(request: Request, model: str) -> Response:
     """One of them, under any of its names."""
-    manifest = service_of(request).engine.repository.resolve(model)
+    manifest = service_of(request).find(request, model)
     if manifest.task != tasks.VLM.name:
         raise UnknownModel(f"'{model}' does {manifest.task}; it does not chat.")
     return reply(_model(model))
@@ -117,7 +115,7 @@ async def complete(
         await service.loaded(request, manifest, wait=wait, wait_timeout=wait_timeout)
     pieces = service.chat(request, manifest, messages, reads, settings)
     first = await anext(pieces)  # an error before the first piece still has its own status
-    answer = Completion(name)
+    answer = Completion(name, ask.separate_reasoning)
     if ask.stream:
         return EventStream(_events(answer, first, pieces, bool(ask.stream_options.include_usage)), failed or _failed)
     said = [first, *[piece async for piece in pieces]]
@@ -126,7 +124,7 @@ async def complete(
 
 async def _only_one(request: Request) -> str:
     """The published model that chats. Raises UnknownModel where there is none, or more than one."""
-    published = await asyncio.to_thread(list, service_of(request).engine.repository)  # reads the disk
+    published = await service_of(request).published(request)
     names = [manifest.id for manifest in published if manifest.task == tasks.VLM.name]
     if len(names) != 1:
         raise UnknownModel(
@@ -144,11 +142,13 @@ async def _events(
     last = first
     async with aclosing(pieces):
         yield event(answer.chunk({"role": "assistant", "content": ""}) | extra)
-        if first.text:
-            yield event(answer.chunk({"content": first.text}) | extra)
+        if (told := answer.fields(first.text)) or first.logprobs:
+            yield event(answer.chunk(told or {"content": ""}, logprobs=first.logprobs) | extra)
         async for last in pieces:
-            if last.text:
-                yield event(answer.chunk({"content": last.text}) | extra)
+            if (told := answer.fields(last.text)) or last.logprobs:
+                yield event(answer.chunk(told or {"content": ""}, logprobs=last.logprobs) | extra)
+        if told := answer.fields("", last=True):
+            yield event(answer.chunk(told) | extra)
     yield event(answer.chunk({}, last.finish_reason) | extra)
     if include_usage:
         yield event(answer.head("chat.completion.chunk") | {"choices": [], "usage": usage(last)})
@@ -165,11 +165,27 @@ class Completion:
 
     Attributes:
         model: as the caller wrote it.
+        apart: whether what the model thinks has a field of its own.
     """
 
     model: str
+    apart: bool = True
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
+    _reply: ReplyStream = field(default_factory=ReplyStream, init=False, repr=False)
+
+    def fields(self, text: str, last: bool = False) -> dict[str, str]:
+        """The fields of a message that the next piece of text adds to, each with what it adds.
+
+        Args:
+            last: whether the answer has ended, and what was held back follows ``text``.
+        """
+        if not self.apart:
+            return {"content": text} if text else {}
+        parts = [self._reply.push(text), *([self._reply.end()] if last else [])]
+        thinking, answer = ("".join(each) for each in zip(*parts, strict=True))
+        told = {"reasoning_content": thinking, "content": answer}
+        return {name: value for name, value in told.items() if value}
 
     def head(self, kind: str) -> dict[str, Any]:
         """The first fields of every object."""
@@ -177,17 +193,28 @@ class Completion:
 
     def whole(self, pieces: Sequence[Delta]) -> dict[str, Any]:
         """The answer in one piece."""
-        message = {"role": "assistant", "content": "".join(piece.text for piece in pieces)}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": pieces[-1].finish_reason}
+        said = self.fields("".join(piece.text for piece in pieces), last=True)
+        message = {"role": "assistant", "content": "", **said}
+        told = _logprobs([one for piece in pieces for one in piece.logprobs])
+        choice = {"index": 0, "message": message, "logprobs": told, "finish_reason": pieces[-1].finish_reason}
         return self.head("chat.completion") | {"choices": [choice], "usage": usage(pieces[-1])}
 
-    def chunk(self, delta: Mapping[str, str], finish_reason: str = "") -> dict[str, Any]:
+    def chunk(
+        self, delta: Mapping[str, str], finish_reason: str = "", logprobs: Sequence[Mapping[str, Any]] = ()
+    ) -> dict[str, Any]:
         """One piece of it."""
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason or None}
+        choice = {"index": 0, "delta": delta, "logprobs": _logprobs(logprobs), "finish_reason": finish_reason or None}
         return self.head("chat.completion.chunk") | {"choices": [choice]}
 
 
-def usage(last: Delta) -> dict[str, int]:
-    """Tokens of the prompt, pictures included, and of the answer."""
+def _logprobs(told: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    return {"content": list(told), "refusal": None} if told else None
+
+
+def usage(last: Delta) -> dict[str, Any]:
+    """Tokens of the prompt, pictures included, how many of them were not read again, and tokens of the answer."""
     prompt, answer = last.usage
-    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+    return {
+        "prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer,
+        "prompt_tokens_details": {"cached_tokens": last.cached_tokens},
+    }  # fmt: skip

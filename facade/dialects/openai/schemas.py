@@ -5,22 +5,22 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any
 
+from pydantic import Field, model_validator
+
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter, InvalidPicture
 from tritonvision.facade.dialects.common.schemas import AtMost, RequestFields
+from tritonvision.facade.dialects.openai import nvext, vi_form
 from tritonvision.facade.inputs.pictures import DATA_URL, LONGEST_PREFIX
 
 # Unsupported fields are refused, not ignored: for each, the values that have no effect, and the error.
 _TOOLS = "Tools are not called here."
-_LIKELIHOODS = "Likelihoods of tokens are not told here."
 _NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "n": ((1,), "One answer is written a request: 'n' must be 1."),
     "tools": (([],), _TOOLS),
     "tool_choice": (("none", "auto"), _TOOLS),
     "functions": (([],), _TOOLS),
     "function_call": (("none", "auto"), _TOOLS),
-    "logprobs": ((False,), _LIKELIHOODS),
-    "top_logprobs": ((0,), _LIKELIHOODS),
     "logit_bias": (({},), "Tokens are not favoured one by one: 'logit_bias' must be empty."),
     "presence_penalty": ((0,), "'presence_penalty' must be 0 here; 'repetition_penalty' is there."),
     "frequency_penalty": ((0,), "'frequency_penalty' must be 0 here; 'repetition_penalty' is there."),
@@ -28,6 +28,7 @@ _NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "audio": ((), "Answers are text here, not 'audio'."),
 }
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_FORMATS: dict[str, dict[str, Any] | None] = {"text": None, "json_object": {"type": "object"}, "json_schema": None}
 _TOP_K_OFF = -1  # as other servers spell 0
 _ANY_SEED = -1  # as other servers and clients say that there is none
 _SEEDS = 2**63
@@ -50,14 +51,46 @@ class StreamOptions(RequestFields):
     include_usage: bool | None = None
 
 
+class JsonSchema(RequestFields):
+    """A schema of answers, which they follow to the letter whether it is ``strict`` or not."""
+
+    name: str = ""
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
 class ResponseFormat(RequestFields):
-    """The form of the answer."""
+    """The form of the answer: any ``text``, a JSON object (``json_object``), or JSON of a schema (``json_schema``)."""
 
     type: str = "text"
+    json_schema: JsonSchema | None = None
+
+    def schema_of_answers(self) -> dict[str, Any] | None:
+        """The JSON schema of the answer; None for any text. Raises InvalidParameter."""
+        if self.type not in _FORMATS:
+            raise InvalidParameter(
+                f"The form '{self.type[:40]}' of an answer is not known.", hint=f"Known are: {', '.join(_FORMATS)}."
+            )
+        if self.type != "json_schema":
+            return _FORMATS[self.type]
+        if self.json_schema is None or self.json_schema.schema_ is None:
+            raise InvalidParameter(
+                "The 'response_format' of the type json_schema has no schema.",
+                hint='Send {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}.',
+            )
+        return self.json_schema.schema_
 
 
 class ChatRequest(RequestFields):
-    """``/v1/chat/completions``. Without a temperature decoding is greedy, as with 0."""
+    """``/v1/chat/completions``. Without a temperature decoding is greedy, as with 0.
+
+    In place of ``messages`` it may have ``source`` and ``user_prompt``, see :mod:`.vi_form`, and ``nvext`` beside its
+    fields, see :mod:`.nvext`.
+
+    What a model thinks before it answers is ``reasoning_content``; with ``separate_reasoning`` false it stays in the
+    ``content``, in the model's own tags.
+    """
 
     model: str
     messages: Annotated[list[Message], AtMost("max_messages")]
@@ -69,21 +102,28 @@ class ChatRequest(RequestFields):
     top_p: float | None = None
     top_k: int | None = None
     repetition_penalty: float | None = None
+    num_beams: int | None = None
     seed: int | None = None
     stop: Annotated[str | list[str], AtMost("max_texts")] | None = None
     response_format: ResponseFormat = ResponseFormat()
+    separate_reasoning: bool = True
     n: Any = None
     tools: Any = None
     tool_choice: Any = None
     functions: Any = None
     function_call: Any = None
-    logprobs: Any = None
-    top_logprobs: Any = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
     logit_bias: Any = None
     presence_penalty: Any = None
     frequency_penalty: Any = None
     modalities: Any = None
     audio: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_others(cls, body: Any) -> Any:
+        return vi_form.with_messages(nvext.opened(body))
 
     def settings(self, most_stops: int) -> dict[str, Any]:
         """Every setting of the task. Raises InvalidParameter for values that are out of range or unsupported.
@@ -95,18 +135,17 @@ class ChatRequest(RequestFields):
             value = getattr(self, name)
             if value is not None and value not in neutral:
                 raise InvalidParameter(sentence)
-        if self.response_format.type != "text":
-            raise InvalidParameter(
-                "No form of the answer can be promised: 'response_format' must be text.",
-                hint="Ask for JSON in the message, and check what comes.",
-            )
+        if self.top_logprobs and not self.logprobs:
+            raise InvalidParameter("'top_logprobs' are told with 'logprobs' only.", hint="Send logprobs: true.")
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if len(stop) > most_stops:
             raise InvalidParameter(f"'stop' may hold {most_stops} texts, not {len(stop)}.")
         return tasks.resolve(tasks.VLM.parameters, {
             "max_new_tokens": self._most_tokens(), "temperature": self.temperature, "top_p": self.top_p,
             "top_k": 0 if self.top_k == _TOP_K_OFF else self.top_k, "repetition_penalty": self.repetition_penalty,
-            "seed": self._seed(), "stop": [text for text in stop if text] or None,
+            "num_beams": self.num_beams, "seed": self._seed(), "stop": [text for text in stop if text] or None,
+            "schema": self.response_format.schema_of_answers(),
+            "top_logprobs": (self.top_logprobs or 0) if self.logprobs else None,
         })  # fmt: skip
 
     def conversation(self) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
@@ -134,8 +173,9 @@ class ChatRequest(RequestFields):
             for part in parts:
                 kind = part.get("type")
                 if kind == "image_url":
-                    pictures.append(_picture(part.get("image_url")))
-                    content.append({"type": "image"})
+                    reference = part.get("image_url")
+                    pictures.append(picture_of(reference))
+                    content.append({"type": "image"} | _detail(reference))
                 elif kind == "text" and isinstance(part.get("text"), str):
                     content.append({"type": "text", "text": part["text"]})
                 else:
@@ -159,7 +199,13 @@ class ChatRequest(RequestFields):
         return None if seed is None or seed == _ANY_SEED else seed % _SEEDS
 
 
-def _picture(reference: Any) -> tuple[str, str]:
+def _detail(reference: Any) -> dict[str, str]:
+    """The ``detail`` of a picture, where the caller gives one. Raises InvalidParameter."""
+    value = reference.get("detail") if isinstance(reference, dict) else None
+    return {} if value is None else {"detail": tasks.check_detail(value)}
+
+
+def picture_of(reference: Any) -> tuple[str, str]:
     """Kind and value for :meth:`Pictures.read`. Raises InvalidPicture."""
     url = reference.get("url") if isinstance(reference, dict) else reference
     if not isinstance(url, str) or not url:

@@ -156,9 +156,9 @@ class Depth(TypedDict):
 
 
 class Written(_Answer):
-    """What the model writes about one picture."""
+    """What the model writes about one picture; of a task of Florence-2, by its token, a text or lists of places."""
 
-    response: str
+    response: str | dict[str, str | dict[str, list[Any]]]
 
 
 class Read(TypedDict):
@@ -185,6 +185,29 @@ class Embedded(_Vectors):
     embeddings: list[list[float]]
 
 
+class FeaturesTold(TypedDict):
+    """What the vectors of an answer are. Those of one ``space_id`` can be compared."""
+
+    model_id: str
+    feature_definition: str
+    output_type: Literal["feature_vector", "logits"]
+    dimension: int
+    normalization: Literal["none"]
+    preprocessing: dict[str, Any]
+    space_id: str
+    backend: str
+    precision: str
+
+
+class Features(TypedDict):
+    """A vector for each picture."""
+
+    embeddings: list[list[float]]
+    embedding_info: FeaturesTold
+    time: float
+    inference_id: str | None
+
+
 class Compared(_Vectors):
     """The cosine of the subject and each prompt, by the prompt's name where prompts have names."""
 
@@ -205,6 +228,35 @@ class SamSegmented(TypedDict):
     low_res_masks: list[list[list[int]]]
     scores: list[float]
     time: float
+
+
+class Sam2Embedded(TypedDict):
+    """Under which id the picture is kept."""
+
+    image_id: str
+    time: float
+
+
+class RunLengths(TypedDict):
+    """A mask as COCO has it."""
+
+    size: list[int]
+    counts: str
+
+
+class Sam2Mask(TypedDict):
+    """The mask of one prompt: the outlines of its parts, in pixels of the picture, or run lengths."""
+
+    masks: list[list[list[int]]] | RunLengths
+    confidence: float
+    format: Literal["polygon", "rle"]
+
+
+class Sam2Segmented(TypedDict):
+    """One prediction a prompt."""
+
+    time: float
+    predictions: list[Sam2Mask]
 
 
 Face = TypedDict("Face", {

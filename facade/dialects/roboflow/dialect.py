@@ -7,6 +7,7 @@ from tritonvision.facade.dialects.roboflow import answer_types, errors, openapi
 from tritonvision.facade.dialects.roboflow.routes import (
     clip,
     depth,
+    embeddings,
     gaze,
     legacy,
     lmm,
@@ -14,7 +15,9 @@ from tritonvision.facade.dialects.roboflow.routes import (
     models,
     ocr,
     open_vocabulary,
+    perception_encoder,
     sam,
+    sam2,
     tasks,
 )
 
@@ -22,7 +25,10 @@ ROBOFLOW = Dialect(
     "roboflow", (),
     tuple(
         module.router
-        for module in (models, tasks, masks, clip, depth, sam, gaze, lmm, ocr, open_vocabulary)
+        for module in (
+            models, tasks, masks, embeddings, clip, perception_encoder, depth, sam, sam2, gaze, lmm, ocr,
+            open_vocabulary,
+        )
     ),
     errors, answer_types.RoboflowError, openapi.OPERATIONS,
     reserved=(

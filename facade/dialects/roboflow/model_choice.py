@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from starlette.requests import Request
@@ -13,6 +13,7 @@ from tritonvision import catalog
 from tritonvision.errors import UnknownModel
 from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.common.names import possible
+from tritonvision.facade.security.access import caller_of
 from tritonvision.publication import Manifest, Repository
 
 
@@ -53,7 +54,8 @@ async def named(request: Request, ask: NamesModel, core: str, field: str) -> str
     name = f"{core}/{version}"
     if field in ask.model_fields_set:
         return name if _known(repository, name) or not _known(repository, version) else version
-    return await asyncio.to_thread(fallback, repository, name)  # it may read every manifest
+    may_ask = caller_of(request).may_ask
+    return await asyncio.to_thread(fallback, repository, name, may_ask)  # it may read every manifest
 
 
 def _known(repository: Repository, name: str) -> bool:
@@ -64,16 +66,18 @@ def _known(repository: Repository, name: str) -> bool:
         return False
 
 
-def fallback(repository: Repository, default: str) -> str:
+def fallback(repository: Repository, default: str, may_ask: Callable[[str], bool] = bool) -> str:
     """``default``, a name of the catalogue, where it is published, else the closest published model of its family.
+
+    What the caller may not ask counts as not published.
 
     Closest: what the catalogue knows before what a user exported; ids of the same ending first (a TrOCR for print
     before one for handwriting), then the nearest in size. So SAM's ``vit_h`` is replaced by ``vit_l``, then by
     ``vit_b``. Without a published model of the family the result is ``default``, which then raises UnknownModel.
     """
     with contextlib.suppress(UnknownModel):
-        repository.resolve(default)
-        return default
+        if may_ask(repository.resolve(default).id):
+            return default
     wanted = catalog.find(default)
 
     def distance(manifest: Manifest) -> tuple[bool, bool, float]:
@@ -83,5 +87,5 @@ def fallback(repository: Repository, default: str) -> str:
         apart = float("inf") if size is None or wanted.params_m is None else abs(size - wanted.params_m)
         return entry is None, other_ending, apart
 
-    family = [m for m in repository if m.family == wanted.family and m.task == wanted.task]
+    family = [m for m in repository if m.family == wanted.family and m.task == wanted.task and may_ask(m.id)]
     return min(family, key=distance).id if family else default

@@ -11,12 +11,15 @@ from tritonvision.facade.dialects.roboflow.answer_types import (
     Depth,
     Detected,
     Embedded,
+    Features,
     Gazes,
     LoadedModels,
     ManyLabels,
     Named,
     Posed,
     Read,
+    Sam2Embedded,
+    Sam2Segmented,
     SamEmbedded,
     SamSegmented,
     Segmented,
@@ -81,7 +84,7 @@ _DEPTH = Operation(
     _DEPTHS, _REFUSES,
 )  # fmt: skip
 _LMM = Operation(
-    "What a model writes about a picture", Written,
+    "What a model writes about a picture", Written | Detected,
     _TOLD | {"image": _SIZE, "response": "A yellow disc on a blue ground."},
     {"a question": _image("smolvlm-256m", prompt="What is this?", max_new_tokens=16)}, _REFUSES,
 )  # fmt: skip
@@ -102,6 +105,32 @@ _LEGACY_WAYS: dict[str, Any] = {
         "type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}},
     }},
 }  # fmt: skip
+
+
+
+def _towers(core: str) -> dict[tuple[str, str], Operation]:
+    """The three routes of models of two encoders."""
+    vectors = _NOTHING | {"embeddings": [[0.12, -0.4]], "time": 0.02}
+    return {
+        ("post", f"/{core}/embed_image"): Operation(
+            "Vectors of pictures", Embedded, vectors,
+            {"one picture": _image(), "several pictures": {"image": [_IMAGE, _IMAGE]}}, _REFUSES,
+        ),
+        ("post", f"/{core}/embed_text"): Operation(
+            "Vectors of texts", Embedded, vectors,
+            {"one text": {"text": "a ball"}, "several texts": {"text": ["a ball", "the sun"]}}, _REFUSES,
+        ),
+        ("post", f"/{core}/compare"): Operation(
+            "How alike a picture or a text is to others", Compared,
+            _NOTHING | {"similarity": [0.27, 0.21], "time": 0.03},
+            {
+                "a picture and texts": {"subject": _IMAGE, "prompt": ["a ball", "the sun"]},
+                "by name": {"subject": _IMAGE, "prompt": {"round": "a ball", "bright": "the sun"}},
+                "two pictures": {"subject": _IMAGE, "prompt": _IMAGE, "prompt_type": "image"},
+            }, _REFUSES,
+        ),
+    }  # fmt: skip
+
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/model/registry"): Operation("The loaded models", LoadedModels, _LISTED),
@@ -144,25 +173,30 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/infer/depth-estimation/{model_id}"): _DEPTH,
     ("post", "/infer/lmm"): _LMM,
     ("post", "/infer/lmm/{model_id}"): _LMM,
-    ("post", "/clip/embed_image"): Operation(
-        "Vectors of pictures", Embedded, _NOTHING | {"embeddings": [[0.12, -0.4]], "time": 0.02},
-        {"one picture": _image(), "several pictures": {"image": [_IMAGE, _IMAGE]}}, _REFUSES,
-    ),
-    ("post", "/clip/embed_text"): Operation(
-        "Vectors of texts", Embedded, _NOTHING | {"embeddings": [[0.12, -0.4]], "time": 0.02},
-        {"one text": {"text": "a ball"}, "several texts": {"text": ["a ball", "the sun"]}}, _REFUSES,
-    ),
-    ("post", "/clip/compare"): Operation(
-        "How alike a picture or a text is to others", Compared, _NOTHING | {"similarity": [0.27, 0.21], "time": 0.03},
+    **_towers("clip"),
+    **_towers("perception_encoder"),
+    ("post", "/infer/embeddings"): Operation(
+        "A vector of each picture, by any classifier or embedder", Features,
         {
-            "a picture and texts": {"subject": _IMAGE, "prompt": ["a ball", "the sun"]},
-            "by name": {"subject": _IMAGE, "prompt": {"round": "a ball", "bright": "the sun"}},
-            "two pictures": {"subject": _IMAGE, "prompt": _IMAGE, "prompt_type": "image"},
+            "embeddings": [[0.12, -0.4]], "time": 0.02, "inference_id": None,
+            "embedding_info": {
+                "model_id": "resnet18", "feature_definition": "input of the last layer",
+                "output_type": "feature_vector", "dimension": 2, "normalization": "none", "preprocessing": {},
+                "space_id": "0" * 64, "backend": "onnx", "precision": "fp32",
+            },
+        },
+        {
+            "one picture": _image("resnet18"), "several pictures": {"model_id": "resnet18", "image": [_IMAGE, _IMAGE]},
+            "logits": _image("resnet18", output_type="logits"),
         }, _REFUSES,
     ),
     ("post", "/doctr/ocr"): Operation(
         "The text of pages", Read | list[Read], _TOLD | {"result": "A page", "parent_id": None},
         {"one page": _image(), "with boxes": _image(generate_bounding_boxes=True)}, _REFUSES,
+    ),
+    ("post", "/easy_ocr/ocr"): Operation(
+        "The text of pages and its regions", Read | list[Read], _TOLD | {"result": "A page", "parent_id": None},
+        {"one page": _image(), "a language": _image(easy_ocr_version_id="english_g2", language_codes=["en"])}, _REFUSES,
     ),
     ("post", "/ocr/trocr"): Operation(
         "The text of a line", Read, _TOLD | {"result": "A line", "parent_id": None}, {"one line": _image()}, _REFUSES
@@ -182,6 +216,24 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "a point": _image(point_coords=[[24, 18]], point_labels=[1]),
             "a box, three proposals": _image(box=[14, 8, 34, 28], multimask_output=True),
             "as arrays": _image(point_coords=[[24, 18]], point_labels=[1], format="binary"),
+        }, _REFUSES, {"application/octet-stream": BINARY},
+    ),
+    ("post", "/sam2/embed_image"): Operation(
+        "Keep a picture for prompts", Sam2Embedded, {"image_id": "disc", "time": 0.4},
+        {"a picture": _image(), "under an id": _image(image_id="disc")}, _REFUSES,
+    ),
+    ("post", "/sam2/segment_image"): Operation(
+        "The masks of what prompts mean", Sam2Segmented,
+        {
+            "time": 0.1,
+            "predictions": [{"masks": [[[14, 18], [24, 8], [34, 18]]], "confidence": 0.97, "format": "polygon"}],
+        },
+        {
+            "a point": _image(prompts=[{"points": [{"x": 24, "y": 18, "positive": True}]}]),
+            "a box, run lengths": _image(
+                prompts=[{"box": {"x": 24, "y": 18, "width": 20, "height": 20}}], format="rle"
+            ),
+            "as arrays": _image(prompts=[{"points": [{"x": 24, "y": 18}]}], format="binary"),
         }, _REFUSES, {"application/octet-stream": BINARY},
     ),
     ("post", "/gaze/gaze_detection"): Operation(
@@ -212,6 +264,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
                 {"image": _IMAGE, "boxes": [{"x": 24, "y": 18, "w": 21, "h": 21, "cls": "ball"}]},
             ]),
         }, _REFUSES,
+    ),
+    ("post", "/yolo_world/infer"): Operation(
+        "Boxes of what texts name", Detected | list[Detected],
+        _TOLD | {"image": _SIZE, "predictions": [_BOXED]},
+        {"two classes": _image(text=["a ball", "the sun"], confidence=0.1)}, _REFUSES,
     ),
     ("get", "/{project}/{version}"): _LEGACY,
     ("post", "/{project}/{version}"): Operation(

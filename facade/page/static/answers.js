@@ -23,6 +23,7 @@ const READERS = {
   "/infer/instance_segmentation": found,
   "/grounding_dino/infer": found,
   "/owlv2/infer": found,
+  "/yolo_world/infer": found,
   "/infer/classification": classes,
   "/infer/depth-estimation": (answer) => ({
     depth: `data:image/jpeg;base64,${answer.image}`, summary: "Depth of every pixel: dark is far, bright is near.",
@@ -90,11 +91,13 @@ function vector({ embeddings: [numbers] }) {
 }
 
 function page({ result, predictions = [] }) {
-  const words = predictions.filter((p) => p.class === "word");
+  const divided = new Set(predictions.map((p) => p.parent_id));
+  const words = predictions.filter((p) => !divided.has(p.detection_id)); // or lines, where these are not divided
+  const kind = words.every((p) => p.class === "line") ? "line" : "word";
   const boxes = words.map((p) => ({ ...corners(p), label: p.text, score: null }));
   const rows = boxes.map((box) => [box.label || "—", place(box)]);
-  const summary = words.length ? `${plural(words.length, "word")} read.` : "Nothing was read.";
-  return { boxes, text: result, table: { columns: ["word", "box"], rows }, summary };
+  const summary = words.length ? `${plural(words.length, kind)} read.` : "Nothing was read.";
+  return { boxes, text: result, table: { columns: [kind, "box"], rows }, summary };
 }
 
 function corners({ x, y, width, height }) {

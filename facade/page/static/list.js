@@ -5,6 +5,7 @@ import { $, make } from "./dom.js";
 const TASKS = {
   "object-detection": "Object detection", "keypoint-detection": "Key points", "instance-segmentation": "Instance segmentation",
   "open-vocabulary-object-detection": "Detection of what you name", "interactive-instance-segmentation": "Masks of what you click",
+  "video-instance-segmentation": "Objects followed through a video",
   "classification": "Classification", "embedding": "Vectors of pictures and texts", "depth-estimation": "Depth",
   "gaze-detection": "Gaze", "structured-ocr": "Text of a page", "text-only-ocr": "Text of a line", "vlm": "Answers about pictures",
 };

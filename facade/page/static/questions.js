@@ -16,6 +16,7 @@ const ROUTES = {
   "/ocr/trocr": { body: withImage },
   "/grounding_dino/infer": { needs: "classes", body: withClasses },
   "/owlv2/infer": { needs: "classes", body: withClasses },
+  "/yolo_world/infer": { needs: "classes", body: withClasses },
   "/sam/segment_image": { needs: "prompt", body: withPrompt },
   "/clip/compare": { needs: "texts", body: withTexts },
   "/v1/chat/completions": { needs: "question", body: withQuestion, streams: true },

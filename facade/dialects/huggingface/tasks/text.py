@@ -9,8 +9,17 @@ import numpy as np
 
 from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
+from tritonvision.facade.admission import ByteReservation
+from tritonvision.facade.dialects.common import features
 from tritonvision.facade.dialects.huggingface import responses as formats
 from tritonvision.facade.dialects.huggingface.request import Question, Task
+from tritonvision.facade.service import Read
+from tritonvision.facade.workers import in_thread
+from tritonvision.grounding import florence
+from tritonvision.grounding.detections import detections
+from tritonvision.grounding.reply_stream import answered
+from tritonvision.pictures import shown_size
+from tritonvision.publication import Manifest
 from tritonvision.tasks import Parameter
 from tritonvision.vectors import cosines, directions
 
@@ -23,8 +32,9 @@ _DIRECTION = Parameter("truncation_direction", "choice", "right", choices=("righ
 _TEMPLATE, _PLACE = "This is a photo of {}.", "{}"
 # The inverse temperature of the softmax: CLIP's training clips it here, and its published weights reach it.
 _LOGIT_SCALE = 100.0
-# The default prompt, since the dialect's client cannot send one.
+# The default prompt, since the dialect's client cannot send one; and those of models that read tasks, by convention.
 _PROMPT = "Describe this image."
+_CAPTIONS = {"florence": "<CAPTION>", "paligemma": "caption en", "moondream": "caption: normal"}
 
 
 # ---- candidate labels ------------------------------------------------------------------------------------------------
@@ -79,11 +89,16 @@ def labels(question: Question) -> list[str]:
 
 
 async def picture_features(question: Question) -> np.ndarray:
-    """float32 ``[1,D]``: the one vector of the whole picture, as long as the network makes it or, normalized, 1."""
+    """float32 ``[1,D]``: the one vector of the whole picture, as long as the network makes it or, normalized, 1.
+
+    That of a classifier is what its last layer reads.
+    """
     given = question.given(_NORMALIZE, _POOL)
     if not given["pool"]:
         raise InvalidParameter("Models of this server give one vector a picture.", hint="Leave 'pool' out.")
-    return _scaled((await question.about_picture()).results[0], given["normalize"])
+    await question.loaded()
+    answered = await features.vectors(question.request, question.manifest, [question.picture])
+    return _scaled(answered.results[0], given["normalize"])
 
 
 async def text_features(question: Question) -> np.ndarray:
@@ -134,8 +149,21 @@ async def read_page(question: Question) -> list[dict[str, str]] | dict[str, str]
 
 async def describe(question: Question) -> list[dict[str, str]] | dict[str, str]:
     """The text generated for the picture; ``prompt`` is a field of our own."""
-    prompt = question.asked.parameters.get("prompt", _PROMPT)
+    prompt = question.asked.parameters.get("prompt", _CAPTIONS.get(question.manifest.grounding, _PROMPT))
     return _generated(question, await _write(question, prompt, "prompt"))
+
+
+async def locate(question: Question) -> list[dict[str, Any]]:
+    """The boxes that a model writes of all objects, by their names. They are written, not scored: each has score 1."""
+    task, size = florence.TASKS["<OD>"], {}
+
+    async def read(reservation: ByteReservation) -> bytes:
+        picture = await question.picture(reservation)
+        size["width"], size["height"] = await in_thread(shown_size, picture)
+        return picture
+
+    said = await _write(question, task.token, "prompt", read)
+    return formats.boxes(*detections(florence.read(said, **size, task=task), **size))
 
 
 async def answer_question(question: Question) -> list[dict[str, Any]]:
@@ -144,14 +172,14 @@ async def answer_question(question: Question) -> list[dict[str, Any]]:
     return [{"answer": said, "score": 1.0}]
 
 
-async def _write(question: Question, prompt: Any, name: str) -> str:
+async def _write(question: Question, prompt: Any, name: str, read: Read | None = None) -> str:
     if not isinstance(prompt, str) or not prompt.strip():
         raise InvalidParameter(f"'{name}' must be a text.")
-    settings, picture = question.settings(**_generation(question)), question.picture
+    settings, picture = question.settings(**_generation(question)), read or question.picture
     messages = tasks.about_picture(prompt)
     await question.loaded()
     pieces = question.service.chat(question.request, question.manifest, messages, [picture], settings)
-    return "".join([piece.text async for piece in pieces])
+    return answered("".join([piece.text async for piece in pieces]))
 
 
 def _generation(question: Question) -> dict[str, Any]:
@@ -177,6 +205,10 @@ def _repeats(question: Question) -> bool:
     return not given.get("temperature") or given.get("seed") is not None
 
 
+def _reads_tasks(manifest: Manifest) -> bool:
+    return manifest.grounding == florence.NAME
+
+
 def _generated(question: Question, text: str) -> list[dict[str, str]] | dict[str, str]:
     answer = {"generated_text": text}
     return answer if question.javascript else [answer]
@@ -185,6 +217,12 @@ def _generated(question: Question, text: str) -> list[dict[str, str]] | dict[str
 # ---- the tasks: of those that one model answers, the first that fits -------------------------------------------------
 
 _WRITES = ("max_new_tokens", "generation_parameters", "generate_kwargs", "prompt")
+
+# Before the classifiers' own task: a request for it names it, and their first task stays what they are called after.
+FEATURES_OF_CLASSIFIERS = Task(
+    "image-feature-extraction", (tasks.CLASSIFICATION.name,), picture_features, lambda *_: False,
+    reads=(_NORMALIZE, _POOL),
+)  # fmt: skip
 
 TASKS = (
     Task(
@@ -203,6 +241,10 @@ TASKS = (
     Task(
         "visual-question-answering", (tasks.VLM.name,), answer_question, lambda asked, _: asked.question is not None,
         reads=_WRITES, keeps=_repeats,
+    ),
+    Task(
+        "object-detection", (tasks.VLM.name,), locate, lambda *_: False, reads=_WRITES[:3], keeps=_repeats,
+        of=_reads_tasks,
     ),
     Task("image-to-text", (tasks.VLM.name,), describe, reads=_WRITES, keeps=_repeats),
     Task("image-to-text", (tasks.TEXT_OCR.name,), read_line, reads=_WRITES),

@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
@@ -37,6 +38,9 @@ from tritonvision.facade.service import Read
 from tritonvision.facade.workers import LARGE
 from tritonvision.publication import Manifest
 from tritonvision.settings import Settings
+
+# The body is in memory when it is parsed; parts in files would need a disk that is not full. No part is larger.
+MultiPartParser.spool_max_size = 2**40
 
 
 class _Segment(Convertor[str]):

@@ -22,7 +22,7 @@ from tritonvision.facade.dialects.common.schemas import json_schema
 from tritonvision.facade.dialects.operations import LOADING
 from tritonvision.facade.dialects.roboflow.schemas import ModelRequest
 from tritonvision.facade.replies import reply
-from tritonvision.facade.service import Service
+from tritonvision.facade.security.access import caller_of
 from tritonvision.publication import Manifest
 
 router = APIRouter(tags=[LOADING])
@@ -30,19 +30,21 @@ router = APIRouter(tags=[LOADING])
 
 @router.get("/model/registry")
 async def registry(request: Request) -> Response:
-    """The loaded models, once under every name they have."""
-    return _listing(service_of(request))
+    """The loaded models, once under every name they have.
+
+    Who may not load models sees all that load by being asked: clients ask only what is listed, and else load it first.
+    """
+    return await _listing(request)
 
 
 @router.post("/model/add", openapi_extra=json_schema(ModelRequest))
 async def add(request: Request) -> Response:
     """Load a model; nothing happens when it is loaded."""
-    service, name = service_of(request), possible((await read_body(request, ModelRequest)).model_id)
-    manifest = await service.engine.load(name)
-    context_of(request).model = manifest.id
+    name = possible((await read_body(request, ModelRequest)).model_id)
+    manifest = await _load(request, name)
     # A client looks for the name that it sent, with its workspace.
     extra = [_entry(name, manifest)] if name not in catalog.names_of(manifest.id) else []
-    return _listing(service, extra)
+    return await _listing(request, extra)
 
 
 @router.post("/model/remove", openapi_extra=json_schema(ModelRequest))
@@ -51,52 +53,72 @@ async def remove(request: Request) -> Response:
     service, name = service_of(request), (await read_body(request, ModelRequest)).model_id
     with contextlib.suppress(UnknownModel):
         name = service.engine.repository.resolve(name).id
+    caller_of(request).check_manage(request, catalog.canonical(name))
     await service.engine.unload(name)
-    return _listing(service)
+    return await _listing(request)
 
 
 @router.post("/model/clear")
 async def clear(request: Request) -> Response:
-    """Unload all models."""
-    await _unload_all(service_of(request))
-    return _listing(service_of(request))
+    """Unload all models that the caller may manage."""
+    await _unload_all(request)
+    return await _listing(request)
 
 
 @router.get("/start/{project}/{version}")
 async def start(request: Request, project: str, version: str) -> Response:
     """Load a model before its first picture."""
-    manifest = await service_of(request).engine.load(f"{project}/{version}")
-    context_of(request).model = manifest.id
+    await _load(request, f"{project}/{version}")
     return reply({"status": 200, "message": f"{project}/{version} is loaded."})
 
 
 @router.get("/clear_cache")
 async def clear_cache(request: Request) -> Response:
-    """Unload all models."""
-    await _unload_all(service_of(request))
+    """Unload all models that the caller may manage."""
+    await _unload_all(request)
     return reply("Cache cleared.")
 
 
-async def _unload_all(service: Service) -> None:
+async def _load(request: Request, name: str) -> Manifest:
+    """Load a model. Of one that is loaded, nothing happens, so whoever may ask it may ask for that."""
+    service, caller = service_of(request), caller_of(request)
+    published = service.engine.repository.find(name)
+    loaded = published is not None and any(other.id == published.id for other in service.engine.loaded())
+    if published is None or not loaded or not caller.may_ask(published.id):
+        service.check_manage(request, name)
+    manifest = await service.engine.load(name)
+    context_of(request).model = manifest.id
+    return manifest
+
+
+async def _unload_all(request: Request) -> None:
+    service, caller = service_of(request), caller_of(request)
+    caller.check_manage(request)
     for manifest in service.engine.loaded():
-        await service.engine.unload(manifest.id)
+        if caller.reaches(manifest.id):
+            await service.engine.unload(manifest.id)
 
 
-def _listing(service: Service, extra: list[dict[str, Any]] | None = None) -> Response:
-    """From memory, since clients call this before every inference."""
+async def _listing(request: Request, extra: list[dict[str, Any]] | None = None) -> Response:
+    """From memory, since clients call this before every inference; for who may not load, from the disk, too."""
+    service, caller = service_of(request), caller_of(request)
     memory = service.engine.memory()
+    if caller.may_manage(request):
+        models = [manifest for manifest in service.engine.loaded() if caller.sees(manifest.id)]
+    else:
+        models = await service.published(request)
     entries = [
         entry | {
             "memory_bytes": memory.reckoned.get(manifest.id, 0), "last_used": memory.last_used.get(manifest.id),
             **_served(memory.served.get(manifest.id)), **_plan(memory.plan_builds.get(manifest.id)),
         }
-        for manifest in service.engine.loaded()
+        for manifest in models
         for entry in _entries(manifest)
     ]  # fmt: skip
     return reply({
         "models": entries + (extra or []), "total_vram_bytes": None, "memory_bytes": sum(memory.reckoned.values()),
         "memory_budget_bytes": memory.budget, "max_loaded": memory.most, "evicted": memory.evicted,
-        "refused": [{"model_id": name, "reason": why} for name, why in memory.refused.items()],
+        "refused": [{"model_id": name, "reason": why} for name, why in memory.refused.items() if caller.sees(name)],
     })  # fmt: skip
 
 

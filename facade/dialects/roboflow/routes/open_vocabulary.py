@@ -1,12 +1,14 @@
-"""Roboflow's dialect: ``/grounding_dino/infer`` and ``/owlv2/infer``, detectors whose classes come with the request."""
+"""Roboflow's dialect: ``/grounding_dino/infer``, ``/owlv2/infer`` and ``/yolo_world/infer``: detectors whose classes
+come with the request.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -28,21 +30,26 @@ from tritonvision.publication import Manifest
 
 router = APIRouter(tags=["Roboflow"])
 
-# Overlaps that suppress, of the original server: Grounding DINO's, and OWLv2's of boxes that examples found.
-_DINO_IOU, _EXAMPLES_IOU = 0.5, 0.3
+# Overlaps that suppress, of the original server: Grounding DINO's, OWLv2's of boxes that examples found, YOLO-World's.
+_DINO_IOU, _EXAMPLES_IOU, _WORLD_IOU = 0.5, 0.3, 0.3
 _EXAMPLES_CONFIDENCE = 0.99
 Texts = Annotated[list[str], AtMost("max_texts")]
 
 
 class OpenVocabularyRequest(PicturesRequest):
-    """The fields of both routes. ``model_id`` names the model where the version does not."""
+    """The fields of all three routes. ``model_id`` names the model where the version does not.
 
+    Attributes:
+        unknown: what the contract has in an answer though nothing is said by it.
+    """
+
+    unknown: ClassVar[Mapping[str, Any]] = {"frame_id": None, "resolved_model": None}
     model_id: str = ""
     text: Texts = Field(default_factory=list)
     max_detections: int | None = None
 
     def given(self) -> dict[str, Any]:
-        """The settings that both routes have."""
+        """The settings that all routes have."""
         return {"auto_orient": not self.disable_preproc_auto_orient, "max_detections": self.max_detections}
 
 
@@ -139,6 +146,24 @@ class Owlv2Request(OpenVocabularyRequest):
         )  # fmt: skip
 
 
+class YoloWorldRequest(OpenVocabularyRequest):
+    """``/yolo_world/infer``; ``iou_threshold``, ``class_agnostic_nms`` and ``max_detections`` are fields of our own."""
+
+    unknown: ClassVar[Mapping[str, Any]] = {}
+    text: Texts
+    yolo_world_version_id: str = "l"
+    confidence: float = 0.4
+    iou_threshold: float = _WORLD_IOU
+    class_agnostic_nms: bool = False
+
+    def settings(self, manifest: Manifest) -> dict[str, Any]:
+        """Every setting of the task. Raises InvalidParameter."""
+        return _resolve(
+            self.given(), texts=self.text, confidence=self.confidence, iou_threshold=self.iou_threshold,
+            class_agnostic_nms=self.class_agnostic_nms,
+        )  # fmt: skip
+
+
 @router.post("/grounding_dino/infer", openapi_extra=json_schema(DinoRequest))
 async def grounding_dino(request: Request) -> Response:
     """Boxes of the texts; these are the classes."""
@@ -154,6 +179,14 @@ async def owlv2(request: Request) -> Response:
     ask.check(service_of(request).settings.max_texts)
     name = await named(request, ask, "owlv2", "owlv2_version_id")
     return await _answer(request, ask, name, ask.classes, [lesson.image for lesson in ask.training_data])
+
+
+@router.post("/yolo_world/infer", openapi_extra=json_schema(YoloWorldRequest))
+async def yolo_world(request: Request) -> Response:
+    """Boxes of the texts; these are the classes."""
+    ask = await read_body(request, YoloWorldRequest)
+    name = await named(request, ask, "yolo_world", "yolo_world_version_id")
+    return await _answer(request, ask, name, ask.text)
 
 
 async def _answer(
@@ -187,8 +220,8 @@ async def _answer(
     answers = []
     for picture, result in zip(answered.pictures[:count], answered.results, strict=True):
         answer = {
-            "inference_id": ask.id or str(uuid.uuid4()), "frame_id": None, "time": answered.seconds,
-            "resolved_model": None, **formats.detections(result, taught),
+            "inference_id": ask.id or str(uuid.uuid4()), "time": answered.seconds, **ask.unknown,
+            **formats.detections(result, taught),
         }  # fmt: skip
         if ask.visualize_predictions:
             answer["visualization"] = await drawn_text(ask, picture, result, taught)

@@ -7,10 +7,7 @@ cached in the inference server, by the picture's content.
 from __future__ import annotations
 
 import io
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import cv2
@@ -26,13 +23,14 @@ from tritonvision.errors import InvalidParameter, InvalidPicture
 from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.common.body import read_body
 from tritonvision.facade.dialects.common.schemas import AtMost, RequestFields, json_schema
+from tritonvision.facade.dialects.roboflow import kept_pictures
 from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.schemas import Picture
 from tritonvision.facade.inputs.pictures import from_base64
 from tritonvision.facade.replies import reply
-from tritonvision.facade.security.keys import key_beside_the_body
 from tritonvision.facade.service import Read
 from tritonvision.facade.workers import in_thread
+from tritonvision.pictures import FLOATS, read_npy
 from tritonvision.publication import Manifest
 from tritonvision.results import SAMPrediction
 
@@ -86,67 +84,6 @@ class SegmentRequest(SamRequest):
         })  # fmt: skip
 
 
-# ---- pictures kept by id ---------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Kept:
-    """A picture, encoded, and the last mask's logits float32 ``[256,256]`` that each model selected in it."""
-
-    picture: bytes
-    logits: dict[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-        return len(self.picture) + sum(logits.nbytes for logits in self.logits.values())
-
-
-class EncodingCache:
-    """Pictures by the caller's key and id, so that callers cannot read each other's; an LRU cache.
-
-    Args:
-        most_bytes, most: of all of them together.
-    """
-
-    def __init__(self, most_bytes: int, most: int = 64):
-        self._most, self._most_bytes = most, most_bytes
-        self._kept: OrderedDict[tuple[str | None, str], Kept] = OrderedDict()
-
-    @property
-    def size(self) -> int:
-        """Bytes of all entries."""
-        return sum(kept.size for kept in self._kept.values())
-
-    def get(self, key: str | None, image_id: str) -> Kept:
-        """The entry. Raises InvalidPicture if there is none, or it was dropped."""
-        kept = self._kept.get((key, image_id))
-        if kept is None:
-            raise InvalidPicture("No picture is kept under this 'image_id'.", hint="Send the picture with it.")
-        self._kept.move_to_end((key, image_id))
-        return kept
-
-    def put(self, key: str | None, image_id: str, picture: bytes) -> Kept:
-        """Keep ``picture``, replacing another one of that id with its masks."""
-        kept = self._kept.get((key, image_id))
-        if kept is None or kept.picture != picture:
-            kept = Kept(picture)
-        self._kept[key, image_id] = kept
-        self._kept.move_to_end((key, image_id))
-        while len(self._kept) > self._most or self.size > self._most_bytes:
-            self._kept.popitem(last=False)
-        return kept
-
-
-def _encodings(request: Request) -> EncodingCache:
-    state = request.app.state
-    if not hasattr(state, "sam_encodings"):
-        service = service_of(request)
-        kept = state.sam_encodings = EncodingCache(service.settings.kept_pictures)
-        service.metrics.gauge("tritonvision_kept_picture_bytes", "Pictures kept by image_id", lambda: kept.size)
-    return state.sam_encodings
-
-
 # ---- the routes ------------------------------------------------------------------------------------------------------
 
 
@@ -156,12 +93,13 @@ async def embed_image(request: Request) -> Response:
     ask = await read_body(request, SamRequest)
     service = service_of(request)
     manifest = await _manifest(request, ask)
-    read = await _picture(request, ask)
+    read = kept_pictures.reading(request, ask)
     settings = tasks.resolve(tasks.PROMPTABLE.parameters, {})
     wanted = ("embeddings", "image_size")
     answered = await service.ask_samples(request, manifest, [{}], settings, pictures=[read], outputs=wanted)
     if ask.image_id:
-        _encodings(request).put(_caller(request, ask), ask.image_id, answered.pictures[0])
+        key = kept_pictures.caller(request, ask)
+        await kept_pictures.of(request).put(key, ask.image_id, answered.pictures[0])
     vectors = answered.results[0].embeddings[None]
     if ask.format == "binary":
         stream = io.BytesIO()
@@ -186,14 +124,15 @@ async def segment_image(request: Request) -> Response:
             raise InvalidParameter("'embeddings' need 'orig_im_size', the height and width of their picture.")
         sample["embeddings"] = await _floats("embeddings", ask.embeddings, ask.embeddings_format, _EMBEDDINGS)
     else:
-        pictures = [await _picture(request, ask)]
+        pictures = [kept_pictures.reading(request, ask)]
     if ask.has_mask_input:
         sample["mask_input"] = await _earlier_mask(request, ask, manifest)
     answered = await service.ask_samples(request, manifest, [sample], settings, pictures=pictures, outputs=_ANSWERS)
     found = answered.results[0]
     if ask.image_id and answered.pictures:
-        kept = _encodings(request).put(_caller(request, ask), ask.image_id, answered.pictures[0])
-        kept.logits[manifest.id] = found.logits[int(found.scores.argmax())].copy()
+        selected = {manifest.id: found.logits[int(found.scores.argmax())].copy()}
+        key = kept_pictures.caller(request, ask)
+        await kept_pictures.of(request).put(key, ask.image_id, answered.pictures[0], selected)
     if ask.format == "binary":
         return Response(await in_thread(_npz, found), media_type=_BINARY)
     masks = {
@@ -204,27 +143,8 @@ async def segment_image(request: Request) -> Response:
     return reply(masks | {"time": answered.seconds})
 
 
-def _caller(request: Request, ask: SamRequest) -> str | None:
-    """The caller's identity for the cache: the key of the request, whether one is required or not."""
-    return key_beside_the_body(request) or (ask.api_key if isinstance(ask.api_key, str) else None)
-
-
 async def _manifest(request: Request, ask: SamRequest) -> Manifest:
     return await model_of(request, await named(request, ask, "sam", "sam_version_id"), (tasks.PROMPTABLE.name,))
-
-
-async def _picture(request: Request, ask: SamRequest) -> Read:
-    """How to read the picture of a request: its own, or the one kept under its id."""
-    if ask.image is not None:
-        return partial(service_of(request).pictures.read, ask.image.type, ask.image.value)
-    if not ask.image_id:
-        raise InvalidPicture("There is no picture in the request.", hint="Send 'image', or the 'image_id' of one.")
-    kept = _encodings(request).get(_caller(request, ask), ask.image_id)
-
-    async def ready(_: Any) -> bytes:
-        return kept.picture
-
-    return ready
 
 
 async def _earlier_mask(request: Request, ask: SegmentRequest, manifest: Manifest) -> np.ndarray:
@@ -232,7 +152,7 @@ async def _earlier_mask(request: Request, ask: SegmentRequest, manifest: Manifes
     if ask.mask_input is not None:
         return await _floats("mask_input", ask.mask_input, ask.mask_input_format, _LOGITS)
     if ask.use_mask_input_cache and ask.image_id:
-        kept = _encodings(request).get(_caller(request, ask), ask.image_id)
+        kept = await kept_pictures.of(request).get(kept_pictures.caller(request, ask), ask.image_id)
         if manifest.id in kept.logits:
             return kept.logits[manifest.id]
     raise InvalidParameter("There is no earlier mask of this picture.", hint="Send 'mask_input'.")
@@ -258,22 +178,9 @@ def _read(value: Any, form: Form) -> np.ndarray | None:
     try:
         if form == "json":
             return np.array(value, dtype=np.float32) if isinstance(value, list) else None
-        return _npy(from_base64(value)) if isinstance(value, str) else None
+        return read_npy(from_base64(value), FLOATS).astype(np.float32) if isinstance(value, str) else None
     except (ValueError, TypeError, OverflowError, InvalidPicture):
         return None
-
-
-def _npy(data: bytes) -> np.ndarray | None:
-    """The array in ``.npy`` bytes. Its header is checked before anything of its size is allocated."""
-    stream = io.BytesIO(data)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    version = np.lib.format.read_magic(stream)
-    if version not in read:
-        return None
-    shape, fortran, dtype = read[version](stream)
-    if dtype.kind != "f" or fortran or int(np.prod(shape, dtype=object)) * dtype.itemsize != len(data) - stream.tell():
-        return None
-    return np.frombuffer(data, dtype=dtype, offset=stream.tell()).reshape(shape).astype(np.float32)
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:

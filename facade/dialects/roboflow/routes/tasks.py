@@ -42,11 +42,7 @@ DETECTION, KEYPOINTS, CLASSES, INSTANCES = (
     )
 )  # fmt: skip
 # Routes of the contract without a family here yet.
-NOT_YET = (
-    "/infer/semantic_segmentation", "/infer/embeddings", "/perception_encoder/embed_image",
-    "/perception_encoder/embed_text", "/perception_encoder/compare", "/easy_ocr/ocr", "/sam2/embed_image",
-    "/sam2/segment_image", "/yolo_world/infer",
-)  # fmt: skip
+NOT_YET = ("/infer/semantic_segmentation",)
 Format = Callable[[Any, Manifest], dict[str, Any]]
 _UNREADABLE = "Could not load input image. Cause: "
 

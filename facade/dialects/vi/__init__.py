@@ -1,0 +1,1 @@
+"""The dialect of Datature Vi's questions about pictures."""
