@@ -15,9 +15,10 @@ from tritonvision.engine.engine import Engine
 from tritonvision.engine.facts import Facts
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.errors import ModelLoading, TritonVisionError, UnknownModel
-from tritonvision.publication import MANIFEST_PARAMETER, Manifest, Repository
-from tritonvision.results import Delta, Result, SAMPrediction
+from tritonvision.publication import FEATURES, MANIFEST_PARAMETER, Manifest, Repository
+from tritonvision.results import Delta, Result, SAMPrediction, TrackedMasks
 from tritonvision.server.control import Control
+from tritonvision.tasks import CLASSIFICATION
 
 Messages = Sequence[Mapping[str, Any]]
 _WAIT_SECONDS = 600.0  # a large model on a busy machine
@@ -37,6 +38,14 @@ class Connection(ABC):
     @abstractmethod
     async def infer(self, facts: Facts, pictures: Sequence[bytes], settings: Mapping[str, Any]) -> list[Result]:
         """One result a picture, in order."""
+
+    @abstractmethod
+    async def features(self, facts: Facts, pictures: Sequence[bytes], settings: Mapping[str, Any]) -> np.ndarray:
+        """float32 ``[n,D]``: of an embedder its answers, of a classifier what its last layer reads.
+
+        Args:
+            settings: all of :data:`tritonvision.tasks.EMBEDDING`.
+        """
 
     @abstractmethod
     async def embed_texts(self, facts: Facts, texts: Sequence[str]) -> np.ndarray:
@@ -63,6 +72,21 @@ class Connection(ABC):
         Args:
             settings: all of :data:`tritonvision.engine.mask_grid.PARAMETERS`.
         """
+
+    @abstractmethod
+    async def step(
+        self, facts: Facts, frame: bytes | None, settings: Mapping[str, Any], stream: int | None
+    ) -> tuple[int, TrackedMasks]:
+        """The next request of a stream: its number, and the objects on the frame.
+
+        Args:
+            frame: the next one; None for prompts about one before.
+            stream: its number, or None for one that begins.
+        """
+
+    @abstractmethod
+    async def end(self, facts: Facts, stream: int) -> None:
+        """Forget a stream."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -97,6 +121,12 @@ class EngineConnection(Connection):
         _, results = await self._engine.infer(facts.id, pictures, settings)
         return results
 
+    async def features(self, facts: Facts, pictures: Sequence[bytes], settings: Mapping[str, Any]) -> np.ndarray:
+        samples = [{"image": picture} for picture in pictures]
+        role = FEATURES if facts.task == CLASSIFICATION.name else ""
+        _, vectors = await self._engine.ask(facts.id, samples, settings, role=role)
+        return np.concatenate([np.asarray(vector) for vector in vectors])
+
     async def embed_texts(self, facts: Facts, texts: Sequence[str]) -> np.ndarray:
         _, vectors = await self._engine.ask(facts.id, [{"text": text.encode()} for text in texts], {}, role="text")
         return np.concatenate([np.asarray(vector) for vector in vectors])
@@ -111,6 +141,14 @@ class EngineConnection(Connection):
     ) -> AsyncGenerator[Progress | SAMPrediction, None]:
         return self._engine.generate_masks(facts.id, picture, settings)
 
+    async def step(
+        self, facts: Facts, frame: bytes | None, settings: Mapping[str, Any], stream: int | None
+    ) -> tuple[int, TrackedMasks]:
+        return await self._engine.streams.step(facts.id, frame, settings, stream)
+
+    async def end(self, facts: Facts, stream: int) -> None:
+        await self._engine.streams.end(facts.id, stream)
+
     async def close(self) -> None:
         await self._engine.close()
 
@@ -121,7 +159,7 @@ class ForeignConnection(EngineConnection):
     def __init__(self, engine: Engine, address: str, say: Callable[[str], None]):
         super().__init__(engine, say)
         self._address = address
-        engine.repository = self._repository = _Learned(engine.repository.root)
+        self._repository = engine.repository = engine.published.repository = _Learned(engine.repository.root)
 
     async def facts(self, name: str) -> Facts:
         await self._learn(name)

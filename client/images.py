@@ -96,14 +96,19 @@ def _checked(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def npy(pixels: np.ndarray) -> bytes:
+    """The ``.npy`` bytes of RGB uint8 ``[h, w, 3]``: what a model takes without decoding anything."""
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(pixels), allow_pickle=False)
+    return stream.getvalue()
+
+
 def _npy(array: np.ndarray, color_format: str) -> bytes:
     if array.ndim == 2 or array.shape[2] == 1:
         array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
     elif color_format == "bgr":
         array = array[..., ::-1]
-    stream = io.BytesIO()
-    np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
-    return stream.getvalue()
+    return npy(array)
 
 
 def _is_tensor(image: Any) -> bool:

@@ -17,9 +17,15 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def __getattr__(name: str) -> Any:
-    """``AutoModel``, when it is first asked for: importing the package stays quick, and free of gRPC."""
+    """``AutoModel`` and ``ViModel``, when they are first asked for: importing the package stays quick, and free of
+    gRPC.
+    """
     if name == "AutoModel":
         from tritonvision.client.automodel.model import AutoModel
 
         return AutoModel
+    if name == "ViModel":
+        from tritonvision.client.vi.model import ViModel
+
+        return ViModel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

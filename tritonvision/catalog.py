@@ -28,6 +28,8 @@ class Entry:
         license: of the weights, in their owner's words.
         upstream_exists: True, False (no such checkpoint was released) or ``"unsure"``.
         params_m: millions of parameters, rounded, or None.
+        terms: why the licence has to be accepted before the released weights are used, see
+            :mod:`tritonvision.licenses`: ``non-commercial``, ``research``, ``gated``; empty where it has not.
         aliases: other names it answers to: ``project/version`` names, one at least where the id has one segment, and
             the hub ids of the checkpoint that an export takes.
     """
@@ -41,6 +43,7 @@ class Entry:
     upstream_exists: bool | str
     params_m: float | None
     aliases: tuple[str, ...]
+    terms: str = ""
 
     @property
     def fixed_size(self) -> tuple[int, int]:
@@ -64,6 +67,7 @@ def entries() -> dict[str, Entry]:
             input_size=tuple(m["input_size"]) if m["input_size"] else None,
             weights_source=m["weights_source"], license=m["upstream_license"],
             upstream_exists=m["upstream_exists"], params_m=m["params_m"], aliases=tuple(m["aliases"]),
+            terms=m.get("terms", ""),
         )
         for m in data["models"]
     }  # fmt: skip
@@ -136,7 +140,7 @@ def check_id(name: str) -> str:
 
     ``--`` and ``__`` are kept free: Triton names of steps and of ids with slashes are built from them.
     """
-    if not _ID.fullmatch(name) or "--" in name or "__" in name or len(name) > _LONGEST_ID:
+    if len(name) > _LONGEST_ID or not _ID.fullmatch(name) or "--" in name or "__" in name:
         raise UnknownModel(
             f"'{name[:80]}' cannot be a model id.",
             hint="Ids are like 'yolov8n-640', 'coco/3' or 'workspace/project/1'.",

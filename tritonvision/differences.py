@@ -20,16 +20,23 @@ CLASSES = "classes"  # scores of all classes, and the ids of those over a thresh
 MAP = "map"  # 16 bits over a range
 
 MISSING = "missing"  # rows without a partner
+# Of a reduced precision: how far boxes and scores of partners are apart, how unlike scores of classes are.
+APART, DRIFT, UNLIKE = "boxes_apart", "scores_apart", "scores_unlike"
 _SHARED = {"prototypes"}  # by all rows
 _MATCHED = ("boxes", "scores")
 
 # How far an answer of a reduced precision may be from the fp32 answer on one picture. The precision gate has judged it
-# on many; here it is told from a wrong one.
+# on many; here it is told from a wrong one. Bars lie between what variants in bf16 measure (boxes apart 0.006, scores
+# unlike 0.0003, embeddings 0.0004, angles 0.02) and what pictures do whose channels are exchanged or that are half as
+# bright (0.13; 0.36 to 0.9; 0.1 to 0.6; over 1); that of boxes is the one by which the gate knows partners.
 PRECISION_BARS = {
-    "boxes": 0.5, "scores": 0.1, "class_ids": 0.0, "missing": 0.1, "masks": 0.3, "keypoints": 0.1, "map": 0.02,
+    "boxes": 0.5, "polygons": 0.5, "scores": 0.1, "class_ids": 0.0, "missing": 0.1, "masks": 0.3, "keypoints": 0.1,
+    "map": 0.015, "orientation": 1.0,
     "embeddings": 0.002, "yaw": 0.05, "pitch": 0.05, "token_ids": 0.5, "text": 0.5, "texts": 0.25, "parents": 0.0,
-    "usage": 1.0, "finish_reason": 1.0, "image_size": 0.0, "low_res_masks": 0.2, "logits": 0.1,
+    "usage": 1.0, "finish_reason": 1.0, "image_size": 0.0, "low_res_masks": 0.2, "logits": 0.1, APART: 0.1, DRIFT: 0.05,
+    UNLIKE: 0.02,
 }  # fmt: skip
+_PARTNER = 0.5  # IoU from which on two boxes are partners
 _SURE = 0.4  # score from which on a detection has to be found by every precision
 
 
@@ -58,13 +65,14 @@ def agreement(kind: str, got: Tensors, want: Tensors) -> dict[str, float]:
     """As :func:`differences`, of an answer of a reduced precision, in the units of :data:`PRECISION_BARS`.
 
     Of detections that score over 0.4, or over half of the best score, the share that has no partner of its class whose
-    IoU is 0.5; of classes, by how much the best one scores less in fp32 than the best there, relative; of embeddings,
-    1 - cosine; of maps, the mean relative difference; of texts and tokens, the share that differs.
+    IoU is 0.5, and of the others the mean 1 - IoU and the mean difference of scores; of classes, whether the best is
+    another, and 1 - the correlation of all scores; of embeddings, 1 - cosine; of maps, the mean relative difference; of
+    texts and tokens, the share that differs.
     """
     if kind == ROWS:
-        return {MISSING: _unmatched(got, want)}
+        return _sure_rows(got, want)
     if kind == CLASSES:
-        return {"class_ids": _loss_of_the_best(got, want)}
+        return {"class_ids": _loss_of_the_best(got, want), UNLIKE: _unlike(got["scores"], want["scores"])}
     found = {}
     for name in want:
         if name not in PRECISION_BARS or name == "range":
@@ -177,14 +185,30 @@ def _other_classes(got: Tensors, want: Tensors, leeway: float) -> float:
     return float(np.count_nonzero(~known | ((ours != theirs) & (apart > 2 * leeway))))
 
 
-def _unmatched(got: Tensors, want: Tensors) -> float:
+def _sure_rows(got: Tensors, want: Tensors) -> dict[str, float]:
     ours, theirs = ({name: side[name][0] for name in ("boxes", "scores", "class_ids")} for side in (got, want))
     if not len(theirs["scores"]):
-        return 0.0
+        return {MISSING: 0.0}
     sure = theirs["scores"] >= min(_SURE, float(theirs["scores"].max()) / 2)
-    overlap = _ious(theirs["boxes"], ours["boxes"])
-    overlap[theirs["class_ids"][:, None] != ours["class_ids"][None]] = 0
-    return float(np.mean(overlap.max(axis=1, initial=0)[sure] < PRECISION_BARS["boxes"]))
+    overlap = _ious(theirs["boxes"], ours["boxes"])[sure]
+    overlap[theirs["class_ids"][sure, None] != ours["class_ids"][None]] = 0
+    best = overlap.max(axis=1, initial=0)
+    has = ~(best < _PARTNER)
+    if not has.any():
+        return {MISSING: 1.0}
+    scores = np.abs(ours["scores"][overlap[has].argmax(axis=1)] - theirs["scores"][sure][has])
+    return {MISSING: 1 - float(has.mean()), APART: 1 - float(best[has].mean()), DRIFT: float(scores.mean())}
+
+
+def _unlike(got: np.ndarray, want: np.ndarray) -> float:
+    """1 - the correlation of two rows of scores; of fewer than three, the largest difference."""
+    if got.shape != want.shape:
+        return np.inf
+    a, b = (side[0].astype(np.float64) for side in (got, want))
+    if a.size < 3:
+        return _number(a, b)
+    a, b = a - a.mean(), b - b.mean()
+    return 1 - float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30)
 
 
 def _ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:

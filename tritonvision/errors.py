@@ -73,10 +73,17 @@ class Unauthorized(TritonVisionError):
 
 
 class Forbidden(TritonVisionError):
-    """The request's origin or host is not allowed."""
+    """The request's origin or host is not allowed, or its API key is known and not for this."""
 
     code, status = "forbidden", 403
     sentence = "Requests from there are not taken."
+
+
+class TooManyRequests(TritonVisionError):
+    """More than this caller may ask: of its own limit, not of what the server can do."""
+
+    code, status = "too_many_requests", 429
+    sentence = "This is more than the API key may ask."
 
 
 class RequestTooSlow(TritonVisionError):
@@ -154,6 +161,16 @@ class SetupError(TritonVisionError):
 
     code = "setup"
     sentence = "Something on this machine is missing or taken."
+
+
+# How allocators, engines and drivers say that memory did not suffice.
+_EXHAUSTED = ("out of memory", "bad_alloc", "bad allocation", "failed to allocate", "cannot allocate memory")
+OUT_OF_MEMORY = "The model ran out of memory on this input."
+
+
+def is_out_of_memory(text: str) -> bool:
+    """Whether the message of a failure says that memory did not suffice."""
+    return any(sign in text.lower() for sign in _EXHAUSTED)
 
 
 _KINDS: list[type[TritonVisionError]] = [TritonVisionError, *TritonVisionError.__subclasses__()]

@@ -1,12 +1,18 @@
 """Heartbeat files: processes of the inference server touch them, and the supervisor finds those that hang.
 
+They also end with the supervisor. A named pipe in its folder, of which it holds the writing end, makes the kernel kill
+whoever listens to it when that end closes: a process that waits inside Triton holds Python's lock, and would notice
+nothing by itself. Death signals of prctl(2) are of the thread that started a process, and Triton's threads come and go.
+
 Every step touches a file of its own once a second, in the folder that the supervisor named to the tritonserver and so
 to the steps, its children. Without a folder there is no supervisor, and no heartbeat.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import stat
 import threading
 import time
@@ -20,6 +26,9 @@ LONGEST_EXECUTE_SECONDS = 60.0
 _LONGEST_OF_ALL = 1800.0
 _GRAPH_BYTES = 64 * 2**20  # a network gets LONGEST_EXECUTE_SECONDS more for each
 FOLDER_VARIABLE = "TRITONVISION_SERVER_FOLDER"
+KEPT_PROMPTS_VARIABLE = "TRITONVISION_KEPT_PROMPTS"  # of :mod:`tritonvision.settings`; handed on in bytes
+_OWNER = "owner"
+_F_SETSIG = 10  # fcntl(2); Python has no name for it
 # Of a longer pause between two checks only this much counts: the watcher itself was not running.
 _LONGEST_LOOK = 2.0
 
@@ -38,6 +47,29 @@ def folder() -> Path | None:
         return None
     private = about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o077
     return Path(given) if stat.S_ISDIR(about.st_mode) and private else None
+
+
+def make_owner(folder: Path) -> int:
+    """A descriptor for the supervisor: while it is open, processes that :func:`end_with_owner` in ``folder`` live."""
+    os.mkfifo(folder / _OWNER, 0o600)
+    return os.open(folder / _OWNER, os.O_RDWR | os.O_CLOEXEC)
+
+
+def end_with_owner(folder: Path) -> None:
+    """From now on the kernel kills this process when the supervisor of ``folder`` is gone."""
+    try:
+        descriptor = os.open(folder / _OWNER, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # a supervisor of before, or one that has just ended
+        return
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(descriptor, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+
+
+def kept_prompts() -> int | None:
+    """The setting ``kept_prompts`` as the tritonserver of this process was told it, in bytes; None where it was not."""
+    told = os.environ.get(KEPT_PROMPTS_VARIABLE, "")
+    return int(told) if told.isdecimal() else None
 
 
 def longest_work(files: Path) -> float:
@@ -115,8 +147,12 @@ class Heart:
         _own = self
         beats = folder()
         if beats is not None:
+            end_with_owner(beats)
             self._file = beats / str(os.getpid())
-            self._file.touch()
+            try:
+                self._file.touch()
+            except OSError:  # a full disk; without a file the process serves, and its hanging is not noticed
+                return
             threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
 
     def __enter__(self) -> None:

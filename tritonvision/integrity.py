@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from tritonvision import moves
 from tritonvision.errors import BrokenModel, ModelLoading
 from tritonvision.publication import Manifest, Repository, locked
 from tritonvision.variants import Variant
@@ -27,7 +28,7 @@ def check_files(repository: Repository, manifest: Manifest, variant: Variant | N
         ModelLoading: the model was published again meanwhile.
     """
     files = {**manifest.files, **(variant.files if variant else {})}
-    if _wrong(repository.root, files) is None:
+    if not moves.unfinished(repository.root) and _wrong(repository.root, files) is None:
         return
     with locked(repository.root):  # a concurrent publication has now replaced all folders or none
         if repository.get(manifest.id) is not manifest:
@@ -36,7 +37,8 @@ def check_files(repository: Repository, manifest: Manifest, variant: Variant | N
     if wrong is not None:
         log.error("%s is not what was published: %s.", manifest.id, wrong)
         raise BrokenModel(
-            f"The files of '{manifest.id}' are not those that were published.", hint="Publish it again with --force."
+            f"The files of '{manifest.id}' are not those that were published: {wrong}.",
+            hint="Publish it again with --force.",
         )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from tritonvision import gpus, tuning
+from tritonvision.cgroups import cores
 from tritonvision.gpus import Gpu
 from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
@@ -39,11 +39,6 @@ def cpu_flags() -> frozenset[str]:
 def gpu() -> Gpu | None:
     """The GPU of this machine, None where none is to be seen."""
     return gpus.first()
-
-
-def cores() -> int:
-    """How many of the machine's cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def why_not(engine: str, precision: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from tritonvision.gpus import Gpu
+from tritonvision.graph_files import data_file
 from tritonvision.publication import Manifest
+from tritonvision.variants import Variant
 
 # What a person reads where two keys differ in it.
 _WORDS = {
@@ -25,13 +27,13 @@ class PlanKey:
     """What decides whether a plan may serve.
 
     Attributes:
-        weights: sha256 of the graph that it was built from, which carries its precision.
+        weights: of the graph that it was built from, which carries its precision, see :func:`weights_of`.
         family_version: version of the package whose exporter wrote the graph.
         tensorrt: its version.
         gpu, compute_capability, mig, cuda: see :class:`tritonvision.gpus.Gpu`.
         precision: one of :data:`tritonvision.variants.PRECISIONS`.
         profile: the shapes it was built for, as :meth:`tritonvision.exporters.tensorrt.profiles.Profile.to_json`.
-        hardware: GPUs it was built for: ``this``, ``same-capability`` or ``ampere-plus``.
+        hardware: GPUs it was built for, one of :data:`tritonvision.variants.HARDWARE`.
         version_compatible: whether other versions of the same major TensorRT run it.
     """
 
@@ -63,11 +65,6 @@ class PlanKey:
             return mine.split(".")[0] == theirs.split(".")[0]
         return mine == theirs
 
-    @property
-    def digest(self) -> str:
-        """Sixteen hex digits, the same for equal keys."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
-
 
 def places(manifest: Manifest, name: str) -> tuple[str, ...]:
     """Where the plans of the variant ``name`` lie, below the repository; none of a variant of another engine."""
@@ -89,17 +86,31 @@ def missing(root: Path, manifest: Manifest, name: str, gpu: Gpu, tensorrt: str) 
     for place in places(manifest, name):
         plan = root / place
         stored = read_key(plan)
-        graph = str(Path(place).with_suffix(".onnx"))
-        weights = variant.files.get(graph) or manifest.files.get(str(Path(place).with_name("model.onnx")), "")
         here = stored and key_on(
-            gpu, weights=weights, family_version=manifest.versions.get("tritonvision", ""), tensorrt=tensorrt,
-            precision=variant.precision, profile=stored.profile, hardware=stored.hardware,
-            version_compatible=stored.version_compatible,
+            gpu, weights=weights_of(_graph_digests(manifest, variant, Path(place))),
+            family_version=manifest.versions.get("tritonvision", ""), tensorrt=tensorrt, precision=variant.precision,
+            profile=stored.profile, hardware=stored.hardware, version_compatible=stored.version_compatible,
         )  # fmt: skip
         why = why_not(plan, here)
         if why:
             return why
     return ""
+
+
+def weights_of(digests: Sequence[str]) -> str:
+    """What a key says of the weights, from the sha256 of each file of the graph: its own, and that of its weights where
+    they lie beside it.
+    """
+    return "".join(digests) if len(digests) < 2 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _graph_digests(manifest: Manifest, variant: Variant, place: Path) -> list[str]:
+    """sha256 of the files of the graph that the plan at ``place`` is built from: its own typed one, or the model's."""
+    typed = place.with_suffix(".onnx")
+    files, graph = (
+        (variant.files, typed) if str(typed) in variant.files else (manifest.files, place.with_name("model.onnx"))
+    )
+    return [files[str(path)] for path in (graph, data_file(graph)) if str(path) in files]
 
 
 def key_on(

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tritonvision import catalog
+from tritonvision import catalog, moves
 from tritonvision.errors import UnknownModel
 from tritonvision.tuning import Tuning
 from tritonvision.variants import Variant, variant_name
 
+log = logging.getLogger(__name__)
+
 MANIFEST = "manifest.json"
 TOLD_RANDOM = "The weights of {} are random: its answers mean nothing."
+FEATURES = "features"  # role of the entry point of a classifier that answers what its last layer reads
 MANIFEST_PARAMETER = "manifest"  # of the public model's config in Triton: the same JSON
+VARIANT_PARAMETER = "variant"  # of a composition's config: the variant that its networks run as, absent as exported
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,16 @@ class Manifest:
         multi_label: whether classes are independent of each other.
         input_size: (height, width) of the network's pixels; None where it follows the picture.
         steps: the Triton models this one needs besides itself, loaded before it.
-        roles: its entry points: ``""``, the model itself, and others such as ``text``.
+        roles: its entry points: ``""``, the model itself, and others such as ``text`` and :data:`FEATURES`.
         needs: published models that it asks, by public id.
         graph_bytes: of its networks, counted once for each process that holds them.
         processes: of the server that are its own, not shared with other models.
         map_meaning: of a depth map: ``inverse-depth``, larger is nearer, or ``depth``.
+        grounding: how it writes places in a picture into its text, see :mod:`tritonvision.grounding`; empty where not.
+        grounding_pixels: of a convention in pixels, how the picture is resized that they are of: the last three
+            arguments of :func:`~tritonvision.grounding.smart_resize.smart_resize`.
+        asked_as: of a model that generates text, what :class:`tritonvision.ViModel` asks of it: ``vqa`` or
+            ``phrase-grounding``; empty where nobody said.
         backend: what its networks are published as: ``onnx``, or ``custom`` where the model is a user's own code.
         files: sha256 of its graphs and of what lies beside them, by path below the repository; none of what was
             published before 0.2.
@@ -72,6 +83,9 @@ class Manifest:
     map_meaning: str = ""
     keypoint_labels: tuple[str, ...] = ()
     multi_label: bool = False
+    grounding: str = ""
+    grounding_pixels: tuple[int, int, int] | None = None
+    asked_as: str = ""
     backend: str = "onnx"
     files: dict[str, str] = field(default_factory=dict)
     parity: dict[str, float] = field(default_factory=dict)
@@ -89,7 +103,11 @@ class Manifest:
     @property
     def triton_names(self) -> tuple[str, ...]:
         """Names of the Triton models of all its entry points."""
-        return tuple(f"{self.triton_name}--{role}" if role else self.triton_name for role in self.roles)
+        return tuple(map(self.entry_point, self.roles))
+
+    def entry_point(self, role: str) -> str:
+        """Name of the Triton model of one entry point."""
+        return f"{self.triton_name}--{role}" if role else self.triton_name
 
     @property
     def base_variant(self) -> str:
@@ -100,6 +118,13 @@ class Manifest:
     def serving_variant(self) -> Variant | None:
         """The variant that serves, or None: :attr:`base_variant` does."""
         return next((variant for variant in self.variants if variant.name == self.serving), None)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of what answers: the graphs, or the weights where their hashes are unknown, and the variant."""
+        known = self.files or {"": self.sha256}
+        text = json.dumps([self.id, self.serving, sorted(known.items())])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def without_variants(self) -> Manifest:
         """The model itself: what stays the same whichever variants it has and whichever serves."""
@@ -115,18 +140,22 @@ class Manifest:
         data: dict[str, Any] = json.loads(text)
         if not isinstance(data, dict):
             raise TypeError("A manifest is a JSON object.")
-        fields: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
-        fields["variants"] = tuple(Variant.from_dict(variant) for variant in fields.get("variants", ()))
-        if fields.get("tuning") is not None:
-            fields["tuning"] = Tuning.from_dict(fields["tuning"])
-        return cls(**fields)
+        given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
+        given["variants"] = tuple(Variant.from_dict(variant) for variant in given.get("variants", ()))
+        if given.get("tuning") is not None:
+            given["tuning"] = Tuning.from_dict(given["tuning"])
+        return cls(**given)
 
 
 class Repository:
-    """The published models of one model repository folder, read fresh whenever a manifest changes on disk."""
+    """The published models of one model repository folder, read fresh whenever a manifest changes on disk.
+
+    While the whole folder is gone, as a lost mount is, the models that were asked for before are still known.
+    """
 
     def __init__(self, root: Path):
         self.root = root
+        self._known: dict[str, Manifest] = {}
 
     def get(self, model_id: str) -> Manifest | None:
         """The manifest published under exactly ``model_id``, or None.
@@ -137,9 +166,12 @@ class Repository:
         try:
             stat = os.stat(path)
         except OSError:
-            return None
+            return None if os.path.isdir(self.root) else self._known.get(model_id)
         manifest = _read(path, stat.st_mtime_ns, stat.st_ino)
-        return manifest if manifest is not None and manifest.id == model_id else None
+        if manifest is None or manifest.id != model_id:
+            return None
+        self._known[model_id] = manifest
+        return manifest
 
     def resolve(self, name: str) -> Manifest:
         """The published model that ``name`` means. Exported user ids come before catalogue ids before aliases.
@@ -177,8 +209,7 @@ class Repository:
             try:
                 published = (folder / MANIFEST).is_file()
                 if published and self._in(folder.name) is None:
-                    (folder / MANIFEST).read_bytes()
-                    sentences.append(f"The folder '{folder.name}' holds another model's manifest, or a broken one.")
+                    sentences.append(f"The folder '{folder.name}' holds {_unfit(folder / MANIFEST)}.")
             except PermissionError:
                 sentences.append(f"The folder '{folder.name}' cannot be read by this user: {MANIFEST} or its folder.")
         return sentences
@@ -209,6 +240,18 @@ def everything(repository: Repository) -> Iterator[tuple[catalog.Entry | Manifes
         yield manifest, manifest
 
 
+def _unfit(path: Path) -> str:
+    """What a manifest is that is not read. Raises OSError."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        told = None
+    newer = sorted(set(told) - {each.name for each in fields(Manifest)}) if isinstance(told, dict) else []
+    if newer:
+        return f"a manifest of a newer version of tritonvision, which tells '{newer[0]}'"
+    return "another model's manifest, or a broken one"
+
+
 @functools.lru_cache(maxsize=1024)
 def _read(path: str, mtime_ns: int, inode: int) -> Manifest | None:
     try:
@@ -219,10 +262,17 @@ def _read(path: str, mtime_ns: int, inode: int) -> Manifest | None:
 
 @contextmanager
 def locked(repository: Path) -> Iterator[None]:
-    """One process at a time changes the folder ``repository``, or looks at several files that belong together."""
+    """One process at a time changes the folder ``repository``, or looks at several files that belong together.
+
+    What a process began to change that was killed is finished or taken back first.
+    """
     handle = os.open(repository, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            moves.recover(repository)
+        except OSError as error:
+            log.error("A publication that was cut short cannot be taken back: %s.", error.strerror)
         yield
     finally:
         os.close(handle)

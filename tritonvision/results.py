@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from tritonvision import run_lengths
 
 
 @dataclass
@@ -43,6 +45,15 @@ class Detections:
         return sv.Detections(
             xyxy=self.xyxy.astype(np.float32).reshape(-1, 4), confidence=self.confidence, class_id=self.class_id
         )
+
+
+def parts(found: Detections) -> list[int]:
+    """Rows of the smallest regions of a page of text, which no other region is a part of: its words, or its lines
+    where these are not divided.
+    """
+    told = found.bboxes_metadata or []
+    whole = {more["parent"] for more in told}
+    return [row for row in range(len(told)) if row not in whole]
 
 
 @dataclass
@@ -122,12 +133,10 @@ class InstancesRLEMasks:
         return InstancesRLEMasks(self.image_size, [self.masks[i]])
 
     def to_dense(self) -> np.ndarray:
-        """bool ``[n, height, width]``."""
-        from pycocotools import mask
-
+        """bool ``[n, height, width]``. Raises ValueError of run lengths that do not cover the picture exactly."""
         if not self.masks:
             return np.zeros((0, *self.image_size), dtype=bool)
-        return mask.decode(self.to_coco_rle_masks()).transpose(2, 0, 1).astype(bool)
+        return np.stack([run_lengths.decode(counts, *self.image_size) for counts in self.masks])
 
 
 @dataclass
@@ -205,10 +214,42 @@ class SAMImageEmbeddings:
     Attributes:
         embeddings: (256, 64, 64) float32.
         image_size_hw: of the picture.
+        high_resolution_features: of SAM2, float32 (32, 256, 256) and (64, 128, 128); of SAM none.
     """
 
     embeddings: np.ndarray
     image_size_hw: tuple[int, int]
+    high_resolution_features: tuple[np.ndarray, ...] = ()
+
+
+@dataclass
+class TrackedMasks:
+    """The objects of a stream on one frame.
+
+    Attributes:
+        frame: its number in the stream, from 0.
+        object_ids: (n,) int64.
+        scores: (n,) float32, how surely each object is seen; the mask of one that is not is empty.
+        masks: of the whole frame, when run lengths were asked for.
+        polygons: (m, 2) int32 pixels, the outer contour of each mask, when polygons were asked for.
+        state_bytes: what the server keeps of the stream.
+    """
+
+    frame: int
+    object_ids: np.ndarray
+    scores: np.ndarray
+    masks: InstancesRLEMasks | None = None
+    polygons: list[np.ndarray] | None = None
+    image_metadata: dict[str, Any] | None = None
+    state_bytes: int = 0
+
+    def to_supervision(self):
+        """``supervision.Detections`` with a dense mask and its box each; needs the ``client`` extra."""
+        import supervision as sv
+
+        dense = self.masks.to_dense() if self.masks else np.zeros((0, 0, 0), dtype=bool)
+        boxes = sv.mask_to_xyxy(dense).astype(np.float32)
+        return sv.Detections(xyxy=boxes, mask=dense, confidence=self.scores, tracker_id=self.object_ids)
 
 
 @dataclass
@@ -233,16 +274,25 @@ class Delta:
         token_ids: (n,) int64, new tokens.
         finish_reason: empty until the last one, then ``stop`` (it ended, or met a stop text) or ``length``.
         usage: tokens of the prompt, pictures included, and of the answer so far.
+        masks: with the last one, of a model that writes masks: uint8 ``[n,64,64]``, each within the box written before
+            it, in the order of the answer; 128 and more is inside. None where it wrote none.
+        cached_tokens: how many of the prompt's were not read again, because a prompt before began with them.
+        logprobs: of each new token, where they were asked for: ``token`` (its text), ``bytes`` of that or None,
+            ``logprob``, and ``top_logprobs``, the likeliest tokens of its place in the same form.
     """
 
     text: str
     token_ids: np.ndarray
     finish_reason: str = ""
     usage: tuple[int, int] = (0, 0)
+    masks: np.ndarray | None = None
+    cached_tokens: int = 0
+    logprobs: tuple[Mapping[str, Any], ...] = ()
 
 
 # What one picture's answer may be; an embedding is float32 (1, D), a line of text is text, a page of text is its text
-# and the boxes of blocks, lines and words, whose ``bboxes_metadata`` hold ``text`` and ``parent`` (a row, or -1).
+# and the boxes of blocks, lines and words, whose ``bboxes_metadata`` hold ``text`` and ``parent`` (a row, or -1), and,
+# where they may be turned, ``polygon``, the corners [x, y] in pixels, clockwise from the upper left of the text.
 Result = (
     Detections
     | InstanceDetections
@@ -252,6 +302,7 @@ Result = (
     | MultiLabelClassificationPrediction
     | DepthMap
     | SAMPrediction
+    | TrackedMasks
     | SAMImageEmbeddings
     | np.ndarray
     | str

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tritonvision.errors import InvalidParameter
+from tritonvision.nesting import deeper_than
+
+LARGEST_OBJECT, DEEPEST_OBJECT = 64 * 1024, 64
 
 
 @dataclass(frozen=True)
@@ -15,8 +19,9 @@ class Parameter:
     """One per-request setting, as it travels in the JSON of the ``parameters`` input.
 
     Attributes:
-        kind: ``float``, ``int``, ``bool``, ``ids`` (list of class ids), ``choice``, ``floats`` (nested list) or
-            ``texts`` (list of strings).
+        kind: ``float``, ``int``, ``bool``, ``ids`` (list of class ids), ``choice``, ``floats`` (nested list),
+            ``texts`` (list of strings) or ``object`` (a JSON object of at most :data:`LARGEST_OBJECT` bytes and
+            :data:`DEEPEST_OBJECT` levels).
         default: value when absent; ``None`` means "off".
         low, high: inclusive bounds of numbers.
         shape: of ``floats``; None is an axis of any length.
@@ -51,7 +56,21 @@ class Parameter:
             return value
         if self.kind == "floats" and _is_nested(value, self.shape):
             return value
+        if self.kind == "object" and isinstance(value, dict):
+            self._bound(value)
+            return value
         raise InvalidParameter(f"'{self.name}' must be {self._expected()}.")
+
+    def _bound(self, value: dict[str, Any]) -> None:
+        """Raises InvalidParameter of an object that is too deep, too long or no JSON."""
+        if deeper_than(value, DEEPEST_OBJECT):
+            raise InvalidParameter(f"'{self.name}' has more than {DEEPEST_OBJECT} levels.")
+        try:
+            size = len(json.dumps(value, allow_nan=False).encode())
+        except (TypeError, ValueError) as error:
+            raise InvalidParameter(f"'{self.name}' is no JSON.") from error
+        if size > LARGEST_OBJECT:
+            raise InvalidParameter(f"'{self.name}' has {size} bytes, over the limit of {LARGEST_OBJECT}.")
 
     def _expected(self) -> str:
         if self.kind == "floats":
@@ -59,7 +78,7 @@ class Parameter:
             return f"{axes} finite numbers"
         return {
             "bool": "true or false", "float": "a number", "int": "a whole number", "ids": "a list of class ids",
-            "texts": "a list of texts", "choice": " or ".join(self.choices),
+            "texts": "a list of texts", "object": "a JSON object", "choice": " or ".join(self.choices),
         }[self.kind]  # fmt: skip
 
 
@@ -130,6 +149,22 @@ PROMPTABLE = Task(
         Parameter("image_size", "floats", None, shape=(2,)),  # height, width, when embeddings stand for the picture
     ),
 )
+# Of a stream: each request is its next frame, or is about one of its last frames.
+TRACKING = Task(
+    "video-instance-segmentation",
+    (
+        AUTO_ORIENT,
+        Parameter("frame", "int", None, 0, 2**53),  # that prompts are about; None: of this request, or the last
+        Parameter("boxes", "floats", None, shape=(None, 4)),  # left, top, right, bottom, pixels of the oriented frame
+        Parameter("box_objects", "ids", None),  # the object that each box is around; None counts them from 0
+        Parameter("points", "floats", None, shape=(None, 2)),  # x, y
+        Parameter("point_labels", "floats", None, shape=(None,)),  # 1 on the object, 0 off it; None: all on it
+        Parameter("point_objects", "ids", None),  # the object that each point is about; None: 0
+        Parameter("forget", "ids", None),  # objects that are followed no longer
+        Parameter("mask_threshold", "float", 0.0, -100.0, 100.0),  # a logit over it belongs to the mask
+        MASK_FORMAT,
+    ),
+)
 GAZE = Task(
     "gaze-detection",
     (AUTO_ORIENT, Parameter("confidence", "float", 0.5, 0.0, 1.0), Parameter("detect_faces", "bool", True)),
@@ -142,7 +177,7 @@ OPEN_VOCABULARY = Task(
         Parameter("texts", "texts", None),  # one a class; class ids count them
         Parameter("confidence", "float", 0.25, 0.0, 1.0),
         Parameter("text_threshold", "float", None, 0.0, 1.0),  # of a word of the phrase; None: as confidence
-        Parameter("iou_threshold", "float", None, 0.0, 1.0),  # overlap that suppresses; None suppresses nothing
+        Parameter("iou_threshold", "float", None, 0.0, 1.0),  # overlap that suppresses; None: as the model's authors
         Parameter("class_agnostic_nms", "bool", False),
         Parameter("max_detections", "int", 300, 1, 10_000),
         Parameter("example_boxes", "floats", None, shape=(None, 4)),  # corners, pixels of their own picture
@@ -171,19 +206,45 @@ VLM = Task(
         Parameter("repetition_penalty", "float", 1.0, 0.01, 10.0),
         Parameter("seed", "int", None, 0, 2**63 - 1),
         Parameter("stop", "texts", None),  # texts that end the answer and are not part of it
+        Parameter("schema", "object", None),  # the answer is JSON of this schema; None: any text
+        Parameter("top_logprobs", "int", None, 0, 20),  # likeliest tokens told of each place; None tells no likelihood
+        # Width of the search, of models that search for the whole answer; None: as the checkpoint has it.
+        Parameter("num_beams", "int", None, 1, 16),
     ),
 )
 
-def about_picture(text: str) -> list[dict[str, Any]]:
-    """The messages of one prompt about one picture, for a model of :data:`VLM`."""
-    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+
+# How much of one picture a model of VLM reads: one view of it at a low resolution; all of it; what its size asks for.
+# It stands at the picture's part of a message, ``{"type": "image", "detail": "low"}``.
+LOW, HIGH, AUTO = DETAILS = ("low", "high", "auto")
+
+
+def check_detail(value: Any) -> str:
+    """``value``, one of ``DETAILS``; None is ``high``, what the models' authors do. Raises InvalidParameter."""
+    if value is None:
+        return HIGH
+    if isinstance(value, str) and value in DETAILS:
+        return value
+    raise InvalidParameter(
+        f"'{str(value)[:40]}' is no 'detail' of a picture.", hint=f"Known are: {', '.join(DETAILS)}."
+    )
+
+
+def about_picture(text: str, detail: str | None = None) -> list[dict[str, Any]]:
+    """The messages of one prompt about one picture, for a model of :data:`VLM`.
+
+    Raises:
+        InvalidParameter: ``detail`` is none of ``DETAILS``.
+    """
+    part = {"type": "image"} if detail is None else {"type": "image", "detail": check_detail(detail)}
+    return [{"role": "user", "content": [part, {"type": "text", "text": text}]}]
 
 
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         OBJECT_DETECTION, KEYPOINT_DETECTION, CLASSIFICATION, INSTANCE_SEGMENTATION, EMBEDDING, DEPTH_ESTIMATION,
-        PROMPTABLE, GAZE, OPEN_VOCABULARY, STRUCTURED_OCR, TEXT_OCR, VLM,
+        PROMPTABLE, TRACKING, GAZE, OPEN_VOCABULARY, STRUCTURED_OCR, TEXT_OCR, VLM,
     )
 }  # fmt: skip
 

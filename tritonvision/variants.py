@@ -7,11 +7,38 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ENGINES = ("onnxruntime", "openvino", "tensorrt")
-PRECISIONS = ("fp32", "bf16", "fp16", "int8", "fp8")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int4", "fp8")
 
 # What each engine runs in, and for which of these it needs a file of its own, with what ending.
-_OWN_FILES = {"openvino": {"int8": "xml"}, "tensorrt": dict.fromkeys(PRECISIONS, "plan")}
-OFFERED = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16", "int8"), "tensorrt": PRECISIONS}
+_OWN_FILES = {
+    "onnxruntime": {"int8": "onnx", "int4": "onnx"}, "openvino": {"int8": "xml"},
+    "tensorrt": dict.fromkeys(PRECISIONS, "plan"),
+}  # fmt: skip
+OFFERED = {
+    "onnxruntime": ("fp32", "int8", "int4"), "openvino": ("fp32", "bf16", "int8"),
+    "tensorrt": ("fp32", "bf16", "fp16", "int8", "fp8"),
+}  # fmt: skip
+# ONNX Runtime in these keeps the weights of decoders with a cache in as few bits; what is computed stays fp32.
+WEIGHTS_ONLY = ("int8", "int4")
+
+
+# GPUs that a TensorRT plan may be built for: this model, all of its compute capability, all from Ampere on.
+HARDWARE = ("this", "same-capability", "ampere-plus")
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How the TensorRT plans of a variant are built, besides its precision and its largest batch.
+
+    Attributes:
+        optimal_batch: the batch that they are tuned for; 0 for the largest.
+        hardware: GPUs that they run on, one of :data:`HARDWARE`.
+        version_compatible: whether other versions of the same major TensorRT load them.
+    """
+
+    optimal_batch: int = 0
+    hardware: str = "this"
+    version_compatible: bool = False
 
 
 def variant_name(engine: str, precision: str, max_batch: int = 0) -> str:
@@ -40,6 +67,9 @@ class Variant:
         graph_bytes: of the model's networks while this variant serves, counted once for each process.
         machine: that machine: its CPU's or GPU's name.
         versions: packages that took part.
+        typed: whether its networks have files of their own that give each operation a type, where the engine could read
+            the graphs, too: some layers are in fp32.
+        plan: how its plans are built, where the engine is TensorRT.
     """
 
     engine: str
@@ -56,6 +86,8 @@ class Variant:
     graph_bytes: int = 0
     machine: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    typed: bool = False
+    plan: PlanOptions = PlanOptions()
 
     @property
     def name(self) -> str:
@@ -68,11 +100,13 @@ class Variant:
         Args:
             role: of the network, where several lie in one folder.
         """
-        ending = _OWN_FILES.get(self.engine, {}).get(self.precision, "")
+        ending = "xml" if self.typed else _OWN_FILES.get(self.engine, {}).get(self.precision, "")
         return f"{role}.{self.name}.{ending}" if ending and role else ending and f"{self.name}.{ending}"
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Variant:
         """The variant that ``dataclasses.asdict`` wrote. Raises TypeError for anything else."""
         known: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
+        if "plan" in known:
+            known["plan"] = PlanOptions(**known["plan"])
         return cls(**known)

@@ -10,24 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from tritonvision import catalog, tasks
+from tritonvision import tasks
 from tritonvision.client import model_list, publishing
 from tritonvision.client.automodel import keywords as words
-from tritonvision.client.automodel.servers import Servers, is_http, say
+from tritonvision.client.automodel.frame_results import FrameResult, frame_results, gathered
+from tritonvision.client.automodel.names import check_published, checked_name
+from tritonvision.client.automodel.servers import SERVERS as _SERVERS
+from tritonvision.client.automodel.servers import is_http, say
+from tritonvision.client.automodel.tracking import Tracker
 from tritonvision.client.connections import Connection
 from tritonvision.client.images import read_images
 from tritonvision.client.prompts import each_prompt
 from tritonvision.engine import mask_grid
 from tritonvision.engine.facts import Facts
-from tritonvision.errors import InvalidParameter, NotSupported, UnknownModel
+from tritonvision.errors import InvalidParameter, NotSupported
 from tritonvision.publication import TOLD_RANDOM, Repository
-from tritonvision.results import ClassificationPrediction, SAMPrediction
+from tritonvision.results import SAMPrediction, TrackedMasks
 from tritonvision.settings import Settings, read_settings
 from tritonvision.vectors import directions
 
-_SERVERS = Servers()
 _TOLD: set[str] = set()  # models whose random weights were already warned about
-_MADE = ("onnx",)  # the backends that an export of this version publishes
 
 
 class AutoModel:
@@ -45,6 +47,7 @@ class AutoModel:
         self._connection = connection
         self._settings = settings
         self.model_id, self.task, self.backend, self.weights = facts.id, facts.task, facts.backend, facts.weights
+        self._tracker = Tracker(self._step, self._end)
 
     def __repr__(self) -> str:
         return f"<AutoModel {self.model_id}: {self.task}, {self.backend}, {self.weights} weights>"
@@ -90,9 +93,9 @@ class AutoModel:
                 )
             name = publishing.import_package(settings.repository, folder, allow_local_code_packages)
         else:
-            name = _checked_name(given)
+            name = checked_name(given)
             if not settings.server:
-                _check_published(settings, name, backend)
+                check_published(settings, name, backend)
                 publishing.ensure_published(settings.repository, name, say)
         connection = _SERVERS.connection(settings, key if remote else None)
         facts = _SERVERS.run(connection, lambda asked: asked.facts(name))
@@ -174,6 +177,27 @@ class AutoModel:
         return self._infer(images, input_color_format, settings)
 
     __call__ = infer
+
+    def features(
+        self, images: Any, *, normalize: bool = False, input_color_format: str | None = None, **settings: Any
+    ) -> np.ndarray:
+        """float32 ``(n, D)``, a row a picture: of an embedder its vector, of a classifier what its last layer reads.
+
+        Args:
+            images: as for :meth:`infer`.
+            normalize: whether each row gets the length 1; else it is as long as the network makes it.
+            settings: ``auto_orient``, ``region``.
+
+        Raises:
+            As :meth:`infer`, and NotSupported if the model neither embeds nor classifies, or is a classifier that was
+            published without its features.
+        """
+        if self.task not in (tasks.EMBEDDING.name, tasks.CLASSIFICATION.name):
+            raise NotSupported(f"'{self.model_id}' does {self.task}; it has no features of whole pictures.")
+        asked = tasks.resolve(tasks.EMBEDDING.parameters, settings)
+        pictures = self._read(images, input_color_format, asked)
+        found = _SERVERS.run(self._connection, lambda connection: connection.features(self._facts, pictures, asked))
+        return directions(found).astype(np.float32) if normalize else found
 
     def embed_images(self, images: Any, *, input_color_format: str | None = None, **settings: Any) -> np.ndarray:
         """float32 ``(n, D)``, a row a picture. Raises as :meth:`infer`, and NotSupported if it does not embed."""
@@ -266,31 +290,69 @@ class AutoModel:
                     progress(step.done, step.total)
         return found
 
+    def track(
+        self, image: Any, state_dict: Mapping[str, int] | None = None, **settings: Any
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+        """The objects of a stream on its next frame, see :meth:`Tracker.track`: masks bool (n, h, w), object ids (n,),
+        and the state for the next call. Raises as :meth:`infer`.
+        """
+        self._must_do(tasks.TRACKING, "follow objects")
+        return self._tracker.track(image, state_dict, **settings)
+
     def prompt(
-        self, images: Any, prompt: str, *, stream: bool = False, input_color_format: str | None = None, **settings: Any
-    ) -> list[str] | Iterator[str]:
+        self, images: Any, prompt: Any = None, *args: Any, stream: bool = False, input_color_format: str | None = None,
+        **settings: Any,
+    ) -> list[str] | Iterator[str] | tuple[np.ndarray, np.ndarray, dict[str, int]]:  # fmt: skip
         """The text that the model generates for each picture; with ``stream``, for one picture, piece by piece.
+
+        Of a model that follows objects, ``prompt`` are boxes on a frame: see :meth:`Tracker.prompt`.
 
         Args:
             settings: ``max_new_tokens`` (512), ``temperature`` (0 takes the likeliest token), ``top_p``, ``top_k``,
-                ``repetition_penalty``, ``seed``, ``stop``; ``do_sample=False`` is a temperature of 0.
+                ``repetition_penalty``, ``seed``, ``stop``; ``do_sample=False`` is a temperature of 0; ``schema`` is a
+                JSON schema (a dict) that the answer follows; ``detail`` is how much of each picture is read, ``low``,
+                ``high`` (the default) or ``auto``.
 
         Raises:
             As :meth:`infer`, and NotSupported if the model does not generate text. Closing the iterator cancels it.
         """
+        if self.task == tasks.TRACKING.name:
+            boxes = settings.pop("bboxes", prompt)
+            return self._tracker.prompt(images, boxes, *args, **settings)
         self._must_do(tasks.VLM, "be asked in words")
         if not isinstance(prompt, str) or not prompt.strip():
             raise InvalidParameter("'prompt' must be a text.")
         pictures = self._read(images, input_color_format, settings)
         if settings.pop("do_sample", None) is False:
             settings["temperature"] = 0.0
+        messages = tasks.about_picture(prompt, settings.pop("detail", None))
         asked = words.settings_for(self._facts, settings)
-        messages = tasks.about_picture(prompt)
         if stream:
             if len(pictures) != 1:
                 raise InvalidParameter("An answer is streamed about one picture.", hint="Ask about them one by one.")
             return self._pieces(messages, pictures[0], asked)
         return ["".join(self._pieces(messages, picture, asked)) for picture in pictures]
+
+    def video(
+        self, source: str | int | os.PathLike, *, track: Any = False, max_frames: int | None = None, **settings: Any
+    ) -> Iterator[FrameResult]:  # fmt: skip
+        """The answers about every frame of a video, in order, several frames under way at once; or about the newest
+        frame of a camera or a stream each time, for as long as the iterator is asked. Needs the extra ``video``.
+
+        Args:
+            source: a path, the number of a webcam, or an address (RTSP, RTMP, HTTP, UDP ...).
+            track: whether boxes get ids that stay from frame to frame; or a tracker of the package ``trackers``.
+            max_frames: that are answered before it ends.
+            settings: as for :meth:`infer`.
+
+        Raises:
+            As :meth:`infer`; InvalidPicture for what is no video or ends in the middle, SetupError for no such camera,
+            NotSupported if the model has to be asked about each picture, or has no boxes to track.
+        """
+        if self.task in (tasks.PROMPTABLE.name, tasks.VLM.name):
+            raise NotSupported(f"'{self.model_id}' does {self.task}, which videos are not asked for.")
+        asked = words.settings_for(self._facts, settings)
+        return frame_results(_SERVERS, self._connection, self._facts, source, asked, track, max_frames)
 
     # ---- within ------------------------------------------------------------------------------------------------------
 
@@ -303,6 +365,17 @@ class AutoModel:
         with closing(said):
             yield from (delta.text for delta in said if delta.text)
 
+    def _step(
+        self, image: Any, settings: Mapping[str, Any], stream: int | None
+    ) -> tuple[int, TrackedMasks]:
+        frame = None
+        if image is not None:
+            (frame,) = self._read([image], None, settings)
+        return _SERVERS.run(self._connection, lambda asked: asked.step(self._facts, frame, settings, stream))
+
+    def _end(self, stream: int) -> None:
+        _SERVERS.run(self._connection, lambda asked: asked.end(self._facts, stream))
+
     def _search(self, picture: bytes, settings: Mapping[str, Any]) -> Iterator[mask_grid.Progress | SAMPrediction]:
         steps = _SERVERS.iterate(
             self._connection, lambda asked: asked.generate_masks(self._facts, picture, settings)
@@ -313,7 +386,7 @@ class AutoModel:
     def _infer(self, images: Any, color_format: str | None, given: dict[str, Any]) -> Any:
         asked = words.settings_for(self._facts, given)
         pictures = self._read(images, color_format, asked)
-        return _gathered(self.task, self._answers(pictures, asked))
+        return gathered(self.task, self._answers(pictures, asked))
 
     def _answers(self, pictures: Sequence[bytes], settings: Mapping[str, Any]) -> list[Any]:
         return _SERVERS.run(self._connection, lambda asked: asked.infer(self._facts, pictures, settings))
@@ -324,44 +397,3 @@ class AutoModel:
     def _must_do(self, task: tasks.Task, what: str) -> None:
         if self.task != task.name:
             raise NotSupported(f"'{self.model_id}' does {self.task}; it cannot {what}.")
-
-
-def _gathered(task: str, results: list[Any]) -> Any:
-    """The results of several pictures in the form of their task, see :meth:`AutoModel.infer`."""
-    first = results[0]
-    if isinstance(first, ClassificationPrediction):
-        return ClassificationPrediction(
-            np.concatenate([result.class_id for result in results]),
-            np.concatenate([result.confidence for result in results]),
-            [metadata for result in results for metadata in result.images_metadata or ()],
-        )
-    if task == tasks.EMBEDDING.name:
-        return np.concatenate(results)
-    if task == tasks.DEPTH_ESTIMATION.name:
-        return [result.values for result in results]
-    if isinstance(first, tuple):
-        return tuple(map(list, zip(*results, strict=True)))
-    return results
-
-
-def _checked_name(name: str) -> str:
-    """``name``, if it can be a model's. Raises UnknownModel, NotSupported."""
-    file = Path(name)
-    if name and file.is_file():
-        raise NotSupported(
-            f"'{file.name}' is a file; AutoModel takes ids and folders of packages.",
-            hint=f"Publish weights with: tritonvision export MODEL_ID --weights {file.name} --as project/1",
-        )
-    if name.startswith(("/", "./", "../", "~")):
-        raise UnknownModel(f"There is no folder '{name}'.", hint="'tritonvision models' lists every id.")
-    return catalog.check_id(name)
-
-
-def _check_published(settings: Settings, name: str, backend: str | Sequence[str] | None) -> None:
-    """Refuse a backend that a model does not have, and would not have after an export."""
-    try:
-        manifest = Repository(settings.repository).resolve(name)
-    except UnknownModel:
-        words.choose_backend(backend, _MADE, catalog.find(catalog.canonical(name)).id)
-    else:
-        words.choose_backend(backend, (manifest.backend,), manifest.id)

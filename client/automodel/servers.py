@@ -32,25 +32,28 @@ class Servers:
     def __init__(self) -> None:
         self.background = Background()
         self._lock = threading.RLock()
-        self._open: dict[tuple[str, str | None], Connection] = {}
+        self._open: dict[tuple[str, str | None, str], Connection] = {}
         self._embedded: Embedded | None = None
         self._owner = 0
 
-    def connection(self, settings: Settings, api_key: str | None) -> Connection:
+    def connection(self, settings: Settings, api_key: str | None, organization: str = "") -> Connection:
         """The connection to ``settings.server``; without one, to a tritonserver that this process starts.
+
+        Args:
+            organization: whose requests they are, which a facade is told.
 
         Raises:
             InvalidParameter: ``server`` is no address.
             SetupError: a tritonserver cannot run on this machine.
         """
         server = settings.server or ""
-        key = server, api_key if is_http(server) else None
+        key = (server, api_key, organization) if is_http(server) else (server, None, "")
         with self._lock:
             if key not in self._open:
                 if not self._open:
                     atexit.register(self.close)
                     self._owner = os.getpid()
-                self._open[key] = self._connect(server, api_key, settings)
+                self._open[key] = self._connect(server, api_key, organization, settings)
             return self._open[key]
 
     def run(self, connection: Connection, ask: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
@@ -86,9 +89,9 @@ class Servers:
                         embedded.stop()
                     self.background.close()
 
-    def _connect(self, server: str, api_key: str | None, settings: Settings) -> Connection:
+    def _connect(self, server: str, api_key: str | None, organization: str, settings: Settings) -> Connection:
         if is_http(server):
-            return self.background.run(FacadeConnection(server, api_key, say).open())
+            return self.background.run(FacadeConnection(server, api_key, say, organization).open())
         if server:
             address = grpc_address(server)
             engine = Engine(settings.model_copy(update={"triton_url": address}))
@@ -108,6 +111,9 @@ class Servers:
             raise
         self._embedded = embedded
         return EngineConnection(engine, say)
+
+
+SERVERS = Servers()  # of this process
 
 
 def is_http(server: str) -> bool:

@@ -17,11 +17,12 @@ from tritonvision import tasks
 from tritonvision.client.connections import Connection, Messages
 from tritonvision.client.remote import parsers
 from tritonvision.client.remote.facade import RunningFacade
+from tritonvision.client.remote.streams import RemoteStreams
 from tritonvision.engine.facts import Facts
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.errors import NotSupported
 from tritonvision.pictures import NPY_MAGIC, read_header, shown_size
-from tritonvision.results import Delta, MultiLabelClassificationPrediction, Result, SAMPrediction
+from tritonvision.results import Delta, MultiLabelClassificationPrediction, Result, SAMPrediction, TrackedMasks
 
 _AT_ONCE = 4  # concurrent pictures
 _TEXTS = 8  # pictures that /clip/embed_image takes at once, and texts that are sent at once
@@ -35,10 +36,12 @@ class FacadeConnection(Connection):
 
     Args:
         say: told in one sentence what a person waits for.
+        organization: whose requests they are, which the server is told; empty tells nothing.
     """
 
-    def __init__(self, url: str, api_key: str | None, say: Callable[[str], None]):
-        self._facade = RunningFacade(url, api_key, say)
+    def __init__(self, url: str, api_key: str | None, say: Callable[[str], None], organization: str = ""):
+        self._facade = RunningFacade(url, api_key, say, organization)
+        self._streams = RemoteStreams(url, api_key)
 
     async def open(self) -> FacadeConnection:
         """Connect; the server need not answer yet."""
@@ -46,10 +49,20 @@ class FacadeConnection(Connection):
         return self
 
     async def close(self) -> None:
+        await self._streams.close()
         await self._facade.__aexit__()
 
+    async def step(
+        self, facts: Facts, frame: bytes | None, settings: Mapping[str, Any], stream: int | None
+    ) -> tuple[int, TrackedMasks]:
+        encoded = None if frame is None else _encoded(frame)
+        return await self._streams.step(facts.id, encoded, settings, stream)
+
+    async def end(self, facts: Facts, stream: int) -> None:
+        await self._streams.end(stream)
+
     async def facts(self, name: str) -> Facts:
-        await self._facade.json("/model/add", {"model_id": name})  # waits while the server exports or loads it
+        await self._facade.ready(name)
         told = await self._facade.get(f"/model/facts/{name}")
         known = {field.name for field in fields(Facts)}
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items() if k in known}
@@ -73,6 +86,14 @@ class FacadeConnection(Connection):
             for task in asked:
                 task.cancel()
 
+    async def features(self, facts: Facts, pictures: Sequence[bytes], settings: Mapping[str, Any]) -> np.ndarray:
+        _check(tasks.EMBEDDING.name, settings)
+        rows = []
+        for picture in pictures:
+            answer = await self._facade.json("/infer/embeddings", _body(facts, picture, settings))
+            rows.append(parsers.to_vectors(answer))
+        return np.concatenate(rows)
+
     async def embed_texts(self, facts: Facts, texts: Sequence[str]) -> np.ndarray:
         parts = [list(texts[i : i + _TEXTS]) for i in range(0, len(texts), _TEXTS)]
         answers = [await self._facade.json("/clip/embed_text", {"model_id": facts.id, "text": part}) for part in parts]
@@ -85,14 +106,21 @@ class FacadeConnection(Connection):
         # every setting is sent: the route's defaults are OpenAI's, not the model's
         body = {
             "model": facts.id, "messages": list(_with_pictures(messages, pictures)), "stream": True,
-            "max_tokens": settings["max_new_tokens"],
+            "max_tokens": settings["max_new_tokens"], "separate_reasoning": False,
             **{name: settings[name] for name in ("temperature", "top_p", "top_k", "repetition_penalty")},
-            **{name: settings[name] for name in ("seed", "stop") if settings[name] is not None},
+            **{name: settings[name] for name in ("seed", "stop", "num_beams") if settings[name] is not None},
         }  # fmt: skip
+        if settings["schema"] is not None:
+            schema = {"name": "answer", "schema": settings["schema"], "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if settings["top_logprobs"] is not None:
+            body |= {"logprobs": True, "top_logprobs": settings["top_logprobs"]}
         async with aclosing(self._facade.events("/v1/chat/completions", body, WRITING_SECONDS)) as events:
             async for event in events:
                 for choice in event.get("choices", ()):
-                    yield Delta(choice["delta"].get("content") or "", _NO_TOKENS, choice.get("finish_reason") or "")
+                    told = (choice.get("logprobs") or {}).get("content") or ()
+                    text, reason = choice["delta"].get("content") or "", choice.get("finish_reason") or ""
+                    yield Delta(text, _NO_TOKENS, reason, logprobs=tuple(told))
 
     async def generate_masks(
         self, facts: Facts, picture: bytes, settings: Mapping[str, Any]
@@ -207,11 +235,14 @@ _SAID: dict[str, frozenset[str]] = {
         (tasks.OBJECT_DETECTION, _BOXES), (tasks.KEYPOINT_DETECTION, _BOXES),
         (tasks.INSTANCE_SEGMENTATION, f"{_BOXES} mask_format"), (tasks.CLASSIFICATION, "auto_orient confidence"),
         (tasks.DEPTH_ESTIMATION, ""), (tasks.GAZE, "auto_orient confidence detect_faces"),
-        (tasks.PROMPTABLE, "auto_orient points point_labels box multimask mask_format"),
+        (tasks.TRACKING, ""), (tasks.PROMPTABLE, "auto_orient points point_labels box multimask mask_format"),
         (tasks.EMBEDDING, "auto_orient"),
         (tasks.OPEN_VOCABULARY, "auto_orient texts confidence iou_threshold class_agnostic_nms max_detections"),
         (tasks.STRUCTURED_OCR, "auto_orient"), (tasks.TEXT_OCR, "auto_orient max_new_tokens num_beams"),
-        (tasks.VLM, "max_new_tokens temperature top_p top_k repetition_penalty seed stop"),
+        (
+            tasks.VLM,
+            "max_new_tokens temperature top_p top_k repetition_penalty seed stop num_beams schema top_logprobs",
+        ),
     )
 }  # fmt: skip
 
@@ -250,11 +281,15 @@ def _with_pictures(messages: Messages, pictures: Sequence[bytes]) -> Iterator[di
     urls = (_data_url(picture) for picture in pictures)
     for message in messages:
         parts = [
-            {"type": "image_url", "image_url": {"url": next(urls)}} if part["type"] == "image" else part
+            {"type": "image_url", "image_url": {"url": next(urls)} | _detail(part)} if part["type"] == "image" else part
             for part in message["content"]
         ]
         alone = len(parts) == 1 and parts[0]["type"] == "text"
         yield {"role": message["role"], "content": parts[0]["text"] if alone else parts}
+
+
+def _detail(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {"detail": part["detail"]} if "detail" in part else {}
 
 
 def _data_url(picture: bytes) -> str:

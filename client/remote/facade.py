@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -13,22 +13,24 @@ import httpx
 from tritonvision.errors import (
     BY_CODE,
     DeadlineExceeded,
+    Forbidden,
     InvalidParameter,
     InvalidPicture,
     ModelLoading,
     NoRoom,
     NotSupported,
-    Overloaded,
     PictureTooLarge,
     ServerUnavailable,
+    TooManyRequests,
     TritonVisionError,
     Unauthorized,
     UnknownModel,
 )
 
 _ERRORS: dict[int, type[TritonVisionError]] = {
-    400: InvalidParameter, 401: Unauthorized, 404: UnknownModel, 413: PictureTooLarge, 422: InvalidParameter,
-    429: Overloaded, 501: NotSupported, 502: ServerUnavailable, 503: ModelLoading, 504: DeadlineExceeded, 507: NoRoom,
+    400: InvalidParameter, 401: Unauthorized, 403: Forbidden, 404: UnknownModel, 413: PictureTooLarge,
+    422: InvalidParameter, 429: TooManyRequests, 501: NotSupported, 502: ServerUnavailable, 503: ModelLoading,
+    504: DeadlineExceeded, 507: NoRoom,
 }  # fmt: skip
 # How the Roboflow routes begin errors about a picture.
 _UNREADABLE = "Could not load input image. Cause: "
@@ -45,12 +47,15 @@ class RunningFacade(AbstractAsyncContextManager):
 
     Args:
         say: told in one sentence what a person waits for.
+        organization: sent as ``Organization-Id`` unless it is empty.
     """
 
-    def __init__(self, url: str, api_key: str | None, say: Callable[[str], None]):
+    def __init__(self, url: str, api_key: str | None, say: Callable[[str], None], organization: str = ""):
         self._url = url.rstrip("/")
         # In the header, since a key in a long body must be near its beginning.
         self._key = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+        if organization:
+            self._key["organization-id"] = organization
         self._say = say
         self._said = ""
 
@@ -69,6 +74,14 @@ class RunningFacade(AbstractAsyncContextManager):
     async def json(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> Any:
         """The JSON of a POST to ``path``."""
         return (await self._post(path, body, seconds)).json()
+
+    async def ready(self, name: str) -> None:
+        """Wait while the server exports or loads the model ``name``.
+
+        For a key that may only ask, the server does neither now: such a model loads when it is asked.
+        """
+        with suppress(Forbidden):
+            await self.json("/model/add", {"model_id": name})
 
     async def bytes(self, path: str, body: Mapping[str, Any], seconds: float = _MINUTE) -> bytes:
         """The bytes of a POST to ``path``. Gives up on a server that sends nothing for ``seconds``."""

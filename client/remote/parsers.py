@@ -77,11 +77,18 @@ def _to_instances(
 
 
 def to_page(body: Mapping[str, Any]) -> tuple[str, Detections]:
-    """Parses ``/doctr/ocr`` with ``generate_bounding_boxes``: blocks, lines and words, all of confidence 1."""
+    """Parses ``/doctr/ocr`` with ``generate_bounding_boxes``: blocks, lines and words, all of confidence 1; corners of
+    those that may be turned.
+    """
     listed = body["predictions"]
-    found = _to_detections(listed, {"height": body["image"]["height"], "width": body["image"]["width"]})
+    angle = {"orientation": body["orientation"]} if "orientation" in body else {}
+    found = _to_detections(listed, {"height": body["image"]["height"], "width": body["image"]["width"], **angle})
     rows = {region["detection_id"]: i for i, region in enumerate(listed)}
-    found.bboxes_metadata = [{"text": p["text"], "parent": rows.get(p.get("parent_id"), -1)} for p in listed]
+    found.bboxes_metadata = [
+        {"text": p["text"], "parent": rows.get(p.get("parent_id"), -1)}
+        | ({"polygon": [[q["x"], q["y"]] for q in p["points"]]} if "points" in p else {})
+        for p in listed
+    ]
     return body["result"], found
 
 
@@ -162,7 +169,7 @@ def to_gaze(
 
 
 def to_vectors(body: Mapping[str, Any]) -> np.ndarray:
-    """Parses ``/clip/embed_image`` and ``/clip/embed_text``: float32 ``[n,D]``."""
+    """Parses ``/clip/embed_image``, ``/clip/embed_text`` and ``/infer/embeddings``: float32 ``[n,D]``."""
     return np.array(body["embeddings"], dtype=np.float32)
 
 

@@ -54,6 +54,7 @@ COMMANDS = {
     "import": Command("Publish an ONNX file of yours, or a package.", module="import_package"),
     "serve": Command("Serve the published models over HTTP."),
     "predict": Command("Ask a model about pictures."),
+    "batch": Command("Ask a model about any number of pictures, into Parquet files.", needs="pyarrow", extra="batch"),
     "chat": Command("Talk with a model about pictures."),
     "models": Command("List every model id and what is published."),
     "info": Command("Tell all that is known of one model."),
@@ -61,7 +62,10 @@ COMMANDS = {
     "tune": Command("Measure how a model runs best on this machine, and let it run so."),
     "plan": Command("Show, build or remove TensorRT plans."),
     "verify": Command("Ask models what they answered when they were published."),
+    "validate": Command("Measure a served model on labelled pictures, beside its reference."),
     "explain": Command("Tell where the milliseconds of a request go."),
+    "keys": Command("Make, list and revoke the API keys of a server."),
+    "pull": Command("Copy a model repository from a bucket or a registry."),
     "remove": Command("Take published models out of the repository."),
     "doctor": Command("Check what this machine has, and what to do about the rest."),
 }

@@ -20,12 +20,12 @@ from tritonvision.results import (
     MultiLabelClassificationPrediction,
     Result,
     SAMPrediction,
+    parts,
 )
 
 _BEST_CLASSES = 5
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and line feeds
 _LINE_ENDS = re.compile("[\n\u2028\u2029]")
-_WORD = 2  # class of a region of a page: 0 is a block, 1 a line
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,15 @@ class Answer:
     """One picture's result with the names of its classes and key points.
 
     A comparison with texts is a classification whose classes are the texts and whose scores are cosines.
+
+    Attributes:
+        text: what a model wrote of which the result are the places; empty of other answers.
     """
 
     result: Result
     labels: Sequence[str]
     keypoint_labels: Sequence[str] = ()
+    text: str = ""
 
     def predictions(self, confidence: float | None) -> list[dict[str, Any]]:
         """Named predictions, best first: what ``--json`` prints.
@@ -96,10 +100,11 @@ def _corners(detections: Detections, i: int) -> list[float]:
 
 
 def _page(text: str, found: Detections) -> dict[str, Any]:
-    """The text and its words; without confidences, which the Roboflow route does not tell."""
-    words = [i for i, kind in enumerate(found.class_id.tolist()) if kind == _WORD]
+    """The text and its words, or its lines where these are not divided; without confidences, which the Roboflow route
+    does not tell.
+    """
     told = found.bboxes_metadata or ()
-    return {"text": text, "words": [{"text": told[i]["text"], "box": _corners(found, i)} for i in words]}
+    return {"text": text, "words": [{"text": told[i]["text"], "box": _corners(found, i)} for i in parts(found)]}
 
 
 def _depth(found: DepthMap) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from types import ModuleType
 from typing import Annotated, Any
@@ -17,7 +17,16 @@ from tritonvision import catalog, tasks
 from tritonvision.cli import complain
 from tritonvision.cli.answers import printable
 from tritonvision.cli.chat_sources import ChatSource, EmbeddedChat, FacadeChat
-from tritonvision.cli.options import ApiKey, MaxTokens, OwnRepository, Url, highest, settings_with
+from tritonvision.cli.options import (
+    ApiKey,
+    MaxTokens,
+    OwnRepository,
+    SchemaFile,
+    Url,
+    highest,
+    read_schema,
+    settings_with,
+)
 from tritonvision.cli.pictures import STANDARD_INPUT, read_pictures
 from tritonvision.cli.predict import note
 from tritonvision.cli.sources import server_to_ask
@@ -46,6 +55,11 @@ def chat(
     seed: Annotated[
         int | None, typer.Option(min=0, max=_LARGEST_SEED, metavar="N", help="Draw the same again.")
     ] = None,
+    detail: Annotated[
+        str | None,
+        typer.Option(metavar="low|high|auto", help="Read pictures in one view, in all tiles, or by their size. [high]"),
+    ] = None,
+    schema: SchemaFile = None,
     url: Url = None,
     api_key: ApiKey = None,
     repository: OwnRepository = None,
@@ -61,6 +75,7 @@ def chat(
       tritonvision chat smolvlm-256m photo.jpg --prompt "Who is this?"
       tritonvision chat smolvlm-256m before.jpg after.jpg --system "Answer in one sentence."
       tritonvision chat smolvlm-256m photo.jpg --temperature 0.7 --top-p 0.9 --seed 1
+      tritonvision chat smolvlm-256m photo.jpg --detail low
       tritonvision chat smolvlm-256m photo.jpg --url gpu-box:9001 < questions.txt
     """
     settings = settings_with(repository=repository, api_key=api_key)
@@ -69,7 +84,9 @@ def chat(
         raise InvalidParameter("The --prompt is empty.")
     writing = tasks.resolve(tasks.VLM.parameters, {
         "max_new_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed,
+        "schema": read_schema(schema),
     })  # fmt: skip
+    image = {"type": "image"} if detail is None else {"type": "image", "detail": tasks.check_detail(detail)}
     if STANDARD_INPUT in (images or ()) and prompt is None:
         raise InvalidParameter("Standard input is the picture, so the question has to come as --prompt.")
     pictures = read_pictures(images or (), settings)
@@ -81,7 +98,7 @@ def chat(
             EmbeddedChat(settings, *conversation)
             if address is None
             else FacadeChat(address, settings.api_key, *conversation),
-            Talk(len(pictures), system),
+            Talk([image] * len(pictures), system),
             prompt,
         )
 
@@ -90,11 +107,11 @@ class Talk:
     """The conversation.
 
     Args:
-        pictures: how many the first question is about.
+        pictures: the parts of the first question that are pictures.
         system: what the model is told before it, or None.
     """
 
-    def __init__(self, pictures: int, system: str | None):
+    def __init__(self, pictures: Sequence[dict[str, Any]], system: str | None):
         self.messages: list[dict[str, Any]] = [] if system is None else [_message("system", system)]
         self._pictures = pictures
 
@@ -121,7 +138,7 @@ class Talk:
     def _question(self, text: str) -> dict[str, Any]:
         message = _message("user", text)
         if not any(earlier["role"] == "user" for earlier in self.messages):
-            message["content"][:0] = [{"type": "image"}] * self._pictures
+            message["content"][:0] = self._pictures
         return message
 
 

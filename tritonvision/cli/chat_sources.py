@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from tritonvision import tasks
-from tritonvision.cli.sources import facade, own_engine, published, tell_random
+from tritonvision.cli.sources import facade, published, tell_random
+from tritonvision.engine.own import own_engine
 from tritonvision.errors import InvalidParameter
 from tritonvision.results import Delta
 from tritonvision.settings import Settings

@@ -6,7 +6,6 @@ import ctypes.util
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -16,21 +15,21 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from tritonvision import machine
+from tritonvision import machine, memory
 from tritonvision.cli.models import loaded_ids
+from tritonvision.endpoint import Endpoint
 from tritonvision.errors import SetupError, TritonVisionError
 from tritonvision.publication import Manifest, Repository
+from tritonvision.server import sandbox, walls
+from tritonvision.server.fixes import SAFE_LINE, described, has_fixes
 from tritonvision.server.locate import Installation, locate
 from tritonvision.settings import Settings
 from tritonvision.variants import ENGINES, OFFERED, variant_name
 
-_CGROUP = Path("/sys/fs/cgroup")
 _GLIBC = (2, 35)  # oldest that the wheel's tritonserver runs on
 _SHM_WARN_MB, _SHM_FAIL_MB = 512, 64  # each step maps a region that starts at 1 MB and grows with its pictures
 _MEMORY_WARN, _MEMORY_FAIL = 4 * 2**30, 2**30  # the embedded server with one small model takes about 700 MB
 _DISK_WARN = 5 * 2**30  # weights, their graph and what an export needs besides, of a large model
-# The first release with the fixes of every bulletin known to this version, as Triton and as its container count.
-_SAFE_TRITON, _SAFE_CONTAINER = (2, 71), "26.07"
 _QUERY = "name,driver_version,memory.total"
 # extra, package that shows it is there, what it is for
 _EXTRAS = (
@@ -84,7 +83,10 @@ def _numpy() -> Finding:
 
 def _server(settings: Settings) -> Iterator[Finding]:
     if settings.triton_url:
-        yield from _foreign(settings.triton_url)
+        from tritonvision.engine.endpoints import endpoints_of
+
+        for endpoint in endpoints_of(settings):
+            yield from _foreign(endpoint)
         return
     try:
         installation = locate(settings)
@@ -96,21 +98,42 @@ def _server(settings: Settings) -> Iterator[Finding]:
     yield from _security(
         installation.version,
         "It listens on a Unix socket that no other user of this machine reaches, and only the HTTP server, which "
-        f"checks what it is sent, talks to it. With --triton-url: a container from {_SAFE_CONTAINER} on.",
+        f"checks what it is sent, talks to it. With --triton-url: a container from {SAFE_LINE} on.",
     )
+    yield _walls(settings)
     if installation.kind == "wheel":
         yield _glibc()
         yield _stub(installation)
         yield _libpython()
 
 
+def _walls(settings: Settings) -> Finding:
+    """What the kernel holds the embedded tritonserver to."""
+    if not settings.sandbox:
+        return Finding("warn", "walls", "the tritonserver is not confined: TRITONVISION_SANDBOX is off", "Unset it.")
+    if walls.holds_own_code(settings.repository):
+        return Finding(
+            "warn", "walls", "the tritonserver is not confined, because the repository holds code of your own",
+            "Serve that code from a repository of its own.",
+        )  # fmt: skip
+    version = sandbox.landlock_version()
+    missing = [*([] if version else ["Landlock"]), *([] if sandbox.seccomp_here() else ["seccomp"])]
+    if missing:
+        return Finding(
+            "warn", "walls", f"no {' and no '.join(missing)} in this kernel: the tritonserver is confined in part",
+            "Use Linux 6.7 or newer with both, or keep other people's data off this machine.",
+        )  # fmt: skip
+    held = f"no network, no other process, of files the models and what it runs on (Landlock {version}, seccomp)"
+    return Finding("ok", "walls", held)
+
+
 _ORIGIN = {"wheel": "the nvidia-pytriton wheel", "path": "this path", "ngc": "the NGC container"}
 
 
-def _foreign(address: str) -> Iterator[Finding]:
+def _foreign(endpoint: Endpoint) -> Iterator[Finding]:
     from tritonvision.server.control import Control
 
-    control = Control(address)
+    control, address = Control(endpoint), endpoint.target
     try:
         version = control.version()
     except TritonVisionError as error:
@@ -120,20 +143,15 @@ def _foreign(address: str) -> Iterator[Finding]:
         control.close()
     yield Finding("ok", "tritonserver", f"{version}, somebody else's, at {address}")
     yield from _security(
-        version, f"Let nobody but this server reach it, and run a container from {_SAFE_CONTAINER} on."
+        version, f"Let nobody but this server reach it, and run a container from {SAFE_LINE} on."
     )
 
 
 def _security(version: str | None, protection: str) -> Iterator[Finding]:
     """Whether a tritonserver has the security fixes that are known; nothing where it does not tell its version."""
-    numbers = re.match(r"(\d+)\.(\d+)", version or "")
-    if numbers is None:
-        return
-    fixes = f"the security fixes of {'.'.join(map(str, _SAFE_TRITON))} ({_SAFE_CONTAINER})"
-    if (int(numbers[1]), int(numbers[2])) >= _SAFE_TRITON:
-        yield Finding("ok", "Triton's fixes", f"{version} has {fixes}")
-        return
-    yield Finding("warn", "Triton's fixes", f"{version} is older than {fixes}", protection)
+    fixed = has_fixes(version)
+    if version and fixed is not None:
+        yield Finding("ok" if fixed else "warn", "Triton's fixes", described(version), "" if fixed else protection)
 
 
 def _glibc() -> Finding:
@@ -236,11 +254,10 @@ def _repository(settings: Settings) -> Iterator[Finding]:
 
 def _memory() -> Finding:
     """What is free for models: of the machine, or of the container that this process is in."""
-    free = _machine_memory()
-    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    if limit is not None and used is not None:
-        free = min(free, limit - used)
-    found = f"{free / 2**30:.1f} GB free"
+    free = memory.free()
+    found, budget = f"{free / 2**30:.1f} GB free", memory.budget()
+    if budget is not None:
+        found += f"; in this container models may take {budget / 2**30:.1f} GB"
     if free < _MEMORY_FAIL:
         return Finding("fail", "memory", found, "The server with one small model needs 1 GB.")
     if free < _MEMORY_WARN:
@@ -248,22 +265,6 @@ def _memory() -> Finding:
             "warn", "memory", found, "Large models will not fit; bound the loaded ones with serve --memory-budget SIZE."
         )
     return Finding("ok", "memory", found)
-
-
-def _machine_memory() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _number(path: Path) -> int | None:
-    """The number in a file of the cgroup; None where there is none, or no limit."""
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _disk(settings: Settings) -> Finding:

@@ -111,7 +111,7 @@ async def _explain(
     from tritonvision.client.remote.facade import RunningFacade
 
     async with _server(settings, address) as url, RunningFacade(url, settings.api_key, note) as facade:
-        await facade.json("/model/add", {"model_id": model_id})
+        await facade.ready(model_id)
         facts = await facade.get(f"/model/facts/{quote(model_id)}")
         nothing: dict[str, Any] = {"points": None, "box": None, "texts": None}
         question = question_of(None, **{**nothing, **_QUESTIONS.get(facts["task"], {})})

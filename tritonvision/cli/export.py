@@ -4,30 +4,54 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from tritonvision import catalog
-from tritonvision.cli.options import Calibrate, GateData, MaxBatch, print_json, settings_with
+from tritonvision.cli import weights_option
+from tritonvision.cli.options import (
+    Calibrate,
+    GateData,
+    HardwareCompatible,
+    MaxBatch,
+    OptimalBatch,
+    VersionCompatible,
+    plan_options,
+    print_json,
+    settings_with,
+)
 from tritonvision.errors import InvalidParameter
+from tritonvision.variants import WEIGHTS_ONLY
 
 if TYPE_CHECKING:
     from tritonvision.exporters.contract import Weights
     from tritonvision.publication import Manifest
+    from tritonvision.settings import Settings
 
+T = TypeVar("T")
 _SIZE = re.compile(r"([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?")
 
 
 def export(
-    model_ids: Annotated[list[str], typer.Argument(metavar="MODEL_ID", help="Ids or aliases of the catalogue.")],
+    model_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL_ID]...", help="Ids or aliases of the catalogue.")
+    ] = None,
     weights: Annotated[
-        str, typer.Option(metavar="official|random|PATH", help="The released weights, random ones, or a file of yours.")
+        str,
+        typer.Option(
+            metavar="official|random|PATH|hf:...|roboflow",
+            help="The released weights, random ones, a file or a package of yours, hf:OWNER/NAME[@REVISION][:FILE], or "
+            "those of a Roboflow project, whose id is then MODEL_ID.",
+        ),
     ] = "official",
+    family: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of weights of yours, instead of MODEL_ID: they tell the size.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random weights.")] = 0,
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Class names, one a line, in the order of the class ids.")
@@ -44,20 +68,48 @@ def export(
         str | None,
         typer.Option(metavar="SIDE|HxW", help="YOLO: pixels of the pictures; else those of the training."),
     ] = None,
+    head: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="DINOv3: a linear probe, which makes a classifier of the features."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="DIR|hf:...", help="Of a LoRA adapter: what it was trained on, where it does not tell."),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="vqa|phrase-grounding", help="Of a model that writes: what ViModel asks of its run."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="DocTR, EasyOCR: an option of the authors' own pipeline; docs/models names them. May be repeated.",
+        ),
+    ] = None,
     engine: Annotated[
         str,
         typer.Option(
-            metavar="auto|onnxruntime|openvino|tensorrt",
+            metavar="auto|onnxruntime|openvino|tensorrt|vllm",
             help="What runs the networks: ONNX Runtime in fp32 always can; auto takes what is faster here, if the "
-            "precision gate lets it.",
+            "precision gate lets it; vllm publishes a model that writes for Triton's container with vLLM.",
         ),
     ] = "auto",
     precision: Annotated[
-        str | None, typer.Option(metavar="fp32|bf16|fp16|int8|fp8", help="Of the arithmetic on that engine.")
+        str | None, typer.Option(metavar="fp32|bf16|fp16|int8|int4|fp8", help="Of the arithmetic on that engine.")
     ] = None,
     calibrate: Calibrate = None,
     gate_data: GateData = None,
     max_batch: MaxBatch = 0,
+    optimal_batch: OptimalBatch = 0,
+    hardware_compatible: HardwareCompatible = "this",
+    version_compatible: VersionCompatible = False,
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="Accept the licence of the weights where one has to; remembered.")
+    ] = False,
+    api_key: Annotated[
+        str | None, typer.Option(metavar="K", help="Roboflow's; by default that of ROBOFLOW_API_KEY.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the manifests as a JSON list.")] = False,
 ) -> None:
     """Publish models: build the network, write its graph, prove it against the reference, put it into the repository.
@@ -71,18 +123,48 @@ def export(
       tritonvision export mediapipe-face-detection
       tritonvision export yolov8n-640 yolov11n-640
       tritonvision export yolov8n-640 --weights best.pt --as helmets/3
+      tritonvision export --family yolov8 --weights hf:somebody/helmets:best.pt --as helmets/4
+      tritonvision export my-project/3 --weights roboflow
       tritonvision export resnet18 --weights tags.safetensors --labels tags.txt --multi-label --as tags/1
+      tritonvision export --family smolvlm --weights finetuned --as my-run --task vqa
+      tritonvision export --family smolvlm --weights lora-folder --base smolvlm-folder --as my-run/2
+      tritonvision export dinov3-small --head probe.safetensors --labels birds.txt --as birds/1
+      tritonvision export easyocr-multi --option recog_network=cyrillic_g2 --as easy_ocr/cyrillic_g2
       tritonvision export yolov8n-640 --weights random --seed 7 --as trial/1
       tritonvision export yolov8n-640 --engine openvino --precision int8 --calibrate pictures
+      tritonvision export smolvlm-256m --engine vllm --weights /models/SmolVLM2-256M
     """
-    if as_id is not None and len(model_ids) > 1:
-        raise InvalidParameter("--as names one model, and several were given.", hint="Export them one by one.")
-    root = settings_with(repository=repository).repository
-    wanted = _weights(weights, seed, labels, multi_label, read_size(size))
-    how = How.read(engine, precision, calibrate, gate_data, max_batch)
-    outcomes = [_export(model_id, wanted, root, as_id, force, json, how) for model_id in model_ids]
+    settings = settings_with(repository=repository, roboflow_api_key=api_key)
+    if engine == "vllm":
+        manifests = [_behind_vllm(model_id, Path(weights), settings.repository, as_id) for model_id in model_ids or []]
+        print_json([asdict(one) for one in manifests]) if json else typer.echo("\n".join(map(_told, manifests)))
+        return
+    wanted = weights_option.read(weights, seed, labels, multi_label, read_size(size), head, base, task, option or ())
+    asked = weights_option.targets(model_ids or [], weights, wanted, family, as_id)
+    plan = plan_options(optimal_batch, hardware_compatible, version_compatible)
+    how = How.read(engine, precision, calibrate=calibrate, gate_data=gate_data, max_batch=max_batch, plan=plan)
+    job = Job(wanted, settings.repository, as_id, force, json, accept_license, how)
+    if weights == weights_option.ROBOFLOW or weights_option.is_package(wanted):
+        outcomes = [_package(target, job, settings) for target in asked]
+    else:
+        outcomes = [_export(target, job, family) for target in asked]
     if json:
         print_json([{"fresh": fresh, **asdict(manifest)} for manifest, fresh in outcomes])
+
+
+def _behind_vllm(model_id: str, weights: Path, repository: Path, as_id: str | None) -> Manifest:
+    """Publish a checkpoint for Triton's container with vLLM. Raises InvalidParameter of what is no folder."""
+    from tritonvision.exporters import vllm
+
+    if not weights.is_dir():
+        raise InvalidParameter(
+            "Behind vLLM the weights are a folder, which the engine reads itself.", hint="Name it: --weights FOLDER"
+        )
+    return vllm.publish_engine(repository, model_id, weights, as_id)
+
+
+def _told(manifest: Manifest) -> str:
+    return f"{manifest.id} is published behind the engine {manifest.steps[0]}. Note: {manifest.notes[0]}"
 
 
 @dataclass(frozen=True)
@@ -99,47 +181,45 @@ class How:
     options: Mapping[str, Any]
 
     @classmethod
-    def read(
-        cls, engine: str, precision: str | None, calibrate: Path | None, gate_data: Path | None, max_batch: int
-    ) -> How:
+    def read(cls, engine: str, precision: str | None, **options: Any) -> How:
         """The options of the command line, refused before anything is built if they cannot come true.
 
+        Args:
+            options: of :func:`tritonvision.exporters.variants.add`, empty where they were not given.
+
         Raises:
-            InvalidParameter: no such engine or precision.
+            InvalidParameter: no such engine or precision, or an option is for another engine.
             SetupError: this machine lacks it.
         """
         from tritonvision import machine
         from tritonvision.exporters import variants
 
-        options = {"calibrate": calibrate, "gate_data": gate_data, "max_batch": max_batch}
-        if engine in ("auto", "onnxruntime"):
+        if engine == "auto" or (engine == "onnxruntime" and precision not in WEIGHTS_ONLY):
             if precision not in (None, "fp32") or any(options.values()):
                 raise InvalidParameter(
-                    "--precision, --calibrate, --gate-data and --max-batch are for another engine.",
+                    "--precision, --calibrate, --gate-data and what is said of plans are for another engine.",
                     hint="Name it: --engine openvino or --engine tensorrt.",
                 )
             return cls(engine, "fp32", {})
         variants.check_offered(engine, precision or "fp32")
+        variants.check_plan(engine, options["max_batch"], options["plan"])
         if precision is None:
             precision = "bf16" if not machine.why_not(engine, "bf16") else "fp32"
         variants.require(engine, precision)
         return cls(engine, precision, options)
 
 
-def _weights(
-    text: str, seed: int, labels: Path | None, multi_label: bool, size: tuple[int, int] | None
-) -> Weights:  # fmt: skip
-    from tritonvision.exporters.contract import Weights
+@dataclass(frozen=True)
+class Job:
+    """What is asked of every model that a command names, see the options of :func:`export`."""
 
-    is_kind = text in ("official", "random")
-    return Weights(
-        kind=text if is_kind else "user",
-        path=None if is_kind else Path(text).expanduser(),
-        seed=seed,
-        labels=None if labels is None else read_labels(labels),
-        multi_label=multi_label,
-        size=size,
-    )
+    weights: Weights
+    root: Path
+    as_id: str | None
+    force: bool
+    quiet: bool
+    accept_license: bool
+    how: How
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -167,24 +247,60 @@ def read_size(given: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2] or found[1])
 
 
-def _export(
-    model_id: str, weights: Weights, root: Path, as_id: str | None, force: bool, quiet: bool, how: How
-) -> tuple[Manifest, bool]:
+def _export(model_id: str, job: Job, family: str | None = None) -> tuple[Manifest, bool]:
     from tritonvision.exporters import pipeline
 
-    existing = pipeline.published(model_id, root, as_id)
-    if existing is not None and not force:
-        if not quiet:
+    existing = pipeline.published(model_id, job.root, job.as_id)
+    if existing is not None and not job.force:
+        if not job.quiet:
             typer.echo(f"{existing.id} is published already ({existing.weights} weights); --force replaces it.")
-        return _served(existing, root, how, quiet, fresh=False), False
-    public_id = as_id or catalog.find(model_id).id
-    with shown(public_id, quiet) as progress:
-        manifest = pipeline.export(model_id, weights, root, as_id, force, progress)
-    if not quiet:
-        for sentence in (*progress.notices, *manifest.notes):
+        return _served(existing, job.root, job.how, job.quiet, fresh=False), False
+    public_id = job.as_id or catalog.find(model_id).id
+
+    def publish(accept_license: bool) -> tuple[Manifest, list[str]]:
+        with shown(public_id, job.quiet) as progress:
+            if family is None:
+                manifest = pipeline.export(
+                    model_id, job.weights, job.root, job.as_id, job.force, progress, accept_license
+                )
+            else:
+                manifest = pipeline.export_of_family(
+                    family, job.weights, job.root, public_id, job.force, progress, accept_license
+                )
+        return manifest, progress.notices
+
+    manifest, notices = accepting(publish, job.accept_license)
+    if not job.quiet:
+        for sentence in (*notices, *manifest.notes):
             typer.echo(f"Note: {sentence}")
         typer.echo(summary(manifest))
-    return _served(manifest, root, how, quiet, fresh=True), True
+    return _served(manifest, job.root, job.how, job.quiet, fresh=True), True
+
+
+def _package(target: str, job: Job, settings: Settings) -> tuple[Manifest, bool]:
+    """A package, with the variant that is asked for by name; as 'tritonvision import' does, none is tried unasked."""
+    manifest, fresh = weights_option.publish_package(target, job, settings)
+    if job.how.engine != "auto":
+        manifest = _served(manifest, job.root, job.how, job.quiet, fresh)
+    return manifest, fresh
+
+
+def accepting(publish: Callable[[bool], T], accept_license: bool) -> T:
+    """``publish(accept_license)``; at a terminal a person is asked about a licence that has to be accepted.
+
+    Raises:
+        LicenseNotAccepted: nobody is there, or does not accept it.
+    """
+    from tritonvision.licenses import LicenseNotAccepted
+
+    try:
+        return publish(accept_license)
+    except LicenseNotAccepted as error:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        if not typer.confirm(f"{error.message} Do you accept it?", err=True):
+            raise
+        return publish(True)
 
 
 def _served(manifest: Manifest, root: Path, how: How, quiet: bool, fresh: bool) -> Manifest:
@@ -219,9 +335,10 @@ def summary(manifest: Manifest) -> str:
     parity = manifest.parity
     figures = {name.removeprefix("pipeline_"): value for name, value in parity.items()}
     within = [text.format(figures[name]) for name, text in _FIGURES.items() if name in figures]
+    license = f" Licence of the weights: {manifest.license}." if manifest.weights == "official" else ""
     return (
         f"{manifest.id} is published ({manifest.weights} weights): {parity['pipeline_answers']:.0f} answers equal the "
-        f"reference's within {' and '.join(within)}."
+        f"reference's within {' and '.join(within)}.{license}"
     )
 
 

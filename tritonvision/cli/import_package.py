@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritonvision.cli.export import read_labels, read_size, shown, summary
+from tritonvision.cli.export import accepting, read_labels, read_size, shown, summary
 from tritonvision.cli.options import settings_with
 from tritonvision.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from tritonvision.publication import Manifest
 
 _TASKS = ("object-detection", "instance-segmentation", "classification", "multi-label-classification")
 
 
 def import_package(
-    path: Annotated[Path, typer.Argument(metavar="FILE.onnx|DIR", help="An ONNX file, or the folder of a package.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE.onnx|DIR|hf:...", help="An ONNX file, or the folder of a package.")
+    ],
     as_id: Annotated[str, typer.Option("--as", metavar="PROJECT/VERSION", help="The id to publish it under.")],
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Of a file: class names, one a line, in the order of the ids.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(metavar="TASK", help=f"Of a file: what it does: {', '.join(_TASKS)}.")
+        str | None,
+        typer.Option("--task", "--kind", metavar="TASK", help=f"Of a file: what it does: {', '.join(_TASKS)}."),
     ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="SIDE|HxW", help="Of a file that takes any size: that of its pictures.")
@@ -38,6 +44,9 @@ def import_package(
     allow_local_code: Annotated[
         bool, typer.Option("--allow-local-code", help="Let the package's own Python code run, here and in the server.")
     ] = False,
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="Of a file on the hub: accept its licence where one has to.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace whatever is published under that id.")] = False,
     repository: Annotated[Path | None, typer.Option(metavar="DIR", help="Model repository to publish into.")] = None,
 ) -> None:
@@ -52,21 +61,30 @@ def import_package(
     Examples:
       tritonvision import best.onnx --as helmets/3
       tritonvision import resnet50.onnx --labels birds.txt --resize crop-87.5-bicubic --normalize imagenet --as birds/1
+      tritonvision import hf:somebody/helmets:best.onnx --as helmets/3
       tritonvision import ./helmets --as helmets/4
       tritonvision import ./my-model --as mine/1 --allow-local-code
     """
+    from tritonvision.exporters import pipeline
     from tritonvision.exporters.packages import import_package
     from tritonvision.exporters.packages.options import FileOptions
+    from tritonvision.exporters.sources import hub
 
     options = FileOptions(
         None if labels is None else read_labels(labels), _one_of(task, "--task", _TASKS), read_size(size), resize,
         normalize, _one_of(colors, "--colors", ("rgb", "bgr")),
     )  # fmt: skip
     root = settings_with(repository=repository).repository
-    with shown(as_id, quiet=False) as progress:
-        manifest, fresh = import_package(
-            path.expanduser(), as_id, root, options=options, allow_code=allow_local_code, force=force, progress=progress
-        )
+
+    def publish(accepted: bool) -> tuple[Manifest, bool]:
+        with shown(as_id, quiet=False) as progress:
+            remote = str(path).startswith(hub.PREFIX)
+            found = pipeline.from_hub(str(path), progress, accepted).path if remote else path.expanduser()
+            return import_package(
+                found, as_id, root, options=options, allow_code=allow_local_code, force=force, progress=progress
+            )
+
+    manifest, fresh = accepting(publish, accept_license)
     if not fresh:
         typer.echo(f"{manifest.id} is published already from {path.name}; --force publishes it again.")
         return

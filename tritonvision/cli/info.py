@@ -60,6 +60,7 @@ def _facts(settings: Any, name: str) -> dict[str, Any]:
     loaded = loaded_ids(settings.port)
     facts = {
         "id": known.id, "family": known.family, "task": known.task, "license": known.license,
+        "terms": getattr(known, "terms", ""),  # what is published has been accepted
         "aliases": catalog.names_of(known.id)[1:], "input_size": known.input_size,
         "params_m": entry.params_m if entry else None,
         "exportable": registry.can_export(entry) if entry else known.family in registry.exportable(),
@@ -90,7 +91,9 @@ def _lines(facts: Mapping[str, Any], port: int) -> Iterator[str]:
             )  # fmt: skip
     yield ""
     if not facts["published"]:
-        yield f"  tritonvision export {facts['id']}" if facts["exportable"] else "  This version cannot export it yet."
+        accepted = " --accept-license" if facts["terms"] else ""
+        line = f"  tritonvision export {facts['id']}{accepted}"
+        yield line if facts["exportable"] else "  This version cannot export it yet."
         return
     yield f"  tritonvision predict {facts['id']} photo.jpg{_ALSO.get(facts['task'], '')}"
     if facts["task"] in _BY_CURL:
@@ -100,7 +103,7 @@ def _lines(facts: Mapping[str, Any], port: int) -> Iterator[str]:
 def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "state", _state(facts)
     yield "also called", _listed(facts["aliases"])
-    yield "licence", facts["license"]
+    yield "licence", facts["license"] + (f" ({facts['terms']}: it has to be accepted)" if facts["terms"] else "")
     height, width = facts["input_size"] or (0, 0)
     yield "input", f"{width} x {height} pixels" if height else "follows the picture"
     yield "parameters", f"{facts['params_m']:g} million" if facts["params_m"] else ""

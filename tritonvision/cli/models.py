@@ -27,6 +27,7 @@ class Row:
     """One model as the table shows it.
 
     Attributes:
+        terms: why the licence has to be accepted, see :mod:`tritonvision.licenses`; else empty.
         exportable: whether this version of tritonvision can export it.
         weights: ``official``, ``random`` or ``user`` once published, else None.
         loaded: None when no server answers on this machine.
@@ -36,6 +37,7 @@ class Row:
     family: str
     task: str
     license: str
+    terms: str
     aliases: tuple[str, ...]
     exportable: bool
     published: bool
@@ -93,7 +95,8 @@ def rows(settings) -> list[Row]:
         entry = known if isinstance(known, catalog.Entry) else None
         can = registry.can_export(entry) if entry else known.family in registry.exportable()
         found.append(Row(
-            known.id, known.family, known.task, known.license, entry.aliases if entry else (), can,
+            known.id, known.family, known.task, known.license, entry.terms if entry else "",
+            entry.aliases if entry else (), can,
             manifest is not None, manifest.weights if manifest else None, _is_loaded(known.id, loaded),
         ))  # fmt: skip
     return found
@@ -135,12 +138,12 @@ def _print_table(found: list[Row]) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in found:
-        groups.setdefault((row.family, row.task, row.license), []).append(row)
-    for (family, task, license), group in groups.items():
+        groups.setdefault((row.family, row.task, row.license, row.terms), []).append(row)
+    for (family, task, license, terms), group in groups.items():
         console.print()
-        weights = f"weights: {license}"
+        weights = f"weights: {license}" + (f" ({terms}: --accept-license)" if terms else "")
         console.print(Text.assemble((family, "bold cyan"), "  ", (task, "cyan"), "  ", (weights, "dim")))
         width = max(len(row.id) for row in group)
         for row in group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from tritonvision import tasks
+from tritonvision.errors import InvalidParameter
+from tritonvision.variants import HARDWARE, PlanOptions
 
 
 def highest(name: str) -> int:
@@ -34,10 +37,36 @@ GateData = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Labelled pictures, on which accuracy must not fall; see docs.")
 ]
 MaxBatch = Annotated[int, typer.Option(min=0, metavar="N", help="TensorRT: samples of one execution.")]
+OptimalBatch = Annotated[int, typer.Option(min=0, metavar="M", help="TensorRT: the batch that a plan is tuned for.")]
+HardwareCompatible = Annotated[
+    str,
+    typer.Option(metavar="|".join(HARDWARE), help="TensorRT: GPUs that a plan runs on; the more, the slower."),
+]
+VersionCompatible = Annotated[
+    bool, typer.Option("--version-compatible", help="TensorRT: other versions of the same major one load the plan.")
+]
 MaxTokens = Annotated[
     int | None,
     typer.Option(min=1, max=highest("max_new_tokens"), metavar="N", help="Most tokens of an answer that is written."),
 ]
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option("--schema", metavar="FILE", help="A JSON schema that an answer that is written follows."),
+]
+
+
+def read_schema(path: Path | None) -> dict[str, Any] | None:
+    """The schema in a file, None without one. Raises InvalidParameter for what is no JSON object."""
+    if path is None:
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InvalidParameter(f"The --schema {path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidParameter(f"The --schema {path} is no JSON.") from error
+    (setting,) = (p for p in tasks.VLM.parameters if p.name == "schema")
+    return setting.check(found)
 
 
 def settings_with(**options: Any):
@@ -48,6 +77,12 @@ def settings_with(**options: Any):
     from tritonvision.settings import read_settings
 
     return read_settings(**options)
+
+
+def plan_options(optimal_batch: int, hardware: str, version_compatible: bool) -> PlanOptions | None:
+    """How TensorRT plans are to be built, None where nothing was said about it."""
+    asked = PlanOptions(optimal_batch, hardware, version_compatible)
+    return None if asked == PlanOptions() else asked
 
 
 def print_json(value: Any) -> None:

@@ -64,6 +64,17 @@ def pictures_of(arguments: Sequence[str]) -> list[PictureArgument]:
     return [picture for argument in arguments for picture in _expand(argument)]
 
 
+def unused_name(stem: str, model_id: str, ending: str, taken: set[str]) -> str:
+    """``<stem>-<model><ending>`` for a file with answers, counted on where that is ``taken``, to which it is added."""
+    first = name = f"{stem}-{model_id.replace('/', '_')}"
+    count = 1
+    while name in taken:
+        count += 1
+        name = f"{first}-{count}"
+    taken.add(name)
+    return f"{name}{ending}"
+
+
 def read_pictures(arguments: Sequence[str], settings: Settings) -> list[bytes]:
     """Every picture of ``arguments``. Raises what is wrong with the first that cannot be read, with its name."""
     from tritonvision.pictures import read_header

@@ -16,11 +16,21 @@ import typer
 from tritonvision import catalog
 from tritonvision.cli import FAILED, complain
 from tritonvision.cli.answers import Answer, TextAsItComes, lines
-from tritonvision.cli.options import ApiKey, MaxTokens, OwnRepository, Url, print_json, settings_with
-from tritonvision.cli.pictures import PictureArgument, pictures_of
+from tritonvision.cli.options import (
+    ApiKey,
+    MaxTokens,
+    OwnRepository,
+    SchemaFile,
+    Url,
+    print_json,
+    read_schema,
+    settings_with,
+)
+from tritonvision.cli.pictures import PictureArgument, pictures_of, unused_name
 from tritonvision.cli.question import Question
 from tritonvision.cli.question import ask as question_of
 from tritonvision.cli.sources import EmbeddedSource, FacadeSource, Source, server_to_ask
+from tritonvision.cli.video import Watched, are_videos, watch
 from tritonvision.errors import InvalidPicture, PictureTooLarge, SetupError, TritonVisionError
 from tritonvision.settings import Settings
 
@@ -32,7 +42,12 @@ _MANY = 4  # a progress bar is shown from this many pictures on
 def predict(
     model_id: Annotated[str, typer.Argument(help="Id or alias, see 'tritonvision models'.")],
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Files, folders of them, patterns, URLs, or - for stdin.")
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Files, folders of them, patterns, URLs, or - for stdin. Or videos, addresses of streams (RTSP, RTMP, "
+            "HTTP, UDP ...), or the number of a webcam.",
+        ),
     ],
     confidence: Annotated[
         float | None, typer.Option(min=0, max=1, metavar="F", help="Lowest score that counts. Default: the task's.")
@@ -47,16 +62,29 @@ def predict(
     text: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TEXT",
-            help="A class to look for (Grounding DINO, OWLv2; repeat), a text to compare the picture with (CLIP; "
-            "repeat), or the question (SmolVLM).",
+            "--text", "--prompt", metavar="TEXT",
+            help="A class to look for (Grounding DINO, OWLv2, YOLO-World; repeat), a text to compare the picture "
+            "with (CLIP; repeat), or the question (SmolVLM) or task (Florence-2).",
         ),
     ] = None,
     max_tokens: MaxTokens = None,
+    schema: SchemaFile = None,
     save: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the pictures with the answers drawn in to this folder.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write the pictures with the answers drawn in to this folder; or FILE.mp4, of a video."
+        ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object a picture.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list, one object a picture; of videos a line a frame.")
+    ] = False,
+    track: Annotated[
+        bool, typer.Option("--track", help="Videos: give what is found an id that stays from frame to frame.")
+    ] = False,
+    video: Annotated[bool, typer.Option("--video", help="Take the sources for videos, whatever their names.")] = False,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Videos: end after N frames of each.")
+    ] = None,
     url: Url = None,
     api_key: ApiKey = None,
     repository: OwnRepository = None,
@@ -64,7 +92,8 @@ def predict(
     """Ask a model about pictures and print what it finds, by name, or the text that it reads or writes.
 
     A text about one picture appears as it is written. A picture that cannot be read is reported, the others are
-    answered, and the command ends with 1. Of a folder the pictures directly in it are taken.
+    answered, and the command ends with 1. Of a folder the pictures directly in it are taken. Of a video every frame is
+    answered; of a camera or a stream the newest, until Ctrl-C.
 
     \b
     Examples:
@@ -73,16 +102,26 @@ def predict(
       tritonvision predict coco/3 photo.jpg --json --url gpu-box:9001
       tritonvision predict coco/3 https://example.com/photo.jpg
       ffmpeg -i film.mp4 -frames 1 -f image2 - | tritonvision predict coco/3 -
+      tritonvision predict yolov8n-640 film.mp4 --track --save out.mp4
+      tritonvision predict yolov8n-640 rtsp://camera.local/stream --json
       tritonvision predict sam-vit_b photo.jpg --point 220,140 --save out
       tritonvision predict clip/ViT-B-32 photo.jpg --text "a cat" --text "an astronaut"
       tritonvision predict grounding-dino-tiny photo.jpg --text "a helmet" --text "a flag" --save out
       tritonvision predict doctr-db_mobilenet_v3 letter.png --json
       tritonvision predict trocr-base-printed line.png
       tritonvision predict smolvlm-256m photo.jpg --text "Who is this?" --max-tokens 60
+      tritonvision predict smolvlm-256m photo.jpg --text "What is there?" --schema seen.json
+      tritonvision predict florence-2-base page.png --prompt "<OCR_WITH_REGION>" --save out
     """
     settings = settings_with(repository=repository, api_key=api_key)
     catalog.check_id(model_id)
-    question = question_of(confidence, point, box, text, max_tokens)
+    question = question_of(confidence, point, box, text, max_tokens, read_schema(schema))
+    watched = Watched(model_id, confidence, save, json, track, max_frames)
+    if are_videos(images, video, watched):
+        if save is not None:
+            _check_drawing()
+        watch(_source(settings, model_id, question, url), images, watched, note)
+        return
     pictures = pictures_of(images)
     if save is not None:
         _prepare_saving(save)
@@ -154,8 +193,10 @@ class _Report:
         data, answer = found
         predictions = answer.predictions(self._confidence)
         line = {"image": picture.name, "model_id": self._model_id, "predictions": predictions}
+        if answer.text:
+            line["text"] = answer.text
         if self._save is not None:
-            target = self._save / self._file_name(picture)
+            target = self._save / unused_name(picture.stem, self._model_id, ".png", self._names)
             save_drawn(data, answer, target)
             line["saved"] = str(target)
         if self._json:
@@ -170,16 +211,6 @@ class _Report:
         """Print the JSON list, if that is what was asked for."""
         if self._json:
             print_json(self._listed)
-
-    def _file_name(self, picture: PictureArgument) -> str:
-        """``<picture>-<model>.png``, counted on where two pictures share a name."""
-        stem = name = f"{picture.stem}-{self._model_id.replace('/', '_')}"
-        count = 1
-        while name in self._names:
-            count += 1
-            name = f"{stem}-{count}"
-        self._names.add(name)
-        return f"{name}.png"
 
 
 def _source(settings: Settings, model_id: str, question: Question, url: str | None) -> Source:
@@ -200,12 +231,16 @@ def note(sentence: str) -> None:
     typer.secho(f"Note: {sentence}", err=True, fg="yellow")
 
 
-def _prepare_saving(folder: Path) -> None:
+def _check_drawing() -> None:
     if find_spec("supervision") is None:
         raise SetupError(
             "Drawing needs the package 'supervision', which is not installed.",
             hint="Get it with: pip install 'tritonvision[client]'",
         )
+
+
+def _prepare_saving(folder: Path) -> None:
+    _check_drawing()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

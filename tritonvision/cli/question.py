@@ -24,6 +24,7 @@ class Question:
         box: left, top, right, bottom, pixels.
         texts: that a picture is compared with; the classes to look for; or the question, one text.
         max_tokens: of an answer that is written, or None for the task's own.
+        schema: JSON schema of an answer that is written, or None for any text.
     """
 
     confidence: float | None = None
@@ -31,6 +32,7 @@ class Question:
     box: tuple[float, float, float, float] | None = None
     texts: tuple[str, ...] = ()
     max_tokens: int | None = None
+    schema: dict[str, Any] | None = None
 
     def check(self, model_id: str, task: str) -> None:
         """Raise InvalidParameter unless a model of ``task`` can be asked this."""
@@ -60,6 +62,8 @@ class Question:
             raise InvalidParameter("A --text is empty.")
         if self.max_tokens is not None and _TOKENS not in _settings_of(task):
             raise InvalidParameter(f"'{model_id}' does {task}, which takes no --max-tokens.")
+        if self.schema is not None and task != _WRITTEN:
+            raise InvalidParameter(f"'{model_id}' does {task}, which takes no --schema.")
 
     def parameters(self, task: str) -> dict[str, Any]:
         """Settings of the task; what is not asked keeps its default."""
@@ -76,6 +80,8 @@ class Question:
             given["texts"] = list(self.texts)
         if self.max_tokens is not None:
             given[_TOKENS] = self.max_tokens
+        if self.schema is not None:
+            given["schema"] = self.schema
         return given
 
 
@@ -85,7 +91,7 @@ def _settings_of(task: str) -> set[str]:
 
 def ask(
     confidence: float | None, points: Sequence[str] | None, box: str | None, texts: Sequence[str] | None,
-    max_tokens: int | None = None,
+    max_tokens: int | None = None, schema: dict[str, Any] | None = None,
 ) -> Question:  # fmt: skip
     """The question of these options. Raises InvalidParameter for what cannot be read."""
     return Question(
@@ -94,6 +100,7 @@ def ask(
         None if box is None else _box(box),
         tuple(texts or ()),
         max_tokens,
+        schema,
     )
 
 

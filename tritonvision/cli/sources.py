@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,10 @@ from tritonvision import tasks
 from tritonvision.cli.answers import Answer
 from tritonvision.cli.models import loaded_ids
 from tritonvision.cli.question import Question
+from tritonvision.engine.own import own_engine
 from tritonvision.errors import InvalidParameter, NotSupported
+from tritonvision.grounding import florence
+from tritonvision.grounding.detections import detections
 from tritonvision.pictures import shown_size
 from tritonvision.publication import TOLD_RANDOM, Manifest, Repository
 from tritonvision.results import ClassificationPrediction
@@ -24,7 +26,6 @@ from tritonvision.vectors import cosines
 
 if TYPE_CHECKING:
     from tritonvision.client.connections import Connection
-    from tritonvision.engine.engine import Engine
     from tritonvision.engine.facts import Facts
 
 _ADDRESS = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#\[\]]+)(?::\d{1,5})?(?:/[^\s?#]*)?", re.IGNORECASE)
@@ -62,7 +63,7 @@ class Source(AbstractAsyncContextManager, ABC):
         facts, texts = self._facts, self._question.texts
         settings = tasks.resolve(tasks.TASKS[facts.task].parameters, self._question.parameters(facts.task))
         if facts.task == tasks.VLM.name:
-            return Answer(await self._written(picture, texts[0], settings, hear), ())
+            return await self._told(picture, texts[0], settings, hear)
         (result,) = await self._connection.infer(facts, [picture], settings)
         if facts.task == tasks.OPEN_VOCABULARY.name:
             return Answer(result, texts)
@@ -70,6 +71,20 @@ class Source(AbstractAsyncContextManager, ABC):
             return Answer(result, facts.labels, facts.keypoint_labels)
         vectors = await self._connection.embed_texts(facts, texts)
         return _comparison(cosines(np.asarray(result)[0], vectors).astype(np.float32), texts, picture)
+
+    async def _told(
+        self, picture: bytes, text: str, settings: Mapping[str, Any], hear: Callable[[str], None]
+    ) -> Answer:
+        """What is written about the picture, or the places that it names. Of a text of places nothing is heard: its
+        numbers are for machines.
+        """
+        task = florence.asked(text).task if self._facts.grounding == florence.NAME else None
+        silent = task is not None and task.form != florence.TEXT
+        said = await self._written(picture, text, settings, (lambda _: None) if silent else hear)
+        if task is None or task.form == florence.TEXT:
+            return Answer(said, ())
+        size = shown_size(picture, settings[tasks.AUTO_ORIENT.name])
+        return Answer(*detections(florence.read(said, *size, task), *size), text=said)
 
     async def _written(
         self, picture: bytes, text: str, settings: Mapping[str, Any], hear: Callable[[str], None]
@@ -173,26 +188,6 @@ def tell_random(model: Manifest | Facts, model_id: str, say: Callable[[str], Non
     """Tell a person of random weights."""
     if model.weights == "random":
         say(TOLD_RANDOM.format(model_id))
-
-
-@asynccontextmanager
-async def own_engine(settings: Settings) -> AsyncIterator[Engine]:
-    """``async with`` an engine on a tritonserver of its own; models that are not published stay unpublished."""
-    from tritonvision.engine.engine import Engine
-    from tritonvision.server import Embedded
-
-    settings = settings.model_copy(update={"export_missing": False})
-    server = Embedded(settings)
-    try:
-        await asyncio.to_thread(server.start)
-        engine = Engine(settings, server)
-        await engine.start()
-        try:
-            yield engine
-        finally:
-            await engine.close()
-    finally:  # also after Ctrl-C, so that no server is left running
-        await asyncio.to_thread(server.stop)
 
 
 def _comparison(scores: np.ndarray, texts: tuple[str, ...], picture: bytes) -> Answer:

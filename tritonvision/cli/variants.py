@@ -16,8 +16,12 @@ from tritonvision.cli.options import (
     ApiKey,
     Calibrate,
     GateData,
+    HardwareCompatible,
     MaxBatch,
+    OptimalBatch,
     Repository,
+    VersionCompatible,
+    plan_options,
     print_json,
     settings_with,
 )
@@ -29,14 +33,20 @@ if TYPE_CHECKING:
 
 ModelId = Annotated[str, typer.Argument(metavar="MODEL_ID", help="Id or alias of a published model.")]
 Name = Annotated[str, typer.Argument(metavar="VARIANT", help="Such as openvino-bf16; 'variants MODEL_ID' lists them.")]
-Engine = Annotated[str, typer.Option(metavar="openvino|tensorrt", help="What runs the networks.")]
-Precision = Annotated[str, typer.Option(metavar="fp32|bf16|fp16|int8|fp8", help="Of their arithmetic.")]
+Engine = Annotated[str, typer.Option(metavar="onnxruntime|openvino|tensorrt", help="What runs the networks.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="fp32|bf16|fp16|int8|int4|fp8", help="Of their arithmetic; on ONNX Runtime of the weights of decoders."
+    ),
+]
 _EPILOG = f"""{EXIT_CODES}
 
 \b
 Examples:
   tritonvision variants yolov8n-640
   tritonvision variants add yolov8n-640 --engine openvino --precision int8 --calibrate pictures
+  tritonvision variants add smolvlm-256m --engine onnxruntime --precision int8
   tritonvision variants use yolov8n-640 openvino-int8
   tritonvision variants use yolov8n-640 onnxruntime-fp32
   tritonvision variants remove yolov8n-640 openvino-int8"""
@@ -112,6 +122,9 @@ def add(
     calibrate: Calibrate = None,
     gate_data: GateData = None,
     max_batch: MaxBatch = 0,
+    optimal_batch: OptimalBatch = 0,
+    hardware_compatible: HardwareCompatible = "this",
+    version_compatible: VersionCompatible = False,
     use_it: Annotated[bool, typer.Option("--use", help="Let it serve at once.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Build it anew where it is there already.")] = False,
     repository: Repository = None,
@@ -121,7 +134,8 @@ def add(
     settings = settings_with(repository=repository, api_key=api_key)
     manifest = build(
         settings.repository, model_id, engine, precision, calibrate=calibrate, gate_data=gate_data,
-        max_batch=max_batch, serve=use_it, force=force,
+        max_batch=max_batch, plan=plan_options(optimal_batch, hardware_compatible, version_compatible), serve=use_it,
+        force=force,
     )  # fmt: skip
     if use_it:
         tell_server(manifest.id, settings)

@@ -12,7 +12,8 @@ import typer
 
 from tritonvision.cli import FAILED, complain
 from tritonvision.cli.options import ApiKey, OwnRepository, Url, print_json, settings_with
-from tritonvision.cli.sources import own_engine, server_to_ask
+from tritonvision.cli.sources import server_to_ask
+from tritonvision.engine.own import own_engine
 from tritonvision.errors import TritonVisionError
 
 if TYPE_CHECKING:

@@ -13,6 +13,9 @@ from tritonvision.pictures.tiff import EXIF_START, exif_orientation
 
 _SOI, _EOI, _SOS, _APP1, _TEM = 0xD8, 0xD9, 0xDA, 0xE1, 0x01
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without tables and the reserved one
+# Each scan costs a decoder a pass over all pixels, and may have a few bytes only. Encoders write 10, optimisers 20, and
+# of the pictures that some cameras append to a file each has some more.
+_SCAN, _MOST_SCANS = b"\xff\xda", 64
 _ALONE = frozenset({0x00, _TEM, _SOI, *range(0xD0, 0xD8)})  # markers without a length, and the stuffed zero
 
 
@@ -49,6 +52,8 @@ def jpeg(data: bytes, parts: Parts) -> Stored:
         raise InvalidPicture("The JPEG has no picture in it.")
     if data.rfind(b"\xff\xd9", at) < 0:
         raise InvalidPicture("The JPEG is cut short.")
+    if data.count(_SCAN, at) > _MOST_SCANS:
+        raise InvalidPicture("The JPEG has too many scans.")
     return Stored(size[1], size[0], exif_orientation(exif or b""))
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tritonvision.errors import InvalidPicture, PictureTooLarge
 from tritonvision.pictures import containers, heif, tiff
+from tritonvision.pictures.npy import NPY_MAGIC, read_npy_header
 from tritonvision.pictures.parts import Parts, Stored
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIC", "TIFF", "GIF", "BMP")
@@ -18,7 +17,6 @@ ENDINGS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff",
     ".gif", ".bmp",
 })  # fmt: skip
-NPY_MAGIC = b"\x93NUMPY"
 MAX_PIXELS = 50_000_000
 # Formats of which the orientation is a part, so that every reader applies it.
 _ALWAYS_TURNED = ("TIFF", "AVIF", "HEIC")
@@ -111,17 +109,7 @@ def _kind(data: bytes) -> tuple[str, Callable[[bytes, Parts], Stored]]:
 
 
 def _npy_header(data: bytes) -> Header:
-    from numpy.lib import format as npy
-
-    stream = io.BytesIO(data)
-    try:
-        version = npy.read_magic(stream)
-        reader: Any = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = reader(stream, max_header_size=1000)
-    except (ValueError, KeyError, EOFError) as error:
-        raise InvalidPicture("The bytes are not a NumPy array.") from error
-    if dtype != "uint8" or len(shape) != 3 or shape[2] != 3:
+    shape = read_npy_header(data).shape
+    if len(shape) != 3 or shape[2] != 3:
         raise InvalidPicture("The array must be uint8 of shape (height, width, 3).")
-    if len(data) - stream.tell() != shape[0] * shape[1] * 3:
-        raise InvalidPicture("The array's bytes do not match its shape.")
     return Header("NPY", shape[1], shape[0])

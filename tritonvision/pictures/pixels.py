@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tritonvision.errors import InvalidPicture
 from tritonvision.pictures.header import Header, read_header
 from tritonvision.pictures.heif import without_metadata
+from tritonvision.pictures.npy import read_npy
 from tritonvision.pictures.tiff import further_tables_are_sound
 
 if TYPE_CHECKING:
@@ -42,11 +43,9 @@ def decode(data: bytes, auto_orient: bool = True) -> np.ndarray:
     Raises:
         InvalidPicture, PictureTooLarge: as :func:`~tritonvision.pictures.read_header`, or the pixels are damaged.
     """
-    import numpy as np
-
     header = read_header(data)
     if header.format == "NPY":
-        return np.load(io.BytesIO(data), allow_pickle=False)
+        return read_npy(data).copy()
     pixels = _pixels(data, header)
     if pixels is None:
         raise InvalidPicture(f"The {header.format} cannot be decoded.")

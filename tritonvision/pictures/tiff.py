@@ -40,14 +40,14 @@ class Tags:
         self._offset = self._order + ("Q" if wide else "I")
         if at is None:
             (at,) = unpack_from(self._offset, data, 8 if wide else 4)
-        (count,) = unpack_from(self._order + ("Q" if wide else "H"), data, at)
+        (count,) = self._unpack("Q" if wide else "H", at)
         first, step = (at + 8, 20) if wide else (at + 2, 12)
         self._inside = 8 if wide else 4
         self._found: dict[int, tuple[int, int, int]] = {}
         total = 0
         for place in range(first, first + count * step, step):
             parts.count()
-            tag, kind, length = unpack_from(f"{self._order}HH{self._offset[1]}", data, place)
+            tag, kind, length = self._unpack(f"HH{self._offset[1]}", place)
             total += _SIZES.get(kind, 1) * length
             self._found.setdefault(tag, (kind, length, place + step - self._inside))
         if total > len(data):
@@ -59,8 +59,14 @@ class Tags:
         if kind not in _WHOLE:
             return ()
         if _SIZES[kind] * length > self._inside:  # they do not fit into the entry
-            (place,) = unpack_from(self._offset, self._data, place)
-        return unpack_from(f"{self._order}{min(length, most)}{_WHOLE[kind]}", self._data, place)
+            (place,) = self._unpack(self._offset[1], place)
+        return self._unpack(f"{min(length, most)}{_WHOLE[kind]}", place)
+
+    def _unpack(self, form: str, at: int) -> tuple[int, ...]:
+        """Raises InvalidPicture beyond the end: an offset of a BigTIFF may be larger than any that ``struct`` takes."""
+        if at > len(self._data):
+            raise _damaged()
+        return unpack_from(self._order + form, self._data, at)
 
     def count(self, tag: int) -> int:
         """The number of values of ``tag``."""

@@ -11,20 +11,9 @@ from google.protobuf import json_format
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from tritonvision.endpoint import Endpoint, as_endpoint, refusal
 from tritonvision.errors import ModelLoading, ServerUnavailable, SetupError, TritonVisionError, from_wire
 
-# Largest message either way: a big picture in, a big mask out.
-MESSAGE_BYTES = 256 * 1024 * 1024
-CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    # The tritonserver is connected to directly: a proxy in the environment is for the web.
-    ("grpc.enable_http_proxy", 0),
-    # With keepalive gRPC sets TCP_USER_TIMEOUT, so a connection that drops packets is reopened after it. Servers,
-    # Triton included, close connections that ping more often than every five minutes.
-    ("grpc.keepalive_time_ms", 330_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-)
 # gRPC's statuses for a server that is not running, or stopped during the call.
 _GONE = ("failed to connect", "connection refused", "socket closed", "connection reset", "goaway", "recvmsg")
 
@@ -33,11 +22,13 @@ class Control:
     """Synchronous admin calls, each with its own deadline, from any thread; ServerUnavailable once it is closed.
 
     Args:
-        address: gRPC ``host:port``, or ``unix:`` and the path of a socket.
+        address: gRPC ``host:port``, or ``unix:`` and the path of a socket; an endpoint where it wants a token or TLS.
     """
 
-    def __init__(self, address: str):
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+    def __init__(self, address: str | Endpoint):
+        endpoint = as_endpoint(address)
+        self._metadata = endpoint.metadata()
+        self._channel = endpoint.channel()
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._lock = threading.Lock()  # a call on a closed channel is a ValueError of gRPC's
         self._closed = False
@@ -95,7 +86,7 @@ class Control:
         with self._lock:
             if self._closed:
                 raise ServerUnavailable("The inference server is being restarted.", retry_after=2)
-            answer = method.future(request, timeout=timeout)
+            answer = method.future(request, timeout=timeout, metadata=self._metadata)
         try:
             return answer.result()
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
@@ -113,6 +104,9 @@ def admin_error(error: grpc.RpcError) -> TritonVisionError:
     spoken = from_wire(details)
     if spoken is not None:  # the error of a step of ours
         return spoken
+    refused = refusal(error)
+    if refused is not None:
+        return refused
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return ModelLoading("The model takes longer to load than expected.", retry_after=5)
     if code == grpc.StatusCode.CANCELLED or (

@@ -5,8 +5,6 @@ from __future__ import annotations
 import compileall
 import contextlib
 import logging
-import os
-import select
 import threading
 import time
 from collections import Counter, defaultdict
@@ -16,8 +14,9 @@ from concurrent.futures import Future
 from tritonvision import heartbeat
 from tritonvision.errors import ServerUnavailable, SetupError, TritonVisionError
 from tritonvision.queue_policy import bounded_config
-from tritonvision.server import run_folder, stubs
+from tritonvision.server import run_folder, stubs, walls
 from tritonvision.server.control import processes_of
+from tritonvision.server.ends import Ends
 from tritonvision.server.locate import locate
 from tritonvision.server.process import TritonProcess, address_in
 from tritonvision.server.run_folder import RunFolder
@@ -30,6 +29,7 @@ _LOOK_SECONDS = 1.0
 # Seconds a load waits until its processes are watched: a check takes milliseconds, but may wait for a healing.
 _SEEN_SECONDS = 10.0
 _HEAL_ATTEMPTS = 3
+_HEAL_AGAIN = 3.0  # seconds after attempts that failed while a restart would have made it worse
 # Seconds a process may finish its work after its successors have started. Mostly Triton stops it earlier.
 _RETIREMENT = 10.0
 # Restarts in a row without a wait; then the wait doubles with each. A server that ran for long resets the count.
@@ -49,6 +49,7 @@ class Embedded:
         version: of the server.
         deaths: stubs that ended unexpectedly so far.
         starts: of the server so far, the first included.
+        confined: whether its server is put behind walls; not with code of a user's own, nor where settings say so.
         failure: why the server is not running while its next start has to wait; None otherwise.
     """
 
@@ -60,12 +61,13 @@ class Embedded:
         self.version = self._installation.version
         self.deaths = self.starts = 0
         self.failure: TritonVisionError | None = None
+        self.confined = settings.sandbox
         self._deaths_of: Counter[str] = Counter()
         self._instances: dict[str, int] = {}  # loaded models and how many stubs each should have
         self._config_names: dict[str, str] = {}  # of loaded models: with which of their configs they run
         self._stubs: dict[int, Stub] = {}
         self._retired: dict[int, float] = {}  # processes whose successors have started, and when
-        self._pidfds: dict[int, int] = {}  # descriptor -> process id
+        self._unhealed: dict[str, float] = {}  # models that miss a process, and when to try again
         self._restarts_in_a_row = 0
         self._started_at = 0.0
         self._generation = 0
@@ -77,10 +79,7 @@ class Embedded:
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._stopping = False
         self._process: TritonProcess | None = None
-        self._poll = select.poll()
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
-        self._poll.register(self._wake_read, select.POLLIN)
+        self._ends = Ends()
         self._thread = threading.Thread(target=self._run, name="tritonserver-supervisor", daemon=True)
 
     def start(self) -> None:
@@ -103,7 +102,7 @@ class Embedded:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._wake()
+        self._ends.wake()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
         self._run_folder.remove()
@@ -121,9 +120,23 @@ class Embedded:
         """Whether the server runs and no part of it is being replaced."""
         return self.failure is None and not self._stopping and not self._sick and self._process is not None
 
+    def walls(self) -> list[str]:
+        """The walls around the server that hold, see :mod:`tritonvision.server.sandbox`."""
+        return self._running().walls
+
     def deaths_of(self, model: str) -> int:
         """Stubs of one Triton model that ended unexpectedly so far."""
         return self._deaths_of[model]
+
+    def whole(self, model: str) -> bool:
+        """Whether every process that serves a loaded Triton model is there, and the server with them."""
+        runs = self.failure is None and not self._stopping and self._process is not None
+        return runs and self._present(model) >= self.instances(model)
+
+    def step_reports(self) -> bytes:
+        """What steps told of single requests since the last call, see :mod:`tritonvision.step_reports`."""
+        process = self._process
+        return b"" if process is None else process.steps.read()
 
     def instances(self, model: str) -> int:
         """Processes that serve a loaded Triton model: none for an ensemble."""
@@ -135,6 +148,10 @@ class Embedded:
         Args:
             config_name: of the config that it runs with; where it has none of that name, its ``config.pbtxt``.
         """
+        if self.confined and walls.is_own_code(self._settings.repository / model):
+            log.warning("%s is code of your own, so the inference server is started again without its walls.", model)
+            self.confined = False
+            self.wait_healed(_LONGEST_BACKOFF)
         for path in (self._settings.repository / model).glob("*/model.py"):
             # The stub would write it, and Triton would take that for a change of the model and reload it at every load.
             compileall.compile_file(path, quiet=2)
@@ -172,7 +189,7 @@ class Embedded:
             self._looks.append(look)
             if self.failure is not None:
                 self._answer_all()
-        self._wake()
+        self._ends.wake()
         return look
 
     def wait_healed(self, timeout: float) -> bool:
@@ -193,10 +210,6 @@ class Embedded:
     def _living(self) -> dict[int, Stub]:
         return stubs.of_server(self.pid)
 
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.write(self._wake_write, b"!")
-
     # ---- the supervisor's thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -214,7 +227,7 @@ class Embedded:
                     self._looking, self._looks = self._looks, []
                 self._look()
                 self._answer(self._looking)
-                while not (self._wait() or self._stopping):
+                while not (self._ends.wait(_LOOK_SECONDS) or self._stopping or self._overdue()):
                     self._end_hanging()
         except TritonVisionError as error:
             log.error("The inference server is lost: %s", error.message)
@@ -240,22 +253,17 @@ class Embedded:
 
     def _start_process(self) -> None:
         log_file = self._settings.log_dir / f"tritonserver-{self._settings.port}.log"
+        self.confined = self.confined and not walls.holds_own_code(self._settings.repository)
         self._process = TritonProcess(
-            self._installation, self._settings.repository, log_file, self._run_folder.path
-        )
+            self._installation, self._settings.repository, log_file, self._run_folder.path,
+            self._settings.kept_prompts, self.confined,
+        )  # fmt: skip
         self._beats = heartbeat.Watch(self._process.folder)
         self._watch({})
         self._process.wait_live()
         self.starts += 1
         self._started_at = time.monotonic()
         self.version = self._process.control.version()
-
-    def _wait(self) -> bool:
-        """Sleep until a process ends or a check is asked for (True), at most a second (False)."""
-        events = self._poll.poll(_LOOK_SECONDS * 1000)
-        if any(descriptor == self._wake_read for descriptor, _ in events):
-            os.read(self._wake_read, 4096)
-        return bool(events)
 
     def _end_hanging(self) -> None:
         """Kill processes without heartbeat, and old ones that outstay their successors; their end wakes the loop."""
@@ -270,7 +278,7 @@ class Embedded:
     def _look(self) -> None:
         """List the processes, and replace missing ones."""
         process = self._running()
-        if not process.running():
+        if not process.running() or (process.confined and not self.confined):
             self._restart()
             return
         self._end_hanging()
@@ -284,30 +292,31 @@ class Embedded:
         self._stubs = living
         known = living.keys() | {stub.pid for stub in gone}
         self._retired = {pid: since for pid, since in self._retired.items() if pid in known}
-        for model in {stub.model for stub in gone if stub.pid not in self._retired}:
-            present = sum(s.model == model and s.pid not in self._retired for s in living.values())
-            if present < self._instances.get(model, 0):
-                self.deaths += self._instances[model] - present
-                self._deaths_of[model] += self._instances[model] - present
+        lost = {stub.model for stub in gone if stub.pid not in self._retired}
+        for model in lost | self._overdue():
+            missing = self.instances(model) - self._present(model)
+            if missing > 0:
+                self.deaths += missing * (model in lost)
+                self._deaths_of[model] += missing * (model in lost)
                 self._heal(model)
+            else:
+                self._unhealed.pop(model, None)
+
+    def _present(self, model: str) -> int:
+        """Processes that serve ``model`` and are not being replaced, when they were last listed."""
+        return sum(stub.model == model and pid not in self._retired for pid, stub in list(self._stubs.items()))
+
+    def _overdue(self) -> set[str]:
+        return {model for model, when in self._unhealed.items() if when < time.monotonic()}
 
     def _watch(self, living: dict[int, Stub]) -> None:
         """Watch the ends of these processes and of the server."""
-        wanted = set(living) if self._process is None else {*living, self._process.pid}
-        for pid in wanted - set(self._pidfds.values()):
-            with contextlib.suppress(ProcessLookupError):
-                descriptor = os.pidfd_open(pid)
-                self._pidfds[descriptor] = pid
-                self._poll.register(descriptor, select.POLLIN)
-        for descriptor, pid in list(self._pidfds.items()):
-            if pid not in wanted:
-                self._poll.unregister(descriptor)
-                os.close(descriptor)
-                del self._pidfds[descriptor]
+        self._ends.watch(set(living) if self._process is None else {*living, self._process.pid})
 
     def _heal(self, model: str) -> None:
-        """Swap ``model``; after repeated failures restart the whole server."""
+        """Swap ``model``; after repeated failures restart the whole server, if that can help."""
         self._sick = True
+        self._unhealed.pop(model, None)
         started = time.monotonic()
         try:
             for _ in range(_HEAL_ATTEMPTS):
@@ -319,10 +328,15 @@ class Embedded:
                         self._running().control.swap(model, self._generation)
                     log.warning("%s lost a process; replaced in %.1f s.", model, time.monotonic() - started)
                     return
+            published = (self._settings.repository / model / "config.pbtxt").is_file()
+            if self._present(model) or not published:  # others serve, and a restart would take them away, too
+                log.error("%s lost a process that cannot be replaced now; that is tried again.", model)
+                self._unhealed[model] = time.monotonic() + _HEAL_AGAIN
+                return
             self._restart()
         finally:
             self._sick = False
-            self._wake()  # check again: the swap started new processes
+            self._ends.wake()  # check again: the swap started new processes
 
     @contextlib.contextmanager
     def _succession(self, model: str) -> Iterator[None]:
@@ -355,7 +369,7 @@ class Embedded:
                 return
         finally:
             self._sick = False
-            self._wake()
+            self._ends.wake()
 
     def _back_off(self) -> None:
         """Wait before a further start; calls in the meantime fail at once with ``failure``."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
+import json
 import logging
 import logging.handlers
 import os
@@ -15,11 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from tritonvision import heartbeat
-from tritonvision.commands import END_WITH_US
+from tritonvision import heartbeat, step_reports
 from tritonvision.errors import SetupError
+from tritonvision.server import sandbox, walls
 from tritonvision.server.control import Control
 from tritonvision.server.locate import Installation
 
@@ -33,7 +37,8 @@ _BACKEND_MODEL_PY = '''"""{title} as a Python-based backend."""
 from tritonvision.python_backend.{name}_backend import TritonPythonModel  # noqa: F401
 '''
 
-_FOLDER, _SOCKET = "server", "grpc"
+_LOG_MODE = 0o640
+_FOLDER, _SOCKET, _TEMPORARY = "server", "grpc", "tmp"
 # The prefix of a line of Triton's log: severity, date, time, thread and source line.
 _PREFIX = re.compile(r"(?P<severity>[IWEF])\d{4} \S+ \d+ \S+\] ?")
 
@@ -51,23 +56,33 @@ class TritonProcess:
 
     Args:
         run_folder: of a :class:`RunFolder`; holds the server's files until it is stopped.
+        kept_prompts: bytes, see :class:`tritonvision.settings.Settings`.
+        confined: whether it and its processes are put behind the walls that :mod:`tritonvision.server.walls` draws.
 
     Attributes:
         folder: holds the heartbeats of its processes, see :mod:`tritonvision.heartbeat`.
+        confined: as given.
         control: admin calls.
+        steps: what its Python steps tell of single requests.
         log_file: where its lines go, or None where they go to standard error.
 
     Raises:
         SetupError: the folder cannot be filled.
     """
 
-    def __init__(self, installation: Installation, repository: Path, log_file: Path, run_folder: Path):
-        self.folder = run_folder / _FOLDER
+    def __init__(
+        self, installation: Installation, repository: Path, log_file: Path, run_folder: Path, kept_prompts: int,
+        confined: bool = True,
+    ):  # fmt: skip
+        self.folder, self.confined = run_folder / _FOLDER, confined
         try:
             self.folder.mkdir(mode=0o700)
+            (self.folder / _TEMPORARY).mkdir()
             # A name without spaces: Triton starts no Python process below a folder with a space in its name.
             (self.folder / "repository").symlink_to(repository.resolve())
             executable, backends = _executable(installation, self.folder), _backends(installation, self.folder)
+            self._owner = heartbeat.make_owner(self.folder)
+            self.steps = step_reports.Pipe(self.folder)
         except OSError as error:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise SetupError(
@@ -77,9 +92,15 @@ class TritonProcess:
         self._last_error = ""
         self.log_file = _ready_log(log_file)
         self._log = _logger(self.log_file)
+        environment = _environment(installation, self.folder, kept_prompts, confined)
+        if confined:  # its processes cannot write the bytecode of our modules, and would compile them at each start
+            for package in walls.package_folders():
+                compileall.compile_dir(package, quiet=2)
+        allowed = walls.rules(installation, executable, repository, self.folder, environment) if confined else None
         self._process = subprocess.Popen(
             [
-                *END_WITH_US,
+                # ends the server with the thread that began it, and puts it behind its walls
+                *(sys.executable, "-I", "-S", sandbox.__file__, json.dumps(allowed and asdict(allowed))),
                 str(executable),
                 f"--model-repository={self.folder / 'repository'}",
                 f"--backend-directory={backends}",
@@ -91,7 +112,7 @@ class TritonProcess:
                 "--grpc-port=1",  # it becomes a part of the socket's name
                 f"--exit-timeout-secs={_EXIT_SECONDS}",
             ],
-            env=_environment(installation, self.folder),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -110,6 +131,14 @@ class TritonProcess:
     def log_hint(self) -> str:
         """A sentence that names the log."""
         return f"Its log tells why: {self.log_file}" if self.log_file else "Its log above tells why."
+
+    @property
+    def walls(self) -> list[str]:
+        """The walls around it that hold, once it runs: see :mod:`tritonvision.server.sandbox`."""
+        try:
+            return json.loads((self.folder / walls.REPORT).read_text())
+        except (OSError, ValueError):
+            return []
 
     def running(self) -> bool:
         """Whether the process runs."""
@@ -135,7 +164,9 @@ class TritonProcess:
         if self.running():
             self._process.kill()
         self._process.wait()
+        os.close(self._owner)  # whatever is left of its steps is killed
         self.control.close()
+        self.steps.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _pump_log(self) -> None:
@@ -200,10 +231,14 @@ def _backends(installation: Installation, folder: Path) -> Path:
     return backends
 
 
-def _environment(installation: Installation, folder: Path) -> dict[str, str]:
+def _environment(installation: Installation, folder: Path, kept_prompts: int, confined: bool) -> dict[str, str]:
     """The server's environment: its libraries, our interpreter's packages, and one thread for every library."""
-    environment = os.environ | {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment = walls.environment_of(os.environ, confined)
+    environment |= {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    if confined:
+        environment["TMPDIR"] = str(folder / _TEMPORARY)
     environment[heartbeat.FOLDER_VARIABLE] = str(folder)
+    environment[heartbeat.KEPT_PROMPTS_VARIABLE] = str(int(kept_prompts))
     libraries = [str(path) for path in installation.libraries if path]
     environment["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, environment.get("LD_LIBRARY_PATH", "")]).rstrip(":")
     # The stub embeds Python and looks for "python3" on PATH to find its packages: ours must come first.
@@ -219,7 +254,7 @@ def _ready_log(path: Path) -> Path | None:
     """``path`` when it can be written, its folder made where it is missing; else None, and a line that says so."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _LOG_MODE))
     except OSError as error:
         log.warning(
             "The log folder %s cannot be written (%s), so the errors of the inference server come here; "
@@ -227,6 +262,13 @@ def _ready_log(path: Path) -> Path | None:
         )  # fmt: skip
         return None
     return path
+
+
+class _PrivateFile(logging.handlers.RotatingFileHandler):
+    """Files that other users do not read: an error of a model may quote what it was sent."""
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, opener=lambda path, flags: os.open(path, flags, _LOG_MODE))  # noqa: SIM115
 
 
 def _logger(path: Path | None) -> logging.Logger:
@@ -237,6 +279,6 @@ def _logger(path: Path | None) -> logging.Logger:
     if not logger.handlers:
         logger.addHandler(
             logging.StreamHandler() if path is None
-            else logging.handlers.RotatingFileHandler(path, maxBytes=4_000_000, backupCount=3, delay=True)
+            else _PrivateFile(path, maxBytes=4_000_000, backupCount=3, delay=True)
         )  # fmt: skip
     return logger

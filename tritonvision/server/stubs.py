@@ -71,7 +71,13 @@ def end(stub: Stub) -> None:
 
 
 def remember(folder: Path, stubs: dict[int, Stub]) -> None:
-    """Record the shared-memory regions in a server's folder, for the clean-up after it was killed."""
+    """Record the shared-memory regions in a server's folder, for the clean-up after it was killed.
+
+    They are for this user alone; the sandbox sees to that from the start, where the kernel lets it.
+    """
+    for stub in stubs.values():
+        with contextlib.suppress(OSError):
+            (_SHARED_MEMORY / stub.region).chmod(0o600)
     with contextlib.suppress(OSError):  # the folder is gone, or the disk is full
         (folder / _REGIONS).write_text("\n".join(stub.region for stub in stubs.values()))
 

@@ -1,0 +1,1 @@
+"""Many pictures answered into Parquet files: every picture once, whatever dies meanwhile."""

@@ -1,0 +1,1 @@
+"""``ViModel``: a model that reads pictures and writes, asked as Datature Vi's documentation shows."""

@@ -1,0 +1,32 @@
+"""The size at which Qwen's vision-language models and their kin read a picture."""
+
+from __future__ import annotations
+
+import math
+
+from tritonvision.errors import InvalidParameter
+
+_NARROWEST = 200  # longer side over shorter
+
+
+def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """(height, width): multiples of ``factor`` near those given, their product within the two bounds.
+
+    As ``smart_resize`` of transformers' ``Qwen2VLImageProcessor`` computes it, rounding of halves included.
+
+    Raises:
+        InvalidParameter: one side is over 200 times the other.
+    """
+    if max(height, width) > _NARROWEST * min(height, width):
+        raise InvalidParameter(
+            f"A picture of {width} x {height} pixels is too narrow for this model.",
+            hint=f"One side may have at most {_NARROWEST} times the pixels of the other.",
+        )
+    tall, wide = (round(side / factor) * factor for side in (height, width))
+    if tall * wide > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        tall, wide = (max(factor, math.floor(side / shrink / factor) * factor) for side in (height, width))
+    elif tall * wide < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        tall, wide = (math.ceil(side * grow / factor) * factor for side in (height, width))
+    return tall, wide
