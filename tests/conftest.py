@@ -30,7 +30,7 @@ FACE = "mediapipe-face-detection"
 TREE = Path(__file__).parents[1]
 # Whoever asks for one of these starts a tritonserver, or reads models that take minutes to export.
 _SERVER_FIXTURES = {"repository", "embedded", "served_repository", "publish_as", "serve_with", "server_url"}
-_SERVER_FOLDERS = [TREE / "tests" / name for name in ("served", "server", "clients", "page")]
+_SERVER_FOLDERS = [TREE / "tests" / name for name in ("served", "server", "clients", "page", "chaos", "attacks/server")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -92,7 +92,7 @@ def keeps_the_contract() -> Callable[[type], None]:
     import inspect
 
     from tritonvision.engine.engine import Engine
-    from tritonvision.facade.service import DataPlane
+    from tritonvision.facade.data_plane import DataPlane
 
     def shape(method: Callable) -> tuple:
         kinds = inspect.isasyncgenfunction(method), inspect.iscoroutinefunction(method)

@@ -16,9 +16,27 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
-from tritonvision.exporters import pipeline
-from tritonvision.exporters.contract import Weights
-from tritonvision.exporters.families import grounding_dino, owlv2, sam, smolvlm, trocr
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+from paligemma_codes import says_codes  # noqa: E402
+from shallow_towers import shallow as shallow_towers  # noqa: E402
+
+from tritonvision.exporters import pipeline  # noqa: E402
+from tritonvision.exporters.contract import Weights  # noqa: E402
+from tritonvision.exporters.families import (  # noqa: E402
+    florence_2,
+    grounding_dino,
+    internvl_3_5,
+    moondream2,
+    nvila,
+    owlv2,
+    qwen2_5_vl,
+    qwen3_vl,
+    sam,
+    sam2,
+    smolvlm,
+    trocr,
+    yolo_world,
+)
 
 RANDOM = Weights("random", seed=1)
 LAYERS = {"num_hidden_layers": 3}
@@ -28,7 +46,11 @@ SIDES = 240, 400
 def main() -> None:
     """Publish them below the folder that the command line names."""
     repository = Path(sys.argv[1])
-    for publish in (small_vlm, small_line, small_owl, small_dino, small_sam):
+    small = (
+        small_vlm, small_florence, small_paligemma, small_moondream, small_qwen, small_qwen3, small_internvl,
+        small_nvila, small_line, small_owl, small_dino, small_world, small_sam, small_sam2, small_towers,
+    )  # fmt: skip
+    for publish in small:
         publish(partial(pipeline.export, repository=repository, force=True))
 
 
@@ -37,6 +59,55 @@ def small_vlm(export: Callable) -> None:
     with tempfile.TemporaryDirectory() as folder:
         smolvlm.save_reduced(Path(folder))
         export("smolvlm-256m", Weights("user", Path(folder)), as_id="tests/small-vlm/1")
+
+
+def small_florence(export: Callable) -> None:
+    """The same of Florence-2, which sees 96 pixels and knows 600 texts and a thousand places."""
+    with tempfile.TemporaryDirectory() as folder:
+        florence_2.save_reduced(Path(folder))
+        export("florence-2-base", Weights("user", Path(folder)), as_id="tests/small-florence/1")
+
+
+def small_paligemma(export: Callable) -> None:
+    """PaliGemma that says nothing but codes of masks."""
+    with tempfile.TemporaryDirectory() as folder:
+        says_codes().save(Path(folder))
+        export("paligemma-3b", Weights("user", Path(folder)), as_id="tests/small-paligemma/1")
+
+
+def small_moondream(export: Callable) -> None:
+    """Moondream2 that sees crops of 70 pixels."""
+    with tempfile.TemporaryDirectory() as folder:
+        moondream2.save_reduced(Path(folder))
+        export("moondream2", Weights("user", Path(folder)), as_id="tests/small-moondream/1")
+
+
+def small_qwen(export: Callable) -> None:
+    """The same of Qwen2.5-VL, with layers that see windows of a picture and layers that see all of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        qwen2_5_vl.save_reduced(Path(folder))
+        export("qwen2.5-vl-7b", Weights("user", Path(folder)), as_id="tests/small-qwen/1")
+
+
+def small_qwen3(export: Callable) -> None:
+    """The same of Qwen3-VL, with rows of two layers of its vision network that the decoder's first layers add."""
+    with tempfile.TemporaryDirectory() as folder:
+        qwen3_vl.save_reduced(Path(folder))
+        export("qwen3-vl-2b", Weights("user", Path(folder)), as_id="tests/small-qwen3/1")
+
+
+def small_internvl(export: Callable) -> None:
+    """Another one, whose answers may name places."""
+    with tempfile.TemporaryDirectory() as folder:
+        internvl_3_5.save_reduced(Path(folder))
+        export("internvl3.5-1b", Weights("user", Path(folder)), as_id="tests/small-internvl/1")
+
+
+def small_nvila(export: Callable) -> None:
+    """One that merges three scales of a picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        nvila.save_reduced(Path(folder))
+        export("nvila", Weights("user", Path(folder)), as_id="tests/small-nvila/1")
 
 
 def small_line(export: Callable) -> None:
@@ -79,10 +150,33 @@ def small_dino(export: Callable) -> None:
         export("grounding-dino-tiny", Weights("random"), as_id="tests/small-dino/1")
 
 
+def small_world(export: Callable) -> None:
+    """YOLO-World with ultralytics' smallest detector, pictures of 160 pixels and two of the text tower's layers."""
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.object(yolo_world.text_tower, "LAYERS", 2))
+        patches.enter_context(mock.patch.object(yolo_world.FAMILY, "architecture", lambda _: "yolov8n-worldv2"))
+        export("yolo-world-s", Weights("random", seed=1, size=(160, 160)), as_id="tests/small-world/1")
+
+
 def small_sam(export: Callable) -> None:
     """SAM with two layers that attend to windows and two that attend to the whole picture."""
     with mock.patch.dict(sam._VISION, {"vit_b": {"num_hidden_layers": 4, "global_attn_indexes": [1, 3]}}):
         export("sam-vit_b", Weights("random"))
+
+
+def small_sam2(export: Callable) -> None:
+    """SAM2 over a frame of 256 pixels, with layers of every kind."""
+    layers = {"blocks_per_stage": [1, 1, 2, 1], "global_attention_blocks": [3]}
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.dict(sam2.configs._BACKBONES, {"tiny": layers}))
+        patches.enter_context(mock.patch.object(sam2, "config", partial(sam2.config, side=256)))
+        export("sam2-tiny", Weights("random", seed=3), as_id="tests/small-sam2/1")
+
+
+def small_towers(export: Callable) -> None:
+    """Perception Encoder with two layers in each tower."""
+    with shallow_towers():
+        export("perception-encoder/PE-Core-B16-224", Weights("random"), as_id="tests/small-pe/1")
 
 
 if __name__ == "__main__":

@@ -29,13 +29,15 @@ def lines_of(text, model_id):
 
 def test_nothing_run_is_a_catalogue_of_missing_ids():
     text = table.render({}, ENTRIES)
-    assert "| **all** | **153** | **0** | **0** | **153** |" in text
+    assert "| **all** | **160** | **0** | **0** | **0** | **160** |" in text
     assert "## classes" not in text and "## Failed" not in text
 
 
 def test_a_line_shows_every_figure_beside_its_limit():
     (line,) = lines_of(table.render({"resnet18": record()}, ENTRIES), "resnet18")
-    assert line == "| resnet18 | 11.7 | 224 x 224 | 3 | 4000 | 2.0e-05 / 0.0001 | 0 / 1e-05 | 12 | ported |"
+    assert line == "| resnet18 | 11.7 | 224 x 224 | 3 | 4000 | 2.0e-05 / 0.0001 | 0 / 1e-05 |  |  | 12 | ported |"
+    (line,) = lines_of(table.render({"resnet18": record(peak=2_345_000_000, files=46_800_000)}, ENTRIES), "resnet18")
+    assert line.endswith("| 46.8 | 2.3 | 12 | ported |")
 
 
 def test_what_float32_excuses_is_marked_and_relative_figures_say_so():
@@ -50,7 +52,14 @@ def test_official_weights_prove_and_random_ones_port_and_a_failure_does_neither(
     assert table.status(record()) == "ported"
     assert table.status(record(weights="official", failure="It differs.")) == table.status(None) == "missing"
     found = table.counts({"resnet18": record(), "resnet34": record(weights="official")}, ENTRIES)
-    assert (found["proven"], found["ported"], found["missing"]) == (1, 1, 151)
+    assert (found["proven"], found["ported"], found["missing"]) == (1, 1, 158)
+
+
+def test_a_record_of_a_reduced_size_says_so_and_claims_no_parameters():
+    assert table.status(record(reduced=True)) == "reduced"
+    assert table.status(record(reduced=True, failure="It differs.")) == "missing"
+    (line,) = lines_of(table.render({"resnet18": record(reduced=True, input=None)}, ENTRIES), "resnet18")
+    assert line.startswith("| resnet18 |  | as the picture |") and line.endswith("| reduced |")
 
 
 def test_a_failure_is_told_and_has_no_line_of_figures():

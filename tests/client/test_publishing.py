@@ -46,7 +46,7 @@ def test_a_family_that_cannot_be_exported_yet_says_so_in_the_words_of_the_export
     ("arguments", "kind", "told"),
     [
         (("export", "nobody/1"), InvalidParameter, "nobody/1"),
-        (("export", FACE, "--weights", "/nowhere.tflite"), TritonVisionError, ""),
+        (("export", FACE, "--weights", "/nowhere.tflite", "--as", "nobody/1"), TritonVisionError, ""),
         (("export", FACE, "--repository", "/proc/nowhere"), SetupError, "repository"),
     ],
 )  # fmt: skip

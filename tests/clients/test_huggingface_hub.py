@@ -116,29 +116,30 @@ HELLO = [{"role": "user", "content": "Hello"}]
 WAIT = {"x-wait-for-model": "true"}
 
 
-def chats(server_url: str) -> list[InferenceClient]:
-    """A client for each form of the address that its documentation knows."""
-    bases = (
-        f"{server_url}/models/{WRITER}", f"{server_url}/models/{WRITER}/v1", f"{server_url}/models/{WRITER}/",
-        f"{server_url}/models/{WRITER}/v1/chat/completions",
-        server_url, f"{server_url}/", f"{server_url}/v1", f"{server_url}/v1/chat/completions",
-    )  # fmt: skip
-    return [InferenceClient(base_url=base, headers=WAIT) for base in bases] + [
-        InferenceClient(model=bases[0], headers=WAIT), InferenceClient(model=bases[-2], headers=WAIT),
-    ]  # fmt: skip
+def chats(server_url: str) -> list[tuple[InferenceClient, dict[str, str]]]:
+    """A client for each form of the address that its documentation knows, and what names the model if that does not."""
+    model, named = f"{server_url}/models/{WRITER}", {"model": WRITER}
+    models = model, f"{model}/v1", f"{model}/", f"{model}/v1/chat/completions"
+    servers = server_url, f"{server_url}/", f"{server_url}/v1", f"{server_url}/v1/chat/completions"
+    return [
+        *((InferenceClient(base_url=base, headers=WAIT), {}) for base in models),
+        *((InferenceClient(base_url=base, headers=WAIT), named) for base in servers),
+        (InferenceClient(model=model, headers=WAIT), {}),
+        (InferenceClient(model=servers[2], headers=WAIT), named),
+    ]
 
 
 def test_chat_completion_under_every_form_of_the_address(server_url: str):
-    said = [client.chat_completion(HELLO, max_tokens=6) for client in chats(server_url)]
+    said = [client.chat_completion(HELLO, max_tokens=6, **named) for client, named in chats(server_url)]
     texts = {answer.choices[0].message.content for answer in said}
     assert len(texts) == 1 and texts.pop() and {answer.model for answer in said} == {WRITER}
     assert {answer.usage.completion_tokens for answer in said} == {6}
 
 
 def test_chat_completion_in_pieces_under_every_form_of_the_address(server_url: str):
-    wanted = chats(server_url)[0].chat_completion(HELLO, max_tokens=6).choices[0].message.content
-    for client in chats(server_url):
-        pieces = list(client.chat_completion(HELLO, max_tokens=6, stream=True))
+    wanted = chats(server_url)[0][0].chat_completion(HELLO, max_tokens=6).choices[0].message.content
+    for client, named in chats(server_url):
+        pieces = list(client.chat_completion(HELLO, max_tokens=6, stream=True, **named))
         assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == wanted
         assert pieces[-1].choices[0].finish_reason == "length"
 
@@ -146,7 +147,7 @@ def test_chat_completion_in_pieces_under_every_form_of_the_address(server_url: s
 def test_chat_completion_about_a_picture_and_one_that_cannot_be(server_url: str):
     url = f"data:image/png;base64,{base64.b64encode(PHOTO.read_bytes()).decode()}"
     asked = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What is this?"}]
-    client = chats(server_url)[0]
+    client, _ = chats(server_url)[0]
     assert client.chat_completion([{"role": "user", "content": asked}], max_tokens=4).choices[0].message.content
     for name, status in (("yolov8n-640", 400), ("nobody/nothing", 404)):
         with pytest.raises(HfHubHTTPError) as caught:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,15 +12,12 @@ from typing import Any
 
 import openai
 import pytest
+from facade_thread import facade
 from huggingface_hub import InferenceClient
 from manifests import MANIFESTS, publish
-from memory_engine import MemoryEngine
 from pydantic import BaseModel
 
 from tritonvision.errors import InvalidParameter, ModelLoading, NotSupported, ServerUnavailable
-from tritonvision.facade import run as serve
-from tritonvision.facade.app import create_app
-from tritonvision.settings import Settings
 
 MODEL, KEY, SAID = "smolvlm-256m", "k-1234567890", "A cat, 猫 🐈."
 PHOTO = Path(__file__).parents[2] / "tritonvision" / "data" / "astronaut.png"
@@ -54,29 +50,8 @@ class House:
 @pytest.fixture
 def house(tmp_path) -> Iterator[House]:
     publish(tmp_path, MANIFESTS)
-    with serve.listen("127.0.0.1", 0) as probe:
-        port = probe.getsockname()[1]
-    settings = Settings(repository=tmp_path, port=port, api_key=KEY)
-    engine = MemoryEngine(tmp_path)
-    started, running = threading.Event(), []
-
-    async def main() -> None:
-        running.extend((asyncio.get_running_loop(), asyncio.current_task()))
-        await serve.run(create_app(engine, settings), settings, ready=started.set)
-
-    def run() -> None:
-        try:
-            asyncio.run(main())
-        except asyncio.CancelledError:
-            pass
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert started.wait(20)
-    loop, task = running
-    yield House(engine, f"http://127.0.0.1:{port}/v1", loop)
-    loop.call_soon_threadsafe(task.cancel)
-    thread.join(20)
+    with facade(tmp_path, KEY) as (engine, address, loop):
+        yield House(engine, f"{address}/v1", loop)
 
 
 def until(condition) -> None:
@@ -115,7 +90,7 @@ def test_settings_and_extra_ones_arrive(house):
     )  # fmt: skip
     assert house.engine.chats[0][3] == {
         "auto_orient": True, "max_new_tokens": 7, "temperature": 0.5, "top_p": 0.9, "top_k": 5,
-        "repetition_penalty": 1.2, "seed": 3, "stop": None,
+        "repetition_penalty": 1.2, "seed": 3, "stop": None, "schema": None, "top_logprobs": None, "num_beams": None,
     }  # fmt: skip
 
 
@@ -174,8 +149,8 @@ class Person(BaseModel):
 
 
 @pytest.mark.parametrize("more", [
-    {"n": 2}, {"temperature": 3}, {"max_tokens": 0}, {"logprobs": True}, {"frequency_penalty": 1.0},
-    {"response_format": {"type": "json_object"}}, {"stop": 5}, {"messages": []},
+    {"n": 2}, {"temperature": 3}, {"max_tokens": 0}, {"top_logprobs": 2}, {"frequency_penalty": 1.0},
+    {"response_format": {"type": "grammar"}}, {"stop": 5}, {"messages": []},
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}]},
     {"model": "resnet18"},
 ])  # fmt: skip
@@ -187,9 +162,18 @@ def test_what_cannot_be_is_a_bad_request(house, more):
     assert set(error.body) == {"message", "type", "param", "code"} and error.body["message"] in str(error)
 
 
-def test_a_promise_of_json_is_not_given(house):
-    with pytest.raises(openai.BadRequestError, match="response_format"):
-        house.client().chat.completions.parse(model=MODEL, messages=HELLO, response_format=Person)
+def test_an_answer_is_parsed_by_a_class(house):
+    house.engine.pieces = ['{"name": ', '"Ada"}']
+    answer = house.client().chat.completions.parse(model=MODEL, messages=HELLO, response_format=Person)
+    assert answer.choices[0].message.parsed == Person(name="Ada")
+    schema = house.engine.chats[-1][3]["schema"]
+    assert schema["required"] == ["name"] and schema["additionalProperties"] is False
+
+
+def test_likelihoods_and_cached_tokens_are_read(house):
+    answer = house.client().chat.completions.create(model=MODEL, messages=HELLO, logprobs=True, top_logprobs=1)
+    assert [one.logprob for one in answer.choices[0].logprobs.content] == [-0.25] * len(house.engine.pieces)
+    assert answer.usage.prompt_tokens_details.cached_tokens == 0
 
 
 def test_other_errors_have_their_class(house):

@@ -10,7 +10,18 @@ from tritonvision import catalog, results, tasks
 from tritonvision.ensembles.entry_points import Chat, Composition
 from tritonvision.ensembles.schemas import HEADS
 from tritonvision.ensembles.tensors import IMAGE, IMAGE_SIZE, PARAMETERS
-from tritonvision.exporters.families import doctr, grounding_dino, l2cs, owlv2, sam, smolvlm, trocr
+from tritonvision.exporters.families import (
+    doctr,
+    easyocr,
+    grounding_dino,
+    l2cs,
+    owlv2,
+    sam,
+    sam2_rt,
+    smolvlm,
+    trocr,
+    yolo_world,
+)
 
 TREE = Path(__file__).parents[2]
 TEXT = (TREE / "docs" / "head-kinds.md").read_text()
@@ -19,7 +30,8 @@ SECTIONS = {part.split("\n", 1)[0]: part for part in TEXT.split("\n## ")[1:]}
 COMPOSITIONS = {
     point.name: point
     for point in (
-        sam.point(), l2cs.POINT, grounding_dino.point(), owlv2.point(), doctr.POINT, trocr.point(), CHAT,
+        sam.point(), sam2_rt.point(), l2cs.POINT, grounding_dino.point(), owlv2.point(), doctr.POINT, trocr.point(),
+        CHAT, yolo_world.point(),
     )
 }  # fmt: skip
 COMMON = {IMAGE.name, PARAMETERS.name, IMAGE_SIZE.name}
@@ -120,7 +132,15 @@ def test_the_result_types_and_routes_exist():
 
 def test_every_composition_of_the_server_has_a_section():
     modules = {path.stem for path in (TREE / "python_backend" / "compositions").glob("*.py")} - {"__init__"}
-    assert modules == {name.replace("-", "_") for name in COMPOSITIONS if COMPOSITIONS[name] is not CHAT}
+    points = [point for point in COMPOSITIONS.values() if point is not CHAT] + [easyocr.point()]
+    assert modules == {(point.module or point.name).replace("-", "_") for point in points}
+
+
+def test_another_composition_of_a_schema_stands_in_its_section():
+    point, section = easyocr.point(), SECTIONS[easyocr.point().name]
+    assert f"`python_backend/compositions/{point.module.replace('-', '_')}.py`" in section
+    further = {tensor.name for tensor in point.outputs} - {tensor.name for tensor in doctr.POINT.outputs}
+    assert further == {"polygons"} and "`polygons` FP32 [n, 4, 2]" in section
 
 
 def allowed(parameter):

@@ -98,3 +98,12 @@ def test_names_are_left_out_and_lines_are_as_wide_as_asked():
     assert bare.sum() < named.sum() and not bare[:78].any() and not bare[190:].any()
     thin, wide = (changed(GREY, draw(GREY, BOX, LABELS, line=line, names=False)).sum() for line in (1, 6))
     assert 3 * thin < wide
+
+
+def test_an_id_stands_behind_the_name_of_its_box_and_chooses_its_colour():
+    plain, same = draw(GREY, BOX, LABELS), draw(GREY, BOX, LABELS, ids=np.array([-1]))
+    assert np.array_equal(plain, same)  # a box without an id is drawn as ever
+    third, fourth = (draw(GREY, BOX, LABELS, ids=np.array([i])) for i in (3, 4))
+    assert (third[120, 60] != fourth[120, 60]).any()  # the left edge
+    name = np.s_[40:80, 60:]
+    assert changed(plain, third)[name].any() and changed(plain, draw(GREY, BOX, LABELS, ids=np.array([1])))[name].any()

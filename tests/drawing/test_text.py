@@ -45,6 +45,17 @@ def test_a_reading_too_long_for_its_word_leaves_the_next_one_alone():
     assert (one[:, 95:] == other[:, 95:]).all() and (one != other).any()
 
 
+def test_a_line_that_is_not_divided_is_framed_along_its_corners_and_read_above():
+    corners = [[20, 90], [200, 120], [196, 145], [16, 115]]
+    more = [{"text": "Hello", "parent": -1, "polygon": corners}]
+    box, line = np.array([[16, 90, 200, 145]], np.float32), np.array([1], np.int32)
+    one = Detections(box, line, np.ones(1, np.float32), {}, more)
+    found = draw_page(WHITE, "", one).astype(int)
+    inside, on_the_edge, beside = found[117, 105], found[105, 110], found[92, 190]
+    assert on_the_edge.min() < inside.min() - 30 and (beside == inside).all()
+    assert found[78:90, 20:50].min() < 80
+
+
 def test_a_page_without_words_draws_nothing():
     empty = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, np.float32), {}, [])
     assert (draw_page(WHITE, "", empty) == WHITE).all()

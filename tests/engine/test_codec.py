@@ -101,3 +101,19 @@ def test_masks_are_read_in_the_format_that_was_asked_for(mask_format):
     found = codec.to_result(tensors, {} if mask_format is None else {"mask_format": mask_format})
     assert (found.masks is not None) == (mask_format in (None, "rle"))
     assert (found.polygons is not None) == (mask_format == "polygon")
+
+
+def test_a_page_is_its_text_its_regions_their_corners_and_its_angle():
+    tensors = {
+        "boxes": np.array([[1, 2, 9, 8]], np.float32), "scores": np.ones(1, np.float32),
+        "class_ids": np.array([1], np.int32), "texts": np.array([b"a"], object), "parents": np.array([-1], np.int32),
+        "text": np.array([b"a"], object), "image_size": SIZE, "orientation": np.array([-7], np.int32),
+        "polygons": np.array([[[1, 3], [8, 2], [9, 7], [2, 8]]], np.float32),
+    }  # fmt: skip
+    found = codec._page(tensors, {"height": 480, "width": 640})
+    assert found.bboxes_metadata == [
+        {"text": "a", "parent": -1, "polygon": [[1.0, 3.0], [8.0, 2.0], [9.0, 7.0], [2.0, 8.0]]}
+    ]
+    assert found.image_metadata == {"height": 480, "width": 640, "orientation": -7}
+    upright = codec._page({name: v for name, v in tensors.items() if name not in ("polygons", "orientation")}, {})
+    assert upright.bboxes_metadata == [{"text": "a", "parent": -1}] and upright.image_metadata == {}

@@ -40,6 +40,8 @@ C = grpc.StatusCode
         (C.UNAVAILABLE, "Request for unknown model: 'm' has no available versions", errors.UnknownModel),
         (C.UNAVAILABLE, "Exceeds maximum queue size", errors.Overloaded),
         (C.INTERNAL, "secret path /opt/x.py line 3", errors.ServerUnavailable),
+        (C.INTERNAL, "CUDA out of memory at /opt/x.cc", errors.NoRoom),
+        (C.INTERNAL, "onnx runtime error 6: std::bad_alloc", errors.NoRoom),
     ],
 )
 def test_a_failed_call_is_an_error_of_the_tree(code, details, error):
@@ -53,3 +55,10 @@ def test_a_dead_process_and_a_gone_server_are_worth_another_try():
     assert failures.lost_process(Failed(C.UNAVAILABLE, "failed to connect to all addresses; Connection refused"))
     assert not failures.lost_process(Failed(C.INVALID_ARGUMENT, "[invalid_picture] The stub process is not healthy."))
     assert not failures.lost_process(Failed(C.UNAVAILABLE, "Exceeds maximum queue size"))
+
+
+def test_what_a_step_did_not_foresee_may_be_of_one_process_and_a_refusal_is_not():
+    assert failures.of_one_process(Failed(C.INTERNAL, "[error] The model failed on this input."))
+    assert failures.of_one_process(Failed(C.INTERNAL, "[no_room] The model ran out of memory on this input."))
+    assert not failures.of_one_process(Failed(C.INVALID_ARGUMENT, "[invalid_picture] The JPEG is cut short."))
+    assert not failures.of_one_process(Failed(C.DEADLINE_EXCEEDED, "Deadline Exceeded"))

@@ -14,7 +14,7 @@ import pytest
 from tritonvision.differences import VALUES
 from tritonvision.engine.engine import Engine
 from tritonvision.engine.golden_check import _blame
-from tritonvision.errors import BrokenModel, NotSupported
+from tritonvision.errors import BrokenModel, ModelLoading, NotSupported
 from tritonvision.golden import ANSWER, FOLDER, Figures, Stage
 from tritonvision.publication import MANIFEST
 from tritonvision.server import Embedded
@@ -84,6 +84,26 @@ def test_a_good_model_is_within_every_bar(house):
     told = verdict.to_dict()
     assert told["passed"] and [stage["model"] for stage in told["stages"]][0] == FACE
     json.dumps(told, allow_nan=False)
+
+
+def test_a_right_answer_that_comes_after_callers_went_is_a_right_one(house, monkeypatch):
+    """As of a large network on busy cores: who asks is told to come again, and the model is not refused."""
+    house.publish()
+    monkeypatch.setattr(house, "settings", house.settings.model_copy(update={"load_timeout": 0.001}))
+
+    async def work(engine: Engine):
+        sent_away = 0
+        while True:
+            try:
+                await engine.load(FACE)
+                break
+            except ModelLoading:
+                sent_away += 1
+                await asyncio.sleep(0.05)
+        assert sent_away and not engine.memory().refused
+        assert (await engine.verify(FACE)).passed
+
+    house.run(work)
 
 
 def test_a_model_that_answers_otherwise_is_refused_until_it_is_mended(house, photo):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 
 import pytest
 
-from tritonvision.engine.model_queue import ModelQueue
-from tritonvision.errors import Overloaded
+from tritonvision.engine.model_queue import CALLER, ModelQueue
+from tritonvision.errors import DeadlineExceeded, Overloaded
 
 
 class Model:
@@ -82,6 +83,63 @@ def test_a_queue_is_as_wide_as_the_model_is_now_and_keeps_what_it_measured():
     asyncio.run(main())
 
 
+def asking(queue: ModelQueue, model: Model, order: list[str], caller: str, count: int) -> list[asyncio.Task]:
+    """Requests of ``caller``, whose name is noted when each begins in Triton."""
+
+    async def work():
+        order.append(caller)
+        return await model.ask()
+
+    context = contextvars.copy_context()
+    context.run(CALLER.set, caller)
+    loop = asyncio.get_running_loop()
+    return [loop.create_task(queue.run(work, 30.0), context=context) for _ in range(count)]
+
+
+def test_callers_take_turns_however_many_requests_one_of_them_has_waiting():
+    async def main():
+        queue, model, order = ModelQueue(1, 1, 30.0), Model(), []
+        tasks = asking(queue, model, order, "greedy", 20)
+        await settle()
+        tasks += asking(queue, model, order, "modest", 2) + asking(queue, model, order, "third", 1)
+        await settle()
+        while not all(task.done() for task in tasks):
+            model.answer()
+            await settle()
+        assert order[:6] == ["greedy", "greedy", "modest", "third", "greedy", "modest"]
+        assert order[6:] == ["greedy"] * 17
+
+    asyncio.run(main())
+
+
+def test_who_waits_for_itself_is_refused_and_the_others_are_not():
+    """15 s of a deadline of 30 may be waited; the greedy one has 15 requests waiting, a second apart."""
+
+    async def main():
+        queue, model = measured(ModelQueue(1, 1, 30.0), 1.0, 1.0), Model()
+        tasks = asking(queue, model, [], "greedy", 16)
+        await settle()
+
+        def wait_of(caller: str, requests: int = 1) -> float:
+            context = contextvars.copy_context()
+            context.run(CALLER.set, caller)
+            return context.run(queue.expected_wait, requests)
+
+        assert [wait_of("greedy"), wait_of("modest"), wait_of("modest", 3)] == [16.0, 2.0, 6.0]
+        token = CALLER.set("greedy")
+        with pytest.raises(Overloaded):
+            queue.check_room()
+        CALLER.set("modest")
+        queue.check_room(7)
+        CALLER.reset(token)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert not queue._waiting and wait_of("greedy") == 1.0, "one is in Triton still"
+
+    asyncio.run(main())
+
+
 def test_a_request_cancelled_in_the_queue_never_reaches_triton():
     async def main():
         queue, model = ModelQueue(1, 2, 30.0), Model()
@@ -133,12 +191,12 @@ def test_leaving_in_the_moment_of_the_turn_loses_no_place():
     asyncio.run(main())
 
 
-def test_a_wait_that_is_too_long_is_refused_with_retry_after():
+def test_whose_time_passes_in_the_queue_is_late_and_told_when_to_come_back():
     async def main():
         queue, model = measured(ModelQueue(1, 1, 30.0), 3.0, 3.0), Model()
         (first,) = callers(queue, model, 1)
         await settle()
-        with pytest.raises(Overloaded) as refused:
+        with pytest.raises(DeadlineExceeded) as refused:
             await queue.run(model.ask, 0.01)
         assert refused.value.retry_after == 3.0 and model.begun == 1
         model.answer()
@@ -214,12 +272,23 @@ def test_a_place_lasts_as_long_as_its_block_and_comes_back_after_a_failure():
         queue, model = ModelQueue(1, 1, 30.0), Model()
         with pytest.raises(ValueError):
             async with queue.place(1.0):
-                with pytest.raises(Overloaded):
+                with pytest.raises(DeadlineExceeded):
                     await queue.run(model.ask, 0.01)
                 raise ValueError
         task = asyncio.create_task(queue.run(model.ask, 1.0))
         await settle()
         model.answer()
         assert await task == "answer"
+
+    asyncio.run(main())
+
+
+def test_an_answer_is_overdue_after_a_third_of_its_deadline_and_later_for_a_slow_model():
+    async def main():
+        queue = ModelQueue(1, 1, 30.0)
+        assert queue.patience(30.0) == 10.0
+        await queue.run(lambda: asyncio.sleep(0.05), 1.0)
+        assert queue.patience(30.0) == 10.0
+        assert queue.patience(0.3) >= 10 * 0.05
 
     asyncio.run(main())

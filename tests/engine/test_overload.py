@@ -16,8 +16,9 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonvision.engine.engine import Engine
+from tritonvision.engine.model_queue import CALLER
 from tritonvision.engine.triton_grpc import AsyncTritonClient
-from tritonvision.errors import Overloaded
+from tritonvision.errors import DeadlineExceeded, Overloaded
 from tritonvision.publication import MANIFEST
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings
@@ -127,12 +128,28 @@ def test_under_more_than_it_can_do_it_answers_at_its_rate_and_refuses_the_rest_i
         results = await ended(tasks)
         refused = [result for result in results if isinstance(result, BaseException)]
         answered = len(results) - len(refused)
-        assert refused and all(isinstance(error, Overloaded) for error in refused)
+        assert refused and all(isinstance(error, Overloaded | DeadlineExceeded) for error in refused)
         assert all(error.retry_after >= 1 for error in refused)
         assert answered >= PLACES and slow.runs - before == answered
         await engine.infer(FACE, [photo], {})  # whoever comes next is answered
 
     using(slow, work, deadline=2.0)
+
+
+def test_a_modest_caller_is_answered_beside_a_greedy_one(slow: Slow, photo):
+    """40 requests of one caller take two seconds; two of another, one after the other, do not wait for them."""
+
+    async def work(engine: Engine):
+        CALLER.set("greedy")
+        greedy = [asyncio.create_task(engine.infer(FACE, [photo], {})) for _ in range(40)]
+        await asyncio.wait(greedy, return_when=asyncio.FIRST_COMPLETED)
+        CALLER.set("modest")
+        for _ in range(2):
+            await engine.infer(FACE, [photo], {})
+        assert sum(not task.done() for task in greedy) > 10
+        await asyncio.gather(*greedy)
+
+    using(slow, work)
 
 
 def test_a_caller_with_a_triton_client_of_their_own_meets_a_bounded_queue(slow: Slow, photo):

@@ -116,7 +116,7 @@ def test_a_model_that_writes_is_decoupled_and_takes_pictures_a_prompt_or_message
     assert model_configs.step_names("m", [point]) == ()
     assert all(tensor.optional for tensor in config.input)
     assert {t.name: list(t.dims) for t in config.output} == {
-        "text": [1], "token_ids": [-1], "finish_reason": [1], "usage": [2],
+        "text": [1], "token_ids": [-1], "finish_reason": [1], "usage": [2], "details": [1],
     }  # fmt: skip
     assert "chat import TritonPythonModel" in model_configs.entry_point_py(point)
 

@@ -2,6 +2,10 @@
 
 import torch  # isort: skip
 
+import hashlib
+from importlib import metadata
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -17,9 +21,9 @@ SHAPES = ("disc", "box", "triangle")
 
 @pytest.fixture(scope="module")
 def few_threads():
-    """Limits torch to two threads during a module's tests."""
+    """Limits torch to two threads during a module's tests, to one where tests run side by side."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(min(2, before))
     yield
     torch.set_num_threads(before)
 
@@ -61,22 +65,25 @@ def draw_scene():
 
 
 @pytest.fixture(scope="session")
-def trained_yolo(tmp_path_factory, worker_id):
-    """Path of a yolov8n checkpoint trained to find discs, boxes and triangles, half a minute on two cores.
+def trained_yolo(request):
+    """Path of a yolov8n checkpoint trained to find discs, boxes and triangles, a minute on two cores.
 
-    Tests that run side by side wait for the one that trains it first.
+    It stays in pytest's cache, for as long as this file and the packages are the same. Tests that run side by side wait
+    for the one that trains it first.
     """
-    root = tmp_path_factory.getbasetemp()
-    path = (root if worker_id == "master" else root.parent) / "shapes.pt"
+    made_of = (Path(__file__).read_text(), torch.__version__, metadata.version("ultralytics"))
+    name = f"shapes-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.pt"
+    path = request.config.cache.mkdir("trained") / name
     with FileLock(f"{path}.lock"):
         if not path.is_file():
             load.prepare()
             from ultralytics.cfg import get_cfg
 
             yolo = load.architecture("yolov8n", len(SHAPES), seed=0)
-            _train(yolo.model, get_cfg(), steps=200, size=160, batch=16, rate=3e-3)
+            _train(yolo.model, get_cfg(), steps=200, size=128, batch=16, rate=3e-3)
             yolo.model.names = dict(enumerate(SHAPES))
-            yolo.save(path)
+            yolo.save(path.with_suffix(".part"))
+            path.with_suffix(".part").replace(path)
     return path
 
 

@@ -127,6 +127,7 @@ class Payload:
         return open, (str(self.path), "w")
 
 
+@pytest.mark.attack("code in weights and packages")
 def test_code_in_a_file_is_refused_by_name_and_does_not_run(network, tmp_path):
     torch.save({"state_dict": network.state_dict(), "x": Payload(tmp_path / "ran")}, tmp_path / "evil.pth")
     with pytest.raises(ExportFailed, match="cannot be read without running code of (_io|io).open") as caught:
@@ -135,6 +136,41 @@ def test_code_in_a_file_is_refused_by_name_and_does_not_run(network, tmp_path):
     torch.save(network, tmp_path / "whole.pth")
     with pytest.raises(ExportFailed, match="without running code of .*Small"):
         checkpoints.read(tmp_path / "whole.pth")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "of-before-2020.pth"])
+def test_a_file_that_was_downloaded_in_part_is_refused(network, tmp_path, name):
+    path, state = tmp_path / name, network.state_dict()
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=name == "w.pth")
+    assert checkpoints.read(path).tensors.keys() == state.keys()
+    data = path.read_bytes()
+    for kept in (*range(0, len(data), 7), len(data) - 1):
+        path.write_bytes(data[:kept])
+        with pytest.raises(ExportFailed, match="cannot be read|something else") as caught:
+            checkpoints.read(path)
+        assert caught.value.hint and str(tmp_path) not in caught.value.message, kept
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "of-before-2020.pth"])
+def test_a_file_with_wrong_bytes_is_read_or_refused_and_breaks_nothing(network, tmp_path, name):
+    path, rng = tmp_path / name, np.random.default_rng(0)
+    if path.suffix == ".safetensors":
+        save_file(network.state_dict(), path)
+    else:
+        torch.save(network.state_dict(), path, _use_new_zipfile_serialization=name == "w.pth")
+    data = path.read_bytes()
+    for _ in range(200):
+        wrong = bytearray(data)
+        for place in rng.integers(0, len(data), 3):
+            wrong[place] = rng.integers(256)
+        path.write_bytes(wrong)
+        try:
+            checkpoints.read(path)
+        except ExportFailed as error:
+            assert error.hint
 
 
 @pytest.mark.parametrize("content", [{"epoch": 3}, [torch.ones(1)], {"state_dict": {"a": 1}}, {}])

@@ -13,13 +13,14 @@ from tritonvision.ensembles.in_process import open_entry_point
 from tritonvision.errors import ExportFailed, InvalidParameter
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import clip
-from tritonvision.exporters.libraries import open_clip_vocabulary, torch_env
+from tritonvision.exporters.libraries import open_clip_towers, open_clip_vocabulary, torch_env
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.base import TEXTS
 from tritonvision.python_backend.vocabulary.clip_tokenizer import Tokenizer
 
 ENTRY = catalog.find("clip/RN50")
 ENTRIES = [entry for entry in catalog.entries().values() if entry.family == "CLIP"]
+CONTEXT = 77
 PICTURES, WORDS = clip.FAMILY.entry_points(ENTRY)
 
 
@@ -51,6 +52,7 @@ def samples_of(role):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["", "text"])
 def test_graph_computes_the_networks_embeddings(towers, pipelines, role):
     inputs = batch_of(pipelines[role], samples_of(role))
@@ -61,6 +63,7 @@ def test_graph_computes_the_networks_embeddings(towers, pipelines, role):
         assert np.abs(got["embeddings"] - want["embeddings"]).max() <= clip.FAMILY.tolerance.tensors["embeddings"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["", "text"])
 def test_pipeline_answers_what_open_clips_own_steps_answer(towers, pipelines, role):
     wanted = np.stack([towers.predict(sample, {}, role)["embeddings"] for sample in samples_of(role)])
@@ -76,9 +79,8 @@ def test_random_embeddings_differ_between_samples(towers, role):
 
 
 def test_float64_reference_agrees_with_float32(towers):
-    for role, inputs in (
-        ("", {"pixels": sample_pictures.noise(224, 224)[None]}), ("text", {"input_ids": clip._some_tokens(2, 1)}),
-    ):  # fmt: skip
+    tokens = open_clip_towers.some_tokens(2, 1)
+    for role, inputs in (("", {"pixels": sample_pictures.noise(224, 224)[None]}), ("text", {"input_ids": tokens})):
         single, double = (towers.tensors(inputs, double, role)["embeddings"] for double in (False, True))
         assert double.dtype == np.float64
         assert np.abs(single - double).max() <= clip.FAMILY.tolerance.tensors["embeddings"]
@@ -91,12 +93,12 @@ def test_every_id_is_open_clips_architecture_with_openais_activation(entry):
     from open_clip.pretrained import get_pretrained_cfg
     from open_clip.transformer import QuickGELU
 
-    name = clip._name(entry)
-    with torch.device("meta"), clip._quiet():
+    name = clip.FAMILY.open_clip_name(entry)
+    with torch.device("meta"), open_clip_towers.quiet():
         network = open_clip.create_model(name, pretrained=None, force_quick_gelu=True, device="meta")
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(entry.params_m, rel=0.01)
     assert isinstance(network.transformer.resblocks[0].mlp.gelu, QuickGELU)
-    assert network.context_length == clip.CONTEXT
+    assert network.context_length == CONTEXT
     pictures, _ = clip.FAMILY.entry_points(entry)
     size = network.visual.preprocess_cfg["size"]
     assert pictures.size == (size if isinstance(size, tuple) else (size, size)) == entry.input_size
@@ -109,7 +111,7 @@ def test_users_weights_are_read_and_those_of_another_size_refused(towers, tmp_pa
     save_file(state | {"input_resolution": torch.tensor(224)}, path)
     network = clip.FAMILY.build(ENTRY, Weights("user", path=path))
     assert (network.source, network.labels, len(network.sha256)) == ("mine.safetensors", (), 64)
-    inputs = {"input_ids": clip._some_tokens(2, 1)}
+    inputs = {"input_ids": open_clip_towers.some_tokens(2, 1)}
     apart = network.tensors(inputs, role="text")["embeddings"] - towers.tensors(inputs, role="text")["embeddings"]
     assert np.abs(apart).max() <= 0.05  # half precision
     with pytest.raises(ExportFailed, match="not those of clip/RN101"):
@@ -122,12 +124,12 @@ def test_users_weights_are_read_and_those_of_another_size_refused(towers, tmp_pa
 @pytest.fixture(scope="module")
 def reference():
     torch_env.import_torchvision()
-    return clip._tokenizer()
+    return open_clip_towers.tokenizer(77)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(reference):
-    return Tokenizer(open_clip_vocabulary.tokenizer_json(reference).decode(), clip.CONTEXT)
+    return Tokenizer(open_clip_vocabulary.tokenizer_json(reference).decode(), CONTEXT)
 
 
 PIECES = [
@@ -150,13 +152,13 @@ def test_token_ids_equal_open_clips_and_texts_it_would_truncate_are_refused(
     reference, tokenizer, text
 ):
     whole = [reference.sot_token_id, *reference.encode(text), reference.eot_token_id]
-    if len(whole) > clip.CONTEXT:
+    if len(whole) > CONTEXT:
         with pytest.raises(InvalidParameter, match="longer than 75 tokens"):
             tokenizer(text)
     else:
         ids = tokenizer(text)
         assert ids.dtype == np.int64
-        assert ids.tolist() == reference(text)[0].tolist() == whole + [0] * (clip.CONTEXT - len(whole))
+        assert ids.tolist() == reference(text)[0].tolist() == whole + [0] * (CONTEXT - len(whole))
 
 
 def test_characters_of_every_block_are_split_as_open_clip_splits_them(reference, tokenizer):
@@ -165,7 +167,7 @@ def test_characters_of_every_block_are_split_as_open_clip_splits_them(reference,
     for start in range(0, len(characters), 10):
         text = "a".join(characters[start : start + 10])
         whole = [reference.sot_token_id, *reference.encode(text), reference.eot_token_id]
-        if len(whole) <= clip.CONTEXT:
+        if len(whole) <= CONTEXT:
             assert tokenizer(text)[: len(whole)].tolist() == whole
 
 

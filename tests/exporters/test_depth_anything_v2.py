@@ -50,6 +50,7 @@ def relative(got, want):
     return np.abs(got - want).max() / np.abs(want).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "height, width", [(518, 518), (518, 700), (364, 518), (252, 1036), (84, 140), (14, 518), (518, 14), (14, 14)]
 )
@@ -61,6 +62,7 @@ def test_one_graph_computes_the_networks_map_at_every_aspect_ratio(model, height
     assert relative(got, want) <= 5e-5
 
 
+@pytest.mark.slow
 def test_a_batch_holds_the_map_of_each_picture(model):
     network, pipeline = model
     pixels = {"pixels": np.stack([photo_of(140, 266), sample_pictures.noise(140, 266)])}
@@ -76,6 +78,7 @@ def values(answer):
     return low + answer["map"] * ((high - low) / 65535)
 
 
+@pytest.mark.slow
 def test_pipeline_answers_what_processor_and_network_answer(model):
     network, pipeline = model
     for name in ORACLE_ON:
@@ -85,6 +88,7 @@ def test_pipeline_answers_what_processor_and_network_answer(model):
         assert relative(got, want) <= 5e-5, name
 
 
+@pytest.mark.slow
 def test_pipeline_answers_what_the_processor_with_torchvision_answers(model, processor, monkeypatch):
     network, pipeline = model
     monkeypatch.setitem(vars(network), "_processor", processor)  # the default of transformers 5
@@ -92,6 +96,7 @@ def test_pipeline_answers_what_the_processor_with_torchvision_answers(model, pro
     assert relative(values(pipeline(picture)), network.predict(picture, {})["map"]) <= 1e-3
 
 
+@pytest.mark.slow
 def test_a_random_map_varies_over_a_picture_and_between_pictures(model):
     network, _ = model
     maps = network.tensors({"pixels": np.stack([photo_of(252, 252), photo_of(252, 252)[:, ::-1]])})["map"]
@@ -100,6 +105,7 @@ def test_a_random_map_varies_over_a_picture_and_between_pictures(model):
     assert 0 < (maps == 0).mean() < 0.3  # the last ReLU sets a part of it to zero
 
 
+@pytest.mark.slow
 def test_float64_reference_agrees_with_float32(model):
     network, _ = model
     pixels = {"pixels": sample_pictures.noise(84, 140)[None]}
@@ -108,6 +114,7 @@ def test_float64_reference_agrees_with_float32(model):
     assert relative(single, double) <= 5e-5
 
 
+@pytest.mark.slow
 def test_export_does_not_change_the_reference_network(model):
     network, _ = model
     assert "forward" not in vars(network._model.head)
@@ -191,6 +198,7 @@ def test_each_size_is_the_released_architecture(size):
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(entry.params_m, abs=0.1)
 
 
+@pytest.mark.slow
 def test_weights_of_the_user_give_their_map(model, tmp_path):
     network, _ = model
     module = network._model
@@ -203,6 +211,7 @@ def test_weights_of_the_user_give_their_map(model, tmp_path):
         assert (again.source, len(again.sha256)) == (path.name, 64)
 
 
+@pytest.mark.slow
 def test_weights_of_another_size_are_refused(model, tmp_path):
     model[0]._model.save_pretrained(tmp_path)
     with pytest.raises(ExportFailed, match="another size"):

@@ -121,7 +121,7 @@ def test_released_weights_are_read_like_a_users_folder(flowers, monkeypatch):
     """Only the hub is replaced: it serves the files of the folder."""
     import huggingface_hub
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda _, name, revision: str(flowers / name))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda _, name, **options: str(flowers / name))
     released, mine = FAMILY.build(ENTRY, Weights()), FAMILY.build(ENTRY, Weights("user", path=flowers))
     assert (released.source, mine.source) == ("facebook/detr-resnet-50", "flowers")
     for fact in ("labels", "sha256", "notes", "versions"):

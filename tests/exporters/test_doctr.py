@@ -10,7 +10,7 @@ from tritonvision.ensembles.in_process import LocalComposition
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import doctr
-from tritonvision.exporters.families.doctr import DETECTOR, FAMILY, POINT, RECOGNISER
+from tritonvision.exporters.families.doctr import DETECTOR, FAMILY, POINT, RECOGNISER, networks
 from tritonvision.exporters.graphs import check
 from tritonvision.exporters.parity import sample_pictures, text_pages
 from tritonvision.exporters.parity.checks.base import Case
@@ -45,6 +45,7 @@ def pages():
     return {"flat": page, "turned": text_pages.turned(page), "photo": text_pages.photographed(page, 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", list(ROLES))
 def test_graphs_keep_their_contract_and_compute_docs_networks(network, graphs, pipeline, role):
     check.check(graphs[role], ROLES[role])
@@ -57,6 +58,7 @@ def test_graphs_keep_their_contract_and_compute_docs_networks(network, graphs, p
         assert np.abs(got - want).max() <= FAMILY.tolerance.tensors[output.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flat", "turned", "photo"])
 def test_pages_are_read_word_for_word_as_docs_predictor_reads_them(network, pipeline, pages, name):
     wanted = network.predict(pages[name], {})
@@ -68,6 +70,7 @@ def test_pages_are_read_word_for_word_as_docs_predictor_reads_them(network, pipe
     assert figures["pixels"] <= 0.01 and figures["scores"] <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (600, 600)])
 def test_a_picture_without_text_is_an_empty_page(network, pipeline, shape):
     picture = np.full((*shape, 3), 255, np.uint8)
@@ -78,6 +81,7 @@ def test_a_picture_without_text_is_an_empty_page(network, pipeline, shape):
     assert got["text"].tolist() == want["text"].tolist() == [b""] and len(got["boxes"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["photo", "two pixels"])
 def test_pictures_that_are_no_pages_are_read_as_docs_predictor_reads_them(network, pipeline, name):
     picture = sample_pictures.views()["odd-220x316"] if name == "photo" else np.full((2, 1, 3), 255, np.uint8)
@@ -90,7 +94,7 @@ def test_pictures_that_are_no_pages_are_read_as_docs_predictor_reads_them(networ
 def states():
     """Weights of the small pair, drawn but not fitted."""
     torch.manual_seed(4)
-    return {name: doctr._module(name).state_dict() for name in doctr.ARCHITECTURES[ENTRY.id]}
+    return {name: networks.module(name).state_dict() for name in doctr.ARCHITECTURES[ENTRY.id]}
 
 
 @pytest.fixture
@@ -112,7 +116,7 @@ def test_a_folder_with_the_users_two_files_is_loaded(folder, states):
 
 def test_a_users_own_vocabulary_is_read_beside_the_weights(folder):
     name = "crnn_mobilenet_v3_small"
-    torch.save(doctr._module(name, vocab="abcß漢").state_dict(), folder / f"{name}-0a1b2c3d.pt")
+    torch.save(networks.module(name, vocab="abcß漢").state_dict(), folder / f"{name}-0a1b2c3d.pt")
     with pytest.raises(ExportFailed, match="knows 5 characters, its vocabulary names 126") as failure:
         FAMILY.build(ENTRY, Weights("user", path=folder))
     assert "vocabulary.txt" in failure.value.hint
@@ -157,5 +161,5 @@ def test_every_id_of_the_family_stands_for_two_architectures():
     entries = [entry for entry in catalog.entries().values() if entry.family == FAMILY.name]
     assert {entry.id for entry in entries} == set(doctr.ARCHITECTURES)
     for detector, recogniser in doctr.ARCHITECTURES.values():
-        assert doctr._module(detector).cfg["input_shape"][1:] == doctr.PAGE
-        assert doctr._module(recogniser).cfg["input_shape"][1:] == doctr.WORD
+        assert networks.module(detector).cfg["input_shape"][1:] == doctr.PAGE
+        assert networks.module(recogniser).cfg["input_shape"][1:] == doctr.WORD

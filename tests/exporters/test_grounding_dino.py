@@ -60,6 +60,7 @@ def inputs_of(network, sizes, valid, texts=TEXTS):
     return {"pixels": pixels, "valid_size": np.array(valid, np.int32), **network._text(texts, len(valid))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "valid", "texts"),
     [
@@ -82,6 +83,7 @@ def test_the_graph_computes_the_networks_boxes_and_scores(model, size, valid, te
     assert np.abs(got["boxes"] - want["boxes"]).max() <= 1e-4
 
 
+@pytest.mark.slow
 def test_the_graph_ranks_proposals_by_the_networks_scores(model):
     network, _, path = model
     inputs = inputs_of(network, (240, 320), [(240, 320)])
@@ -96,6 +98,7 @@ def test_the_graph_ranks_proposals_by_the_networks_scores(model):
     assert np.abs(given - seen[0]).max() <= RELATIVE * np.abs(seen[0]).max()
 
 
+@pytest.mark.slow
 def test_pixels_outside_the_valid_size_have_no_effect(model):
     network, local, _ = model
     inputs = inputs_of(network, (240, 320), [(240, 250)])
@@ -106,10 +109,12 @@ def test_pixels_outside_the_valid_size_have_no_effect(model):
         np.testing.assert_array_equal(clean[name], dirty[name])
 
 
+@pytest.mark.slow
 def test_the_graph_matches_its_entry_point(model):
     check.check(model[2], grounding_dino.point().nets[0])
 
 
+@pytest.mark.slow
 def test_the_pipeline_finds_what_the_processor_finds(model):
     network, local, _ = model
     parity_check = open_vocabulary.OpenVocabulary(local.point, network, FAMILY.tolerance, "random")
@@ -120,6 +125,7 @@ def test_the_pipeline_finds_what_the_processor_finds(model):
     assert worst["scores"] <= 1e-3
 
 
+@pytest.mark.slow
 def test_equal_and_contained_texts_are_distinguished_as_the_processor_does(model):
     network, local, _ = model
     given = {"texts": ["dog", "dog house", "dog", "a house"], "confidence": 0.001, "text_threshold": 0.01}
@@ -132,6 +138,7 @@ def test_equal_and_contained_texts_are_distinguished_as_the_processor_does(model
     np.testing.assert_allclose(got["scores"], wanted["scores"], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_narrow_strip_is_padded_as_the_processor_does(model):
     network, local, _ = model
     given = {"texts": ["a dog"], "confidence": 0, "text_threshold": 0, "max_detections": 20}
@@ -141,6 +148,7 @@ def test_a_narrow_strip_is_padded_as_the_processor_does(model):
     np.testing.assert_allclose(got["scores"], wanted["scores"], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_random_answers_differ_between_classes_and_pictures(model):
     _, local, _ = model
     photo = local(sample_pictures.photo(), {"texts": [*open_vocabulary.SEVERAL]})
@@ -165,6 +173,7 @@ def test_the_phrases_of_the_library_are_those_of_the_pipeline():
         np.testing.assert_array_equal(ours[1], positions[0].numpy(), str(ids))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "texts",
     [
@@ -183,6 +192,7 @@ def test_captions_are_those_of_the_processor(model, texts):
         assert span.tolist() == [i for i in found if caption.ids[i] not in (1012, 1029)]
 
 
+@pytest.mark.slow
 def test_the_text_encoder_reads_its_mask_as_the_library_does_by_default(model):
     """Eager attention would add the mask to the scores as ones and zeros."""
     from transformers import BertConfig, BertModel
@@ -220,6 +230,7 @@ def saved(model, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_user_weights_give_the_same_network(model, saved):
     network, _, _ = model
     again = FAMILY.build(ENTRY, Weights("user", path=saved))
@@ -234,6 +245,7 @@ def test_user_weights_give_the_same_network(model, saved):
     assert again.assets("") == network.assets("")
 
 
+@pytest.mark.slow
 def test_weights_of_another_size_are_refused(saved):
     with pytest.raises(ExportFailed, match="not those of grounding-dino-base"):
         FAMILY.build(catalog.find("grounding-dino-base"), Weights("user", path=saved))

@@ -45,6 +45,7 @@ def state():
     return state | {"fc_finetune.weight": torch.zeros(3, 2051), "fc_finetune.bias": torch.zeros(3)}
 
 
+@pytest.mark.slow
 def test_graph_keeps_its_contract_and_computes_the_networks_logits_and_angles(network, graph):
     check.check(graph, NET)
     net = LocalNet(graph, NET)
@@ -55,6 +56,7 @@ def test_graph_keeps_its_contract_and_computes_the_networks_logits_and_angles(ne
             assert np.abs(got[tensor.name] - want[tensor.name]).max() <= l2cs.FAMILY.tolerance.tensors[tensor.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["photo", "tiny-91x77", "three-faces-749x300", "no-face-151x237"])
 def test_pipeline_answers_what_the_authors_steps_answer(network, composition, name):
     picture = sample_pictures.views()[name]
@@ -69,6 +71,7 @@ def test_pipeline_answers_what_the_authors_steps_answer(network, composition, na
         assert got[tensor.name].dtype == tensor.numpy and got[tensor.name].ndim == len(tensor.dims)
 
 
+@pytest.mark.slow
 def test_a_whole_picture_that_is_one_face_gets_the_authors_angles(network, composition):
     picture = sample_pictures.photo()[50:200, 150:290]
     settings = {"detect_faces": False}

@@ -60,6 +60,7 @@ def resolved(given):
     return resolve(OPEN_VOCABULARY.parameters, given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["image", "text"])
 def test_a_graph_computes_what_the_network_computes(model, role):
     network, local = model
@@ -76,6 +77,7 @@ def test_a_graph_computes_what_the_network_computes(model, role):
         assert double[name].dtype == np.float64 and np.abs(double[name] - want[name]).max() <= 1e-4 * largest, name
 
 
+@pytest.mark.slow
 def test_the_pixels_are_those_of_the_models_processor(model):
     network, _ = model
     mean, std = (np.array(getattr(network.processor.image_processor, f"image_{name}")) for name in ("mean", "std"))
@@ -90,6 +92,7 @@ def test_the_pixels_are_those_of_the_models_processor(model):
         assert np.abs(processed["pixel_values"][0].transpose(1, 2, 0) * std + mean - pixels).max() <= 2e-6, name
 
 
+@pytest.mark.slow
 def test_the_tokens_are_those_of_the_vocabulary_clip_was_trained_with(model):
     from open_clip.tokenizer import SimpleTokenizer
 
@@ -108,6 +111,7 @@ def test_the_tokens_are_those_of_the_vocabulary_clip_was_trained_with(model):
         local(sample_pictures.photo(), {"texts": ["dog", fits + "cat"]})
 
 
+@pytest.mark.slow
 def test_the_exported_vocabulary_does_not_depend_on_earlier_texts(model):
     network, _ = model
     owlv2_graphs.ids(["a cat"])
@@ -126,6 +130,7 @@ QUESTIONS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("view", "given"), QUESTIONS)
 def test_the_composition_finds_what_the_processor_finds(model, view, given):
     network, local = model
@@ -138,6 +143,7 @@ def test_the_composition_finds_what_the_processor_finds(model, view, given):
     assert figures["pixels"] <= PIXELS and figures["scores"] <= SCORES
 
 
+@pytest.mark.slow
 def test_the_oracle_is_the_networks_own_forward_pass(model):
     network, _ = model
     picture, texts = sample_pictures.views()["wide-512x260"], [*SEVERAL]
@@ -153,6 +159,7 @@ def test_the_oracle_is_the_networks_own_forward_pass(model):
     assert len(order) >= 3
 
 
+@pytest.mark.slow
 def test_random_weights_find_some_things_of_several_classes_on_the_photo(model):
     _, local = model
     found = local(sample_pictures.photo(), {"texts": [*SEVERAL]})
@@ -162,6 +169,7 @@ def test_random_weights_find_some_things_of_several_classes_on_the_photo(model):
     assert len(other["scores"]) != len(found["scores"]) or np.abs(other["scores"] - found["scores"]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_an_example_of_the_whole_picture_is_the_query_that_the_library_embeds(model):
     """owlvit's rule, for which the box is the whole picture; OWLv2's own rule uses no box."""
     from transformers.models.owlvit.modeling_owlvit import OwlViTForObjectDetection
@@ -178,6 +186,7 @@ def test_an_example_of_the_whole_picture_is_the_query_that_the_library_embeds(mo
         np.testing.assert_allclose(got, embeds.numpy().reshape(-1), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_scores_of_examples_are_those_of_the_networks_class_head(model):
     network, local = model
     shown, searched, size = sample_pictures.photo(), sample_pictures.views()["rotated-15"], (512, 512)
@@ -206,6 +215,7 @@ def test_scores_of_examples_are_those_of_the_networks_class_head(model):
     assert figures["pixels"] <= PIXELS and figures["scores"] <= SCORES
 
 
+@pytest.mark.slow
 def test_weights_are_read_as_the_library_saves_them(model, tmp_path):
     network, _ = model
     network._model.save_pretrained(tmp_path / "folder")

@@ -5,7 +5,7 @@ import torch  # noqa: F401  # isort: skip  # these tests belong to the exporters
 from tritonvision import catalog
 from tritonvision.ensembles import published
 from tritonvision.exporters import registry
-from tritonvision.exporters.families import smolvlm, trocr
+from tritonvision.exporters.families import qwen2_5_vl, qwen3_vl, smolvlm, trocr
 from tritonvision.publication import Repository
 
 
@@ -34,3 +34,8 @@ def test_networks_within_a_models_process_are_read_from_their_graphs(served_repo
     declared = smolvlm._point(smolvlm.config("reduced"))
     assert vlm.nets == declared.nets
     assert (vlm.module, vlm.size) == (declared.module, declared.size)
+    for name, family in (("tests/small-qwen/1", qwen2_5_vl.FAMILY), ("tests/small-qwen3/1", qwen3_vl.FAMILY)):
+        (vlm,) = published.entry_points_of(served_repository, repository.get(name))
+        options = dict(vlm.options)
+        bounds = options["min_pixels"], options["max_pixels"]
+        assert vlm == family.point(family.sizes["reduced"], bounds, options["end_ids"])

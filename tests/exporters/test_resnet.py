@@ -121,6 +121,7 @@ class Payload:
         return open, (str(self.path), "w")
 
 
+@pytest.mark.attack("code in weights and packages")
 def test_weights_that_would_run_code_are_refused_and_run_none(tmp_path):
     torch.save({"state_dict": Payload(tmp_path / "ran")}, tmp_path / "evil.pth")
     with pytest.raises(ExportFailed, match="cannot be read"):

@@ -40,6 +40,7 @@ def batch(model):
     return np.stack([photo, noise, photo[:, ::-1]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3])
 def test_graph_computes_the_networks_boxes_scores_and_classes_whatever_the_batch(model, batch, size):
     network, pipeline = model
@@ -51,6 +52,7 @@ def test_graph_computes_the_networks_boxes_scores_and_classes_whatever_the_batch
     assert worst["boxes"] <= 1e-4 and worst["scores"] <= 1e-4 and worst["class_ids"] == 0, worst
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("view", "confidence"), [("photo", 0.4), ("odd-220x316", 0.001), ("no-face-noise-333x97", 0.25)]
 )
@@ -66,6 +68,7 @@ def test_pipeline_finds_what_the_packages_predict_finds(model, view, confidence)
     assert worst["pixels"] <= 0.05 and worst["scores"] <= 1e-4, worst
 
 
+@pytest.mark.slow
 def test_settings_that_the_package_lacks_are_applied_to_both(model):
     network, pipeline = model
     given = {"confidence": 0.1, "classes": [0, 3, 7, 20, 41, 79], "max_detections": 7}
@@ -75,6 +78,7 @@ def test_settings_that_the_package_lacks_are_applied_to_both(model):
     np.testing.assert_array_equal(got["class_ids"], want["class_ids"])
 
 
+@pytest.mark.slow
 def test_a_random_network_finds_separate_boxes_of_several_classes(model):
     found = model[1](sample_pictures.photo())
     assert 10 <= len(found["scores"]) <= 60
@@ -82,6 +86,7 @@ def test_a_random_network_finds_separate_boxes_of_several_classes(model):
     assert found["boxes"].std(0).min() >= 20  # pixels
 
 
+@pytest.mark.slow
 def test_class_ids_are_those_of_every_other_coco_model(model):
     load.prepare()
     network, _ = model
@@ -91,6 +96,7 @@ def test_class_ids_are_those_of_every_other_coco_model(model):
     assert query_networks.coco_columns() == COCO_CLASSES
 
 
+@pytest.mark.slow
 def test_proposals_with_equal_scores_are_ranked_as_in_the_graph(model, batch):
     network, inputs = copy.copy(model[0]), {"pixels": batch[:1]}
     network._model = copy.deepcopy(model[0]._model)
@@ -107,6 +113,7 @@ def test_proposals_with_equal_scores_are_ranked_as_in_the_graph(model, batch):
     assert compare.tensor_differences(FAMILY.head.name, found[0], found[2], limits)["boxes"] > 1e-2
 
 
+@pytest.mark.slow
 def test_a_graph_that_ranks_proposals_by_other_scores_is_refused(model, batch, monkeypatch):
     network, _ = model
     scores = network._ranking({"pixels": batch[:1]})

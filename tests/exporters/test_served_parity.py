@@ -21,6 +21,9 @@ from tritonvision.tasks import OBJECT_DETECTION, resolve
 
 MODEL = "yolov8n-640"
 
+# the gate compares the same pipeline in process, and tests/served what Triton makes of it
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pictures(draw_scene):

@@ -7,18 +7,21 @@ import torch  # isort: skip
 import dataclasses
 import shutil
 
+import chat_families
 import numpy as np
 import pytest
 import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from tritonvision import catalog
+from tritonvision import catalog, graph_files
 from tritonvision.ensembles.in_process import LocalChat, LocalNet
-from tritonvision.errors import ExportFailed, NotSupported
+from tritonvision.errors import ExportFailed
 from tritonvision.exporters import pipeline
 from tritonvision.exporters.contract import NoSignal, Weights
 from tritonvision.exporters.families import smolvlm
+from tritonvision.exporters.graphs import check, storage
 from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.chat import Chat
@@ -44,16 +47,12 @@ def network():
 
 @pytest.fixture(scope="module")
 def graphs(network, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("graphs")
-    found = {net.role: folder / f"{net.role}.onnx" for net in network.entry_points[0].nets}
-    for role, path in found.items():
-        network.export(path, role)
-    return found
+    return chat_families.export(network, tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture(scope="module")
 def nets(network, graphs):
-    return {net.role: LocalNet(graphs[net.role], net) for net in network.entry_points[0].nets}
+    return chat_families.open_nets(network, graphs)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +72,21 @@ def parity_check(network):
 def cases(parity_check):
     """The conversations with the answers of ``generate``."""
     return parity_check.cases()
+
+
+def test_a_decoder_whose_weights_lie_beside_its_graph_computes_the_same(network, nets, tmp_path, monkeypatch):
+    """As those of the larger models, which one file cannot hold."""
+    monkeypatch.setattr(storage, "INSIDE", 1)
+    for role, local in nets.items():
+        path = tmp_path / role / "model.onnx"
+        path.parent.mkdir()
+        network.export(path, role)
+        check.check(path, local.net)
+        assert graph_files.data_file(path).is_file() == (role != "vision")  # the reduced one has no large weight
+        inputs = list(network.examples(role).values())[-1]
+        got, want = LocalNet(path, local.net).tensors(inputs), local.tensors(inputs)
+        for name in want:
+            np.testing.assert_allclose(got[name], want[name], atol=1e-6, err_msg=f"{role} {name}")
 
 
 def reader(network):
@@ -156,14 +170,29 @@ def test_the_tiles_of_any_picture_are_the_processors(network, height, width):
     same_prompt(network, {"messages": QUESTION, "pictures": [sample_pictures.noise(height, width)]})
 
 
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_a_picture_of_low_detail_is_the_processors_without_splitting(network, height, width):
+    picture = sample_pictures.noise(height, width)
+    low = [{"role": "user", "content": [PICTURE | {"detail": "low"}, {"type": "text", "text": "What is it?"}]}]
+    text = network._processor.apply_chat_template(low, add_generation_prompt=True)
+    want = network._processor(text=[text], images=[[Image.fromarray(picture)]], do_image_splitting=False,
+                              return_tensors="np")  # fmt: skip
+    ours = reader(network)
+    np.testing.assert_array_equal(ours.read(low, [(height, width)]).input_ids, want["input_ids"][0])
+    (tile,) = ours.vision_inputs(picture, "low")["pixels"]
+    pixels = want["pixel_values"][0, 0].transpose(1, 2, 0)
+    np.testing.assert_array_equal(tile, np.rint((pixels * 0.5 + 0.5) * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("name", "side"), [("smolvlm-256m", 512), ("smolvlm-2.2b", 384)])
 @pytest.mark.parametrize("view", ["photo", "wide-512x260", "odd-220x316"])
-def test_the_tiles_of_the_true_size_are_the_processors(view):
-    """Tiles of 512 pixels and 64 tokens, without the network."""
+def test_the_tiles_of_the_true_size_are_the_processors(view, name, side):
+    """Tiles of 512 pixels and 64 tokens, or of 384 and 81, without the network."""
     true = object.__new__(smolvlm.SmolVLMNetwork)
-    true._processor = smolvlm.random_processor(smolvlm.config("smolvlm-256m"))
-    true.entry_points = smolvlm.FAMILY.entry_points(ENTRY)
+    true._processor = smolvlm.random_processor(smolvlm.config(name))
+    true.entry_points = smolvlm.FAMILY.entry_points(catalog.find(name))
     tiles = same_prompt(true, {"messages": QUESTION, "pictures": [VIEWS[view]]})
-    assert tiles.shape[1:] == (512, 512, 3) and len(tiles) == {"photo": 17}.get(view, 13)
+    assert tiles.shape[1:] == (side, side, 3) and len(tiles) == {"photo": 17}.get(view, 13)
 
 
 def texts(*parts):
@@ -273,12 +302,6 @@ def test_official_weights_that_cannot_be_downloaded_are_an_error(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     with pytest.raises(ExportFailed, match="SmolVLM2-256M-Video-Instruct/config.json could not be fetched"):
         smolvlm.FAMILY.build(ENTRY, Weights("official"))
-
-
-@pytest.mark.parametrize("kind", ["random", "official"])
-def test_the_largest_model_is_refused_as_too_large_for_a_graph(kind):
-    with pytest.raises(NotSupported, match="over 2 GB"):
-        smolvlm.FAMILY.build(catalog.find("smolvlm-2.2b"), Weights(kind))
 
 
 @pytest.mark.parametrize(("name", "count"), [("smolvlm-256m", PARAMETERS), ("smolvlm-2.2b", 2_246_784_880)])

@@ -159,6 +159,18 @@ def test_the_composition_writes_what_processor_and_generate_write(model, view):
             np.testing.assert_array_equal(got[name], value, err_msg=f"{name} {given}")
 
 
+@pytest.mark.parametrize("kind", ["base-handwritten", "large-handwritten"])
+def test_the_ids_of_handwriting_write_what_processor_and_generate_write(reduced, tmp_path, kind):
+    entry = catalog.find(f"trocr-{kind}")
+    network = FAMILY.build(entry, Weights("random", seed=1))
+    local, picture = published(network, entry, tmp_path), text_pages.line("lamp oil & bread")
+    for given in ({}, {"max_new_tokens": 24, "num_beams": 3}):
+        got, want = local(picture, given), network.predict(picture, resolve(line_text.TASK.parameters, given))
+        assert len(set(want["token_ids"].tolist())) > 5
+        np.testing.assert_array_equal(got["token_ids"], want["token_ids"])
+        assert got["text"].tolist() == want["text"].tolist()
+
+
 # generation_config.json as checkpoints have it, and what else it may say. Of 600 tokens 61 end an answer, so that beams
 # end at different lengths.
 ENDS = [2, *range(100, 160)]

@@ -2,12 +2,15 @@
 
 import torch  # isort: skip
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import save_file
 
 from tritonvision import catalog
-from tritonvision.ensembles.in_process import LocalPipeline
+from tritonvision.ensembles.in_process import LocalPipeline, open_entry_point
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families.vit import FAMILY
@@ -51,6 +54,21 @@ def test_pipeline_answers_what_timms_transform_and_network_answer(model):
             assert np.abs(got["scores"] - want["scores"]).max() <= 1e-5, name
             unsure = np.abs(want["scores"] - settings["confidence"]) <= 1e-5
             assert not set(np.setxor1d(got["class_ids"], want["class_ids"])) - set(np.flatnonzero(unsure)), name
+
+
+def test_features_are_what_timms_last_layer_reads_and_share_the_graph(model):
+    network, pipeline = model
+    classes, features = FAMILY.entry_points(ENTRY)
+    assert (features.role, features.nets, features.net.role) == ("features", (), classes.net.role)
+    opened = open_entry_point({"": Path()}, features, session=pipeline.session)
+    for name in ("photo", "wide-512x260"):
+        picture = sample_pictures.views()[name]
+        image = network._transform(Image.fromarray(picture))[None]
+        with torch.inference_mode():
+            timm = network._model.forward_head(network._model.forward_features(image), pre_logits=True)[0].numpy()
+        found = opened(picture)["embeddings"]
+        assert found.shape == (192,) and np.abs(found - timm).max() <= 1e-3 * timm.std()
+        np.testing.assert_array_equal(network.predict(picture, {}, "features")["embeddings"], timm)
 
 
 def test_random_scores_differ_between_pictures(model):

@@ -9,8 +9,8 @@ from tritonvision import catalog
 from tritonvision.ensembles.entry_points import Chain
 from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import CLASSES
-from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import Network, Tolerance, entry_points_of, kind
+from tritonvision.errors import ExportFailed, InvalidParameter
+from tritonvision.exporters.contract import Network, Tolerance, Weights, entry_points_of, kind
 from tritonvision.exporters.registry import find
 
 ENTRY = catalog.find("mediapipe-face-detection")
@@ -60,3 +60,28 @@ def test_two_networks_of_one_role_are_refused(family, entry, network):
     network.entry_points = (point, dataclasses.replace(point, pre=Resize("stretch", 8, 8)))
     with pytest.raises(ExportFailed, match="Two networks of 'mediapipe-face-detection' have the role ''"):
         entry_points_of(family, entry, network)
+
+
+PAGES = catalog.find("doctr-db_resnet50")
+
+
+def asked(entry, *options):
+    return find(entry.family).chosen(entry, Weights(options=options))
+
+
+def test_options_of_a_family_are_its_defaults_but_for_those_that_are_given():
+    assert asked(PAGES) == {option.name: option.default for option in find("DocTR").choices}
+    assert asked(PAGES, ("reco_arch", "parseq")) == asked(PAGES) | {"reco_arch": "parseq"}
+    assert asked(ENTRY) == {}
+
+
+@pytest.mark.parametrize(("entry", "options", "sentence", "hint"), [
+    (PAGES, [("reco_arch", "best")], "cannot be 'best'", "parseq"),
+    (PAGES, [("colour", "red")], "has no option 'colour'", "reco_arch"),
+    (PAGES, [("resolve_blocks", "true"), ("resolve_blocks", "false")], "given twice", "once"),
+    (ENTRY, [("colour", "red")], "has no option 'colour'", "leave --option out"),
+], ids=["value", "name", "twice", "none"])  # fmt: skip
+def test_options_without_sense_are_refused_with_what_can_be_given(entry, options, sentence, hint):
+    with pytest.raises(InvalidParameter) as caught:
+        asked(entry, *options)
+    assert sentence in caught.value.message and hint in caught.value.hint

@@ -56,7 +56,7 @@ def test_json_gives_manifests_and_nothing_else(tmp_path):
         ([FACE, "--weights", "nowhere.tflite"], 1, "There is no such weights file."),
         ([FACE, "--weights", "random"], 1, "no random variant"),
         ([FACE, "--labels", "nowhere.txt"], 2, "The file of labels cannot be read."),
-        (["nvila"], 1, "cannot be exported yet"),
+        (["qwen2.5-vl-72b"], 1, "too many for a graph"),
     ],
 )
 def test_errors_are_one_line_and_a_hint(tmp_path, arguments, code, sentence):

@@ -11,7 +11,8 @@ from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import CLASSES
 from tritonvision.errors import ExportFailed, NotSupported
 from tritonvision.exporters import families, libraries, registry
-from tritonvision.exporters.contract import Family, Network, Refusals, Weights
+from tritonvision.exporters.contract import Family, Network, NoSignal, Refusals, Weights
+from tritonvision.exporters.synthetic import seeds
 
 FAMILIES = {name: registry.find(name) for name in sorted(registry.exportable())}
 ENTRIES = {name: next(e for e in catalog.entries().values() if e.family == name) for name in FAMILIES}
@@ -42,7 +43,8 @@ def test_the_options_that_can_be_given_are_those_of_these_families():
     taken = {o: {n for n, family in FAMILIES.items() if not getattr(family.refusals, o)} for o in OPTIONS}
     yolo = {name for name in FAMILIES if name.startswith("YOLO")}
     assert taken == {
-        "labels": {"DETR", "RFDetr", "ResNet", "ViT"} | yolo, "multi_label": {"ResNet", "ViT"}, "size": yolo
+        "labels": {"DETR", "DINOv3", "RFDetr", "ResNet", "ViT", "YOLACT"} | yolo - {"YOLO-World"},
+        "multi_label": {"DINOv3", "ResNet", "ViT"}, "size": yolo,
     }  # fmt: skip
 
 
@@ -112,3 +114,20 @@ def test_refusals_are_by_option():
         with pytest.raises((ExportFailed, NotSupported), match=f"'it' {getattr(everything, option)}"):
             everything.check("it", weights)
     Refusals("", (), "", "").check("it", Weights(labels=("a",), multi_label=True, size=(8, 8)))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_random_weights_without_signal_are_those_of_the_next_seed_in_every_family(monkeypatch, name):
+    family, entry, asked = FAMILIES[name], ENTRIES[name], []
+
+    def random_network(self, entry, weights):
+        asked.append(weights.seed)
+        if weights.seed < 5:
+            raise NoSignal("All alike.")
+        return Answers(())
+
+    monkeypatch.setattr(type(family), "prepare", lambda self: None)
+    monkeypatch.setattr(type(family), "random_network", random_network)
+    weights = Weights("random", seed=3)
+    network = seeds.with_signal(lambda seeded: family.build(entry, seeded), weights, lambda sentence: None)
+    assert asked == [3, 4, 5] and network.source == f"{family.architecture(entry)}, seed 5"

@@ -2,7 +2,6 @@
 
 import re
 
-import huggingface_hub
 import pytest
 
 from tritonvision import catalog
@@ -22,9 +21,9 @@ def hub(monkeypatch, tmp_path):
         path = tmp_path / repository.replace("/", "--") / "snapshots" / (revision or f"{len(asked):040x}") / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"weights")
-        return str(path)
+        return path
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(weight_files.hub, "file", download)
     return asked
 
 

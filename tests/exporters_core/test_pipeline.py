@@ -1,16 +1,19 @@
 """From weights to a published model, with the real face model, and the ways that go nowhere."""
 
 import importlib.util
+import json
+import re
 import shutil
+from dataclasses import replace
 
 import onnx
 import pytest
 from onnx import numpy_helper
 
-from tritonvision import catalog
+from tritonvision import catalog, memory
 from tritonvision.ensembles.in_process import LocalPipeline
-from tritonvision.errors import ExportFailed, InvalidParameter, SetupError, UnknownModel
-from tritonvision.exporters import pipeline, registry
+from tritonvision.errors import ExportFailed, InvalidParameter, NotSupported, SetupError, UnknownModel
+from tritonvision.exporters import demand, pipeline, registry
 from tritonvision.exporters.contract import NoSignal, Weights
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.publication import Repository
@@ -131,6 +134,7 @@ def test_an_id_of_ones_own_stands_beside_the_catalogues(repository):
     assert (repository / "net--faces__7" / "1" / "model.onnx").is_file()
 
 
+@pytest.mark.attack("names that lead out of the repository")
 @pytest.mark.parametrize("name", ["../x", "a--b/1", "/x", "a b"])
 def test_an_id_that_could_leave_the_repository_is_refused(tmp_path, name):
     with pytest.raises(UnknownModel):
@@ -179,3 +183,55 @@ def test_the_seed_that_was_taken_is_named_in_the_manifest_and_to_the_person(fami
     assert progress.notices[-2:] == [
         f"Random weights of seed {n} prove nothing, seed {n + 1} is tried: All alike." for n in range(2)
     ]
+
+
+@pytest.mark.parametrize(("free", "refused"), [(9_000_000_000, True), (64_000_000_000, False)])
+def test_too_little_memory_is_a_sentence_before_the_work(tmp_path, monkeypatch, free, refused):
+    """The largest encoder: 2.5 GB of weights, twice, and what a run of it takes."""
+    monkeypatch.setattr(memory, "free", lambda: free)
+    entry, built = catalog.find("sam-vit_h"), []
+
+    class Built(Exception):
+        pass
+
+    def build(*_):
+        built.append(True)
+        raise Built
+
+    family = registry.find(entry.family)
+    monkeypatch.setattr(type(family), "build", build)
+    with pytest.raises(SetupError if refused else Built) as caught:
+        pipeline.export(entry.id, Weights("random"), tmp_path)
+    if refused:
+        sentence = r"Exporting 'sam-vit_h' takes about 1\d\.\d GB of memory, and 9.0 GB are free."
+        assert re.fullmatch(sentence, str(caught.value))
+        assert caught.value.hint and not built and not list(tmp_path.iterdir())
+
+
+def test_a_users_weights_are_counted_themselves(tmp_path):
+    """A small network of a large family is exported on a small machine; the name of the id says nothing of it."""
+    entry = catalog.find("sam-vit_h")
+    family = registry.find(entry.family)
+    header = json.dumps({"__metadata__": {"format": "pt"}, "a": {"shape": [1000, 500]}, "b": {"shape": []}}).encode()
+    for name in ("model-1.safetensors", "model-2.safetensors"):
+        (tmp_path / name).write_bytes(len(header).to_bytes(8, "little") + header)
+    small = demand.needed(entry, family, tmp_path) - family.working_memory
+    assert small == pytest.approx(demand._TRACED * 4 * 1_000_002, abs=2)
+    assert demand.needed(entry, family, tmp_path / "model-1.safetensors") < small + family.working_memory
+    for broken in (b"", b"\xff" * 8, (9).to_bytes(8, "little") + b"no header", (2).to_bytes(8, "little") + b"[]"):
+        (tmp_path / "model-1.safetensors").write_bytes(broken)
+        assert demand.needed(entry, family, tmp_path) == demand.needed(entry, family)
+    assert demand.needed(entry, family, tmp_path / "weights.pth") == demand.needed(entry, family)
+
+
+def test_an_id_that_no_machine_holds_names_the_engine_that_serves_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free", lambda: 10**15)
+    with pytest.raises(NotSupported, match="'qwen2.5-vl-72b' has 73,400 million weights") as caught:
+        pipeline.export("qwen2.5-vl-72b", Weights("random"), tmp_path)
+    assert "vLLM" in caught.value.hint and not list(tmp_path.iterdir())
+
+
+def test_what_has_no_known_size_is_not_reckoned(monkeypatch):
+    entry = replace(catalog.find("resnet18"), params_m=None)
+    monkeypatch.setattr(memory, "free", lambda: 1)
+    demand.require_memory(entry, registry.find(entry.family))

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from tritonvision import moves
 from tritonvision.errors import SetupError
 from tritonvision.exporters import publish
 from tritonvision.publication import Manifest, Repository
@@ -88,13 +89,13 @@ def test_a_failure_at_any_rename_leaves_the_repository_as_it_was(
     put, tmp_path, contents, monkeypatch, exchange, failing, published
 ):
     if not exchange:
-        monkeypatch.setattr(publish.ctypes, "CDLL", lambda *_, **__: object())
+        monkeypatch.setattr(moves.ctypes, "CDLL", lambda *_, **__: object())
     if published:
         put(tmp_path, b"old")
         for path in tmp_path.glob("p*--*/config.pbtxt"):
             path.write_text("another version")  # so that the steps are exchanged, too
     before = contents(tmp_path)
-    done, rename, swap = [], publish.Path.rename, publish._exchange
+    done, rename, swap = [], publish.Path.rename, moves.exchange
 
     def counted(function):
         def step(*arguments):
@@ -107,7 +108,7 @@ def test_a_failure_at_any_rename_leaves_the_repository_as_it_was(
 
         return step
 
-    monkeypatch.setattr(publish, "_exchange", counted(swap))
+    monkeypatch.setattr(moves, "exchange", counted(swap))
     if not published:
         monkeypatch.setattr(publish.Path, "rename", counted(rename))
     with pytest.raises(SetupError, match="as it was"):

@@ -73,6 +73,15 @@ def test_a_setting_that_cannot_run_is_not_chosen_and_stops_nothing():
     assert found.chosen[0] == "openvino-bf16" and not any(s[0] == "openvino-int8" for s in found.looks)
 
 
+def test_between_settings_of_one_throughput_the_shorter_tail_decides_unless_a_bar_is_asked_for():
+    looks = {
+        "fast": Look(100.0, 10.0, 90.0, 1.0), "steady": Look(98.0, 10.0, 40.0, 1.0),
+        "slow": Look(90.0, 10.0, 20.0, 1.0), "unknown": Look(99.0, 10.0, None, 1.0),
+    }  # fmt: skip
+    assert choose(looks, None) == "steady"
+    assert choose(looks, 100.0) == "fast"
+
+
 def test_where_none_meets_the_bar_none_is_chosen():
     found = search(GRID, lambda s, seconds, rate: Look(*surface(s), seconds), 10.0, p99=0.5)
     assert found.chosen is None and found.looks

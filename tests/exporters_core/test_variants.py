@@ -232,6 +232,21 @@ def test_networks_of_an_own_process_are_changed_in_the_config_of_that_process(se
     assert (served_repository / name / "config.pbtxt").read_text() == before, "linked files are not written to"
 
 
+def test_a_composition_is_told_which_variant_its_networks_run_as(served_repository, tmp_path):
+    """What it caches of the networks of one variant is no answer of another's."""
+    root = tmp_path / "models"
+    for name in ("sam-vit_b", "net--sam-vit_b--encoder", "net--sam-vit_b--decoder"):
+        shutil.copytree(served_repository / name, root / name, copy_function=os.link)
+    manifest = Repository(root).get("sam-vit_b")
+    with publish.staging(root) as folder:
+        added = replace(manifest, variants=(Variant("openvino", "bf16", ("encoder", "decoder")),))
+        variants._put(root, folder, manifest, lambda _: added, {})
+    configs = root / "sam-vit_b" / "configs"
+    assert parameter(configs / "openvino-bf16.pbtxt", "variant") == "openvino-bf16"
+    assert parameter(configs / f"{BASE}.pbtxt", "variant") == ""
+    assert parameter(root / "sam-vit_b" / "config.pbtxt", "variant") == ""
+
+
 def test_an_export_tries_bf16_by_itself_only_where_the_machine_computes_in_it(root, monkeypatch):
     manifest = Repository(root).get(FACE)
     monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"avx2"}))

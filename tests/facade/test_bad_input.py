@@ -7,107 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
 import json
-from pathlib import Path
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from callers import BOTH, bearer, key
+from posted_routes import ASKED, HOLES, JSON, NAMED, NAMES, POSTED, UNREADABLE, WAIT, Route, assert_told, paths
 
-from tritonvision.engine.engine import Engine
-from tritonvision.facade.app import create_app
-from tritonvision.facade.dialects.registry import OPEN_PATHS, dialect_of
+from tritonvision.facade.dialects.registry import OPEN_PATHS
 from tritonvision.facade.dialects.roboflow.routes.tasks import NOT_YET
-from tritonvision.facade.dialects.unowned import UNOWNED
-from tritonvision.settings import Settings
 
-UNREADABLE = "Could not load input image. Cause: "
-HOLES = {
-    "{model_id}": "", "{model}": "", "{task}": "object-detection", "{project}": "coco", "{version}": "3",
-}  # fmt: skip
-WAIT = {"x-wait-for-model": "true", "x-use-cache": "false"}
-
-
-@functools.cache
-def paths() -> dict[str, dict[str, Any]]:
-    """The description of all routes, from an application that serves no requests."""
-    settings = Settings(repository=Path("nowhere"), triton_url="127.0.0.1:1")
-    return create_app(Engine(settings), settings).openapi()["paths"]
-
-
-class Route:
-    """A route that is posted to.
-
-    Attributes:
-        path: with its placeholders filled in.
-        body: a valid one; the picture in base64 for the legacy route.
-        dialect: of its errors.
-    """
-
-    def __init__(self, template: str, operation: dict[str, Any]):
-        self.template, self.dialect = template, dialect_of(template).name
-        self.content = operation.get("requestBody", {}).get("content", {})
-        body = self.content.get("application/json", {})
-        examples = [example["value"] for example in body.get("examples", {}).values()]
-        self.body = examples[0] if examples else self.content.get("text/plain", {}).get("example")
-        self.fields = body.get("schema", {}).get("properties", {})
-        self.required = body.get("schema", {}).get("required", [])
-        self.legacy = template == "/{project}/{version}"
-        named = self.body if isinstance(self.body, dict) else {}
-        model = named.get("model_id") or named.get("model") or "yolov8n-640"
-        self.path = template
-        for hole, value in HOLES.items():
-            self.path = self.path.replace(hole, value or model)
-
-    def __repr__(self) -> str:
-        return self.template
-
-    def post(self, house, body: Any, **options: Any):
-        options.setdefault("headers", {}).update(WAIT)
-        if self.legacy:
-            options["headers"].setdefault("content-type", "application/json")
-            return house.client.post(self.path, content=body, **options)
-        return house.client.post(self.path, json=body, **options)
-
-
-POSTED = [Route(path, methods["post"]) for path, methods in paths().items() if "post" in methods]
-ASKED = [route for route in POSTED if route.body is not None]
-JSON = [route for route in ASKED if not route.legacy]
-PICTURED = [route for route in JSON if {"image", "inputs"} & route.body.keys()]
-NAMED = [route for route in JSON if {"model_id", "model"} & route.fields.keys() or route.dialect == "huggingface"]
+PICTURED = [route for route in JSON if {"image", "inputs"} & route.body.keys() and route.dialect != "kserve"]
 # One picture a request; the others take an array and answer with one.
 SINGLE = {
     "/infer/depth-estimation", "/infer/depth-estimation/{model_id}", "/infer/lmm", "/infer/lmm/{model_id}",
-    "/ocr/trocr", "/sam/embed_image", "/sam/segment_image",
+    "/ocr/trocr", "/sam/embed_image", "/sam/segment_image", "/sam2/embed_image", "/sam2/segment_image",
 }  # fmt: skip
 
 
 def each(routes: list[Route]):
     return pytest.mark.parametrize("route", routes, ids=repr)
-
-
-def assert_told(answer, route: Route, *statuses: int) -> str:
-    """Asserts one of ``statuses``, the error form of the route's dialect and no internals; returns the text."""
-    assert answer.status_code in statuses, f"{answer.status_code}: {answer.text[:300]}"
-    body = answer.json()
-    if dialect_of(answer.request.url.path) is UNOWNED:  # Hugging Face's clients read the same as ``error``
-        told = body.pop("error")
-        assert told == body["message"].removeprefix(UNREADABLE) if "message" in body else isinstance(told, list)
-    if route.dialect == "openai":
-        assert body.keys() == {"error"} and body["error"].keys() == {"message", "type", "param", "code"}
-        text = body["error"]["message"]
-    elif route.dialect == "huggingface":
-        assert body.keys() - {"estimated_time"} == {"error"}
-        text = body["error"][0] if isinstance(body["error"], list) else body["error"]
-    elif answer.status_code == 422:
-        assert body.keys() == {"detail"} and all(one.keys() == {"type", "loc", "msg"} for one in body["detail"])
-        text = body["detail"][0]["msg"]
-    else:
-        assert body.keys() - {"status"} == {"message"}
-        text = body["message"]
-    assert isinstance(text, str) and text and answer.headers["x-request-id"]
-    assert not any(inner in answer.text for inner in ("Traceback", ".py", "object at 0x", str(Path.home()) + "/"))
-    return text
 
 
 def assert_served(house, route: Route) -> None:
@@ -121,9 +42,9 @@ def invalid(route: Route) -> int:
 
 def test_there_are_routes_of_every_kind():
     assert len(POSTED) > 30 and len(ASKED) > 20 and len(PICTURED) > 15
-    assert {route.dialect for route in ASKED} == {"roboflow", "huggingface", "openai"}
+    assert {route.dialect for route in ASKED} == {"roboflow", "huggingface", "openai", "vi", "kserve"}
     told = {route.template for route in POSTED if route.body is None}
-    assert told == {*NOT_YET, "/model/clear"}, "a route without a body that works"
+    assert told == {*NOT_YET, "/model/clear", "/v2/repository/index"}, "a route without a body that works"
 
 
 @each(ASKED)
@@ -134,6 +55,7 @@ def test_every_route_of_the_description_is_served(shared_house, route):
 # ---- bodies ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.attack("JSON nested deeply")
 @each(JSON)
 @pytest.mark.parametrize("content", [
     b"", b"{", b"[1,", b'{"a": NaN}', b"\xff\xfe", b"[" * 100_000, b"[]", b'"text"', b"5", b"null",
@@ -153,7 +75,7 @@ def test_a_field_of_the_wrong_type_is_refused_and_repeated_nowhere(shared_house,
             if answer.status_code != 200:  # an object is a name and a prompt, a list of texts two
                 assert_told(answer, route, 400, 422)
             else:
-                assert route.template == "/clip/compare" and name == "prompt"
+                assert route.template.endswith("/compare") and name == "prompt"
             assert "secret-value" not in answer.text and "secret-key" not in answer.text
     assert_served(shared_house, route)
 
@@ -173,6 +95,7 @@ def _is_a_list(schema: dict[str, Any]) -> bool:
     return schema.get("type") == "array" or any(map(_is_a_list, schema.get("anyOf", ())))
 
 
+@pytest.mark.attack("endless lists")
 @each(JSON)
 @pytest.mark.parametrize("element", [1, {}, [1], "a"], ids=str)
 def test_an_endless_list_is_refused_in_a_short_answer(shared_house, route, element):
@@ -185,7 +108,8 @@ def test_an_endless_list_is_refused_in_a_short_answer(shared_house, route, eleme
 
 @each(JSON)
 def test_no_refusal_repeats_a_long_text(shared_house, route):
-    for name in ("model_id", "model", "prompt", "text", "inputs", "image", "id", "sam_version_id", "image_id"):
+    others = ("task_type", "prompt", "text", "inputs", "image", "id", "sam_version_id", "image_id")
+    for name in (*NAMES, *others):
         answer = route.post(shared_house, route.body | {name: "x" * 100_000})
         assert answer.status_code == 200 or len(answer.content) < 5_000, name
 
@@ -243,6 +167,7 @@ def test_an_array_of_one_is_an_array_of_one_and_an_empty_one_is_refused(shared_h
     assert_told(route.post(shared_house, _with(route, [])), route, 400, 422)
 
 
+@pytest.mark.attack("many pictures in one request")
 @each([route for route in PICTURED if route.template not in SINGLE and route.dialect == "roboflow"])
 def test_a_batch_over_the_limit_is_refused(whole_house_with, route):
     house = whole_house_with(max_batch=2)
@@ -256,8 +181,9 @@ def test_a_form_of_two_files_is_refused(shared_house, picture):
     assert_told(shared_house.client.post(legacy.path, files=two), legacy, 400)
 
 
+@pytest.mark.attack("many pictures in one request")
 def test_pictures_of_a_conversation_are_counted(whole_house_with):
-    (chat,) = [route for route in ASKED if route.dialect == "openai"]
+    (chat,) = [route for route in ASKED if route.dialect == "openai" and "messages" in route.body]
     house = whole_house_with(max_batch=1)
     body = copy.deepcopy(chat.body)
     body["messages"][0]["content"] += body["messages"][0]["content"][:1]
@@ -268,14 +194,14 @@ def test_pictures_of_a_conversation_are_counted(whole_house_with):
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 
-def _of(house, route: Route, model: str):
+def _of(house, route: Route, model: str, headers: Mapping[str, str] = MappingProxyType({})):
     """The answer of the route when ``model`` is asked."""
     if "{model}" in route.template:
         path = route.template.replace("{task}", HOLES["{task}"]).replace("{model}", model)
-        return house.client.post(path, json=route.body, headers=WAIT)
-    name = "model" if "model" in route.fields else "model_id"
+        return house.client.post(path, json=route.body, headers={**WAIT, **headers})
+    name = next(name for name in NAMES if name in route.fields)
     path = route.template.replace("{model_id}", model)
-    return house.client.post(path, json=route.body | {name: model})
+    return house.client.post(path, json=route.body | {name: model}, headers=dict(headers))
 
 
 @each([route for route in NAMED if route.template != "/model/remove"])  # what is not there need not be removed
@@ -290,7 +216,8 @@ def test_an_unknown_model_is_a_404_and_an_invalid_id_an_error(shared_house, rout
 
 @each([route for route in NAMED if not route.template.startswith("/model/")])
 def test_a_task_that_the_model_does_not_do_is_refused(shared_house, route):
-    other = "resnet18" if "classif" not in route.template else "yolov8n-640"
+    every_class = "classif" in route.template or route.template == "/infer/embeddings"
+    other = "yolov8n-640" if every_class else "resnet18"
     if route.template == "/models/{model}":  # whatever the model does
         return
     told = assert_told(_of(shared_house, route, other), route, 400)
@@ -307,6 +234,14 @@ def test_a_model_that_the_legacy_route_cannot_draw_or_name_is_refused(shared_hou
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def keyed_house(shared_house_with):
+    """A key for models that are not there, and for each route one that may send one request in ten seconds."""
+    slow = [key(f"slow-{i}", rate=0.1, may=BOTH) for i in range(len(ASKED))]
+    return shared_house_with(keys=(key("other", models=("other/*",)), *slow))
+
+
+@pytest.mark.attack("ways past the key")
 @pytest.mark.parametrize("path", sorted(set(paths()) - OPEN_PATHS))
 def test_a_missing_or_wrong_key_is_a_401_at_every_route(whole_house_with, path):
     house = whole_house_with(api_key="right")
@@ -323,6 +258,29 @@ def test_a_missing_or_wrong_key_is_a_401_at_every_route(whole_house_with, path):
             assert "right" not in told and "wrong" not in told
         for sent in ({"params": {"api_key": "right"}}, {"headers": {"authorization": "Bearer right"}}):
             assert house.client.request(method, url, **sent).status_code != 401
+
+
+@pytest.mark.attack("ways past the key")
+@each(ASKED)
+def test_a_key_for_other_models_is_a_403_whether_the_model_is_there_or_not(keyed_house, route):
+    engine, headers = keyed_house.engine, bearer("other")
+    before = [list(seen) for seen in (engine.asked, engine.samples, engine.chats, engine.loaded())]
+    told = assert_told(route.post(keyed_house, route.body, headers=dict(headers)), route, 403)
+    assert "API key" in told and "other" not in told
+    if route in NAMED:
+        told = assert_told(_of(keyed_house, route, "nobody/1", headers), route, 403)
+        assert "tritonvision export" not in told
+    assert before == [list(seen) for seen in (engine.asked, engine.samples, engine.chats, engine.loaded())]
+
+
+@pytest.mark.attack("ways past the key")
+@each(ASKED)
+def test_over_the_keys_rate_is_a_429_that_says_when_to_come_back(keyed_house, route):
+    headers = bearer(f"slow-{ASKED.index(route)}")
+    assert route.post(keyed_house, route.body, headers=dict(headers)).status_code == 200
+    answer = route.post(keyed_house, route.body, headers=dict(headers))
+    assert "0.1 requests a second" in assert_told(answer, route, 429)
+    assert 1 <= int(answer.headers["retry-after"]) <= 330
 
 
 @each(JSON)
@@ -342,6 +300,7 @@ def test_a_key_in_the_body_counts_after_one_in_the_query(whole_house_with, route
 # ---- bytes -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.attack("bodies over the limit")
 @each(ASKED)
 def test_a_body_over_the_limit_is_a_413_announced_or_in_chunks(whole_house_with, route):
     house = whole_house_with(max_body_bytes=3000)

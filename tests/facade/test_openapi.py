@@ -154,8 +154,8 @@ def test_every_request_without_a_body_is_answered_as_documented(whole_house, sch
     whole_house.client.post("/model/add", json={"model_id": "coco/3"})
     for method, path, operation in operations(schema):
         if method == "get" and "{project}/{version}" != path.lstrip("/"):
-            model = "smolvlm-256m" if path.startswith("/v1") else "yolov8n-640"
-            url = path.replace("{model}", model).replace("{model_id}", model)
+            model = "smolvlm-256m" if path.startswith(("/v1", "/vi")) else "yolov8n-640"
+            url = path.replace("{model}", model).replace("{model_id}", model).replace("{run_id}", model)
             answer = whole_house.client.get(_filled(url, ""))
             assert answer.status_code == 200, f"{path}: {answer.text[:300]}"
             content = operation["responses"]["200"]["content"]
@@ -167,12 +167,16 @@ def test_every_request_without_a_body_is_answered_as_documented(whole_house, sch
 
 # ---- a fuzzer --------------------------------------------------------------------------------------------------------
 
-EXAMPLES = 12  # of each operation and kind of data
+EXAMPLES, MANY = 12, 100  # of each operation and kind of data
 # Fields that get valid values: otherwise every request would fail at its model's name or its picture.
-_SEASONING = ("model_id", "model", "image", "inputs", "text", "subject", "prompt", "messages", "training_data")
+_SEASONING = (
+    "model_id", "model", "image", "inputs", "text", "subject", "prompt", "messages", "training_data",
+    "run_id", "source",
+)
 
 _NAMES = {
-    "model": "yolov8n-640", "model_id": "yolov8n-640", "task": "object-detection", "project": "coco", "version": "3",
+    "model": "yolov8n-640", "model_id": "yolov8n-640", "run_id": "smolvlm-256m", "task": "object-detection",
+    "project": "coco", "version": "3",
 }
 
 
@@ -187,11 +191,24 @@ POSITIVE, NEGATIVE = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
 _WITH_FIELDS = {key for key, told in OPERATIONS.items() if told.asks or told.ways} | {("get", "/{project}/{version}")}
 
 
-@pytest.mark.parametrize("method, path, mode", [
-    *[(*key, POSITIVE) for key in sorted(OPERATIONS)], *[(*key, NEGATIVE) for key in sorted(_WITH_FIELDS)],
-], ids=lambda value: value.name if isinstance(value, GenerationMode) else value)  # fmt: skip
+EACH = [*[(*key, POSITIVE) for key in sorted(OPERATIONS)], *[(*key, NEGATIVE) for key in sorted(_WITH_FIELDS)]]
+
+
+def named(value: Any) -> str:
+    return value.name if isinstance(value, GenerationMode) else value
+
+
+@pytest.mark.attack("generated requests to every route")
+@pytest.mark.parametrize("method, path, mode", EACH, ids=named)
 def test_no_generated_request_gets_an_undocumented_answer(fuzzed, method, path, mode):
     fuzz(fuzzed[path][method], mode)
+
+
+@pytest.mark.slow
+@pytest.mark.attack("generated requests to every route")
+@pytest.mark.parametrize("method, path, mode", EACH, ids=named)
+def test_none_of_many_generated_requests_gets_an_undocumented_answer(fuzzed, method, path, mode):
+    fuzz(fuzzed[path][method], mode, MANY)
 
 
 def test_no_generated_request_to_the_page_gets_an_undocumented_answer(fuzzed, shared_house):
@@ -201,13 +218,13 @@ def test_no_generated_request_to_the_page_gets_an_undocumented_answer(fuzzed, sh
         fuzz(fuzzed[path][method], POSITIVE)
 
 
-def fuzz(operation: schemathesis.APIOperation, mode: GenerationMode) -> None:
+def fuzz(operation: schemathesis.APIOperation, mode: GenerationMode, most: int = EXAMPLES) -> None:
     """Calls the operation with generated data, partly with valid values in it; raises for undocumented answers."""
     content = operation.definition.raw.get("requestBody", {}).get("content", {})
     working = [one["value"] for one in content.get("application/json", {}).get("examples", {}).values()]
 
     @settings(
-        max_examples=EXAMPLES, derandomize=True, deadline=None, database=None,
+        max_examples=most, derandomize=True, deadline=None, database=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=operation.as_strategy(generation_mode=mode), working=st.sampled_from([None, *(working or [{}])]))

@@ -11,10 +11,13 @@ import signal
 import socket
 import time
 
+import httpx
 import pytest
 
 from tritonvision.errors import SetupError
 from tritonvision.facade import run
+from tritonvision.facade.app import create_app
+from tritonvision.settings import Settings
 
 DETECTOR = "yolov8n-640"
 
@@ -102,6 +105,7 @@ def test_a_client_that_expects_100_continue_is_refused_before_it_sends(house, se
     asyncio.run(main())
 
 
+@pytest.mark.attack("many pictures in one request")
 def test_pictures_come_from_urls_in_every_dialect(house, picture, served):
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -200,7 +204,8 @@ def test_readiness_fails_first_while_the_port_still_answers(house, served, until
             answers = [await client.get(path) for path in ("/readiness", "/v1/health/ready", "/health", "/healthz")]
             assert [answer.status_code for answer in answers] == [503, 503, 503, 200]
             assert answers[0].json() == {"status": "not ready", "reason": "The server is shutting down."}
-            assert (await client.get("/info")).status_code == 200
+            info = await client.get("/info")
+            assert info.status_code == 200 and info.headers["connection"] == "close"
             await until(lambda: caught)
 
     asyncio.run(main())
@@ -226,6 +231,62 @@ def test_shutdown_ends_slow_requests_with_an_error(house, picture, served, until
     assert house.engine.cancelled == 2 and not [record for record in caplog.records if record.exc_info]
 
 
+def test_a_port_that_was_handed_on_is_left_connection_by_connection(house, picture, until, hold):
+    """The answer under way and the next one on an idle connection come, say that they are the last, and it ends."""
+    handed_on = []
+
+    async def hand_on(listener: socket.socket) -> bool:
+        handed_on.append(listener.dup())
+        return True
+
+    async def main():
+        settings, up = Settings(repository=house.settings.repository, port=free_port()), asyncio.Event()
+        app = create_app(house.engine, settings)
+        serving = asyncio.create_task(run.run(app, settings, ready=up.set, hand_on=hand_on))
+        await up.wait()
+        url = f"http://127.0.0.1:{settings.port}"
+        async with httpx.AsyncClient(base_url=url) as busy, httpx.AsyncClient(base_url=url) as idle:
+            assert "connection" not in (await idle.get("/info")).headers
+            held = hold(house.engine)
+            call = asyncio.create_task(busy.post("/infer/object_detection", json=ask(picture)))
+            await held.reached.wait()
+            os.kill(os.getpid(), signal.SIGUSR2)
+            await until(lambda: handed_on)
+            await asyncio.sleep(0)
+            held.set()
+            for answer in (await call, await idle.get("/readiness")):
+                assert answer.status_code == 200 and answer.headers["connection"] == "close"
+            await asyncio.wait_for(serving, 10)
+        with socket.create_connection(("127.0.0.1", settings.port), 1):
+            handed_on[0].accept()[0].close()  # whoever comes now meets the other process
+
+    asyncio.run(main())
+    handed_on[0].close()
+
+
+def test_a_port_that_nobody_takes_over_is_kept(house, until):
+    asked = []
+
+    async def nobody(_: socket.socket) -> bool:
+        asked.append(True)
+        return False
+
+    async def main():
+        settings, up = Settings(repository=house.settings.repository, port=free_port()), asyncio.Event()
+        app = create_app(house.engine, settings)
+        serving = asyncio.create_task(run.run(app, settings, ready=up.set, hand_on=nobody))
+        await up.wait()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}") as client:
+            for times in (1, 2):
+                os.kill(os.getpid(), signal.SIGUSR2)
+                await until(lambda: len(asked) == times)  # noqa: B023
+                assert "connection" not in (await client.get("/info")).headers
+        serving.cancel()
+        await asyncio.wait((serving,))
+
+    asyncio.run(main())
+
+
 def test_as_many_files_may_be_open_as_there_may_be_connections(house, served):
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -241,6 +302,7 @@ def test_as_many_files_may_be_open_as_there_may_be_connections(house, served):
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
+@pytest.mark.attack("many connections")
 def test_connections_over_the_bound_are_refused(house, served):
     async def main():
         async with served(house, max_connections=3) as client:

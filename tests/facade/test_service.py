@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
+from collections import Counter
 
 from tritonvision.errors import Overloaded
 from tritonvision.facade import workers
@@ -47,3 +48,31 @@ def test_drawing_counts_in_the_requests_budget_and_is_cancelled_with_it(house, p
         asyncio.run(main())
     finally:
         free.set()
+
+
+def test_a_model_that_does_not_answer_leaves_room_for_the_others(house, picture, served, until):
+    image = {"type": "base64", "value": base64.b64encode(picture).decode()}
+    answer = house.engine.infer
+
+    async def main():
+        free = asyncio.Event()
+
+        async def infer(model, *given, **more):
+            if model.id == "yolov8n-640":
+                await free.wait()
+            return await answer(model, *given, **more)
+
+        house.engine.infer = infer
+        async with served(house, max_in_flight=8) as client:
+
+            def detect():
+                return client.post("/infer/object_detection", json={"model_id": "yolov8n-640", "image": image})
+
+            waiting = [asyncio.create_task(detect()) for _ in range(20)]
+            await until(lambda: sum(task.done() for task in waiting) == 14)
+            other = await client.post("/infer/classification", json={"model_id": "resnet18", "image": image})
+            assert other.status_code == 200
+            free.set()
+            assert Counter([(await task).status_code for task in waiting]) == {200: 6, 503: 14}
+
+    asyncio.run(main())

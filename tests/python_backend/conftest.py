@@ -54,12 +54,17 @@ class InferenceResponse:
 
 
 class InferenceRequest:
-    """What a model asks of another: ``answer(model, inputs)`` of the test gives tensors by name, or a TritonError."""
+    """What a model asks of another: ``answer(model, inputs)`` of the test gives tensors by name, or a TritonError.
+
+    ``ids`` collects the ids of these requests.
+    """
 
     answer = None
+    ids: list[str] = []
 
-    def __init__(self, model_name, requested_output_names, inputs):
+    def __init__(self, model_name, requested_output_names, inputs, request_id=""):
         self.model, self.names, self.given = model_name, requested_output_names, inputs
+        InferenceRequest.ids.append(request_id)
 
     def exec(self):
         found = InferenceRequest.answer(self.model, {tensor.name(): tensor.as_numpy() for tensor in self.given})
@@ -92,8 +97,11 @@ class Sender:
 
 
 class Request:
-    def __init__(self, inputs, outputs):
-        self._inputs, self._outputs, self.sender = inputs, outputs, Sender()
+    def __init__(self, inputs, outputs, request_id=""):
+        self._inputs, self._outputs, self._id, self.sender = inputs, outputs, request_id, Sender()
+
+    def request_id(self):
+        return self._id
 
     def inputs(self):
         return [Tensor(name, value) for name, value in self._inputs.items()]
@@ -159,3 +167,4 @@ def triton():
         TritonModelException=TritonModelException,
     )  # fmt: skip
     InferenceRequest.answer = None
+    InferenceRequest.ids.clear()

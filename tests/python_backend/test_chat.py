@@ -1,5 +1,6 @@
 """The step of a model that writes: what becomes of a request, and that each gets exactly one last response."""
 
+import hashlib
 import io
 import json
 
@@ -30,7 +31,7 @@ class Engine:
 @pytest.fixture
 def model(triton):
     made = chat.TritonPythonModel()
-    made.name, made.vlm_engine = "m", Engine()
+    made.name, made.vlm_engine, made.detailed = "m", Engine(), True
     made.vlm_engine.behave = lambda emit, failed, cancelled: emit(Delta("hi", np.array([7, 8]), "stop", (5, 2)))
     return made
 
@@ -73,6 +74,24 @@ def test_a_prompt_is_a_question_about_all_the_pictures_and_its_answer_is_sent(tr
     assert pictures[0].decode().shape == (4, 6, 3) and pictures[0].decode()[0, 0].tolist() == [10, 20, 30]
     assert response.tensors["text"].tolist() == [b"hi"] and response.tensors["token_ids"].tolist() == [7, 8]
     assert response.tensors["finish_reason"].tolist() == [b"stop"] and response.tensors["usage"].tolist() == [5, 2]
+
+
+def test_what_is_told_besides_travels_as_json_where_the_published_model_declares_it(triton, model):
+    told = {"token": "hi", "bytes": [104, 105], "logprob": -0.5, "top_logprobs": []}
+    piece = Delta("hi", np.array([7]), "stop", (5, 1), cached_tokens=4, logprobs=(told,))
+    model.vlm_engine.behave = lambda emit, failed, cancelled: emit(piece)
+    (response,) = asked(triton, model, parameters={"top_logprobs": 0}, prompt="x")
+    assert json.loads(response.tensors["details"][0]) == {"cached_tokens": 4, "logprobs": [told]}
+    model.detailed = False
+    (response,) = asked(triton, model, prompt="x")
+    assert "details" not in response.tensors
+    assert "publish it again" in refusal(asked(triton, model, parameters={"top_logprobs": 0}, prompt="x"))
+
+
+def test_the_bytes_of_a_picture_and_its_turning_are_what_it_is_known_by():
+    first, other, turned = (chat.picture(*given) for given in ((b"a", True), (b"b", True), (b"a", False)))
+    assert first.digest() == chat.picture(b"a", True).digest()
+    assert len({one.digest() for one in (first, other, turned)}) == 3
 
 
 def test_only_the_piece_that_ends_the_answer_is_the_last_response(triton, model):
@@ -184,15 +203,19 @@ def test_the_model_is_opened_from_its_config_and_closed_when_it_is_unloaded(trit
             opened["engine"] = given
 
     monkeypatch.setattr(chat, "Sessions", lambda files: files)
-    monkeypatch.setattr(chat, "VlmEngine", Recorder)
+    monkeypatch.setattr(chat, "open_engine", Recorder)
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "tokenizer.json").write_bytes(b"{}")
+    (tmp_path / "manifest.json").write_text("published")
+    monkeypatch.setenv("TRITONVISION_KEPT_PROMPTS", "12345")
     model = chat.TritonPythonModel()
     model.initialize(triton.args(tmp_path, {
         "sessions": '{"vision": "vision.onnx"}', "assets": '["tokenizer.json"]', "options": '{"tile": 3}',
         "module": "smolvlm",
     }))  # fmt: skip
-    files, module, options, assets, working = opened["engine"]
+    files, module, options, assets, working, identity, kept = opened["engine"]
+    assert identity.startswith("m ") and hashlib.sha256(b"published").hexdigest() in identity and kept == 12345
+    assert model.detailed is False, "a config of before has no output for details"
     assert files == {"vision": tmp_path / "1" / "vision.onnx"} and module == "smolvlm" and options == {"tile": 3}
     assert assets == {"tokenizer.json": b"{}"} and working() is model.heart
     model.finalize()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tritonvision.errors import InvalidParameter, InvalidPicture
-from tritonvision.python_backend import composition
+from tritonvision.python_backend import composition, step
 
 FACES = "mediapipe-face-detection"
 
@@ -61,6 +61,18 @@ def test_networks_are_asked_by_their_role_and_models_by_their_name(gaze):
     assert json.loads(gaze.asked[0][1]["parameters"][0, 0])["auto_orient"] is True
 
 
+def test_what_is_cached_of_one_variant_is_not_read_by_another(triton, tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "manifest.json").write_text("{}")
+    told = {"composition": "promptable-masks", "nets": "{}", "options": '{"side": 1024}'}
+    keys = set()
+    for variant in ({}, {"variant": "openvino-bf16"}, {"variant": "openvino-int8"}):
+        made = composition.TritonPythonModel()
+        made.initialize(triton.args(tmp_path, told | variant))
+        keys.add(made.composition._model)
+    assert len(keys) == 3
+
+
 def test_pictures_with_different_numbers_of_faces_are_one_batch(gaze):
     found = gaze.answer({"image": images(png(16), png(48), png(8))}, OUTPUTS)
     assert found["yaw"].tolist() == [[1, 0, 0], [1, 2, 3], [0, 0, 0]]
@@ -82,6 +94,12 @@ def test_answers_whose_other_axes_differ_are_no_batch(gaze, triton):
     assert gaze.answer(sent, ["yaw"])["yaw"].shape == (2, 1)
     with pytest.raises(InvalidParameter, match="differ in shape"):
         gaze.answer(sent, ["keypoints"])
+
+
+def test_what_a_composition_asks_has_the_id_of_its_request(gaze, triton):
+    """So that what these models take is told as a part of the same request."""
+    gaze.execute([triton.Request({"image": images(png(16))}, ["yaw"], "tv0123456789abcdef")])
+    assert triton.InferenceRequest.ids == ["tv0123456789abcdef"] * 2
 
 
 def test_what_a_part_refuses_with_is_the_refusal_and_what_it_breaks_with_is_not_shown(gaze, triton):
@@ -119,7 +137,7 @@ def test_a_network_of_the_models_own_process_is_asked_there(triton, tmp_path, mo
 def test_a_model_that_is_published_anew_has_another_identity(triton, tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     args = triton.args(tmp_path, {})
-    first = composition._identity(args)
-    assert first.startswith("m ") and composition._identity(args) == first
+    first = step.identity(args, {})
+    assert first.startswith("m ") and step.identity(args, {}) == first
     (tmp_path / "manifest.json").write_text('{"sha256": "1"}')
-    assert composition._identity(args) != first
+    assert step.identity(args, {}) != first

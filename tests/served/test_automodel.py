@@ -147,6 +147,18 @@ def test_vectors_are_the_same_three_ways(three_ways, image):
     np.testing.assert_allclose(models[0].compare(image, image, y_type="image"), [[1]], atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "length"), [("resnet18", 512), ("clip/RN50", 1024)])
+def test_features_are_the_same_three_ways(three_ways, image, name, length):
+    models = three_ways(name)
+    two = [image, image[::-1]]
+    first, *others = (model.features(two) for model in models)
+    assert first.shape == (2, length) and first.dtype == np.float32 and np.ptp(first - first[::-1]) > 1e-3
+    for other in others:
+        np.testing.assert_allclose(other, first, atol=1e-5)
+    unit = models[0].features(two, normalize=True)
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)
+
+
 def test_depth_is_the_same_three_ways(three_ways, image):
     first, *others = (model(image[:96, :128]) for model in three_ways("depth-anything-v2-small"))
     assert [depth.shape for depth in first] == [(96, 128)] and first[0].dtype == np.float32
@@ -194,7 +206,7 @@ def test_gazes_are_the_same_three_ways(three_ways, image):
         np.testing.assert_allclose(points[0].xy, other[0][0].xy, atol=1e-3)
 
 
-@pytest.mark.parametrize("model_id", ["tests/small-owl/1", "tests/small-dino/1"])
+@pytest.mark.parametrize("model_id", ["tests/small-owl/1", "tests/small-dino/1", "tests/small-world/1"])
 def test_words_find_the_same_three_ways(three_ways, image, model_id):
     texts = ["a helmet", "a flag"]
     first, *others = (model(image, texts, confidence=0.05)[0] for model in three_ways(model_id))

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import signal
 import subprocess
 from contextlib import aclosing
+from functools import partial
 
 import pytest
+from own_engine import with_engine
 from PIL import Image
 
-from tritonvision.engine.engine import Engine
 from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, ServerUnavailable
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings
@@ -46,20 +48,7 @@ def server(served_repository, tmp_path_factory):
 @pytest.fixture
 def run(server):
     """Runs ``work(engine)`` in an event loop of its own."""
-    settings, embedded = server
-
-    def run(work):
-        async def main():
-            engine = Engine(settings, embedded)
-            await engine.start()
-            try:
-                return await work(engine)
-            finally:
-                await engine.close()
-
-        return asyncio.run(main())
-
-    return run
+    return partial(with_engine, *server)
 
 
 async def whole(engine, messages, pictures=(), **settings):
@@ -108,6 +97,38 @@ def test_a_conversation_remembers_what_was_said(run):
 
     fresh, later = run(work)
     assert fresh[1] != later[1]
+
+
+def test_a_second_question_about_a_picture_is_not_read_from_its_beginning(run, photo):
+    async def work(engine):
+        questions = [asks("What is this?", 1), asks("How many people are there?", 1), asks("What is this?", 1)]
+        found = []
+        for messages in questions:
+            given = engine.chat(MODEL, messages, [photo], {"max_new_tokens": 8})
+            deltas = [delta async for delta in given]
+            found.append(([int(id) for delta in deltas for id in delta.token_ids], deltas[-1]))
+        return found
+
+    first, second, again = run(work)
+    assert second[1].cached_tokens >= first[1].usage[0] - 64 > 0
+    assert again[0] == first[0] and again[1].usage == first[1].usage and again[1].cached_tokens > 0
+
+
+def test_an_answer_follows_a_schema_and_tells_how_likely_its_tokens_are(run):
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9}},
+              "required": ["n"], "additionalProperties": False}  # fmt: skip
+
+    async def work(engine):
+        given = {"max_new_tokens": 60, "temperature": 1.0, "seed": 3, "schema": schema, "top_logprobs": 2}
+        return [delta async for delta in engine.chat(MODEL, asks("How many?"), [], given)]
+
+    deltas = run(work)
+    assert 0 <= json.loads("".join(delta.text for delta in deltas))["n"] <= 9 and deltas[-1].finish_reason == "stop"
+    told = [one for delta in deltas for one in delta.logprobs]
+    assert "".join(one["token"] for one in told) == "".join(delta.text for delta in deltas)
+    assert all(one["logprob"] <= one["top_logprobs"][0]["logprob"] <= 0 for one in told)
+    with pytest.raises(InvalidParameter, match="banana"):
+        run(lambda engine: whole(engine, asks("x"), schema={"type": "banana"}))
 
 
 def test_a_seed_repeats_a_sampled_answer(run):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
+from own_engine import with_engine
 from tritonclient.grpc import model_config_pb2
 
-from tritonvision.engine.engine import Engine
 from tritonvision.errors import BrokenModel
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings
@@ -48,18 +48,7 @@ def server(publish_as, tmp_path_factory):
 def asked(server):
     """``asked(work)``: what ``work(engine)`` gives, an engine of its own."""
 
-    def run(work):
-        async def main():
-            engine = Engine(*server)
-            await engine.start()
-            try:
-                return await work(engine)
-            finally:
-                await engine.close()
-
-        return asyncio.run(main())
-
-    return run
+    return partial(with_engine, *server)
 
 
 def uses_openvino(server: tuple[Settings, Embedded], model: str) -> bool:

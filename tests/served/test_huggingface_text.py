@@ -15,8 +15,9 @@ from PIL import Image
 
 from tritonvision.exporters.parity import text_pages
 
-OWL, DINO, TOWERS, LINE, WRITER = (
-    "tests/small-owl/1", "tests/small-dino/1", "clip/RN50", "tests/small-line/1", "tests/small-vlm/1",
+OWL, DINO, WORLD, TOWERS, LINE, WRITER = (
+    "tests/small-owl/1", "tests/small-dino/1", "tests/small-world/1", "clip/RN50", "tests/small-line/1",
+    "tests/small-vlm/1",
 )  # fmt: skip
 NAMES = ["a cat", "an astronaut", "a red cup"]
 
@@ -41,7 +42,7 @@ def asked(data: bytes, **parameters) -> dict:
     return {"inputs": base64.b64encode(data).decode(), "parameters": parameters}
 
 
-@pytest.mark.parametrize("model", [OWL, DINO])
+@pytest.mark.parametrize("model", [OWL, DINO, WORLD])
 def test_boxes_are_those_of_the_other_dialect(http, photo, model):
     found = answer(http, f"/models/{model}", asked(photo, candidate_labels=NAMES, threshold=0.05, top_k=20))
     assert 0 < len(found) <= 20

@@ -48,6 +48,7 @@ def test_the_least_recently_used_model_is_evicted_and_loaded_again_on_request(bo
     assert "tritonvision_evicted_models 2.0" in httpx.get(f"{bounded}/metrics", timeout=10).text
 
 
+@pytest.mark.slow
 def test_under_load_every_request_is_answered_and_the_limit_holds(bounded, photo):
     over, done = [], threading.Event()
 

@@ -34,14 +34,20 @@ BLOCK = re.compile(r"^### ([\w ]+)\n|^```(\w+)\n(.*?)^```$", re.MULTILINE | re.D
 HTTP, GRPC = "http://localhost:9001", "localhost:8001"
 SMALL = {
     "grounding-dino-tiny": "tests/small-dino/1", "owlv2-base-patch14": "tests/small-owl/1",
+    "yolo-world-s": "tests/small-world/1",
     "trocr-base-printed": "tests/small-line/1", "smolvlm-256m": "tests/small-vlm/1",
+    "florence-2-base": "tests/small-florence/1", "paligemma-3b": "tests/small-paligemma/1",
+    "moondream2": "tests/small-moondream/1",
+    "internvl3.5-1b": "tests/small-internvl/1",
 }  # fmt: skip
 # What each page's names become.
 PAGES = {
     "mediapipe-face": {}, "yolov8": {}, "yolov8-seg": {}, "resnet": {}, "clip": {}, "depth-anything-v2": {}, "sam": {},
     "l2cs": {},
     "doctr": {"doctr-db_resnet50": "doctr-db_mobilenet_v3"},
-    "grounding-dino": SMALL, "owlv2": SMALL, "trocr": SMALL, "smolvlm": SMALL,
+    "grounding-dino": SMALL, "owlv2": SMALL, "yolo-world": SMALL, "trocr": SMALL, "smolvlm": SMALL,
+    "florence-2": SMALL, "paligemma": SMALL, "moondream2": SMALL,
+    "internvl-3-5": SMALL,
 }  # fmt: skip
 
 
@@ -117,7 +123,7 @@ def test_an_example_answers(addresses, pictures, monkeypatch, capsys, page, numb
         exec(compile(code, f"{page}.md", "exec"), {"__name__": "__main__"})
         assert capsys.readouterr().out.strip()
         return
-    for line in code.splitlines():
+    for line in code.replace("\\\n", " ").splitlines():  # a backslash continues a line
         program, *words = shlex.split(line, comments=True)
         if program == "curl":
             done = subprocess.run(["curl", "-sS", "--fail-with-body", *words], capture_output=True, timeout=120)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 from tritonvision.exporters.parity import text_pages
 
 OWL, DINO, LINE, PAGE = "tests/small-owl/1", "tests/small-dino/1", "tests/small-line/1", "doctr-db_mobilenet_v3"
+WORLD = "tests/small-world/1"
 NAMES = ["a cat", "an astronaut", "a red cup"]
 
 
@@ -50,6 +52,7 @@ def boxes(found) -> list[tuple]:
 
 @pytest.mark.parametrize(("route", "model", "least"), [
     ("/owlv2/infer", OWL, "confidence"), ("/grounding_dino/infer", DINO, "box_threshold"),
+    ("/yolo_world/infer", WORLD, "confidence"),
 ])  # fmt: skip
 def test_boxes_have_the_names_that_the_request_gave(http, photo, route, model, least):
     body = {"model_id": model, "image": image(photo), "text": NAMES, least: 0.05, "text_threshold": 0.0}
@@ -60,7 +63,9 @@ def test_boxes_have_the_names_that_the_request_gave(http, photo, route, model, l
     assert boxes(answer(http, route, body)) == boxes(found)
 
 
-@pytest.mark.parametrize(("route", "model"), [("/owlv2/infer", OWL), ("/grounding_dino/infer", DINO)])
+@pytest.mark.parametrize(("route", "model"), [
+    ("/owlv2/infer", OWL), ("/grounding_dino/infer", DINO), ("/yolo_world/infer", WORLD),
+])  # fmt: skip
 @pytest.mark.parametrize(("text", "says"), [
     ([], ""), (["cat"] * 10_000, "512"), (["  "], "name"), (["word " * 400], "token"),
 ])  # fmt: skip
@@ -68,6 +73,20 @@ def test_no_text_too_many_and_too_long_ones_are_refused_and_the_next_is_answered
     refused = http.post(route, json={"model_id": model, "image": image(photo), "text": text})
     assert refused.status_code in (400, 422) and says in refused.text and "Traceback" not in refused.text
     answer(http, route, {"model_id": model, "image": image(photo), "text": ["a cat"]})
+
+
+def test_classes_of_requests_at_once_do_not_mix(http, photo):
+    """Several at once, of different numbers of classes, are answered as each alone."""
+
+    def ask(names):
+        body = {"model_id": WORLD, "image": image(photo), "text": names, "confidence": 0.05}
+        return boxes(answer(http, "/yolo_world/infer", body))
+
+    lists = [NAMES, NAMES[:2], NAMES[1:], ["a flag"]] * 2
+    alone = [ask(names) for names in lists]
+    with ThreadPoolExecutor(len(lists)) as pool:
+        assert list(pool.map(ask, lists)) == alone
+    assert len({tuple(found) for found in alone}) == 4
 
 
 def test_examples_find_what_they_show(http, photo):

@@ -66,6 +66,7 @@ def one_core():
     os.sched_setaffinity(0, before)
 
 
+@pytest.mark.slow
 def test_settings_are_measured_on_a_server_of_its_own_and_the_repository_stays_as_it_is(root, one_core):
     before = files(root)
     done = command(MODEL, "--repository", str(root), "--seconds", "3", "--dry-run", "--json")
@@ -82,6 +83,7 @@ def test_settings_are_measured_on_a_server_of_its_own_and_the_repository_stays_a
     assert files(root) == before and not (root / ".staging").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_leaves_everything_as_it_was(root):
     before = files(root)
     line = [sys.executable, "-m", "tritonvision", "tune", MODEL, "--repository", str(root)]

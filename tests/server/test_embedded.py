@@ -54,6 +54,7 @@ def test_it_finds_the_face_in_the_photo(embedded: Embedded, photo: bytes):
     assert embedded.healthy()
 
 
+@pytest.mark.attack("open doors")
 def test_only_its_user_can_connect_to_it_and_no_process_sends_telemetry(embedded: Embedded):
     load(embedded)
     lines = [line for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()]

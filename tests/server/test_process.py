@@ -24,7 +24,7 @@ def broken(tmp_path: Path) -> Installation:
 
 
 def start(installation: Installation, log_file: Path, folder: Path) -> SetupError:
-    process = TritonProcess(installation, folder, log_file, folder)
+    process = TritonProcess(installation, folder, log_file, folder, 0)
     try:
         with pytest.raises(SetupError) as caught:
             process.wait_live()
@@ -52,7 +52,7 @@ def test_without_a_writable_log_errors_go_to_standard_error_with_a_notice(broken
 
 def test_a_folder_that_cannot_be_filled_is_one_sentence(broken, tmp_path):
     with pytest.raises(SetupError, match="The files of the running server cannot be written to .*: Not a directory"):
-        TritonProcess(broken, tmp_path, tmp_path / "log", broken.executable)
+        TritonProcess(broken, tmp_path, tmp_path / "log", broken.executable, 0)
 
 
 def test_errors_in_the_log_are_recognised_with_their_following_lines():

@@ -47,6 +47,7 @@ os.kill(os.getpid(), 9)
     living.remove()
 
 
+@pytest.mark.attack("files that strangers leave")
 def test_folders_that_others_own_or_can_write_are_not_removed(places):
     link, shared = places / "tritonvision-server-link", places / "tritonvision-server-shared"
     link.symlink_to(places)

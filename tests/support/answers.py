@@ -46,6 +46,18 @@ def page(metadata: Mapping[str, int]) -> tuple[str, Detections]:
     return "two words\n\nalone", Detections(boxes, kinds, scores, dict(metadata), more)
 
 
+def regions(metadata: Mapping[str, int]) -> tuple[str, Detections]:
+    """A level line and a turned one, neither of which is divided."""
+    polygons = [[[1, 1], [30, 1], [30, 9], [1, 9]], [[2, 15], [30, 20], [29, 26], [1, 21]]]
+    more = [
+        {"text": text, "parent": -1, "polygon": corners}
+        for text, corners in zip(("two words", "turned"), polygons, strict=True)
+    ]
+    boxes = np.array([[1, 1, 30, 9], [1, 15, 30, 26]], np.float32)
+    found = Detections(boxes, np.array([1, 1], np.int32), np.array([0.75, 0.5], np.float32), dict(metadata), more)
+    return "two words\nturned", found
+
+
 def vector_of(data: bytes) -> np.ndarray:
     """Any bytes' own float32 ``[1,4]``."""
     return np.random.default_rng(list(data[-64:])).normal(size=(1, 4)).astype(np.float32)

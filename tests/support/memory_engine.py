@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from answers import found, instances, page, selected, vector_of
+from answers import found, instances, page, regions, selected, vector_of
 from manifests import SIZE
 from PIL import Image
+from tritonclient.grpc import service_pb2 as pb
 
 from tritonvision import catalog, tasks
 from tritonvision.engine import mask_grid
@@ -19,9 +20,9 @@ from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.engine.model_times import ModelTimes
-from tritonvision.errors import InvalidParameter, ModelLoading
+from tritonvision.errors import InvalidParameter, ModelLoading, ServerUnavailable
 from tritonvision.pictures import shown_size
-from tritonvision.publication import Manifest, Repository
+from tritonvision.publication import FEATURES, Manifest, Repository
 from tritonvision.results import (
     ClassificationPrediction,
     Delta,
@@ -32,7 +33,103 @@ from tritonvision.results import (
     MultiLabelClassificationPrediction,
     SAMImageEmbeddings,
     SAMPrediction,
+    TrackedMasks,
 )
+
+
+class MemoryStreams:
+    """Streams in which the object 3 is wherever a box is, or was.
+
+    Attributes:
+        asked: (model, frame, parameters, stream) of each request.
+        open: how many frames each stream has had, by number.
+        ended: numbers of those that ended.
+        failure: what the next request raises.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, bytes | None, dict[str, Any], int | None]] = []
+        self.open: dict[int, int] = {}
+        self.ended: list[int] = []
+        self.failure: Exception | None = None
+
+    async def step(
+        self, model: Manifest | str, frame: bytes | None, parameters: Mapping[str, Any], stream: int | None = None
+    ) -> tuple[int, TrackedMasks]:
+        self.asked.append((str(model), frame, dict(parameters), stream))
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+        if stream is None and not parameters["boxes"]:
+            raise InvalidParameter("There is nothing to follow yet.", hint="Begin with a box.")
+        number = len(self.open) + len(self.ended) + 1 if stream is None else stream
+        count = self.open[number] = self.open.get(number, 0) + (frame is not None)
+        shown = selected((SIZE[1], SIZE[0]), {"multimask": False, "mask_format": parameters["mask_format"]})
+        size = {"height": SIZE[1], "width": SIZE[0]}
+        return number, TrackedMasks(
+            count - 1, np.int64([3]), np.float32([0.75]), shown.masks, shown.polygons, size, 1000 * count
+        )
+
+    async def end(self, model: Manifest | str, stream: int) -> None:
+        if self.open.pop(stream, None) is not None:
+            self.ended.append(stream)
+
+    def knows(self, stream: int) -> bool:
+        return stream in self.open
+
+
+class MemoryForwarding:
+    """Passes requests of the v2 protocol on to an engine in memory, whose models answer one score a picture.
+
+    Attributes:
+        asked: (model, role, message) of each.
+    """
+
+    def __init__(self, engine: MemoryEngine):
+        self._engine = engine
+        self.asked: list[tuple[str, str, Any]] = []
+
+    async def infer(self, manifest: Manifest, role: str, request: Any, picture: bytes = b"") -> Any:
+        await self._engine.load(manifest.id)
+        message = pb.ModelInferRequest.FromString(request.SerializeToString())
+        self.asked.append((manifest.id, role, message))
+        engine = self._engine
+        if engine.held is not None:
+            try:
+                await engine.held.wait()
+            except asyncio.CancelledError:
+                engine.cancelled += 1
+                raise
+        if engine.failure is not None:
+            raise engine.failure
+        answer = pb.ModelInferResponse(model_name=manifest.entry_point(role), model_version="1", id=request.id)
+        for name, kind, raw in (("scores", "FP32", np.float32([0.75, 0.5]).tobytes()), ("label", "BYTES", _CAT)):
+            if not request.outputs or any(output.name == name for output in request.outputs):
+                answer.outputs.add(name=name, datatype=kind, shape=[1, 2 if kind == "FP32" else 1])
+                answer.raw_output_contents.append(raw)
+        return answer
+
+    async def responses(self, manifest: Manifest, role: str, request: Any) -> AsyncGenerator[Any, None]:
+        for piece in range(3):
+            if piece and self._engine.late_failure is not None:
+                raise self._engine.late_failure
+            yield await self.infer(manifest, role, request)
+
+    async def describe(self, call: str, manifest: Manifest, role: str) -> Any:
+        await self._engine.load(manifest.id)
+        name = manifest.entry_point(role)
+        if call == "ModelConfig":
+            return pb.ModelConfigResponse(config={"name": name, "platform": "ensemble", "max_batch_size": 8})
+        if call == "ModelStatistics":
+            return pb.ModelStatisticsResponse(model_stats=[{"name": name, "version": "1", "inference_count": 3}])
+        return pb.ModelMetadataResponse(
+            name=name, versions=["1"], platform="ensemble",
+            inputs=[{"name": "image", "datatype": "BYTES", "shape": [-1, 1]}],
+            outputs=[{"name": "scores", "datatype": "FP32", "shape": [-1, -1]}],
+        )  # fmt: skip
+
+
+_CAT = b"\x03\x00\x00\x00cat"
 
 
 class MemoryEngine:
@@ -70,6 +167,16 @@ class MemoryEngine:
         self.no_room: Exception | None = None
         self.is_ready = self.is_live = True
         self._loaded: dict[str, Manifest] = {}
+        self._streams = MemoryStreams()
+        self._forwarding = MemoryForwarding(self)
+
+    @property
+    def streams(self) -> MemoryStreams:
+        return self._streams
+
+    @property
+    def forwarding(self) -> MemoryForwarding:
+        return self._forwarding
 
     async def infer(
         self, model: Manifest, pictures: Sequence[bytes], parameters: Mapping[str, Any], *, wait: bool = True,
@@ -102,6 +209,9 @@ class MemoryEngine:
         self.samples.append((manifest.id, list(samples), dict(parameters)))
         if self.failure is not None:
             raise self.failure
+        if role == FEATURES:
+            tasks.resolve(tasks.EMBEDDING.parameters, parameters)
+            return manifest, [vector_of(sample["image"]) for sample in samples]
         more = (tasks.TRUNCATE,) if role == "text" else ()
         settings = tasks.resolve((*tasks.TASKS[manifest.task].parameters, *more), parameters)
         return manifest, [self._result(manifest, sample["text" if role else "image"], settings) for sample in samples]
@@ -123,7 +233,10 @@ class MemoryEngine:
                 if self.late_failure is not None and i > 1:
                     raise self.late_failure
                 reason = self.last if i == len(self.pieces) else ""
-                yield Delta(text, np.array([2 * i, 2 * i + 1]), reason, (prompt, 2 * i))
+                told = {"token": text, "bytes": list(text.encode()), "logprob": -0.25, "top_logprobs": []}
+                likelihoods = () if parameters.get("top_logprobs") is None else (told,)
+                yield Delta(text, np.array([2 * i, 2 * i + 1]), reason, (prompt, 2 * i), cached_tokens=prompt - 7,
+                            logprobs=likelihoods)  # fmt: skip
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             raise
@@ -169,6 +282,14 @@ class MemoryEngine:
     async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]:
         return self.repository.resolve(name), []
 
+    async def statistics(self) -> list[ModelTimes]:
+        if not self.is_live:
+            raise ServerUnavailable()
+        return [ModelTimes(name, 3, 2, 2, 0.5, 0.25, 1.5, 0.125, 2.5, "1", 1) for name in self._loaded]
+
+    async def why_model_not_ready(self, manifest: Manifest) -> str:
+        return "" if manifest.id in self._loaded else f"'{manifest.id}' is not loaded."
+
     async def unload(self, name: str) -> None:
         self._loaded.pop(name, None) or self._loaded.pop(catalog.canonical(name), None)
 
@@ -185,6 +306,9 @@ class MemoryEngine:
     async def ready(self, manifest: Manifest | None = None) -> bool:
         return self.is_ready
 
+    def losses(self) -> tuple[int, int]:
+        return 2, 1
+
     def live(self) -> bool:
         return self.is_live
 
@@ -199,7 +323,7 @@ class MemoryEngine:
         if manifest.task == "classification":
             return self._classes(manifest, settings, metadata)
         if manifest.task == "structured-ocr":
-            return page(metadata)
+            return regions(metadata) if manifest.family == "EasyOCR" else page(metadata)
         if manifest.task == "text-only-ocr":
             return "a line"
         boxes = found(metadata)

@@ -106,7 +106,13 @@ def test_a_reduced_precision_passes_where_the_task_does():
     near = want | {"boxes": want["boxes"] + 2, "scores": want["scores"] * np.float32(0.97)}
     assert not d.within(d.differences(d.ROWS, near, want, BARS), BARS)
     assert d.within(d.agreement(d.ROWS, near, want), d.PRECISION_BARS)
-    for wrong in (taken(near, range(4)), near | {"class_ids": near["class_ids"] + 1}, taken(near, [])):
+    sides = want["boxes"][..., 2:] - want["boxes"][..., :2]
+    smaller = np.concatenate([want["boxes"][..., :2], want["boxes"][..., 2:] - 0.1 * sides], axis=-1)
+    for wrong in (
+        taken(near, range(4)), near | {"class_ids": near["class_ids"] + 1}, taken(near, []),
+        near | {"boxes": smaller}, near | {"scores": want["scores"] * np.float32(0.85)},
+        near | {"boxes": near["boxes"] * np.float32("nan")},
+    ):  # fmt: skip
         assert not d.within(d.agreement(d.ROWS, wrong, want), d.PRECISION_BARS)
 
 
@@ -130,6 +136,9 @@ def test_the_best_class_decides_for_a_reduced_precision():
     want = {"scores": np.float32([[0.6, 0.3, 0.1]]), "class_ids": np.int32([[0]])}
     near = {"scores": np.float32([[0.55, 0.34, 0.11]]), "class_ids": np.int32([[0]])}
     assert d.within(d.agreement(d.CLASSES, near, want), d.PRECISION_BARS)
-    for scores, ids in (([0.3, 0.6, 0.1], [1]), ([0.6, 0.3, 0.1], [1]), ([np.nan, 0.3, 0.1], [0])):
+    # the last: the best is the same, and of the others nothing is as it was
+    for scores, ids in (
+        ([0.3, 0.6, 0.1], [1]), ([0.6, 0.3, 0.1], [1]), ([np.nan, 0.3, 0.1], [0]), ([0.6, 0.1, 0.3], [0]),
+    ):  # fmt: skip
         wrong = {"scores": np.float32([scores]), "class_ids": np.int32([ids])}
         assert not d.within(d.agreement(d.CLASSES, wrong, want), d.PRECISION_BARS), scores

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -160,3 +164,30 @@ def test_a_network_may_take_the_longer_the_larger_it_is(tmp_path):
     with (tmp_path / "model.onnx.data").open("wb") as file:
         file.truncate(2**40)
     assert heartbeat.longest_work(tmp_path) == 1800
+
+
+def test_a_process_serves_without_a_heartbeat_where_the_disk_is_full(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    with Heart():
+        pass
+    assert not list(folder.iterdir())
+
+
+def test_a_process_that_holds_pythons_lock_ends_with_its_supervisor(folder):
+    """As one does that waits inside Triton: no thread of Python's would run."""
+    owner = heartbeat.make_owner(folder)
+    program = (
+        "import ctypes; from pathlib import Path; from tritonvision.heartbeat import end_with_owner\n"
+        f"end_with_owner(Path({str(folder)!r})); print('listens', flush=True); ctypes.PyDLL(None).sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as step:
+        assert step.stdout.readline() == "listens\n" and step.poll() is None
+        os.close(owner)
+        assert step.wait(10) == -signal.SIGKILL
+
+
+def test_without_a_supervisor_that_listens_nothing_happens(folder):
+    heartbeat.end_with_owner(folder)

@@ -35,7 +35,7 @@ def test_what_was_published_passes(tmp_path):
     check_files(Repository(tmp_path), publish(tmp_path, b"graph"))
 
 
-def test_flipped_bytes_are_one_sentence_that_names_the_model(tmp_path):
+def test_flipped_bytes_are_one_sentence_that_names_the_model_and_the_file(tmp_path):
     manifest = publish(tmp_path, b"graph" * 1000)
     check_files(Repository(tmp_path), manifest)
     with (tmp_path / GRAPH).open("r+b") as file:
@@ -44,6 +44,7 @@ def test_flipped_bytes_are_one_sentence_that_names_the_model(tmp_path):
     with pytest.raises(BrokenModel, match="The files of 'yolov8n-640' are not those that were published.") as caught:
         check_files(Repository(tmp_path), manifest)
     assert caught.value.code == "broken_model" and "--force" in caught.value.hint
+    assert caught.value.message.endswith(f": {GRAPH} has changed."), "the file is named, below the repository"
 
 
 def test_a_missing_file_is_one_sentence_too(tmp_path, caplog):
@@ -74,3 +75,21 @@ def test_the_files_of_a_variant_are_compared_where_it_shall_run_and_only_there(t
     check_files(Repository(tmp_path), manifest)
     with pytest.raises(BrokenModel):
         check_files(Repository(tmp_path), manifest, variant)
+
+
+def test_what_a_killed_process_left_half_changed_is_taken_back_before_it_is_compared(tmp_path):
+    """Also where the files fit by themselves: a step that has no hash may be another version's."""
+    from tritonvision.moves import STAGING, _Move, _write
+
+    manifest = publish(tmp_path, b"graph")
+    step, aside = tmp_path / "pre--letterbox-640", tmp_path / STAGING / "victim"
+    (aside / "models").mkdir(parents=True)
+    for folder, text in ((step, "new"), (aside / "models" / step.name, "old")):  # exchanged, and then it died
+        folder.mkdir()
+        (folder / "config.pbtxt").write_text(text)
+    _write(aside, [
+        _Move(aside / "models" / step.name, step, True, step.stat().st_ino),
+        _Move(aside / "models" / "yolov8n-640", tmp_path / "yolov8n-640", True, 1),
+    ])  # fmt: skip
+    check_files(Repository(tmp_path), manifest)
+    assert (step / "config.pbtxt").read_text() == "old"

@@ -23,7 +23,6 @@ def plan(tmp_path):
 def test_a_plan_serves_where_its_key_is_that_of_the_machine(plan):
     assert plans.read_key(plan) == HERE
     assert plans.why_not(plan, HERE) == ""
-    assert HERE.digest == replace(HERE).digest != replace(HERE, mig="1g.18gb").digest
 
 
 @pytest.mark.parametrize("change, said", [

@@ -141,3 +141,29 @@ def test_a_folder_that_this_user_cannot_read_is_named(repository, monkeypatch):
     assert [m.id for m in repository] == ["yolov8n-640"]
     (sentence,) = repository.left_out()
     assert sentence.startswith("The folder 'yolov8s-640' cannot be read by this user")
+
+
+def test_models_that_were_asked_for_are_known_while_the_whole_folder_is_gone(tmp_path):
+    repository = Repository(tmp_path / "models")
+    for name in ("yolov8n-640", "resnet18"):
+        publish(repository, name)
+    before = repository.resolve("yolov8n-640")
+    repository.root.rename(tmp_path / "elsewhere")
+    assert repository.resolve("yolov8n-640") is before
+    with pytest.raises(UnknownModel):
+        repository.resolve("resnet18")  # nobody has asked for it
+    (tmp_path / "elsewhere").rename(repository.root)
+    shutil.rmtree(repository.root / "yolov8n-640")  # removed on purpose: the other folders are there
+    with pytest.raises(UnknownModel):
+        repository.resolve("yolov8n-640")
+
+
+def test_what_a_newer_version_published_is_left_out_and_said_to_be_that(repository):
+    """Its manifest may say what changes the meaning of the rest, so it is not read in part."""
+    told = json.loads(publish(repository, "yolov8n-640").to_json()) | {"colours_of_the_future": 3}
+    (repository.root / "yolov8n-640" / MANIFEST).write_text(json.dumps(told))
+    assert list(repository) == []
+    assert repository.left_out() == [
+        "The folder 'yolov8n-640' holds a manifest of a newer version of tritonvision, which tells "
+        "'colours_of_the_future'."
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonvision import AutoModel
+from tritonvision import AutoModel, settings
 from tritonvision.errors import InvalidParameter
 from tritonvision.settings import read_settings, unknown_variables
 
@@ -18,6 +18,49 @@ def test_the_address_of_a_kubernetes_service_is_passed_over_and_said(monkeypatch
     assert read_settings().port == 9001
     assert read_settings(port=9002).port == 9002
     assert "TRITONVISION_PORT=tcp://10.96.12.7:9001 is a Service's address" in caplog.text
+
+
+def test_variables_of_services_whose_names_begin_with_ours_are_no_settings(monkeypatch):
+    for name in ("GPU_SERVICE_HOST", "GPU_SERVICE_PORT_HTTP", "GPU_PORT_9001_TCP_ADDR", "SERVICE_PORT", "PORT_1_UDP"):
+        monkeypatch.setenv(f"TRITONVISION_{name}", "1")
+    assert unknown_variables() == {}
+
+
+@pytest.fixture
+def secrets(monkeypatch, tmp_path) -> Path:
+    """A folder in the place of those where containers find their secrets."""
+    monkeypatch.setattr(settings, "_SECRETS", (tmp_path / "missing", tmp_path))
+    return tmp_path
+
+
+def test_a_secret_may_be_a_file_and_a_variable_counts_more(monkeypatch, secrets):
+    assert read_settings().api_key is None
+    (secrets / "tritonvision_api_key").write_text("of the file\n")
+    assert read_settings().api_key == "of the file"
+    monkeypatch.setenv("TRITONVISION_API_KEY", "of the variable")
+    assert read_settings().api_key == "of the variable"
+    assert read_settings(api_key="of the option").api_key == "of the option"
+
+
+def test_a_secret_that_does_not_fit_or_cannot_be_read_is_one_sentence(monkeypatch, secrets):
+    (secrets / "tritonvision_api_key").write_text(" \n")
+    with pytest.raises(InvalidParameter, match="'api_key' must not be empty") as caught:
+        read_settings()
+    assert "a file tritonvision_api_key in" in caught.value.hint
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", "/run/secrets/tritonvision_api_key")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(InvalidParameter, match="The secret /run/secrets/tritonvision_api_key cannot be read: Perm"):
+        read_settings()
+
+
+def test_a_list_that_is_not_json_is_one_sentence_too(monkeypatch):
+    monkeypatch.setenv("TRITONVISION_CORS_ORIGINS", "https://one.example")
+    with pytest.raises(InvalidParameter, match="The setting 'cors_origins' must be JSON") as caught:
+        read_settings()
+    assert "TRITONVISION_CORS_ORIGINS=" in caught.value.hint
 
 
 def test_a_setting_that_does_not_fit_is_one_sentence_that_names_it(monkeypatch):

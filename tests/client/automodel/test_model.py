@@ -114,7 +114,7 @@ def test_a_triton_that_does_not_tell_what_a_model_is_is_named():
 def test_a_model_that_is_not_published_is_listed_and_described(capsys):
     assert AutoModel.list_models(published_only=True) == []
     listed = {entry.id: entry for entry in AutoModel.list_models()}
-    assert len(listed) == 153 and not listed["resnet18"].published and listed["resnet18"].weights == ""
+    assert len(listed) == 160 and not listed["resnet18"].published and listed["resnet18"].weights == ""
     described = AutoModel.describe_model("coco/3")
     assert (described.id, described.family, described.published) == ("yolov8n-640", "YOLOv8", False)
     assert "AGPL-3.0" in capsys.readouterr().out

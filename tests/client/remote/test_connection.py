@@ -9,6 +9,9 @@ import io
 import httpx
 import numpy as np
 import pytest
+from callers import CLASSIFIER, DETECTOR, key
+from facade_thread import facade as facade_thread
+from manifests import MANIFESTS, publish
 
 from tritonvision import errors, tasks
 from tritonvision.client.remote import connection as remote_models
@@ -23,7 +26,8 @@ PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 )
 # A value that is not the default, by the kind of a parameter.
-OTHER = {"float": 0.0625, "int": 2, "ids": [0], "texts": ["x"], "floats": [1.0], "bool": None, "choice": None}
+OTHER = {"float": 0.0625, "int": 2, "ids": [0], "texts": ["x"], "floats": [1.0], "bool": None, "choice": None,
+         "object": {"type": "object"}}  # fmt: skip
 UNSAID = {
     "region", "function", "image_size", "text_threshold", "example_boxes", "example_pictures", "example_classes",
     "example_negatives", "each_point", "mask_threshold", "min_score", "min_stability", "stability_offset",
@@ -46,6 +50,8 @@ def test_every_setting_of_every_task_is_sent_or_refused(task):
         try:
             if task is tasks.VLM:
                 [piece async for piece in connection.chat(facts, [], [], settings)]
+            elif task is tasks.TRACKING:
+                await connection.step(facts, PICTURE, settings, None)
             else:
                 await connection.infer(facts, [PICTURE], settings)
         finally:
@@ -111,3 +117,22 @@ def test_what_is_no_server_of_ours_is_told():
     with pytest.raises(errors.ServerUnavailable) as caught:
         facade._checked(httpx.Response(200, text="<html>"))
     assert "not a tritonvision server" in caught.value.message
+
+
+def test_a_key_that_may_only_ask_asks_what_is_not_loaded_and_one_for_other_models_is_told(tmp_path):
+    publish(tmp_path, MANIFESTS)
+    with facade_thread(tmp_path, "the-one", keys=(key("asker", models=(DETECTOR,)),)) as (engine, url, _):
+
+        async def found():
+            connection = await FacadeConnection(url, "asker", lambda _: None).open()
+            try:
+                facts = await connection.facts(DETECTOR)
+                assert engine.loaded() == []
+                with pytest.raises(errors.Forbidden, match=CLASSIFIER):
+                    await connection.facts(CLASSIFIER)
+                return await connection.infer(facts, [PICTURE], tasks.resolve(tasks.OBJECT_DETECTION.parameters, {}))
+            finally:
+                await connection.close()
+
+        assert len(asyncio.run(found())) == 1
+        assert [model.id for model in engine.loaded()] == [DETECTOR]

@@ -129,6 +129,17 @@ def test_a_page_comes_back_with_the_text_of_every_region_and_what_it_lies_in():
     assert answer.predictions(None) == Answer((text, WORDS), ()).predictions(None)
 
 
+def test_regions_that_may_be_turned_come_back_with_their_corners_and_the_page_with_its_angle():
+    polygons = [[[1.0, 1.0], [18.5, 2.0], [18.0, 9.0], [0.5, 8.0]], [[20.0, 1.0], [39.0, 1.0], [39.0, 9.0], [20, 9.0]]]
+    more = [{"text": text, "parent": -1, "polygon": corners} for text, corners in zip("ab", polygons, strict=True)]
+    lines_alone, about = np.array([1, 1], np.int32), {**SIZE, "orientation": -7}
+    found = Detections(WORDS.xyxy[2:4], lines_alone, WORDS.confidence[2:4], about, more)
+    _, back = parsers.to_page({"result": "a\nb", **ocr.page(found, MANIFEST)})
+    assert back.bboxes_metadata == more and back.image_metadata == found.image_metadata
+    (told,) = Answer(("a\nb", back), ()).predictions(None)
+    assert [word["text"] for word in told["words"]] == ["a", "b"]  # lines that are not divided are listed themselves
+
+
 def test_classes_of_an_open_vocabulary_are_the_texts_that_were_asked():
     texts = "a cat", "a dog"
     body = formats.detections(Detections(*FOUND), dataclasses.replace(MANIFEST, labels=texts))

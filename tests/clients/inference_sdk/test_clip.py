@@ -1,4 +1,4 @@
-"""The unmodified client's three calls of ``/clip``, on true towers with random weights."""
+"""The unmodified client's calls for vectors, of true towers and of a classifier with random weights."""
 
 from __future__ import annotations
 
@@ -55,3 +55,19 @@ def test_a_text_that_is_too_long_says_so(client):
     with pytest.raises(HTTPCallErrorError) as caught:
         client.get_clip_text_embeddings("word " * 100, clip_version=VERSION)
     assert caught.value.status_code == 400 and "longer than 75 tokens" in caught.value.api_message
+
+
+@pytest.mark.parametrize(("output_type", "length"), [("feature_vector", 512), ("logits", 1000)])
+def test_features_and_logits_of_a_classifier(client, output_type, length):
+    mirrored = cv2.imread(PHOTO)[:, ::-1].copy()
+    one, other = client.get_image_embeddings([PHOTO, mirrored], model_id="resnet18", output_type=output_type)
+    assert np.shape(one["embeddings"]) == (1, length) and one["embeddings"] != other["embeddings"]
+    told = one["embedding_info"]
+    assert (told["model_id"], told["output_type"], told["dimension"]) == ("resnet18", output_type, length)
+    assert told == other["embedding_info"] and len(told["space_id"]) == 64
+
+
+def test_features_of_towers_are_their_vectors(client):
+    found = client.get_image_embeddings(PHOTO, model_id="clip/RN50")["embeddings"]
+    vectors = client.get_clip_image_embeddings(PHOTO, clip_version=VERSION)["embeddings"]
+    assert np.array(found) == pytest.approx(np.array(vectors), abs=1e-6)

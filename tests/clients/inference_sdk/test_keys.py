@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,12 @@ PHOTO = str(Path(__file__).parents[3] / "tritonvision" / "data" / "astronaut.png
 
 
 @pytest.fixture(scope="module")
-def locked(serve_with):
-    with serve_with("--api-key", "right") as url:
+def locked(serve_with, tmp_path_factory):
+    """A server with a key that may do everything, and one, ``asker``, that may ask one model."""
+    keys = tmp_path_factory.mktemp("keys") / "keys.jsonl"
+    asker = {"name": "asker", "sha256": hashlib.sha256(b"asker").hexdigest(), "models": [FACE]}
+    keys.write_text(json.dumps(asker))
+    with serve_with("--api-key", "right", "--keys", str(keys)) as url:
         yield url
 
 
@@ -46,3 +52,13 @@ def test_unloading_needs_the_header_since_the_client_sends_no_other_key_there(lo
         client_of(locked, "right", "legacy").unload_model(FACE)
     assert caught.value.status_code == 401
     assert client_of(locked, "right", "header").unload_all_models().models == []
+
+
+def test_a_key_that_may_only_ask_asks_what_is_not_loaded_and_manages_nothing(locked):
+    assert client_of(locked, "right", "header").unload_all_models().models == []
+    client = client_of(locked, "asker", "header")
+    assert len(client.infer(PHOTO, model_id=FACE)["predictions"]) == 1
+    for refused in (client.unload_all_models, lambda: client.infer(PHOTO, model_id="yolov8n-640")):
+        with pytest.raises(HTTPCallErrorError) as caught:
+            refused()
+        assert caught.value.status_code == 403

@@ -36,6 +36,12 @@ def test_a_line(client):
     assert isinstance(client.ocr_image(PHOTO, model="trocr")["result"], str)
 
 
+def test_boxes_of_names(client):
+    (answer,) = client.infer_from_yolo_world(PHOTO, class_names=["a cat", "a helmet"], confidence=0.05)
+    assert answer["image"] == {"width": 512, "height": 512} and answer["predictions"]
+    assert {found["class"] for found in answer["predictions"]} <= {"a cat", "a helmet"}
+
+
 @pytest.mark.parametrize("in_path", [False, True])
 def test_what_a_model_writes(client, in_path):
     answer = client.infer_lmm(
@@ -45,15 +51,7 @@ def test_what_a_model_writes(client, in_path):
     assert isinstance(answer["response"], str) and answer["image"] == {"width": 512, "height": 512}
 
 
-@pytest.mark.parametrize("call", [
-    lambda client: client.sam2_segment_image(PHOTO, prompts=[{"points": [{"x": 9, "y": 9, "positive": True}]}]),
-    lambda client: client.get_perception_encoder_image_embeddings(PHOTO),
-    lambda client: client.get_perception_encoder_text_embeddings("a cat"),
-    lambda client: client.infer_from_yolo_world(PHOTO, class_names=["cat"]),
-    lambda client: client.ocr_image(PHOTO, model="easy_ocr"),
-    lambda client: client.get_image_embeddings(PHOTO, model_id="resnet18"),
-], ids=["sam2", "pe picture", "pe text", "yolo-world", "easyocr", "embeddings"])  # fmt: skip
-def test_what_no_family_answers_yet_is_a_501_that_says_so(client, call):
+def test_a_reader_of_regions_that_nobody_knows_is_a_404_that_names_it(client):
     with pytest.raises(HTTPCallErrorError) as caught:
-        call(client)
-    assert caught.value.status_code == 501 and "yet" in caught.value.api_message
+        client.ocr_image(PHOTO, model="easy_ocr", version="klingon_g2")
+    assert caught.value.status_code == 404 and "easy_ocr/klingon_g2" in caught.value.api_message

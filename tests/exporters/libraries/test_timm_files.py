@@ -58,7 +58,7 @@ def built(path, family=resnet.FAMILY, entry=ENTRY, **more):
 def test_a_folder_brings_its_class_names_and_serves_as_the_id_does(network, tmp_path):
     found = built(saved(network, tmp_path))
     assert found.labels == ("oak", "elm", "fir") and found.notes == ()
-    (point,) = entry_points_of(resnet.FAMILY, ENTRY, found)
+    point, _ = entry_points_of(resnet.FAMILY, ENTRY, found)
     assert point.pre == resnet.FAMILY.resize(ENTRY) and found.source == "model.safetensors"
 
 
@@ -71,7 +71,7 @@ def test_the_weights_own_preprocessing_is_served_and_noted(network, tmp_path, fo
         path = tmp_path / "model_best.pth.tar"
         torch.save({"state_dict": network.state_dict(), "args": arguments}, path)
     found = built(path)
-    (point,) = entry_points_of(resnet.FAMILY, ENTRY, found)
+    point, _ = entry_points_of(resnet.FAMILY, ENTRY, found)
     assert point.pre == RESIZE and "96 x 96 pixels, bilinear, a crop of 87.5 percent" in found.notes[-1]
     found.export(tmp_path / "model.onnx")
     pipeline = LocalPipeline(tmp_path / "model.onnx", point.pre, point.head)
@@ -140,7 +140,7 @@ def test_a_vision_transformers_size_follows_from_its_position_embeddings(tmp_pat
     network = timm.create_model("vit_tiny_patch16_224", num_classes=3, img_size=96)
     torch.save({"model": network.state_dict()}, tmp_path / "w.pth")
     found = built(tmp_path / "w.pth", vit.FAMILY, entry)
-    (point,) = entry_points_of(vit.FAMILY, entry, found)
+    point, _ = entry_points_of(vit.FAMILY, entry, found)
     assert point.pre.size == (96, 96) and "96 x 96 pixels" in found.notes[-1]
     pixels = point.pre(sample_pictures.photo())[0][None]
     assert found.tensors({"pixels": pixels})["scores"].shape == (1, 3)

@@ -116,6 +116,7 @@ def test_an_invalid_package_is_refused_in_one_sentence_and_not_published(folder,
     assert not list((tmp_path / "repository").glob("*"))
 
 
+@pytest.mark.attack("code in weights and packages")
 @pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname", "link.bin", "missing.bin"])
 def test_weights_outside_the_package_are_not_read(folder, tmp_path, location):
     write(folder, Classifier(4), ["scores"])
@@ -133,6 +134,7 @@ def test_weights_outside_the_package_are_not_read(folder, tmp_path, location):
         import_package(folder, ID, tmp_path / "repository")
 
 
+@pytest.mark.attack("code in weights and packages")
 @pytest.mark.parametrize("name", ["class_names.txt", "inference_config.json", "weights.onnx"])
 def test_a_link_that_leads_out_of_the_package_is_not_followed(folder, tmp_path, name):
     write(folder, Classifier(4), ["scores"])

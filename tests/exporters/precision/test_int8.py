@@ -18,7 +18,7 @@ from tritonvision.ensembles.preprocessing import Resize
 from tritonvision.ensembles.schemas import EMBEDDINGS
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.pipeline import Quiet
-from tritonvision.exporters.precision import calibration, gate, int8, pictures, quantize
+from tritonvision.exporters.precision import calibration, gate, layers, pictures, quantize
 from tritonvision.python_backend.runtime.openvino_session import REST
 
 PRE, CHANNELS, LAYERS = Resize("stretch", 32, 32), 32, 5
@@ -77,7 +77,7 @@ def published(tmp_path):
 
 def test_a_network_that_bears_it_is_written_in_int8(published, tmp_path):
     graphs, inputs, judge = published()
-    found = int8.quantised(graphs, inputs, tmp_path, judge, Quiet())
+    found = quantised(graphs, inputs, tmp_path, judge, Quiet())
     assert found.kept_fp32 == () and found.result.shown == "agreement" and found.result.figures["cosine"] >= 0.999
     weights = found.files[""].with_suffix(".bin").stat().st_size
     assert 0.25 <= weights / graphs[""].stat().st_size <= 0.35
@@ -100,6 +100,13 @@ def test_what_a_transformer_has_left_may_be_bf16_unless_a_layer_was_kept_in_fp32
     assert openvino.Core().read_model(tmp_path / "g.xml").has_rt_info(REST) is said
 
 
+def quantised(graphs, inputs, folder, judge, progress, **options):
+    def write(role, target, kept):
+        return quantize.int8(graphs[role], inputs[role], target, kept)
+
+    return layers.reduced(write, graphs, folder, judge, progress, **options)
+
+
 class Told(Quiet):
     """Keeps what a person would read."""
 
@@ -113,7 +120,7 @@ class Told(Quiet):
 def test_the_one_layer_that_does_not_bear_it_is_found_and_kept(published, tmp_path):
     graphs, inputs, judge = published(unfit=3)
     told = Told()
-    found = int8.quantised(graphs, inputs, tmp_path, judge, told)
+    found = quantised(graphs, inputs, tmp_path, judge, told)
     assert found.kept_fp32 == ("conv3",) and found.result.figures["cosine"] >= 0.999
     assert "must be at least 0.999. Looking for the layers to keep in fp32: 16 tries at most" in told.sentences[0]
 
@@ -121,14 +128,14 @@ def test_the_one_layer_that_does_not_bear_it_is_found_and_kept(published, tmp_pa
 def test_without_a_search_the_first_refusal_stands(published, tmp_path):
     graphs, inputs, judge = published(unfit=3)
     with pytest.raises(gate.Imprecise, match="openvino-int8 does not do what fp32 does: The smallest cosine"):
-        int8.quantised(graphs, inputs, tmp_path, judge, Quiet(), tries=0)
+        quantised(graphs, inputs, tmp_path, judge, Quiet(), tries=0)
 
 
 def test_what_no_layer_is_to_blame_for_is_refused(published, tmp_path):
     graphs, inputs, _ = published()
     told = Told()
     with pytest.raises(gate.Imprecise):
-        int8.quantised(graphs, inputs, tmp_path, refuse, told, tries=3)
+        quantised(graphs, inputs, tmp_path, refuse, told, tries=3)
     assert told.sentences[1] == "No more than 50% of the layers in fp32 were found to be enough."
 
 

@@ -19,7 +19,7 @@ from tritonvision.ensembles.in_process import open_entry_point
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import yolov8
 from tritonvision.exporters.pipeline import Quiet
-from tritonvision.exporters.precision import calibration, gate, int8
+from tritonvision.exporters.precision import bf16, calibration, gate, layers, quantize
 from tritonvision.machine import why_not
 
 PICTURES, CALIBRATING = 16, 8
@@ -63,8 +63,8 @@ def test_int8_loses_at_most_half_a_point_of_map_with_the_layers_it_names_in_fp32
     rng = np.random.default_rng(5)
     scenes = [draw_scene(rng, 640, 640, 12, 18, 60)[0] for _ in range(CALIBRATING)]
     inputs = calibration.inputs(tested.points, tested.base, scenes)
-    found = int8.quantised(
-        {"": graph}, inputs, tmp_path,
+    found = layers.reduced(
+        lambda role, target, kept: quantize.int8(graph, inputs[role], target, kept), [""], tmp_path,
         lambda files: tested.check(opened(files[""], engine="openvino", precision="int8")), Quiet(),
     )  # fmt: skip
     figures = found.result.figures
@@ -79,6 +79,15 @@ def test_bf16_loses_at_most_half_a_point_of_map(detector):
     _, opened, tested = detector
     figures = tested.check(opened(engine="openvino", precision="bf16")).figures
     print(f"\nbf16: mAP {figures['map']:.2f}, fp32 {figures['map_fp32']:.2f}")
+    assert figures["map"] >= figures["map_fp32"] - 0.5
+
+
+@pytest.mark.skipif(bool(why_not("openvino", "bf16")), reason=why_not("openvino", "bf16"))
+def test_a_graph_typed_in_bf16_loses_at_most_half_a_point_of_map(detector, tmp_path):
+    graph, opened, tested = detector
+    assert len(bf16.bf16(graph, tmp_path / "typed.xml")) > 100
+    figures = tested.check(opened(tmp_path / "typed.xml", engine="openvino", precision="bf16")).figures
+    print(f"\ntyped: mAP {figures['map']:.2f}, fp32 {figures['map_fp32']:.2f}")
     assert figures["map"] >= figures["map_fp32"] - 0.5
 
 

@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 import pytest
+from small_tflite import small_tflite
 
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.families.mediapipe_face import FILE
@@ -65,6 +66,14 @@ def test_damaged_bytes_never_escape_as_anything_but_a_sentence():
             tflite_reader.read(bytes(damaged))
         except ExportFailed as error:
             assert "\n" not in error.message
+
+
+def test_an_operator_that_reads_what_is_not_there_is_damage():
+    data = bytearray(small_tflite())
+    half = data.index(np.ones(9, np.float16).tobytes())
+    data[half - 4 : half] = bytes(4)  # the kernel in half precision has no bytes
+    with pytest.raises(ExportFailed, match="damaged"):
+        tflite_reader.read(bytes(data))
 
 
 def test_an_unknown_operator_is_named():

@@ -53,6 +53,65 @@ def yolo(path, classes=3, metadata=None, axes=f"1,3,{SIDE},{SIDE}", **options):
     return graph(path, text, tensors, metadata, **options)
 
 
+def final(path, suppressed=False, masks=False, threshold=0.1, metadata=None):
+    """As of :func:`yolo`, the 20 best boxes, corners first, each with its score and class: ``[N, 20, 6]``.
+
+    Args:
+        suppressed: whether non-maximum suppression with ``threshold`` of the scores is inside; rows of zeros follow.
+        masks: whether there are mask coefficients and prototypes.
+    """
+    y, x = np.mgrid[:8, :8]
+    middles = np.stack([x * 8 + 4, y * 8 + 4], -1).reshape(CELLS, 2)
+    boxes = np.concatenate([middles - 7, middles + 9], 1).astype(np.float32)
+    best = """
+      selected = NonMaxSuppression(every, scores, most, overlap, threshold)
+      score = GatherND(scores, selected)
+      kind = Gather<axis=1>(selected, one)
+      place = Gather<axis=1>(selected, two)
+      corners = Gather<axis=0>(boxes, place)
+      kinds = Cast<to=1>(kind)
+      flat_score = Unsqueeze(score, last)
+      flat_kind = Unsqueeze(kinds, last)
+      found = Concat<axis=1>(corners, flat_score, flat_kind)
+      padded = Concat<axis=0>(found, nothing)
+      cut = Slice(padded, from, most, from)
+      rows = Unsqueeze(cut, from)""" if suppressed else """
+      top = ReduceMax<axes=[1], keepdims=0>(scores)
+      every_kind = ArgMax<axis=1, keepdims=0>(scores)
+      score, place = TopK<axis=1>(top, most)
+      kind = GatherElements<axis=1>(every_kind, place)
+      corners = Gather<axis=0>(boxes, place)
+      kinds = Cast<to=1>(kind)
+      wide = Constant<value = int64[1] {2}>()
+      flat_score = Unsqueeze(score, wide)
+      flat_kind = Unsqueeze(kinds, wide)
+      rows = Concat<axis=2>(corners, flat_score, flat_kind)"""  # fmt: skip
+    ends = """
+      output1 = Conv<kernel_shape=[4,4], strides=[4,4]>(images, small)
+      squeezed = ReduceMean<axes=[2,3], keepdims=1>(output1)
+      weights = Reshape(squeezed, spread)
+      many = Expand(weights, size)
+      output0 = Concat<axis=2>(rows, many)""" if masks else "\n      output0 = Identity(rows)"  # fmt: skip
+    shape = f"float[N,20,{38 if masks else 6}] output0" + (", float[N,32,16,16] output1" if masks else "")
+    text = f"""detector (float[1,3,{SIDE},{SIDE}] images) => ({shape}) {{
+      maps = Conv<kernel_shape=[8,8], strides=[8,8]>(images, kernels)
+      flat = Reshape(maps, three)
+      scores = Sigmoid(flat){best}{ends}
+    }}"""
+    tensors = {
+        "kernels": (3, 3, 8, 8), "three": np.array([0, 3, -1]), "boxes": boxes, "most": np.array([20]),
+    }  # fmt: skip
+    if suppressed:
+        tensors |= {
+            "every": boxes[None], "overlap": np.float32([0.2]), "threshold": np.float32([threshold]),
+            "one": np.array(1), "two": np.array(2), "last": np.array([1]), "from": np.array([0]),
+            "nothing": np.zeros((20, 6), np.float32),
+        }  # fmt: skip
+    if masks:
+        tensors |= {"small": (32, 3, 4, 4), "spread": np.array([1, 1, 32]), "size": np.array([1, 20, 32])}
+    return graph(path, text, tensors, metadata)
+
+
 def classifier(path, classes=4, last="Identity", side=SIDE, metadata=None, **options):
     text = f"""classifier (float[N,3,{side},{side}] input0) => (float[N,{classes}] output0) {{
       maps = Conv<kernel_shape=[16,16], strides=[16,16]>(input0, kernels)
@@ -205,6 +264,60 @@ def test_the_boxes_of_a_detr_are_found_by_width_or_by_name(file, published, colu
     np.testing.assert_allclose(found["scores"], best, atol=1e-5)
 
 
+# ---- final boxes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suppressed", [False, True], ids=["end to end", "with its suppression inside"])
+def test_final_boxes_are_served_as_the_graph_gives_them(file, published, suppressed):
+    final(file, suppressed, metadata=BY_ULTRALYTICS)
+    manifest, ask = published()
+    assert (manifest.task, manifest.head) == ("object-detection", "dense-boxes")
+    assert "post--dense-boxes-final" in manifest.steps
+    assert any("suppression is inside" in note for note in manifest.notes) is suppressed
+    photo = sample_pictures.photo()
+    assert photo.shape[0] == photo.shape[1]
+    pixels, _ = published_pixels(file, photo)
+    rows = described(file).graph(pixels)["output0"][0]
+    rows = rows[rows[:, 4] > 0.1]
+    found = ask(photo, {"confidence": 0.1, "iou_threshold": 0.0})
+    wanted = rows[:, :4] * (photo.shape[0] / SIDE)
+    np.testing.assert_allclose(found["boxes"], wanted.clip(0, photo.shape[0]), atol=1e-3)
+    np.testing.assert_allclose(found["scores"], rows[:, 4], atol=1e-6)
+    assert found["class_ids"].tolist() == rows[:, 5].astype(int).tolist() and len(rows) > 3
+    few = ask(photo, {"confidence": 0.1, "classes": [int(rows[0, 5])], "max_detections": 2})
+    assert set(few["class_ids"].tolist()) == {int(rows[0, 5])} and len(few["scores"]) <= 2
+
+
+def published_pixels(file, picture):
+    family = PackageFamily(described(file))
+    pixels, geometry = family.resize(None)(picture)
+    return (pixels.transpose(2, 0, 1)[None] / np.float32(255)).astype(np.float32), geometry
+
+
+def test_final_boxes_with_masks_are_served(file, published):
+    final(file, masks=True, metadata=BY_ULTRALYTICS | {"task": "segment"})
+    manifest, ask = published()
+    assert (manifest.task, manifest.head) == ("instance-segmentation", "prototype-masks")
+    assert "post--prototype-masks-final" in manifest.steps
+    found = ask(sample_pictures.photo(), {"confidence": 0.0})
+    assert len(found["masks"]) == len(found["scores"]) == 20
+
+
+def test_a_threshold_in_the_graph_that_no_test_picture_reaches_is_no_reason_to_refuse_it(file, published):
+    final(file, suppressed=True, threshold=0.999, metadata=BY_ULTRALYTICS)
+    manifest, ask = published()
+    assert manifest.parity["pipeline_answers"] == 0
+    assert len(ask(sample_pictures.photo(), {"confidence": 0.0})["scores"]) == 0
+
+
+def test_final_boxes_do_not_show_how_many_classes_there_are(file):
+    final(file)
+    with pytest.raises(ExportFailed, match="best.onnx gives final boxes, which do not show how many classes") as caught:
+        described(file)
+    assert "--labels FILE" in caught.value.hint
+    assert described(file, labels=tuple("abc")).layout.columns == 3
+
+
 # ---- classifiers ---------------------------------------------------------------------------------------------------
 
 PREPARED = {"resize": "crop-95-bicubic", "normalize": "imagenet"}
@@ -274,9 +387,10 @@ def outputs(path, *shapes, names=None):
 @pytest.mark.parametrize(
     ("shapes", "labels", "sentence"),
     [
-        ([(300, 6)], None, "are final boxes: NMS or an end-to-end head is inside"),
-        ([(300, 6)], ("a", "b"), "are final boxes: NMS or an end-to-end head is inside"),
-        ([(300, 38), (32, 16, 16)], None, "are final boxes"),
+        ([(300, 6)], None, "are as wide as final boxes, but their scores"),
+        ([(300, 6)], ("a", "b"), "are as wide as final boxes, but their scores .* no whole numbers under 2"),
+        ([(300, 38), (32, 16, 16)], None, "are as wide as final boxes"),
+        ([(25200, 6)], None, "are rows of YOLOv5 with a column of objectness"),
         ([(25200, 85)], None, "are rows of YOLOv5 with a column of objectness"),
         ([(300, 4), (300, 91), (300, 16, 16)], None, "are boxes, logits and masks of a DETR"),
         ([(7,)], ("a", "b"), "are 7 scores, and there are 2 class names"),

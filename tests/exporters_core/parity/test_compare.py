@@ -134,6 +134,16 @@ def test_the_last_of_a_list_cut_short_may_be_another_one():
     assert compared([CAT, DOG], [CAT, other], most=3)[0] == 2
 
 
+def test_two_last_ones_that_overlap_may_replace_each_other_and_no_others_may():
+    other = ([104, 20, 154, 90], 0.7, 1)
+    sides = detections(CAT, DOG), detections(CAT, other)
+    given = {"confidence": 0.4, "scores_within": 1e-5, "pixels_within": 0.01}
+    assert compare.detections(*sides, most=2, **given) == (0, {"pixels": 0.0, "scores": 0.0})
+    assert compare.detections(*sides, most=3, **given)[1]["pixels"] == 4
+    farther = detections((CAT[0], 0.6, 0), DOG), detections((CAT[0], 0.6, 0), other)
+    assert compare.detections(*farther, most=2, **given)[1]["pixels"] == 4  # they are not the last
+
+
 def test_differences_are_measured_in_pixels_and_scores():
     moved = ([10.5, 10, 50, 60], 0.899, 0)
     missing, worst = compared([moved], [CAT])

@@ -6,6 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from tritonvision.errors import ExportFailed
+from tritonvision.exporters.contract import NoSignal
 from tritonvision.exporters.parity.gate import Gate
 
 
@@ -128,3 +129,27 @@ def test_what_float32_itself_cannot_do_better_passes(judged, graph, network, mon
 
     monkeypatch.setattr(network, "tensors", rough)
     assert judged(graph, lambda _: None)["tensor_boxes"] == pytest.approx(0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "own", "error"),
+    [
+        ("random", 0.1, NoSignal), ("official", 0.1, ExportFailed), ("user", 0.1, ExportFailed),
+        ("random", 1e-4, ExportFailed),
+    ],
+)  # fmt: skip
+def test_a_random_network_that_is_mostly_rounding_is_the_seeds_fault_and_no_other_difference_is(
+    judged, graph, network, monkeypatch, weights, own, error
+):
+    """The graph is a pixel off; float32 is ``own`` off the truth, which is allowed to be a thousandth."""
+    real = type(network).tensors
+
+    def rough(inputs, double=False, role=""):
+        found = real(network, inputs, double)
+        return found | {"boxes": found["boxes"] + (1 + own if double else 1)}
+
+    monkeypatch.setattr(network, "tensors", rough)
+    with pytest.raises(ExportFailed) as caught:
+        judged(graph, lambda _: None, weights=weights)
+    assert type(caught.value) is error
+    assert ("mostly rounding" if error is NoSignal else "float32 itself is off by") in caught.value.message

@@ -28,8 +28,10 @@ POINTS = {
     "dense-boxes": tasks.OBJECT_DETECTION, "keypoints": tasks.KEYPOINT_DETECTION, "query-boxes": tasks.OBJECT_DETECTION,
     "prototype-masks": tasks.INSTANCE_SEGMENTATION, "classes": tasks.CLASSIFICATION, "embeddings": tasks.EMBEDDING,
     "dense-map": tasks.DEPTH_ESTIMATION, "promptable-masks": tasks.PROMPTABLE, "gaze": tasks.GAZE,
+    "tracked-masks": tasks.TRACKING,
     "line-text": tasks.TEXT_OCR, "chat": tasks.VLM, "phrase-grounding": tasks.OPEN_VOCABULARY,
-    "open-vocabulary": tasks.OPEN_VOCABULARY, "page-text": tasks.STRUCTURED_OCR,
+    "open-vocabulary": tasks.OPEN_VOCABULARY, "text-guided-boxes": tasks.OPEN_VOCABULARY,
+    "page-text": tasks.STRUCTURED_OCR,
 }  # fmt: skip
 PICTURE = np.zeros((100, 200, 3), np.uint8)
 

@@ -19,6 +19,7 @@ from tritonvision.exporters import pipeline, variants
 from tritonvision.exporters.contract import Weights
 from tritonvision.publication import Repository
 from tritonvision.python_backend.runtime import engines, onnxruntime_session
+from tritonvision.variants import PlanOptions
 
 FACE, NAME = "mediapipe-face-detection", "tensorrt-fp32"
 PLACE = f"net--{FACE}/1/{NAME}.plan"
@@ -42,7 +43,7 @@ def tensorrt(calls, broken=False):
     trt.ILogger, trt.IProgressMonitor = type("ILogger", (), {}), type("IProgressMonitor", (), {})
     trt.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
     trt.BuilderFlag = SimpleNamespace(TF32="TF32", VERSION_COMPATIBLE="VERSION_COMPATIBLE")
-    trt.HardwareCompatibilityLevel = SimpleNamespace(NONE="NONE")
+    trt.HardwareCompatibilityLevel = SimpleNamespace(NONE="NONE", SAME_COMPUTE_CAPABILITY="SAME")
     parsed = []
 
     def parse(path):
@@ -162,6 +163,29 @@ def test_plans_that_are_dropped_are_missing_and_can_be_built_again(root, on):
     assert not (root / PLACE).exists() and manifest.variants[0].files == {}
     assert plans.missing(root, manifest, NAME, H200, "10.13.0.35") == "No plan has been built yet."
     assert variants.build_plans(root, FACE, NAME).variants[0].files.keys() == {PLACE, PLACE.replace(".plan", ".json")}
+
+
+def test_a_plan_for_more_gpus_and_another_batch_is_built_so_and_built_again_so(root, on, calls):
+    on(H200)
+    asked = PlanOptions(optimal_batch=2, hardware="same-capability", version_compatible=True)
+    manifest = variants.add(root, FACE, "tensorrt", "fp32", plan=asked)
+    manifest = variants.build_plans(root, FACE, NAME)
+    assert manifest == Repository(root).get(FACE) and manifest.variants[0].plan == asked
+    key = plans.read_key(root / PLACE)
+    assert (key.hardware, key.version_compatible) == ("same-capability", True)
+    assert json.loads(key.profile)["pixels"][1] == [2, 128, 128, 3]
+    assert calls.count(("set_flag", "VERSION_COMPATIBLE")) == 2
+    other = gpus.Gpu("NVIDIA H100", "9.0", "", "13.0")
+    assert plans.missing(root, manifest, NAME, other, "10.14.0.1") == ""
+
+
+@pytest.mark.parametrize(("engine", "asked", "said"), [
+    ("openvino", PlanOptions(2), "are for TensorRT"), ("tensorrt", PlanOptions(9), "cannot be tuned for 9"),
+    ("tensorrt", PlanOptions(hardware="turing"), "No GPUs are called 'turing'"),
+])  # fmt: skip
+def test_options_of_plans_that_do_not_fit_are_refused_before_anything_is_built(root, engine, asked, said):
+    with pytest.raises(InvalidParameter, match=said):
+        variants.add(root, FACE, engine, "fp32", max_batch=8, plan=asked)
 
 
 def test_without_a_gpu_nothing_is_built_and_the_sentence_says_so(root, on):

@@ -1,4 +1,4 @@
-"""Three dialects at one address: which dialect a path belongs to, and that no route is taken for a project."""
+"""Five dialects at one address: which dialect a path belongs to, and that no route is taken for a project."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ def test_the_legacy_routes_are_the_last(routes):
 
 def test_every_reserved_segment_has_a_route(routes):
     first = {path.split("/")[1] for path in paths(routes)}
-    foretold = {"sam3", "workflows", "v2", "api"}  # of other releases of the contract
+    foretold = {"sam3", "workflows", "api"}  # of other releases of the contract
     assert set(RESERVED) - foretold <= first | {"docs"}
 
 
 @pytest.mark.parametrize("path, owner", [
     ("/v1/models", "openai"), ("/v1", "openai"), ("/v1/nothing/here", "openai"), ("/models/coco/3", "huggingface"),
+    ("/vi/v1/predict", "vi"), ("/vi", "vi"), ("/v2", "kserve"), ("/v2/models/x/infer", "kserve"),
     ("/models", "huggingface"), ("/pipeline/x/y", "huggingface"), ("/predict", "huggingface"),
     ("/infer/lmm", "roboflow"), ("/model/x", "roboflow"), ("/", "roboflow"), ("/openapi.json", "roboflow"),
     ("/healthz", "roboflow"), ("/clear_cache", "roboflow"), ("/health", "roboflow"),

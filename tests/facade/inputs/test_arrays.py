@@ -209,6 +209,7 @@ ATTACKS = {
 }  # fmt: skip
 
 
+@pytest.mark.attack("code in weights and packages")
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_refused_at_once(name):
     began = time.perf_counter()
@@ -217,6 +218,7 @@ def test_an_attack_is_refused_at_once(name):
     assert time.perf_counter() - began < 0.2
 
 
+@pytest.mark.attack("code in weights and packages")
 def test_reading_imports_nothing_for_a_pickle():
     code = (
         "import sys\n"
@@ -241,6 +243,7 @@ def header(text: bytes) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
 
+@pytest.mark.attack("malformed arrays")
 @pytest.mark.parametrize("data", [
     b"\x93NUMPY", b"\x93NUMPY\x01\x00\xff\xff", header(b""), header(b"__import__('os').getcwd()"), header(b"(" * 900),
     header(b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 2), }") + bytes(4),

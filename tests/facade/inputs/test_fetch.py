@@ -117,6 +117,7 @@ def tls(tmp_path_factory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 # ---- addresses -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.attack("requests to the inside (SSRF)")
 @pytest.mark.parametrize("address", [
     "127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254",
     "100.64.0.1", "100.127.255.254", "192.0.2.1", "198.18.0.1", "203.0.113.5", "224.0.0.1", "240.0.0.1",
@@ -136,6 +137,7 @@ def test_public_addresses_are_allowed(address):
     assert is_public(address)
 
 
+@pytest.mark.attack("requests to the inside (SSRF)")
 @pytest.mark.parametrize("url", [
     "http://example.com/x.jpg", "ftp://example.com/x", "file:///etc/passwd", "https://", "x.jpg", "", "https:///x",
     "gopher://127.0.0.1/", "data:image/png;base64,AAAA", "https://user:pw@example.com/", "https://exa mple.com/",
@@ -150,6 +152,7 @@ def test_urls_that_are_refused_within_a_second(url):
     assert time.perf_counter() - began < 1
 
 
+@pytest.mark.attack("requests to the inside (SSRF)")
 def test_one_private_address_among_public_ones_is_enough_to_refuse():
     resolve = resolver(mixed_test=["8.8.8.8", "10.0.0.1"])
     with pytest.raises(InvalidPicture, match="public"):
@@ -172,6 +175,7 @@ def test_a_named_host_may_be_plain_http_on_this_machine():
     asyncio.run(main())
 
 
+@pytest.mark.attack("DNS rebinding")
 def test_the_connection_goes_to_the_checked_address_under_the_name(tls):
     async def main():
         async with listening({"/a.jpg?x=1": ok(b"picture")}, tls[0]) as server:
@@ -206,6 +210,7 @@ def test_the_next_address_is_tried_when_one_does_not_answer():
     asyncio.run(main())
 
 
+@pytest.mark.attack("redirects to the inside (SSRF)")
 def test_redirects_are_followed_and_each_is_checked():
     async def main():
         with socket.socket() as probe:
@@ -240,6 +245,7 @@ def test_another_status_is_no_picture():
     asyncio.run(main())
 
 
+@pytest.mark.attack("answers of a URL that cost more than they bring")
 def test_too_many_bytes_stop_the_fetch():
     endless = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + bytes(3_000_000)
 
@@ -251,6 +257,7 @@ def test_too_many_bytes_stop_the_fetch():
     asyncio.run(main())
 
 
+@pytest.mark.attack("answers of a URL that cost more than they bring")
 def test_a_host_that_hangs_is_given_up_after_the_timeout():
     async def main():
         async with listening({}, hang=True) as server:
@@ -262,6 +269,7 @@ def test_a_host_that_hangs_is_given_up_after_the_timeout():
     asyncio.run(main())
 
 
+@pytest.mark.attack("requests to the inside (SSRF)")
 def test_proxies_and_keys_of_the_environment_are_not_used(monkeypatch, tmp_path):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")

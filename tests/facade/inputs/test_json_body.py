@@ -12,6 +12,7 @@ from tritonvision.facade.inputs.json_body import parse_json, starts_an_object
 MEGABYTE = 2**20
 
 
+@pytest.mark.attack("JSON that grows in memory")
 @pytest.mark.parametrize("body", [
     b'{"a":[' + b"1," * MEGABYTE * 2 + b"1]}", b'{"a":[' + b"{}," * MEGABYTE + b"{}]}",
     b'{"a":[' + b"[]," * MEGABYTE + b"[]]}", b'{"a":[' + b'"ab",' * MEGABYTE + b'""]}',

@@ -6,6 +6,8 @@ import logging
 
 import pytest
 
+WAIT = {"x-wait-for-model": "true"}
+
 
 def lines(caplog) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "tritonvision.access"]
@@ -40,3 +42,15 @@ def test_the_path_is_escaped_and_cut_and_the_query_left_out(house, caplog):
     forged, long = lines(caplog)
     assert forged.startswith("GET /a%0A2026-01-01%20INFO%20forged 404") and "secret" not in forged
     assert len(long) < 500
+
+
+def test_the_fields_of_a_line_name_the_request_its_model_its_stages_and_how_it_ended(house, picture, caplog):
+    with caplog.at_level(logging.INFO, "tritonvision.access"):
+        house.client.post("/models/yolov8n-640", content=picture, headers={"x-request-id": "mine"} | WAIT)
+        house.client.get("/nothing")
+    asked, nothing = [record.fields for record in caplog.records if record.name == "tritonvision.access"]
+    assert (asked["request_id"], asked["model"], asked["dialect"]) == ("mine", "yolov8n-640", "huggingface")
+    assert (asked["status"], asked["outcome"], asked["caller"]) == (200, "ok", None)
+    assert set(asked["stages_ms"]) == {"decode", "encode"}
+    assert all(0 <= took <= asked["ms"] + 0.1 for took in asked["stages_ms"].values())
+    assert (nothing["outcome"], nothing["stages_ms"]) == ("refused", {}) and "trace_id" not in nothing

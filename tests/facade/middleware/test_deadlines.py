@@ -23,6 +23,7 @@ def head(length: int) -> bytes:
     return b"POST /infer/object_detection HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % length
 
 
+@pytest.mark.attack("slow bodies, headers and readers")
 def test_a_stalling_sender_gets_an_error_and_holds_no_budget(house, served, until):
     async def main():
         async with served(house, read_timeout=0.2) as client:
@@ -37,6 +38,7 @@ def test_a_stalling_sender_gets_an_error_and_holds_no_budget(house, served, unti
     asyncio.run(main())
 
 
+@pytest.mark.attack("slow bodies, headers and readers")
 def test_a_slow_sender_is_given_up(house, served):
     async def main():
         async with served(house, read_timeout=0.5) as client:
@@ -67,6 +69,7 @@ def test_a_request_without_a_key_takes_no_bytes_of_the_budget(house, served, pic
     asyncio.run(main())
 
 
+@pytest.mark.attack("slow bodies, headers and readers")
 def test_an_answer_that_is_not_read_is_dropped(house, served, until):
     house.engine.pieces = ["x" * 1_000_000] * 20
 
@@ -83,6 +86,7 @@ def test_an_answer_that_is_not_read_is_dropped(house, served, until):
     asyncio.run(main())
 
 
+@pytest.mark.attack("slow bodies, headers and readers")
 def test_incomplete_headers_close_the_connection(house, served, monkeypatch):
     monkeypatch.setattr(connection, "HEADER_SECONDS", 0.2)
 
@@ -100,6 +104,7 @@ def test_incomplete_headers_close_the_connection(house, served, monkeypatch):
     asyncio.run(main())
 
 
+@pytest.mark.attack("slow bodies, headers and readers")
 def test_headers_without_end_are_refused(house, served):
     async def main():
         async with served(house) as client:

@@ -66,6 +66,7 @@ CLOSED = [
 ]  # fmt: skip
 
 
+@pytest.mark.attack("ways past the key")
 @pytest.mark.parametrize("method, path", CLOSED)
 def test_everything_else_is_closed(locked, picture, method, path):
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": f"Basic {KEY}"}, {"host": "[::1]/info?"}):
@@ -90,11 +91,13 @@ def test_pages_about_the_server_are_open(locked, path):
     assert locked.client.get(path).status_code == 200
 
 
+@pytest.mark.attack("ways past the key")
 def test_the_path_is_the_servers_own_not_the_host_headers(locked):
     answer = locked.client.get("/model/registry", headers={"host": "localhost/info?x="})
     assert answer.status_code == 401
 
 
+@pytest.mark.attack("secrets that are told")
 def test_no_answer_and_no_log_line_holds_a_key(locked, picture, caplog):
     with caplog.at_level(logging.DEBUG):
         for key in (KEY, "wrong-key-9"):
@@ -109,6 +112,7 @@ def test_no_answer_and_no_log_line_holds_a_key(locked, picture, caplog):
     assert "GET /model/registry 401" in ours and KEY not in ours and "wrong-key-9" not in ours
 
 
+@pytest.mark.attack("ways past the key")
 @pytest.mark.parametrize("key", ["\u00e9", "\ud800", 5, ["k"], {"a": 1}, True])
 def test_malformed_keys_are_refused(locked, picture, key):
     import json

@@ -17,6 +17,7 @@ ACTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.attack("pages of strangers")
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 @pytest.mark.parametrize("method, path", ACTS)
 def test_a_foreign_page_can_make_nothing_happen(house, picture, method, path, headers):
@@ -53,6 +54,7 @@ def test_configured_origins_are_allowed(house_with):
     ("127.0.0.1", "127.0.0.1:9001", 200), ("127.0.0.1", "[::1]:9001", 200), ("localhost", "evil.example", 403),
     ("0.0.0.0", "gpu-box.lan:9001", 200), ("::1", "evil.example", 403),
 ])  # fmt: skip
+@pytest.mark.attack("pages of strangers")
 def test_on_loopback_the_server_has_the_names_of_this_machine(house_with, listening, host, status):
     house = house_with(host=listening, allowed_hosts=frozenset())
     assert house.client.get("/info", headers={"host": host}).status_code == status

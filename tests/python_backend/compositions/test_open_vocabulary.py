@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge
-from tritonvision.python_backend.compositions import open_vocabulary
 from tritonvision.python_backend.compositions.open_vocabulary import TASK, Composition
 from tritonvision.python_backend.images import padded_square, total
 from tritonvision.python_backend.runtime.encoding_cache import SharedCache
-from tritonvision.python_backend.vocabulary import example_queries
+from tritonvision.python_backend.vocabulary import example_queries, text_encodings
 from tritonvision.tasks import resolve
 
 HEIGHT, WIDTH, SIDE, CONTEXT = 60, 100, 32, 16
@@ -140,7 +139,7 @@ def test_new_texts_go_together_but_no_more_than_a_batch_holds(composition, netwo
 
 
 def test_texts_are_forgotten_in_the_order_they_were_asked(composition, networks, monkeypatch):
-    monkeypatch.setattr(open_vocabulary, "_KEPT_TEXTS", 2)
+    monkeypatch.setattr(text_encodings, "_KEPT", 2)
     for texts in (["red"], ["green"], ["red"], ["blue"], ["red"], ["green"]):
         ask(composition, texts=texts)
     words = [int(inputs["input_ids"][0, 1]) - 3 for role, inputs in networks.asked if role == "text"]

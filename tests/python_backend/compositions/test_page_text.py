@@ -102,3 +102,28 @@ def test_the_pictures_orientation_counts_unless_it_is_left_alone():
 def test_what_is_no_picture_is_refused():
     with pytest.raises(InvalidPicture):
         answer(Networks(), None, b"no picture")
+
+
+def test_turned_words_have_corners_and_are_read_the_right_way_up():
+    class Turned(Networks):
+        def __call__(self, role, inputs, outputs):
+            if role != "crop-orientation":
+                return super().__call__(role, inputs, outputs)
+            assert inputs["pixels"].shape[1:] == (256, 256, 3) and outputs == ["logits"]
+            self.turned += len(inputs["pixels"])
+            return {"logits": np.tile(np.array([[0, 0, 9, 0]], np.float32), (len(inputs["pixels"]), 1))}
+
+    networks, options = Turned(), {"page": (256, 256), "word": [32, 128], "turned": True}
+    networks.turned = 0
+    options["assets"] = {"vocabulary.txt": VOCABULARY.encode()}
+    composition = page_text.Composition(networks, options)
+
+    def found(picture):
+        return composition.answer({"image": png(picture)}, resolve(page_text.TASK.parameters, {}))
+
+    page_of_two = found(page((20, 20, 30, 10, "b"), (20, 80, 40, 10, "d")))
+    assert networks.turned == 2 and page_of_two["texts"].tolist() == [b"b\nd", b"b", b"b", b"d", b"d"]
+    word = page_of_two["polygons"][2]  # upside down: its upper left corner is the lower right one of the page's
+    assert word[0].sum() == word.sum(axis=1).max()
+    empty = found(np.full((60, 60, 3), 255, np.uint8))
+    assert empty["polygons"].shape == (0, 4, 2) and empty["boxes"].shape == (0, 4) and empty["text"].tolist() == [b""]

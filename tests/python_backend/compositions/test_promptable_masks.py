@@ -309,3 +309,71 @@ def test_prompts_that_cannot_be_asked_one_by_one_are_refused(composition, settin
     with pytest.raises(InvalidParameter, match="earlier mask"):
         mask = np.zeros((256, 256), np.float32)
         ask(composition, {"image": png(), "mask_input": mask}, points=[[1, 1]] * 2, each_point=True)
+
+
+# ---- where the picture fills the frame: SAM2 -------------------------------------------------------------------------
+
+LEVELS = ("high_res_s0", "high_res_s1")
+
+
+class FilledNetworks:
+    """Stand-ins of SAM2: the first of four masks is stable as far as ``edge`` says, the third proposal is the best."""
+
+    def __init__(self):
+        self.asked, self.edge = [], 5.0
+
+    def __call__(self, role, inputs, outputs):
+        self.asked.append((role, {name: value.copy() for name, value in inputs.items()}))
+        if role == "encoder":
+            shapes = {"embeddings": (1, 256, 4, 4), "high_res_s0": (1, 32, 16, 16), "high_res_s1": (1, 64, 8, 8)}
+            return {name: np.full(shapes[name], 3, np.float32) for name in outputs}
+        count = inputs["has_mask"].shape[1]
+        logits = np.full((1, count, 4, 16, 16), -5, np.float32)
+        logits[:, :, :, :8] = 5
+        logits[:, :, 0, 7] = self.edge
+        return {"low_res_masks": logits, "iou_scores": np.tile(np.float32([0.1, 0.2, 0.9, 0.4]), (1, count, 1))}
+
+
+@pytest.fixture
+def filled(tmp_path):
+    networks = FilledNetworks()
+    options = {"side": 64, "model": "m", "filled": {"levels": list(LEVELS), "offset": 0.05, "stable": 0.98}}
+    return networks, Composition(networks, options, SharedCache(tmp_path / "cache"))
+
+
+def test_the_aspect_is_ignored_and_every_prompt_ends_with_a_point_that_is_none(filled):
+    networks, composition = filled
+    answer = ask(composition, {"image": png(30, 60)}, points=[[60, 15]], box=[30, 0, 60, 30])
+    asked = networks.asked[-1][1]
+    assert asked["point_coords"].tolist() == [[[[64, 32], [32, 0], [64, 64], [0, 0]]]]
+    assert asked["point_labels"].tolist() == [[[1, 2, 3, -1]]]
+    assert networks.asked[0][1]["pixels"].shape == (1, 64, 64, 3) and "valid_size" not in networks.asked[0][1]
+    (mask, *_) = decoded(answer)
+    assert mask[:15].all() and not mask[15:].any()
+
+
+def test_one_answer_is_the_first_mask_where_it_is_stable_and_else_the_best_proposal(filled):
+    networks, composition = filled
+    assert ask(composition, points=[[5, 5]], multimask=False)["scores"].tolist() == np.float32([0.1]).tolist()
+    networks.edge = 0.04  # a row of eight between the thresholds
+    assert ask(composition, points=[[5, 5]], multimask=False)["scores"].tolist() == np.float32([0.9]).tolist()
+    assert len(ask(composition, points=[[5, 5]])["scores"]) == 3
+
+
+def test_several_prompts_read_the_picture_once(filled):
+    networks, composition = filled
+    answer = ask(composition, points=[[5, 5]] * 10, each_point=True, multimask=False)
+    sizes = [inputs["point_coords"].shape[:2] for role, inputs in networks.asked if role == "decoder"]
+    assert sizes == [(1, 8), (1, 2)] and len(answer["scores"]) == 10
+    assert all(inputs["embeddings"].shape[0] == 1 for role, inputs in networks.asked if role == "decoder")
+
+
+def test_embeddings_go_with_their_finer_levels(filled):
+    networks, composition = filled
+    features = ask(composition, wanted={"embeddings", *LEVELS})
+    assert [role for role, _ in networks.asked] == ["encoder"]
+    sample = {name: features[name] for name in ("embeddings", *LEVELS)}
+    assert len(ask(composition, sample, points=[[5, 5]], image_size=[30, 60])["scores"]) == 3
+    with pytest.raises(InvalidParameter, match="go with 'high_res_s0'") as refused:
+        ask(composition, {"embeddings": features["embeddings"]}, image_size=[30, 60])
+    assert "picture" in refused.value.hint

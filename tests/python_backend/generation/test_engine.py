@@ -1,5 +1,6 @@
 """A vision-language model over networks small enough to follow: what is asked of them, and what ends an answer."""
 
+import json
 import threading
 import weakref
 from contextlib import contextmanager
@@ -342,3 +343,87 @@ def test_rows_of_a_picture_go_into_several_inputs_with_positions_and_a_prefix(en
     assert (prompt.extra["deepstack.0"][0, ~at] == 0).all()
     assert prompt.position_ids.shape == (3, 1, prompt.embeds.shape[1]) and prompt.bidirectional == 5
     assert all(piece.extra == {} and piece.position_ids is None and piece.bidirectional == 0 for piece in answer)
+
+
+def test_a_second_question_about_a_picture_reads_its_own_words_only(open_engine, networks):
+    about = asks("the quick brown fox jumps over the lazy dog", 1), [grey(10)]
+    fresh = list(open_engine(kept=0).talk(*about, settings()))
+    engine = open_engine()
+    list(engine.talk(asks("what is in the picture?", 1), [grey(10)], settings()))
+    read, networks.before = [], lambda role: read.append(role)
+    again = list(engine.talk(*about, settings()))
+    assert [delta.token_ids.tolist() for delta in again] == [delta.token_ids.tolist() for delta in fresh]
+    assert again[-1].usage == fresh[-1].usage and fresh[-1].cached_tokens == 0
+    assert "vision" not in read and again[-1].cached_tokens >= 17 * TOKENS
+    assert len(networks.prompts[-1]) == again[-1].usage[0] - again[-1].cached_tokens < 64
+    np.testing.assert_array_equal(networks.prompts[-1], networks.prompts[0][-len(networks.prompts[-1]) :])
+
+
+def test_the_picture_and_not_its_place_decides_what_is_kept(engine, networks):
+    list(engine.talk(asks("fox", 2), [grey(10), grey(20)], settings()))
+    swapped = list(engine.talk(asks("fox", 2), [grey(20), grey(10)], settings()))
+    assert swapped[-1].cached_tokens < 32
+    seen = networks.prompts[-1][networks.prompts[-1][:, 0] == -1]
+    np.testing.assert_allclose(seen[:, 1], [20] * 17 * TOKENS + [10] * 17 * TOKENS, atol=0.5)
+    first = list(engine.talk(asks("fox", 2), [grey(10), grey(30)], settings()))
+    assert 17 * TOKENS <= first[-1].cached_tokens < 17 * TOKENS + 32 + 40
+    seen = networks.prompts[-1][networks.prompts[-1][:, 0] == -1]
+    assert set(seen[:, 1].round()) <= {10, 30} and (seen[:, 1].round() == 30).sum() == 17 * TOKENS
+
+
+def test_a_conversation_reads_what_is_new_in_it(engine, networks, tokenizer):
+    ask = asks("what is in the picture? the quick brown fox jumps over the lazy dog", 1)
+    first = list(engine.talk(ask, [grey(10)], settings(max_new_tokens=40)))
+    said = {"role": "assistant", "content": [{"type": "text", "text": "".join(delta.text for delta in first)}]}
+    list(engine.talk([*ask, said, *asks("and now?")], [grey(10)], settings()))
+    last = list(engine.talk([*ask, said, *asks("and then?")], [grey(10)], settings()))
+    assert last[-1].usage[0] - last[-1].cached_tokens <= 48 and last[-1].cached_tokens > first[-1].usage[0]
+
+
+@pytest.mark.parametrize("point", ["vision", "decoder", "cancelled"])
+def test_a_prompt_that_was_not_finished_leaves_nothing_behind(engine, networks, point):
+    caller, question = Caller(), asks("the quick brown fox jumps over the lazy dog", 1)
+
+    def reach(role):
+        if role == "decoder" and point == "cancelled":
+            caller.left = True
+        elif role == point:
+            raise MemoryError(role)
+
+    networks.before = reach
+    assert caller.ask(engine, question, [Picture.of(grey(9))], max_new_tokens=50).wait() is not None
+    networks.before = lambda role: None
+    after = list(engine.talk(question, [grey(9)], settings()))
+    assert after[-1].cached_tokens in (0, *([after[-1].usage[0] // 32 * 32] if point == "cancelled" else []))
+    assert [int(id) for delta in after for id in delta.token_ids] == [
+        int(id) for delta in engine.talk(question, [grey(9)], settings()) for id in delta.token_ids
+    ]
+
+
+def test_an_answer_by_a_schema_is_json_of_it_and_a_cut_one_says_so(engine):
+    schema = {"type": "object", "properties": {"sure": {"type": "boolean"}, "n": {"type": "integer", "maximum": 9,
+              "minimum": 0}}, "required": ["sure", "n"], "additionalProperties": False}  # fmt: skip
+    whole = list(engine.talk(asks("fox"), [], settings(max_new_tokens=60, schema=schema, temperature=1.0, seed=4)))
+    found = json.loads("".join(delta.text for delta in whole))
+    assert whole[-1].finish_reason == "stop" and isinstance(found["sure"], bool) and 0 <= found["n"] <= 9
+    cut = list(engine.talk(asks("fox"), [], settings(max_new_tokens=2, schema=schema)))
+    assert cut[-1].finish_reason == "length" and cut[-1].usage[1] == 2
+    stopped = list(engine.talk(asks("fox"), [], settings(max_new_tokens=60, schema=schema, stop=["sure"])))
+    assert stopped[-1].finish_reason == "stop" and "".join(delta.text for delta in stopped).strip('{ "') == ""
+
+
+def test_a_schema_that_is_none_is_refused_before_any_picture_is_decoded(engine):
+    error = Caller().ask(engine, asks("fox", 1), [Picture(lambda: (9, 9), never)], schema={"type": "banana"}).wait()
+    assert isinstance(error, InvalidParameter) and "banana" in error.message
+
+
+def test_likelihoods_are_those_of_the_network_and_come_with_their_tokens(engine, tokenizer):
+    deltas = list(engine.talk(asks("fox"), [], settings(top_logprobs=2, temperature=1.5, seed=1)))
+    assert [len(delta.logprobs) for delta in deltas] == [len(delta.token_ids) for delta in deltas]
+    told = [one for delta in deltas for one in delta.logprobs]
+    for id, one in zip((int(id) for delta in deltas for id in delta.token_ids), told, strict=True):
+        best = np.exp(1) / (np.exp(1) + VOCABULARY - 1)
+        assert one["token"] == tokenizer.decode([id], skip_special_tokens=False) and len(one["top_logprobs"]) == 2
+        assert one["top_logprobs"][0]["logprob"] == pytest.approx(np.log(best), abs=1e-6)
+        assert one["logprob"] in (pytest.approx(np.log(best), abs=1e-6), pytest.approx(np.log(best) - 1, abs=1e-6))
+    assert all(delta.logprobs == () for delta in engine.talk(asks("fox"), [], settings()))

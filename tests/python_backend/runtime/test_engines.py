@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -174,3 +176,25 @@ def test_a_network_of_openvino_that_answers_no_number_is_refused(graph):
     networks = Sessions({"": {"file": graph, "engine": "openvino"}})
     with pytest.raises(BrokenModel, match="no number"):
         networks("", {"x": np.full((1, 64), np.nan, np.float32)}, ["same"])
+
+
+_CLOSE_ON_A_THREAD = """
+import faulthandler, gc, os, signal, sys, threading
+from pathlib import Path
+from tritonvision.python_backend.runtime.engines import open_network
+
+faulthandler.enable()  # an alternate signal stack, which OpenVINO replaces with one of its own
+networks = [open_network(Path(sys.argv[1]), "openvino") for _ in range(2)]
+del networks[0]
+gc.collect()
+thread = threading.Thread(target=lambda: (networks.clear(), gc.collect()))
+thread.start()
+thread.join()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_signal_is_handled_after_the_last_network_was_closed_on_another_thread(graph):
+    ended = subprocess.run([sys.executable, "-c", _CLOSE_ON_A_THREAD, graph], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "handled\n"), ended.stderr

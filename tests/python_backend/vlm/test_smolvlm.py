@@ -84,6 +84,27 @@ def test_a_picture_that_is_one_tile_is_not_cut():
     assert smolvlm.tiles(flat(10, 10), TILE, TILE).shape == (1, TILE, TILE, 3)
 
 
+@pytest.mark.parametrize(("detail", "size", "views"), [
+    ("low", (300, 200), 1), ("high", (300, 200), 13), (None, (300, 200), 13), ("auto", (300, 200), 13),
+    ("auto", (32, 20), 1), ("auto", (33, 20), 13), (None, (32, 20), 13), ("low", (1, 900), 1),
+])  # fmt: skip
+def test_the_detail_of_a_picture_says_how_many_tiles_are_read(reader, tokenizer, detail, size, views):
+    part = PICTURE if detail is None else PICTURE | {"detail": detail}
+    prompt = reader.read([says(part, "Hello?")], [size])
+    assert (prompt.input_ids == prompt.image_token).sum() == TOKENS * views
+    pixels = reader.vision_inputs(flat(*size), detail or "high")["pixels"]
+    assert pixels.shape == (views, TILE, TILE, 3)
+    if views == 1:
+        written = tokenizer.decode(prompt.input_ids.tolist(), skip_special_tokens=False)
+        assert "<fake_token_around_image><global-img><image>" in written and "<row_1_col_1>" not in written
+
+
+def test_every_picture_has_its_own_detail(reader):
+    low, high = PICTURE | {"detail": "low"}, PICTURE | {"detail": "high"}
+    prompt = reader.read([says(low, "and", high)], [(300, 200), (300, 200)])
+    assert (prompt.input_ids == prompt.image_token).sum() == TOKENS * 14
+
+
 def test_one_tile_has_no_rows(tokenizer):
     reader = smolvlm.Reader(OPTIONS | {"longest_edge": TILE}, tokenizer)
     prompt = reader.read([says(PICTURE)], [(9, 9)])
@@ -91,6 +112,7 @@ def test_one_tile_has_no_rows(tokenizer):
     assert SPECIAL["<row_1_col_1>"] not in prompt.input_ids
 
 
+@pytest.mark.attack("special tokens spelt in a prompt")
 @pytest.mark.parametrize("word", ["<image>", "<end_of_utterance>", "<|im_start|>", "<row_1_col_1>"])
 def test_a_text_that_spells_a_special_token_is_a_text(reader, tokenizer, word):
     plain, spelled = (reader.read([says(f"a {text} b")], []).input_ids for text in ("x", word))
@@ -113,6 +135,8 @@ def test_reading_leaves_the_tokenizer_as_it_was(reader, tokenizer):
         ([says(" \n")], 0, "The prompt is empty"),
         ([says("a", PICTURE)], 0, "places for 1 pictures, 0 came"),
         ([says("a", PICTURE)], 2, "places for 1 pictures, 2 came"),
+        ([says("a", PICTURE | {"detail": "medium"})], 1, "'medium' is no 'detail'"),
+        ([says("a", PICTURE | {"detail": 1})], 1, "'1' is no 'detail'"),
         ([says("word " * 2000)], 0, "tokens long, the model reads less than 600"),
         ([says(*[PICTURE] * 8)], 8, "tokens long, the model reads less than 600"),
     ],

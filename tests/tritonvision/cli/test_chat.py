@@ -31,6 +31,11 @@ def command(*arguments, name: str = "chat") -> list[str]:
     return [sys.executable, "-m", "tritonvision", name, *map(str, arguments)]
 
 
+def heed_ctrl_c() -> None:
+    """In a new process: what a shell starts in the background, as a whole test run may be, ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def run(tmp_path):
     """Runs ``tritonvision chat`` without a terminal; ``typed`` comes through a pipe."""
@@ -51,7 +56,7 @@ class Terminal:
     def __init__(self, *arguments):
         self.pid, self._end = pty.fork()
         if self.pid == 0:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs tests in the background has it ignored
+            heed_ctrl_c()
             os.execve(sys.executable, command(*arguments), os.environ | {"TERM": "dumb"})
         self.shown = ""
         self._seen = 0
@@ -145,6 +150,15 @@ def test_options_become_settings_of_the_request(run, chat_server):
     assert asked["key"] == "Bearer K"
 
 
+def test_the_detail_of_the_pictures_is_sent_and_another_is_refused(run, chat_server):
+    done = run(MODEL, PHOTO, PHOTO, "--prompt", "Compare.", "--detail", "low", "--url", chat_server.url)
+    assert done.returncode == 0, done.stderr
+    (asked,) = chat_server.asked
+    assert [part["image_url"]["detail"] for part in asked["messages"][0]["content"][:2]] == ["low", "low"]
+    refused = run(MODEL, PHOTO, "--prompt", "Compare.", "--detail", "medium", "--url", chat_server.url)
+    assert refused.returncode == 2 and "'medium' is no 'detail' of a picture" in refused.stderr
+
+
 def test_lines_of_a_pipe_are_one_conversation(run, chat_server):
     done = run(MODEL, PHOTO, PHOTO, "--url", chat_server.url, typed="first\n\n  second  \n")
     assert (done.returncode, done.stdout, done.stderr) == (0, "You said: first\nYou said: second\n", "")
@@ -221,7 +235,9 @@ def test_a_published_model_that_does_not_talk_is_refused_before_a_server_starts(
 
 def test_predict_shows_a_text_while_it_is_written(chat_server):
     asks = command(MODEL, PHOTO, "--text", "slow", "--max-tokens", 7, "--url", chat_server.url, name="predict")
-    process = subprocess.Popen(asks, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        asks, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )  # fmt: skip
     try:
         seen = process.stdout.read(len(f"{PHOTO}: word0 word1"))
         process.send_signal(signal.SIGINT)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tritonvision import memory
 from tritonvision.cli import checks
 from tritonvision.server import run_folder
 from tritonvision.settings import Settings
@@ -25,15 +26,19 @@ def test_an_unknown_version_gets_no_finding():
     assert not list(checks._security(None, "")) and not list(checks._security("version told once it runs", ""))
 
 
-def test_the_limit_of_a_container_counts_as_its_memory(monkeypatch, tmp_path):
-    monkeypatch.setattr(checks, "_machine_memory", lambda: 64 * GB)
-    monkeypatch.setattr(checks, "_CGROUP", tmp_path)
-    assert checks._memory().found == "64.0 GB free"
-    (tmp_path / "memory.current").write_text(f"{GB}\n")
-    for limit, status in (("max\n", "ok"), (f"{9 * GB}", "ok"), (f"{3 * GB}", "warn"), (f"{GB + GB // 2}", "fail")):
-        (tmp_path / "memory.max").write_text(limit)
+def test_in_a_container_with_a_limit_it_is_told_what_models_may_take(monkeypatch):
+    monkeypatch.setattr(memory, "free", lambda: 8 * GB)
+    monkeypatch.setattr(memory, "budget", lambda: 3 * GB)
+    assert checks._memory().found == "8.0 GB free; in this container models may take 3.0 GB"
+
+
+def test_little_memory_is_told_with_an_advice(monkeypatch):
+    monkeypatch.setattr(memory, "budget", lambda: None)
+    for free, status in ((8 * GB, "ok"), (2 * GB, "warn"), (GB // 2, "fail")):
+        monkeypatch.setattr(memory, "free", lambda free=free: free)
         finding = checks._memory()
-        assert (finding.status, bool(finding.advice)) == (status, status != "ok"), limit
+        assert (finding.status, bool(finding.advice)) == (status, status != "ok"), free
+        assert finding.found == f"{free / GB:.1f} GB free"
 
 
 def test_the_disk_is_that_of_the_repository_asked_even_where_it_is_not_there_yet(monkeypatch, tmp_path):

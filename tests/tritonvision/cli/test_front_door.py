@@ -17,8 +17,8 @@ TREE = Path(__file__).parents[3]
 PHOTO = TREE / "tritonvision" / "data" / "astronaut.png"
 FACE = "mediapipe-face-detection"
 COMMANDS = (
-    "export", "import", "serve", "predict", "chat", "models", "info", "variants", "tune", "plan", "verify", "explain",
-    "remove", "doctor",
+    "export", "import", "serve", "predict", "batch", "chat", "models", "info", "variants", "tune", "plan", "verify",
+    "validate", "explain", "keys", "remove", "doctor",
 )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ main()
     assert "needs: pip install 'tritonvision[mediapipe]'" in " ".join(run("--help").stdout.split())
     assert_one_line_and_a_hint(run("export", FACE, "--repository", "here"), 3)
     others = run("models", "--json")
-    assert others.returncode == 0 and len(json.loads(others.stdout)) == 153
+    assert others.returncode == 0 and len(json.loads(others.stdout)) == 160
 
 
 @pytest.mark.parametrize(
@@ -174,9 +174,9 @@ def test_serve_says_in_one_line_that_the_port_is_taken_and_starts_nothing(run, t
 def test_models_lists_all_ids_with_what_a_person_chooses_by(run):
     done = run("models", "--json")
     rows = {row["id"]: row for row in json.loads(done.stdout)}
-    assert len(rows) == 153
+    assert len(rows) == 160
     assert rows["yolov8n-640"] == {
-        "id": "yolov8n-640", "family": "YOLOv8", "task": "object-detection", "license": "AGPL-3.0",
+        "id": "yolov8n-640", "family": "YOLOv8", "task": "object-detection", "license": "AGPL-3.0", "terms": "",
         "aliases": ["coco/3"], "exportable": True, "published": False, "weights": None, "loaded": None,
     }  # fmt: skip
     table = run("models", COLUMNS="200").stdout
@@ -265,6 +265,7 @@ def test_predict_names_the_face_and_draws_it_on_a_server_of_its_own(run, tmp_pat
     assert drawn.size == (512, 512) and drawn.tobytes() != Image.open(PHOTO).convert("RGB").tobytes()
 
 
+@pytest.mark.slow  # three servers one after another; each way alone is asked by the tests around
 def test_a_server_answers_what_a_server_of_its_own_answers(run, server_url, served_repository):
     for model in (FACE, "yolov8n-640", "resnet18"):
         own = run("predict", model, PHOTO, "--json", "--repository", served_repository)

@@ -8,6 +8,7 @@ import pytest
 from tritonvision.cli.info import info
 from tritonvision.cli.remove import remove
 from tritonvision.errors import InvalidParameter, SetupError, UnknownModel
+from tritonvision.exporters import registry
 from tritonvision.publication import MANIFEST, Manifest, Repository
 from tritonvision.server.process import free_port
 
@@ -108,12 +109,13 @@ def test_info_of_a_published_model_tells_its_weights_its_proof_and_how_to_ask_it
     assert re.search(r"curl --data-binary @photo.jpg http://localhost:\d+/models/my/helmets/1", capsys.readouterr().out)
 
 
-def test_info_of_an_unpublished_model_tells_how_to_publish_it(root, capsys):
+def test_info_of_an_unpublished_model_tells_how_to_publish_it(root, capsys, monkeypatch):
     info("coco/3", repository=root)
     told = capsys.readouterr().out
     assert told.startswith("yolov8n-640  YOLOv8  object-detection") and "not published here" in told
     assert told.rstrip().endswith("tritonvision export yolov8n-640")
-    info("yolov9c-640", repository=root)
+    monkeypatch.setattr(registry, "can_export", lambda entry: False)
+    info("coco/3", repository=root)
     assert "cannot export it yet" in capsys.readouterr().out
 
 
@@ -128,3 +130,12 @@ def test_info_of_an_unknown_id_has_a_suggestion(root):
     with pytest.raises(UnknownModel) as caught:
         info("yolov8n_640", repository=root)
     assert "Did you mean 'yolov8n-640'" in caught.value.hint
+
+
+def test_a_licence_that_has_to_be_accepted_is_said_with_the_command_that_does(root, capsys):
+    info("depth-anything-v2-base", repository=root)
+    told = capsys.readouterr().out
+    assert "CC-BY-NC-4.0 (non-commercial: it has to be accepted)" in told
+    assert "tritonvision export depth-anything-v2-base --accept-license" in told
+    info("depth-anything-v2-small", repository=root)
+    assert "accept" not in capsys.readouterr().out

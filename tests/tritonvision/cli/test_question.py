@@ -2,6 +2,7 @@
 
 import pytest
 
+from tritonvision.cli.options import read_schema
 from tritonvision.cli.question import ask
 from tritonvision.errors import InvalidParameter
 
@@ -19,6 +20,29 @@ def test_points_boxes_and_texts_become_settings_of_the_task():
     named = ask(0.3, None, None, ["a cat", "a dog"])
     assert named.texts == ("a cat", "a dog") and named.parameters(CLIP) == named.parameters(WRITTEN) == {}
     assert named.parameters(NAMED) == {"texts": ["a cat", "a dog"], "confidence": 0.3}
+
+
+def test_a_schema_is_a_setting_of_models_that_write_and_of_no_other():
+    question = ask(None, None, None, ["What?"], None, {"type": "object"})
+    assert question.parameters(WRITTEN) == {"schema": {"type": "object"}}
+    with pytest.raises(InvalidParameter, match="takes no --schema"):
+        ask(None, None, None, None, None, {}).check("resnet18", "classification")
+
+
+@pytest.mark.parametrize(("text", "sentence"), [
+    ("{", "is no JSON"), ("[1]", "must be a JSON object"), ("[" * 100_000, "is no JSON"), (None, "cannot be read"),
+])  # fmt: skip
+def test_a_file_that_is_no_schema_is_refused(tmp_path, text, sentence):
+    file = tmp_path / "schema.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(InvalidParameter, match=sentence):
+        read_schema(file)
+
+
+def test_a_file_is_read_as_the_schema_that_it_holds(tmp_path):
+    (tmp_path / "schema.json").write_text('{"type": "null"}')
+    assert read_schema(tmp_path / "schema.json") == {"type": "null"} and read_schema(None) is None
 
 
 @pytest.mark.parametrize("point", ["", "1", "1,2,3", "a,b", "1,2,3,4"])

@@ -31,8 +31,10 @@ SIZE = {"height": 512, "width": 512}
 TASK_OF = {
     "grounding-dino-tiny": "open-vocabulary-object-detection", "owlv2-base-patch14": "open-vocabulary-object-detection",
     "my/finder/1": "open-vocabulary-object-detection", "doctr-db_mobilenet_v3": "structured-ocr",
-    "trocr-base-printed": "text-only-ocr", "smolvlm-256m": "vlm", "my/talker/1": "vlm", "resnet18": "classification",
+    "trocr-base-printed": "text-only-ocr", "smolvlm-256m": "vlm", "florence-2-base": "vlm",
+    "my/talker/1": "vlm", "resnet18": "classification",
 }  # fmt: skip
+PLACES = ("TOTAL<loc_0><loc_0><loc_99><loc_0><loc_99><loc_49><loc_0><loc_49>",)
 PIECES = ("A\u2028man ", "with", " a\x85helm", "et.")
 
 
@@ -56,9 +58,10 @@ class MemoryEngine:
 
     async def chat(self, model, messages, pictures, parameters, *, wait=True):
         self.asked.append((messages, list(pictures), resolve(VLM.parameters, parameters)))
-        for count, text in enumerate(PIECES, 1):
+        pieces = PLACES if "<OCR_WITH_REGION>" in str(messages) else PIECES
+        for count, text in enumerate(pieces, 1):
             await asyncio.sleep(0)
-            yield Delta(text, np.array([count]), "length" if count == len(PIECES) else "", (70, count))
+            yield Delta(text, np.array([count]), "length" if count == len(pieces) else "", (70, count))
 
     async def generate_masks(self, model, picture, parameters, *, wait=True):
         for nothing in ():  # the command line does not ask for it
@@ -72,6 +75,12 @@ class MemoryEngine:
 
     async def times(self, name: str) -> tuple[Manifest, list[ModelTimes]]:
         return self.repository.resolve(name), []
+
+    async def statistics(self) -> list[ModelTimes]:
+        return []
+
+    async def why_model_not_ready(self, manifest) -> str:
+        return ""
 
     async def unload(self, name):
         pass
@@ -87,6 +96,9 @@ class MemoryEngine:
 
     async def ready(self, manifest=None):
         return True
+
+    def losses(self):
+        return 0, 0
 
     def live(self):
         return True
@@ -119,7 +131,7 @@ def server(tmp_path_factory):
         manifest = Manifest(
             id=model, family="f", task=task, head="h", weights="random", source="s", sha256="0", license="x",
             precision="fp32", labels=("block", "line", "word") if task == "structured-ocr" else (), input_size=None,
-            steps=(),
+            steps=(), grounding="florence" if model == "florence-2-base" else "",
         )  # fmt: skip
         (root / manifest.triton_name).mkdir()
         (root / manifest.triton_name / MANIFEST).write_text(manifest.to_json())
@@ -172,6 +184,7 @@ async def asked(source, picture: bytes):
         ("grounding-dino-tiny", ["a helmet", "a flag"]), ("owlv2-base-patch14", ["a helmet"]),
         ("my/finder/1", ["a flag"]), ("doctr-db_mobilenet_v3", None), ("trocr-base-printed", None),
         ("smolvlm-256m", ["Who is this?"]), ("my/talker/1", ["Who is this?"]),
+        ("florence-2-base", ["<OCR_WITH_REGION>"]), ("florence-2-base", ["<CAPTION>"]),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("confidence", [None, 0.5], ids=["default", "half"])
@@ -182,6 +195,14 @@ def test_predict_says_the_same_of_both(both, photo, model, texts, confidence):
     first, second = both.engine.asked
     assert first == second, "both sources ask with the same settings"
     assert both.notes == [f"The weights of {model} are random: its answers mean nothing."] * 2
+
+
+def test_places_that_a_model_writes_are_boxes_and_outlines(both, photo):
+    for source in both("florence-2-base", ask(None, None, None, ["<OCR_WITH_REGION>"])):
+        found = asyncio.run(asked(source, photo))
+        assert found.text == PLACES[0] and found.result.polygons[0].tolist() == [[0, 0], [51, 0], [51, 25], [0, 25]]
+        told = list(lines("page.png", found.predictions(None)))
+        assert told == ["page.png: 1 prediction", f"  {'TOTAL':<20} 1.0000   box 0.3, 0.3 to 50.9, 25.3"]
 
 
 def test_boxes_are_called_by_the_texts(both, photo):

@@ -131,6 +131,7 @@ def test_bytes_after_the_end_do_no_harm(kind):
     assert read_header(encode(RANDOM, kind) + b"\0" * 100).width == 30
 
 
+@pytest.mark.attack("pictures that cost more than their bytes")
 def test_a_picture_over_the_limit_is_refused_from_its_header_without_memory_for_its_pixels():
     bomb = png_declaring(60_000, 60_000)
     tracemalloc.start()
@@ -278,6 +279,16 @@ def test_a_big_tiff_is_read_as_a_small_one():
     assert stream.getvalue()[2] == 43 and read_header(stream.getvalue()) == Header("TIFF", 30, 20)
 
 
+@pytest.mark.parametrize("offset", [2**63 - 1, 2**63, 2**64 - 1])
+def test_an_offset_of_64_bits_is_damage_wherever_a_big_tiff_has_one(offset):
+    far = struct.pack("<Q", offset)
+    table = struct.pack("<QHHQ", 1, 256, 16, 2) + far + bytes(8)
+    for data in (b"II+\0\x08\0\0\0" + far, b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) + table):
+        with pytest.raises(InvalidPicture):
+            read_header(data)
+        assert exif_orientation(data) == 1
+
+
 # ---- bounded work ----------------------------------------------------------------------------------------------------
 
 SOF, SOS = segment(0xC0, b"\x08\0\x10\0\x10\x01\x01\x11\0"), segment(0xDA, b"\x01\x01\0\0\x3f\0")
@@ -330,6 +341,7 @@ def lines_run(data: bytes) -> int:
     return count
 
 
+@pytest.mark.attack("pictures that cost more than their bytes")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_file_of_nothing_but_parts_costs_bounded_work_and_little_memory(name):
     data = HOSTILE[name]

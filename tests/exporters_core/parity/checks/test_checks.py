@@ -16,6 +16,7 @@ from pycocotools import mask as coco
 from tritonvision import tasks
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Network, NoSignal, Tolerance
+from tritonvision.exporters.parity.checks.base import Case
 from tritonvision.exporters.parity.checks.registry import CHECKS
 from tritonvision.exporters.parity.gate import Gate
 from tritonvision.python_backend.ocr import page_layout
@@ -198,6 +199,19 @@ def selected(sample, parameters) -> dict:
     return {"masks": np.array(masks, object), "scores": numbers.random(3).astype(np.float32), "low_res_masks": logits}
 
 
+def followed(frames, parameters) -> dict:
+    """Two objects on each frame."""
+    shapes = [
+        (int(rng(seen(frame), parameters["points"], one).integers(60, 300)), 20 + 7 * one + number)
+        for number, frame in enumerate(frames) for one in (0, 1)
+    ]  # fmt: skip
+    return {
+        "masks": np.array([_rectangle(frames[0], *shape) for shape in shapes], object),
+        "scores": np.linspace(0.5, 1, len(shapes)).astype(np.float32),
+        "object_ids": np.array([3, 1] * len(frames), np.int64),
+    }
+
+
 def looks(sample, parameters) -> dict:
     numbers = rng(seen(sample), parameters["detect_faces"])
     return {
@@ -262,6 +276,11 @@ SPECIMENS = {
         "NaN in a logit": put("low_res_masks", np.nan), "a proposal too few": fewer(ONE_ROW),
         "a proposal too many": more(ONE_ROW),
     }, questions=[{"points": [[x, 9]]} for x in (1, 2, 3)]),
+    "tracked-masks": Specimen(tasks.TRACKING, followed, {
+        "a mask": put("masks", _rectangle(np.empty((432, 432, 3)), 9, 9)), "a score": add("scores", SCORES),
+        "NaN in a score": put("scores", np.nan), "another object": add("object_ids", 1),
+        "an object too few": fewer("masks scores object_ids"), "an object too many": more("masks scores object_ids"),
+    }, questions=[{"points": [[x, 9]]} for x in (1, 2)]),
     "gaze": Specimen(tasks.GAZE, looks, {
         "a box": add("boxes", PIXELS), "a score": add("scores", SCORES), "a key point": add("keypoints", PIXELS),
         "a yaw": add("yaw", np.radians(DEGREES)), "a pitch": add("pitch", np.radians(DEGREES)),
@@ -285,6 +304,7 @@ SPECIMENS = {
     }),
     "phrase-grounding": Specimen(tasks.OPEN_VOCABULARY, named, BOX_CHANGES),
     "open-vocabulary": Specimen(tasks.OPEN_VOCABULARY, named, BOX_CHANGES),
+    "text-guided-boxes": Specimen(tasks.OPEN_VOCABULARY, named, BOX_CHANGES),
 }  # fmt: skip
 
 
@@ -315,7 +335,7 @@ def gated(name, change=None):
 
 def question(sample, given):
     """What tells one question from another."""
-    pictures = sample["pictures"] if isinstance(sample, dict) else [sample]
+    pictures = sample["pictures"] if isinstance(sample, dict) else sample if isinstance(sample, list) else [sample]
     messages = sample["messages"] if isinstance(sample, dict) else ()
     return [seen(picture) for picture in pictures], repr(messages), given
 
@@ -359,3 +379,26 @@ def test_answers_that_are_all_alike_carry_no_signal(name, monkeypatch):
     monkeypatch.setattr(specimen, "answer", lambda sample, parameters: same)
     with pytest.raises(NoSignal):
         gated(name)
+
+
+@pytest.mark.parametrize(("weights", "side", "off", "error"), [
+    ("random", 9, 1, NoSignal), ("random", 9, 2, None), ("official", 9, 1, None), ("random", 12, 2, None),
+])  # fmt: skip
+def test_one_pixel_of_a_tiny_random_mask_is_the_seeds_fault(weights, side, off, error):
+    """A pixel of 81 is more than the limit, a hundredth. Two are a fault, and so is one where weights are trained."""
+    wanted = np.zeros((40, 40), np.uint8)
+    wanted[3 : 3 + side, 5 : 5 + side] = 1
+    found = wanted.copy()
+    found[3, 5 : 5 + off] = 0
+    answer = {"boxes": np.float32([[5, 3, 20, 20]]), "scores": np.float32([0.7]), "class_ids": np.int32([0])}
+    theirs, ours = ({**answer, "masks": np.array([coco.encode(np.asfortranarray(m))["counts"]], object)}
+                    for m in (wanted, found))  # fmt: skip
+    check = CHECKS["prototype-masks"](
+        point("prototype-masks"), Recorded(SPECIMENS["prototype-masks"]), TOLERANCE, weights
+    )
+    case = Case(np.zeros((40, 40, 3), np.uint8), {}, theirs)
+    if error:
+        with pytest.raises(error, match="81 pixels"):
+            check.compare(ours, case)
+    else:
+        assert check.compare(ours, case)[2]["masks"] == pytest.approx(off / side**2)

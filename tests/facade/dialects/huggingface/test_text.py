@@ -7,11 +7,13 @@ import json
 
 import numpy as np
 import pytest
+from manifests import FLORENCE, publish
 
 from tritonvision.errors import InvalidParameter, ModelLoading
 from tritonvision.facade import service as desk_module
 
 TOWERS, PHRASES, WRITER, LINES = "clip/ViT-B-32", "grounding-dino-tiny", "smolvlm-256m", "trocr-base-printed"
+CLASSIFIER = "resnet18"
 LABELS = ["a cat", "an astronaut", "猫"]
 SAID = "A cat, 猫 🐈."
 WAIT = {"x-wait-for-model": "true"}
@@ -20,7 +22,7 @@ WAIT = {"x-wait-for-model": "true"}
 @pytest.fixture
 def ready(house):
     """The house with its models loaded."""
-    for name in (TOWERS, PHRASES, WRITER, LINES):
+    for name in (TOWERS, PHRASES, WRITER, LINES, CLASSIFIER):
         house.client.post("/model/add", json={"model_id": name})
     return house
 
@@ -158,6 +160,15 @@ def test_a_picture_has_one_vector(ready, picture):
     assert unit[0] == pytest.approx(wanted / np.linalg.norm(wanted), abs=1e-6)
     query = ready.client.post(f"/models/{TOWERS}", content=picture, params={"normalize": "true"}).json()
     assert np.array(query, np.float32) == pytest.approx(unit)
+
+
+def test_a_classifier_has_features_where_the_path_asks_for_them(ready, picture):
+    path = f"/pipeline/image-feature-extraction/{CLASSIFIER}"
+    assert np.array(answer(ready, path, inputs=b64(picture)), np.float32) == pytest.approx(vector_of(picture)[None])
+    unit = np.array(answer(ready, path, inputs=b64(picture), parameters={"normalize": True}))
+    assert np.linalg.norm(unit) == pytest.approx(1, abs=1e-6)
+    assert "label" in answer(ready, CLASSIFIER, inputs=b64(picture))[0]
+    assert ready.client.get(f"/models/{CLASSIFIER}").json()["pipeline_tag"] == "image-classification"
 
 
 def test_texts_have_a_row_each(ready):
@@ -333,3 +344,20 @@ def test_features_are_json_numbers(ready, picture):
     found = ready.client.post(f"/models/{TOWERS}", content=picture)
     assert found.headers["content-type"] == "application/json"
     assert all(type(value) is float for value in json.loads(found.text)[0])
+
+
+# ---- a model that reads tasks ----------------------------------------------------------------------------------------
+
+
+def test_a_model_that_reads_tasks_writes_a_caption_and_detects_objects(house, picture):
+    publish(house.engine.repository.root, [FLORENCE])
+    house.engine.pieces = ["a cat<loc_100><loc_200><loc_500>", "<loc_999>a dog<loc_0><loc_0><loc_5><loc_500>"]
+    found = house.client.post("/pipeline/object-detection/florence-2-base", content=picture, headers=WAIT).json()
+    boxes = [(one["label"], one["score"], *one["box"].values()) for one in found]
+    assert boxes == [("a cat", 1.0, 4, 6, 20, 29), ("a dog", 1.0, 0, 0, 0, 15)]
+    (told,) = house.client.post("/models/florence-2-base", content=picture, headers=WAIT).json()
+    assert told["generated_text"] == "".join(house.engine.pieces)
+    prompts = [chat[1][0]["content"][1]["text"] for chat in house.engine.chats]
+    assert prompts == ["<OD>", "<CAPTION>"]
+    refused = house.client.post("/pipeline/object-detection/smolvlm-256m", content=picture, headers=WAIT)
+    assert refused.status_code == 400 and "not object-detection" in refused.json()["error"]

@@ -17,7 +17,8 @@ def test_every_name_of_a_model_gives_the_same_facts(house, name):
     assert told["labels"] == list(manifest.labels) and told["weights"] == manifest.weights
     assert set(told) == {
         "id", "task", "family", "license", "weights", "backend", "labels", "keypoint_labels", "multi_label",
-        "map_meaning",
+        "map_meaning", "grounding", "grounding_pixels", "precision", "precisions", "asked_as",
+        "fingerprint",
     }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def test_times_are_told_with_those_of_the_facade(house, monkeypatch):
     assert told["request_seconds"] >= told["model_seconds"] > 0
     assert told["times"] == [{
         "model": "net--x", "samples": 4, "executions": 2, "requests": 4, "queue": 0.0, "input": 0.1, "infer": 0.2,
-        "output": 0.3, "total": 0.7,
+        "output": 0.3, "total": 0.7, "version": "1", "failures": 0,
     }]  # fmt: skip
 
 

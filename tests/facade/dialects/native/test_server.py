@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+WAIT = {"x-wait-for-model": "true"}
 LIVE, READY = ("/healthz", "/v1/health/live"), ("/readiness", "/v1/health/ready", "/health", "/models/coco/3/health")
 
 
@@ -37,3 +38,26 @@ def test_the_health_of_a_model_is_that_of_this_model_alone(house, monkeypatch, p
 
     monkeypatch.setattr(house.engine, "ready", ready)
     assert house.client.get(path).status_code == 503 and asked == ["yolov8n-640"]
+
+
+def test_the_readiness_of_one_model_is_that_it_would_answer_at_once(house, picture):
+    answer = house.client.get("/readiness", params={"model": "coco/3"})
+    assert answer.status_code == 503 and answer.json() == {
+        "status": "not ready", "reason": "'yolov8n-640' is not loaded.",
+    }  # fmt: skip
+    assert house.client.post("/models/yolov8n-640", content=picture, headers=WAIT).status_code == 200
+    answer = house.client.get("/readiness", params={"model": "coco/3"})
+    assert answer.status_code == 200 and answer.json() == {"status": "ready"}
+    assert house.client.get("/readiness", params={"model": "resnet18"}).status_code == 503
+
+
+def test_while_a_part_of_others_is_replaced_a_model_that_is_whole_stays_ready(house, picture):
+    house.client.post("/models/yolov8n-640", content=picture, headers=WAIT)
+    house.engine.is_ready = False
+    assert house.client.get("/readiness").status_code == 503
+    assert house.client.get("/readiness", params={"model": "yolov8n-640"}).status_code == 200
+
+
+@pytest.mark.parametrize("name, status", [("nobody/1", 404), ("../etc/passwd", 400), ("x" * 301, 400), ("a\0b", 400)])
+def test_the_readiness_of_what_is_no_model_is_refused(house, name, status):
+    assert house.client.get("/readiness", params={"model": name}).status_code == status

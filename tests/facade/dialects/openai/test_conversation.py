@@ -7,7 +7,7 @@ import base64
 import pytest
 from chat_requests import CHAT, MODEL, ask, body, data_url, image, refusal, text, user
 
-from tritonvision import errors
+from tritonvision import errors, tasks
 
 
 def test_messages_parts_and_pictures_keep_their_order(house, picture):
@@ -22,7 +22,7 @@ def test_messages_parts_and_pictures_keep_their_order(house, picture):
     assert messages == [
         {"role": "system", "content": [text("Be short.")]},
         {"role": "system", "content": [text("Be kind.")]},
-        {"role": "user", "content": [{"type": "image"}, text("and"), {"type": "image"}]},
+        {"role": "user", "content": [{"type": "image", "detail": "low"}, text("and"), {"type": "image"}]},
         {"role": "assistant", "content": [text("Two pictures.")]},
         {"role": "user", "content": [text("And now?")]},
     ]
@@ -50,12 +50,18 @@ def test_prompts_without_a_picture_and_pictures_without_a_prompt_reach_the_model
     ({"stop": "\n"}, {"stop": ["\n"]}), ({"stop": ["a", "", "b"]}, {"stop": ["a", "b"]}),
     ({"stop": ""}, {"stop": None}), ({"stop": []}, {"stop": None}),
     ({"temperature": None, "max_tokens": None, "stop": None}, {"temperature": 0.0}),
+    ({"logprobs": True}, {"top_logprobs": 0}), ({"logprobs": True, "top_logprobs": 20}, {"top_logprobs": 20}),
+    ({"logprobs": False, "top_logprobs": 0}, {"top_logprobs": None}),
+    ({"response_format": {"type": "json_object"}}, {"schema": {"type": "object"}}),
+    ({"response_format": {"type": "text"}}, {"schema": None}),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "null"}}}},
+     {"schema": {"type": "null"}}),
 ])  # fmt: skip
 def test_settings_reach_the_model(house, given, meant):
     ask(house, **given)
     settings = house.engine.chats[0][3]
     assert {name: settings[name] for name in meant} == meant
-    assert settings["auto_orient"] is True and len(settings) == 8
+    assert settings["auto_orient"] is True and settings.keys() == {p.name for p in tasks.VLM.parameters}
 
 
 @pytest.mark.parametrize("fields", [
@@ -70,11 +76,12 @@ def test_neutral_values_and_unknown_fields_are_accepted(house, fields):
 
 
 @pytest.mark.parametrize("fields", [
-    {"n": 2}, {"n": 0}, {"n": "many"}, {"logprobs": True}, {"top_logprobs": 3}, {"presence_penalty": 0.5},
+    {"n": 2}, {"n": 0}, {"n": "many"}, {"top_logprobs": 3}, {"presence_penalty": 0.5},
     {"frequency_penalty": -1}, {"logit_bias": {"50256": -100}}, {"tools": [{"type": "function"}]},
     {"tool_choice": "required"}, {"functions": [{}]}, {"function_call": {"name": "f"}},
-    {"modalities": ["text", "audio"]}, {"audio": {"voice": "a"}}, {"response_format": {"type": "json_object"}},
-    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}, "strict": True}}},
+    {"modalities": ["text", "audio"]}, {"audio": {"voice": "a"}}, {"response_format": {"type": "xml"}},
+    {"response_format": {"type": "json_schema"}}, {"response_format": {"type": "json_schema", "json_schema": {}}},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["x" * 70_000]}}}},
 ])  # fmt: skip
 def test_unsupported_fields_are_refused_with_a_sentence(house, fields):
     for stream in (False, True):
@@ -91,7 +98,9 @@ def test_unsupported_fields_are_refused_with_a_sentence(house, fields):
     ({"stop": ["x"] * 10_000}, "stop"), ({"temperature": "hot"}, "temperature"), ({"stop": 5}, "stop"),
     ({"stop": [5]}, "stop"), ({"max_tokens": 1.5}, "max_tokens"), ({"messages": "hello"}, "messages"),
     ({"messages": ["hello"]}, "messages"), ({"model": 5}, "model"), ({"stream": "perhaps"}, "stream"),
-    ({"response_format": "json"}, "response_format"), ({"stream_options": 5}, "stream_options"),
+    ({"response_format": "json"}, "response_format"), ({"logprobs": "some"}, "logprobs"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    ({"stream_options": 5}, "stream_options"),
 ])  # fmt: skip
 def test_settings_out_of_range_or_of_the_wrong_type_are_named(house, fields, word):
     answer = house.client.post(CHAT, json=body() | fields)
@@ -155,6 +164,22 @@ def test_a_pictures_format_follows_from_its_bytes_not_from_its_url(house, pictur
         ask(house, user(image(prefix + plain)))
     ask(house, user({"type": "image_url", "image_url": data_url(picture)}))
     assert all(pictures == [picture] for _, _, pictures, _ in house.engine.chats)
+
+
+def test_the_detail_of_a_picture_reaches_the_model(house, picture):
+    url = data_url(picture)
+    ask(house, user(image(url, detail="low"), image(url, detail="high"), image(url, detail="auto")))
+    ask(house, user(image(url), image(url, detail=None)))
+    named, unnamed = ([part for part in messages[0]["content"]] for _, messages, _, _ in house.engine.chats)
+    assert named == [{"type": "image", "detail": detail} for detail in ("low", "high", "auto")]
+    assert unnamed == [{"type": "image"}] * 2
+
+
+@pytest.mark.parametrize("detail", ["", "Low", "medium", "x" * 500, 1, True, ["low"], {}])
+def test_another_detail_is_refused(house, picture, detail):
+    status, error = refusal(house, user(text("x"), image(data_url(picture), detail=detail)))
+    assert status == 400 and "'detail'" in error["message"] and len(error["message"]) < 300
+    assert house.engine.chats == []
 
 
 def test_more_pictures_than_a_request_may_hold_are_refused(house_with, picture):

@@ -63,7 +63,7 @@ def test_an_error_in_the_middle_of_an_answer_in_one_piece_is_a_status(house):
 
 def test_unknown_routes_and_wrong_methods_have_the_dialects_form(house):
     for method, path, status in (
-        ("GET", "/v1/x", 404), ("POST", "/v1/embeddings", 404), ("GET", CHAT, 405), ("GET", "/v1", 404),
+        ("GET", "/v1/x", 404), ("POST", "/v1/completions", 404), ("GET", CHAT, 405), ("GET", "/v1", 404),
         ("POST", "/v1/models", 405), ("GET", "/v1/a/b/c/d", 404),
     ):  # fmt: skip
         answer = house.client.request(method, path)

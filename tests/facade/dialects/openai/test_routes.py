@@ -29,7 +29,10 @@ def test_an_answer_in_one_piece(house, picture):
     (choice,) = answer["choices"]
     assert choice["message"] == {"role": "assistant", "content": SAID}
     assert (choice["index"], choice["finish_reason"]) == (0, "stop")
-    assert answer["usage"] == {"prompt_tokens": 71, "completion_tokens": 10, "total_tokens": 81}
+    assert answer["usage"] == {
+        "prompt_tokens": 71, "completion_tokens": 10, "total_tokens": 81,
+        "prompt_tokens_details": {"cached_tokens": 64},
+    }  # fmt: skip
     assert house.engine.cancelled == 0
 
 
@@ -66,6 +69,15 @@ def test_pieces_without_text_are_not_sent(house, pieces):
     answer = ask(house)
     assert answer["choices"][0]["message"]["content"] == "".join(pieces)
     assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_likelihoods_are_told_with_their_tokens_whole_and_in_pieces(house):
+    told = ask(house, logprobs=True, top_logprobs=2)["choices"][0]["logprobs"]
+    assert [one["token"] for one in told["content"]] == house.engine.pieces and told["refusal"] is None
+    sent = chunks(house.client.post(CHAT, json=body(stream=True, logprobs=True)))
+    streamed = [chunk["choices"][0]["logprobs"] for chunk in sent]
+    assert [one["content"][0]["token"] for one in streamed if one] == house.engine.pieces
+    assert ask(house)["choices"][0]["logprobs"] is None
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------
@@ -134,7 +146,7 @@ def test_answers_are_counted(house):
     house.client.post(CHAT, json=body(stream=True))
     figures = house.client.get("/metrics").text
     assert "num_inferences_smolvlm_256m 2.0" in figures and "num_errors_smolvlm_256m 1.0" in figures
-    assert 'dialect="openai",model="smolvlm-256m",status="200"' in figures
+    assert 'dialect="openai",model="smolvlm-256m",outcome="ok",status="200"' in figures
 
 
 # ---- on a port -------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from tritonvision.facade.dialects.roboflow.routes import clip as roboflow_clip
 from tritonvision.publication import MANIFEST, Manifest
+from tritonvision.vectors import cosines
 
 IMAGES, TEXT, COMPARE = "/clip/embed_image", "/clip/embed_text", "/clip/compare"
 
@@ -204,7 +204,7 @@ finite = st.floats(-1e6, 1e6, width=32)
 
 @given(arrays.arrays(np.float32, 5, elements=finite), arrays.arrays(np.float32, (3, 5), elements=finite))
 def test_cosines_lie_between_minus_one_and_one_and_do_not_depend_on_length(one, others):
-    found = roboflow_clip.cosines(one, others)
+    found = cosines(one, others)
     assert found.shape == (3,) and (np.abs(found) <= 1).all()
-    assert np.allclose(found, roboflow_clip.cosines(one.astype(np.float64) * 7, others.astype(np.float64) * 3))
+    assert np.allclose(found, cosines(one.astype(np.float64) * 7, others.astype(np.float64) * 3))
     assert not found[~others.any(axis=1)].any()

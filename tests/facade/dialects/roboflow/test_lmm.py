@@ -8,6 +8,7 @@ import io
 import json
 
 import pytest
+from manifests import FLORENCE, manifest_of, publish
 from PIL import Image
 
 from tritonvision import errors
@@ -164,3 +165,59 @@ def test_disconnecting_cancels_the_work(house, picture):
     assert (
         house.engine.cancelled == 1 and app.state.service.admission.pictures == app.state.service.admission.bytes == 0
     )
+
+
+def test_moondream_finds_the_object_that_the_prompt_names(house_with, tmp_path, picture):
+    """The contract answers boxes there, and no text."""
+    publish(tmp_path, [manifest_of("moondream2", "vlm", labels=(), grounding="moondream")])
+    house = house_with()
+    box = {"x_min": 0.25, "y_min": 0.5, "x_max": 0.75, "y_max": 1.2}
+    house.engine.pieces = [json.dumps({"object": "red car", "objects": [box]})]
+    answer = ask(house, picture, model_id="moondream2", prompt="red car")
+    assert house.engine.chats[0][1][0]["content"][-1]["text"] == "detect: red car"
+    assert "response" not in answer and answer["image"] == {"width": 40, "height": 30}
+    (found,) = answer["predictions"]
+    assert found.pop("detection_id")
+    assert found == {
+        "x": 20, "y": 22.5, "width": 20, "height": 15, "confidence": 1, "class": "red car", "class_id": 0
+    }  # fmt: skip
+    house.engine.pieces = [json.dumps({"object": "red car", "objects": []})]
+    assert ask(house, picture, model_id="moondream2", prompt="red car")["predictions"] == []
+
+
+# ---- a model that reads tasks ----------------------------------------------------------------------------------------
+
+BOX = "<loc_100><loc_200><loc_500><loc_999>"
+
+
+@pytest.fixture
+def reader(house):
+    """Its id; published beside the others."""
+    publish(house.engine.repository.root, [FLORENCE])
+    return FLORENCE.id
+
+
+@pytest.mark.parametrize(("prompt", "written", "response"), [
+    ("<CAPTION>", "A cat. ", {"<CAPTION>": "A cat."}),
+    ("<OD>", f"a cat{BOX}a dog{BOX}", {"<OD>": {"bboxes": [[4, 6, 20, 29]] * 2, "labels": ["a cat", "a dog"]}}),
+    (f"<REGION_TO_CATEGORY>{BOX}", "cat", {"<REGION_TO_CATEGORY>": "cat"}),
+    (
+        "<OCR_WITH_REGION>", f"Hello{BOX}{BOX}",
+        {"<OCR_WITH_REGION>": {"quad_boxes": [[4, 6, 20, 29] * 2], "labels": ["Hello"]}},
+    ),
+    (
+        "<REFERRING_EXPRESSION_SEGMENTATION> the cat", f"{BOX}<loc_0><loc_0>",
+        {"<REFERRING_EXPRESSION_SEGMENTATION>": {"polygons": [[[4, 6, 20, 29, 0, 0]]], "labels": [""]}},
+    ),
+    ("What is it?", "A cat. ", "A cat. "),
+])  # fmt: skip
+def test_the_answer_of_a_task_is_an_object_by_its_token(house, reader, picture, prompt, written, response):
+    house.engine.pieces = [written]
+    assert ask(house, picture, model_id=reader, prompt=prompt)["response"] == response
+
+
+@pytest.mark.parametrize("prompt", ["see <OD>", "<OD> a cat", "<REGION_TO_OCR> here", "<CAPTION_TO_PHRASE_GROUNDING>"])
+def test_a_prompt_that_is_no_task_s_is_refused_before_the_model_is_asked(house, reader, picture, prompt):
+    status, message = refusal(house, picture, model_id=reader, prompt=prompt)
+    assert status == 400 and message and not house.engine.chats
+    assert ask(house, picture, prompt=prompt)["response"] == SAID, "of another model that is a prompt"

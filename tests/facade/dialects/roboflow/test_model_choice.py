@@ -14,7 +14,8 @@ FAMILIES = {
     "sam": ("SAM", "interactive-instance-segmentation"), "clip": ("CLIP", "embedding"),
     "trocr": ("TrOCR", "text-only-ocr"), "owlv2": ("OWLv2", "open-vocabulary-object-detection"),
     "grounding-dino": ("Grounding DINO", "open-vocabulary-object-detection"), "doctr": ("DocTR", "structured-ocr"),
-    "depth": ("Depth Anything V2", "depth-estimation"), "l2cs": ("L2CS", "gaze-detection"),
+    "perception": ("Perception Encoder", "embedding"), "depth": ("Depth Anything V2", "depth-estimation"),
+    "l2cs": ("L2CS", "gaze-detection"), "yolo-world": ("YOLO-World", "open-vocabulary-object-detection"),
 }  # fmt: skip
 
 
@@ -69,17 +70,19 @@ def test_a_model_that_a_user_published_under_the_defaults_own_name_is_the_defaul
 IMAGE = "image"
 ROUTES = {
     "/clip/embed_image": ("clip_version_id", "ViT-B-16", {}),
+    "/perception_encoder/embed_image": ("perception_encoder_version_id", "PE-Core-L14-336", {}),
     "/doctr/ocr": ("doctr_version_id", "default", {}),
     "/ocr/trocr": ("trocr_version_id", "trocr-base-printed", {}),
     "/sam/segment_image": ("sam_version_id", "vit_h", {}), "/sam/embed_image": ("sam_version_id", "vit_h", {}),
     "/gaze/gaze_detection": ("gaze_version_id", "L2CS", {}),
     "/grounding_dino/infer": ("grounding_dino_version_id", "default", {"text": ["a"]}),
     "/owlv2/infer": ("owlv2_version_id", "owlv2-large-patch14-ensemble", {"text": ["a"]}),
+    "/yolo_world/infer": ("yolo_world_version_id", "l", {"text": ["a"]}),
     "/infer/depth-estimation": ("depth_version_id", "small", {}),
 }
 OTHERS = (
-    "clip/RN50", "doctr-db_mobilenet_v3", "trocr-large-printed", "sam-vit_b", "grounding-dino-base",
-    "owlv2-base-patch14", "depth-anything-v2-base",
+    "clip/RN50", "perception-encoder/PE-Core-B16-224", "doctr-db_mobilenet_v3", "trocr-large-printed", "sam-vit_b",
+    "grounding-dino-base", "owlv2-base-patch14", "yolo-world-s", "depth-anything-v2-base",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""``/doctr/ocr`` and ``/ocr/trocr``: pages and lines of text."""
+"""``/doctr/ocr``, ``/easy_ocr/ocr`` and ``/ocr/trocr``: pages and lines of text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tritonvision import errors
 
-PAGES, LINES = "/doctr/ocr", "/ocr/trocr"
+PAGES, LINES, REGIONS = "/doctr/ocr", "/ocr/trocr", "/easy_ocr/ocr"
 TEXT = "two words\n\nalone"
 
 
@@ -67,6 +67,45 @@ def test_a_page_with_its_regions(house, picture):
     assert [r.get("parent_id") for r in regions] == [None, ids[0], ids[1], ids[1], None]
 
 
+def test_regions_have_their_text_as_their_class(house, picture):
+    answer = ask(house, REGIONS, b64(picture), id="mine")
+    assert answer.pop("time") > 0
+    assert (answer["inference_id"], answer["result"], answer["parent_id"]) == ("mine", "two words turned", None)
+    assert answer["image"] == {"width": 40, "height": 30}
+    level, turned = answer["predictions"]
+    assert level.pop("detection_id") != turned["detection_id"]
+    assert level == {
+        "x": 15.5, "y": 5.0, "width": 29.0, "height": 8.0, "confidence": 0.75, "class": "two words", "class_id": 0,
+        "text": "two words",
+        "points": [{"x": 1, "y": 1}, {"x": 30, "y": 1}, {"x": 30, "y": 9}, {"x": 1, "y": 9}],
+    }  # fmt: skip
+    assert turned["class"] == "turned" and turned["points"][0] == {"x": 2, "y": 15}
+    assert house.engine.asked == [("easyocr-en", [picture], {"auto_orient": True}, True)]
+
+
+def test_a_model_of_words_answers_the_route_of_regions_with_its_words(house, picture):
+    answer = ask(house, REGIONS, [b64(picture)], model_id="doctr-db_resnet50")[0]
+    assert answer["result"] == "two words alone"
+    assert [found["class"] for found in answer["predictions"]] == ["two", "words", "alone"]
+
+
+def test_regions_on_the_route_of_pages_keep_their_kind_and_their_corners(house, picture):
+    answer = ask(house, PAGES, b64(picture), model_id="easyocr-en", generate_bounding_boxes=True)
+    assert answer["result"] == "two words\nturned"
+    assert [(found["class"], found["text"]) for found in answer["predictions"]] == [
+        ("line", "two words"), ("line", "turned"),
+    ]  # fmt: skip
+    assert len(answer["predictions"][1]["points"]) == 4
+
+
+def test_languages_of_regions_are_those_of_the_pack(house, picture):
+    ask(house, REGIONS, b64(picture), language_codes=["en"], quantize=True)
+    status, told = refusal(house, REGIONS, image=b64(picture), language_codes=["en", "fr"])
+    assert status == 400 and "'easyocr-en' reads English, not 'fr'." in told
+    status, told = refusal(house, REGIONS, image=b64(picture), easy_ocr_version_id="latin_g2")
+    assert status == 404 and "'easyocr-multi' is not published here" in told
+
+
 def test_a_line_is_its_text(house, picture):
     answer = ask(house, LINES, b64(picture), generate_bounding_boxes=True)
     assert set(answer) == {"inference_id", "result", "time", "parent_id"}
@@ -89,9 +128,10 @@ def test_more_than_one_line_is_refused(house, picture):
 
 @pytest.mark.parametrize("route, field, good", [
     (PAGES, "doctr_version_id", "default"), (LINES, "trocr_version_id", "trocr-base-printed"),
+    (REGIONS, "easy_ocr_version_id", "english_g2"),
 ])  # fmt: skip
 def test_the_version_names_the_model_unless_model_id_does(house, picture, route, field, good):
-    mine = "doctr-db_resnet50" if route == PAGES else "trocr-base-printed"
+    mine = {PAGES: "doctr-db_resnet50", LINES: "trocr-base-printed", REGIONS: "easyocr-en"}[route]
     ask(house, route, b64(picture), **{field: good})
     ask(house, route, b64(picture), **{field: "ignored", "model_id": mine})
     for version, status in (("nobody", 404), ("../etc", 400), ("", 400), ("a b", 400), ("x" * 3000, 400)):
@@ -102,7 +142,7 @@ def test_the_version_names_the_model_unless_model_id_does(house, picture, route,
     assert status == 404 and "tritonvision export trocr-large-printed" in message
 
 
-@pytest.mark.parametrize("route", [PAGES, LINES])
+@pytest.mark.parametrize("route", [PAGES, LINES, REGIONS])
 @pytest.mark.parametrize("image", [
     b64(b"no picture"), b64(b""), {"type": "file", "value": "/etc/passwd"}, {"type": "url", "value": "file:///etc/passwd"},
     [],
@@ -121,7 +161,7 @@ def test_bodies_that_do_not_fit(house, picture, route):
     assert house.client.post(route, content=b"{").status_code == 422
 
 
-@pytest.mark.parametrize("route", [PAGES, LINES])
+@pytest.mark.parametrize("route", [PAGES, LINES, REGIONS])
 def test_errors_of_the_model_reach_the_caller(house, picture, route):
     house.engine.failure = errors.DeadlineExceeded("It took too long.")
     assert refusal(house, route, image=b64(picture)) == (504, "It took too long.")

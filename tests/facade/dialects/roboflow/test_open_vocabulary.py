@@ -1,4 +1,4 @@
-"""``/grounding_dino/infer`` and ``/owlv2/infer``: classes given as texts or as examples."""
+"""``/grounding_dino/infer``, ``/owlv2/infer`` and ``/yolo_world/infer``: classes given as texts or as examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from tritonvision import errors
 
-DINO, OWL = "/grounding_dino/infer", "/owlv2/infer"
+DINO, OWL, WORLD = "/grounding_dino/infer", "/owlv2/infer", "/yolo_world/infer"
 PHRASES, EXAMPLES = "grounding-dino-tiny", "owlv2-large-patch14"
 
 
@@ -87,10 +87,37 @@ def test_an_array_of_pictures_gives_an_array(house, picture):
     assert len(ask(house, DINO, image=[b64(picture)], text=["cat"])) == 1
 
 
-@pytest.mark.parametrize("route, more", [(DINO, {}), (OWL, {"confidence": 0.5})])
+@pytest.mark.parametrize("route, more", [(DINO, {}), (OWL, {"confidence": 0.5}), (WORLD, {})])
 def test_the_answer_can_come_drawn(house, picture, route, more):
     answer = ask(house, route, image=b64(picture), text=["a cat", "a dog"], visualize_predictions=True, **more)
     assert Image.open(io.BytesIO(base64.b64decode(answer["visualization"]))).size == (40, 30)
+
+
+# ---- YOLO-World ------------------------------------------------------------------------------------------------------
+
+
+def test_yolo_world_answers_as_a_detector_does_without_fields_that_say_nothing(house, picture):
+    answer = ask(house, WORLD, image=b64(picture), text=["a cat", "a dog", "猫"], id="mine")
+    assert answer.keys() == {"inference_id", "time", "image", "predictions"} and answer["inference_id"] == "mine"
+    assert [(p["class"], p["class_id"]) for p in answer["predictions"]] == [("a dog", 1), ("猫", 2)]
+
+
+def test_yolo_world_suppresses_as_the_original_server_unless_the_caller_says_otherwise(house, picture):
+    ask(house, WORLD, image=b64(picture), text=["cat"])
+    ask(
+        house, WORLD, image=b64(picture), text=["cat"], model_id="yolo-world-l", confidence=0.1, iou_threshold=0.6,
+        class_agnostic_nms=True, max_detections=7,
+    )  # fmt: skip
+    (model, _, first), (_, _, second) = house.engine.samples
+    read = ("texts", "confidence", "iou_threshold", "class_agnostic_nms", "max_detections")
+    assert model == "yolo-world-l" and [first[name] for name in read] == [["cat"], 0.4, 0.3, False, 300]
+    assert [second[name] for name in read] == [["cat"], 0.1, 0.6, True, 7]
+
+
+@pytest.mark.parametrize("more", [{}, {"text": []}, {"text": [" "]}, {"text": "cat"}])
+def test_yolo_world_needs_the_names_of_classes(house, picture, more):
+    status, _ = refusal(house, WORLD, image=b64(picture), **more)
+    assert status in (400, 422) and not house.engine.samples
 
 
 # ---- OWLv2 -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from tritonvision import tasks
 from tritonvision.errors import InvalidPicture
 from tritonvision.facade.app import create_app
-from tritonvision.facade.dialects.roboflow.routes.sam import EncodingCache, _npy
+from tritonvision.facade.dialects.roboflow.kept_pictures import EncodingCache
 from tritonvision.publication import MANIFEST, Manifest
 from tritonvision.results import InstancesRLEMasks, SAMImageEmbeddings, SAMPrediction
 from tritonvision.settings import Settings
@@ -292,8 +292,3 @@ def test_kept_pictures_are_bounded_in_number_and_bytes():
     shelf.put(None, "f", b"x" * 101)
     with pytest.raises(InvalidPicture):
         shelf.get(None, "f")
-
-
-def test_a_npy_header_is_checked_before_memory_is_allocated():
-    data = base64.b64decode(forged("(99999999999,)"))
-    assert _npy(data) is None

@@ -108,10 +108,10 @@ def test_metrics_count_by_dialect_model_and_status(house, picture):
     house.client.post("/infer/object_detection", json={"model_id": "made-up-by-a-caller", "image": image})
     house.client.post("/models/resnet18", content=picture, headers={"x-wait-for-model": "true"})
     text = house.client.get("/metrics").text
-    assert f'tritonvision_requests_total{{dialect="roboflow",model="{DETECTOR}",status="200"}} 1.0' in text
-    assert 'tritonvision_requests_total{dialect="roboflow",model="",status="404"} 1.0' in text
-    assert 'tritonvision_requests_total{dialect="huggingface",model="resnet18",status="200"} 1.0' in text
-    assert f'tritonvision_request_seconds_count{{dialect="roboflow",model="{DETECTOR}"}} 1.0' in text
+    assert f'tritonvision_requests_total{{dialect="roboflow",model="{DETECTOR}",outcome="ok",status="200"}} 1.0' in text
+    assert 'tritonvision_requests_total{dialect="roboflow",model="",outcome="refused",status="404"} 1.0' in text
+    assert 'tritonvision_requests_total{dialect="huggingface",model="resnet18",outcome="ok",status="200"} 1.0' in text
+    assert f'tritonvision_request_seconds_count{{dialect="roboflow",model="{DETECTOR}",outcome="ok"}} 1.0' in text
     assert "tritonvision_pictures_in_flight 0.0" in text and "tritonvision_bytes_in_flight 0.0" in text
     assert "tritonvision_loaded_models 2.0" in text and "made-up" not in text
     for name in ("num_inferences_yolov8n_640 1.0", "num_inferences_total 2.0", "num_errors_total 0.0"):

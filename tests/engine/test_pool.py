@@ -1,0 +1,361 @@
+"""Several tritonservers as one: who is asked, and what happens when one dies, hangs, leaves, returns, lacks a model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import grpc
+import pytest
+from manifests import manifest_of
+from scripted_triton import ScriptedTriton
+from tritonclient.grpc import service_pb2 as pb
+
+from tritonvision.endpoint import Endpoint, TlsFiles
+from tritonvision.engine import codec, endpoints
+from tritonvision.engine.endpoints import GONE, NOT_READY, READY, Members, endpoints_of
+from tritonvision.engine.pool import Pool, PoolControl, connections
+from tritonvision.errors import InvalidParameter, SetupError, TritonVisionError
+from tritonvision.server.control import Control
+from tritonvision.settings import Settings
+
+MODEL = "eyes"
+
+
+def question(model: str = MODEL, sequence: codec.SequenceStep | None = None):
+    return codec.encode_tensors(model, {}, sequence=sequence)
+
+
+async def until(condition, seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def pool_of(*servers: ScriptedTriton | str, resolve=None):
+    """A started pool of servers; their looks find the model of the tests."""
+    targets = [Endpoint(server if isinstance(server, str) else server.address) for server in servers]
+    members = Members(targets, resolve) if resolve else Members(targets)
+    pool, control = Pool(members), PoolControl(members)
+    members.wanted[MODEL], members.published[MODEL] = None, manifest_of(MODEL, "classification")
+    await pool.start()
+    pool.control = control
+    try:
+        yield pool
+    finally:
+        control.close()
+        await pool.close()
+
+
+def member_of(pool: Pool, server: ScriptedTriton):
+    return next(member for member in pool._members if member.endpoint.target == server.address)
+
+
+async def answerers(pool: Pool, count: int, **options) -> Counter:
+    """Who answered so many questions, one after another."""
+    return Counter([(await pool.forward(question(), 5.0, **options)).id for _ in range(count)])
+
+
+def test_questions_are_spread_and_the_one_with_the_least_to_do_is_asked():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            assert await answerers(pool, 10) == {a.address: 5, b.address: 5}
+            a.held.clear()
+            held = [asyncio.ensure_future(pool.forward(question(), 5.0)) for _ in range(2)]
+            await until(lambda: len(a.asked) > 5)
+            assert await answerers(pool, 4) == {b.address: 4}
+            a.held.set()
+            await asyncio.gather(*held)
+            assert pool.width == 2
+
+    asyncio.run(main())
+
+
+def test_a_question_in_a_server_that_dies_is_asked_elsewhere_once():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            a.held.clear()
+            b.held.clear()
+            asked = [asyncio.ensure_future(pool.forward(question(), 5.0)) for _ in range(8)]
+            await until(lambda: len(a.asked) == len(b.asked) == 4)
+            b.held.set()
+            await a.kill()
+            assert Counter(answer.id for answer in await asyncio.gather(*asked)) == {b.address: 8}
+            await until(lambda: member_of(pool, a).state == GONE)
+            assert await answerers(pool, 3) == {b.address: 3} and pool.width == 1
+
+    asyncio.run(main())
+
+
+def test_a_question_in_a_server_that_hangs_is_asked_elsewhere_within_four_seconds():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            a.hangs.clear()
+            began = time.monotonic()
+            answers = await asyncio.gather(*(pool.forward(question(), 30.0) for _ in range(6)))
+            assert {answer.id for answer in answers} == {b.address} and time.monotonic() - began < 4.0
+            began = time.monotonic()
+            await answerers(pool, 3)
+            assert time.monotonic() - began < 0.5
+            a.hangs.set()
+            await until(lambda: member_of(pool, a).state == READY)
+            assert await answerers(pool, 4) == {a.address: 2, b.address: 2}
+
+    asyncio.run(main())
+
+
+def test_the_only_server_is_waited_for_however_long_it_says_nothing(monkeypatch):
+    monkeypatch.setattr(endpoints, "_LOOK_SECONDS", 0.1)
+
+    async def main():
+        async with ScriptedTriton(MODEL) as a, pool_of(a, "127.0.0.1:1") as pool:
+            a.hangs.clear()
+            asked = asyncio.ensure_future(pool.forward(question(), 30.0))
+            await until(lambda: member_of(pool, a).state == GONE)
+            a.hangs.set()
+            assert (await asked).id == a.address
+
+    asyncio.run(main())
+
+
+def test_a_server_that_says_it_is_not_ready_gets_nothing_new_and_finishes_what_it_has():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            a.held.clear()
+            running = asyncio.gather(pool.forward(question(), 9.0), pool.forward(question(), 9.0))
+            await until(lambda: a.asked)
+            a.is_ready = False
+            await until(lambda: member_of(pool, a).state == NOT_READY)
+            assert await answerers(pool, 4) == {b.address: 4}
+            a.held.set()
+            assert a.address in {answer.id for answer in await running}
+
+    asyncio.run(main())
+
+
+def test_servers_that_are_all_not_ready_still_answer():
+    """As while each loads a model: Triton is not ready then, and answers all the same."""
+
+    async def main():
+        async with ScriptedTriton(MODEL) as a, pool_of(a, "127.0.0.1:1") as pool:
+            a.is_ready = False
+            await until(lambda: member_of(pool, a).state == NOT_READY)
+            assert await answerers(pool, 1) == {a.address: 1}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("code, details, elsewhere", [
+    (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size", True),
+    (grpc.StatusCode.UNAVAILABLE, "Server is stopping, scheduler for model has stopped", True),
+    (grpc.StatusCode.INTERNAL, "Stub process 'eyes_0' is not healthy.", True),
+    (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'eyes' is not found", True),
+    (grpc.StatusCode.CANCELLED, "", True),
+    (grpc.StatusCode.INTERNAL, "[invalid_picture] It is none.", False),
+    (grpc.StatusCode.INVALID_ARGUMENT, "unexpected inference input 'x'", False),
+    (grpc.StatusCode.INTERNAL, "out of memory", False),
+])  # fmt: skip
+def test_what_another_server_may_answer_is_asked_there_and_nothing_else(code, details, elsewhere):
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            a.failure = b.failure = code, details
+            with pytest.raises(grpc.RpcError):
+                await pool.forward(question(), 5.0)
+            assert len(a.asked) + len(b.asked) == (2 if elsewhere else 1)
+
+    asyncio.run(main())
+
+
+def test_a_model_whose_process_died_at_one_server_is_asked_at_the_other_from_then_on():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            a.failure = grpc.StatusCode.INTERNAL, "Stub process 'eyes_0' is not healthy."
+            assert await answerers(pool, 6) == {b.address: 6} and len(a.asked) == 1
+
+    asyncio.run(main())
+
+
+def test_a_model_is_asked_where_it_is_loaded_and_loaded_where_it_is_not():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton() as b:
+            async with pool_of(a, b) as pool:
+                assert await answerers(pool, 3) == {a.address: 3} and not b.asked
+                await until(lambda: MODEL in b.loads)
+            b.can_load.add(MODEL)
+            async with pool_of(a, b) as pool:
+                await until(lambda: MODEL in member_of(pool, b).models)
+                assert await answerers(pool, 4) == {a.address: 2, b.address: 2}
+
+    asyncio.run(main())
+
+
+def test_a_server_that_comes_back_empty_is_given_its_models_and_then_questions():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            await a.kill()
+            await until(lambda: member_of(pool, a).state == GONE)
+            again = ScriptedTriton(address=a.address)
+            again.can_load.add(MODEL)
+            async with again:
+                await until(lambda: MODEL in member_of(pool, a).models)
+                assert set(await answerers(pool, 4)) == {a.address, b.address}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("other", [{"serving": "openvino-int8"}, {"sha256": "of other weights"}])
+def test_the_variant_and_the_weights_of_this_side_are_asked_where_somebody_has_them(other):
+    ours = manifest_of(MODEL, "classification")
+
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b:
+            a.models[MODEL], b.models[MODEL] = replace(ours, **other), ours
+            async with pool_of(a, b) as pool:
+                assert await answerers(pool, 4) == {b.address: 4}
+                await b.kill()
+                assert await answerers(pool, 2) == {a.address: 2}, "another variant is better than no answer"
+
+    asyncio.run(main())
+
+
+def test_a_load_is_one_everywhere_and_one_server_that_has_the_model_suffices():
+    async def main():
+        async with ScriptedTriton() as a, ScriptedTriton() as b, pool_of(a, b, "127.0.0.1:1") as pool:
+            a.can_load.add("ears")
+            pool.control.expect(manifest_of("ears", "classification"))
+            await asyncio.to_thread(pool.control.load, "ears")
+            assert "ears" in a.loads and "ears" in b.loads and await asyncio.to_thread(pool.control.ready, "ears")
+            assert await pool.ready("ears") and await pool.ready() and not await pool.ready("nose")
+            with pytest.raises(TritonVisionError):
+                await asyncio.to_thread(pool.control.load, "nose")
+            await asyncio.to_thread(pool.control.unload, "ears")
+            assert not await pool.ready("ears")
+
+    asyncio.run(main())
+
+
+def test_a_sequence_stays_at_its_server_for_every_facade_and_is_lost_with_it():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as one, pool_of(b, a) as other:
+            numbers = [one.new_sequence(MODEL) for _ in range(40)]
+            assert len(set(numbers)) == 40 and all(0 < number < 2**63 for number in numbers)
+            for number in numbers[:4]:
+                for pool in (one, other, one):
+                    await pool.forward(question(sequence=codec.SequenceStep(number)), 5.0)
+            for server in (a, b):
+                assert all(server.sequences.count(number) in (0, 3) for number in numbers)
+            number = next(n for n in numbers if n in a.sequences or n >> 40 == member_of(one, a).tag)
+            await a.kill()
+            with pytest.raises(grpc.RpcError):
+                await one.forward(question(sequence=codec.SequenceStep(number)), 5.0)
+            assert number not in b.sequences
+
+    asyncio.run(main())
+
+
+def test_the_same_picture_goes_to_one_server_while_it_has_room():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            found = [await answerers(pool, 3, affinity=bytes([n])) for n in range(16)]
+            assert all(len(one) == 1 for one in found) and len({*map(str, found)}) == 2
+            (first,) = found[0]
+            busy = a if a.address == first else b
+            busy.held.clear()
+            held = [asyncio.ensure_future(pool.forward(question(), 9.0, affinity=bytes([0]))) for _ in range(12)]
+            await until(lambda: len(a.asked) + len(b.asked) == 60)
+            assert sum(not one.done() for one in held) < 12
+            busy.held.set()
+            await asyncio.gather(*held)
+
+    asyncio.run(main())
+
+
+def test_an_answer_in_pieces_is_begun_elsewhere_before_its_first_piece_and_not_after():
+    async def pieces(pool):
+        return [piece.id async for piece in pool.responses(question(), 5.0)]
+
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            a.hangs.clear()
+            assert await pieces(pool) == [f"{b.address} {n}" for n in range(3)]
+            assert await pieces(pool) == [f"{b.address} {n}" for n in range(3)]
+            b.held.clear()
+            half = asyncio.ensure_future(pieces(pool))
+            await until(lambda: len(b.asked) == 3)
+            a.hangs.set()
+            await b.kill()
+            with pytest.raises(grpc.RpcError):
+                await half
+
+    asyncio.run(main())
+
+
+def test_a_name_of_dns_stands_for_all_of_its_addresses_and_follows_them(monkeypatch):
+    monkeypatch.setattr(endpoints, "_RESOLVE_SECONDS", 0.05)
+    found: list[str] = []
+    fails = False
+
+    async def resolve(host, port):
+        assert (host, port) == ("tritons.local", 8001)
+        if fails:
+            raise OSError("no such name")
+        return found
+
+    async def main():
+        nonlocal fails
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b:
+            found[:] = [f"ipv4:{a.address}"]
+            async with pool_of("dns:///tritons.local:8001", resolve=resolve) as pool:
+                assert await answerers(pool, 2) == {a.address: 2}
+                a.held.clear()
+                running = asyncio.ensure_future(pool.forward(question(), 9.0))
+                await until(lambda: len(a.asked) == 3)
+                found[:] = [f"ipv4:{b.address}"]
+                await until(lambda: {member.endpoint.target for member in pool._members} == {f"ipv4:{b.address}"})
+                assert await answerers(pool, 3) == {b.address: 3}
+                a.held.set()
+                assert (await running).id == a.address, "what ran where a name does not lead any more was cut"
+                fails = True
+                await asyncio.sleep(0.2)
+                assert await answerers(pool, 1) == {b.address: 1}, "a name server that is away changed who is asked"
+
+    asyncio.run(main())
+
+
+def test_a_real_name_is_resolved_with_its_port():
+    assert asyncio.run(endpoints.addresses_of("127.0.0.1", 8001)) == ["ipv4:127.0.0.1:8001"]
+
+
+def test_the_figures_of_a_model_are_those_of_all_servers():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            await answerers(pool, 5)
+            (told,) = await pool.times([MODEL])
+            assert (told.model, told.samples, told.executions) == (MODEL, 5, 5)
+            config = await pool.ask("ModelConfig", pb.ModelConfigRequest(name=MODEL))
+            assert isinstance(config, pb.ModelConfigResponse)
+
+    asyncio.run(main())
+
+
+def test_the_setting_names_one_server_several_or_a_name():
+    def targets(url: str) -> list[str]:
+        return [endpoint.target for endpoint in endpoints_of(Settings(triton_url=url))]
+
+    assert targets("a:1, b:2,,a:1") == ["a:1", "b:2"] and targets("[::1]:8001") == ["[::1]:8001"]
+    assert targets("dns:///tritons:8001") == ["dns:///tritons:8001"] and targets("unix:/run/x:1") == ["unix:/run/x:1"]
+    for wrong in ("a", "a:b", "a:0", "a:70000", "http://a", ":8001", "a:1,b"):
+        with pytest.raises(InvalidParameter, match="is no address of a tritonserver"):
+            endpoints_of(Settings(triton_url=wrong))
+    secret = Settings(triton_url="a:1", triton_token="t", triton_token_header="x-t", triton_tls=True)
+    (one,) = endpoints_of(secret)
+    assert one.metadata() == (("x-t", "t"),) and one.tls == TlsFiles() and "triton_token='t'" not in repr(secret)
+    assert isinstance(connections(Settings(triton_url="a:1"), None)[1], Control)
+    assert isinstance(connections(Settings(triton_url="a:1,b:2"), None)[1], PoolControl)
+    assert isinstance(connections(Settings(triton_url="dns:///a:1"), None)[1], PoolControl)
+    with pytest.raises(SetupError):
+        connections(Settings(), None)

@@ -1,0 +1,178 @@
+"""A model that searches for its answers, over networks small enough to follow: what ends one, and what is kept."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from tritonvision.errors import InvalidParameter, InvalidPicture, ServerUnavailable, TritonVisionError
+from tritonvision.python_backend.generation import search_engine
+from tritonvision.python_backend.generation.engines import open_engine
+from tritonvision.python_backend.generation.prompt import Picture
+from tritonvision.python_backend.generation.scheduler import Cancelled
+from tritonvision.python_backend.runtime.sessions import Sessions
+from tritonvision.tasks import VLM, resolve
+
+SPECIAL = {token: id for id, token in enumerate(["<s>", "<pad>", "</s>", "<image>"])}
+FIRST, END, VOCABULARY = 60, SPECIAL["</s>"], 70  # the tokens FIRST, FIRST + 1 ... are written, then the end
+OPTIONS = {"side": 8, "rows": 2, "context": 90, "positions": 30, "image_token": SPECIAL["<image>"], "layers": 1}
+SEARCH = (
+    b'{"start": 2, "most": 20, "ends": [2], "beams": 3, "length_penalty": 1.0, "early_stopping": true, "no_repeat": 3,'
+    b' "first": null, "last": []}'
+)
+
+
+class Networks:
+    """A picture's rows are its mean; the first token is FIRST + the mean / 100, each further one the next, then END."""
+
+    def __init__(self):
+        self.runs, self.before = [], lambda role: None
+
+    def run(self, outputs, inputs):
+        role = "vision" if "pixels" in inputs else "encoder" if "image_embeds" in inputs else "decoder"
+        self.runs.append((role, len(inputs["input_ids"]) if role == "decoder" else 1))
+        self.before(role)
+        if role == "vision":
+            return [np.full((1, 2, 3), inputs["pixels"].mean(), np.float32)]
+        if role == "encoder":
+            self.prompt = inputs["input_ids"][0].tolist()
+            return [np.full((1, 1, 2, 1), inputs["image_embeds"].mean(), np.float32)] * 2
+        ids, mean = inputs["input_ids"][:, -1], inputs["cross.0.key"].mean()
+        following = np.where(ids == END, FIRST + int(mean / 100), np.where(ids == FIRST + 4, END, ids + 1))
+        logits = np.zeros((len(ids), VOCABULARY), np.float32)
+        logits[np.arange(len(ids)), following] = 9
+        past = np.concatenate([inputs["past_key_values.0.key"], np.zeros((len(ids), 1, 1, 1), np.float32)], 2)
+        found = {"logits": logits, "present.0.key": past, "present.0.value": past}
+        return [found[name] for name in outputs]
+
+
+@pytest.fixture
+def networks():
+    return Networks()
+
+
+@pytest.fixture
+def engine(networks, byte_level):
+    assets = {"tokenizer.json": byte_level(SPECIAL).to_str().encode(), "search.json": SEARCH}
+    sessions = Sessions.of(dict.fromkeys(("vision", "encoder", "decoder"), networks))
+    found = open_engine(sessions, "florence_2", OPTIONS, assets)
+    yield found
+    found.close()
+
+
+def asks(text="<CAPTION>"):
+    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+
+
+def grey(value):
+    return np.full((9, 12, 3), value, np.uint8)
+
+
+def settings(**given):
+    return resolve(VLM.parameters, given)
+
+
+def whole(engine, value=90, text="<CAPTION>", **given):
+    *signs, last = engine.talk(asks(text), [grey(value)], settings(**given))
+    assert all(sign.text == "" and sign.finish_reason == "" for sign in signs)
+    return last
+
+
+def test_an_answer_is_the_search_of_the_checkpoint(engine, networks):
+    answer = whole(engine)
+    assert answer.token_ids.tolist() == [60, 61, 62, 63, 64, END] and answer.finish_reason == "stop"
+    assert answer.text and answer.usage == (2 + len(networks.prompt), 6)
+    assert {rows for role, rows in networks.runs if role == "decoder"} == {1, 3}, "the first step, then three beams"
+    assert whole(engine, 250).token_ids.tolist() == [62, 63, 64, END]
+
+
+def test_beams_and_length_are_the_requests(engine, networks):
+    answer = whole(engine, num_beams=1, max_new_tokens=3)
+    assert (answer.token_ids.tolist(), answer.finish_reason) == ([60, 61, 62], "length")
+    assert {rows for role, rows in networks.runs if role == "decoder"} == {1}
+    assert len(whole(engine, max_new_tokens=8192).token_ids) == 6
+
+
+def test_sampling_follows_the_seed(engine):
+    drawn = [whole(engine, temperature=2.0, seed=seed).token_ids.tolist() for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    with pytest.raises(InvalidParameter, match="temperature of 0"):
+        whole(engine, temperature=1.0, num_beams=3)
+
+
+def test_a_repetition_penalty_takes_token_by_token(engine, networks):
+    whole(engine, repetition_penalty=1.3)
+    assert {rows for role, rows in networks.runs if role == "decoder"} == {1}
+
+
+def test_a_stop_text_ends_the_text(engine):
+    said = whole(engine).text
+    answer = whole(engine, stop=[said[2:4], "nowhere"])
+    assert (answer.text, answer.finish_reason) == (said[:2], "stop")
+    with pytest.raises(InvalidParameter, match="32 stop texts"):
+        whole(engine, stop=["x" * 1_000_000])
+
+
+def test_a_picture_is_encoded_once_for_all_its_tasks(engine, networks):
+    for task in ("<CAPTION>", "<OD>", "<OCR>"):
+        whole(engine, text=task)
+    whole(engine, 91)
+    assert [role for role, _ in networks.runs].count("vision") == 2
+
+
+def test_a_caller_who_left_ends_the_search(engine, networks):
+    left, ended = threading.Event(), threading.Event()
+    failures = []
+
+    def failed(error):
+        failures.append(error)
+        ended.set()
+
+    networks.before = lambda role: left.set() if role == "decoder" else None
+    engine.start(asks(), [Picture.of(grey(9))], settings(), pytest.fail, failed, left.is_set)
+    assert ended.wait(20) and isinstance(failures[0], Cancelled)
+    assert [role for role, _ in networks.runs].count("decoder") == 1
+
+
+def test_a_closed_engine_fails_what_is_not_finished(engine, networks):
+    reached, go_on, ended, failures = (*(threading.Event() for _ in range(3)), [])
+
+    def before(role):
+        reached.set()
+        assert go_on.wait(20)
+
+    def failed(error):
+        failures.append(error)
+        ended.set()
+
+    networks.before = before
+    engine.start(asks(), [Picture.of(grey(9))], settings(), pytest.fail, failed, lambda: False)
+    assert reached.wait(20)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    while not engine._closing:
+        closing.join(0.001)
+    go_on.set()
+    closing.join()
+    assert ended.wait(20) and isinstance(failures[0], ServerUnavailable)
+
+
+def test_a_long_search_says_that_it_goes_on(engine, monkeypatch):
+    monkeypatch.setattr(search_engine, "_SIGN", -1.0)
+    *signs, last = engine.talk(asks(), [grey(9)], settings())
+    assert len(signs) >= 5 and all(len(sign.token_ids) == 0 and not sign.text for sign in signs)
+    assert last.finish_reason == "stop"
+
+
+def test_errors_reach_their_caller_and_the_next_answer_comes(engine, networks):
+    with pytest.raises(InvalidParameter, match="in the middle"):
+        whole(engine, text="see <OD>")
+    lying = Picture(lambda: (5, 5), lambda: grey(1))
+    failures, ended = [], threading.Event()
+    engine.start(asks(), [lying], settings(), pytest.fail, lambda e: (failures.append(e), ended.set()), lambda: False)
+    assert ended.wait(20) and isinstance(failures[0], InvalidPicture)
+    networks.before = lambda role: (_ for _ in ()).throw(TritonVisionError("no")) if role == "encoder" else None
+    with pytest.raises(TritonVisionError, match="no"):
+        whole(engine)
+    networks.before = lambda role: None
+    assert whole(engine).finish_reason == "stop"
