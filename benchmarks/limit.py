@@ -6,17 +6,22 @@ that slows down affects both.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import multiprocessing
 import os
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import load
-import machine
 import pictures
 from served import Served
 
@@ -28,15 +33,15 @@ def limit_worker(
     import cv2
 
     from tritonvision.ensembles.in_process import LocalPipeline
-    from tritonvision.ensembles.preprocessing import Resize
-    from tritonvision.ensembles.schemas import HEADS
+    from tritonvision.ensembles.published import entry_points_of, graphs_of
     from tritonvision.pictures import decode
     from tritonvision.publication import Repository
 
     cv2.setNumThreads(1)
     manifest = Repository(Path(repository)).resolve(model)
-    graph = Path(repository) / f"net--{manifest.triton_name}" / "1" / "model.onnx"
-    pipeline = LocalPipeline(graph, Resize("letterbox", *manifest.input_size), HEADS[manifest.head], threads=threads)
+    point = entry_points_of(Path(repository), manifest)[0]
+    graph = graphs_of(Path(repository), manifest, [point])[""]
+    pipeline = LocalPipeline(graph, point.pre, point.head, threads=threads)
     turns = itertools.cycle(jpegs)
     pipeline(decode(next(turns)), settings)
     results.put("ready")
@@ -80,52 +85,75 @@ class Limit:
             worker.join()
 
 
-def options() -> argparse.Namespace:
-    """The command line of these benchmarks."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--repository", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
-    return parser.parse_args()
+@dataclass(frozen=True)
+class Question:
+    """One picture, asked over HTTP and in process.
+
+    Attributes:
+        route, fields: of the HTTP request, whose body is JSON with the picture in base64.
+        settings: of the task, for the limit.
+    """
+
+    model: str
+    route: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
-def compare(model: str, settings: dict[str, Any], route: str, fields: dict[str, Any], concurrency: list[int]) -> None:
-    """Measure ``model`` and print a table in Markdown.
+def compare(
+    question: Question, repository: Path, variants: list[str], concurrency: list[int], seconds: float, rounds: int
+) -> dict[str, list[load.Window]]:
+    """Measure the limit and each variant of a model, a server for each, in alternating windows.
 
     Args:
-        settings: of the task, for the limit.
-        route, fields: the equivalent request.
+        variants: of the published model, by name; the limit is what was exported, in fp32.
+
+    Returns:
+        The windows of each measure, by its name.
     """
-    given = options()
     jpegs = pictures.jpegs(32)
-    messages = load.requests(route, jpegs, model_id=model, **fields)
-    limits = [Limit(given.repository, model, settings, *shape, jpegs) for shape in ((2, 1), (1, 2))]
-    with Served(given.repository, model) as server:
-        measures = {
-            "limit, 2 processes x 1 thread": lambda: limits[0].window(given.seconds),
-            "limit, 1 process x 2 threads": lambda: limits[1].window(given.seconds),
-            **{
-                f"HTTP, concurrency {c}": lambda c=c: load.run(server.port, messages, c, given.seconds)
-                for c in concurrency
-            },
+    messages = load.requests(question.route, jpegs, model_id=question.model, **question.fields)
+    given = (repository, question.model, question.settings)
+    limits = [Limit(*given, *shape, jpegs) for shape in ((2, 1), (1, 2))]
+    with ExitStack() as stack:
+        for limit in limits:
+            stack.callback(limit.close)
+        measures: dict[str, Callable[[], load.Window]] = {
+            "limit, 2 processes x 1 thread": lambda: limits[0].window(seconds),
+            "limit, 1 process x 2 threads": lambda: limits[1].window(seconds),
         }
-        load.run(server.port, messages, 4, 3)
-        windows = {name: [] for name in measures}
-        for _ in range(given.rounds):
+        for variant in variants:
+            server = stack.enter_context(serving(repository, question.model, variant))
+            load.run(server.port, messages, 4, 3)
+            for callers in concurrency:
+                measures[f"{variant}, concurrency {callers}"] = (
+                    lambda port=server.port, callers=callers: load.run(port, messages, callers, seconds)
+                )
+        windows: dict[str, list[load.Window]] = {name: [] for name in measures}
+        for _ in range(rounds):
             for name, measure in measures.items():
                 windows[name].append(measure())
-    for limit in limits:
-        limit.close()
-    report(windows, sum(map(len, jpegs)) / len(jpegs))
+    return windows
 
 
-def report(windows: dict[str, list[load.Window]], mean_bytes: float) -> None:
-    """Medians over the rounds, and the two ratios that matter."""
+@contextmanager
+def serving(repository: Path, model: str, variant: str) -> Iterator[Served]:
+    """A server of ``model`` as ``variant``, in a repository of its own whose files are links."""
+    with tempfile.TemporaryDirectory(dir=repository.parent) as folder:
+        own = Path(folder) / "repository"
+        shutil.copytree(repository, own, copy_function=os.link)
+        command = [sys.executable, "-m", "tritonvision", "variants", "use", model, variant, "--repository", str(own)]
+        subprocess.run(command, check=True, capture_output=True)
+        with Served(own, model) as server:
+            yield server
+
+
+def report(windows: dict[str, list[load.Window]]) -> None:
+    """Print medians over the rounds, and the two ratios that matter, as a table in Markdown."""
     rate = {name: statistics.median(w.per_second for w in rows) for name, rows in windows.items()}
     p50 = {name: statistics.median(w.percentile(0.5) for w in rows) for name, rows in windows.items()}
     best_rate = max(value for name, value in rate.items() if name.startswith("limit"))
     best_p50 = min(value for name, value in p50.items() if name.startswith("limit"))
-    print(f"{machine.describe()}; JPEGs of 1280x720, {mean_bytes / 1000:.0f} KB\n")
     print("| | a second | of the limit | p50 ms | over the limit's | p99 ms | failures |")
     print("|---|---|---|---|---|---|---|")
     for name, rows in windows.items():

@@ -1,4 +1,4 @@
-"""A closed loop of HTTP callers over keep-alive sockets, which uses little CPU so as not to slow down the server."""
+"""HTTP callers over keep-alive sockets, which use little CPU so as not to slow down the server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import base64
 import itertools
 import json
+import random
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +26,10 @@ class Window:
         return ordered[min(int(q * len(ordered)), len(ordered) - 1)]
 
 
-def requests(route: str, jpegs: list[bytes], **fields: Any) -> list[bytes]:
+def requests(route: str, jpegs: list[bytes], key: str = "", **fields: Any) -> list[bytes]:
     """Complete HTTP/1.1 requests with ``fields`` and a base64 picture in JSON, as bytes for a socket."""
     head = f"POST {route} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Authorization: Bearer {key}\r\n" if key else ""
     messages = []
     for jpeg in jpegs:
         image = {"type": "base64", "value": base64.b64encode(jpeg).decode()}
@@ -58,11 +60,42 @@ async def _run(port: int, messages: list[bytes], concurrency: int, seconds: floa
 async def _caller(port: int, turns, end: float, window: Window) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22)
     while time.perf_counter() < end:
-        asked = time.perf_counter()
-        writer.write(next(turns))
-        head = await reader.readuntil(b"\r\n\r\n")
-        fields = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
-        await reader.readexactly(int(fields["content-length"]))
-        window.milliseconds.append((time.perf_counter() - asked) * 1000)
-        window.failures += b" 200 " not in head[:20]
+        await _ask(reader, writer, next(turns), time.perf_counter(), window)
     writer.close()
+
+
+async def _ask(reader: asyncio.StreamReader, writer: Any, message: bytes, asked: float, window: Window) -> None:
+    """Send a request and read its answer, whose milliseconds count from ``asked``."""
+    writer.write(message)
+    head = await reader.readuntil(b"\r\n\r\n")
+    fields = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
+    await reader.readexactly(int(fields["content-length"]))
+    window.milliseconds.append((time.perf_counter() - asked) * 1000)
+    window.failures += b" 200 " not in head[:20]
+
+
+def poisson(port: int, messages: list[bytes], rate: float, seconds: float) -> Window:
+    """Send ``rate`` requests a second at random moments, whether or not earlier ones are answered."""
+    return asyncio.run(_poisson(port, messages, rate, seconds))
+
+
+async def _poisson(port: int, messages: list[bytes], rate: float, seconds: float) -> Window:
+    turns, idle, window = itertools.cycle(messages), asyncio.LifoQueue[tuple[Any, Any]](), Window(rate, [], 0)
+    gaps = random.Random(0)
+    async with asyncio.TaskGroup() as group:
+        end = due = time.perf_counter()
+        end += seconds
+        while (due := due + gaps.expovariate(rate)) < end:
+            await asyncio.sleep(max(due - time.perf_counter(), 0))
+            group.create_task(_arrival(port, next(turns), due, idle, window))
+    while not idle.empty():
+        idle.get_nowait()[1].close()
+    return window
+
+
+async def _arrival(port: int, message: bytes, due: float, idle: asyncio.LifoQueue, window: Window) -> None:
+    """One request over an idle connection, or a new one; its time counts from when it was due."""
+    new = idle.empty()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22) if new else idle.get_nowait()
+    await _ask(reader, writer, message, due, window)
+    idle.put_nowait((reader, writer))

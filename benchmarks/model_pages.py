@@ -3,8 +3,8 @@
     python benchmarks/model_pages.py                                 (``make pages``; the serving environment)
 
 A page is made from the catalogue (names, licences, sizes), ``parity.json`` (figures), the family's own file (reference
-pipeline), ``docs/head-kinds.md`` (settings) and the template of its task, ``docs/templates/<task>.md``: a title, a
-paragraph about inputs and outputs, and an example for each dialect.
+pipeline), ``docs/head-kinds.md`` (settings) and the template of its task, ``docs/templates/<task>.md``, or its own: a
+title, a paragraph about inputs and outputs, and an example for each dialect.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain, EntryPoint
 from tritonvision.exporters import registry
 from tritonvision.exporters.contract import Family
+from tritonvision.publication import FEATURES
 from tritonvision.tasks import Parameter
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -35,6 +36,8 @@ INDEX = "README.md"
 _PICTURES = {
     "MediaPipe Face": "![The photograph with the face and its six key points drawn in](../images/astronaut-faces.png)",
 }
+_PICTURES_ALONE = "image-embedding"
+_ROOMS = {"EasyOCR": "easy_ocr"}  # what Roboflow's routes and client call a family, where that is not its module's name
 _BYTES = 4  # bytes of a float32
 _WIDTH = 120  # letters in a line of prose
 _LICENCE = "licence of the weights"
@@ -42,8 +45,11 @@ _MEANING = {
     "proven": "it was exported with its released weights, and answers as the original does.",
     "ported": "it was exported with random weights, and answers as the original with the same weights does; its "
     "released ones have not been tried here.",
+    "reduced": "a network with every part of it, but few layers, was exported with random weights, and answers as the "
+    "original does; the true size does not fit into the memory of the machine that measured.",
+    "by an engine": "it has too many weights for a graph, and its export is refused; Triton's own vLLM backend serves "
+    "its released weights on GPUs.",
     "not measured": "it can be exported, which is when it is measured; that has not been done here.",
-    "too large": "its graph would be over 2 GB, which this version cannot write.",
     "not yet": "this version has no exporter for it.",
 }
 _PUBLISH = """\
@@ -79,7 +85,7 @@ def slug(family: str) -> str:
 
 
 def _page(name: str, entries: list[Entry], records: Mapping[str, Record]) -> str:
-    title, what, examples = _template(entries[0].task)
+    title, what, examples = _template(template_of(name, entries))
     parts = [f"# {name}", f"{title}. {what}".replace("\n", " ")]
     if name not in registry.exportable():
         parts += [_not_here(name, entries), "## Ids", _ids(entries, records)]
@@ -89,11 +95,27 @@ def _page(name: str, entries: list[Entry], records: Mapping[str, Record]) -> str
     measured = [entry for entry in entries if parity_table.status(records.get(entry.id)) != "missing"]
     example = next(iter(measured or filter(registry.can_export, entries)))
     parts += [
-        "## Ids", _ids(entries, records), family.license_notice, "## Publish it", _publish(example),
-        "## Ask it", _ask(example), _filled(examples, example), "## Settings", _settings(example.task),
+        "## Ids", _ids(entries, records), family.license_notice, "## Publish it", _publish(example), _options(family),
+        "## Ask it", _ask(example), _filled(examples, example), "## Settings", _settings(task_of(name, entries)),
         "## How close it is", _parity(family, entries, records), "## What is inside", _inside(family, example),
     ]  # fmt: skip
     return _joined(parts)
+
+
+def task_of(name: str, entries: list[Entry]) -> str:
+    """What a family's models do as they are exported; the catalogue's word where they are not."""
+    if name not in registry.exportable():
+        return entries[0].task
+    return registry.find(name).entry_points(entries[0])[0].task.name
+
+
+def template_of(name: str, entries: list[Entry]) -> str:
+    """Name of the template of a family's page: its own, that of its task, or of embeddings without texts."""
+    if (TEMPLATES / f"{slug(name)}.md").is_file():
+        return slug(name)
+    task = task_of(name, entries)
+    alone = name in registry.exportable() and len(registry.find(name).entry_points(entries[0])) == 1
+    return _PICTURES_ALONE if alone and task == tasks.EMBEDDING.name else task
 
 
 def _about(name: str) -> str:
@@ -115,7 +137,9 @@ def _filled(text: str, entry: Entry) -> str:
     """``text`` with its placeholders replaced by the names of ``entry``."""
     names = {
         "id": entry.id, "wire_id": entry.wire_id, "version": entry.id.rpartition("/")[2],
-        "room": registry.module_name(entry.family),
+        # a field of docTR's route; EasyOCR's tells the regions anyway
+        "regions": "" if entry.family in _ROOMS else ', "generate_bounding_boxes": True',
+        "room": _ROOMS.get(entry.family) or registry.module_name(entry.family),
     }  # fmt: skip
     for name, value in names.items():
         text = text.replace(f"{{{name}}}", value)
@@ -173,8 +197,8 @@ def _released(entry: Entry) -> str:
 def _status(entry: Entry, records: Mapping[str, Record]) -> str:
     if entry.family not in registry.exportable():
         return "not yet"
-    if entry.id in registry.TOO_LARGE:
-        return "too large"
+    if entry.id in registry.find(entry.family).engine_only:
+        return "by an engine"
     status = parity_table.status(records.get(entry.id))
     return "not measured" if status == "missing" else status
 
@@ -182,10 +206,34 @@ def _status(entry: Entry, records: Mapping[str, Record]) -> str:
 def _publish(entry: Entry) -> str:
     alone = entry.id in OFFICIAL
     where = "with the `mediapipe` extra, which needs no torch" if alone else "with the export packages"
-    return _filled(_ONE_FILE if alone else _PUBLISH, entry) + (
+    bound = [f"`{one.id}`" for one in catalog.entries().values() if one.family == entry.family and one.terms]
+    accepted = (
+        f" The licence of the released weights of {', '.join(bound)} has to be accepted, once: `--accept-license`."
+        if bound else ""
+    )  # fmt: skip
+    text = _filled(_ONE_FILE if alone else _PUBLISH, entry)
+    if max(map(len, text.splitlines())) > _WIDTH:  # the comments stand closer behind long names
+        text = re.sub(r" +#", "  #", text)
+    return text + (
         f"\nOnce, in an environment {where}: see [Bring weights](../../README.md#bring-weights). A model that differs "
-        "from its reference is not published."
+        f"from its reference is not published.{accepted}"
     )
+
+
+def _options(family: Family) -> str:
+    """The family's own options of an export; empty where it has none."""
+    if not family.choices:
+        return ""
+    rows = [
+        [f"`{option.name}`", f"`{option.default}`" if option.default else "", option.what, _listed(option.choices)]
+        for option in family.choices
+    ]
+    told = "Options of the authors' own pipeline, by their names there: `--option NAME=VALUE`, which may be repeated."
+    return f"{told}\n\n{markdown(['option', 'default', 'what', 'values'], rows)}"
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
 
 
 def _ask(entry: Entry) -> str:
@@ -239,7 +287,7 @@ def _parity(family: Family, entries: list[Entry], records: Mapping[str, Record])
             "**The weights were random** (seeded, and calibrated to carry signal): the figures say that network and "
             "steps are the reference's, not how good the released weights are."
         )
-    left = [f"`{e.id}`" for e in entries if e.id not in measured and registry.can_export(e)]
+    left = [f"`{e.id}`" for e in entries if _status(e, records) == "not measured"]
     if not measured:
         return f"To be measured against {tool.package} {tool.version}: `{tool.call}`."
     return (
@@ -261,9 +309,10 @@ def _inside(family: Family, example: Entry) -> str:
 
 def _point(point: EntryPoint) -> str:
     kind = f"[`{point.name}`](../head-kinds.md#{point.name})"
-    way = f"Its texts (`{point.role}`)" if point.role else "The model"
+    way = {"": "The model", FEATURES: f"Its features (`{FEATURES}`)"}.get(point.role, f"Its texts (`{point.role}`)")
     if isinstance(point, Chain):
-        return f"{way}: `{point.pre.triton_name}`, the network, {kind}."
+        network = "the network" if point.shares is None else "the same network"
+        return f"{way}: `{point.pre.triton_name}`, {network}, {kind}."
     return f"{way}: {kind} over {_list(f'`{net.role}`' if net.role else 'its network' for net in point.nets)}."
 
 
@@ -273,14 +322,13 @@ def _point(point: EntryPoint) -> str:
 def _index(by_family: Mapping[str, list[Entry]], records: Mapping[str, Record]) -> str:
     every = [entry for entries in by_family.values() for entry in entries]
     here = [entry for entry in every if registry.can_export(entry)]
-    too_large = [f"`{entry.id}`" for entry in every if entry.id in registry.TOO_LARGE]
     found = parity_table.counts(records, catalog.entries())
     rows = []
     for name, entries in by_family.items():
         ids = [f"`{entry.id}`" for entry in entries]
         count = sum(map(registry.can_export, entries))
         rows.append([
-            _link(name), _template(entries[0].task)[0].lower(),
+            _link(name), _template(template_of(name, entries))[0].lower(),
             ids[0] if len(ids) == 1 else f"{ids[0]} ... {ids[-1]} ({len(ids)})",
             "; ".join(dict.fromkeys(entry.license for entry in entries)),
             "not yet" if not count else "yes" if count == len(ids) else f"{count} of {len(ids)}",
@@ -291,9 +339,10 @@ def _index(by_family: Mapping[str, list[Entry]], records: Mapping[str, Record]) 
         "for each client, its settings, and how close it comes to the original. Written by `make pages`; a test keeps "
         "the pages equal to the code.",
         f"The catalogue knows {len(every)} ids of {len(by_family)} families. This version exports {len(here)} ids of "
-        f"{len(registry.exportable())} families; {_list(too_large)} are too large for it. "
+        f"{len(registry.exportable())} families. "
         f"Measured so far: {found['proven']} with released weights, {found['ported']} with random ones, which say that "
-        "the steps are right and nothing about the answers; see [PARITY.md](../../benchmarks/PARITY.md).",
+        f"the steps are right and nothing about the answers, and {found['reduced']} at a reduced size; "
+        "see [PARITY.md](../../benchmarks/PARITY.md).",
         markdown(["family", "what it does", "ids", _LICENCE, "exported"], rows),
     ])  # fmt: skip
 

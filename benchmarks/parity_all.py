@@ -3,6 +3,7 @@
     python benchmarks/parity_all.py                                  (the export environment; hours)
     python benchmarks/parity_all.py resnet18 "YOLOv8 Seg"            ids, aliases or families
     python benchmarks/parity_all.py --skip-larger-than 400           MB of float32 weights
+    python benchmarks/parity_all.py --reduced "Qwen3-VL"             every part, few layers: where true sizes do not fit
     python benchmarks/parity_all.py --render                         write PARITY.md anew, run nothing
 
 Weights are random (the face model's released ones come in a wheel). Each model is exported in its own process into a
@@ -12,6 +13,7 @@ temporary repository that is deleted afterwards; failures are recorded, and the 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import re
 import subprocess
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import machine
@@ -32,6 +35,8 @@ from tritonvision.exporters import registry
 from tritonvision.exporters.contract import Tolerance, kind
 
 OFFICIAL = frozenset({"mediapipe-face-detection"})  # their released weights need no hub
+_PEAK = "peak"
+_WEIGHTS = "weights"  # folder of reduced ones
 _SEED = re.compile(r"seed (\d+)$")  # from the manifest: the first seed that carries signal, not always the first one
 
 
@@ -42,6 +47,7 @@ def main() -> None:
     parser.add_argument("--skip-larger-than", type=float, metavar="MB", help="of float32 weights")
     parser.add_argument("--seed", type=int, default=0, help="the first one to try")
     parser.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="for one model")
+    parser.add_argument("--reduced", action="store_true", help="networks with every part, but few layers")
     parser.add_argument("--render", action="store_true", help="write PARITY.md out of parity.json and do nothing else")
     options = parser.parse_args()
     entries, records = catalog.entries(), parity_table.read()
@@ -49,8 +55,10 @@ def main() -> None:
     with _shown() as show:
         chosen = [] if options.render else select(options.names, options.skip_larger_than)
         for i, entry in enumerate(chosen):
+            if entry.id in registry.find(entry.family).engine_only:
+                continue
             show(f"{entry.id} ({i + 1} of {len(chosen)})")
-            record = run(entry, options.seed, options.timeout)
+            record = run(entry, options.seed, options.timeout, options.reduced)
             if record["failure"] and entry.upstream_exists is False:
                 continue  # the family has no such architecture, and none was released
             if record["failure"]:
@@ -76,15 +84,19 @@ def select(names: Sequence[str], megabytes: float | None = None) -> list[Entry]:
     return [e for e in can if e.id in chosen and (megabytes is None or 4 * (e.params_m or 0) <= megabytes)]
 
 
-def run(entry: Entry, seed: int, timeout: float) -> dict:
-    """The record of one id, see :mod:`parity_table`."""
+def run(entry: Entry, seed: int, timeout: float, reduced: bool = False) -> dict:
+    """The record of one id, see :mod:`parity_table`.
+
+    Args:
+        reduced: whether the network has every part of the id's at a size for tests, as its family writes it.
+    """
     family = registry.find(entry.family)
     points = family.entry_points(entry)
     weights = "official" if entry.id in OFFICIAL else "random"
     record = {
         "head": points[0].name, "weights": weights, "seed": seed, "input": list(points[0].size or ()) or None,
         "figures": {}, "relative": [], "answers": {}, "seconds": 0.0, "machine": machine.describe("torch"),
-        "failure": "",
+        "peak": 0, "files": 0, "failure": "",
     }  # fmt: skip
     limits, relative = limits_of(points, family.tolerance)
     needs = [need for point in points if isinstance(point, Composition) for need in point.needs]
@@ -92,8 +104,18 @@ def run(entry: Entry, seed: int, timeout: float) -> dict:
         for need in needs:
             export(need, "official" if need in OFFICIAL else "random", seed, repository, timeout)
         began = time.monotonic()
+        if reduced:
+            record |= {"reduced": True, "input": None}
+            module = importlib.import_module(f"tritonvision.exporters.families.{registry.module_name(entry.family)}")
+            kinds = getattr(module, "REDUCED_AS", {})  # of families whose ids differ in more than their sizes
+            named = {"name": kinds[entry.id]} if entry.id in kinds else {}
+            module.save_reduced(Path(repository) / _WEIGHTS, seed, **named)
+            weights = str(Path(repository) / _WEIGHTS)
         manifest, failure = export(entry.id, weights, seed, repository, timeout)
         record["seconds"] = round(time.monotonic() - began, 1)
+        record["peak"] = manifest.pop(_PEAK, 0)
+        name = catalog.triton_name(public_id(entry.id, weights))
+        record["files"] = sum(path.stat().st_size for path in Path(repository).glob(f"*{name}*/1/*.onnx*"))
     if taken := _SEED.search(manifest.get("source", "")):
         record["seed"] = int(taken[1])
     figures, record["answers"] = parity_table.split_answers(manifest.get("parity", {}))
@@ -101,6 +123,11 @@ def run(entry: Entry, seed: int, timeout: float) -> dict:
     record["relative"] = [name for name in figures if name in relative]
     record["failure"] = failure.splitlines()[0] if failure else ""
     return record
+
+
+def public_id(model_id: str, weights: str) -> str:
+    """What a model is published as: a user's weights, which reduced ones are like, need an id of their own."""
+    return model_id if weights in ("official", "random") else "parity/reduced"
 
 
 def limits_of(points: Sequence, tolerance: Tolerance) -> tuple[dict[str, float], set[str]]:
@@ -120,20 +147,56 @@ def limits_of(points: Sequence, tolerance: Tolerance) -> tuple[dict[str, float],
 def export(
     model_id: str, weights: str, seed: int, repository: str, timeout: float
 ) -> tuple[dict[str, Any], str]:
-    """The manifest and an empty text, or None and the error: its sentence, and its hint in a second line."""
+    """The manifest, with the peak of its process's memory under ``_PEAK``, and an empty text; or an empty manifest and
+    the error: its sentence, and its hint in a second line.
+    """
     command = [sys.executable, "-m", "tritonvision", "export", model_id, "--weights", weights, "--seed", str(seed),
                "--engine", "onnxruntime", "--repository", repository, "--json"]  # fmt: skip
+    if public_id(model_id, weights) != model_id:
+        command += ["--as", public_id(model_id, weights)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        code, said, errors, peak = measured(command, timeout)
     except subprocess.TimeoutExpired:
         return {}, f"It was not done after {timeout:g} seconds."
-    if done.returncode == 0:
-        return json.loads(done.stdout)[0], ""
-    lines = done.stderr.splitlines()
+    if code == 0:
+        return {**json.loads(said)[0], _PEAK: peak}, ""
+    lines = errors.splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith("Error: ")), None)
     if first is None:  # killed by the system, mostly for lack of memory
-        return {}, f"Its process ended with {done.returncode} and said nothing."
+        return {}, f"Its process ended with {code} and said nothing."
     return {}, "\n".join(lines[first:]).removeprefix("Error: ")
+
+
+def measured(command: Sequence[str], timeout: float) -> tuple[int, str, str, int]:
+    """Run a command: its exit code, what it said, its errors, and the most memory that was resident, in bytes.
+
+    Raises:
+        subprocess.TimeoutExpired: it was not done after ``timeout`` seconds, and was ended.
+    """
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=said, stderr=errors)
+        deadline, peak = time.monotonic() + timeout, 0
+        while process.poll() is None:
+            # not what the system tells of a child that has ended: that begins with the memory of its parent
+            peak = max(peak, _peak(process.pid))
+            if time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise subprocess.TimeoutExpired(command, timeout)
+            time.sleep(0.02)
+        said.seek(0)
+        errors.seek(0)
+        return process.returncode, said.read(), errors.read(), peak
+
+
+def _peak(pid: int) -> int:
+    """The most memory of a process that was resident so far, in bytes; 0 of one that has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 @contextmanager

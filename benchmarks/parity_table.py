@@ -2,8 +2,10 @@
 
 The JSON maps an id to its record: ``head``, ``weights``, ``seed``, ``input`` ([height, width] or null where it follows
 the picture), ``figures`` (name of the gate -> [difference, limit]), ``relative`` (names that count relative to the
-largest value), ``answers`` (entry point -> how many were compared), ``seconds``, ``machine``, and ``failure``, a
-sentence that is empty when the gate let the model through.
+largest value), ``answers`` (entry point -> how many were compared), ``seconds``, ``peak`` (bytes of resident memory of
+the exporting process), ``files`` (bytes of its graphs), ``machine``, and ``failure``, a sentence that is empty when the
+gate let the model through. Records of older runs have neither ``peak`` nor ``files``;
+``reduced`` is there, and true, where the network had every part of the id's at a size for tests.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ Record = Mapping[str, Any]
 
 FOLDER = Path(__file__).parent
 JSON, MARKDOWN = FOLDER / "parity.json", FOLDER / "PARITY.md"
-STATUSES = ("proven", "ported", "missing")
+STATUSES = ("proven", "ported", "reduced", "missing")
 _ANSWERS = "pipeline_answers"
 
 _HEADER = """\
@@ -37,8 +39,10 @@ texts.
   times what float32 itself is off by against a float64 run of the reference; a class, because that run names it, too.
 * **answer** columns: pixels; scores; masks as 1 - IoU; map as a share of its largest value; embeddings as a share of
   their spread between samples; degrees.
+* **peak**: the most memory that the exporting process had at once, the network that it compares with included.
 * **proven**: official weights were loaded and gated. **ported**: the true architecture was gated with seeded random
-  weights, calibrated to carry signal. **missing**: neither, so far.
+  weights, calibrated to carry signal. **reduced**: so was a network with every part of the id's, but few layers and
+  narrow ones, because the true size does not fit into the machine's memory. **missing**: none of these, so far.
 """
 
 
@@ -61,9 +65,11 @@ def merged(records: Mapping[str, Record], fresh: Mapping[str, Record]) -> dict[s
 
 
 def status(record: Record | None) -> str:
-    """``proven``, ``ported`` or ``missing``."""
+    """One of :data:`STATUSES`."""
     if record is None or record["failure"]:
         return "missing"
+    if record.get("reduced"):
+        return "reduced"
     return "proven" if record["weights"] == "official" else "ported"
 
 
@@ -112,17 +118,19 @@ def table(rows: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
     roles = list(dict.fromkeys(role for record in rows.values() for role in record["answers"]))
     figures = list(dict.fromkeys(name for record in rows.values() for name in record["figures"]))
     titles = ["id", "params, M", "input", "seed", *(_spoken(role, "answers") for role in roles)]
-    titles += [*map(_title, figures), "seconds", "status"]
+    titles += [*map(_title, figures), "graphs, MB", "peak, GB", "seconds", "status"]
     lines = []
     for model_id, record in rows.items():
         params, size = entries[model_id].params_m, record["input"]
         lines.append([
             model_id,
-            "" if params is None else f"{params:g}",
+            "" if params is None or record.get("reduced") else f"{params:g}",
             "as the picture" if size is None else f"{size[0]} x {size[1]}",
             "" if record["weights"] == "official" else str(record["seed"]),
             *(str(record["answers"].get(role, "")) for role in roles),
             *(_cell(record, name) for name in figures),
+            f"{record['files'] / 1e6:.1f}" if record.get("files") else "",
+            f"{record['peak'] / 1e9:.1f}" if record.get("peak") else "",
             f"{record['seconds']:.0f}",
             status(record),
         ])  # fmt: skip

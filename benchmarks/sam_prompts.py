@@ -29,10 +29,10 @@ from served import Served
 from tritonclient.grpc import service_pb2_grpc
 
 from tritonvision import catalog
+from tritonvision.endpoint import CHANNEL_OPTIONS
 from tritonvision.engine import codec
 from tritonvision.publication import Repository
 from tritonvision.server import Embedded
-from tritonvision.server.control import CHANNEL_OPTIONS
 from tritonvision.settings import Settings
 
 WANTED = ("masks", "scores", "low_res_masks", "image_size")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tritonvision.server import stubs
 from tritonvision.server.process import free_port
@@ -24,14 +27,14 @@ class Served:
         started: ``time.perf_counter()`` just before the process was started.
     """
 
-    def __init__(self, repository: Path, *models: str):
+    def __init__(self, repository: Path, *models: str, environment: Mapping[str, str] = MappingProxyType({})):
         self.port = free_port()
         self._log = tempfile.TemporaryFile()
         self.started = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tritonvision", "serve", *models, "--port", str(self.port)]
             + ["--repository", str(repository)],
-            stdout=self._log, stderr=subprocess.STDOUT,
+            stdout=self._log, stderr=subprocess.STDOUT, env={**os.environ, **environment},
         )  # fmt: skip
         self.pid = self._process.pid
 
@@ -51,6 +54,11 @@ class Served:
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(30)
+
+    def kill(self) -> None:
+        """End it without a word, as the kernel does when memory runs out."""
+        self._process.kill()
+        self._process.wait()
 
     def get(self, path: str) -> bytes:
         """The body of a GET."""

@@ -63,10 +63,12 @@ def _graphs() -> Iterator[tuple[str, str, Path, Net]]:
                 inside = model_configs.embedded(point)
                 yield manifest.family, f"{name} (inside a process)" if inside else name, files[net.role], net
     for path in sorted(FURTHER.glob("*.onnx")):
-        name, _, precision = path.stem.partition("--")
+        named, _, precision = path.stem.partition("--")
+        name, _, role = named.partition("=")
         entry = catalog.find(catalog.from_triton_name(name))
-        (net,) = registry.find(entry.family).entry_points(entry)[0].nets
-        yield entry.family, f"{entry.id} {precision}".strip(), path, net
+        points = registry.find(entry.family).entry_points(entry)
+        net = next(net for point in points for net in point.nets if net.role == role)
+        yield entry.family, f"{entry.id} {role or precision}".strip(), path, net
 
 
 def _axes(net: Net) -> str:
