@@ -105,7 +105,7 @@ def to_error(error: grpc.RpcError) -> TritonVisionError:
         return InvalidParameter(
             "The model does not take all that the request holds.", hint="docs/head-kinds.md lists what it takes."
         )
-    if _NO_SEQUENCE in details.lower():
+    if lost_sequence(error):
         return InvalidParameter(
             "The sequence of the request is not known here any more.", hint="Begin it again with its first request."
         )

@@ -50,6 +50,11 @@ def test_a_failed_call_is_an_error_of_the_tree(code, details, error):
     assert "/opt" not in found.message and "ensemble" not in found.message
 
 
+def test_a_sequence_whose_server_left_is_begun_again_as_one_that_triton_does_not_know():
+    error = failures.StreamFailure("The server of the sequence is not known here any more.")
+    assert failures.lost_sequence(error) and type(failures.to_error(error)) is errors.InvalidParameter
+
+
 def test_a_dead_process_and_a_gone_server_are_worth_another_try():
     assert failures.lost_process(Failed(C.INTERNAL, DEAD))
     assert failures.lost_process(Failed(C.UNAVAILABLE, "failed to connect to all addresses; Connection refused"))
