@@ -34,6 +34,8 @@ C = grpc.StatusCode
         (C.INVALID_ARGUMENT, "in ensemble 'm', [invalid_picture] The JPEG is cut short.", errors.InvalidPicture),
         (C.INVALID_ARGUMENT, "[invalid_parameter] Unknown parameter 'x'.", errors.InvalidParameter),
         (C.INVALID_ARGUMENT, "expected number of inputs between 1 and 2 but got 3 inputs", errors.InvalidParameter),
+        (C.INVALID_ARGUMENT, "[request id: 7] inference request batch-size must be <= 8", errors.InvalidParameter),
+        (C.INVALID_ARGUMENT, "in ensemble 'm', unexpected shape for input 'boxes'", errors.ServerUnavailable),
         (C.INVALID_ARGUMENT, "request for sequence 7 of 'm' must specify the START flag", errors.InvalidParameter),
         (C.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineExceeded),
         (C.NOT_FOUND, "Request for unknown model: 'm' is not found", errors.UnknownModel),
