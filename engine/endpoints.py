@@ -207,7 +207,10 @@ class Members:
     async def _keep_resolving(self) -> None:
         while True:
             await asyncio.sleep(_RESOLVE_SECONDS)
-            await self._update()
+            try:
+                await self._update()
+            except Exception:  # the boundary of the task, as of the looks
+                log.exception("The tritonservers could not be listed again.")
 
     async def _update(self) -> None:
         """Take in who is new, and let go who is not named any more. A name that cannot be resolved changes nothing."""
@@ -244,7 +247,10 @@ class Members:
                 async with asyncio.timeout(0.05 if member.state == SILENT else _LOOK_SECONDS):
                     await member.wake.wait()
             member.wake.clear()
-            await self._look(member)
+            try:
+                await self._look(member)
+            except Exception:  # the boundary of the task: nobody would look at this server again
+                log.exception("A look at the tritonserver at %s failed.", member.endpoint.target)
 
     async def _look(self, member: Member) -> None:
         try:
@@ -283,11 +289,11 @@ class Members:
         return same(told.config.parameters[MANIFEST_PARAMETER].string_value, self.published.get(name))
 
     def _repair(self, member: Member) -> bool:
-        """Load what is wanted at a server; whether anything could be."""
+        """Load at a server what it lacks of what is wanted; whether anything could be."""
         done = False
         for model in list(self.wanted):
             with suppress(TritonVisionError):
-                done |= member.load(model)
+                done |= not member.control.ready(model) and member.load(model)
         return done
 
 

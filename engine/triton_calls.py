@@ -76,13 +76,13 @@ class TritonCalls(ABC):
         return codec.decode(await self.measured(request, deadline, affinity))
 
     async def measured(self, request: Any, deadline: float, affinity: bytes = b"") -> Any:
-        """As :meth:`forward`; the call is a stage of the current request, see :mod:`tritonvision.stages`."""
-        asked = request.id
+        """As :meth:`forward`; the call is a stage of the current request, see :mod:`tritonvision.stages`.
+
+        Where somebody measures, the request gets an id of its own, which the answer repeats.
+        """
         with self._step_times.call() as request_id:
-            request.id = request_id or asked
-            answer = await self.forward(request, deadline, affinity)
-        answer.id = asked
-        return answer
+            request.id = request_id or request.id
+            return await self.forward(request, deadline, affinity)
 
     async def tensors(
         self, model: str, inputs: Mapping[str, np.ndarray], outputs: Collection[str], deadline: float,

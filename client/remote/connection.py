@@ -106,6 +106,7 @@ class FacadeConnection(Connection):
         # every setting is sent: the route's defaults are OpenAI's, not the model's
         body = {
             "model": facts.id, "messages": list(_with_pictures(messages, pictures)), "stream": True,
+            "stream_options": {"include_usage": True},
             "max_tokens": settings["max_new_tokens"], "separate_reasoning": False,
             **{name: settings[name] for name in ("temperature", "top_p", "top_k", "repetition_penalty")},
             **{name: settings[name] for name in ("seed", "stop", "num_beams") if settings[name] is not None},
@@ -115,12 +116,17 @@ class FacadeConnection(Connection):
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if settings["top_logprobs"] is not None:
             body |= {"logprobs": True, "top_logprobs": settings["top_logprobs"]}
+        reason = ""
         async with aclosing(self._facade.events("/v1/chat/completions", body, WRITING_SECONDS)) as events:
             async for event in events:
                 for choice in event.get("choices", ()):
                     told = (choice.get("logprobs") or {}).get("content") or ()
                     text, reason = choice["delta"].get("content") or "", choice.get("finish_reason") or ""
                     yield Delta(text, _NO_TOKENS, reason, logprobs=tuple(told))
+                if counts := event.get("usage"):  # after the last choice
+                    cached = counts["prompt_tokens_details"]["cached_tokens"]
+                    usage = counts["prompt_tokens"], counts["completion_tokens"]
+                    yield Delta("", _NO_TOKENS, reason, usage, cached_tokens=cached)
 
     async def generate_masks(
         self, facts: Facts, picture: bytes, settings: Mapping[str, Any]

@@ -191,6 +191,40 @@ def test_a_model_is_asked_where_it_is_loaded_and_loaded_where_it_is_not():
     asyncio.run(main())
 
 
+def test_a_server_that_cannot_load_one_model_is_not_told_again_and_again_to_load_the_others():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, pool_of(a, "127.0.0.1:1") as pool:
+            a.can_load.add(MODEL)
+            pool._members.wanted["ears"] = None
+            pool._members.published["ears"] = manifest_of("ears", "classification")
+            member_of(pool, a).looked_at_models = 0.0
+            member_of(pool, a).wake.set()
+            await until(lambda: a.loads)
+            await asyncio.sleep(0.3)
+            assert a.loads == ["ears"]
+
+    asyncio.run(main())
+
+
+def test_a_server_is_looked_at_again_after_a_look_that_failed_in_a_way_nobody_foresaw(monkeypatch):
+    async def main():
+        async with ScriptedTriton(MODEL) as a, pool_of(a, "127.0.0.1:1") as pool:
+            member, ask = member_of(pool, a), member_of(pool, a).client.ask
+            failures = iter([ZeroDivisionError()])
+
+            async def fails_once(*given):
+                for failure in failures:
+                    raise failure
+                return await ask(*given)
+
+            monkeypatch.setattr(member.client, "ask", fails_once)
+            a.is_ready = False
+            member.wake.set()
+            await until(lambda: member.state == NOT_READY)
+
+    asyncio.run(main())
+
+
 def test_a_server_that_comes_back_empty_is_given_its_models_and_then_questions():
     async def main():
         async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
@@ -333,9 +367,13 @@ def test_the_figures_of_a_model_are_those_of_all_servers():
         async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
             await answerers(pool, 5)
             (told,) = await pool.times([MODEL])
-            assert (told.model, told.samples, told.executions) == (MODEL, 5, 5)
+            assert (told.model, told.version, told.samples, told.executions) == (MODEL, "1", 5, 5)
             config = await pool.ask("ModelConfig", pb.ModelConfigRequest(name=MODEL))
             assert isinstance(config, pb.ModelConfigResponse)
+            left = len(b.asked)
+            await a.kill()
+            (told,) = await pool.times([MODEL])
+            assert told.samples == left, "one server that was lost took the figures of the others with it"
 
     asyncio.run(main())
 

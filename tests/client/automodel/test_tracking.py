@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco
 
 from tritonvision.client.automodel.tracking import Tracker
-from tritonvision.errors import InvalidParameter
+from tritonvision.errors import InvalidParameter, ServerUnavailable
 from tritonvision.results import InstancesRLEMasks, TrackedMasks
 
 HEIGHT, WIDTH = 4, 6
@@ -55,6 +55,17 @@ def test_track_goes_on_with_the_last_stream_or_with_the_one_of_its_state(tracker
     other = Tracker(server.step, server.ended.append)
     other.prompt("x", [[0, 0, 3, 2]])
     assert other.track("y", state_dict=first)[2] == {"stream": 1, "frame": 2}
+
+
+def test_a_stream_whose_server_is_gone_is_in_the_way_of_no_other(server):
+    def gone(stream):
+        raise ServerUnavailable
+
+    tracker = Tracker(server.step, gone)
+    tracker.prompt("a", [[0, 0, 3, 2]])
+    with pytest.raises(ServerUnavailable):
+        tracker.prompt("b", [[0, 0, 3, 2]])
+    assert tracker.prompt("b", [[0, 0, 3, 2]])[2] == {"stream": 2, "frame": 0}
 
 
 def test_a_prompt_without_a_state_begins_anew_and_ends_the_stream_before(tracker, server):
