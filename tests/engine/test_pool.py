@@ -299,11 +299,13 @@ def test_the_same_picture_goes_to_one_server_while_it_has_room():
         async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
             found = [await answerers(pool, 3, affinity=bytes([n])) for n in range(16)]
             assert all(len(one) == 1 for one in found) and len({*map(str, found)}) == 2
+            async with pool_of(b, a) as other:  # another facade
+                assert [await answerers(other, 3, affinity=bytes([n])) for n in range(16)] == found
             (first,) = found[0]
             busy = a if a.address == first else b
             busy.held.clear()
             held = [asyncio.ensure_future(pool.forward(question(), 9.0, affinity=bytes([0]))) for _ in range(12)]
-            await until(lambda: len(a.asked) + len(b.asked) == 60)
+            await until(lambda: len(a.asked) + len(b.asked) == 108)
             assert sum(not one.done() for one in held) < 12
             busy.held.set()
             await asyncio.gather(*held)
