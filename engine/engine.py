@@ -30,6 +30,7 @@ from tritonvision.engine.quarantine import Quarantine
 from tritonvision.engine.second_try import first_answer
 from tritonvision.engine.step_times import PieceTimes
 from tritonvision.engine.streams import Streams, check_alone
+from tritonvision.engine.triton_calls import EndpointFigures
 from tritonvision.errors import DeadlineExceeded, one_of_several
 from tritonvision.publication import Manifest, Repository
 from tritonvision.results import Delta, Result, SAMPrediction
@@ -241,6 +242,10 @@ class Engine:
     async def statistics(self) -> list[ModelTimes]:
         """What Triton counted of every model since it was loaded. Raises ServerUnavailable, and others of the tree."""
         return await self._client.statistics()
+
+    def endpoints(self) -> list[EndpointFigures]:
+        """Each of several tritonservers that are asked; none where there is but one."""
+        return self._client.endpoints()
 
     async def unload(self, name: str) -> None:
         """Unload a model, the models that depend on it, and steps no other uses. Does nothing if it is not loaded."""

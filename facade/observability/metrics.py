@@ -6,12 +6,14 @@ import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.model_times import ModelTimes
+from tritonvision.engine.triton_calls import EndpointFigures
 from tritonvision.facade.admission import Admission
 from tritonvision.facade.observability import triton_metrics
 from tritonvision.stages import Timeline
@@ -28,11 +30,14 @@ class Metrics:
 
     Args:
         memory: gives the memory of the loaded models.
+        endpoints: gives the figures of each of several tritonservers.
     """
 
     CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-    def __init__(self, admission: Admission, memory: Callable[[], Memory]):
+    def __init__(
+        self, admission: Admission, memory: Callable[[], Memory], endpoints: Callable[[], Sequence[EndpointFigures]]
+    ):
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "tritonvision_requests", "Requests answered", ("dialect", "model", "status", "outcome"),
@@ -60,6 +65,7 @@ class Metrics:
         ):
             self.gauge(name, text, figure)
         self._registry.register(PlanProgress(memory))
+        self._registry.register(Endpoints(endpoints))
         self._window = Window()
         self._registry.register(self._window)
 
@@ -134,6 +140,39 @@ class PlanProgress:
         for model, build in self._memory().plan_builds.items():
             family.add_metric((model, build.variant, build.state), build.done)
         yield family
+
+
+class Endpoints:
+    """``tritonvision_endpoint_*`` of each of several tritonservers.
+
+    Args:
+        figures: gives what they are and were asked.
+    """
+
+    def __init__(self, figures: Callable[[], Sequence[EndpointFigures]]):
+        self._figures = figures
+
+    def describe(self) -> list[Metric]:
+        """prometheus_client's hook, else it would collect to learn the names."""
+        return [family for family, _ in self._families()]
+
+    def collect(self) -> Iterator[Metric]:
+        """prometheus_client's hook."""
+        told = self._figures()
+        for family, figure in self._families():
+            for endpoint in told:
+                family.add_metric((endpoint.target,), figure(endpoint))
+            yield family
+
+    @staticmethod
+    def _families() -> list[tuple[Any, Callable[[EndpointFigures], float]]]:
+        name, labels = "tritonvision_endpoint_", ("endpoint",)
+        return [
+            (GaugeMetricFamily(f"{name}healthy", "Whether it is ready", labels=labels), lambda e: e.healthy),
+            (GaugeMetricFamily(f"{name}outstanding", "Calls under way there", labels=labels), lambda e: e.outstanding),
+            (CounterMetricFamily(f"{name}requests", "Calls that began there", labels=labels), lambda e: e.requests),
+            (CounterMetricFamily(f"{name}failures", "Calls that it failed", labels=labels), lambda e: e.failures),
+        ]  # fmt: skip
 
 
 class Window:

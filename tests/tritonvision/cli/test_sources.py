@@ -97,6 +97,9 @@ class MemoryEngine:
     async def ready(self, manifest=None):
         return True
 
+    def endpoints(self):
+        return []
+
     def losses(self):
         return 0, 0
 
