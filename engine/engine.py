@@ -22,7 +22,7 @@ from tritonvision.engine.forwarding import Forwarding
 from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import LoadedModels, Memory
 from tritonvision.engine.loader import Loader
-from tritonvision.engine.model_queue import ModelQueue
+from tritonvision.engine.model_queue import ModelQueue, processes_of_narrowest
 from tritonvision.engine.model_times import ModelTimes
 from tritonvision.engine.pieces import parts
 from tritonvision.engine.published import Published
@@ -379,7 +379,7 @@ class Engine:
         if self._server is None:
             servers = self._client.width
             return servers, servers * _PLACES_OF_OTHERS, self._settings.deadline
-        narrowest = min(filter(None, map(self._server.instances, (*manifest.triton_names, *manifest.steps))), default=1)
+        narrowest = processes_of_narrowest(manifest, self._server.instances)
         return narrowest, _PLACES_PER_PROCESS * narrowest, self._settings.deadline
 
     async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes, attempt: int) -> bool:

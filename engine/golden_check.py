@@ -1,7 +1,8 @@
 """Asks a loaded model the golden questions that it was published with, and finds the stage that answers otherwise.
 
-The entry points are asked first, which is one run of the networks. Only where an answer drifts past its bar are the
-stages behind it asked, each on its own recorded inputs. The questions go past the models' queues: callers come later.
+The entry points are asked first, at once as often as a model's narrowest part has processes: each has answered before
+the first caller comes, who waits for no first run. Only where an answer drifts past its bar are the stages behind it
+asked, each on its own recorded inputs. The questions go past the models' queues: callers come later.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 
 from tritonvision import golden
 from tritonvision.engine import codec, failures
+from tritonvision.engine.model_queue import processes_of_narrowest
 from tritonvision.engine.triton_calls import TritonCalls
 from tritonvision.errors import BrokenModel
 from tritonvision.golden import ANSWER, LABELS, Figures, Golden, Question, Stage
@@ -89,10 +91,15 @@ class GoldenCheck:
         root: the model repository.
         deadline: seconds one answer may take.
         threads: for the reading and comparing; the default ones may be busy with pictures.
+        instances: processes of a loaded Triton model, by its name.
     """
 
-    def __init__(self, client: TritonCalls, root: Path, deadline: float, threads: Executor):
+    def __init__(
+        self, client: TritonCalls, root: Path, deadline: float, threads: Executor,
+        instances: Callable[[str], int],
+    ):  # fmt: skip
         self._client, self._root, self._deadline, self._threads = client, root, deadline, threads
+        self._instances = instances
 
     async def ask(self, manifest: Manifest, variant: Variant | None = None, every_stage: bool = False) -> Verdict:
         """Ask a model that Triton has loaded.
@@ -131,8 +138,14 @@ class GoldenCheck:
     ) -> tuple[Figures, ...]:
         public = f"{manifest.triton_name}--{question.role}" if question.role else manifest.triton_name
         answer, *stages = question.stages
-        alone = codec.a_whole_one() if manifest.task == TRACKING.name else None
-        figures = [await self._ask_stage(questions, answer, public, exact, alone)]
+
+        async def ask_all() -> Figures:
+            alone = codec.a_whole_one() if manifest.task == TRACKING.name else None
+            return await self._ask_stage(questions, answer, public, exact, alone)
+
+        processes = processes_of_narrowest(manifest, self._instances)
+        answers = await asyncio.gather(*(ask_all() for _ in range(processes)))
+        figures = [next((one for one in answers if not one.passed), answers[0])]
         if figures[0].passed and not every_stage:
             return tuple(figures)
         gate = asyncio.Semaphore(_AT_ONCE)

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from tritonvision import stages
 from tritonvision.errors import DeadlineExceeded, Overloaded
+from tritonvision.publication import Manifest
 
 T = TypeVar("T")
 # Who asks in this task: those that are told apart take turns. Empty is one caller, too.
@@ -25,6 +26,15 @@ CALLER: ContextVar[str] = ContextVar("caller", default="")
 _NEWEST = 0.2
 # Times its usual time that an answer may take before its process may hang.
 _OVERDUE = 10
+
+
+def processes_of_narrowest(manifest: Manifest, instances: Callable[[str], int]) -> int:
+    """Processes of that part of a loaded model which has the fewest.
+
+    Args:
+        instances: processes of a Triton model, by its name; none of an ensemble.
+    """
+    return min(filter(None, map(instances, (*manifest.triton_names, *manifest.steps))), default=1)
 
 
 class Line:

@@ -158,7 +158,8 @@ def check_facts(golden: Golden, manifest: Manifest) -> Figures:
 
 
 def read(root: Path, manifest: Manifest) -> Golden | None:
-    """The golden questions of a published model, or None: it was published before there were any, or is a user's code.
+    """The golden questions of a published model, or None: it was published before there were any, or is a user's code
+    that gave no answer twice.
 
     Raises:
         BrokenModel: they cannot be read.

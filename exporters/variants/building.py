@@ -127,8 +127,11 @@ class Job:
         """What the precision gate says of it. Raises ExportFailed."""
         return self._gate.check(candidate, self.variant.name)
 
-    def control(self, refused: Imprecise) -> None:
-        """Whether it is the precision that was refused: OpenVINO in fp32 is asked the same.
+    def control(self, refused: Imprecise, files: Mapping[str, Path] | None = None) -> None:
+        """Whether it is the precision that was refused: the same engine in fp32 is asked the same.
+
+        Args:
+            files: by role, where the engine needs them for fp32, too.
 
         Raises ExportFailed where it does not agree with ONNX Runtime either.
         """
@@ -138,7 +141,7 @@ class Job:
             return
         fp32 = replace(self.variant, precision="fp32", typed=False)
         try:
-            self._gate.check(self.opened(fp32), fp32.name)
+            self._gate.check(self.opened(fp32, files), fp32.name)
         except Imprecise as error:
             raise ExportFailed(
                 f"{refused.message} {error.message} So rounding decides what these weights answer, and no "
