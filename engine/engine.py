@@ -84,9 +84,7 @@ class Engine:
         await self._client.start()
         self._loader.ask_golden(self._client)
         self.streams = Streams(self._client, self._loader, self.published.resolve, self._settings.deadline)
-        self.forwarding = Forwarding(
-            self._client, self._loader, self._sent, self._queue, self._loses, self._settings
-        )  # fmt: skip
+        self.forwarding = Forwarding(self._client, self._loader, self._sent, self._queue, self._loses, self._settings)
 
     async def close(self) -> None:
         """Drop connections and running exports; a server given to us is the giver's to stop."""
