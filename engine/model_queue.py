@@ -90,6 +90,7 @@ class ModelQueue:
         self._work: set[asyncio.Task] = set()
         self._seconds = 0.0  # running mean: seconds from sending a request to Triton to its answer
         self._interval = 0.0  # running mean: seconds between two answers while the model is busy
+        self._expected = 0.0  # when the last of those that were refused was told to come again
 
     def resize(self, instances: int, places: int) -> None:
         """Let it be as wide as a model that is loaded with other numbers of processes; what it measured stays."""
@@ -104,10 +105,20 @@ class ModelQueue:
         return max(behind, 0) * self._interval
 
     def check_room(self, requests: int = 1) -> None:
-        """Raises Overloaded, with the seconds after which there is room, when ``requests`` more would wait too long."""
+        """Raises Overloaded when ``requests`` more would wait too long, with the seconds after which there is room.
+
+        Callers that are refused one after the other are told to come again one after the other, at the rate of the
+        answers: all at once they would be refused again, and the last of them would wait for its refusal. Nobody is
+        told to stay away for longer than a deadline.
+        """
         wait, longest = self.expected_wait(requests), self.longest_wait()
         if wait > longest and (self._waiting or self._taken):
-            raise self._overloaded(wait - longest)
+            now = time.monotonic()
+            after = max(now + wait - longest, self._expected + requests * self._interval)
+            self._expected = min(after, now + self._deadline)
+            raise Overloaded(
+                "The model has more requests than it can answer in time.", retry_after=max(self._expected - now, 1.0)
+            )
 
     async def run(self, call: Callable[[], Awaitable[T]], longest: float) -> T:
         """The result of ``call()``, which calls Triton, as soon as a place is free.
@@ -206,6 +217,3 @@ class ModelQueue:
         while self._waiting and self._taken < self._limit():
             self._taken += 1
             self._waiting.next().set_result(None)
-
-    def _overloaded(self, seconds: float) -> Overloaded:
-        return Overloaded("The model has more requests than it can answer in time.", retry_after=max(seconds, 1.0))
