@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 from tritonvision import golden
 from tritonvision.engine import codec, failures
 from tritonvision.engine.triton_calls import TritonCalls
-from tritonvision.errors import BrokenModel
+from tritonvision.errors import BrokenModel, DeadlineExceeded
 from tritonvision.golden import ANSWER, LABELS, Figures, Golden, Question, Stage
 from tritonvision.publication import Manifest
 from tritonvision.results import Delta
@@ -89,10 +90,15 @@ class GoldenCheck:
         root: the model repository.
         deadline: seconds one answer may take.
         threads: for the reading and comparing; the default ones may be busy with pictures.
+        loses: for a Triton model, a function that tells whether a process of it was lost since then.
     """
 
-    def __init__(self, client: TritonCalls, root: Path, deadline: float, threads: Executor):
+    def __init__(
+        self, client: TritonCalls, root: Path, deadline: float, threads: Executor,
+        loses: Callable[[str], Callable[[], bool]],
+    ):  # fmt: skip
         self._client, self._root, self._deadline, self._threads = client, root, deadline, threads
+        self._loses = loses
 
     async def ask(self, manifest: Manifest, variant: Variant | None = None, every_stage: bool = False) -> Verdict:
         """Ask a model that Triton has loaded.
@@ -159,14 +165,17 @@ class GoldenCheck:
                 raise failures.to_error(error) from error
             log.warning("The golden question to %s failed: %s", model, error.details())
             return Figures(stage.name, model, failure=failures.to_error(error).message)
+        except TimeoutError:  # of an answer that comes in pieces
+            return Figures(stage.name, model, failure=DeadlineExceeded.sentence)
         return replace(await loop.run_in_executor(self._threads, stage.compare, got, wanted, exact), model=model)
 
     async def _written(self, model: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The whole answer of a model that writes, as its last response would have it."""
         pieces: list[Delta] = []
         request = codec.encode_tensors(model, inputs)
-        async for delta in self._client.stream(request, self._deadline):
-            pieces.append(delta)
+        async with aclosing(self._client.stream(request, self._deadline, self._loses(model))) as stream:
+            async for delta in stream:
+                pieces.append(delta)
         if not pieces:
             return {}
         return {
