@@ -216,10 +216,7 @@ class Engine:
 
     def _loses(self, model: str) -> Callable[[], bool]:
         """Whether a process of the Triton model ``model`` is lost from now on, as far as this process can know."""
-        if self._server is None:
-            return lambda: False
-        server, before = self._server, self._server.deaths_of(model)
-        return lambda: server.deaths_of(model) > before
+        return self._server.loses(model) if self._server is not None else lambda: False
 
     async def load(self, name: str, *, wait: bool = True) -> Manifest:
         """Load the model called ``name`` if it is not loaded. Arguments and errors as for :meth:`infer`."""

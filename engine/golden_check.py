@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tritonvision import golden
 from tritonvision.engine import codec, failures
 from tritonvision.engine.model_queue import processes_of_narrowest
 from tritonvision.engine.triton_calls import TritonCalls
-from tritonvision.errors import BrokenModel
+from tritonvision.errors import BrokenModel, DeadlineExceeded
 from tritonvision.golden import ANSWER, LABELS, Figures, Golden, Question, Stage
 from tritonvision.publication import Manifest
 from tritonvision.results import Delta
@@ -92,14 +93,15 @@ class GoldenCheck:
         deadline: seconds one answer may take.
         threads: for the reading and comparing; the default ones may be busy with pictures.
         instances: processes of a loaded Triton model, by its name.
+        loses: for a Triton model, a function that tells whether a process of it was lost since then.
     """
 
     def __init__(
         self, client: TritonCalls, root: Path, deadline: float, threads: Executor,
-        instances: Callable[[str], int],
+        instances: Callable[[str], int], loses: Callable[[str], Callable[[], bool]],
     ):  # fmt: skip
         self._client, self._root, self._deadline, self._threads = client, root, deadline, threads
-        self._instances = instances
+        self._instances, self._loses = instances, loses
 
     async def ask(self, manifest: Manifest, variant: Variant | None = None, every_stage: bool = False) -> Verdict:
         """Ask a model that Triton has loaded.
@@ -172,14 +174,17 @@ class GoldenCheck:
                 raise failures.to_error(error) from error
             log.warning("The golden question to %s failed: %s", model, error.details())
             return Figures(stage.name, model, failure=failures.to_error(error).message)
+        except TimeoutError:  # of an answer that comes in pieces
+            return Figures(stage.name, model, failure=DeadlineExceeded.sentence)
         return replace(await loop.run_in_executor(self._threads, stage.compare, got, wanted, exact), model=model)
 
     async def _written(self, model: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The whole answer of a model that writes, as its last response would have it."""
         pieces: list[Delta] = []
         request = codec.encode_tensors(model, inputs)
-        async for delta in self._client.stream(request, self._deadline):
-            pieces.append(delta)
+        async with aclosing(self._client.stream(request, self._deadline, self._loses(model))) as stream:
+            async for delta in stream:
+                pieces.append(delta)
         if not pieces:
             return {}
         return {

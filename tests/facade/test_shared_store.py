@@ -243,6 +243,8 @@ def test_pictures_of_a_request_are_charged_to_the_next_ones_everywhere(redis):
         with pytest.raises(TooManyRequests) as caught:
             await other.check_with(store, "ours")
         assert 4.0 < caught.value.retry_after < 5.0
+        kept = await store._redis.pttl(shared_store._PREFIX + name_of("rate", "ours", "5.0"))
+        assert kept > 1000 * caught.value.retry_after, "what is owed is forgotten before it is paid"
         await store.close()
 
     run(main())

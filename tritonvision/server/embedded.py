@@ -5,10 +5,11 @@ from __future__ import annotations
 import compileall
 import contextlib
 import logging
+import shutil
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 from tritonvision import heartbeat
@@ -128,6 +129,11 @@ class Embedded:
         """Stubs of one Triton model that ended unexpectedly so far."""
         return self._deaths_of[model]
 
+    def loses(self, model: str) -> Callable[[], bool]:
+        """A function that tells whether a stub of a Triton model ended unexpectedly since this call."""
+        before = self.deaths_of(model)
+        return lambda: self.deaths_of(model) > before
+
     def whole(self, model: str) -> bool:
         """Whether every process that serves a loaded Triton model is there, and the server with them."""
         runs = self.failure is None and not self._stopping and self._process is not None
@@ -217,7 +223,7 @@ class Embedded:
             for folder in run_folder.abandoned():
                 for server in folder.iterdir():
                     stubs.clean_up(server)
-                folder.rmdir()
+                shutil.rmtree(folder, ignore_errors=True)
             self._start_process()
             with self._changed:
                 self._started = True
@@ -291,7 +297,8 @@ class Embedded:
             stubs.remember(process.folder, living)
         self._stubs = living
         known = living.keys() | {stub.pid for stub in gone}
-        self._retired = {pid: since for pid, since in self._retired.items() if pid in known}
+        with self._changed:
+            self._retired = {pid: since for pid, since in self._retired.items() if pid in known}
         lost = {stub.model for stub in gone if stub.pid not in self._retired}
         for model in lost | self._overdue():
             missing = self.instances(model) - self._present(model)
@@ -345,7 +352,8 @@ class Embedded:
         yield
         after = {pid for pid, stub in self._living().items() if stub.model == model}
         if after - before:
-            self._retired |= dict.fromkeys(before - self._retired.keys(), time.monotonic())
+            with self._changed:  # anew, not in place: the supervisor may be reading it
+                self._retired = dict.fromkeys(before, time.monotonic()) | self._retired
 
     def _restart(self) -> None:
         """Start the server again, with retries, and load what was loaded."""
