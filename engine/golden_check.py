@@ -15,6 +15,7 @@ from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -125,7 +126,8 @@ class GoldenCheck:
         found: dict[str, tuple[Figures, ...]] = {}
         blamed = why = ""
         for question in questions.questions:
-            figures = await self._ask_entry_point(manifest, questions, question, exact, every_stage)
+            measured = variant.golden.get(question.role, {}) if variant else {}
+            figures = await self._ask_entry_point(manifest, questions, question, exact, measured, every_stage)
             found[question.role] = figures
             if not blamed:
                 blamed, why = _blame(figures, exact)
@@ -136,14 +138,15 @@ class GoldenCheck:
         return verdict
 
     async def _ask_entry_point(
-        self, manifest: Manifest, questions: Golden, question: Question, exact: bool, every_stage: bool
-    ) -> tuple[Figures, ...]:
+        self, manifest: Manifest, questions: Golden, question: Question, exact: bool, measured: Mapping[str, float],
+        every_stage: bool,
+    ) -> tuple[Figures, ...]:  # fmt: skip
         public = f"{manifest.triton_name}--{question.role}" if question.role else manifest.triton_name
         answer, *stages = question.stages
 
         async def ask_all() -> Figures:
             alone = codec.a_whole_one() if manifest.task == TRACKING.name else None
-            return await self._ask_stage(questions, answer, public, exact, alone)
+            return await self._ask_stage(questions, answer, public, exact, measured, alone)
 
         processes = processes_of_narrowest(manifest, self._instances)
         answers = await asyncio.gather(*(ask_all() for _ in range(processes)))
@@ -160,8 +163,9 @@ class GoldenCheck:
         return (*figures, *await asyncio.gather(*map(ask, stages)))
 
     async def _ask_stage(
-        self, questions: Golden, stage: Stage, model: str, exact: bool, sequence: codec.SequenceStep | None = None
-    ) -> Figures:
+        self, questions: Golden, stage: Stage, model: str, exact: bool,
+        measured: Mapping[str, float] = MappingProxyType({}), sequence: codec.SequenceStep | None = None,
+    ) -> Figures:  # fmt: skip
         loop = asyncio.get_running_loop()
         inputs, wanted = await loop.run_in_executor(self._threads, questions.load, stage)
         try:
@@ -176,7 +180,8 @@ class GoldenCheck:
             return Figures(stage.name, model, failure=failures.to_error(error).message)
         except TimeoutError:  # of an answer that comes in pieces
             return Figures(stage.name, model, failure=DeadlineExceeded.sentence)
-        return replace(await loop.run_in_executor(self._threads, stage.compare, got, wanted, exact), model=model)
+        figures = await loop.run_in_executor(self._threads, stage.compare, got, wanted, exact, measured)
+        return replace(figures, model=model)
 
     async def _written(self, model: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The whole answer of a model that writes, as its last response would have it."""

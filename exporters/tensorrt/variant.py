@@ -101,9 +101,10 @@ def built(job: Job) -> Built:
         tries=blame.TRIES if reduced else 0, control=control, name=file,
     )  # fmt: skip
     job.progress.stage(f"{job.variant.name}: time")
-    timed = job.timed(job.opened(job.variant, found.files))
-    variant = replace(timed, kept_fp32=(*sorted(policed), *found.kept_fp32))
-    done = job.finished(variant, found.result, found.files, ("nvidia-modelopt",) if reduced else ())
+    candidate = job.opened(job.variant, found.files)
+    variant = replace(job.timed(candidate), kept_fp32=(*sorted(policed), *found.kept_fp32))
+    packages = ("nvidia-modelopt",) if reduced else ()
+    done = job.finished(variant, candidate, found.result, found.files, packages)
     return replace(done, variant=replace(done.variant, machine=gpu.name))
 
 
