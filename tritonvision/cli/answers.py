@@ -36,12 +36,14 @@ class Answer:
 
     Attributes:
         text: what a model wrote of which the result are the places; empty of other answers.
+        ids: int64 (n,) of boxes that a model followed; None of other answers.
     """
 
     result: Result
     labels: Sequence[str]
     keypoint_labels: Sequence[str] = ()
     text: str = ""
+    ids: np.ndarray | None = None
 
     def predictions(self, confidence: float | None) -> list[dict[str, Any]]:
         """Named predictions, best first: what ``--json`` prints.
