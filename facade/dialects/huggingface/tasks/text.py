@@ -172,6 +172,15 @@ async def answer_question(question: Question) -> list[dict[str, Any]]:
     return [{"answer": said, "score": 1.0}]
 
 
+async def answer_of_page(question: Question) -> list[dict[str, Any]]:
+    """As :func:`answer_question`. The model reads the page itself, so there are no words among which the answer begins
+    and ends, and ``word_boxes`` and the other settings of a recogniser change nothing.
+    """
+    if question.asked.question is None:
+        raise InvalidParameter("A page is asked about: 'inputs' needs a 'question'.")
+    return await answer_question(question)
+
+
 async def _write(question: Question, prompt: Any, name: str, read: Read | None = None) -> str:
     if not isinstance(prompt, str) or not prompt.strip():
         raise InvalidParameter(f"'{name}' must be a text.")
@@ -189,8 +198,9 @@ def _generation(question: Question) -> dict[str, Any]:
     if not isinstance(inner, dict):
         raise InvalidParameter("'generation_parameters' must be an object.")
     merged = dict(inner)
-    if "max_new_tokens" in given:
-        merged["max_new_tokens"] = given["max_new_tokens"]
+    for name in ("max_answer_len", "max_new_tokens"):  # the first is document question answering's
+        if name in given:
+            merged["max_new_tokens"] = given[name]
     if merged.get("do_sample") is False:
         merged.pop("temperature", None)
     elif merged.get("do_sample") is True:
@@ -216,7 +226,7 @@ def _generated(question: Question, text: str) -> list[dict[str, str]] | dict[str
 
 # ---- the tasks: of those that one model answers, the first that fits -------------------------------------------------
 
-_WRITES = ("max_new_tokens", "generation_parameters", "generate_kwargs", "prompt")
+_WRITES = ("max_new_tokens", "max_answer_len", "generation_parameters", "generate_kwargs", "prompt")
 
 # Before the classifiers' own task: a request for it names it, and their first task stays what they are called after.
 FEATURES_OF_CLASSIFIERS = Task(
@@ -243,7 +253,11 @@ TASKS = (
         reads=_WRITES, keeps=_repeats,
     ),
     Task(
-        "object-detection", (tasks.VLM.name,), locate, lambda *_: False, reads=_WRITES[:3], keeps=_repeats,
+        "document-question-answering", (tasks.VLM.name,), answer_of_page, lambda *_: False, reads=_WRITES[:-1],
+        keeps=_repeats,
+    ),
+    Task(
+        "object-detection", (tasks.VLM.name,), locate, lambda *_: False, reads=_WRITES[:-1], keeps=_repeats,
         of=_reads_tasks,
     ),
     Task("image-to-text", (tasks.VLM.name,), describe, reads=_WRITES, keeps=_repeats),
