@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from tritonvision.client.prompts import each_prompt
 from tritonvision.engine import mask_grid
 from tritonvision.engine.facts import Facts
 from tritonvision.errors import InvalidParameter, NotSupported
+from tritonvision.grounding import Grounded
 from tritonvision.publication import TOLD_RANDOM, Repository
-from tritonvision.results import SAMPrediction, TrackedMasks
+from tritonvision.results import Delta, SAMPrediction, TrackedMasks
 from tritonvision.settings import Settings, read_settings
 from tritonvision.vectors import directions
 
@@ -319,19 +320,30 @@ class AutoModel:
         if self.task == tasks.TRACKING.name:
             boxes = settings.pop("bboxes", prompt)
             return self._tracker.prompt(images, boxes, *args, **settings)
-        self._must_do(tasks.VLM, "be asked in words")
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise InvalidParameter("'prompt' must be a text.")
-        pictures = self._read(images, input_color_format, settings)
-        if settings.pop("do_sample", None) is False:
-            settings["temperature"] = 0.0
-        messages = tasks.about_picture(prompt, settings.pop("detail", None))
-        asked = words.settings_for(self._facts, settings)
+        messages, pictures, asked = self._asked(images, prompt, input_color_format, settings)
         if stream:
             if len(pictures) != 1:
                 raise InvalidParameter("An answer is streamed about one picture.", hint="Ask about them one by one.")
             return self._pieces(messages, pictures[0], asked)
         return ["".join(self._pieces(messages, picture, asked)) for picture in pictures]
+
+    def locate(
+        self, images: Any, prompt: str, *, input_color_format: str | None = None, **settings: Any
+    ) -> list[list[Grounded]]:  # fmt: skip
+        """The places that the model's answer names in each picture, in the answer's order: ``phrase``, ``boxes``,
+        ``polygons`` and ``points``, as fractions of the picture. Empty where it names none.
+
+        Args:
+            prompt: in the words of the model's family, such as ``detect cat`` of PaliGemma, ``<OD>`` of Florence-2.
+            settings: as of :meth:`prompt`.
+
+        Raises:
+            As :meth:`prompt`, and NotSupported if the model's family writes no places.
+        """
+        messages, pictures, asked = self._asked(images, prompt, input_color_format, settings)
+        if not self._facts.grounding:
+            raise NotSupported(f"'{self.model_id}' writes no places into its answers.")
+        return [[*([*self._deltas(messages, picture, asked)][-1].places or ())] for picture in pictures]
 
     def video(
         self, source: str | int | os.PathLike, *, track: Any = False, max_frames: int | None = None, **settings: Any
@@ -356,14 +368,33 @@ class AutoModel:
 
     # ---- within ------------------------------------------------------------------------------------------------------
 
+    def _asked(
+        self, images: Any, prompt: Any, color_format: str | None, settings: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], list[bytes], dict[str, Any]]:
+        """The messages of a prompt, the pictures it is about one by one, and every setting of the answer."""
+        self._must_do(tasks.VLM, "be asked in words")
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise InvalidParameter("'prompt' must be a text.")
+        pictures = self._read(images, color_format, settings)
+        if settings.pop("do_sample", None) is False:
+            settings["temperature"] = 0.0
+        messages = tasks.about_picture(prompt, settings.pop("detail", None))
+        return messages, pictures, words.settings_for(self._facts, settings)
+
     def _pieces(
         self, messages: Sequence[Mapping[str, Any]], picture: bytes, settings: Mapping[str, Any]
     ) -> Iterator[str]:  # fmt: skip
+        with closing(self._deltas(messages, picture, settings)) as said:
+            yield from (delta.text for delta in said if delta.text)
+
+    def _deltas(
+        self, messages: Sequence[Mapping[str, Any]], picture: bytes, settings: Mapping[str, Any]
+    ) -> Generator[Delta, None, None]:  # fmt: skip
         said = _SERVERS.iterate(
             self._connection, lambda asked: asked.chat(self._facts, messages, [picture], settings)
         )  # fmt: skip
         with closing(said):
-            yield from (delta.text for delta in said if delta.text)
+            yield from said
 
     def _step(
         self, image: Any, settings: Mapping[str, Any], stream: int | None

@@ -12,9 +12,10 @@ from PIL import Image
 
 from tritonvision.pictures import shown_size
 
-FACE, BOXES, SHAPES, CLASSES, TOWERS, DEPTH, SAM, GAZE, PAGES, WORDS, WRITER, LINE = (
+FACE, BOXES, SHAPES, CLASSES, TOWERS, DEPTH, SAM, GAZE, PAGES, WORDS, WRITER, LINE, FINDER = (
     "mediapipe-face-detection", "yolov8n-640", "yolov8n-seg-640", "resnet18", "clip/RN50", "depth-anything-v2-small",
     "sam-vit_b", "l2cs-gaze", "doctr-db_mobilenet_v3", "tests/small-owl/1", "tests/small-vlm/1", "tests/small-line/1",
+    "tests/small-moondream/1",
 )  # fmt: skip
 
 
@@ -217,6 +218,19 @@ def test_a_short_answer_ends_by_itself(visit):
     here.page.press("#question", "Enter")
     here.page.locator("#status", has_text="Written").wait_for()
     assert here.page.locator("#stop").is_hidden() and "first words after" in here.page.inner_text("#time")
+
+
+def test_the_places_that_a_text_names_are_drawn_and_listed(visit):
+    here = visit(FINDER)
+    for question, count in (("detect: person", 4), ("point: face", 6)):
+        here.page.fill("#question", question)
+        here.page.press("#question", "Enter")
+        here.page.locator("#status", has_text=f"{count} {question.split()[1]}").wait_for()
+        assert here.body()["places"] is True and here.page.inner_text("#said").startswith("{")
+        rows = here.rows()
+        assert len(rows) == count and {name for name, _ in rows} == {question.split()[1]}
+        x, y = map(int, rows[0][1].split(" · ")[0].split(", "))
+        assert drawn(here.page, max(x, 5), max(y, 5), 5)
 
 
 # ---- asking again ----------------------------------------------------------------------------------------------------

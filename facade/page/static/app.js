@@ -182,26 +182,31 @@ async function answer(path, content, body, mine, began) {
   const took = performance.now() - began, read = answers.read(path, content, body);
   const depth = read.depth ? await loaded(read.depth) : null;
   if (mine !== controller) return;
-  Object.assign(state, { answer: read, depth, chosen: -1 });
   show($("said"), false);
+  look(read, depth);
+  const server = read.seconds === null ? "" : `${duration(read.seconds * 1000)} in the server, `;
+  $("time").textContent = `${server}${duration(took)} in all`;
+}
+
+/** Draw an answer over its picture, and list it beside it. */
+function look(read, depth = null) {
+  Object.assign(state, { answer: read, depth, chosen: -1 });
   results.list(read, state.model, (i) => {
     state.chosen = i;
     paint();
   });
   paint();
   tell(read.summary);
-  const server = read.seconds === null ? "" : `${duration(read.seconds * 1000)} in the server, `;
-  $("time").textContent = `${server}${duration(took)} in all`;
 }
 
 /** Show an answer while it is being written. */
 async function write(response, mine, began) {
-  results.clear();
+  forget();
   $("said").textContent = "";
   show($("said"), true);
   show($("stop"), true);
   tell("Writing …");
-  let first = 0, reason = "";
+  let first = 0, reason = "", told = [];
   for await (const { choices: [choice] } of api.events(response)) {
     if (mine !== controller) return;
     if (choice?.delta.content) {
@@ -210,10 +215,14 @@ async function write(response, mine, began) {
       said.append(choice.delta.content);
       if (atEnd) said.scrollTop = said.scrollHeight; // whoever scrolled up is reading
     }
+    told = choice?.delta.places ?? told;
     reason = choice?.finish_reason ?? reason;
   }
   if (mine !== controller) return;
-  tell(reason === "length" ? "Written, up to the most tokens it may." : "Written.");
+  const found = told.length ? answers.places(told, state.picture) : null;
+  if (found) look(found);
+  else if (reason === "length") tell("Written, up to the most tokens it may.");
+  else tell("Written.");
   const took = performance.now() - began;
   $("time").textContent = `first words after ${duration(first || took)}, ${duration(took)} in all`;
 }

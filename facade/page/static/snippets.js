@@ -39,7 +39,7 @@ export function python(request, base, file, { type, keyed }) {
 }
 
 // What OpenAI's client has no argument for.
-const OURS = ["top_k", "repetition_penalty"];
+const OURS = ["top_k", "repetition_penalty", "places"];
 
 function chat(request, base, type, key) {
   const all = Object.entries(body(request, type)), extra = Object.fromEntries(all.filter(([name]) => OURS.includes(name)));
