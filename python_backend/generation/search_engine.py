@@ -77,7 +77,7 @@ class _Answer:
     steps: beams.Steps = field(init=False)
     asked: tuple[np.ndarray, np.ndarray] = field(init=False)
     width: int = 1
-    told: float = 0.0
+    told: float = field(default_factory=time.monotonic)
 
     @property
     def length(self) -> int:
@@ -179,6 +179,7 @@ class SearchEngine(Engine):
         """Those of a batch whose picture and prompt could be encoded; the others have failed."""
         encoded = []
         for answer in batch:
+            self._look_after_those_that_wait()
             with self._of(answer):
                 assert answer.prompt is not None, "it is read"
                 rows = self._rows(answer)
@@ -200,9 +201,10 @@ class SearchEngine(Engine):
             name: np.concatenate([answer.cross[name] for answer in running]) for name in self._cross
         })  # fmt: skip
         for answer in running:
-            answer.cross, answer.told = {}, time.monotonic()
+            answer.cross = {}
         places = [*range(len(running))]  # of the running answers among those of the step before
         while running:
+            self._look_after_those_that_wait()
             there = [n for n, answer in enumerate(running) if self._goes_on(answer)]
             if len(there) < len(running):
                 decoder.only(there)
@@ -237,6 +239,15 @@ class SearchEngine(Engine):
                 fail(answer.failed, error)
             return None
         return logits.reshape(len(running), -1, logits.shape[-1])
+
+    def _look_after_those_that_wait(self) -> None:
+        """Drop answers that nobody wants any more, and tell the callers of the others that they are not forgotten."""
+        with self._change:
+            waiting = [*self._waiting]
+        for answer in waiting:
+            if not self._goes_on(answer):
+                with self._change:
+                    self._waiting.remove(answer)
 
     def _goes_on(self, answer: _Answer) -> bool:
         """Whether an answer is still wanted; where not, it has failed. Now and then its caller is told that it goes on.

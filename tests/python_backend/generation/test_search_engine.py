@@ -225,6 +225,18 @@ def test_who_leaves_a_batch_is_not_waited_for(networks, at_once):
     assert rows_of_steps(networks)[-7:-3] == [2, 6, 3, 3]
 
 
+def test_who_leaves_while_waiting_is_told_at_once(networks, at_once):
+    def leave(role, callers):
+        callers[1].left = callers[1].left or role == "decoder"
+        if role == "decoder" and networks.runs[-1] == ("decoder", 3) and not callers[0].ended.is_set():
+            left_early.append(callers[1].ended.is_set())
+
+    left_early: list[bool] = []
+    at_once.before = leave
+    first, second = at_once((90, "<CAPTION>", {}), (90, "<OD>", {}))
+    assert first.tokens() and isinstance(second.outcome, Cancelled) and left_early[-1]
+
+
 def test_a_step_that_fails_ends_all_that_it_was_of_and_the_next_answer_comes(engine, networks, at_once):
     def fail(role, callers):
         if role == "decoder" and networks.runs[-1] == ("decoder", 6):
