@@ -142,7 +142,7 @@ def test_answers_that_wait_are_written_in_one_batch_as_each_is_alone(local, widt
         local._vlm_engine.start(asked, pictures, resolve(VLM.parameters, given), where.put, where.put, left)
     everybody_waits.set()
     assert [where.get(timeout=60).token_ids.tolist() for where in told[1:]] == alone
-    assert max(rows) == 3 * width and len({*map(tuple, alone)}) == 3
+    assert max(rows) >= 3 * width and len({*map(tuple, alone)}) == 3
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
