@@ -220,17 +220,22 @@ def test_a_short_answer_ends_by_itself(visit):
     assert here.page.locator("#stop").is_hidden() and "first words after" in here.page.inner_text("#time")
 
 
-def test_the_places_that_a_text_names_are_drawn_and_listed(visit):
+def test_the_places_that_a_text_names_are_drawn_and_listed(visit, server_url):
     here = visit(FINDER)
-    for question, count in (("detect: person", 4), ("point: face", 6)):
+    here.page.get_by_label("Most tokens").fill("12")
+    for question, kind in (("detect: person", "boxes"), ("point: face", "points")):
+        name = question.split()[1]
         here.page.fill("#question", question)
-        here.page.press("#question", "Enter")
-        here.page.locator("#status", has_text=f"{count} {question.split()[1]}").wait_for()
-        assert here.body()["places"] is True and here.page.inner_text("#said").startswith("{")
+        here.ask()
+        sent = here.body()
+        message = post(server_url, "/v1/chat/completions", **{**sent, "stream": False})["choices"][0]["message"]
+        (place,) = message["places"]
+        assert sent["places"] is True and here.page.inner_text("#said") == message["content"]
         rows = here.rows()
-        assert len(rows) == count and {name for name, _ in rows} == {question.split()[1]}
-        x, y = map(int, rows[0][1].split(" · ")[0].split(", "))
-        assert drawn(here.page, max(x, 5), max(y, 5), 5)
+        assert len(rows) == len(place[kind]) >= 3 and {told for told, _ in rows} == {name}
+        assert here.status() == f"Written. Found: {len(rows)} {name}."
+        x, y = (side * 512 for side in place[kind][0][:2])
+        assert drawn(here.page, min(max(x, 5), 507), min(max(y, 5), 507), 5)
 
 
 # ---- asking again ----------------------------------------------------------------------------------------------------
