@@ -194,7 +194,15 @@ class SearchEngine(Engine):
         return encoded
 
     def _write(self, running: list[_Answer]) -> None:
-        """Search for answers together, each step of all of them at once, until the last has ended."""
+        """Search for answers together; of ``running`` those are left that have not ended."""
+        try:
+            self._search_for(running)
+        except Exception as error:  # of a step, or of memory for it: all that it was of
+            for answer in running:
+                fail(answer.failed, error)
+
+    def _search_for(self, running: list[_Answer]) -> None:
+        """Each step of all answers at once, until the last has ended."""
         if not running:
             return
         decoder = beams.Decoder(self._sessions, {
@@ -206,23 +214,22 @@ class SearchEngine(Engine):
         while running:
             self._look_after_those_that_wait()
             there = [n for n, answer in enumerate(running) if self._goes_on(answer)]
-            if len(there) < len(running):
-                decoder.only(there)
-                running, places = [running[n] for n in there], [places[n] for n in there]
-                if not running:
-                    return
-            logits = self._step(decoder, running, places)
-            if logits is None:
+            places = [places[n] for n in there]
+            self._keep(running, there, decoder)
+            if not running:
                 return
-            going = [n for n, answer in enumerate(running) if self._advance(answer, logits[n])]
-            if len(going) < len(running):
-                decoder.only(going)
-            running, places = [running[n] for n in going], going
+            logits = self._step(decoder, running, places)
+            places = [n for n, answer in enumerate(running) if self._advance(answer, logits[n])]
+            self._keep(running, places, decoder)
 
-    def _step(
-        self, decoder: beams.Decoder, running: Sequence[_Answer], places: Sequence[int]
-    ) -> np.ndarray | None:  # fmt: skip
-        """Logits float32 ``[n, rows, V]`` of the next step of n answers; None where it failed, and with it all of them.
+    def _keep(self, running: list[_Answer], kept: list[int], decoder: beams.Decoder) -> None:
+        """Go on with these of the answers; the others have ended."""
+        if len(kept) < len(running):
+            running[:] = [running[n] for n in kept]
+            decoder.only(kept)
+
+    def _step(self, decoder: beams.Decoder, running: Sequence[_Answer], places: Sequence[int]) -> np.ndarray:
+        """Logits float32 ``[n, rows, V]`` of the next step of n answers.
 
         Args:
             places: of each among the answers of the step before, which had ``width`` rows each.
@@ -231,13 +238,8 @@ class SearchEngine(Engine):
         ids = [answer.asked[0] for answer in running]
         for answer in running:
             answer.width = len(answer.asked[0])
-        try:
-            with self._working():
-                logits = decoder(np.concatenate(ids), np.concatenate(origins))
-        except Exception as error:  # of a step: all that it was of
-            for answer in running:
-                fail(answer.failed, error)
-            return None
+        with self._working():
+            logits = decoder(np.concatenate(ids), np.concatenate(origins))
         return logits.reshape(len(running), -1, logits.shape[-1])
 
     def _look_after_those_that_wait(self) -> None:
