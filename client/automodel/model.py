@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from tritonvision import tasks
 from tritonvision.client import model_list, publishing
 from tritonvision.client.automodel import keywords as words
+from tritonvision.client.automodel import writing
 from tritonvision.client.automodel.frame_results import FrameResult, frame_results, gathered
 from tritonvision.client.automodel.names import check_published, checked_name
 from tritonvision.client.automodel.servers import SERVERS as _SERVERS
@@ -26,7 +27,7 @@ from tritonvision.engine.facts import Facts
 from tritonvision.errors import InvalidParameter, NotSupported
 from tritonvision.grounding import Grounded
 from tritonvision.publication import TOLD_RANDOM, Repository
-from tritonvision.results import Delta, SAMPrediction, TrackedMasks
+from tritonvision.results import SAMPrediction, TrackedMasks
 from tritonvision.settings import Settings, read_settings
 from tritonvision.vectors import directions
 
@@ -320,30 +321,26 @@ class AutoModel:
         if self.task == tasks.TRACKING.name:
             boxes = settings.pop("bboxes", prompt)
             return self._tracker.prompt(images, boxes, *args, **settings)
-        messages, pictures, asked = self._asked(images, prompt, input_color_format, settings)
+        asked = writing.question(self._facts, prompt, settings)
+        pictures = self._read(images, input_color_format, asked.settings)
+        if stream and len(pictures) != 1:
+            raise InvalidParameter("An answer is streamed about one picture.", hint="Ask about them one by one.")
         if stream:
-            if len(pictures) != 1:
-                raise InvalidParameter("An answer is streamed about one picture.", hint="Ask about them one by one.")
-            return self._pieces(messages, pictures[0], asked)
-        return ["".join(self._pieces(messages, picture, asked)) for picture in pictures]
+            return writing.pieces(_SERVERS, self._connection, self._facts, asked, pictures[0])
+        return ["".join(writing.pieces(_SERVERS, self._connection, self._facts, asked, each)) for each in pictures]
 
     def locate(
         self, images: Any, prompt: str, *, input_color_format: str | None = None, **settings: Any
     ) -> list[list[Grounded]]:  # fmt: skip
-        """The places that the model's answer names in each picture, in the answer's order: ``phrase``, ``boxes``,
-        ``polygons`` and ``points``, as fractions of the picture. Empty where it names none.
+        """The places that the answer names in each picture, in its order: ``phrase``, ``boxes``, ``polygons`` and
+        ``points``, as fractions of the picture.
 
-        Args:
-            prompt: in the words of the model's family, such as ``detect cat`` of PaliGemma, ``<OD>`` of Florence-2.
-            settings: as of :meth:`prompt`.
-
-        Raises:
-            As :meth:`prompt`, and NotSupported if the model's family writes no places.
+        The prompt is in the words of the model's family (``detect cat``, ``<OD>``). Settings and errors are those of
+        :meth:`prompt`, and NotSupported if the family writes no places.
         """
-        messages, pictures, asked = self._asked(images, prompt, input_color_format, settings)
-        if not self._facts.grounding:
-            raise NotSupported(f"'{self.model_id}' writes no places into its answers.")
-        return [[*([*self._deltas(messages, picture, asked)][-1].places or ())] for picture in pictures]
+        asked = writing.question(self._facts, prompt, settings)
+        pictures = self._read(images, input_color_format, asked.settings)
+        return [writing.places(_SERVERS, self._connection, self._facts, asked, each) for each in pictures]
 
     def video(
         self, source: str | int | os.PathLike, *, track: Any = False, max_frames: int | None = None, **settings: Any
@@ -367,34 +364,6 @@ class AutoModel:
         return frame_results(_SERVERS, self._connection, self._facts, source, asked, track, max_frames)
 
     # ---- within ------------------------------------------------------------------------------------------------------
-
-    def _asked(
-        self, images: Any, prompt: Any, color_format: str | None, settings: dict[str, Any]
-    ) -> tuple[list[dict[str, Any]], list[bytes], dict[str, Any]]:
-        """The messages of a prompt, the pictures it is about one by one, and every setting of the answer."""
-        self._must_do(tasks.VLM, "be asked in words")
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise InvalidParameter("'prompt' must be a text.")
-        pictures = self._read(images, color_format, settings)
-        if settings.pop("do_sample", None) is False:
-            settings["temperature"] = 0.0
-        messages = tasks.about_picture(prompt, settings.pop("detail", None))
-        return messages, pictures, words.settings_for(self._facts, settings)
-
-    def _pieces(
-        self, messages: Sequence[Mapping[str, Any]], picture: bytes, settings: Mapping[str, Any]
-    ) -> Iterator[str]:  # fmt: skip
-        with closing(self._deltas(messages, picture, settings)) as said:
-            yield from (delta.text for delta in said if delta.text)
-
-    def _deltas(
-        self, messages: Sequence[Mapping[str, Any]], picture: bytes, settings: Mapping[str, Any]
-    ) -> Generator[Delta, None, None]:  # fmt: skip
-        said = _SERVERS.iterate(
-            self._connection, lambda asked: asked.chat(self._facts, messages, [picture], settings)
-        )  # fmt: skip
-        with closing(said):
-            yield from said
 
     def _step(
         self, image: Any, settings: Mapping[str, Any], stream: int | None
