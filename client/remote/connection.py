@@ -21,6 +21,7 @@ from tritonvision.client.remote.streams import RemoteStreams
 from tritonvision.engine.facts import Facts
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.errors import NotSupported
+from tritonvision.grounding.grounded import Grounded
 from tritonvision.pictures import NPY_MAGIC, read_header, shown_size
 from tritonvision.results import Delta, MultiLabelClassificationPrediction, Result, SAMPrediction, TrackedMasks
 
@@ -116,17 +117,21 @@ class FacadeConnection(Connection):
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if settings["top_logprobs"] is not None:
             body |= {"logprobs": True, "top_logprobs": settings["top_logprobs"]}
-        reason = ""
+        if facts.grounding and len(pictures) == 1:
+            body["places"] = True
+        reason, places = "", None
         async with aclosing(self._facade.events("/v1/chat/completions", body, WRITING_SECONDS)) as events:
             async for event in events:
                 for choice in event.get("choices", ()):
                     told = (choice.get("logprobs") or {}).get("content") or ()
                     text, reason = choice["delta"].get("content") or "", choice.get("finish_reason") or ""
-                    yield Delta(text, _NO_TOKENS, reason, logprobs=tuple(told))
+                    if "places" in choice["delta"]:
+                        places = tuple(map(Grounded.from_dict, choice["delta"]["places"]))
+                    yield Delta(text, _NO_TOKENS, reason, logprobs=tuple(told), places=places if reason else None)
                 if counts := event.get("usage"):  # after the last choice
                     cached = counts["prompt_tokens_details"]["cached_tokens"]
                     usage = counts["prompt_tokens"], counts["completion_tokens"]
-                    yield Delta("", _NO_TOKENS, reason, usage, cached_tokens=cached)
+                    yield Delta("", _NO_TOKENS, reason, usage, cached_tokens=cached, places=places)
 
     async def generate_masks(
         self, facts: Facts, picture: bytes, settings: Mapping[str, Any]

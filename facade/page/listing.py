@@ -132,6 +132,7 @@ class Published(Model):
         weights: ``official``, ``random`` (answers mean nothing) or ``user``.
         labels: names of the first 200 of ``label_count`` classes.
         input_size: height and width of the network's pixels; null where they follow the picture.
+        places: whether it writes places in a picture into its text, which the chat route reads.
     """
 
     weights: str
@@ -140,6 +141,7 @@ class Published(Model):
     label_count: int
     keypoint_labels: list[str]
     input_size: list[int] | None
+    places: bool
     notes: list[str]
 
 
@@ -174,7 +176,7 @@ class Listing(_Told):
             "id": "yolov8n-640", "task": "object-detection", "family": "YOLOv8", "license": "AGPL-3.0",
             "aliases": ["coco/3"], "route": "/infer/object_detection", "weights": "official", "loaded": True,
             "labels": ["person", "bicycle"], "label_count": 80, "keypoint_labels": [], "input_size": [640, 640],
-            "notes": [],
+            "places": False, "notes": [],
         }],
         "unpublished": [{
             "id": "resnet18", "task": "classification", "family": "ResNet", "license": "Apache-2.0", "aliases": [],
@@ -251,7 +253,8 @@ def _published(manifest: Manifest, loaded: bool) -> Published:
         route=route_of(manifest.task, manifest.family, "text" in manifest.roles),
         weights=manifest.weights, loaded=loaded, labels=list(manifest.labels[:_MOST_LABELS]),
         label_count=len(manifest.labels), keypoint_labels=list(manifest.keypoint_labels),
-        input_size=None if manifest.input_size is None else list(manifest.input_size), notes=list(manifest.notes),
+        input_size=None if manifest.input_size is None else list(manifest.input_size),
+        places=bool(manifest.grounding), notes=list(manifest.notes),
     )  # fmt: skip
 
 

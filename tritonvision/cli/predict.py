@@ -206,7 +206,7 @@ class _Report:
         if self._json:
             self._listed.append(line)
             return
-        if not said.began:
+        if not said.began or answer.text:
             typer.echo("\n".join(lines(picture.name, predictions)))
         if "saved" in line:
             typer.echo(f"  saved as {line['saved']}")

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritonvision import tasks
-from tritonvision.cli.answers import Answer
+from tritonvision.cli.answers import Answer, ForPeople
 from tritonvision.cli.models import loaded_ids
 from tritonvision.cli.question import Question
 from tritonvision.engine.own import own_engine
 from tritonvision.errors import InvalidParameter, NotSupported
 from tritonvision.grounding import florence
 from tritonvision.grounding.detections import detections
+from tritonvision.grounding.located import Convention, asked_task
 from tritonvision.pictures import shown_size
 from tritonvision.publication import TOLD_RANDOM, Manifest, Repository
 from tritonvision.results import ClassificationPrediction
@@ -94,27 +95,22 @@ class Source(AbstractAsyncContextManager, ABC):
     async def _told(
         self, picture: bytes, text: str, settings: Mapping[str, Any], hear: Callable[[str], None]
     ) -> Answer:
-        """What is written about the picture, or the places that it names. Of a text of places nothing is heard: its
-        numbers are for machines.
-        """
-        task = florence.asked(text).task if self._facts.grounding == florence.NAME else None
-        silent = task is not None and task.form != florence.TEXT
-        said = await self._written(picture, text, settings, (lambda _: None) if silent else hear)
-        if task is None or task.form == florence.TEXT:
+        """What is written about the picture, and the places that it names."""
+        facts, messages = self._facts, tasks.about_picture(text)
+        task = asked_task(Convention(facts.grounding), messages)
+        places_alone = task is not None and task.form != florence.TEXT
+        if facts.grounding and settings["schema"] is None:
+            hear = ForPeople(hear).add
+        said, places = "", None
+        async with aclosing(self._connection.chat(facts, messages, [picture], settings)) as deltas:
+            async for delta in deltas:
+                said, places = said + delta.text, delta.places
+                if not places_alone:
+                    hear(delta.text)
+        if not places and not places_alone:
             return Answer(said, ())
         size = shown_size(picture, settings[tasks.AUTO_ORIENT.name])
-        return Answer(*detections(florence.read(said, *size, task), *size), text=said)
-
-    async def _written(
-        self, picture: bytes, text: str, settings: Mapping[str, Any], hear: Callable[[str], None]
-    ) -> str:  # fmt: skip
-        said = ""
-        deltas = self._connection.chat(self._facts, tasks.about_picture(text), [picture], settings)
-        async with aclosing(deltas):
-            async for delta in deltas:
-                said += delta.text
-                hear(delta.text)
-        return said
+        return Answer(*detections(places or (), *size), text=said)
 
     def _check(self, task: str) -> None:
         if task not in tasks.TASKS:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import compileall
 import contextlib
 import logging
-import shutil
 import threading
 import time
 from collections import Counter, defaultdict
@@ -69,13 +68,10 @@ class Embedded:
         self._stubs: dict[int, Stub] = {}
         self._retired: dict[int, float] = {}  # processes whose successors have started, and when
         self._unhealed: dict[str, float] = {}  # models that miss a process, and when to try again
-        self._restarts_in_a_row = 0
+        self._restarts_in_a_row = self._generation = 0
         self._started_at = 0.0
-        self._generation = 0
-        self._sick = False
-        self._started = False
-        self._looks: list[Future[None]] = []  # checks asked for
-        self._looking: list[Future[None]] = []  # begun
+        self._sick = self._started = False
+        self._looks, self._looking = list[Future[None]](), list[Future[None]]()  # checks asked for, and begun
         self._changed = threading.Condition()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._stopping = False
@@ -220,10 +216,7 @@ class Embedded:
 
     def _run(self) -> None:
         try:
-            for folder in run_folder.abandoned():
-                for server in folder.iterdir():
-                    stubs.clean_up(server)
-                shutil.rmtree(folder, ignore_errors=True)
+            stubs.clean_up(run_folder.abandoned())
             self._start_process()
             with self._changed:
                 self._started = True
@@ -403,6 +396,5 @@ class Embedded:
         for stub in self._stubs.values():
             stubs.end(stub)
             stubs.forget(self._process.folder, stub)
-        self._process = None
-        self._stubs = {}
+        self._process, self._stubs = None, {}
         self._watch({})

@@ -108,7 +108,7 @@ class TritonProcess:
         self.log_file = _ready_log(log_file)
         self._log = _logger(self.log_file)
         environment = _environment(installation, self.folder, kept_prompts, self.confined)
-        if self.confined:  # its processes cannot write the bytecode of our modules, and would compile them at each start
+        if self.confined:  # its processes cannot write the bytecode of our modules, and would compile them each time
             for package in walls.package_folders():
                 compileall.compile_dir(package, quiet=2)
         allowed = walls.rules(installation, executable, repository, self.folder, environment) if self.confined else None

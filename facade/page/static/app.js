@@ -214,14 +214,15 @@ async function answer(path, content, body, mine, began) {
   const took = performance.now() - began, read = answers.read(path, content, body);
   const depth = read.depth ? await loaded(read.depth) : null;
   if (mine !== controller) return;
+  show($("said"), false);
   present(read, depth);
   const server = read.seconds === null ? "" : `${duration(read.seconds * 1000)} in the server, `;
   $("time").textContent = `${server}${duration(took)} in all`;
 }
 
+/** Draw an answer over its picture, and list it beside it. */
 function present(read, depth = null) {
   Object.assign(state, { answer: read, depth, chosen: -1 });
-  show($("said"), false);
   results.list(read, state.model, (i) => {
     state.chosen = i;
     paint();
@@ -289,12 +290,12 @@ function endStream() {
 
 /** Show an answer while it is being written. */
 async function write(response, mine, began) {
-  results.clear();
+  forget();
   $("said").textContent = "";
   show($("said"), true);
   show($("stop"), true);
   tell("Writing …");
-  let first = 0, reason = "";
+  let first = 0, reason = "", told = [];
   for await (const { choices: [choice] } of api.events(response)) {
     if (mine !== controller) return;
     if (choice?.delta.content) {
@@ -303,10 +304,14 @@ async function write(response, mine, began) {
       said.append(choice.delta.content);
       if (atEnd) said.scrollTop = said.scrollHeight; // whoever scrolled up is reading
     }
+    told = choice?.delta.places ?? told;
     reason = choice?.finish_reason ?? reason;
   }
   if (mine !== controller) return;
-  tell(reason === "length" ? "Written, up to the most tokens it may." : "Written.");
+  const found = told.length ? answers.places(told, state.picture) : null;
+  if (found) present(found);
+  else if (reason === "length") tell("Written, up to the most tokens it may.");
+  else tell("Written.");
   const took = performance.now() - began;
   $("time").textContent = `first words after ${duration(first || took)}, ${duration(took)} in all`;
 }

@@ -62,7 +62,8 @@ export function question(model, settings, words) {
   // without texts to compare with there is still the vector of the picture
   const path = model.route === "/clip/compare" && !lines(words.texts).length ? "/clip/embed_image" : model.route;
   const name = streams ? { model: model.id } : { model_id: model.id };
-  return { path, streams, follows, upload: uploadPath(model, given), body: (picture) => ({ ...name, ...given, ...body(picture, words) }) };
+  const extra = model.places ? { places: true } : {};
+  return { path, streams, follows, upload: uploadPath(model, given), body: (picture) => ({ ...name, ...given, ...body(picture, words), ...extra }) };
 }
 
 function uploadPath(model, given) {

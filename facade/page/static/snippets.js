@@ -57,7 +57,7 @@ function follower(request, base, file, { keyed, seconds = 0 }) {
 }
 
 // What OpenAI's client has no argument for.
-const OURS = ["top_k", "repetition_penalty"];
+const OURS = ["top_k", "repetition_penalty", "places"];
 
 function chat(request, base, type, key) {
   const all = Object.entries(body(request, type)), extra = Object.fromEntries(all.filter(([name]) => OURS.includes(name)));

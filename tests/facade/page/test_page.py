@@ -114,7 +114,7 @@ def test_every_published_model_is_listed_with_its_facts(house, told):
         "id": DETECTOR, "task": "object-detection", "family": "f", "license": "Apache-2.0",
         "aliases": list(catalog.names_of(DETECTOR)[1:]), "route": "/infer/object_detection", "weights": "random",
         "loaded": False, "labels": ["cat", "dog", "fox"], "label_count": 3, "keypoint_labels": [],
-        "input_size": [480, 640], "notes": [],
+        "input_size": [480, 640], "places": False, "notes": [],
     }  # fmt: skip
     house.client.post("/model/add", json={"model_id": DETECTOR})
     again = house.client.get("/models").json()["models"]
