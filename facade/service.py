@@ -16,6 +16,7 @@ from tritonvision import catalog, stages
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.engine.model_times import ModelTimes
 from tritonvision.errors import (
+    BrokenModel,
     InvalidParameter,
     InvalidPicture,
     ModelLoading,
@@ -84,11 +85,12 @@ class Service:
 
         Raises:
             UnknownModel: there is no such model.
+            BrokenModel: what is published under that name cannot be read.
             Unauthorized, Forbidden: the caller may not ask it, whether there is such a model or not.
         """
         try:
             manifest = self.engine.repository.resolve(name)
-        except UnknownModel:
+        except (UnknownModel, BrokenModel):
             caller_of(connection).check_ask(catalog.canonical(name))
             raise
         caller_of(connection).check_ask(manifest.id)

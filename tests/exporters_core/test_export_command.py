@@ -25,7 +25,10 @@ def test_it_publishes_and_says_so_in_one_line_and_does_nothing_twice(tmp_path):
     assert first.stdout.count("\n") == 1
     second = run(FACE, "--repository", str(tmp_path))
     assert (second.returncode, second.stderr) == (0, "")
-    assert "published already" in second.stdout and "--force" in second.stdout
+    assert "published already (official weights: mediapipe" in second.stdout and "--force" in second.stdout
+    for named, code, sentence in (("random", 2, "of other weights: mediapipe"), ("nowhere.pt", 1, "no such weights")):
+        other = run(FACE, "--weights", named, "--repository", str(tmp_path))
+        assert other.returncode == code and sentence in other.stderr and not other.stdout
 
 
 def test_by_itself_it_says_what_serves_where_another_engine_was_tried(tmp_path):

@@ -250,10 +250,12 @@ def read_size(given: str | None) -> tuple[int, int] | None:
 def _export(model_id: str, job: Job, family: str | None = None) -> tuple[Manifest, bool]:
     from tritonvision.exporters import pipeline
 
-    existing = pipeline.published(model_id, job.root, job.as_id)
-    if existing is not None and not job.force:
+    existing = None if job.force else pipeline.published(model_id, job.root, job.as_id)
+    if existing is not None:
+        weights_option.check_of_these(job.weights, existing)
         if not job.quiet:
-            typer.echo(f"{existing.id} is published already ({existing.weights} weights); --force replaces it.")
+            of = f"{existing.weights} weights: {existing.source}"
+            typer.echo(f"{existing.id} is published already ({of}); --force replaces it.")
         return _served(existing, job.root, job.how, job.quiet, fresh=False), False
     public_id = job.as_id or catalog.find(model_id).id
 
