@@ -78,7 +78,9 @@ class Service:
         """Why requests (for ``manifest``) would not be answered now; empty if they would."""
         if self.requests.draining:
             return "The server is shutting down."
-        return "" if await self.engine.ready(manifest) else self.engine.why_not_ready() or "The server is not ready."
+        if await self.engine.ready(manifest):
+            return ""
+        return self.engine.why_not_ready(manifest) or "The server is not ready."
 
     def find(self, connection: HTTPConnection, name: str) -> Manifest:
         """The published model ``name``, which the caller may ask.

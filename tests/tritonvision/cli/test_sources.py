@@ -103,7 +103,7 @@ class MemoryEngine:
     def live(self):
         return True
 
-    def why_not_ready(self):
+    def why_not_ready(self, manifest=None):
         return ""
 
     @staticmethod
