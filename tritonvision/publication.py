@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tritonvision import catalog, moves
 from tritonvision.errors import BrokenModel, UnknownModel
 from tritonvision.tuning import Tuning
 from tritonvision.variants import Variant, variant_name
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +147,17 @@ class Manifest:
         given["variants"] = tuple(Variant.from_dict(variant) for variant in given.get("variants", ()))
         if given.get("tuning") is not None:
             given["tuning"] = Tuning.from_dict(given["tuning"])
-        return cls(**given)
+        manifest = cls(**given)  # refuses what it does not know
+        _types().validate_json(text, strict=True)
+        return manifest
+
+
+@functools.cache
+def _types() -> TypeAdapter[Manifest]:
+    """What each field of a manifest may hold. Imported on first use: the steps in Triton start without pydantic."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Manifest)
 
 
 class Repository:
@@ -233,10 +246,10 @@ class Repository:
             what, hint = _not_read(path)
         except OSError:
             return BrokenModel(
-                f"The folder '{folder}' cannot be read by this user: {MANIFEST} or its folder.",
+                f"The folder {folder!r} cannot be read by this user: {MANIFEST} or its folder.",
                 hint="Let the user who serves read it, for example with: chmod -R a+rX",
             )
-        return BrokenModel(f"The folder '{folder}' holds {what}.", hint=hint)
+        return BrokenModel(f"The folder {folder!r} holds {what}.", hint=hint)
 
     def _in(self, folder: str) -> Manifest | None:
         """The manifest of the model in ``folder``, or None where the folder is no model's."""

@@ -58,7 +58,19 @@ def test_an_empty_or_missing_folder_holds_nothing(tmp_path):
     assert Repository(tmp_path / "nowhere").get("yolov8n-640") is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": "yolov8n-640"}', '{"unknown": 1}', "null", "3"])
+def typed(**wrong) -> str:
+    """A manifest with fields of other types than theirs."""
+    return json.dumps(json.loads(manifest("yolov8n-640").to_json()) | wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "{}", '{"id": "yolov8n-640"}', '{"unknown": 1}', "null", "3", typed(labels=3), typed(labels=[1]),
+        typed(input_size="large"), typed(license=None), typed(graph_bytes="many"), typed(files=[]), typed(tuning=3),
+        typed(parity={"boxes": "few"}), typed(variants=[{}]), typed(variants=["int8"]),
+    ],
+)  # fmt: skip
 def test_a_broken_manifest_counts_as_not_published_and_the_others_stay(repository, text):
     publish(repository, "yolov8s-640")
     broken = repository.root / "yolov8n-640"

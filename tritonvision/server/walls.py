@@ -139,5 +139,6 @@ def _led_out_of(repository: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(repository):
         for name in (*folders, *files):
             path = Path(folder, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(repository):
-                yield path.resolve()
+            target = Path(os.path.realpath(path))  # Path.resolve raises where links form a circle
+            if path.is_symlink() and not target.is_relative_to(repository):
+                yield target
