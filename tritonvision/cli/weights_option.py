@@ -68,20 +68,24 @@ def is_package(weights: Weights) -> bool:
     return folder is not None and any((folder / name).is_file() for name in (CONFIG, INFERENCE, WEIGHTS))
 
 
-def check_of_these(weights: Weights, existing: Manifest) -> None:
+def check_of_these(weights: Weights, existing: Manifest, family: str) -> None:
     """Refuse to leave alone what is published where it cannot be of the weights that were named.
+
+    Args:
+        family: that was asked for, as the catalogue or a person spells it.
 
     Raises:
         ExportFailed: there is no such file.
-        InvalidParameter: it is of weights of another kind.
+        InvalidParameter: it is of weights of another kind, or of another family.
     """
-    from tritonvision.exporters import weight_files
+    from tritonvision.exporters import recognise, weight_files
 
     if weights.path is not None and not weights.path.exists():
         raise weight_files.missing()
-    if weights.kind not in ("official", existing.weights):  # official is also what nobody named
+    other_kind = weights.kind not in ("official", existing.weights)  # official is also what nobody named
+    if other_kind or recognise.family(family) != existing.family:
         raise InvalidParameter(
-            f"'{existing.id}' is published already, of other weights: {existing.source}.",
+            f"'{existing.id}' is published already, of other weights: {existing.source} ({existing.family}).",
             hint="--force replaces it, --as PROJECT/VERSION publishes beside it.",
         )
 

@@ -62,6 +62,13 @@ def test_a_strange_graph_is_one_sentence_and_a_hint(tmp_path, change):
     assert not (tmp_path / "repository").exists() or not list((tmp_path / "repository").iterdir())
 
 
+@pytest.mark.parametrize("data", [b"", b"x\n", b"ptrt"])
+def test_a_file_of_another_format_is_no_graph_of_an_old_opset(tmp_path, data):
+    (tmp_path / "best.engine").write_bytes(data)
+    with pytest.raises(ExportFailed, match="best.engine is not a valid ONNX graph"):
+        import_package(tmp_path / "best.engine", "mine/1", tmp_path / "repository", options=OPTIONS)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_half_a_file_is_one_sentence(tmp_path, share):
     model = onnx.parser.parse_model(GRAPH)
