@@ -271,9 +271,11 @@ class Engine:
         """Whether the inference server answers and no part of it is being replaced.
 
         Args:
-            manifest: of a model that has to be ready, too, if it is loaded.
+            manifest: of a model that has to be ready, too, if it is loaded, and must not have been refused.
         """
         if not (self._server is None or self._server.healthy()):
+            return False
+        if manifest is not None and self.loaded_models.why_refused(manifest):
             return False
         if manifest is not None and self.loaded_models.get(manifest.id):
             return await self._client.ready(manifest.triton_name)
@@ -285,10 +287,12 @@ class Engine:
             manifest, self._loader, self._client, self._server, self.published.resolve
         )  # fmt: skip
 
-    def why_not_ready(self) -> str:
+    def why_not_ready(self, manifest: Manifest | None = None) -> str:
         """One sentence why, after :meth:`ready` or :meth:`live` was False."""
         if self._server is not None and self._server.failure is not None:
             return self._server.failure.message
+        if manifest is not None and (why := self.loaded_models.why_refused(manifest)):
+            return why
         return "The inference server is starting, or a part of it is being replaced."
 
     # ---- asking ------------------------------------------------------------------------------------------------

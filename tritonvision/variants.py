@@ -108,8 +108,9 @@ class Variant:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Variant:
-        """The variant that ``dataclasses.asdict`` wrote. Raises TypeError for anything else."""
-        known: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
+        """The variant that ``dataclasses.asdict`` wrote. Raises TypeError or ValueError for anything else."""
+        known: dict[str, Any] = dict(data)
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
         if "plan" in known:
             known["plan"] = PlanOptions(**known["plan"])
         return cls(**known)

@@ -32,18 +32,18 @@ def import_package(
     Raises:
         UnknownModel, InvalidParameter: the id is not valid, ``path`` does not exist, an option has an invalid value, or
             code is not allowed to run.
+        BrokenModel: something unreadable is published under the id, and ``force`` is not given.
         ExportFailed: the file or the package is not valid, or the published model does not compute what its reference
             computes.
         SetupError: a Python package is missing, or the repository cannot be written.
     """
     catalog.check_id(public_id)
-    existing = Repository(repository).get(public_id)
-    if existing is not None and not force and existing.family != FAMILY:
+    kept = None if force else Repository(repository).existing(public_id)
+    if kept is not None and kept.family != FAMILY:
         raise InvalidParameter(
             f"'{public_id}' is published already and is no package.",
             hint="--force replaces it, or choose another id with --as.",
         )
-    kept = None if force else existing
     if path.is_dir():
         package = _folder(path, options, allow_code)
         if kept is not None and package.digest == kept.sha256:

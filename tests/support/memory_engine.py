@@ -316,7 +316,7 @@ class MemoryEngine:
     def live(self) -> bool:
         return self.is_live
 
-    def why_not_ready(self) -> str:
+    def why_not_ready(self, manifest: Manifest | None = None) -> str:
         return "" if self.is_ready else "It is starting."
 
     def _result(self, manifest: Manifest, picture: bytes, settings: Mapping[str, Any]) -> Any:

@@ -244,6 +244,6 @@ class ForPeople:
 
 
 def _depth_lines(name: str, found: dict[str, Any]) -> Iterator[str]:
-    larger = "nearer" if found["meaning"] == "inverse-depth" else "farther"
-    yield f"{name}: {found['lowest']:.4g} to {found['highest']:.4g}, without a unit; larger is {larger}"
+    meaning = "larger is farther" if found["meaning"] == "depth" else "without a unit; larger is nearer"
+    yield f"{name}: {found['lowest']:.4g} to {found['highest']:.4g}, {meaning}"
     yield "  nearest at {}, {}; farthest at {}, {}".format(*found["nearest"], *found["farthest"])

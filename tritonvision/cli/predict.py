@@ -31,7 +31,7 @@ from tritonvision.cli.question import Question
 from tritonvision.cli.question import ask as question_of
 from tritonvision.cli.sources import EmbeddedSource, FacadeSource, Source, server_to_ask
 from tritonvision.cli.video import Watched, are_videos, watch
-from tritonvision.errors import InvalidPicture, PictureTooLarge, SetupError, TritonVisionError
+from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, SetupError, TritonVisionError
 from tritonvision.settings import Settings
 
 Found = tuple[bytes, Answer] | TritonVisionError  # of one picture: its bytes and the answer, or what was wrong with it
@@ -244,6 +244,13 @@ def _check_drawing() -> None:
 
 
 def _prepare_saving(folder: Path) -> None:
+    from tritonvision.pictures import ENDINGS
+
+    if folder.suffix.lower() in ENDINGS and not folder.is_dir():
+        raise InvalidParameter(
+            f"--save names a folder, and '{folder.name}' is called like a picture.",
+            hint=f"Pictures get names of their own: --save {folder.parent / folder.stem}",
+        )
     _check_drawing()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -314,6 +314,12 @@ def test_two_pictures_of_one_name_are_saved_under_two(run, tmp_path, server_url)
     assert len(set(saved)) == 2 and all((tmp_path / name).is_file() for name in saved)
 
 
+def test_a_folder_to_save_into_is_not_called_like_a_picture(run, tmp_path):
+    done = run("predict", FACE, PHOTO, "--save", "drawn.png")
+    assert done.returncode == 2 and "'drawn.png' is called like a picture" in done.stderr
+    assert done.stderr.endswith("--save drawn\n") and not list(tmp_path.iterdir())
+
+
 def test_confidence_is_the_lowest_score_that_counts(run, server_url):
     def scores(confidence: float) -> list[float]:
         done = run("predict", "yolov8n-640", PHOTO, "--confidence", confidence, "--json", "--url", server_url)

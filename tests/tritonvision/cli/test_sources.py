@@ -121,7 +121,7 @@ class MemoryEngine:
     def live(self):
         return True
 
-    def why_not_ready(self):
+    def why_not_ready(self, manifest=None):
         return ""
 
     @staticmethod
