@@ -42,7 +42,7 @@ help:
 	echo "make steps   write the shared steps of model_repository/ anew"
 	echo "make bench   the figures of benchmarks/RESULTS.md"
 	echo "make chaos   every fault of docs/reliability.md under load; TIMES=10 FAULTS='kill hang'"
-	echo "make soak    ten minutes of mixed load while models come and go; MINUTES=10"
+	echo "make soak    ten minutes of mixed load while models come and go; MINUTES=10 CYCLES=200"
 	echo "make attacks what a stranger tries on the HTTP server and another user on the tritonserver, with a table"
 	echo "make parity-all  every id through the parity gate into benchmarks/PARITY.md (hours); MODELS='ID \"FAMILY\"', MAX=MB"
 	echo "make fuzz    the parsers of strangers' bytes, guided by coverage; SECONDS=60 each, ONLY='one of them'"
@@ -280,7 +280,8 @@ chaos: .venv/.serving $(TEST_MODELS)/.ready
 		$(if $(FAULTS),--only $(FAULTS))
 
 soak: .venv/.serving $(TEST_MODELS)/.ready
-	@.venv/bin/python tests/chaos/soak.py --repository $(TEST_MODELS) $(if $(MINUTES),--minutes $(MINUTES))
+	@.venv/bin/python tests/chaos/soak.py --repository $(TEST_MODELS) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(CYCLES),--cycles $(CYCLES))
 
 # The parsers of ours that read bytes of strangers, SECONDS each or ONLY='one of them'; atheris brings libFuzzer.
 SECONDS ?= 60

@@ -3,8 +3,9 @@
     python benchmarks/overload.py --repository DIR [--seconds 60] [--milliseconds 2000 50] [--only load callers models]
 
 The model is the face detector of the repository with a network that sleeps, so that the queueing is measured and not
-the processor. Each caller sends one request after another and, when it is refused, waits for the time in Retry-After;
-a greedy one asks again after a tenth of a second.
+the processor. Callers begin within a second of each other. Each sends one request after another and, when it is
+refused, waits for the time in Retry-After; a greedy one asks again after a tenth of a second. Halfway through the row
+of 64 callers 64 more come in one moment: what they are told is in no row and in a line of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import random
 import shutil
 import tempfile
 import time
@@ -159,15 +161,20 @@ def asking(model: str = _FACE, key: str = "") -> Iterator[bytes]:
 
 async def overload(server: Served, seconds: float) -> None:
     """The rows of one network: the peak, three times as many callers, 64 callers, and one caller right after these."""
-    peak, turns = 0.0, asking()
+    peak, turns, told = 0.0, asking(), []
     for callers in (_PEAK, 3 * _PEAK, _MANY, 1):
         if callers > 1:
             await idle(server.port, turns)
         before = server.pss_megabytes()
+        crowd = asyncio.create_task(in_one_moment(server.port, seconds / 2, turns)) if callers == _MANY else None
         (seen,) = await window(server.port, seconds, (turns, callers))
         goodput = len(seen.seconds) / seconds
         peak = peak or goodput or 1.0
         row(str(callers), seen, seconds, f"{goodput / peak:.2f}", f"{before:.0f}", f"{server.pss_megabytes():.0f}")
+        told += sorted(await crowd) if crowd else []
+    if told:
+        print(f"\n{_MANY} more in one moment: {len(told)} refused, the first after {told[0] * 1000:.1f} ms, the last "
+              f"after {told[-1] * 1000:.1f} ms.")  # fmt: skip
 
 
 async def two_callers(server: Served, seconds: float) -> None:
@@ -223,6 +230,20 @@ async def window(port: int, seconds: float, *groups: tuple) -> list[Seen]:
     return found
 
 
+async def in_one_moment(port: int, wait: float, turns: Iterator[bytes]) -> list[float]:
+    """Many callers that are connected and send a request each in the same moment: seconds of each that is refused."""
+    await asyncio.sleep(wait)
+    seen = Seen()
+    connections = [await asyncio.open_connection("127.0.0.1", port, limit=2**22) for _ in range(_MANY)]
+    tasks = [asyncio.create_task(_ask(*connection, next(turns), seen)) for connection in connections]
+    await asyncio.wait(tasks, timeout=1.0)  # who is not refused waits for an answer, and hangs up
+    for task, (_, writer) in zip(tasks, connections, strict=True):
+        task.cancel()
+        writer.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return seen.refusals.get(503, [])
+
+
 async def idle(port: int, turns: Iterator[bytes]) -> None:
     """Return when nothing is left of a window before: two requests in a row have been answered."""
     seen = Seen()
@@ -234,20 +255,29 @@ async def idle(port: int, turns: Iterator[bytes]) -> None:
 
 
 async def _caller(port: int, turns: Iterator[bytes], seen: Seen, pause: float | None = None) -> None:
+    await asyncio.sleep(random.random())
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22)
     try:
         while True:
-            asked = time.perf_counter()
-            writer.write(next(turns))
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            fields = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
-            await reader.readexactly(int(fields["content-length"]))
-            status = int(head[0].split()[1])
-            seen.add(status, time.perf_counter() - asked)
+            status, again = await _ask(reader, writer, next(turns), seen)
             if status in _REFUSED:
-                await asyncio.sleep(float(fields.get("retry-after", 1)) if pause is None else pause)
+                await asyncio.sleep(again if pause is None else pause)
     finally:
         writer.close()
+
+
+async def _ask(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes, seen: Seen
+) -> tuple[int, float]:  # fmt: skip
+    """Send a request and note its answer: its status, and the seconds in its Retry-After."""
+    asked = time.perf_counter()
+    writer.write(message)
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    fields = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
+    await reader.readexactly(int(fields["content-length"]))
+    status = int(head[0].split()[1])
+    seen.add(status, time.perf_counter() - asked)
+    return status, float(fields.get("retry-after", 1))
 
 
 def _at(seconds: list[float], q: float) -> float:

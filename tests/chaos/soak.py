@@ -2,15 +2,18 @@
 
     python tests/chaos/soak.py --repository DIR [--minutes 10] [--cycles 200]
 
-The table has what the server holds: a line for the time after the warm-up, one for the end. The status is 0 when
-resident memory grew by less than 3 %, nothing else grew, and no request failed but with "come again". Runs of less than
-five minutes do not judge the memory, which has not settled by then.
+Two models at a time are unloaded and loaded; after some such cycles everything is loaded and at rest, and what the
+server holds is written down. The table has a row for the samples after the warm-up, and one for the last. The status is
+0 when resident memory grew by less than 3 %, nothing else grew, and no request failed but with "come again". A run that
+takes less than five minutes does not judge resident memory, which has not settled by then, and says so. Where the
+cycles take longer than the minutes, so does the run.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import itertools
 import json
 import os
 import random
@@ -22,22 +25,30 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from dataclasses import astuple, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from crowd import pictures
 from house import CLASSES, FACE, House, kill
+from progress import Bar
 
 from tritonvision.server import stubs
 
 _BOXES, _WRITER = "yolov8n-640", "tests/small-vlm/1"
 _MODELS = (FACE, CLASSES, _BOXES, _WRITER)
+_COME_AND_GO = (CLASSES, _BOXES, _WRITER)
+_AT_ONCE = 2  # models that are loaded at once
 _GROWTH = 0.03
 _SETTLED = 5.0  # minutes
-_SAMPLES = 40
+_SAMPLES = 20
 _WARM_UP = 0.25  # share of the samples
 _SOME = 4  # descriptors: the connections of the moment
 _COME_AGAIN = 503
+_KILL_EACH = 10  # cycles
+_LONGEST_LOAD = 60.0  # seconds until a model that is told to come again has failed to load
+_SHARED = Path("/dev/shm")
+_PAUSE = 0.25  # seconds of a caller between two questions: loads need the processor, too
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,7 @@ class Load:
 
     def __init__(self, house: House):
         self.statuses: Counter[int | str] = Counter()
-        self._house, self._stop = house, threading.Event()
+        self._house, self._stop, self._counting = house, threading.Event(), threading.Lock()
         face, mirrored, *_ = pictures()
         image = {"type": "base64", "value": base64.b64encode(mirrored).decode()}
         url = "data:image/jpeg;base64," + base64.b64encode(face).decode()
@@ -94,11 +105,16 @@ class Load:
         for thread in self._threads:
             thread.join(60)
 
+    def count(self, status: int | str) -> None:
+        """Count an answer."""
+        with self._counting:
+            self.statuses[status] += 1
+
     def _ask(self, path: str, body: dict) -> None:
         while not self._stop.is_set():
             status = post(self._house, path, body)
-            self.statuses[status] += 1
-            self._stop.wait(0.05 if status == 200 else 0.5)
+            self.count(status)
+            self._stop.wait(_PAUSE if status == 200 else 2 * _PAUSE)
 
 
 def post(house: House, path: str, body: dict) -> int | str:
@@ -123,58 +139,92 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--cycles", type=int, default=200)
     options = parser.parse_args()
-    before = regions()
     with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as name:
-        with House(Path(name), options.repository, models=_MODELS) as house, Load(house) as load:
-            held, kills = soak(house, options.minutes * 60, options.cycles)
-    left = len(regions() - before)
-    return report(held, load.statuses, options, kills, left)
+        with House(Path(name), options.repository, models=_MODELS) as house, Load(house) as load, Bar() as bar:
+            run = soak(house, load, options.minutes * 60, options.cycles, bar)
+    return report(run, load.statuses)
 
 
-def soak(house: House, seconds: float, cycles: int) -> tuple[list[Held], int]:
-    """Load and unload models ``cycles`` times over ``seconds``, kill processes on the way; what was held, and kills."""
-    began, held, kills, pick = time.monotonic(), [], 0, random.Random(0)
+@dataclass
+class Run:
+    """What happened.
+
+    Attributes:
+        held: what was held each time that everything was loaded and at rest.
+        cycles: models that were unloaded and loaded.
+        kills: of processes.
+        seconds: it took.
+        regions: names of the shared memory that the server had at some time.
+    """
+
+    held: list[Held] = field(default_factory=list)
+    cycles: int = 0
+    kills: int = 0
+    seconds: float = 0.0
+    regions: set[str] = field(default_factory=set)
+
+
+def soak(house: House, load: Load, seconds: float, cycles: int, bar: Bar) -> Run:
+    """Unload and load models ``cycles`` times over ``seconds``, and kill a process now and then."""
+    run, began, pick, turns = Run(), time.monotonic(), random.Random(0), itertools.cycle(_COME_AND_GO)
     samples = min(_SAMPLES, max(cycles // 4, 2))
-    for cycle in range(cycles):
-        model = _MODELS[1:][cycle % (len(_MODELS) - 1)]
-        post(house, "/model/remove", {"model_id": model})
-        if cycle % 10 == 5:
-            triton = house.triton()
-            victim = pick.choice(sorted(stubs.of_server(triton).values(), key=lambda stub: stub.pid))
-            kill(victim.pid)
-            kills += 1
-        post(house, "/model/add", {"model_id": model})
-        if (cycle + 1) * samples // cycles > cycle * samples // cycles:
-            held.append(sample(house))
-        time.sleep(max(began + seconds * (cycle + 1) / cycles - time.monotonic(), 0))
-    return held, kills
+    task = bar.add_task("", total=cycles)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        while run.cycles < cycles:
+            models = list(itertools.islice(turns, min(_AT_ONCE, cycles - run.cycles)))
+            before, run.cycles = run.cycles, run.cycles + len(models)
+            coming = [pool.submit(_comes_and_goes, house, load, model) for model in models]
+            if run.cycles // _KILL_EACH > before // _KILL_EACH:
+                kill(pick.choice(sorted(stub.pid for stub in _steps(house))))
+                run.kills += 1
+            for done in coming:
+                done.result()
+            if run.cycles * samples // cycles > before * samples // cycles:
+                run.held.append(sample(house, run.regions))
+                bar.update(task, description=f"{run.held[-1].resident:.0f} MB")
+            bar.update(task, completed=run.cycles)
+            time.sleep(max(began + seconds * run.cycles / cycles - time.monotonic(), 0))
+    run.seconds = time.monotonic() - began
+    return run
 
 
-def sample(house: House) -> Held:
-    """What is held once every model is loaded and no process is being replaced."""
+def _comes_and_goes(house: House, load: Load, model: str) -> None:
+    """Unload a model and load it; where that fails it is counted with the answers."""
+    for path in ("/model/remove", "/model/add"):
+        end = time.monotonic() + _LONGEST_LOAD
+        while (status := post(house, path, {"model_id": model})) == _COME_AGAIN and time.monotonic() < end:
+            time.sleep(1)
+        if status != 200:
+            load.count(f"{status} of {path}")
+
+
+def _steps(house: House) -> list[stubs.Stub]:
+    """The Python processes of its tritonserver; none where that is being replaced."""
+    triton = house.triton()
+    return [] if triton is None else [*stubs.of_server(triton).values()]
+
+
+def sample(house: House, regions: set[str]) -> Held:
+    """What is held once every model is loaded and no process is being replaced. Notes its ``regions``."""
     for model in _MODELS:
         post(house, "/model/add", {"model_id": model})
     house.wait(lambda: house.ready() and _settled(house), 60)
-    triton = house.triton()
-    assert triton is not None
-    steps = stubs.of_server(triton)
-    own = {stub.region for stub in steps.values()}
-    shared = sum(os.stat(f"/dev/shm/{name}").st_blocks * 512 for name in own if os.path.exists(f"/dev/shm/{name}"))
-    facade = house.process.pid
+    triton, steps, facade = house.triton(), _steps(house), house.process.pid
+    assert triton is not None, "the server has no tritonserver"
+    own = {stub.region for stub in steps}
+    regions |= own
+    shared = sum(os.stat(_SHARED / name).st_blocks * 512 for name in own if (_SHARED / name).exists())
     return Held(
-        resident(facade), resident(triton), sum(map(resident, steps)), shared / 1e6, len(own), files(facade),
-        files(triton),
+        resident(facade), resident(triton), sum(resident(stub.pid) for stub in steps), shared / 1e6, len(own),
+        files(facade), files(triton),
     )  # fmt: skip
 
 
 def _settled(house: House) -> bool:
-    """Whether the number of processes is the same for two seconds: those that were replaced have ended."""
-    triton = house.triton()
-    if triton is None:
-        return False
-    before = set(stubs.of_server(triton))
+    """Whether the processes are the same for two seconds: those that were replaced have ended."""
+    before = _steps(house)
     time.sleep(2)
-    return set(stubs.of_server(triton)) == before
+    return bool(before) and _steps(house) == before
 
 
 def resident(pid: int) -> float:
@@ -190,14 +240,9 @@ def files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def regions() -> set[str]:
-    """Shared memory of tritonservers."""
-    return {name for name in os.listdir("/dev/shm") if name.startswith("triton_")}
-
-
-def report(held: list[Held], statuses: Counter, options: argparse.Namespace, kills: int, left: int) -> int:
+def report(run: Run, statuses: Counter) -> int:
     """Print what was held early and late, and what broke; the exit status."""
-    warm = held[int(len(held) * _WARM_UP) :]
+    warm = run.held[int(len(run.held) * _WARM_UP) :]
     third = max(len(warm) // 3, 1)
     early, late = (_median(part) for part in (warm[:third], warm[-third:]))
     print("| | facade, MB | tritonserver, MB | steps, MB | shared, MB | regions | descriptors |")
@@ -207,17 +252,18 @@ def report(held: list[Held], statuses: Counter, options: argparse.Namespace, kil
             f"| {name} | {row.facade:.0f} | {row.tritonserver:.0f} | {row.steps:.0f} | {row.shared:.1f} "
             f"| {row.regions:.0f} | {row.facade_files:.0f}, {row.tritonserver_files:.0f} |"
         )
-    growth = late.resident / early.resident - 1
+    growth, judged = late.resident / early.resident - 1, run.seconds / 60 >= _SETTLED
     failed = {status: count for status, count in statuses.items() if status not in (200, _COME_AGAIN)}
+    left = sum((_SHARED / name).exists() for name in run.regions)
     print(
-        f"\n{options.minutes:g} minutes, {options.cycles} loads and unloads, {kills} kills, "
+        f"\n{run.seconds / 60:.1f} minutes, {run.cycles} loads and unloads, {run.kills} kills, "
         f"{statuses[200]} answers, {statuses[_COME_AGAIN]} told to come again, failed: {failed or 'none'}; "
-        f"resident memory {growth:+.1%}, {left} regions left."
+        f"resident memory {growth:+.1%}{'' if judged else ', not judged in so short a time'}, {left} regions left."
     )
     broken = [
         what
         for what, is_so in (
-            ("resident memory grew", growth >= _GROWTH and options.minutes >= _SETTLED),
+            ("resident memory grew", growth >= _GROWTH and judged),
             ("shared memory grew", late.shared > early.shared * (1 + _GROWTH)),
             ("regions grew", late.regions > early.regions),
             ("descriptors of the facade grew", late.facade_files > early.facade_files + _SOME),

@@ -67,7 +67,7 @@ def test_its_shared_memory_can_be_neither_read_nor_written(walled: Walled, as_st
     )
     assert sorted(told) == sorted(regions), "the regions are not where this test looks"
     assert {outcome for outcomes in told.values() for outcome in outcomes} == {"PermissionError"}, told
-    record_property("figure", f"{len(regions)} regions, mode 0600")
+    record_property("figure", f"regions of shared memory: {len(regions)}, mode 0600")
     assert walled.unharmed()
 
 
