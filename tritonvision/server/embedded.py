@@ -5,7 +5,6 @@ from __future__ import annotations
 import compileall
 import contextlib
 import logging
-import shutil
 import threading
 import time
 from collections import Counter, defaultdict
@@ -15,7 +14,7 @@ from concurrent.futures import Future
 from tritonvision import heartbeat
 from tritonvision.errors import ServerUnavailable, SetupError, TritonVisionError
 from tritonvision.queue_policy import bounded_config
-from tritonvision.server import run_folder, stubs, walls
+from tritonvision.server import stubs, walls
 from tritonvision.server.control import processes_of
 from tritonvision.server.ends import Ends
 from tritonvision.server.locate import locate
@@ -125,14 +124,10 @@ class Embedded:
         """The walls around the server that hold, see :mod:`tritonvision.server.sandbox`."""
         return self._running().walls
 
-    def deaths_of(self, model: str) -> int:
-        """Stubs of one Triton model that ended unexpectedly so far."""
-        return self._deaths_of[model]
-
     def loses(self, model: str) -> Callable[[], bool]:
         """A function that tells whether a stub of a Triton model ended unexpectedly since this call."""
-        before = self.deaths_of(model)
-        return lambda: self.deaths_of(model) > before
+        before = self._deaths_of[model]
+        return lambda: self._deaths_of[model] > before
 
     def whole(self, model: str) -> bool:
         """Whether every process that serves a loaded Triton model is there, and the server with them."""
@@ -220,10 +215,7 @@ class Embedded:
 
     def _run(self) -> None:
         try:
-            for folder in run_folder.abandoned():
-                for server in folder.iterdir():
-                    stubs.clean_up(server)
-                shutil.rmtree(folder, ignore_errors=True)
+            stubs.clean_up_abandoned()
             self._start_process()
             with self._changed:
                 self._started = True

@@ -10,6 +10,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from tritonvision.server import run_folder
+
 _INSTANCE = re.compile(r"(?P<model>.+)_\d+_\d+")
 _SHARED_MEMORY = Path("/dev/shm")
 _REGIONS = "regions"
@@ -88,7 +90,15 @@ def forget(folder: Path, stub: Stub) -> None:
     (folder / str(stub.pid)).unlink(missing_ok=True)
 
 
-def clean_up(folder: Path) -> None:
+def clean_up_abandoned() -> None:
+    """Remove what servers left in shared memory and in their run folders whose owners are gone."""
+    for folder in run_folder.abandoned():
+        for server in folder.iterdir():
+            _clean_up(server)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clean_up(folder: Path) -> None:
     """Remove the recorded shared memory of a server, and its folder."""
     with contextlib.suppress(OSError):
         for region in (folder / _REGIONS).read_text().split():
