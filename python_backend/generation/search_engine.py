@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -15,20 +13,22 @@ from typing import Any, Protocol
 import numpy as np
 import tokenizers
 
-from tritonvision.errors import InvalidParameter, InvalidPicture, NotSupported
+from tritonvision.errors import InvalidParameter, NotSupported
 from tritonvision.python_backend.generation import beams
 from tritonvision.python_backend.generation.answering import Engine, Messages
+from tritonvision.python_backend.generation.encodings import Encodings
 from tritonvision.python_backend.generation.prompt import Picture, Prompt, Size
 from tritonvision.python_backend.generation.sampling import Sampler
 from tritonvision.python_backend.generation.scheduler import Cancelled, fail, unloaded
 from tritonvision.python_backend.generation.text_stream import check_stops
 from tritonvision.python_backend.images import total
+from tritonvision.python_backend.runtime import encoding_cache
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.results import Delta
 
 TOKENIZER = "tokenizer.json"
 _SIGN = 10.0  # seconds after which an empty piece tells that the search goes on: a stream that pauses is given up
-_PICTURES = 32  # pictures whose encodings are kept: one is asked about again and again, by one task after another
+_ROWS = "image_embeds"
 
 
 class Reader(Protocol):
@@ -43,8 +43,8 @@ class Reader(Protocol):
     def read(self, messages: Messages, sizes: Sequence[Size]) -> Prompt:
         """The prompt of a conversation, which is about its last picture; see :class:`prompt.Reader`."""
 
-    def vision_inputs(self, picture: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Inputs of the vision network for one picture, RGB uint8 ``[h,w,3]``, batch axis first."""
+    def vision_inputs(self, picture: np.ndarray, detail: str = "") -> Mapping[str, np.ndarray]:
+        """Inputs of the vision network for one picture, RGB uint8 ``[h,w,3]``, batch axis first; one resolution."""
 
     def written(self, ids: Sequence[int]) -> str:
         """The text of an answer's tokens."""
@@ -59,12 +59,12 @@ class SearchEngine(Engine):
         module: of the family's prompt, below ``python_backend/vlm``.
         options: of that module, and ``layers`` of the decoder.
         assets: ``tokenizer.json`` and :data:`beams.SEARCH`, the settings of the search as the checkpoint has them.
-        working: a context manager around each unit of work, see :class:`engine.VlmEngine`.
+        working, model: see :class:`engine.VlmEngine`.
     """
 
     def __init__(
         self, sessions: Sessions, module: str, options: Mapping[str, Any], assets: Mapping[str, bytes],
-        working: Callable[[], AbstractContextManager] = nullcontext,
+        working: Callable[[], AbstractContextManager] = nullcontext, model: str = "",
     ):  # fmt: skip
         self._sessions, self._working = sessions, working
         family = importlib.import_module(f"tritonvision.python_backend.vlm.{module}")
@@ -74,7 +74,7 @@ class SearchEngine(Engine):
         self._cross = [f"cross.{n}.{part}" for n in range(options["layers"]) for part in ("key", "value")]
         self._answers = ThreadPoolExecutor(1, thread_name_prefix="answers")
         self._closing = False
-        self._encoded: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._encodings = Encodings(sessions, self._reader, model, encoding_cache.of_server("encodings"), working)
 
     def start(
         self, messages: Messages, pictures: Sequence[Picture], settings: Mapping[str, Any],
@@ -115,7 +115,7 @@ class SearchEngine(Engine):
         text = prompt.input_ids[prompt.input_ids != prompt.image_token]
         go_on()
         with self._working():
-            cross = self._sessions("encoder", {"input_ids": text[None], "image_embeds": rows}, self._cross)
+            cross = self._sessions("encoder", {"input_ids": text[None], _ROWS: rows}, self._cross)
         decoder, told = beams.Decoder(self._sessions, cross), time.monotonic()
 
         def step(ids: np.ndarray, origins: np.ndarray) -> np.ndarray:
@@ -161,19 +161,8 @@ class SearchEngine(Engine):
 
     def _rows(self, picture: Picture, size: Size, go_on: Callable[[], None]) -> np.ndarray:
         """``image_embeds`` float32 ``[1,R,H]`` of one picture."""
-        go_on()
-        with self._working():
-            pixels = picture.decode()
-            if pixels.shape[:2] != size:
-                raise InvalidPicture("The picture's header tells another size than its pixels have.")
-            inputs = self._reader.vision_inputs(pixels)
-            key = _digest(inputs)
-            if key not in self._encoded:
-                self._encoded[key] = self._sessions("vision", inputs, ["image_embeds"])["image_embeds"]
-                if len(self._encoded) > _PICTURES:
-                    self._encoded.popitem(last=False)
-            self._encoded.move_to_end(key)
-            return self._encoded[key]
+        key = self._encodings.key(picture, "", [_ROWS])
+        return self._encodings.rows(key, picture, size, "", [_ROWS], go_on)[_ROWS][None]
 
 
 def _chosen(settings: Mapping[str, Any]) -> bool:
@@ -184,12 +173,3 @@ def _before(text: str, stops: Sequence[str]) -> tuple[str, bool]:
     """The text before the stop text that is complete first, and whether there is one."""
     found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
     return (text[: min(found)[1]], True) if found else (text, False)
-
-
-def _digest(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Of names, shapes and values."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].shape} ".encode())
-        digest.update(np.ascontiguousarray(tensors[name]).data)
-    return digest.digest()
