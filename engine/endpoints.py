@@ -20,6 +20,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from tritonvision.endpoint import Endpoint, TlsFiles
+from tritonvision.engine.triton_calls import EndpointFigures
 from tritonvision.engine.triton_grpc import AsyncTritonClient
 from tritonvision.errors import InvalidParameter, TritonVisionError
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
@@ -76,6 +77,7 @@ class Member:
         tag: 23 bits by which every facade that knows this server's address finds it.
         state: of :data:`STATES`, by number.
         running: calls under way.
+        requests, failures: calls that began here, and those that ended with an error of the server's.
         models: names of Triton models that it has ready, and whether as the variant that is wanted.
         gone: done when it answers no more; calls that run there are then given up.
         leaving: DNS does not name it any more; what runs there is finished.
@@ -85,6 +87,7 @@ class Member:
         self.endpoint, self.client, self.control = endpoint, AsyncTritonClient(endpoint), Control(endpoint)
         self.tag = int.from_bytes(hashlib.sha256(endpoint.target.encode()).digest()[:3]) >> 1
         self.state, self.running, self.last_used, self.leaving = UNKNOWN, 0, 0.0, False
+        self.requests, self.failures = 0, 0
         self.models: dict[str, bool] = {}
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.looked_at_models = 0.0
@@ -98,10 +101,17 @@ class Member:
     def work(self) -> Iterator[None]:
         """Around a call."""
         self.running, self.last_used = self.running + 1, time.monotonic()
+        self.requests += 1
         try:
             yield
         finally:
             self.running -= 1
+
+    def figures(self) -> EndpointFigures:
+        """What it is and was asked."""
+        return EndpointFigures(
+            self.endpoint.target, self.state == READY, self.requests, self.failures, self.running
+        )
 
     def rank(self, model: str) -> tuple[int, int]:
         """How gladly a question about ``model`` is asked here, the least the most: its state, then what it has."""
@@ -184,6 +194,10 @@ class Members:
     def __iter__(self) -> Iterator[Member]:
         """Those that may get new work."""
         return iter([member for member in list(self._members.values()) if not member.leaving])
+
+    def figures(self) -> list[EndpointFigures]:
+        """Of each of them, of those too that finish what they have before they are let go."""
+        return [member.figures() for member in self._members.values()]
 
     async def start(self) -> None:
         """Find out who there is, and begin to look at them. None of them need answer."""

@@ -72,6 +72,11 @@ def another_may_answer(error: grpc.RpcError) -> bool:
     return lost or lost_process(error) or not_loaded(error)
 
 
+def of_the_server(error: grpc.RpcError) -> bool:
+    """Whether a call failed for what the server is or did, and not, as a step or Triton says, for what was asked."""
+    return from_wire(error.details() or "") is None and error.code() != grpc.StatusCode.INVALID_ARGUMENT
+
+
 def of_one_process(error: grpc.RpcError) -> bool:
     """Whether a step failed on what it did not foresee, or ran out of memory: another process of it may not."""
     return error.code() == grpc.StatusCode.INTERNAL

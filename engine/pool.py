@@ -23,7 +23,7 @@ import grpc
 from tritonvision.engine import failures
 from tritonvision.engine.endpoints import DNS, GONE, SILENT, Member, Members, endpoints_of, same
 from tritonvision.engine.model_times import ModelTimes
-from tritonvision.engine.triton_calls import TritonCalls
+from tritonvision.engine.triton_calls import EndpointFigures, TritonCalls
 from tritonvision.engine.triton_grpc import AsyncTritonClient
 from tritonvision.errors import ServerUnavailable, SetupError, TritonVisionError
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
@@ -96,6 +96,10 @@ class Pool(TritonCalls):
             if first.running <= sum(member.running for member in equal) / len(equal) + _FAIR:
                 return first
         return min(equal, key=lambda member: (member.running, member.last_used))
+
+    def endpoints(self) -> list[EndpointFigures]:
+        """As :meth:`TritonCalls.endpoints`."""
+        return self._members.figures()
 
     def new_sequence(self, model: str) -> int:
         """The number of a sequence on the server that has the least to do."""
@@ -214,7 +218,8 @@ class Pool(TritonCalls):
 
 
 def _note(member: Member, model: str, error: grpc.RpcError) -> None:
-    """Let the next questions know what this one met."""
+    """Count what a question met, and let the next ones know."""
+    member.failures += failures.of_the_server(error)
     missing, dead = failures.not_loaded(error), failures.dead_stub(error)
     if missing or dead or failures.lost_process(error):
         member.failed(model, missing, dead)

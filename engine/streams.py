@@ -153,5 +153,5 @@ def check_alone(manifest: Manifest) -> None:
     if manifest.task == TRACKING.name:
         raise NotSupported(
             f"'{manifest.id}' follows objects through a stream, and says nothing about a picture alone.",
-            hint=f"Use prompt and track of AutoModel, or the WebSocket /streams/{manifest.id}.",
+            hint=f"Use prompt and track of AutoModel, the WebSocket /streams/{manifest.id}, or predict with a video.",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -15,6 +16,25 @@ from tritonvision.engine import codec, failures
 from tritonvision.engine.model_times import ModelTimes
 from tritonvision.engine.step_times import StepTimes
 from tritonvision.results import Delta
+
+
+@dataclass(frozen=True)
+class EndpointFigures:
+    """One of several tritonservers, as this process sees it.
+
+    Attributes:
+        target: its gRPC address.
+        healthy: whether it answers and calls itself ready.
+        requests: calls that began there since it was found.
+        failures: those of them that ended with an error of the server's, not of what was asked.
+        outstanding: calls under way.
+    """
+
+    target: str
+    healthy: bool
+    requests: int
+    failures: int
+    outstanding: int
 
 
 class TritonCalls(ABC):
@@ -62,6 +82,10 @@ class TritonCalls(ABC):
     @abstractmethod
     async def ready(self, model: str = "", timeout: float = 1.0) -> bool:
         """Whether the server answers, or the Triton model ``model`` of it, within ``timeout`` seconds."""
+
+    def endpoints(self) -> list[EndpointFigures]:
+        """Each of several tritonservers; none where there is but one, whose figures are those of the whole."""
+        return []
 
     def new_sequence(self, model: str) -> int:
         """An id for a sequence of requests to ``model`` that belong together."""

@@ -91,16 +91,14 @@ def test_a_question_in_a_server_that_dies_is_asked_elsewhere_once():
     asyncio.run(main())
 
 
-def test_a_question_in_a_server_that_hangs_is_asked_elsewhere_within_four_seconds():
+def test_a_question_in_a_server_that_hangs_is_asked_elsewhere_long_before_its_deadline():
     async def main():
         async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
             a.hangs.clear()
             began = time.monotonic()
             answers = await asyncio.gather(*(pool.forward(question(), 30.0) for _ in range(6)))
-            assert {answer.id for answer in answers} == {b.address} and time.monotonic() - began < 4.0
-            began = time.monotonic()
-            await answerers(pool, 3)
-            assert time.monotonic() - began < 0.5
+            assert {answer.id for answer in answers} == {b.address} and time.monotonic() - began < 20.0
+            assert await answerers(pool, 3) == {b.address: 3}
             a.hangs.set()
             await until(lambda: member_of(pool, a).state == READY)
             assert await answerers(pool, 4) == {a.address: 2, b.address: 2}
@@ -166,6 +164,43 @@ def test_what_another_server_may_answer_is_asked_there_and_nothing_else(code, de
             with pytest.raises(grpc.RpcError):
                 await pool.forward(question(), 5.0)
             assert len(a.asked) + len(b.asked) == (2 if elsewhere else 1)
+
+    asyncio.run(main())
+
+
+def test_of_each_server_are_told_its_calls_and_its_failures_but_not_those_of_what_was_asked():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            await answerers(pool, 2)
+            a.failure = grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size"
+            assert await answerers(pool, 1) == {b.address: 1}
+            a.failure = b.failure = grpc.StatusCode.INTERNAL, "[invalid_picture] It is none."
+            with pytest.raises(grpc.RpcError):
+                await pool.forward(question(), 5.0)
+            a.failure = b.failure = None
+            a.held.clear()
+            b.held.clear()
+            held = [asyncio.ensure_future(pool.forward(question(), 5.0)) for _ in range(2)]
+            await until(lambda: len(a.asked) + len(b.asked) == 7)
+            figures = {figure.target: figure for figure in pool.endpoints()}
+            assert figures.keys() == {a.address, b.address} and all(one.healthy for one in figures.values())
+            assert [figures[a.address].failures, figures[b.address].failures] == [1, 0]
+            for one, server in ((figures[a.address], a), (figures[b.address], b)):
+                assert (one.requests, one.outstanding) == (len(server.asked), 1)
+            a.held.set()
+            b.held.set()
+            await asyncio.gather(*held)
+            assert [one.outstanding for one in pool.endpoints()] == [0, 0]
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_gone_is_told_as_not_healthy():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            await a.kill()
+            await until(lambda: member_of(pool, a).state == GONE)
+            assert {one.target: one.healthy for one in pool.endpoints()} == {a.address: False, b.address: True}
 
     asyncio.run(main())
 
@@ -296,11 +331,13 @@ def test_the_same_picture_goes_to_one_server_while_it_has_room():
         async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
             found = [await answerers(pool, 3, affinity=bytes([n])) for n in range(16)]
             assert all(len(one) == 1 for one in found) and len({*map(str, found)}) == 2
+            async with pool_of(b, a) as other:  # another facade
+                assert [await answerers(other, 3, affinity=bytes([n])) for n in range(16)] == found
             (first,) = found[0]
             busy = a if a.address == first else b
             busy.held.clear()
             held = [asyncio.ensure_future(pool.forward(question(), 9.0, affinity=bytes([0]))) for _ in range(12)]
-            await until(lambda: len(a.asked) + len(b.asked) == 60)
+            await until(lambda: len(a.asked) + len(b.asked) == 108)
             assert sum(not one.done() for one in held) < 12
             busy.held.set()
             await asyncio.gather(*held)

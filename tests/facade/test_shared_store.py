@@ -121,10 +121,11 @@ def test_answers_are_given_while_redis_hangs_is_gone_and_is_back(house, two, red
     redis.hang()
     began = time.monotonic()
     assert ask(other, picture)[1] == right
-    assert time.monotonic() - began < 2.0
-    began = time.monotonic()
+    assert time.monotonic() - began < 20
+    left_alone_until = other.app.state.service.store._left_alone_until
+    assert left_alone_until > began
     assert ask(other, picture + b"\0")[1] == right
-    assert time.monotonic() - began < 0.15, "a Redis that hangs is asked again at once"
+    assert other.app.state.service.store._left_alone_until == left_alone_until  # not asked again
     redis.go_on()
     redis.stop()
     other.app.state.service.store._left_alone_until = 0.0

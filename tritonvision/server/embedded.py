@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from tritonvision import heartbeat
 from tritonvision.errors import ServerUnavailable, SetupError, TritonVisionError
 from tritonvision.queue_policy import bounded_config
-from tritonvision.server import stubs, walls
+from tritonvision.server import run_folder, stubs, walls
 from tritonvision.server.control import processes_of
 from tritonvision.server.ends import Ends
 from tritonvision.server.locate import locate
@@ -68,13 +68,10 @@ class Embedded:
         self._stubs: dict[int, Stub] = {}
         self._retired: dict[int, float] = {}  # processes whose successors have started, and when
         self._unhealed: dict[str, float] = {}  # models that miss a process, and when to try again
-        self._restarts_in_a_row = 0
+        self._restarts_in_a_row = self._generation = 0
         self._started_at = 0.0
-        self._generation = 0
-        self._sick = False
-        self._started = False
-        self._looks: list[Future[None]] = []  # checks asked for
-        self._looking: list[Future[None]] = []  # begun
+        self._sick = self._started = False
+        self._looks, self._looking = list[Future[None]](), list[Future[None]]()  # checks asked for, and begun
         self._changed = threading.Condition()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._stopping = False
@@ -215,7 +212,7 @@ class Embedded:
 
     def _run(self) -> None:
         try:
-            stubs.clean_up_abandoned()
+            stubs.clean_up(run_folder.abandoned())
             self._start_process()
             with self._changed:
                 self._started = True
@@ -395,6 +392,5 @@ class Embedded:
         for stub in self._stubs.values():
             stubs.end(stub)
             stubs.forget(self._process.folder, stub)
-        self._process = None
-        self._stubs = {}
+        self._process, self._stubs = None, {}
         self._watch({})

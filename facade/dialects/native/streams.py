@@ -61,7 +61,7 @@ async def follow(socket: WebSocket, model: str) -> None:
                 stream, found, form = await _counted(socket, name, message, stream)
                 answer = _answer(found, form) | {"time": time.perf_counter() - started}
             except TritonVisionError as error:
-                answer = {"error": cut(error.message), "hint": cut(error.hint), "code": error.code}
+                answer = {"error": cut(error.message), "hint": cut(_hint(error)), "code": error.code}
                 if stream is not None and not service.engine.streams.knows(stream):
                     stream = None  # the next prompt begins another one
             await socket.send_text(orjson.dumps(answer).decode())  # a client that reads nothing is disconnected
@@ -129,6 +129,13 @@ async def _read(message: Mapping[str, Any]) -> _Asked:
     if picture is not None and not isinstance(picture, str):
         raise InvalidParameter("'image' must be the base64 of a picture.")
     return _Asked(None if picture is None else await decoded(picture), given)
+
+
+def _hint(error: TritonVisionError) -> str:
+    """What to do; of a refusal that passes, when to ask again, which other routes say in a header."""
+    if error.hint or error.retry_after is None:
+        return error.hint
+    return f"Ask again in {error.retry_after:.0f} s."
 
 
 def _answer(found: TrackedMasks, form: str) -> dict[str, Any]:
