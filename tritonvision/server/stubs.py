@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tritonvision.server import run_folder
-
 _INSTANCE = re.compile(r"(?P<model>.+)_\d+_\d+")
 _SHARED_MEMORY = Path("/dev/shm")
 _REGIONS = "regions"
