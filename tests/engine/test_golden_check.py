@@ -252,7 +252,8 @@ def test_a_model_that_begins_to_write_and_stops_is_not_waited_for_for_ever(tmp_p
         async with ScriptedTriton("writer") as triton, AsyncTritonClient(triton.address) as client:
             triton.held.clear()  # after the first piece
             with ThreadPoolExecutor(1) as threads:
-                check = GoldenCheck(client, tmp_path, 30.0 if lost else 0.1, threads, lambda _: 1, lambda _: lambda: lost)
+                deadline = 30.0 if lost else 0.1
+                check = GoldenCheck(client, tmp_path, deadline, threads, lambda _: 1, lambda _: lambda: lost)
                 if lost:
                     with pytest.raises(ServerUnavailable):
                         await check._ask_stage(questions, stage, "writer", True)
