@@ -7,7 +7,7 @@ import contextlib
 import time
 
 from tritonvision.commands import command, failure
-from tritonvision.errors import ModelLoading, Overloaded, TritonVisionError, UnknownModel
+from tritonvision.errors import ModelLoading, Overloaded, SetupError, TritonVisionError, UnknownModel
 from tritonvision.settings import Settings
 
 _RETRY_AFTER = 10.0
@@ -59,11 +59,17 @@ class Exports:
 
     async def _export(self, model_id: str) -> None:
         async with self._turn:
-            process = await asyncio.create_subprocess_exec(
-                # somebody waits for the answer: other engines are tried by 'tritonvision variants', not here
-                *command("export", model_id, "--engine", "onnxruntime", "--repository", str(self._settings.repository)),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
+            # somebody waits for the answer: other engines are tried by 'tritonvision variants', not here
+            how = "--engine", "onnxruntime", "--repository", str(self._settings.repository)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command("export", model_id, *how),
+                    stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+                )  # fmt: skip
+            except OSError as error:
+                why = SetupError(f"No process can be started for it: {error.strerror}.")
+                self._failed[model_id] = time.monotonic(), why
+                return
             try:
                 _, said = await process.communicate()
             except asyncio.CancelledError:

@@ -104,10 +104,15 @@ class PlanBuilds:
         async with self._turn:
             self._now(model_id, state="building")
             log.info("%s: plans of %s are being built.", model_id, name)
-            process = await asyncio.create_subprocess_exec(
-                *self._run("plan", "build", model_id, "--variant", name, "--repository", str(self._root), "--progress"),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
+            how = "--variant", name, "--repository", str(self._root), "--progress"
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self._run("plan", "build", model_id, *how),
+                    stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                )  # fmt: skip
+            except OSError as lack:
+                self._now(model_id, state="failed", why=f"No process can be started for it: {lack.strerror}.")
+                return
             try:
                 assert process.stdout is not None and process.stderr is not None
                 said, _ = await asyncio.gather(process.stderr.read(), self._follow(model_id, process.stdout))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -185,10 +185,10 @@ class AsyncTritonClient(TritonCalls):
         """As :meth:`TritonCalls.responses`."""
         call = self._stub.ModelStreamInfer(metadata=self._traced())
         try:
-            await call.write(request)
+            await _in_time(call.write(request), stream_idle_timeout, lost)  # a server that hangs takes nothing either
             await call.done_writing()
             while True:
-                message = await _read_in_time(asyncio.ensure_future(call.read()), stream_idle_timeout, lost)
+                message = await _in_time(call.read(), stream_idle_timeout, lost)
                 if message is grpc.aio.EOF:
                     return
                 if message.error_message:
@@ -242,18 +242,18 @@ def _result(
     return codec.to_result(tensors, parameters, multi_label=several, map_meaning=facts.map_meaning)
 
 
-async def _read_in_time(reading: asyncio.Future[Any], stream_idle_timeout: float, lost: Callable[[], bool]) -> Any:
-    """The result of ``reading``. Raises TimeoutError, or an error as soon as the generating process is lost."""
-    give_up = time.monotonic() + stream_idle_timeout
+async def _in_time(work: Coroutine[Any, Any, Any], stream_idle_timeout: float, lost: Callable[[], bool]) -> Any:
+    """The result of ``work``. Raises TimeoutError, or an error as soon as the generating process is lost."""
+    give_up, working = time.monotonic() + stream_idle_timeout, asyncio.ensure_future(work)
     try:
         while True:
             left = give_up - time.monotonic()
-            await asyncio.wait((reading,), timeout=min(_LOOK, max(left, 0)))
-            if reading.done():
-                return reading.result()
+            await asyncio.wait((working,), timeout=min(_LOOK, max(left, 0)))
+            if working.done():
+                return working.result()
             if lost():
                 raise failures.StreamFailure("The stub process was lost in the middle of an answer.")
             if left <= 0:
                 raise TimeoutError
     finally:
-        reading.cancel()
+        working.cancel()

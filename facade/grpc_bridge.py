@@ -24,6 +24,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonvision.errors import SetupError
 from tritonvision.facade.dialects.kserve.routes import PROTOBUF, PROTOBUF_STREAM
 from tritonvision.facade.run import listen
+from tritonvision.facade.security.tls import for_grpc
 from tritonvision.settings import Settings
 
 log = logging.getLogger("tritonvision.facade")
@@ -72,7 +73,7 @@ async def serving(app: ASGIApp, settings: Settings, successor: bool = False) -> 
         successor: whether a process of ours has the port, and leaves it to this one: until then both answer.
 
     Raises:
-        SetupError: the port is taken.
+        SetupError: the port is taken, or the certificate does not fit.
     """
     if settings.grpc_port is None:
         yield
@@ -86,17 +87,16 @@ async def serving(app: ASGIApp, settings: Settings, successor: bool = False) -> 
             ("grpc.so_reuseport", 1),
         ],
     )  # fmt: skip
-    handlers = {name: _unary(app, *call) for name, call in _CALLS.items()} | {"ModelStreamInfer": _streamed(app)}
+    handlers = {name: _unary(app, *call) for name, call in _CALLS.items()} | {
+        "ModelStreamInfer": _streamed(app, settings.stream_idle_timeout)
+    }  # fmt: skip
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         if settings.tls_cert is None or settings.tls_key is None:
             server.add_insecure_port(f"{host}:{settings.grpc_port}")
         else:
-            files = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-            server.add_secure_port(f"{host}:{settings.grpc_port}", grpc.ssl_server_credentials([files]))
-    except OSError as error:
-        raise SetupError(f"The certificate cannot be read: {error.strerror}.") from error
+            server.add_secure_port(f"{host}:{settings.grpc_port}", for_grpc(settings.tls_cert, settings.tls_key))
     except RuntimeError as error:
         raise SetupError(f"Port {settings.grpc_port} is taken.", hint="Give another --grpc-port.") from error
     await server.start()
@@ -118,13 +118,25 @@ def _unary(app: ASGIApp, kind: Any, method: str, path_of: Callable[[Any], str]) 
     return grpc.unary_unary_rpc_method_handler(answer)
 
 
-def _streamed(app: ASGIApp) -> grpc.RpcMethodHandler:
-    """``ModelStreamInfer``: requests one after another, each with any number of responses; errors are messages."""
+def _streamed(app: ASGIApp, idle: float) -> grpc.RpcMethodHandler:
+    """``ModelStreamInfer``: requests one after another, each with any number of responses; errors are messages.
+
+    Args:
+        idle: seconds that a stream may be open without a request.
+    """
+
+    async def next_request(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes | None:
+        try:
+            async with asyncio.timeout(idle):
+                return await anext(requests, None)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"Nothing was sent for {idle:g} seconds.")
+            return None  # abort raises
 
     async def answers(
         requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
     ) -> AsyncGenerator[bytes, None]:
-        async for data in requests:
+        while (data := await next_request(requests, context)) is not None:
             path = _infer(await _parsed(pb.ModelInferRequest, data, context))
             exchange = _Exchange("POST", path, data, context, PROTOBUF_STREAM)
             async with aclosing(exchange.frames(app)) as frames:

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from tritonvision import kept_prompts
 from tritonvision.errors import InvalidParameter, NotSupported, one_of_several
-from tritonvision.heartbeat import Heart, kept_prompts, longest_work
+from tritonvision.heartbeat import Heart, longest_work
 from tritonvision.pictures import decode, shown_size
 from tritonvision.python_backend.generation.answering import Messages
 from tritonvision.python_backend.generation.engines import open_engine
@@ -44,17 +45,17 @@ class TritonPythonModel:
             sessions = Sessions(network_files(folder, parameters["sessions"]))
         assets = {name: (folder / name).read_bytes() for name in json.loads(parameters["assets"])}
         self.heart = Heart(longest_work(folder))
-        options, told = json.loads(parameters["options"]), kept_prompts()
+        options, kept = json.loads(parameters["options"]), kept_prompts.told()
         self.vlm_engine = open_engine(
             sessions, parameters["module"], options, assets, lambda: self.heart, identity(args, parameters),
-            LIMIT if told is None else told,
+            LIMIT if kept is None else kept,
         )  # fmt: skip
 
     def execute(self, requests: list) -> None:
         """Triton's hook: begin each answer and return; the responses follow. Every request gets a final response."""
         for request in requests:
             sender = request.get_response_sender()
-            failed = partial(self._refuse, sender)
+            failed = partial(refuse, self.name, sender)
             try:
                 self._start(request, sender, failed)
             except Exception as error:  # the boundary of the process: what is no refusal goes to the log
@@ -76,16 +77,18 @@ class TritonPythonModel:
         """Triton's hook: the model is unloaded."""
         self.vlm_engine.close()
 
-    def _refuse(self, sender: Any, error: Exception) -> None:
-        if isinstance(error, Cancelled):  # nobody reads it, but Triton keeps a request without a final response
-            refusal = pb_utils.TritonError("cancelled", pb_utils.TritonError.CANCELLED)
-        else:
-            refusal = refusal_of(error, self.name)
-        response = pb_utils.InferenceResponse(error=refusal)
-        try:
-            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        except Exception as failure:  # the boundary of the process: Triton refused it, and the other answers continue
-            pb_utils.Logger.log_error(f"{self.name}: an answer could not be ended: {failure}")
+
+def refuse(model: str, sender: Any, error: Exception) -> None:
+    """End an answer of ``model`` with ``error``. What Triton refuses of that goes to the log; other answers go on."""
+    if isinstance(error, Cancelled):  # nobody reads it, but Triton keeps a request without a final response
+        refusal = pb_utils.TritonError("cancelled", pb_utils.TritonError.CANCELLED)
+    else:
+        refusal = refusal_of(error, model)
+    response = pb_utils.InferenceResponse(error=refusal)
+    try:
+        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    except Exception as failure:  # the boundary of the process
+        pb_utils.Logger.log_error(f"{model}: an answer could not be ended: {failure}")
 
 
 def picture(data: bytes, auto_orient: bool, number: int = 1, count: int = 1) -> Picture:

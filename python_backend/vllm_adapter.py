@@ -20,10 +20,10 @@ import triton_python_backend_utils as pb_utils
 from tritonvision.errors import InvalidParameter, NotSupported, ServerUnavailable, from_wire, one_of_several
 from tritonvision.heartbeat import Heart
 from tritonvision.pictures import decode, shown_size
-from tritonvision.python_backend.chat import read_messages
+from tritonvision.python_backend.chat import read_messages, refuse
 from tritonvision.python_backend.generation.prompt import check, details
 from tritonvision.python_backend.images import total
-from tritonvision.python_backend.step import read_parameters, refusal_of, refusing_to_load
+from tritonvision.python_backend.step import read_parameters, refusing_to_load
 from tritonvision.tasks import LOW, VLM, resolve
 
 _AT_ONCE = 64  # answers under way; each waits for the engine in a thread
@@ -59,11 +59,9 @@ class TritonPythonModel:
             inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             for response in self._pieces(inputs, sender):
                 sender.send(response)
-            flags = {"flags": pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL}
-            sender.send(**flags)
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except Exception as error:  # the boundary of the process: what is no refusal goes to the log
-            refusal = pb_utils.InferenceResponse(error=refusal_of(error, self.name))
-            sender.send(refusal, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            refuse(self.name, sender, error)
 
     def _pieces(self, inputs: Mapping[str, np.ndarray], sender: Any) -> Iterator[Any]:
         """The engine's responses in our tensors."""
@@ -89,7 +87,6 @@ class TritonPythonModel:
             answer += int(tensors["num_output_tokens"].reshape(-1)[0])
             reason = bytes(tensors["finish_reason"].reshape(-1)[0]).decode()
             yield response(bytes(tensors["text_output"].reshape(-1)[0]), _REASONS.get(reason, ""), (prompt, answer))
-
 
     def _responses(self, asked: Any) -> Iterator[Any]:
         """What the engine answers. Raises ServerUnavailable where there is none."""

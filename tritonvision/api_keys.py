@@ -6,13 +6,15 @@ finds one of 2**256 keys by trying, however quick a try is, and every request ha
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -98,14 +100,38 @@ def write(path: Path, keys: Iterable[ApiKey]) -> None:
     try:
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            file.writelines(f"{key.line()}\n" for key in keys)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.replace(file.name, path)
+        handle, fresh = tempfile.mkstemp(dir=path.parent)
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                file.writelines(f"{key.line()}\n" for key in keys)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            os.replace(fresh, path)
+        except OSError:
+            os.unlink(fresh)
+            raise
     except OSError as error:
         raise SetupError(f"The keys cannot be written to {path}: {error.strerror}.") from error
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Within the block no other process changes the file: a key that is revoked does not come back with the next one.
+
+    Raises:
+        SetupError: its folder cannot be made or read.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise SetupError(f"The keys cannot be written to {path}: {error.strerror}.") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_distinct(keys: Iterable[ApiKey], where: str) -> None:

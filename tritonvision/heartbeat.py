@@ -26,7 +26,6 @@ LONGEST_EXECUTE_SECONDS = 60.0
 _LONGEST_OF_ALL = 1800.0
 _GRAPH_BYTES = 64 * 2**20  # a network gets LONGEST_EXECUTE_SECONDS more for each
 FOLDER_VARIABLE = "TRITONVISION_SERVER_FOLDER"
-KEPT_PROMPTS_VARIABLE = "TRITONVISION_KEPT_PROMPTS"  # of :mod:`tritonvision.settings`; handed on in bytes
 _OWNER = "owner"
 _F_SETSIG = 10  # fcntl(2); Python has no name for it
 # Of a longer pause between two checks only this much counts: the watcher itself was not running.
@@ -64,12 +63,6 @@ def end_with_owner(folder: Path) -> None:
     fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(descriptor, _F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
-
-
-def kept_prompts() -> int | None:
-    """The setting ``kept_prompts`` as the tritonserver of this process was told it, in bytes; None where it was not."""
-    told = os.environ.get(KEPT_PROMPTS_VARIABLE, "")
-    return int(told) if told.isdecimal() else None
 
 
 def longest_work(files: Path) -> float:

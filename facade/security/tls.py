@@ -6,7 +6,10 @@ import contextlib
 import logging
 import os
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
+
+import grpc
 
 from tritonvision.errors import SetupError
 
@@ -26,16 +29,16 @@ class Certificates:
     def __init__(self, certificate: Path, key: Path):
         self._files = certificate, key
         self.context = self._loaded()
-        self._seen = self._stamp()
+        self._seen = _stamp(self._files)
 
     def look(self) -> None:
         """Load the files again if they changed."""
-        if self._stamp() != self._seen:
+        if _stamp(self._files) != self._seen:
             self.reload()
 
     def reload(self) -> None:
         """Load the files again. If they do not fit, the certificate stays, and the log says why."""
-        self._seen = self._stamp()
+        self._seen = _stamp(self._files)
         try:
             self._loaded()  # into another context first: half a pair would be left in this one
             self.context.load_cert_chain(*self._files, password=_no_password)
@@ -60,13 +63,38 @@ class Certificates:
             raise SetupError(f"{certificate} or {key} cannot be read: {error.strerror}.") from error
         return context
 
-    def _stamp(self) -> tuple[int, ...]:
-        found: list[int] = []
-        for path in self._files:
-            with contextlib.suppress(OSError):
-                stat = os.stat(path)
-                found += (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        return tuple(found)
+
+def for_grpc(certificate: Path, key: Path) -> grpc.ServerCredentials:
+    """The same for a gRPC server: each handshake looks whether the files were replaced. Raises SetupError."""
+    files = certificate, key
+    seen = _stamp(files)
+
+    def loaded() -> grpc.ServerCertificateConfiguration:
+        Certificates(certificate, key)  # gRPC would take what does not belong together, and fail at every handshake
+        return grpc.ssl_server_certificate_configuration([(key.read_bytes(), certificate.read_bytes())])
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal seen
+        before, seen = seen, _stamp(files)
+        if before == seen:
+            return None
+        try:
+            return loaded()
+        except (SetupError, OSError) as error:
+            log.error("The certificate of gRPC stays as it was: %s", error)
+            return None
+
+    return grpc.dynamic_ssl_server_credentials(loaded(), changed)
+
+
+def _stamp(files: Iterable[Path]) -> tuple[int, ...]:
+    """Changes when one of the files does."""
+    found: list[int] = []
+    for path in files:
+        with contextlib.suppress(OSError):
+            stat = os.stat(path)
+            found += (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    return tuple(found)
 
 
 def _no_password() -> str:

@@ -6,11 +6,12 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 import numpy as np
 
 from tritonvision.errors import InvalidPicture
-from tritonvision.python_backend.generation.prompt import Picture, Reader, Size
+from tritonvision.python_backend.generation.prompt import Picture, Size
 from tritonvision.python_backend.runtime.encoding_cache import SharedCache
 from tritonvision.python_backend.runtime.sessions import Sessions
 
@@ -18,6 +19,13 @@ _TILES = 4  # tiles in one run of the vision network; cancelling takes effect be
 _COUNTS = 10_000  # pictures of which the number of rows is remembered
 
 Rows = Mapping[str, np.ndarray]
+
+
+class Reader(Protocol):
+    """Reads pictures: every family's reader, see :class:`.prompt.Reader`."""
+
+    def vision_inputs(self, picture: np.ndarray, detail: str) -> Mapping[str, np.ndarray]:
+        """Inputs of the vision network for one picture, RGB uint8 ``[h,w,3]``, batch axis first."""
 
 
 class Encodings:

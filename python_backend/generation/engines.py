@@ -23,5 +23,5 @@ def open_engine(
     The arguments are those of :class:`VlmEngine` and :class:`SearchEngine`.
     """
     if SEARCH in assets:
-        return SearchEngine(sessions, module, options, assets, working)
+        return SearchEngine(sessions, module, options, assets, working, model)
     return VlmEngine(sessions, module, options, assets, working, model, kept)

@@ -4,34 +4,36 @@ their prompts are of one length.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import tokenizers
 
-from tritonvision.errors import InvalidParameter, InvalidPicture, NotSupported
+from tritonvision.errors import InvalidParameter, NotSupported
 from tritonvision.python_backend.generation import beams
 from tritonvision.python_backend.generation.answering import Engine, Messages
+from tritonvision.python_backend.generation.encodings import Encodings
 from tritonvision.python_backend.generation.prompt import Picture, Prompt, Size
 from tritonvision.python_backend.generation.sampling import Sampler
 from tritonvision.python_backend.generation.scheduler import Cancelled, fail, unloaded
 from tritonvision.python_backend.generation.text_stream import check_stops
 from tritonvision.python_backend.images import total
+from tritonvision.python_backend.runtime import encoding_cache
 from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.results import Delta
 
 TOKENIZER = "tokenizer.json"
 _SIGN = 10.0  # seconds after which an empty piece tells that the search goes on: a stream that pauses is given up
 _TOGETHER = 8  # answers that are searched for in one batch
-_PICTURES = 32  # pictures whose encodings are kept: one is asked about again and again, by one task after another
+_ROWS = "image_embeds"
 
 
 class Reader(Protocol):
@@ -46,8 +48,8 @@ class Reader(Protocol):
     def read(self, messages: Messages, sizes: Sequence[Size]) -> Prompt:
         """The prompt of a conversation, which is about its last picture; see :class:`prompt.Reader`."""
 
-    def vision_inputs(self, picture: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Inputs of the vision network for one picture, RGB uint8 ``[h,w,3]``, batch axis first."""
+    def vision_inputs(self, picture: np.ndarray, detail: str = "") -> Mapping[str, np.ndarray]:
+        """Inputs of the vision network for one picture, RGB uint8 ``[h,w,3]``, batch axis first; one resolution."""
 
     def written(self, ids: Sequence[int]) -> str:
         """The text of an answer's tokens."""
@@ -94,12 +96,12 @@ class SearchEngine(Engine):
         module: of the family's prompt, below ``python_backend/vlm``.
         options: of that module, and ``layers`` of the decoder.
         assets: ``tokenizer.json`` and :data:`beams.SEARCH`, the settings of the search as the checkpoint has them.
-        working: a context manager around each unit of work, see :class:`engine.VlmEngine`.
+        working, model: see :class:`engine.VlmEngine`.
     """
 
     def __init__(
         self, sessions: Sessions, module: str, options: Mapping[str, Any], assets: Mapping[str, bytes],
-        working: Callable[[], AbstractContextManager] = nullcontext,
+        working: Callable[[], AbstractContextManager] = nullcontext, model: str = "",
     ):  # fmt: skip
         self._sessions, self._working = sessions, working
         family = importlib.import_module(f"tritonvision.python_backend.vlm.{module}")
@@ -107,7 +109,7 @@ class SearchEngine(Engine):
         self._reader: Reader = family.Reader(options, tokenizer)
         self._search = beams.Search(**beams.read_search(assets[beams.SEARCH]))
         self._cross = [f"cross.{n}.{part}" for n in range(options["layers"]) for part in ("key", "value")]
-        self._encoded: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._encodings = Encodings(sessions, self._reader, model, encoding_cache.of_server("encodings"), working)
         self._waiting: deque[_Answer] = deque()
         self._change = threading.Condition()
         self._closing = False
@@ -186,7 +188,7 @@ class SearchEngine(Engine):
                 text = answer.prompt.input_ids[answer.prompt.input_ids != answer.prompt.image_token]
                 self._check(answer)
                 with self._working():
-                    given = {"input_ids": text[None], "image_embeds": rows}
+                    given = {"input_ids": text[None], _ROWS: rows}
                     answer.cross = self._sessions("encoder", given, self._cross)
                 answer.steps = beams.steps(answer.search, self._choice(answer.settings))
                 answer.asked = next(answer.steps)
@@ -323,20 +325,9 @@ class SearchEngine(Engine):
 
     def _rows(self, answer: _Answer) -> np.ndarray:
         """``image_embeds`` float32 ``[1,R,H]`` of the last picture."""
-        self._check(answer)
         picture, size = answer.pictures[-1], answer.sizes[-1]
-        with self._working():
-            pixels = picture.decode()
-            if pixels.shape[:2] != size:
-                raise InvalidPicture("The picture's header tells another size than its pixels have.")
-            inputs = self._reader.vision_inputs(pixels)
-            key = _digest(inputs)
-            if key not in self._encoded:
-                self._encoded[key] = self._sessions("vision", inputs, ["image_embeds"])["image_embeds"]
-                if len(self._encoded) > _PICTURES:
-                    self._encoded.popitem(last=False)
-            self._encoded.move_to_end(key)
-            return self._encoded[key]
+        key, go_on = self._encodings.key(picture, "", [_ROWS]), partial(self._check, answer)
+        return self._encodings.rows(key, picture, size, "", [_ROWS], go_on)[_ROWS][None]
 
 
 def _chosen(settings: Mapping[str, Any]) -> bool:
@@ -347,12 +338,3 @@ def _before(text: str, stops: Sequence[str]) -> tuple[str, bool]:
     """The text before the stop text that is complete first, and whether there is one."""
     found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
     return (text[: min(found)[1]], True) if found else (text, False)
-
-
-def _digest(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Of names, shapes and values."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].shape} ".encode())
-        digest.update(np.ascontiguousarray(tensors[name]).data)
-    return digest.digest()

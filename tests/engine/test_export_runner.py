@@ -96,3 +96,20 @@ def test_what_is_published_and_cannot_be_read_is_not_replaced_by_a_request(slow)
         await exports.close()
 
     asyncio.run(main())
+
+
+def test_an_export_whose_process_cannot_be_started_has_failed_and_is_not_begun_again_at_every_request(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(export_runner, "command", lambda *_: [str(tmp_path / "nothing")])
+
+    async def main():
+        exports = Exports(Settings(repository=tmp_path))
+        with pytest.raises(ModelLoading):
+            exports.begin("a")
+        await until(lambda: not exports._wanted)
+        with pytest.raises(UnknownModel, match="No process can be started for it: No such file"):
+            exports.begin("a")
+        await exports.close()
+
+    asyncio.run(main())

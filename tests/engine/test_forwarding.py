@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonvision import stages
 from tritonvision.engine import codec
 from tritonvision.engine.engine import Engine
+from tritonvision.engine.triton_grpc import AsyncTritonClient
 from tritonvision.errors import InvalidParameter, NotSupported, ServerUnavailable
 from tritonvision.publication import MANIFEST
 from tritonvision.settings import Settings
@@ -119,5 +120,28 @@ def test_a_stream_whose_process_is_lost_ends_at_once_and_not_when_it_has_idled(t
                     lost = True
             server.held.set()
             await engine.close()
+
+    asyncio.run(main())
+
+
+class TakesNothing(ScriptedTriton):
+    """Accepts a stream and reads nothing of it, as a server does that hangs."""
+
+    async def ModelStreamInfer(self, requests, context):
+        await self.held.wait()
+        return
+        yield
+
+
+def test_a_server_that_does_not_take_a_request_is_not_waited_for_for_ever():
+    async def main():
+        async with TakesNothing() as server, AsyncTritonClient(server.address) as client:
+            server.held.clear()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(10) as limit:
+                    async for _ in client.responses(message([bytes(32 * 2**20)]), 0.2):
+                        pass
+            assert not limit.expired()
+            server.held.set()
 
     asyncio.run(main())

@@ -7,14 +7,18 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from scripted_triton import ScriptedTriton
 
 from tritonvision.differences import VALUES
 from tritonvision.engine.engine import Engine
-from tritonvision.engine.golden_check import _blame
-from tritonvision.errors import BrokenModel, ModelLoading, NotSupported
+from tritonvision.engine.golden_check import GoldenCheck, _blame
+from tritonvision.engine.triton_grpc import AsyncTritonClient
+from tritonvision.errors import BrokenModel, DeadlineExceeded, ModelLoading, NotSupported, ServerUnavailable
 from tritonvision.golden import ANSWER, FOLDER, Figures, Stage
 from tritonvision.publication import MANIFEST
 from tritonvision.server import Embedded
@@ -236,3 +240,26 @@ def figures(stage: str, difference: float, bar: float = 1.0) -> Figures:
 )
 def test_the_first_stage_past_its_own_bar_is_blamed(differences, exact, blamed):
     assert _blame(tuple(figures(stage, value) for stage, value in differences.items()), exact)[0] == blamed
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_model_that_begins_to_write_and_stops_is_not_waited_for_for_ever(tmp_path, lost):
+    """Its process is lost, which Triton does not tell in a stream, or it hangs."""
+    stage = SimpleNamespace(name=ANSWER, decoupled=True)
+    questions = SimpleNamespace(load=lambda stage: ({}, {}))
+
+    async def main():
+        async with ScriptedTriton("writer") as triton, AsyncTritonClient(triton.address) as client:
+            triton.held.clear()  # after the first piece
+            with ThreadPoolExecutor(1) as threads:
+                deadline = 30.0 if lost else 0.1
+                check = GoldenCheck(client, tmp_path, deadline, threads, lambda _: 1, lambda _: lambda: lost)
+                if lost:
+                    with pytest.raises(ServerUnavailable):
+                        await check._ask_stage(questions, stage, "writer", True)
+                else:
+                    figures = await check._ask_stage(questions, stage, "writer", True)
+                    assert not figures.passed and figures.failure == DeadlineExceeded.sentence
+            triton.held.set()
+
+    asyncio.run(main())

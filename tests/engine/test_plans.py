@@ -126,3 +126,15 @@ def test_without_a_gpu_nothing_is_begun(builds, monkeypatch):
     with pytest.raises(SetupError, match="No NVIDIA GPU"):
         builds.require(MANIFEST, VARIANT)
     assert not builds.builds
+
+
+def test_a_build_whose_process_cannot_be_started_is_told_as_one_that_failed(tmp_path):
+    async def main():
+        builds = PlanBuilds(tmp_path, lambda *_: [str(tmp_path / "nothing")])
+        with pytest.raises(SetupError):
+            builds.require(MANIFEST, VARIANT)
+        await until(lambda: builds.builds["m"].state == "failed")
+        assert builds.builds["m"].why == "No process can be started for it: No such file or directory."
+        await builds.close()
+
+    asyncio.run(main())

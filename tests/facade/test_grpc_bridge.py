@@ -171,8 +171,25 @@ def test_a_stream_has_every_piece_and_its_errors_as_messages(house, picture, fre
             told = [answer async for answer in stub.ModelStreamInfer(iter([message]))]
             assert [bool(answer.error_message) for answer in told] == [False, True]
             assert app.state.service.admission.pictures == 0
-            figures = app.state.service.metrics.text().decode()
+            figures = app.state.service.metrics.text(None, lambda _: True).decode()
             assert "num_inferences_smolvlm_256m 2.0" in figures and "num_errors_smolvlm_256m 1.0" in figures
+
+    run(main())
+
+
+def test_a_stream_on_which_nothing_is_sent_ends(house, free_port):
+    async def nothing():
+        await asyncio.Event().wait()
+        yield
+
+    async def main():
+        address = f"127.0.0.1:{free_port}"
+        async with bridged(house, free_port, stream_idle_timeout=0.2), grpc.aio.insecure_channel(address) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            with pytest.raises(grpc.RpcError) as ended:
+                async for _ in stub.ModelStreamInfer(nothing()):
+                    pass
+            assert ended.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED and "0.2 seconds" in ended.value.details()
 
     run(main())
 

@@ -32,11 +32,12 @@ def test_unloading_a_model_keeps_a_step_that_a_loading_model_shares(settings, ph
         assert {manifest.id for manifest in engine.loaded()} == {SEGMENTER, CLASSIFIER}
         assert server.instances(SHARED) == 2
         victims = [stub for stub in server.processes() if stub.model == SHARED]
+        lost = server.loses(SHARED)
         assert len(victims) == 2
         for victim in victims:
             os.kill(victim.pid, signal.SIGKILL)
         _, results = await engine.infer(SEGMENTER, [photo], {"confidence": 0.9})
-        assert len(results) == 1 and server.deaths_of(SHARED)
+        assert len(results) == 1 and lost()
         await engine.unload(SEGMENTER)
         assert server.instances(SHARED) == 0
 

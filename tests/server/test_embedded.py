@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from tritonvision.client import TritonClient
 from tritonvision.errors import ServerUnavailable
-from tritonvision.server import Embedded, stubs
+from tritonvision.server import Embedded, run_folder, stubs
 from tritonvision.server import embedded as embedded_module
 from tritonvision.settings import Settings
 
@@ -52,6 +53,17 @@ def test_it_finds_the_face_in_the_photo(embedded: Embedded, photo: bytes):
     assert faces(embedded, photo) == 1
     assert embedded.version == "2.51.0"
     assert embedded.healthy()
+
+
+def test_an_abandoned_folder_that_holds_what_nobody_expects_is_removed_and_hinders_no_start(settings):
+    folder = Path(tempfile.mkdtemp(prefix="tritonvision-server-", dir=run_folder.place()))
+    (folder / "left").write_text("by another version")
+    server = Embedded(settings)
+    try:
+        server.start()
+        assert not folder.exists()
+    finally:
+        server.stop()
 
 
 @pytest.mark.attack("open doors")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -40,6 +42,27 @@ def test_a_file_that_is_replaced_keeps_who_may_read_it(tmp_path):
     path.chmod(0o644)
     api_keys.write(path, [key("b")])
     assert path.stat().st_mode & 0o777 == 0o644 and [path.name] == os.listdir(tmp_path)
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path):
+    (tmp_path / "keys.jsonl").mkdir()
+    with pytest.raises(SetupError, match="The keys cannot be written to"):
+        api_keys.write(tmp_path / "keys.jsonl", [key("a")])
+    assert os.listdir(tmp_path) == ["keys.jsonl"]
+
+
+def test_keys_that_are_made_at_the_same_time_are_all_kept(tmp_path):
+    path = tmp_path / "keys.jsonl"
+
+    def add(number: int) -> None:
+        with api_keys.changing(path):
+            known = api_keys.read(path) if path.exists() else []
+            time.sleep(0.01)
+            api_keys.write(path, [*known, key(f"k{number}")])
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(add, range(8)))
+    assert sorted(one.name for one in api_keys.read(path)) == [f"k{number}" for number in range(8)]
 
 
 def test_empty_lines_and_comments_are_passed_over(tmp_path):

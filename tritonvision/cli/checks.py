@@ -127,7 +127,7 @@ def _walls(settings: Settings) -> Finding:
     return Finding("ok", "walls", held)
 
 
-_ORIGIN = {"wheel": "the nvidia-pytriton wheel", "path": "this path", "ngc": "the NGC container"}
+_ORIGIN = {"wheel": "the nvidia-pytriton wheel", "path": "this path"}
 
 
 def _foreign(endpoint: Endpoint) -> Iterator[Finding]:

@@ -63,11 +63,7 @@ def new(
 
     from tritonvision import api_keys
 
-    path = _path(file)
-    known = api_keys.read(path) if path.exists() else []
-    if any(key.name == name for key in known):
-        raise InvalidParameter(f"There is a key '{name}' in {path}.", hint=f"tritonvision keys revoke {name}")
-    text = api_keys.new_key()
+    path, text = _path(file), api_keys.new_key()
     may = {api_keys.ASK, api_keys.MANAGE} if manage else {api_keys.ASK}
     try:
         key = api_keys.ApiKey.model_validate({
@@ -77,7 +73,11 @@ def new(
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         raise InvalidParameter(f"'{problem['loc'][0]}' does not fit: {problem['msg']}.") from error
-    api_keys.write(path, [*known, key])
+    with api_keys.changing(path):
+        known = api_keys.read(path) if path.exists() else []
+        if any(other.name == name for other in known):
+            raise InvalidParameter(f"There is a key '{name}' in {path}.", hint=f"tritonvision keys revoke {name}")
+        api_keys.write(path, [*known, key])
     typer.echo(text)
     typer.echo(f"This is the only time it is shown. It is in force where --keys {path} is served.", err=True)
 
@@ -114,12 +114,13 @@ def revoke(name: Name, file: File = None) -> None:
     from tritonvision import api_keys
 
     path = _path(file)
-    known = api_keys.read(path)
-    left = [key for key in known if key.name != name]
-    if len(left) == len(known):
-        names = ", ".join(key.name for key in known) or "none"
-        raise InvalidParameter(f"There is no key '{name}' in {path}.", hint=f"There are: {names}.")
-    api_keys.write(path, left)
+    with api_keys.changing(path):
+        known = api_keys.read(path)
+        left = [key for key in known if key.name != name]
+        if len(left) == len(known):
+            names = ", ".join(key.name for key in known) or "none"
+            raise InvalidParameter(f"There is no key '{name}' in {path}.", hint=f"There are: {names}.")
+        api_keys.write(path, left)
     typer.echo(f"Revoked {name}.")
 
 

@@ -121,14 +121,10 @@ class Embedded:
         """The walls around the server that hold, see :mod:`tritonvision.server.sandbox`."""
         return self._running().walls
 
-    def deaths_of(self, model: str) -> int:
-        """Stubs of one Triton model that ended unexpectedly so far."""
-        return self._deaths_of[model]
-
     def loses(self, model: str) -> Callable[[], bool]:
         """A function that tells whether a stub of a Triton model ended unexpectedly since this call."""
-        before = self.deaths_of(model)
-        return lambda: self.deaths_of(model) > before
+        before = self._deaths_of[model]
+        return lambda: self._deaths_of[model] > before
 
     def whole(self, model: str) -> bool:
         """Whether every process that serves a loaded Triton model is there, and the server with them."""

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tritonvision import heartbeat, step_reports
+from tritonvision import heartbeat, kept_prompts, step_reports
 from tritonvision.errors import SetupError
 from tritonvision.server import sandbox, walls
 from tritonvision.server.control import Control
@@ -57,7 +57,7 @@ class TritonProcess:
 
     Args:
         run_folder: of a :class:`RunFolder`; holds the server's files until it is stopped.
-        kept_prompts: bytes, see :class:`tritonvision.settings.Settings`.
+        kept: ``kept_prompts`` of :class:`tritonvision.settings.Settings`, bytes.
         confined: whether it and its processes are put behind the walls that :mod:`tritonvision.server.walls` draws.
 
     Attributes:
@@ -72,7 +72,7 @@ class TritonProcess:
     """
 
     def __init__(
-        self, installation: Installation, repository: Path, log_file: Path, run_folder: Path, kept_prompts: int,
+        self, installation: Installation, repository: Path, log_file: Path, run_folder: Path, kept: int,
         confined: bool = True,
     ):  # fmt: skip
         self.folder, self.confined = run_folder / _FOLDER, confined
@@ -93,22 +93,21 @@ class TritonProcess:
                     f"The files of the running server cannot be written to {run_folder}: {error.strerror}.",
                     hint="Let TMPDIR name a folder that is fit.",
                 ) from error
-            self._begin(installation, executable, backends, repository, log_file, kept_prompts)
+            self._begin(installation, executable, backends, repository, log_file, kept)
             undo.pop_all()
         self._pump = threading.Thread(target=self._pump_log, daemon=True, name="tritonserver-log")
         self._pump.start()
         self.control = Control(address_in(run_folder))
 
     def _begin(
-        self, installation: Installation, executable: Path, backends: Path, repository: Path, log_file: Path,
-        kept_prompts: int,
-    ) -> None:  # fmt: skip
+        self, installation: Installation, executable: Path, backends: Path, repository: Path, log_file: Path, kept: int
+    ) -> None:
         """Start the process. Raises SetupError."""
         self._last_error = ""
         self.log_file = _ready_log(log_file)
         self._log = _logger(self.log_file)
-        environment = _environment(installation, self.folder, kept_prompts, self.confined)
-        if self.confined:  # its processes cannot write the bytecode of our modules, and would compile them each time
+        environment = _environment(installation, self.folder, kept, self.confined)
+        if self.confined:  # its processes cannot write our modules' bytecode, and would compile them at each start
             for package in walls.package_folders():
                 compileall.compile_dir(package, quiet=2)
         allowed = walls.rules(installation, executable, repository, self.folder, environment) if self.confined else None
@@ -243,14 +242,14 @@ def _backends(installation: Installation, folder: Path) -> Path:
     return backends
 
 
-def _environment(installation: Installation, folder: Path, kept_prompts: int, confined: bool) -> dict[str, str]:
+def _environment(installation: Installation, folder: Path, kept: int, confined: bool) -> dict[str, str]:
     """The server's environment: its libraries, our interpreter's packages, and one thread for every library."""
     environment = walls.environment_of(os.environ, confined)
     environment |= {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     if confined:
         environment["TMPDIR"] = str(folder / _TEMPORARY)
     environment[heartbeat.FOLDER_VARIABLE] = str(folder)
-    environment[heartbeat.KEPT_PROMPTS_VARIABLE] = str(int(kept_prompts))
+    environment[kept_prompts.VARIABLE] = str(int(kept))
     libraries = [str(path) for path in installation.libraries if path]
     environment["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, environment.get("LD_LIBRARY_PATH", "")]).rstrip(":")
     # The stub embeds Python and looks for "python3" on PATH to find its packages: ours must come first.

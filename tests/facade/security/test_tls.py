@@ -10,12 +10,17 @@ import ssl
 import subprocess
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import pytest
+from houses import free_port
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tritonvision.errors import InvalidParameter, SetupError
-from tritonvision.facade import run
+from tritonvision.facade import grpc_bridge, run
+from tritonvision.facade.app import create_app
 from tritonvision.facade.security.tls import Certificates
-from tritonvision.settings import read_settings
+from tritonvision.settings import Settings, read_settings
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="The program openssl makes the certificates.")
 
@@ -103,6 +108,33 @@ def test_files_that_changed_are_loaded_without_a_signal(house, tmp_path, served,
 
     with caplog.at_level("INFO"):
         asyncio.run(main())
+
+
+def test_grpc_shows_the_new_certificate_once_its_files_are_replaced(house, tmp_path):
+    first, second = certificate(tmp_path, "first"), certificate(tmp_path, "second")
+    trusted = [first[0].read_bytes(), second[0].read_bytes()]
+    settings = Settings(
+        repository=house.settings.repository, grpc_port=free_port(), tls_cert=first[0], tls_key=first[1]
+    )  # fmt: skip
+
+    async def live(root: bytes) -> bool:
+        credentials, options = grpc.ssl_channel_credentials(root), [("grpc.ssl_target_name_override", "localhost")]
+        async with grpc.aio.secure_channel(f"127.0.0.1:{settings.grpc_port}", credentials, options) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            try:
+                return (await stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=5)).live
+            except grpc.RpcError:
+                return False
+
+    async def main():
+        async with grpc_bridge.serving(create_app(house.engine, settings), settings):
+            assert await live(trusted[0]) and not await live(trusted[1])
+            os.replace(second[1], first[1])
+            assert await live(trusted[0]), "half of a pair was taken"
+            os.replace(second[0], first[0])
+            assert await live(trusted[1]) and not await live(trusted[0])
+
+    asyncio.run(main())
 
 
 def test_files_that_do_not_fit_are_one_sentence(tmp_path):
