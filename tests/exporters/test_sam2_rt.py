@@ -13,7 +13,7 @@ from tritonvision import catalog
 from tritonvision.client import TritonClient
 from tritonvision.engine.engine import Engine
 from tritonvision.ensembles.in_process import LocalComposition
-from tritonvision.errors import InvalidParameter
+from tritonvision.errors import ExportFailed, InvalidParameter
 from tritonvision.exporters import pipeline
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import sam2, sam2_rt
@@ -61,6 +61,16 @@ def test_the_graphs_compute_what_the_model_does(model, role):
         for name, value in want.items():
             assert got[name].shape == value.shape, (what, name)
             assert relative(got[name], value) <= RELATIVE, (what, name)
+
+
+def test_weights_of_another_sam2_are_refused(model, monkeypatch):
+    network, _ = model
+    monkeypatch.setattr(network._model.config, "memory_attention_num_attention_heads", 2)
+    with pytest.raises(ExportFailed, match="another SAM2"):
+        graphs.attention(network._model)
+    monkeypatch.setattr(network._model.config, "max_cond_frame_num", 4)
+    with pytest.raises(ExportFailed, match="another SAM2"):
+        sam2_rt.SAM2RTNetwork(network._model)
 
 
 def dense(answer):
