@@ -36,6 +36,7 @@ from tritonvision.ensembles.tensors import BATCH, GEOMETRY, IMAGE, IMAGE_SIZE, M
 from tritonvision.errors import BrokenModel
 from tritonvision.pictures import decode
 from tritonvision.publication import Manifest, Repository
+from tritonvision.python_backend.runtime.onnxruntime_session import ERRORS
 from tritonvision.tasks import TASKS
 from tritonvision.variants import Variant
 
@@ -214,7 +215,7 @@ def _entry_point(repository: Path, manifest: Manifest, role: str) -> EntryPoint:
         environment = parameters.get("EXECUTION_ENV_PATH", "").rpartition("/")[2]
         options = _pairs(json.loads(parameters["options"]))
         return LocalCode(TASKS[parameters["task"]], _tensors(config.output), options, environment)
-    except (KeyError, IndexError, ValueError, TypeError, ModuleNotFoundError) as error:
+    except (KeyError, IndexError, TypeError, StopIteration, ModuleNotFoundError, *ERRORS) as error:
         raise _broken(manifest) from error
 
 

@@ -18,7 +18,7 @@ from tritonvision import __version__, catalog
 from tritonvision.ensembles.entry_points import EngineChat
 from tritonvision.errors import ExportFailed, InvalidParameter
 from tritonvision.exporters import publish
-from tritonvision.publication import Manifest
+from tritonvision.publication import Manifest, Repository
 from tritonvision.tasks import VLM
 
 _PICTURES = 32  # of one conversation, as our own models take
@@ -32,8 +32,9 @@ CONVENTIONS = {
 
 
 def publish_engine(
-    repository: Path, model_id: str, weights: Path, as_id: str | None = None, engine: Mapping[str, Any] | None = None
-) -> Manifest:
+    repository: Path, model_id: str, weights: Path, as_id: str | None = None, engine: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> Manifest:  # fmt: skip
     """Publish the two Triton models of a checkpoint that vLLM reads.
 
     Args:
@@ -41,16 +42,19 @@ def publish_engine(
         weights: the checkpoint's folder, as the engine sees it, too.
         as_id: the public id, where that is another one.
         engine: further arguments of vLLM's engine.
+        force: replace what is published under that id; without it, that is left alone.
 
     Raises:
-        InvalidParameter: the model does not write.
+        InvalidParameter: the model does not write, or the id is taken. UnknownModel: there is no such id.
         ExportFailed: the folder lacks the chat template or the tokenizer.
         SetupError: the repository cannot be written.
     """
     entry = catalog.find(model_id)
     if entry.task != VLM.name:
         raise InvalidParameter(f"'{entry.id}' does {entry.task}; vLLM runs models that write.")
-    public_id = as_id or entry.id
+    public_id = catalog.check_id(as_id or entry.id)
+    if not force and Repository(repository).get(public_id) is not None:
+        raise InvalidParameter(f"'{public_id}' is published already.", hint="Replace it with --force.")
     name = engine_name(catalog.triton_name(public_id))
     point, engine = EngineChat(name, tuple(_options(weights).items())), dict(engine or {})
     convention = CONVENTIONS.get(entry.family, "")

@@ -60,9 +60,9 @@ class WheelFile:
             data = self._checked(self._download(Path(folder)))
         with contextlib.suppress(OSError):  # a read-only folder, a full disk: it is fetched again next time
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as file:
-                file.write(data)
-            Path(file.name).replace(kept)
+            with tempfile.TemporaryDirectory(dir=kept.parent) as beside:
+                Path(beside, kept.name).write_bytes(data)
+                Path(beside, kept.name).replace(kept)
         return data
 
     def _checked(self, data: bytes) -> bytes:

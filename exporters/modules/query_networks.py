@@ -28,6 +28,11 @@ def coco_columns() -> dict[int, str]:
     return {column: name for column, name in enumerate(categories) if column and name != "N/A"}
 
 
+def coco_names() -> tuple[str, ...]:
+    """The names of COCO's 80 classes in their order."""
+    return tuple(coco_columns().values())
+
+
 def seen_by(layers: Sequence[torch.nn.Module], run: Callable[[], Any]) -> list[torch.Tensor]:
     """The input of each of ``layers``, channels last, at its first call within ``run``; float64.
 

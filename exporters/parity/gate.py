@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chain, EntryPoint, Net, TextPreprocess
@@ -21,21 +20,16 @@ from tritonvision.ensembles.in_process import (
     LocalPipeline,
     open_entry_points,
 )
-from tritonvision.errors import ExportFailed
+from tritonvision.errors import BrokenModel, ExportFailed
 from tritonvision.exporters.contract import Family, Network, NoSignal, Tensors, entry_points_of, kind
 from tritonvision.exporters.parity import compare, golden, sample_pictures
 from tritonvision.exporters.parity.checks.base import TEXTS, ParityCheck
 from tritonvision.exporters.parity.checks.registry import CHECKS
 from tritonvision.publication import Manifest
+from tritonvision.python_backend.runtime import onnxruntime_session
 
 _FLOAT64_FACTOR = 3
 Local = LocalPipeline | LocalComposition | LocalChat
-
-# What onnxruntime raises when a graph cannot be loaded or run.
-_ORT_ERRORS = (
-    ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.InvalidProtobuf, ort.NoSuchFile, ort.NotImplemented,
-    ort.RuntimeException, RuntimeError, ValueError,
-)  # fmt: skip
 
 
 @contextmanager
@@ -43,7 +37,7 @@ def refusing_what_cannot_run(what: str = "the exported graph") -> Iterator[None]
     """Turn errors of onnxruntime into an ExportFailed."""
     try:
         yield
-    except _ORT_ERRORS as error:
+    except (*onnxruntime_session.ERRORS, BrokenModel) as error:
         raise ExportFailed(f"onnxruntime cannot run {what}.") from error
 
 

@@ -230,7 +230,11 @@ def depth_pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def depth(path: Path, size: tuple[int, ...]) -> np.ndarray:
-    """The depth in a file: float32 ``[h,w]``, in any unit. Raises ExportFailed where it is not of that ``size``."""
+    """The depth in a file: float32 ``[h,w]``, in any unit, more than 0 where it is known.
+
+    Raises:
+        ExportFailed: it is not of that ``size``, or known nowhere.
+    """
     try:
         found = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _grey(path)
     except (OSError, ValueError) as error:
@@ -239,6 +243,8 @@ def depth(path: Path, size: tuple[int, ...]) -> np.ndarray:
         raise ExportFailed(
             f"The depth '{path.name}' is not a map of numbers of its picture's size, {size[1]} x {size[0]}."
         )
+    if not (np.isfinite(found) & (found > 0)).any():
+        raise ExportFailed(f"The depth '{path.name}' tells no distance.", hint="Distances are more than 0.")
     return found.astype(np.float32)
 
 

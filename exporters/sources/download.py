@@ -22,7 +22,7 @@ def download(client: httpx.Client, url: str, target: Path, md5: str | None = Non
     """``target``, fetched unless it is there with that hash; what a stopped download left is gone on with.
 
     Args:
-        md5: hexadecimal, of the whole file.
+        md5: hexadecimal, of the whole file. Without it a download begins anew: another file may lie there by now.
 
     Raises:
         ExportFailed: it cannot be had, or has another hash.
@@ -33,6 +33,8 @@ def download(client: httpx.Client, url: str, target: Path, md5: str | None = Non
         target.parent.mkdir(parents=True, exist_ok=True)
         if md5 and target.is_file() and _md5(target) == md5:
             return target
+        if md5 is None:
+            part.unlink(missing_ok=True)
         _fetch(client, url, part)
         if md5 and _md5(part) != md5:
             part.unlink()

@@ -101,11 +101,14 @@ def fetch(model_id: str, url: str, key: str | None, cache: Path) -> Path:
 
 def _best(packages: list[_Package], model_id: str) -> _Package:
     """The ONNX package in fp32, with a batch of any size if there is one. Raises ExportFailed where there is none."""
-    found = [
-        (package, _OnnxManifest.model_validate(package.manifest))
-        for package in packages
-        if package.manifest.get("type") == _ONNX and any(file.name == WEIGHTS for file in package.files)
-    ]
+    try:
+        found = [
+            (package, _OnnxManifest.model_validate(package.manifest))
+            for package in packages
+            if package.manifest.get("type") == _ONNX and any(file.name == WEIGHTS for file in package.files)
+        ]
+    except ValidationError as error:
+        raise _unreadable() from error
     if not found:
         kinds = sorted({str(package.manifest.get("type", "")).split("-model")[0] for package in packages})
         raise ExportFailed(

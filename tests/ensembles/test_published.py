@@ -89,6 +89,22 @@ def test_a_damaged_config_is_one_sentence(tmp_path, file, damage):
         published.entry_points_of(tmp_path, Repository(tmp_path).get("colours"))
 
 
+@pytest.mark.parametrize("damage", ["gone", "no graph"])
+@pytest.mark.parametrize("embedded", [False, True])
+def test_a_damaged_graph_is_one_sentence(tmp_path, served_repository, embedded, damage):
+    name = "tests__small-line__1" if embedded else "colours"
+    source = served_repository / name if embedded else OLD
+    shutil.copytree(source, tmp_path / name if embedded else tmp_path, dirs_exist_ok=True)
+    for graph in tmp_path.glob("*/1/*.onnx"):
+        graph.unlink()
+        if damage == "no graph":
+            graph.write_bytes(b"no graph")
+    (manifest,) = Repository(tmp_path)
+    with pytest.raises(BrokenModel) as caught:
+        published.open_published(tmp_path, manifest)
+    assert "--force" in caught.value.hint
+
+
 def test_a_variant_runs_the_networks_that_are_plainly_called(served_repository):
     """A decoder with its cache in onnxruntime stays there, and so does a table of embeddings."""
     repository = Repository(served_repository)

@@ -253,6 +253,15 @@ def test_names_of_memories_are_those_of_the_released_file():
     assert list(named) == list(given.values())
 
 
+def test_weights_of_another_sam2_are_refused(network, monkeypatch):
+    monkeypatch.setattr(network._model.vision_encoder.neck, "fpn_top_down_levels", [3])
+    with pytest.raises(ExportFailed, match="another SAM2"):
+        sam2.graphs.encoder(network._model)
+    monkeypatch.setattr(network._model.config.mask_decoder_config, "dynamic_multimask_via_stability", False)
+    with pytest.raises(ExportFailed, match="another SAM2"):
+        sam2.SAM2Network(network._model)
+
+
 def test_class_names_are_refused():
     with pytest.raises(ExportFailed, match="no classes"):
         sam2.FAMILY.build(ENTRY, Weights("random", labels=("cat",)))

@@ -10,6 +10,7 @@ from pycocotools import mask as coco
 
 from tritonvision import catalog
 from tritonvision.ensembles.in_process import LocalComposition
+from tritonvision.errors import ExportFailed
 from tritonvision.exporters.families import sam2, sam2_rt
 from tritonvision.exporters.families.sam2 import configs
 from tritonvision.exporters.families.sam2_rt import graphs
@@ -52,6 +53,16 @@ def test_the_graphs_compute_what_the_model_does(model, role):
         for name, value in want.items():
             assert got[name].shape == value.shape, (what, name)
             assert relative(got[name], value) <= RELATIVE, (what, name)
+
+
+def test_weights_of_another_sam2_are_refused(model, monkeypatch):
+    network, _ = model
+    monkeypatch.setattr(network._model.config, "memory_attention_num_attention_heads", 2)
+    with pytest.raises(ExportFailed, match="another SAM2"):
+        graphs.attention(network._model)
+    monkeypatch.setattr(network._model.config, "max_cond_frame_num", 4)
+    with pytest.raises(ExportFailed, match="another SAM2"):
+        sam2_rt.SAM2RTNetwork(network._model)
 
 
 def dense(answer):

@@ -65,6 +65,9 @@ def test_json_gives_manifests_and_nothing_else(tmp_path):
         ([FACE, "--weights", "random"], 1, "no random variant"),
         ([FACE, "--labels", "nowhere.txt"], 2, "The file of labels cannot be read."),
         (["qwen2.5-vl-72b"], 1, "too many for a graph"),
+        (["smolvlm-256m", "--engine", "vllm", "--weights", ".", "--precision", "int8"], 2, "--precision has no"),
+        (["smolvlm-256m", "--engine", "vllm", "--weights", ".", "--as", "../x"], 2, "cannot be a model id"),
+        (["--engine", "vllm", "--weights", "."], 2, "Behind vLLM one model is named, by its id."),
     ],
 )
 def test_errors_are_one_line_and_a_hint(tmp_path, arguments, code, sentence):

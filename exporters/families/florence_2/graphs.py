@@ -10,13 +10,11 @@ import numpy as np
 
 from tritonvision.exporters.contract import Tensors
 from tritonvision.exporters.modules import encoder_decoder
+from tritonvision.exporters.modules.normalise import MEAN, STD
 
 if TYPE_CHECKING:
     import torch
     from transformers import Florence2ForConditionalGeneration
-
-# preprocessor_config.json: ImageNet's
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def vision(model: Florence2ForConditionalGeneration) -> torch.nn.Module:

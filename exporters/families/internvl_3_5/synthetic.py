@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tritonvision.exporters.families.internvl_3_5 import configs
 from tritonvision.exporters.libraries import transformers_weights
+from tritonvision.exporters.modules.normalise import MEAN, STD
 from tritonvision.exporters.synthetic import calibrate, chat
 from tritonvision.exporters.synthetic.tokenizers import byte_pairs
 from tritonvision.python_backend.vlm import internvl
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _PLACES = 0.3  # of random weights: share of a patch's embedding that is its position
 _TILES = 13  # of a picture
-_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def random(config: InternVLConfig, seed: int) -> tuple[InternVLForConditionalGeneration, InternVLProcessor]:
@@ -31,7 +31,7 @@ def random(config: InternVLConfig, seed: int) -> tuple[InternVLForConditionalGen
     said = sorted(set(made.tokenizer.get_vocab().values()) - set(configs.SPECIAL.values()))
     side = config.vision_config.image_size[0]
     pictures = torch.from_numpy(calibrate.structured_pictures(4, side, side, seed)).permute(0, 3, 1, 2) / 255
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     with torch.no_grad():
         model.model.vision_tower.embeddings.position_embeddings.mul_(_PLACES)
     chat.tune(
@@ -56,5 +56,5 @@ def random_processor(config: InternVLConfig) -> InternVLProcessor:
         },
     )  # fmt: skip
     side = config.vision_config.image_size[0]
-    images = GotOcr2ImageProcessorPil(size={"height": side, "width": side}, image_mean=_MEAN, image_std=_STD)
+    images = GotOcr2ImageProcessorPil(size={"height": side, "width": side}, image_mean=list(MEAN), image_std=list(STD))
     return configs.processor(tokenizer, images, config)

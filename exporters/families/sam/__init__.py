@@ -20,7 +20,7 @@ from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
 from tritonvision.exporters.libraries.torch_network import TorchNetwork
 from tritonvision.exporters.libraries.transformers_family import TransformersFamily
-from tritonvision.exporters.modules import point_prompts
+from tritonvision.exporters.modules import coco_masks, point_prompts
 from tritonvision.exporters.modules.normalise import IMAGENET, normalised, without_padding
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.python_backend.compositions import promptable_masks
@@ -222,7 +222,7 @@ class SAMNetwork(TorchNetwork):
         sizes = processed["original_sizes"], processed["reshaped_input_sizes"]
         (found,) = self.processor.image_processor.post_process_masks(answer.pred_masks.clone(), *sizes)
         return {
-            "masks": np.array([_counts(mask) for mask in found[0].numpy()], dtype=object),
+            "masks": np.array([coco_masks.counts(mask) for mask in found[0].numpy()], dtype=object),
             "scores": answer.iou_scores[0, 0].numpy(),
             "low_res_masks": answer.pred_masks[0, 0].numpy(),
             "image_size": np.array(sample.shape[:2], dtype=np.int32),
@@ -331,13 +331,6 @@ def _prompts(batch: int, count: int, side: int) -> Tensors:
         "mask_input": (5 * rng.normal(size=(batch, 1, side // 4, side // 4))).astype(np.float32),
         "has_mask": np.zeros((batch, 1), dtype=np.float32),
     }
-
-
-def _counts(mask: np.ndarray) -> bytes:
-    """COCO's run lengths of a dense mask by COCO's own code."""
-    from pycocotools import mask as coco
-
-    return coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
 
 
 FAMILY = SAM()

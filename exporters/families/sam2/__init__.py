@@ -16,6 +16,7 @@ import numpy as np
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Composition, Net
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
+from tritonvision.errors import ExportFailed
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import NO_CLASSES, Network, ReferencePipeline, Tensors, Tolerance, Weights
@@ -24,7 +25,7 @@ from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import transformers_processors
 from tritonvision.exporters.libraries.torch_network import TorchNetwork
 from tritonvision.exporters.libraries.transformers_family import TransformersFamily
-from tritonvision.exporters.modules import point_prompts
+from tritonvision.exporters.modules import coco_masks, point_prompts
 from tritonvision.exporters.modules.normalise import IMAGENET, normalised
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.python_backend.compositions import promptable_masks
@@ -180,7 +181,7 @@ class SAM2Network(TorchNetwork):
         self._encoded: tuple[bytes, list[torch.Tensor]] | None = None
         decoding = model.config.mask_decoder_config
         if not decoding.dynamic_multimask_via_stability:
-            raise ValueError("SAM2's single answer depends on its stability.")
+            raise ExportFailed("These are weights of another SAM2: its single answer does not depend on its stability.")
         self.entry_points = (
             point(
                 self._side, decoding.dynamic_multimask_stability_delta, decoding.dynamic_multimask_stability_thresh
@@ -223,7 +224,7 @@ class SAM2Network(TorchNetwork):
             answer = self._model(image_embeddings=features, multimask_output=parameters["multimask"], **prompt)
         (found,) = self.processor.post_process_masks(answer.pred_masks.clone(), processed["original_sizes"])
         return {
-            "masks": np.array([counts(mask) for mask in found[0].numpy()], dtype=object),
+            "masks": np.array([coco_masks.counts(mask) for mask in found[0].numpy()], dtype=object),
             "scores": answer.iou_scores[0, 0].numpy(),
             "low_res_masks": answer.pred_masks[0, 0].numpy(),
             "image_size": np.array(sample.shape[:2], dtype=np.int32),
@@ -373,13 +374,6 @@ def choosing(decoder: torch.nn.Module, whether: bool) -> Iterator[None]:
         yield
     finally:
         decoder.dynamic_multimask_via_stability = before
-
-
-def counts(mask: np.ndarray) -> bytes:
-    """COCO's run lengths of a dense mask by COCO's own code."""
-    from pycocotools import mask as coco
-
-    return coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
 
 
 FAMILY = SAM2()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tritonvision.errors import ExportFailed
 from tritonvision.exporters.modules import point_prompts
 from tritonvision.exporters.modules.normalise import IMAGENET, normalising
 
@@ -56,7 +57,7 @@ def encoder(model: Sam2Model | Sam2VideoModel) -> torch.nn.Module:
             return top + self.no_memory, self.fine(finer[2]), self.middle(finer[1])
 
     if set(neck.fpn_top_down_levels) != {2, 3} or len(neck.convs) != 4:
-        raise ValueError("SAM2's encoder has four levels, of which the coarsest is added to the next.")
+        raise ExportFailed("These are weights of another SAM2: its encoder has other levels than the released models'.")
     with torch.no_grad():
         return Encoder()
 

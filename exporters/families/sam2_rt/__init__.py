@@ -16,12 +16,14 @@ from tritonvision import streams
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Composition, Net, SequenceBatching
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
+from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.families import sam2
 from tritonvision.exporters.families.sam2 import configs
 from tritonvision.exporters.families.sam2 import graphs as picture_graphs
 from tritonvision.exporters.families.sam2_rt import graphs
 from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.modules import coco_masks
 from tritonvision.python_backend.compositions import tracked_masks
 
 if TYPE_CHECKING:
@@ -99,14 +101,14 @@ _RELEASED: dict[str, Any] = {"offset": 0.05, "stable": 0.98, "memories": 7, "poi
 
 
 def _facts(config: Sam2VideoConfig) -> dict[str, Any]:
-    """What the composition has to know of a configuration. Raises ValueError where it is none that it follows."""
+    """What the composition has to know of a configuration. Raises ExportFailed where it is none that it follows."""
     decoding = config.mask_decoder_config
     if not (
         decoding.dynamic_multimask_via_stability and config.multimask_output_in_sam
         and config.multimask_output_for_tracking and config.multimask_min_pt_num == 0
         and config.max_cond_frame_num == -1
     ):  # fmt: skip
-        raise ValueError("SAM2 chooses among proposals otherwise than the released models do.")
+        raise ExportFailed("These are weights of another SAM2: it chooses among proposals otherwise.")
     return {
         "offset": decoding.dynamic_multimask_stability_delta, "stable": decoding.dynamic_multimask_stability_thresh,
         "memories": config.num_maskmem, "pointers": config.max_object_pointers_in_encoder,
@@ -207,7 +209,7 @@ class SAM2RTNetwork(sam2.SAM2Network):
         ids = list(first)
         steps = [session.step(frame, first if not number else {}) for number, frame in enumerate(sample)]
         return {
-            "masks": np.array([sam2.counts(mask) for step in steps for mask in step[0]], dtype=object),
+            "masks": np.array([coco_masks.counts(mask) for step in steps for mask in step[0]], dtype=object),
             "scores": np.concatenate([step[1] for step in steps]),
             "object_ids": np.tile(np.array(ids, np.int64), len(steps)),
             "image_size": np.array(sample[0].shape[:2], dtype=np.int32),

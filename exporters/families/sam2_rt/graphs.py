@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tritonvision.errors import ExportFailed
+
 if TYPE_CHECKING:
     import torch
     from transformers import Sam2VideoModel
@@ -67,7 +69,7 @@ def attention(model: Sam2VideoModel) -> torch.nn.Module:
             return self.norm(hidden).transpose(1, 2).reshape(-1, channels, size, size)
 
     if config.memory_attention_num_attention_heads != 1:
-        raise ValueError("SAM2's memory attention has one head.")
+        raise ExportFailed("These are weights of another SAM2: its memory attention has several heads.")
     with torch.no_grad():
         return Attention()
 

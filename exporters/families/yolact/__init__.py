@@ -58,7 +58,7 @@ class YOLACT(TorchFamily):
 
     def random_network(self, entry: Entry, weights: Weights) -> YOLACTNetwork:
         """See :meth:`Family.random_network`."""
-        labels = weights.labels or _coco()
+        labels = weights.labels or query_networks.coco_names()
         module = synthetic.random(_BLOCKS[entry.id], len(labels), entry.fixed_size, weights.seed)
         return YOLACTNetwork(module, entry.fixed_size, labels=labels)
 
@@ -75,7 +75,7 @@ class YOLACT(TorchFamily):
         path = files.user_file(weights, checkpoints.SUFFIXES)
         found = checkpoints.read(path)
         classes, module = _loaded(entry, found.tensors)
-        own = _coco()
+        own = query_networks.coco_names()
         if weights.labels is None and classes != len(own):
             raise ExportFailed(
                 f"The weights are for {classes} classes, whose names the file does not hold.",
@@ -90,11 +90,6 @@ class YOLACT(TorchFamily):
         return YOLACTNetwork(
             module, entry.fixed_size, labels=labels, source=path.name, sha256=files.sha256(path), notes=found.notes
         )
-
-
-def _coco() -> tuple[str, ...]:
-    """The names of COCO's 80 classes in their order."""
-    return tuple(query_networks.coco_columns().values())
 
 
 def _loaded(entry: Entry, tensors: Mapping[str, torch.Tensor]) -> tuple[int, torch.nn.Module]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tritonvision.exporters.contract import Tensors
 from tritonvision.exporters.families.yolact.network import Predictions, priors
+from tritonvision.exporters.modules import coco_masks
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +119,6 @@ def _overlaps(boxes: torch.Tensor) -> torch.Tensor:
 def _mask(proto: torch.Tensor, coefficients: torch.Tensor, box: torch.Tensor, size: tuple[int, int]) -> bytes:
     """One instance's mask at the picture's size, as COCO's own encoder writes it."""
     import torch
-    from pycocotools import mask as coco
     from torch.nn import functional
 
     shares = torch.sigmoid(proto.permute(1, 2, 0) @ coefficients)
@@ -128,4 +128,4 @@ def _mask(proto: torch.Tensor, coefficients: torch.Tensor, box: torch.Tensor, si
     columns, rows = torch.arange(width)[None], torch.arange(height)[:, None]
     shares = shares * ((columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2)).float()
     whole = functional.interpolate(shares[None, None], size, mode="bilinear", align_corners=False)[0, 0].gt(0.5)
-    return coco.encode(np.asfortranarray(whole.numpy(), dtype=np.uint8))["counts"]
+    return coco_masks.counts(whole.numpy())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from tritonvision.exporters.contract import ReferencePipeline, Refusals, Tensors
 from tritonvision.exporters.families.yolo_nas import network as networks
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries.torch_network import TorchFamily, TorchNetwork
-from tritonvision.exporters.libraries.ultralytics.load import checked_size
+from tritonvision.exporters.libraries.ultralytics.load import sized
 from tritonvision.exporters.modules import anchor_boxes, query_networks
 from tritonvision.exporters.synthetic import calibrate
 
@@ -71,8 +70,8 @@ class YoloNas(TorchFamily):
 
     def random_network(self, entry: Entry, weights: Weights) -> YoloNasNetwork:
         """See :meth:`Family.random_network`."""
-        labels = weights.labels or _coco()
-        entry = _sized(entry, weights)
+        labels = weights.labels or query_networks.coco_names()
+        entry = sized(entry, weights)
         model = _random(entry, len(labels), weights.seed, self.resize(entry))
         return YoloNasNetwork(model, entry.fixed_size, labels=labels, entry_points=self.entry_points(entry))
 
@@ -91,11 +90,12 @@ class YoloNas(TorchFamily):
         model = _load(found.tensors, entry, self.architecture(entry))
         own = checkpoints.class_names(found.settings.get("class_names"))
         count = model.heads.head1.cls_pred.out_channels
-        usual = _coco() if count == len(_coco()) else tuple(f"class {i}" for i in range(count))
+        coco = query_networks.coco_names()
+        usual = coco if count == len(coco) else tuple(f"class {i}" for i in range(count))
         named = own if own is not None and len(own) == count else None
-        known = named is not None or count == len(_coco())
+        known = named is not None or count == len(coco)
         labels, notes = files.labels_of(weights, named or usual, known)
-        entry, side = _sized(entry, weights), max(entry.fixed_size)
+        entry, side = sized(entry, weights), max(entry.fixed_size)
         if side != _TRAINED and weights.size is None:
             notes += (f"YOLO-NAS was trained with pictures of {_TRAINED} pixels a side; this id gives it {side}.",)
         return YoloNasNetwork(
@@ -250,16 +250,6 @@ def _load(tensors: Mapping[str, torch.Tensor], entry: Entry, name: str) -> torch
 def _letter(entry: Entry) -> str:
     """The size of one id: ``s`` for ``yolonass-640``."""
     return entry.id.removeprefix("yolonas")[0]
-
-
-def _sized(entry: Entry, weights: Weights) -> Entry:
-    """``entry`` with the size of pictures that the user wants. Raises InvalidParameter."""
-    return entry if weights.size is None else replace(entry, input_size=checked_size(weights.size))
-
-
-def _coco() -> tuple[str, ...]:
-    """The 80 class names of COCO."""
-    return tuple(query_networks.coco_columns().values())
 
 
 FAMILY = YoloNas()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +97,7 @@ class YOLOWorldFamily(TorchFamily):
 
     def random_network(self, entry: Entry, weights: Weights) -> YOLOWorldNetwork:
         """See :meth:`Family.random_network`."""
-        entry = _sized(entry, weights)
+        entry = load.sized(entry, weights)
         yolo = load.architecture(self.architecture(entry), checkpoint.CLASSES, weights.seed)
         tower = text_tower.random(weights.seed)
         synthetic.signal(yolo.model, tower, entry.fixed_size, weights.seed)
@@ -106,7 +105,7 @@ class YOLOWorldFamily(TorchFamily):
 
     def official_network(self, entry: Entry, weights: Weights) -> YOLOWorldNetwork:
         """See :meth:`Family.official_network`."""
-        return self._of_file(load.official(self.architecture(entry)), text_tower.official(), _sized(entry, weights))
+        return self._of_file(load.official(self.architecture(entry)), text_tower.official(), load.sized(entry, weights))
 
     def network_from_file(self, entry: Entry, weights: Weights) -> YOLOWorldNetwork:
         """See :meth:`Family.network_from_file`. The text tower is read from ``open_clip_model.safetensors`` beside the
@@ -115,7 +114,7 @@ class YOLOWorldFamily(TorchFamily):
         path = files.user_file(weights, (".pt",))
         beside = path.with_name(text_tower.BESIDE)
         tower = text_tower.of_file(beside) if beside.is_file() else text_tower.official()
-        return self._of_file(path, tower, _sized(entry, weights))
+        return self._of_file(path, tower, load.sized(entry, weights))
 
     def _of_file(self, path: Path, tower: torch.nn.Module, entry: Entry) -> YOLOWorldNetwork:
         yolo = checkpoint.read(path, self.architecture(entry))
@@ -123,11 +122,6 @@ class YOLOWorldFamily(TorchFamily):
             yolo, tower, entry.fixed_size, source=path.name, sha256=files.sha256(path),
             entry_points=self.entry_points(entry),
         )  # fmt: skip
-
-
-def _sized(entry: Entry, weights: Weights) -> Entry:
-    """``entry`` with the size of pictures that the user wants. Raises InvalidParameter."""
-    return entry if weights.size is None else replace(entry, input_size=load.checked_size(weights.size))
 
 
 class YOLOWorldNetwork(TorchNetwork):

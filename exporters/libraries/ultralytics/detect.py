@@ -155,7 +155,7 @@ class UltralyticsDetector(Family):
 
     def random_network(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
         """See :meth:`Family.random_network`."""
-        entry = _sized(entry, weights)
+        entry = load.sized(entry, weights)
         labels = weights.labels or load.coco_names()
         yolo = load.architecture(self.architecture(entry), len(labels), weights.seed)
         self.calibrate(yolo.model, entry, weights.seed)
@@ -165,7 +165,7 @@ class UltralyticsDetector(Family):
     def official_network(self, entry: Entry, weights: Weights) -> UltralyticsNetwork:
         """See :meth:`Family.official_network`."""
         path = load.official(self.architecture(entry))
-        found, sized = load.checkpoint(path, self.architecture(entry)), _sized(entry, weights)
+        found, sized = load.checkpoint(path, self.architecture(entry)), load.sized(entry, weights)
         notes: tuple[str, ...] = ()
         if found.size not in (None, max(sized.fixed_size)):
             notes = (
@@ -178,7 +178,7 @@ class UltralyticsDetector(Family):
         """See :meth:`Family.network_from_file`. Without ``--size`` its pictures have the size of its training."""
         path = files.user_file(weights, (".pt",))
         found = load.checkpoint(path, self.architecture(entry))
-        sized = _sized(entry, weights)
+        sized = load.sized(entry, weights)
         notes: tuple[str, ...] = ()
         if weights.size is None and found.size is not None:
             side = load.side(found.size)
@@ -204,11 +204,6 @@ class UltralyticsDetector(Family):
     def calibrate(self, model: torch.nn.Module, entry: Entry, seed: int) -> None:
         """Give the random ``model`` weights that carry signal, in place."""
         _calibrate(model, entry.fixed_size, self.resize(entry), seed)
-
-
-def _sized(entry: Entry, weights: Weights) -> Entry:
-    """``entry`` with the size of pictures that the user wants. Raises InvalidParameter."""
-    return entry if weights.size is None else replace(entry, input_size=load.checked_size(weights.size))
 
 
 def _calibrate(model: torch.nn.Module, size: tuple[int, int], resize: Resize, seed: int) -> None:

@@ -12,14 +12,16 @@ import math
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tritonvision.catalog import Entry
 from tritonvision.cgroups import cores
 from tritonvision.errors import ExportFailed, InvalidParameter, SetupError
 from tritonvision.exporters import checkpoints, pins
 from tritonvision.exporters import weight_files as files
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.libraries.torch_env import import_torchvision
 from tritonvision.exporters.wheel_files import CACHE
 
@@ -188,10 +190,17 @@ def side(trained: int) -> int:
     return math.ceil(trained / STRIDE) * STRIDE
 
 
-def checked_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) as the caller gives them. Raises InvalidParameter unless both are multiples of the stride."""
-    if any(length % STRIDE for length in size):
+def sized(entry: Entry, weights: Weights) -> Entry:
+    """``entry`` with the size of pictures that the user wants, if any.
+
+    Raises:
+        InvalidParameter: a side is no multiple of the stride.
+    """
+    if weights.size is None:
+        return entry
+    height, width = weights.size
+    if height % STRIDE or width % STRIDE:
         raise InvalidParameter(
-            f"A YOLO cannot take {size[0]} x {size[1]} pixels.", hint=f"Both sides are multiples of {STRIDE}."
+            f"A YOLO cannot take {height} x {width} pixels.", hint=f"Both sides are multiples of {STRIDE}."
         )
-    return size
+    return replace(entry, input_size=(height, width))

@@ -17,6 +17,7 @@ from tritonvision.exporters.libraries.ultralytics.detect import (
     best_anchors,
     boxes_of,
 )
+from tritonvision.exporters.modules import coco_masks
 from tritonvision.exporters.modules.anchor_boxes import STANDARD_SIZE
 from tritonvision.exporters.synthetic import calibrate
 
@@ -61,7 +62,7 @@ class UltralyticsSegmentNetwork(UltralyticsNetwork):
         if parameters["mask_format"] == "none":
             return boxes_of(result) | {"masks": np.empty(0, dtype=object)}
         dense = result.masks.data.numpy() if result.masks is not None else ()
-        return boxes_of(result) | {"masks": np.array([_run_lengths(mask) for mask in dense], dtype=object)}
+        return boxes_of(result) | {"masks": np.array([coco_masks.counts(mask) for mask in dense], dtype=object)}
 
 
 class UltralyticsSegmenter(UltralyticsDetector):
@@ -133,10 +134,3 @@ def _predictor() -> type:
             return Results(orig_img, path=img_path, names=self.model.names, boxes=pred[:, :6], masks=masks)
 
     return Predictor
-
-
-def _run_lengths(mask: np.ndarray) -> bytes:
-    """COCO's own encoder, which shares no code with the head kind's."""
-    from pycocotools import mask as coco
-
-    return coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]

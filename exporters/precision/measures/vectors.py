@@ -91,7 +91,11 @@ def _values(answer: Tensors) -> np.ndarray:
 
 
 def _relative_error(found: np.ndarray, truth: np.ndarray, inverse: bool) -> float:
-    """Mean of ``|found - true| / true``; of inverse depth after the best scale and offset, and at most 1 a pixel."""
+    """Mean of ``|found - true| / true``; of inverse depth after the best scale and offset, and at most 1 a pixel; NaN
+    of what is not a number anywhere.
+    """
+    if not np.isfinite(found).all():
+        return float("nan")
     if inverse:
         scale, offset = np.polyfit(found.astype(np.float64), 1 / truth.astype(np.float64), 1)
         found = 1 / np.maximum(scale * found + offset, 1e-6)

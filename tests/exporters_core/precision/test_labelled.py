@@ -137,6 +137,9 @@ def test_depth_that_is_missing_or_of_another_size_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((3, 4)))
     with pytest.raises(ExportFailed, match="not a map of numbers of its picture's size, 30 x 20"):
         labelled.depth(tmp_path / "a.npy", (20, 30))
+    np.save(tmp_path / "a.npy", np.array([[0, -1, np.nan]] * 2))
+    with pytest.raises(ExportFailed, match="'a.npy' tells no distance"):
+        labelled.depth(tmp_path / "a.npy", (2, 3))
     (tmp_path / "a.npy").write_bytes(b"nothing")
     with pytest.raises(ExportFailed, match="'a.npy' cannot be read"):
         labelled.depth(tmp_path / "a.npy", (20, 30))

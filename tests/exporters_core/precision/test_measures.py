@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools import mask
@@ -158,6 +159,19 @@ def test_maps_may_differ_by_what_costs_half_a_percent_of_accuracy():
     base = np.full((4, 5), 2.0, np.float32)
     for factor, passes in ((1.004, True), (1.006, False), (np.nan, False)):
         assert figure(measure("dense-map").agreement([base], [base * factor]), "absrel").passes == passes
+
+
+@pytest.mark.parametrize("meaning", ["depth", "inverse-depth"])
+def test_a_map_that_is_no_number_somewhere_never_passes_over_labels(tmp_path, meaning):
+    cv2.imwrite(str(tmp_path / "a.png"), PICTURE)
+    truth = np.linspace(1, 9, PICTURE[..., 0].size, dtype=np.float32).reshape(PICTURE.shape[:2])
+    np.save(tmp_path / "a.npy", truth)
+    right = truth if meaning == "depth" else 1 / truth
+    found = MEASURES["dense-map"](Point("dense-map", tasks.DEPTH_ESTIMATION), (), meaning)
+    data = found.labelled(tmp_path)
+    base = found.accuracy(lambda *_: {"values": right}, data)["absrel"]
+    broken = found.accuracy(lambda *_: {"values": np.where(truth > 8, np.nan, right)}, data)["absrel"]
+    assert base < 1e-3 and not found.accuracies["absrel"].finding("absrel", broken, base).passes
 
 
 def test_maps_are_compared_in_their_own_unit_and_not_in_that_of_their_range():

@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 import weight_servers
 
@@ -54,6 +55,13 @@ def test_a_download_that_always_stops_is_an_error_and_the_next_one_goes_on(servi
     assert serving.ranges[count] > 200_000
 
 
+def test_without_a_hash_what_a_stopped_download_left_is_not_gone_on_with(serving, tmp_path):
+    (tmp_path / "weights.onnx.part").write_bytes(b"of another file")
+    with httpx.Client() as client:
+        found = download.download(client, f"{serving.url}/files/weights.onnx", tmp_path / "weights.onnx")
+    assert found.read_bytes() == FILES["weights.onnx"] and serving.ranges == [0]
+
+
 def test_other_bytes_than_announced_are_refused_and_not_kept(serving, fetch, tmp_path):
     serving.files = FILES | {"weights.onnx": b"another file"}
     with pytest.raises(ExportFailed, match="came otherwise than it was announced"):
@@ -68,6 +76,12 @@ def test_of_several_packages_the_onnx_one_in_fp32_is_taken_from_whatever_page(se
         [weight_servers.package(serving, FILES)],
     ]
     assert fetch().name == "onnx-model-package-v1-1"
+
+
+def test_a_package_in_another_form_is_a_sentence(serving, fetch):
+    serving.pages = [[weight_servers.package(serving, FILES, quantization={"bits": 8})]]
+    with pytest.raises(ExportFailed):
+        fetch()
 
 
 def test_without_an_onnx_package_the_error_names_what_there_is(serving, fetch):
