@@ -20,9 +20,8 @@ from tritonvision.exporters.tensorrt import typed
 
 # random weights, and no gate: only the graph's form matters here
 FURTHER = (
-    "easyocr-en", "facebook/detr-resnet-50", "yolov9c-640", "sam2-rt-tiny", "yolact-resnet50", "yolov12n-640",
-    "yolov11n-seg-640", "depth-anything-v3-small", "dinov3-small", "vit-tiny-patch16", "yolonass-640", "yolov10n-640",
-    "yolov11n-640",
+    "easyocr-en", "facebook/detr-resnet-50", "yolov9c-640", "yolact-resnet50", "yolov12n-640", "yolov11n-seg-640",
+    "depth-anything-v3-small", "vit-tiny-patch16", "yolonass-640", "yolov10n-640", "yolov11n-640",
 )  # fmt: skip
 SMALL = ("cosmos-reason1",)  # of which no true size fits
 TYPED = (("yolov8n-640", "fp16"), ("yolov8n-640", "bf16"), ("resnet18", "int8"), ("resnet18", "fp8"))
