@@ -43,6 +43,7 @@ def ensure_published(repository: Path, name: str, say: Callable[[str], None]) ->
 
     Raises:
         UnknownModel: there is no such model.
+        BrokenModel: what is published in its place cannot be read, and no export replaces it.
         ExportFailed, SetupError, NotSupported: with the message of the export.
     """
     here = Repository(repository)

@@ -22,7 +22,7 @@ from tritonvision.engine.forwarding import Forwarding
 from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import LoadedModels, Memory
 from tritonvision.engine.loader import Loader
-from tritonvision.engine.model_queue import ModelQueue
+from tritonvision.engine.model_queue import ModelQueue, processes_of_narrowest
 from tritonvision.engine.model_times import ModelTimes
 from tritonvision.engine.pieces import parts
 from tritonvision.engine.published import Published
@@ -30,6 +30,7 @@ from tritonvision.engine.quarantine import Quarantine
 from tritonvision.engine.second_try import first_answer
 from tritonvision.engine.step_times import PieceTimes
 from tritonvision.engine.streams import Streams, check_alone
+from tritonvision.engine.triton_calls import EndpointFigures
 from tritonvision.errors import DeadlineExceeded, one_of_several
 from tritonvision.publication import Manifest, Repository
 from tritonvision.results import Delta, Result, SAMPrediction
@@ -83,7 +84,7 @@ class Engine:
         await self._client.start()
         self._loader.ask_golden(self._client)
         self.streams = Streams(self._client, self._loader, self.published.resolve, self._settings.deadline)
-        self.forwarding = Forwarding(self._client, self._loader, self._sent, self._queue, self._settings)
+        self.forwarding = Forwarding(self._client, self._loader, self._sent, self._queue, self._loses, self._settings)
 
     async def close(self) -> None:
         """Drop connections and running exports; a server given to us is the giver's to stop."""
@@ -215,10 +216,7 @@ class Engine:
 
     def _loses(self, model: str) -> Callable[[], bool]:
         """Whether a process of the Triton model ``model`` is lost from now on, as far as this process can know."""
-        if self._server is None:
-            return lambda: False
-        server, before = self._server, self._server.deaths_of(model)
-        return lambda: server.deaths_of(model) > before
+        return self._server.loses(model) if self._server is not None else lambda: False
 
     async def load(self, name: str, *, wait: bool = True) -> Manifest:
         """Load the model called ``name`` if it is not loaded. Arguments and errors as for :meth:`infer`."""
@@ -239,6 +237,10 @@ class Engine:
     async def statistics(self) -> list[ModelTimes]:
         """What Triton counted of every model since it was loaded. Raises ServerUnavailable, and others of the tree."""
         return await self._client.statistics()
+
+    def endpoints(self) -> list[EndpointFigures]:
+        """Each of several tritonservers that are asked; none where there is but one."""
+        return self._client.endpoints()
 
     async def unload(self, name: str) -> None:
         """Unload a model, the models that depend on it, and steps no other uses. Does nothing if it is not loaded."""
@@ -269,9 +271,11 @@ class Engine:
         """Whether the inference server answers and no part of it is being replaced.
 
         Args:
-            manifest: of a model that has to be ready, too, if it is loaded.
+            manifest: of a model that has to be ready, too, if it is loaded, and must not have been refused.
         """
         if not (self._server is None or self._server.healthy()):
+            return False
+        if manifest is not None and self.loaded_models.why_refused(manifest):
             return False
         if manifest is not None and self.loaded_models.get(manifest.id):
             return await self._client.ready(manifest.triton_name)
@@ -279,14 +283,14 @@ class Engine:
 
     async def why_model_not_ready(self, manifest: Manifest) -> str:
         """One sentence why the model would not answer at once, empty where it would; see :mod:`readiness`."""
-        return await readiness.why_not_ready(
-            manifest, self._loader, self._client, self._server, self.published.resolve
-        )  # fmt: skip
+        return await readiness.why_not_ready(manifest, self._loader, self._client, self._server, self.published.resolve)
 
-    def why_not_ready(self) -> str:
+    def why_not_ready(self, manifest: Manifest | None = None) -> str:
         """One sentence why, after :meth:`ready` or :meth:`live` was False."""
         if self._server is not None and self._server.failure is not None:
             return self._server.failure.message
+        if manifest is not None and (why := self.loaded_models.why_refused(manifest)):
+            return why
         return "The inference server is starting, or a part of it is being replaced."
 
     # ---- asking ------------------------------------------------------------------------------------------------
@@ -372,7 +376,7 @@ class Engine:
         if self._server is None:
             servers = self._client.width
             return servers, servers * _PLACES_OF_OTHERS, self._settings.deadline
-        narrowest = min(filter(None, map(self._server.instances, (*manifest.triton_names, *manifest.steps))), default=1)
+        narrowest = processes_of_narrowest(manifest, self._server.instances)
         return narrowest, _PLACES_PER_PROCESS * narrowest, self._settings.deadline
 
     async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes, attempt: int) -> bool:

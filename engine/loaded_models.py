@@ -60,7 +60,7 @@ class LoadedModels:
         self.most, self.budget, self._unload = most, budget, unload
         self.plan_builds: Callable[[], Mapping[str, PlanBuild]] = dict
         self._evicted = 0
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, tuple[Manifest, str]] = {}
         self._loaded: dict[str, Manifest] = {}
         self._served: dict[str, Served] = {}
         self._last_used: dict[str, float] = {}
@@ -80,8 +80,8 @@ class LoadedModels:
         """What they take, when they were used, and the limits."""
         reckoned = {model_id: footprint(manifest) for model_id, manifest in self._loaded.items()}
         return Memory(
-            reckoned, dict(self._last_used), self.most, self.budget, self._evicted, dict(self._refused),
-            dict(self._served), self.plan_builds(),
+            reckoned, dict(self._last_used), self.most, self.budget, self._evicted,
+            {model_id: why for model_id, (_, why) in self._refused.items()}, dict(self._served), self.plan_builds(),
         )  # fmt: skip
 
     def add(self, manifest: Manifest, served: Served | None = None) -> None:
@@ -93,13 +93,26 @@ class LoadedModels:
             self._served[manifest.id] = served
         self._touch(manifest.id)
 
+    def note_refused(self, manifest: Manifest, why: str) -> None:
+        """It may not serve, until it is published again or loads after all.
+
+        Args:
+            why: a sentence.
+        """
+        self._refused[manifest.id] = manifest, why
+
+    def why_refused(self, manifest: Manifest) -> str:
+        """The sentence why it may not serve as it is published now, or empty."""
+        refused, why = self._refused.get(manifest.id, (None, ""))
+        return why if refused is manifest else ""
+
     async def refuse(self, manifest: Manifest, why: str) -> None:
         """It was loaded and may not serve: it goes, and what asks it or what it stood in the place of goes, too.
 
         Args:
             why: a sentence.
         """
-        self._refused[manifest.id] = why
+        self.note_refused(manifest, why)
         async with self._changed:
             self._loaded[manifest.id] = manifest
             self._coming.pop(manifest.id, None)
@@ -226,7 +239,7 @@ class Memory:
         last_used: seconds since the epoch, by id.
         most, budget: the limits, or None.
         evicted: how many models were evicted since the start.
-        refused: models that were loaded and may not serve, a sentence each, by id.
+        refused: models that may not serve, for their files or what they answered, a sentence each, by id.
         served: how the networks of each loaded model run, by id; of those that somebody else's server runs, nothing.
         plan_builds: how far the TensorRT plans of models are that are built here, by id.
     """

@@ -149,7 +149,12 @@ class Loader:
             await self.ensure(self._resolve(need))
         async with self.loaded_models.room_for(manifest, self._settings.load_timeout):
             if isinstance(self._admin, Embedded):
-                self.loaded_models.add(manifest, await self._load_into_ours(manifest))
+                try:
+                    self.loaded_models.add(manifest, await self._load_into_ours(manifest))
+                except BrokenModel as error:
+                    if not self.loaded_models.why_refused(manifest):
+                        self.loaded_models.note_refused(manifest, error.message)
+                    raise
             else:
                 await self._load_elsewhere(manifest)
                 self.loaded_models.add(manifest)
@@ -195,7 +200,10 @@ class Loader:
     def ask_golden(self, client: TritonCalls) -> None:
         """From now on ask each loaded model its golden questions, if the server is ours: others answer for theirs."""
         if isinstance(self._admin, Embedded):
-            self.golden = GoldenCheck(client, self._settings.repository, _LATEST_ANSWER, self._threads)
+            self.golden = GoldenCheck(
+                client, self._settings.repository, _LATEST_ANSWER, self._threads, self._admin.instances,
+                self._admin.loses,
+            )  # fmt: skip
 
     async def verify(self, manifest: Manifest) -> Verdict:
         """Whether the model answers as it did when it was published, stage by stage; it is loaded for it.

@@ -26,6 +26,7 @@ class Published:
 
         Raises:
             UnknownModel, NotSupported: there is none of that name; this version cannot serve it.
+            BrokenModel: what is published in its place cannot be read, and no export replaces it.
             ModelLoading: it is being exported.
             InvalidParameter: it does another task.
         """

@@ -21,8 +21,8 @@ async def why_not_ready(
     Raises:
         UnknownModel: a model that it asks is not published.
     """
-    if manifest.id in (refused := loader.loaded_models.memory().refused):
-        return refused[manifest.id]
+    if why := loader.loaded_models.why_refused(manifest):
+        return why
     if loader.loaded_models.get(manifest.id) is None:
         if loader.loading(manifest.id):
             return f"'{manifest.id}' is being loaded."

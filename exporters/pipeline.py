@@ -61,8 +61,8 @@ class Quiet:
 
 
 def published(model_id: str, repository: Path, as_id: str | None = None) -> Manifest | None:
-    """What is published under the id that ``model_id`` would get, or None. Raises UnknownModel."""
-    return Repository(repository).get(as_id or catalog.find(model_id).id)
+    """What is published under the id that ``model_id`` would get, or None. Raises UnknownModel, BrokenModel."""
+    return Repository(repository).existing(as_id or catalog.find(model_id).id)
 
 
 def export(
@@ -84,6 +84,7 @@ def export(
 
     Raises:
         UnknownModel, NotSupported: no such id, or no exporter for it.
+        BrokenModel: something unreadable is published under that id, and ``force`` is not given.
         InvalidParameter: an option that the family does not have.
         LicenseNotAccepted: of the weights, see :mod:`tritonvision.licenses`.
         ExportFailed: weights cannot be loaded, or the graph does not compute what its reference computes.
@@ -92,8 +93,8 @@ def export(
     entry = catalog.find(model_id)
     public_id = catalog.check_id(as_id or entry.id)
     weight_files.refuse_graphs(weights)
-    existing = published(model_id, repository, as_id)
-    if existing is not None and not force:
+    existing = None if force else published(model_id, repository, as_id)
+    if existing is not None:
         return existing
     with naming_what_is_missing(entry.id):
         family = registry.find(entry.family)
@@ -122,8 +123,8 @@ def export_of_family(
     family = recognise.family(name)
     catalog.check_id(public_id)
     weight_files.refuse_graphs(weights)
-    existing = Repository(repository).get(public_id)
-    if existing is not None and not force:
+    existing = None if force else Repository(repository).existing(public_id)
+    if existing is not None:
         return existing
     told = progress or Quiet()
     with naming_what_is_missing(public_id):

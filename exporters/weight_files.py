@@ -36,13 +36,18 @@ def head_file(weights: Weights, suffixes: tuple[str, ...]) -> Path:
 
 def _file(path: Path | None, suffixes: tuple[str, ...], whose: str, option: str) -> Path:
     if path is None or not path.is_file():
-        raise ExportFailed(f"There is no such {whose} file.", hint=f"Name an existing file with {option}.")
+        raise missing(whose, option)
     if path.suffix.lower() not in suffixes:
         raise ExportFailed(
             f"This family reads {' and '.join(suffixes)} files, not '{path.suffix}'.",
             hint="Save the weights in one of these formats.",
         )
     return path
+
+
+def missing(whose: str = "weights", option: str = "--weights PATH") -> ExportFailed:
+    """The error for a file that is not there."""
+    return ExportFailed(f"There is no such {whose} file.", hint=f"Name an existing file with {option}.")
 
 
 def refuse_graphs(weights: Weights, named: str = "") -> None:

@@ -16,6 +16,7 @@ from tritonvision import catalog, stages
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.engine.model_times import ModelTimes
 from tritonvision.errors import (
+    BrokenModel,
     InvalidParameter,
     InvalidPicture,
     ModelLoading,
@@ -77,18 +78,21 @@ class Service:
         """Why requests (for ``manifest``) would not be answered now; empty if they would."""
         if self.requests.draining:
             return "The server is shutting down."
-        return "" if await self.engine.ready(manifest) else self.engine.why_not_ready() or "The server is not ready."
+        if await self.engine.ready(manifest):
+            return ""
+        return self.engine.why_not_ready(manifest) or "The server is not ready."
 
     def find(self, connection: HTTPConnection, name: str) -> Manifest:
         """The published model ``name``, which the caller may ask.
 
         Raises:
             UnknownModel: there is no such model.
+            BrokenModel: what is published under that name cannot be read.
             Unauthorized, Forbidden: the caller may not ask it, whether there is such a model or not.
         """
         try:
             manifest = self.engine.repository.resolve(name)
-        except UnknownModel:
+        except (UnknownModel, BrokenModel):
             caller_of(connection).check_ask(catalog.canonical(name))
             raise
         caller_of(connection).check_ask(manifest.id)
@@ -279,6 +283,17 @@ class Service:
         finally:
             self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
         return answer
+
+    async def forward_pieces(self, manifest: Manifest, role: str, message: Any) -> AsyncGenerator[Any, None]:
+        """As :meth:`forward`, every response of a model that answers in pieces."""
+        began, failed = time.perf_counter(), True
+        try:
+            async with aclosing(self.engine.forwarding.responses(manifest, role, message)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            failed = False
+        finally:
+            self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
 
     def admit(self, request: Request, manifest: Manifest, pictures: int, role: str = "") -> None:
         """Admit a request for so many pictures at once, before they are read or where several calls ask about one each.

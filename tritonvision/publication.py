@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tritonvision import catalog, moves
-from tritonvision.errors import UnknownModel
+from tritonvision.errors import BrokenModel, UnknownModel
 from tritonvision.tuning import Tuning
 from tritonvision.variants import Variant, variant_name
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +147,17 @@ class Manifest:
         given["variants"] = tuple(Variant.from_dict(variant) for variant in given.get("variants", ()))
         if given.get("tuning") is not None:
             given["tuning"] = Tuning.from_dict(given["tuning"])
-        return cls(**given)
+        manifest = cls(**given)  # refuses what it does not know
+        _types().validate_json(text, strict=True)
+        return manifest
+
+
+@functools.cache
+def _types() -> TypeAdapter[Manifest]:
+    """What each field of a manifest may hold. Imported on first use: the steps in Triton start without pydantic."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Manifest)
 
 
 class Repository:
@@ -167,7 +180,10 @@ class Repository:
             stat = os.stat(path)
         except OSError:
             return None if os.path.isdir(self.root) else self._known.get(model_id)
-        manifest = _read(path, stat.st_mtime_ns, stat.st_ino)
+        try:
+            manifest = _read(path, stat.st_mtime_ns, stat.st_ino)
+        except OSError:  # not remembered: rights change without the file's time
+            manifest = None
         if manifest is None or manifest.id != model_id:
             return None
         self._known[model_id] = manifest
@@ -178,10 +194,13 @@ class Repository:
 
         Raises:
             UnknownModel: nobody goes by that name, or the model is known but not published.
+            BrokenModel: something is published in its place that cannot be read as it.
         """
         manifest = self.find(name)
         if manifest is not None:
             return manifest
+        for meaning in _meanings(name):
+            self.existing(meaning)
         entry = next((catalog.entries()[n] for n in _meanings(name) if n in catalog.entries()), None)
         if entry is None:
             raise catalog.unknown(name, (manifest.id for manifest in self))
@@ -192,6 +211,17 @@ class Repository:
     def find(self, name: str) -> Manifest | None:
         """As :meth:`resolve`, None where nothing of that name is published. Raises UnknownModel for what is no id."""
         return next(filter(None, map(self.get, _meanings(catalog.check_id(name)))), None)
+
+    def existing(self, model_id: str) -> Manifest | None:
+        """As :meth:`get`, where None would mean that nothing is lost when ``model_id`` is published.
+
+        Raises BrokenModel for what cannot be read: a newer version's model, another one's, another user's.
+        """
+        manifest = self.get(model_id)
+        unfit = None if manifest is not None else self._unfit(catalog.triton_name(model_id))
+        if unfit is not None:
+            raise unfit
+        return manifest
 
     def __iter__(self) -> Iterator[Manifest]:
         """Every published model, by id."""
@@ -204,15 +234,22 @@ class Repository:
             folders = sorted(path for path in self.root.iterdir() if not path.name.startswith(".") and path.is_dir())
         except OSError as error:
             return [f"The repository {self.root} cannot be read: {error.strerror}."] if self.root.exists() else []
-        sentences = []
-        for folder in folders:
-            try:
-                published = (folder / MANIFEST).is_file()
-                if published and self._in(folder.name) is None:
-                    sentences.append(f"The folder '{folder.name}' holds {_unfit(folder / MANIFEST)}.")
-            except PermissionError:
-                sentences.append(f"The folder '{folder.name}' cannot be read by this user: {MANIFEST} or its folder.")
-        return sentences
+        found = (self._unfit(folder.name) for folder in folders)
+        return [unfit.message for unfit in found if unfit is not None]
+
+    def _unfit(self, folder: str) -> BrokenModel | None:
+        """The error of a folder that looks like a published model and is none, for any other None."""
+        path = self.root / folder / MANIFEST
+        try:
+            if not path.is_file() or self._in(folder) is not None:
+                return None
+            what, hint = _not_read(path)
+        except OSError:
+            return BrokenModel(
+                f"The folder {folder!r} cannot be read by this user: {MANIFEST} or its folder.",
+                hint="Let the user who serves read it, for example with: chmod -R a+rX",
+            )
+        return BrokenModel(f"The folder {folder!r} holds {what}.", hint=hint)
 
     def _in(self, folder: str) -> Manifest | None:
         """The manifest of the model in ``folder``, or None where the folder is no model's."""
@@ -240,23 +277,28 @@ def everything(repository: Repository) -> Iterator[tuple[catalog.Entry | Manifes
         yield manifest, manifest
 
 
-def _unfit(path: Path) -> str:
-    """What a manifest is that is not read. Raises OSError."""
+def _not_read(path: Path) -> tuple[str, str]:
+    """What a manifest is that is not read, and a hint. Raises OSError."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         told = None
     newer = sorted(set(told) - {each.name for each in fields(Manifest)}) if isinstance(told, dict) else []
     if newer:
-        return f"a manifest of a newer version of tritonvision, which tells '{newer[0]}'"
-    return "another model's manifest, or a broken one"
+        return (
+            f"a manifest of a newer version of tritonvision, which tells '{newer[0]}'",
+            "Serve it with that version, or publish it again with --force.",
+        )
+    return "another model's manifest, or a broken one", "Move it elsewhere, or publish it again with --force."
 
 
 @functools.lru_cache(maxsize=1024)
 def _read(path: str, mtime_ns: int, inode: int) -> Manifest | None:
+    """None for what is no manifest. Raises OSError."""
+    text = Path(path).read_bytes()
     try:
-        return Manifest.from_json(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, KeyError):
+        return Manifest.from_json(text.decode())
+    except (ValueError, TypeError, KeyError):
         return None
 
 

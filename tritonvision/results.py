@@ -167,7 +167,7 @@ class DepthMap:
     """How far away every pixel of one picture is.
 
     Attributes:
-        values: (height, width) float32, of the picture's own size, without a unit.
+        values: (height, width) float32, of the picture's own size; without a unit, unless the model's notes name one.
         meaning: ``inverse-depth``, larger is nearer, or ``depth``, larger is farther; empty where nobody tells, which
             :meth:`nearness` takes for the former.
     """

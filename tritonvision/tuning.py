@@ -37,6 +37,7 @@ class Tuning:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Tuning:
-        """The tuning that ``dataclasses.asdict`` wrote. Raises TypeError for anything else."""
-        known: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
+        """The tuning that ``dataclasses.asdict`` wrote. Raises TypeError or ValueError for anything else."""
+        known: dict[str, Any] = dict(data)
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
         return cls(**known)

@@ -293,13 +293,14 @@ class AutoModel:
         return found
 
     def track(
-        self, image: Any, state_dict: Mapping[str, int] | None = None, **settings: Any
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+        self, image: Any, state_dict: Mapping[str, int] | None = None, *, input_color_format: str | None = None,
+        **settings: Any,
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:  # fmt: skip
         """The objects of a stream on its next frame, see :meth:`Tracker.track`: masks bool (n, h, w), object ids (n,),
         and the state for the next call. Raises as :meth:`infer`.
         """
         self._must_do(tasks.TRACKING, "follow objects")
-        return self._tracker.track(image, state_dict, **settings)
+        return self._tracker.track(self._frame(image, input_color_format, settings), state_dict, **settings)
 
     def prompt(
         self, images: Any, prompt: Any = None, *args: Any, stream: bool = False, input_color_format: str | None = None,
@@ -319,8 +320,10 @@ class AutoModel:
             As :meth:`infer`, and NotSupported if the model does not generate text. Closing the iterator cancels it.
         """
         if self.task == tasks.TRACKING.name:
-            boxes = settings.pop("bboxes", prompt)
-            return self._tracker.prompt(images, boxes, *args, **settings)
+            if stream:
+                raise InvalidParameter("'stream' is for answers in words.", hint="Leave it out.")
+            frame, boxes = self._frame(images, input_color_format, settings), settings.pop("bboxes", prompt)
+            return self._tracker.prompt(frame, boxes, *args, **settings)
         asked = writing.question(self._facts, prompt, settings)
         pictures = self._read(images, input_color_format, asked.settings)
         if stream and len(pictures) != 1:
@@ -365,21 +368,18 @@ class AutoModel:
 
     # ---- within ------------------------------------------------------------------------------------------------------
 
-    def _step(
-        self, image: Any, settings: Mapping[str, Any], stream: int | None
-    ) -> tuple[int, TrackedMasks]:
-        frame = None
-        if image is not None:
-            (frame,) = self._read([image], None, settings)
+    def _frame(self, image: Any, color_format: str | None, settings: Mapping[str, Any]) -> bytes | None:
+        """The frame of a stream, None for prompts about an earlier one."""
+        return None if image is None else self._read([image], color_format, settings)[0]
+
+    def _step(self, frame: bytes | None, settings: Mapping[str, Any], stream: int | None) -> tuple[int, TrackedMasks]:
         return _SERVERS.run(self._connection, lambda asked: asked.step(self._facts, frame, settings, stream))
 
     def _end(self, stream: int) -> None:
         _SERVERS.run(self._connection, lambda asked: asked.end(self._facts, stream))
 
     def _search(self, picture: bytes, settings: Mapping[str, Any]) -> Iterator[mask_grid.Progress | SAMPrediction]:
-        steps = _SERVERS.iterate(
-            self._connection, lambda asked: asked.generate_masks(self._facts, picture, settings)
-        )  # fmt: skip
+        steps = _SERVERS.iterate(self._connection, lambda asked: asked.generate_masks(self._facts, picture, settings))
         with closing(steps):
             yield from steps
 

@@ -107,6 +107,7 @@ class FacadeConnection(Connection):
         # every setting is sent: the route's defaults are OpenAI's, not the model's
         body = {
             "model": facts.id, "messages": list(_with_pictures(messages, pictures)), "stream": True,
+            "stream_options": {"include_usage": True},
             "max_tokens": settings["max_new_tokens"], "separate_reasoning": False,
             **{name: settings[name] for name in ("temperature", "top_p", "top_k", "repetition_penalty")},
             **{name: settings[name] for name in ("seed", "stop", "num_beams") if settings[name] is not None},
@@ -118,7 +119,7 @@ class FacadeConnection(Connection):
             body |= {"logprobs": True, "top_logprobs": settings["top_logprobs"]}
         if facts.grounding and len(pictures) == 1:
             body["places"] = True
-        places = None
+        places, last = None, None
         async with aclosing(self._facade.events("/v1/chat/completions", body, WRITING_SECONDS)) as events:
             async for event in events:
                 for choice in event.get("choices", ()):
@@ -126,7 +127,16 @@ class FacadeConnection(Connection):
                     text, reason = choice["delta"].get("content") or "", choice.get("finish_reason") or ""
                     if "places" in choice["delta"]:
                         places = tuple(map(Grounded.from_dict, choice["delta"]["places"]))
-                    yield Delta(text, _NO_TOKENS, reason, logprobs=tuple(told), places=places if reason else None)
+                    piece = Delta(text, _NO_TOKENS, reason, logprobs=tuple(told), places=places if reason else None)
+                    if reason:
+                        last = piece  # the counts come after it
+                    else:
+                        yield piece
+                if last is not None and (counts := event.get("usage")):
+                    usage = counts["prompt_tokens"], counts["completion_tokens"]
+                    last = replace(last, usage=usage, cached_tokens=counts["prompt_tokens_details"]["cached_tokens"])
+        if last is not None:
+            yield last
 
     async def generate_masks(
         self, facts: Facts, picture: bytes, settings: Mapping[str, Any]

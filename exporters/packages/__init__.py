@@ -22,7 +22,8 @@ def import_package(
     Args:
         path: an ``.onnx`` file, or the folder of a package.
         options: facts that an ONNX file does not contain; for a folder all must be None.
-        allow_code: whether the package's own code may run, in the server and here to get its class names.
+        allow_code: whether the package's own code may run, in the server and here: it is asked one question about a
+            picture, and for its class names where no file has them.
         force: publish also an unchanged package, and replace a published model that is no package.
 
     Returns:
@@ -31,18 +32,18 @@ def import_package(
     Raises:
         UnknownModel, InvalidParameter: the id is not valid, ``path`` does not exist, an option has an invalid value, or
             code is not allowed to run.
+        BrokenModel: something unreadable is published under the id, and ``force`` is not given.
         ExportFailed: the file or the package is not valid, or the published model does not compute what its reference
             computes.
         SetupError: a Python package is missing, or the repository cannot be written.
     """
     catalog.check_id(public_id)
-    existing = Repository(repository).get(public_id)
-    if existing is not None and not force and existing.family != FAMILY:
+    kept = None if force else Repository(repository).existing(public_id)
+    if kept is not None and kept.family != FAMILY:
         raise InvalidParameter(
             f"'{public_id}' is published already and is no package.",
             hint="--force replaces it, or choose another id with --as.",
         )
-    kept = None if force else existing
     if path.is_dir():
         package = _folder(path, options, allow_code)
         if kept is not None and package.digest == kept.sha256:

@@ -14,6 +14,7 @@ COEFFICIENTS = 32  # channels of ultralytics' mask prototypes
 FINAL_COLUMNS = 6
 _FINAL = (FINAL_COLUMNS, FINAL_COLUMNS + COEFFICIENTS)
 _BOX_NAMES, _SCORE_NAMES = ("det", "box"), ("label", "logit", "class", "score")
+_ROUNDING = 0.01  # by which int8 may leave 0..1
 _MANY = 1000  # from this length on, an axis can only be the anchors of a YOLO
 _OTHERWISE = "What this import cannot do, a package with code of its own can."
 
@@ -49,10 +50,12 @@ def recognise(graph: PackageGraph, names: int | None, names_hint: str) -> Layout
         case [(count,)] if names in (None, count):
             return Layout("classes", count)
         case [(rows, anchors)] if _fits(rows - 4, anchors, names):
+            _check_scores(graph, rows - 4)
             return Layout("yolo", rows - 4)
         case [(rows, anchors), (channels, *cells)] if channels == COEFFICIENTS and _fits(
             rows - 4 - COEFFICIENTS, anchors, names
         ):
+            _check_scores(graph, rows - 4 - COEFFICIENTS)
             _check_cells(graph, cells)
             return Layout("yolo-masks", rows - 4 - COEFFICIENTS)
         case [(_, width)] if width == _FINAL[0] and _is_final(graph, names):
@@ -68,6 +71,17 @@ def recognise(graph: PackageGraph, names: int | None, names_hint: str) -> Layout
             if names is None or names <= columns:
                 return Layout("queries", columns, boxes)
     raise _unknown(graph, outputs, names, names_hint)
+
+
+def _check_scores(graph: PackageGraph, classes: int) -> None:
+    """Raise ExportFailed unless the rows of a YOLO behind its boxes are scores: thresholds are over 0..1."""
+    scores = graph.sample()[0][:, 4 : 4 + classes]
+    least, most = float(scores.min()), float(scores.max())
+    if least < -_ROUNDING or most > 1 + _ROUNDING:
+        raise ExportFailed(
+            f"The class scores of {graph.name} reach from {least:.3g} to {most:.3g}, and scores lie in 0..1.",
+            hint="Export the weights with the sigmoid of its scores inside, as ultralytics does.",
+        )
 
 
 def _check_cells(graph: PackageGraph, cells: list[int]) -> None:

@@ -164,6 +164,11 @@ def load(path: Path, name: str = "weights.onnx") -> onnx.ModelProto:
 
 def _check_operators(model: onnx.ModelProto, name: str) -> None:
     """Raise ExportFailed for operators of another opset than are known, or of a library's own."""
+    if not model.graph.node:  # protobuf reads many a file of another format as a message without fields
+        raise ExportFailed(
+            f"{name} is not a valid ONNX graph: it holds no operator.",
+            hint="Name a file as an exporter to ONNX writes it; plans, TFLite files and archives are none.",
+        )
     opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), 0)
     if opset not in _OPSETS:
         raise ExportFailed(

@@ -9,7 +9,9 @@ import pytest
 
 from tritonvision.engine import export_runner
 from tritonvision.engine.export_runner import Exports
-from tritonvision.errors import ModelLoading, Overloaded, UnknownModel
+from tritonvision.engine.published import Published
+from tritonvision.errors import BrokenModel, ModelLoading, Overloaded, UnknownModel
+from tritonvision.publication import Repository
 from tritonvision.settings import Settings
 
 # Notes its id and waits for a file, as an export would for its weights.
@@ -76,5 +78,21 @@ def test_a_failure_is_told_in_the_words_of_the_export(tmp_path):
         with pytest.raises(UnknownModel) as caught:
             exports.begin("yolonass-640")
         assert "YOLO-NAS" in caught.value.message and "Error:" not in caught.value.message
+
+    asyncio.run(main())
+
+
+def test_what_is_published_and_cannot_be_read_is_not_replaced_by_a_request(slow):
+    async def main():
+        exports = Exports(Settings(repository=slow))
+        published = Published(Repository(slow), None, exports)
+        (slow / "resnet18").mkdir()
+        (slow / "resnet18" / "manifest.json").write_text("{}")
+        with pytest.raises(BrokenModel, match="The folder 'resnet18' holds"):
+            published.resolve("resnet18")
+        with pytest.raises(ModelLoading):
+            published.resolve("resnet152")
+        await until(lambda: (slow / "resnet152").exists())
+        await exports.close()
 
     asyncio.run(main())

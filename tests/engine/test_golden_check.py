@@ -86,6 +86,19 @@ def test_a_good_model_is_within_every_bar(house):
     json.dumps(told, allow_nan=False)
 
 
+def test_each_process_is_asked_before_the_first_caller_comes(house):
+    house.publish()
+
+    async def work(engine: Engine):
+        before = {one.model: one.requests for one in await engine.statistics()}
+        await engine.load(FACE)
+        return {one.model: one.requests - before.get(one.model, 0) for one in await engine.statistics()}
+
+    asked = house.run(work)
+    steps = (f"net--{FACE}", POST)
+    assert {name: asked[name] for name in steps} == dict.fromkeys(steps, 2)
+
+
 def test_a_right_answer_that_comes_after_callers_went_is_a_right_one(house, monkeypatch):
     """As of a large network on busy cores: who asks is told to come again, and the model is not refused."""
     house.publish()
@@ -116,12 +129,43 @@ def test_a_model_that_answers_otherwise_is_refused_until_it_is_mended(house, pho
         assert house.loads.count(FACE) == 1
         assert engine.loaded() == [] and house.server.instances(POST) == 0
         assert engine.memory().refused == {FACE: "What differs is its post: boxes 3 > 0.003."}
+        await not_ready(engine, "What differs is its post: boxes 3 > 0.003.")
         house.publish()
+        assert await engine.ready(engine.published.resolve(FACE))  # nobody has asked it yet
         _, [(_, detections)] = await engine.infer(FACE, [photo], {})
         assert len(detections) == 1 and engine.memory().refused == {}
 
     house.publish(post=SHIFTED)
     house.loads.clear()
+    house.run(work)
+
+
+async def not_ready(engine: Engine, why: str) -> None:
+    """Every way to ask whether the model is ready says why it is not."""
+    manifest = engine.published.resolve(FACE)
+    assert not await engine.ready(manifest) and await engine.ready()
+    assert engine.why_not_ready(manifest) == await engine.why_model_not_ready(manifest) == why
+
+
+def test_a_model_whose_files_have_changed_is_not_ready_until_they_are_back(house, photo):
+    house.publish()
+    graph = house.settings.repository / f"net--{FACE}" / "1" / "model.onnx"
+    whole = graph.read_bytes()
+
+    async def work(engine: Engine):
+        assert await engine.ready(engine.published.resolve(FACE))
+        graph.unlink()
+        graph.write_bytes(whole[:-1] + b"?")
+        with pytest.raises(BrokenModel):
+            await engine.infer(FACE, [photo], {})
+        why = f"{graph.relative_to(house.settings.repository)} has changed."
+        await not_ready(engine, f"The files of {FACE!r} are not those that were published: {why}")
+        assert engine.memory().refused.keys() == {FACE}
+        graph.unlink()
+        graph.write_bytes(whole)
+        await engine.infer(FACE, [photo], {})
+        assert await engine.ready(engine.published.resolve(FACE)) and not engine.memory().refused
+
     house.run(work)
 
 

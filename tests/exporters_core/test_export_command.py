@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from command_line import run_here
 
 from tritonvision import machine
 from tritonvision.cli.export import read_labels
@@ -25,7 +26,14 @@ def test_it_publishes_and_says_so_in_one_line_and_does_nothing_twice(tmp_path):
     assert first.stdout.count("\n") == 1
     second = run(FACE, "--repository", str(tmp_path))
     assert (second.returncode, second.stderr) == (0, "")
-    assert "published already" in second.stdout and "--force" in second.stdout
+    assert "published already (official weights: mediapipe" in second.stdout and "--force" in second.stdout
+    for asked, code, sentence in (
+        ((FACE, "--weights", "random"), 2, "of other weights: mediapipe"),
+        ((FACE, "--weights", "nowhere.pt"), 1, "no such weights"),
+        (("resnet18", "--as", FACE), 2, "(MediaPipe Face)"),
+    ):
+        other = run(*asked, "--repository", str(tmp_path))
+        assert other.returncode == code and sentence in other.stderr and not other.stdout
 
 
 def test_by_itself_it_says_what_serves_where_another_engine_was_tried(tmp_path):
@@ -60,7 +68,7 @@ def test_json_gives_manifests_and_nothing_else(tmp_path):
     ],
 )
 def test_errors_are_one_line_and_a_hint(tmp_path, arguments, code, sentence):
-    done = run(*arguments, "--repository", str(tmp_path))
+    done = run_here("export", *arguments, "--repository", tmp_path, folder=tmp_path)
     assert done.returncode == code
     error, hint = done.stderr.splitlines()
     assert error.startswith("Error: ") and sentence in error
@@ -86,9 +94,9 @@ def test_labels_are_lines(tmp_path):
     path = tmp_path / "labels.txt"
     path.write_text("\ufeffcat\r\n dog \r\n\r\n", encoding="utf-8")
     assert read_labels(path) == ("cat", "dog")
-    for text in ("", "\n\n", "cat\n\ndog\n"):
+    for text, sentence in (("", "is empty"), ("\n\n", "is empty"), ("cat\n\ndog\n", "has an empty line")):
         path.write_text(text)
-        with pytest.raises(InvalidParameter, match="empty line"):
+        with pytest.raises(InvalidParameter, match=sentence):
             read_labels(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidParameter, match="cannot be read"):

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from tritonvision import catalog, memory
 from tritonvision.ensembles.in_process import LocalPipeline
-from tritonvision.errors import ExportFailed, InvalidParameter, NotSupported, SetupError, UnknownModel
+from tritonvision.errors import BrokenModel, ExportFailed, InvalidParameter, NotSupported, SetupError, UnknownModel
 from tritonvision.exporters import demand, pipeline, registry
 from tritonvision.exporters.contract import NoSignal, Weights
 from tritonvision.exporters.parity import sample_pictures
@@ -100,6 +100,18 @@ def test_a_published_model_is_left_alone_without_force(repository, contents, cor
     assert pipeline.export(FACE, Weights(), repository) == Repository(repository).get(FACE)
     assert pipeline.export("mediapipe/face-detector", Weights(), repository).id == FACE
     assert contents(repository) == before
+
+
+def test_a_published_model_that_this_version_cannot_read_is_replaced_by_force_alone(repository, contents):
+    manifest = repository / FACE / "manifest.json"
+    told = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(told | {"colours_of_the_future": 3}))
+    before = contents(repository)
+    with pytest.raises(BrokenModel, match="holds a manifest of a newer version"):
+        pipeline.export(FACE, Weights(), repository)
+    assert contents(repository) == before
+    assert pipeline.export(FACE, Weights(), repository, force=True).id == FACE
+    assert Repository(repository).get(FACE) is not None
 
 
 def test_a_failed_gate_leaves_the_repository_as_it_was(repository, contents, corrupted):

@@ -80,6 +80,7 @@ def test_weights_that_a_link_of_the_repository_leads_to_can_be_read(tmp_path):
     (tmp_path / "repository").mkdir()
     (tmp_path / "disk").mkdir()
     (tmp_path / "repository" / "model").symlink_to(tmp_path / "disk")
+    (tmp_path / "repository" / "circle").symlink_to("circle")
     assert str(tmp_path / "disk") in rules(tmp_path).read
 
 

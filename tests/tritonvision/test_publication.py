@@ -2,10 +2,11 @@ import dataclasses
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
-from tritonvision.errors import UnknownModel
+from tritonvision.errors import BrokenModel, UnknownModel
 from tritonvision.publication import MANIFEST, Manifest, Repository
 
 
@@ -57,7 +58,19 @@ def test_an_empty_or_missing_folder_holds_nothing(tmp_path):
     assert Repository(tmp_path / "nowhere").get("yolov8n-640") is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": "yolov8n-640"}', '{"unknown": 1}', "null", "3"])
+def typed(**wrong) -> str:
+    """A manifest with fields of other types than theirs."""
+    return json.dumps(json.loads(manifest("yolov8n-640").to_json()) | wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "{}", '{"id": "yolov8n-640"}', '{"unknown": 1}', "null", "3", typed(labels=3), typed(labels=[1]),
+        typed(input_size="large"), typed(license=None), typed(graph_bytes="many"), typed(files=[]), typed(tuning=3),
+        typed(parity={"boxes": "few"}), typed(variants=[{}]), typed(variants=["int8"]),
+    ],
+)  # fmt: skip
 def test_a_broken_manifest_counts_as_not_published_and_the_others_stay(repository, text):
     publish(repository, "yolov8s-640")
     broken = repository.root / "yolov8n-640"
@@ -65,7 +78,7 @@ def test_a_broken_manifest_counts_as_not_published_and_the_others_stay(repositor
     (broken / MANIFEST).write_text(text)
     assert repository.get("yolov8n-640") is None
     assert [m.id for m in repository] == ["yolov8s-640"]
-    with pytest.raises(UnknownModel):
+    with pytest.raises(BrokenModel, match="The folder 'yolov8n-640' holds"):
         repository.resolve("yolov8n-640")
 
 
@@ -167,3 +180,35 @@ def test_what_a_newer_version_published_is_left_out_and_said_to_be_that(reposito
         "The folder 'yolov8n-640' holds a manifest of a newer version of tritonvision, which tells "
         "'colours_of_the_future'."
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"colours_of_the_future": 3}, "a newer version"),
+        ({"id": "yolov8s-640"}, "another model's manifest"),
+        ({"labels": 3, "tuning": 3}, "or a broken one"),
+    ],
+)
+def test_what_is_published_and_cannot_be_read_is_refused_by_name_and_is_not_nothing(repository, change, why):
+    """Whoever took it for missing would publish released or random weights in the place of the user's."""
+    told = json.loads(publish(repository, "yolov8n-640").to_json()) | change
+    (repository.root / "yolov8n-640" / MANIFEST).write_text(json.dumps(told))
+    for ask in (repository.resolve, repository.existing):
+        with pytest.raises(BrokenModel, match=f"The folder 'yolov8n-640' holds .*{why}") as caught:
+            ask("yolov8n-640")
+        assert "--force" in caught.value.hint
+    with pytest.raises(BrokenModel):
+        repository.resolve("coco/3")
+    assert repository.existing("resnet18") is None
+
+
+def test_a_manifest_that_may_be_read_again_is_read_though_its_time_has_not_changed(repository, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied")
+
+    written = publish(repository, "yolov8n-640")
+    with monkeypatch.context() as changed:
+        changed.setattr(Path, "read_bytes", refused)
+        assert repository.get("yolov8n-640") is None
+    assert repository.get("yolov8n-640") == written

@@ -37,12 +37,14 @@ class Answer:
 
     Attributes:
         text: what a model wrote of which the result are the places; empty of other answers.
+        ids: int64 (n,) of boxes that a model followed; None of other answers.
     """
 
     result: Result
     labels: Sequence[str]
     keypoint_labels: Sequence[str] = ()
     text: str = ""
+    ids: np.ndarray | None = None
 
     def predictions(self, confidence: float | None) -> list[dict[str, Any]]:
         """Named predictions, best first: what ``--json`` prints.
@@ -242,6 +244,6 @@ class ForPeople:
 
 
 def _depth_lines(name: str, found: dict[str, Any]) -> Iterator[str]:
-    larger = "nearer" if found["meaning"] == "inverse-depth" else "farther"
-    yield f"{name}: {found['lowest']:.4g} to {found['highest']:.4g}, without a unit; larger is {larger}"
+    meaning = "larger is farther" if found["meaning"] == "depth" else "without a unit; larger is nearer"
+    yield f"{name}: {found['lowest']:.4g} to {found['highest']:.4g}, {meaning}"
     yield "  nearest at {}, {}; farthest at {}, {}".format(*found["nearest"], *found["farthest"])

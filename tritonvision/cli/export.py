@@ -230,7 +230,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
         names = named_lines(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidParameter("The file of labels cannot be read.", hint="UTF-8 text, one name a line.") from error
-    if not names or not all(names):
+    if names == ("",):
+        raise InvalidParameter("The file of labels is empty.", hint="UTF-8 text, one name a line.")
+    if not all(names):
         raise InvalidParameter("The file of labels has an empty line.", hint="Give each class id a name, one a line.")
     return names
 
@@ -250,10 +252,12 @@ def read_size(given: str | None) -> tuple[int, int] | None:
 def _export(model_id: str, job: Job, family: str | None = None) -> tuple[Manifest, bool]:
     from tritonvision.exporters import pipeline
 
-    existing = pipeline.published(model_id, job.root, job.as_id)
-    if existing is not None and not job.force:
+    existing = None if job.force else pipeline.published(model_id, job.root, job.as_id)
+    if existing is not None:
+        weights_option.check_of_these(job.weights, existing, family or catalog.find(model_id).family)
         if not job.quiet:
-            typer.echo(f"{existing.id} is published already ({existing.weights} weights); --force replaces it.")
+            of = f"{existing.weights} weights: {existing.source}"
+            typer.echo(f"{existing.id} is published already ({of}); --force replaces it.")
         return _served(existing, job.root, job.how, job.quiet, fresh=False), False
     public_id = job.as_id or catalog.find(model_id).id
 

@@ -51,11 +51,16 @@ def info(
 
 
 def _facts(settings: Any, name: str) -> dict[str, Any]:
-    """By name what the catalogue and the manifest know. Raises UnknownModel."""
+    """By name what the catalogue and the manifest know. Raises UnknownModel, BrokenModel."""
     from tritonvision import publication
+    from tritonvision.errors import UnknownModel
     from tritonvision.exporters import registry
 
-    known = publication.Repository(settings.repository).find(name) or catalog.find(name)
+    known: publication.Manifest | catalog.Entry
+    try:
+        known = publication.Repository(settings.repository).resolve(name)
+    except UnknownModel:
+        known = catalog.find(name)
     entry = catalog.entries().get(known.id)
     loaded = loaded_ids(settings.port)
     facts = {

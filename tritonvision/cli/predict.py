@@ -31,7 +31,7 @@ from tritonvision.cli.question import Question
 from tritonvision.cli.question import ask as question_of
 from tritonvision.cli.sources import EmbeddedSource, FacadeSource, Source, server_to_ask
 from tritonvision.cli.video import Watched, are_videos, watch
-from tritonvision.errors import InvalidPicture, PictureTooLarge, SetupError, TritonVisionError
+from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, SetupError, TritonVisionError
 from tritonvision.settings import Settings
 
 Found = tuple[bytes, Answer] | TritonVisionError  # of one picture: its bytes and the answer, or what was wrong with it
@@ -54,10 +54,13 @@ def predict(
     ] = None,
     point: Annotated[
         list[str] | None,
-        typer.Option(metavar="X,Y", help="SAM: a point on what is meant, pixels; X,Y,0 for one that is not. Repeat."),
+        typer.Option(
+            metavar="X,Y", help="SAM, SAM2 RT: a point on what is meant, pixels; X,Y,0 for one that is not. Repeat."
+        ),
     ] = None,
     box: Annotated[
-        str | None, typer.Option(metavar="LEFT,TOP,RIGHT,BOTTOM", help="SAM: a box around what is meant, pixels.")
+        str | None,
+        typer.Option(metavar="LEFT,TOP,RIGHT,BOTTOM", help="SAM, SAM2 RT: a box around what is meant, pixels."),
     ] = None,
     text: Annotated[
         list[str] | None,
@@ -103,6 +106,7 @@ def predict(
       tritonvision predict coco/3 https://example.com/photo.jpg
       ffmpeg -i film.mp4 -frames 1 -f image2 - | tritonvision predict coco/3 -
       tritonvision predict yolov8n-640 film.mp4 --track --save out.mp4
+      tritonvision predict sam2-rt-tiny film.mp4 --box 100,60,330,400 --save out.mp4
       tritonvision predict yolov8n-640 rtsp://camera.local/stream --json
       tritonvision predict sam-vit_b photo.jpg --point 220,140 --save out
       tritonvision predict clip/ViT-B-32 photo.jpg --text "a cat" --text "an astronaut"
@@ -240,6 +244,13 @@ def _check_drawing() -> None:
 
 
 def _prepare_saving(folder: Path) -> None:
+    from tritonvision.pictures import ENDINGS
+
+    if folder.suffix.lower() in ENDINGS and not folder.is_dir():
+        raise InvalidParameter(
+            f"--save names a folder, and '{folder.name}' is called like a picture.",
+            hint=f"Pictures get names of their own: --save {folder.parent / folder.stem}",
+        )
     _check_drawing()
     try:
         folder.mkdir(parents=True, exist_ok=True)

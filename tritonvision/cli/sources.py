@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +62,11 @@ class Source(AbstractAsyncContextManager, ABC):
             The errors of :mod:`tritonvision.errors`.
         """
         facts, texts = self._facts, self._question.texts
+        if facts.task == tasks.TRACKING.name:
+            raise NotSupported(
+                f"'{self._model_id}' follows through a video what it is shown, and is asked about no picture alone.",
+                hint="Give a video, a camera or the address of a stream.",
+            )
         settings = tasks.resolve(tasks.TASKS[facts.task].parameters, self._question.parameters(facts.task))
         if facts.task == tasks.VLM.name:
             return await self._told(picture, texts[0], settings, hear)
@@ -72,6 +77,20 @@ class Source(AbstractAsyncContextManager, ABC):
             return Answer(result, facts.labels, facts.keypoint_labels)
         vectors = await self._connection.embed_texts(facts, texts)
         return _comparison(cosines(np.asarray(result)[0], vectors).astype(np.float32), texts, picture)
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncGenerator[tuple[Callable[[bytes], Awaitable[Answer]], int | None], None]:
+        """What to ask about the frames of one video, and how many of them at once; None for as many as are read."""
+        if self._facts.task != tasks.TRACKING.name:
+            yield self.ask, None
+            return
+        from tritonvision.cli.following import Follower
+
+        follower = Follower(self._connection, self._facts, self._question.parameters(self._facts.task))
+        try:
+            yield follower.ask, 1
+        finally:
+            await follower.end()
 
     async def _told(
         self, picture: bytes, text: str, settings: Mapping[str, Any], hear: Callable[[str], None]

@@ -68,6 +68,28 @@ def is_package(weights: Weights) -> bool:
     return folder is not None and any((folder / name).is_file() for name in (CONFIG, INFERENCE, WEIGHTS))
 
 
+def check_of_these(weights: Weights, existing: Manifest, family: str) -> None:
+    """Refuse to leave alone what is published where it cannot be of the weights that were named.
+
+    Args:
+        family: that was asked for, as the catalogue or a person spells it.
+
+    Raises:
+        ExportFailed: there is no such file.
+        InvalidParameter: it is of weights of another kind, or of another family.
+    """
+    from tritonvision.exporters import recognise, weight_files
+
+    if weights.path is not None and not weights.path.exists():
+        raise weight_files.missing()
+    other_kind = weights.kind not in ("official", existing.weights)  # official is also what nobody named
+    if other_kind or recognise.family(family) != existing.family:
+        raise InvalidParameter(
+            f"'{existing.id}' is published already, of other weights: {existing.source} ({existing.family}).",
+            hint="--force replaces it, --as PROJECT/VERSION publishes beside it.",
+        )
+
+
 def targets(
     model_ids: list[str], text: str, weights: Weights, family: str | None, as_id: str | None
 ) -> list[str]:  # fmt: skip
@@ -124,8 +146,8 @@ def publish_package(target: str, job: Job, settings: Settings) -> tuple[Manifest
     from tritonvision.publication import Repository
 
     public_id = job.as_id or target
-    existing = Repository(job.root).get(public_id)
-    if job.weights.path is None and existing is not None and not job.force:
+    existing = None if job.force else Repository(job.root).existing(public_id)
+    if job.weights.path is None and existing is not None:
         manifest, fresh = existing, False
     else:
         with shown(public_id, job.quiet) as progress:

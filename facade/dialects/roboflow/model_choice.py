@@ -10,7 +10,7 @@ from typing import Protocol
 from starlette.requests import Request
 
 from tritonvision import catalog
-from tritonvision.errors import UnknownModel
+from tritonvision.errors import BrokenModel, UnknownModel
 from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.common.names import possible
 from tritonvision.facade.security.access import caller_of
@@ -75,7 +75,7 @@ def fallback(repository: Repository, default: str, may_ask: Callable[[str], bool
     before one for handwriting), then the nearest in size. So SAM's ``vit_h`` is replaced by ``vit_l``, then by
     ``vit_b``. Without a published model of the family the result is ``default``, which then raises UnknownModel.
     """
-    with contextlib.suppress(UnknownModel):
+    with contextlib.suppress(UnknownModel, BrokenModel):
         if may_ask(repository.resolve(default).id):
             return default
     wanted = catalog.find(default)

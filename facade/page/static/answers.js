@@ -31,8 +31,10 @@ const READERS = {
   }),
   "/gaze/gaze_detection": gazes,
   "/sam/segment_image": masks,
+  "/streams": followed,
   "/clip/compare": similarities,
   "/clip/embed_image": vector,
+  "/infer/embeddings": vector,
   "/doctr/ocr": page,
   "/ocr/trocr": (answer) => ({ text: answer.result, summary: answer.result ? "The line says:" : "Nothing was read." }),
 };
@@ -69,6 +71,21 @@ function masks(answer) {
   const nothing = !named.some((mask) => mask.outline.length);
   const summary = nothing ? "Nothing is selected." : `${plural(named.length, "mask")}; expected overlap ${score(named[0].score)}.`;
   return { masks: named, table: { columns: ["mask", "expected overlap", "outline"], rows }, summary };
+}
+
+function followed({ frame, objects }) {
+  const seen = objects.filter(({ outline }) => outline.length);
+  const boxes = seen.map(({ object_id, confidence, outline }) => ({
+    ...around(outline), label: `object ${object_id}`, score: confidence, outline,
+  }));
+  const rows = boxes.map((box) => [box.label, score(box.score), place(box)]);
+  const summary = `Frame ${frame}: ${seen.length} of ${plural(objects.length, "object")} in sight.`;
+  return { boxes, table: { columns: ["object", "in sight", "box"], rows }, summary };
+}
+
+function around(outline) {
+  const xs = outline.map(([x]) => x), ys = outline.map(([, y]) => y), left = Math.min(...xs), top = Math.min(...ys);
+  return { left, top, width: Math.max(...xs) - left, height: Math.max(...ys) - top };
 }
 
 function classes({ predictions, predicted_classes }) {

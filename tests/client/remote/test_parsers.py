@@ -66,7 +66,18 @@ def test_a_depth_map_comes_back_with_its_own_values():
     np.testing.assert_allclose(answer.result.values, values, atol=1e-4)
     (found,) = answer.predictions(None)
     assert found["nearest"] == [39, 29] and found["farthest"] == [0, 0]
-    assert "larger is nearer" in "\n".join(lines("p", [found]))
+    assert next(lines("p", [found])) == "p: 3 to 9, without a unit; larger is nearer"
+
+
+@pytest.mark.parametrize(
+    ("meaning", "told", "nearest"), [("depth", "larger is farther", [0, 0]), ("", "larger is nearer", [1, 0])]
+)
+def test_the_words_of_a_depth_map_agree_with_the_points_it_names(meaning, told, nearest):
+    """A map of metres, too, is of the meaning ``depth``: nothing says here that it has no unit."""
+    (found,) = Answer(DepthMap(np.array([[3, 9]], np.float32), meaning, SIZE), ()).predictions(None)
+    first, second = lines("p", [found])
+    assert found["nearest"] == nearest and told in first and ("unit" in first) is (meaning != "depth")
+    assert second.startswith(f"  nearest at {nearest[0]}, {nearest[1]};")
 
 
 def test_faces_come_back_with_their_angles_and_landmarks():

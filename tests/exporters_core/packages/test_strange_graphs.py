@@ -62,6 +62,13 @@ def test_a_strange_graph_is_one_sentence_and_a_hint(tmp_path, change):
     assert not (tmp_path / "repository").exists() or not list((tmp_path / "repository").iterdir())
 
 
+@pytest.mark.parametrize("data", [b"", b"x\n", b"ptrt"])
+def test_a_file_of_another_format_is_no_graph_of_an_old_opset(tmp_path, data):
+    (tmp_path / "best.engine").write_bytes(data)
+    with pytest.raises(ExportFailed, match="best.engine is not a valid ONNX graph"):
+        import_package(tmp_path / "best.engine", "mine/1", tmp_path / "repository", options=OPTIONS)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_half_a_file_is_one_sentence(tmp_path, share):
     model = onnx.parser.parse_model(GRAPH)
@@ -69,3 +76,24 @@ def test_half_a_file_is_one_sentence(tmp_path, share):
     (tmp_path / "best.onnx").write_bytes(data[: int(share * len(data))])
     with pytest.raises(ExportFailed, match="best.onnx is not a valid ONNX graph"):
         import_package(tmp_path / "best.onnx", "mine/1", tmp_path / "repository", options=OPTIONS)
+
+
+@pytest.mark.parametrize("raw", ["", "scores = Identity(logits)"])
+def test_scores_of_a_detector_that_are_no_scores_are_refused(tmp_path, raw):
+    """A threshold over logits would mean nothing, and no comparison with the graph itself would show it."""
+    scores = raw or "scores = Sigmoid(logits)"
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 17]>
+        yolo (float[N,3,32,32] images) => (float[N,6,21] rows) <int64[3] by = {{-1, 2, 21}}> {{
+            mean = ReduceMean<axes=[2,3], keepdims=0>(images)
+            wide = MatMul(mean, weights)  logits = Reshape(wide, by)  {scores}
+            boxes = Concat<axis=1>(scores, scores)  rows = Concat<axis=1>(boxes, scores) }}""")
+    weights = np.random.default_rng(0).normal(0, 9, (3, 42)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weights, "weights"))
+    onnx.save(model, tmp_path / "best.onnx")
+    options = FileOptions(("warm", "cold"))
+    if not raw:
+        assert import_package(tmp_path / "best.onnx", "mine/1", tmp_path / "repository", options=options)[1]
+        return
+    with pytest.raises(ExportFailed, match=r"The class scores of best.onnx reach from -[\d.]+ to [\d.]+") as caught:
+        import_package(tmp_path / "best.onnx", "mine/1", tmp_path / "repository", options=options)
+    assert "sigmoid" in caught.value.hint

@@ -112,13 +112,16 @@ class MemoryEngine:
     async def ready(self, manifest=None):
         return True
 
+    def endpoints(self):
+        return []
+
     def losses(self):
         return 0, 0
 
     def live(self):
         return True
 
-    def why_not_ready(self):
+    def why_not_ready(self, manifest=None):
         return ""
 
     @staticmethod

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tritonvision import catalog
 from tritonvision.engine.loaded_models import Served
 from tritonvision.engine.plans import PlanBuild
-from tritonvision.errors import UnknownModel
+from tritonvision.errors import BrokenModel, UnknownModel
 from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.dialects.common.body import read_body
 from tritonvision.facade.dialects.common.names import possible
@@ -51,7 +51,7 @@ async def add(request: Request) -> Response:
 async def remove(request: Request) -> Response:
     """Unload a model; nothing happens when it is not loaded."""
     service, name = service_of(request), (await read_body(request, ModelRequest)).model_id
-    with contextlib.suppress(UnknownModel):
+    with contextlib.suppress(UnknownModel, BrokenModel):
         name = service.engine.repository.resolve(name).id
     caller_of(request).check_manage(request, catalog.canonical(name))
     await service.engine.unload(name)
