@@ -64,7 +64,7 @@ def draw_line(canvas: np.ndarray, text: str) -> np.ndarray:
     size = int(np.clip(round(wide / 30), 14, 40))
     typeface, pad = best_for([text]), round(0.7 * size)
     font = typeface.sized(size)
-    lines = wrapped(drawable(text, typeface), wide - 2 * pad, font)
+    lines = wrapped(drawable(text, typeface), wide - 2 * pad, font, _MOST_LINES + 1)
     if len(lines) > _MOST_LINES:
         lines = [*lines[: _MOST_LINES - 1], "..."]
     step = round(1.4 * size)
@@ -78,25 +78,47 @@ def draw_line(canvas: np.ndarray, text: str) -> np.ndarray:
     return whole
 
 
-def wrapped(text: str, width: float, font: ImageFont.FreeTypeFont) -> list[str]:
-    """``text`` in lines of at most ``width`` pixels, broken between words where possible; always at least one line."""
-    lines = []
+def wrapped(text: str, width: float, font: ImageFont.FreeTypeFont, most: int) -> list[str]:
+    """``text`` in lines of at most ``width`` pixels, broken between words where possible; always at least one line.
+
+    Args:
+        most: lines after which the rest is left out.
+    """
+    lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
         for word in paragraph.split(" "):
             longer = f"{line} {word}" if line else word
-            if font.getlength(longer) <= width:
+            if _fitting(longer, width, font) == len(longer):
                 line = longer
                 continue
             if line:
                 lines.append(line)
-            while font.getlength(word) > width and len(word) > 1:
-                fitting = next((n for n in range(len(word) - 1, 1, -1) if font.getlength(word[:n]) <= width), 1)
+            while len(lines) < most and (fitting := _fitting(word, width, font)) < len(word):
                 lines.append(word[:fitting])
                 word = word[fitting:]
             line = word
+            if len(lines) >= most:
+                return lines[:most]
         lines.append(line)
-    return lines
+    return lines[:most]
+
+
+def _fitting(text: str, width: float, font: ImageFont.FreeTypeFont) -> int:
+    """How many of the first letters of ``text`` stand in ``width`` pixels; one at least, but of an empty text.
+
+    Of a long text only so much is measured as stands in twice the width.
+    """
+    few = 1
+    while few < len(text) and font.getlength(text[: 2 * few]) <= width:
+        few *= 2
+    if few >= len(text):
+        return len(text)
+    many = min(2 * few, len(text))  # the answer is from few on, and below this
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (middle, many) if font.getlength(text[:middle]) <= width else (few, middle)
+    return few
 
 
 def _corners(detections: Detections, row: int) -> tuple[float, float, float, float]:

@@ -84,6 +84,24 @@ font = ImageFont.load_default(14)
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=120), st.integers(20, 300))
 def test_wrapping_keeps_every_letter_and_the_width(text, width):
-    lines = wrapped(text, width, font)
+    lines = wrapped(text, width, font, 1000)
     assert all(font.getlength(line) <= width for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+class Measured:
+    """The font, and how many letters it was asked to measure."""
+
+    def __init__(self):
+        self.letters = 0
+
+    def getlength(self, text):
+        self.letters += len(text)
+        return font.getlength(text)
+
+
+def test_a_text_without_a_blank_costs_no_more_than_what_is_drawn_of_it():
+    measured = Measured()
+    lines = wrapped("<seg007>" * 50_000, 300, measured, 61)
+    assert len(lines) == 61 and measured.letters < 100 * len("".join(lines))
+    assert all(font.getlength(line) <= 300 < font.getlength(f"{line}<") for line in lines[:60])
