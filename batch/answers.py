@@ -36,8 +36,9 @@ _ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
 def to_json(result: Result, labels: Sequence[str]) -> str:
     """A result as JSON: its type's name under ``type``, then the type's own fields; of a pair or three, a list.
 
-    Beside class ids stand the names of the classes, ``class_name``. Arrays of more than 4096 numbers are
-    ``{"dtype", "shape", "zlib"}``, the last the compressed bytes in base64. A text is ``{"type": "text", "text"}``, a
+    Beside class ids stand the names of the classes, ``class_name``. Arrays of more than 4096 numbers, and empty ones
+    whose shape a list would lose (key points of nobody), are ``{"dtype", "shape", "zlib"}``, the last the compressed
+    bytes in base64. A text is ``{"type": "text", "text"}``, a
     vector ``{"type": "vector", "vector"}``.
     """
     return orjson.dumps(_plain(result, labels), option=orjson.OPT_SERIALIZE_NUMPY).decode()
@@ -57,30 +58,30 @@ def _plain(value: Any, labels: Sequence[str]) -> Any:
     if isinstance(value, str):
         return {"type": "text", "text": value}
     if isinstance(value, np.ndarray):
-        return {"type": "vector", "vector": _array(value)}
+        return {"type": "vector", "vector": _array("vector", value)}
     told: dict[str, Any] = {"type": type(value).__name__}
     for field in dataclasses.fields(value):
-        told[field.name] = _field(getattr(value, field.name))
+        told[field.name] = _field(field.name, getattr(value, field.name))
         if field.name in ("class_id", "class_ids") and labels:
             ids = getattr(value, field.name).tolist()
             told["class_name"] = [labels[i] if i < len(labels) else None for i in ids]
     return told
 
 
-def _field(value: Any) -> Any:
+def _field(name: str, value: Any) -> Any:
     if isinstance(value, results.InstancesRLEMasks):
         masks = [mask.decode() for mask in value.masks]
         return {"type": "InstancesRLEMasks", "image_size": list(value.image_size), "masks": masks}
     if isinstance(value, np.ndarray):
-        return _array(value)
+        return _array(name, value)
     if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
-        return [_array(one) for one in value]
+        return [_array("polygon", one) for one in value]
     return value
 
 
-def _array(value: np.ndarray) -> Any:
+def _array(name: str, value: np.ndarray) -> Any:
     value = np.ascontiguousarray(value)
-    if value.size <= _LONG:
+    if 0 < value.size <= _LONG or value.shape == _ARRAYS[name][1]:
         return value
     packed = base64.b64encode(zlib.compress(value.tobytes(), 1)).decode()
     return {"dtype": value.dtype.str, "shape": list(value.shape), "zlib": packed}

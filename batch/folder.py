@@ -86,7 +86,10 @@ class Folder:
         """Names of the files directly in the folder. Raises SetupError."""
         with _readable(self.address):
             self._store.invalidate_cache()
-            return {path.rpartition("/")[2] for path in self._store.ls(self._path, detail=False)}
+            try:
+                return {path.rpartition("/")[2] for path in self._store.ls(self._path, detail=False)}
+            except FileNotFoundError:  # of most stores, a folder is there once a file lies in it
+                return set()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

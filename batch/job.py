@@ -54,7 +54,7 @@ def begin(folder: Folder, job: Job) -> Plan:
     """
     known = folder.read(JOB)
     if known is None:
-        if any(name.endswith(sources.PARQUET) for name in folder.names()):
+        if any(name.endswith(sources.PARQUET) and name != PLAN for name in folder.names()):  # a plan alone: killed here
             raise InvalidParameter(f"{folder.address} holds Parquet files of something else.", hint=_ANOTHER)
         folder.write(PLAN, _planned(job))
         folder.write(JOB, job.to_json())  # the last: a job that is there has its plan

@@ -129,6 +129,7 @@ class _Pool:
         self._ray, self._plan, self._report = ray, plan, report
         self._todo, self._losses = deque(todo), Counter[Any]()
         self._calls: dict[Any, tuple[int, int | None]] = {}  # a reference to worker and shard; to start has none
+        self._ready: set[int] = set()  # workers that were started and have not been lost since
         count = cluster.workers or sum(node["Alive"] for node in ray.nodes())
         kind = ray.remote(
             num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=-1, scheduling_strategy="SPREAD"
@@ -143,14 +144,16 @@ class _Pool:
             done, _ = self._ray.wait(list(self._calls), timeout=_TICK)
             for call in done:
                 self._take(call)
+            self._hand_out()
         self._stop()
 
     def _start(self, worker: int) -> None:
-        # the call waits while Ray looks for a place to start the actor again
-        call = self._workers[worker].start.options(max_task_retries=-1).remote()
+        # a call that may be repeated waits while Ray looks for a place to start the actor again
+        call = self._workers[worker].start.options(max_task_retries=_MOST_LOSSES).remote()
         self._calls[call] = worker, None
 
     def _take(self, call: Any) -> None:
+        """What a call has ended with."""
         worker, shard = self._calls.pop(call)
         try:
             said = self._ray.get(call)
@@ -162,15 +165,21 @@ class _Pool:
                 raise said.error()
             self._lost(worker, shard, said.error(), alive=True)
             return
-        if shard is not None:
+        if shard is None:
+            self._ready.add(worker)
+        else:
             self._losses[worker] = 0
             self._report(said)
-        held = sum(w == worker and s is not None for w, s in self._calls.values())
-        while self._todo and held < SHARDS:
-            following = self._todo.popleft()
-            call = self._workers[worker].run.remote(following, self._plan.names(following))
-            self._calls[call] = worker, following
-            held += 1
+
+    def _hand_out(self) -> None:
+        """Give shards to workers that have room: also to those that had none left when another one was lost."""
+        held = Counter(worker for worker, shard in self._calls.values() if shard is not None)
+        for _ in range(SHARDS):  # one each, then the second
+            for worker in sorted(self._ready, key=lambda each: held[each]):
+                if self._todo and held[worker] < SHARDS:
+                    shard = self._todo.popleft()
+                    self._calls[self._workers[worker].run.remote(shard, self._plan.names(shard))] = worker, shard
+                    held[worker] += 1
 
     def _lost(self, worker: int, shard: int | None, error: TritonVisionError, alive: bool) -> None:
         """What ``worker`` held goes to the others, and it begins anew; raises ``error`` where that is too often."""
@@ -180,15 +189,17 @@ class _Pool:
             raise error
         if shard is not None:
             self._todo.append(shard)
+        self._ready.discard(worker)
         if (worker, None) not in self._calls.values():
             if alive:  # the process, whose tritonserver is of no use
                 self._ray.kill(self._workers[worker], no_restart=False)
             self._start(worker)
 
     def _stop(self) -> None:
-        """End the workers, each with its tritonserver."""
-        ending = [worker.stop.remote() for worker in self._workers]
-        self._ray.wait(ending, num_returns=len(ending), timeout=30)
+        """End the workers, each with its tritonserver; one that was lost and has no place yet is not waited for."""
+        ending = [worker.stop.remote() for number, worker in enumerate(self._workers) if number in self._ready]
+        if ending:
+            self._ray.wait(ending, num_returns=len(ending), timeout=30)
         for worker in self._workers:
             self._ray.kill(worker)
 

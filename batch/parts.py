@@ -103,7 +103,7 @@ def _footer(folder: Folder, job: Job, shard: int) -> Done | None:
             told = json.loads(file.schema_arrow.metadata[_FOOTER])
             done = Done(shard, told["statuses"])
             return done if told["job"] == job.model_hash and file.metadata.num_rows == done.pictures else None
-    except (ArrowException, ValueError, KeyError, TypeError):  # damaged: it is answered again
+    except (ArrowException, OSError, ValueError, KeyError, TypeError):  # damaged: it is answered again
         return None
 
 

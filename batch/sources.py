@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from tritonvision.batch.folder import extra_missing, is_local, store_of
 from tritonvision.client.images import read_images
@@ -27,6 +27,8 @@ _URL = ("http://", "https://")
 _TRIES, _PAUSE = 3, 1.0  # of a picture that lies on another machine
 _ROWS = 64  # of a Parquet file that are in memory at once
 
+_T = TypeVar("_T")
+
 
 def groups(source: str, column: str | None = None) -> Iterator[Iterator[str]]:
     """The names of all pictures of ``source``, in groups that no shard crosses: a row group of a Parquet file with
@@ -38,13 +40,25 @@ def groups(source: str, column: str | None = None) -> Iterator[Iterator[str]]:
         column: of a Parquet file; the first whose name tells, when None.
 
     Raises:
-        InvalidParameter: there is no picture, or no column of pictures. SetupError: it cannot be read.
+        InvalidParameter: there is no picture, or no column of pictures. SetupError: it cannot be read. Both come while
+            the groups are taken, or the names of one.
     """
-    store, path = store_of(source)
+    for group in _readable(source, _groups(source, column)):
+        yield _readable(source, group)
+
+
+def _readable(source: str, some: Iterator[_T]) -> Iterator[_T]:
     try:
-        found = _files(store, path)
+        yield from some
+    except UnicodeDecodeError as error:
+        raise InvalidParameter(f"A list in '{source}' is not text in UTF-8.") from error
     except OSError as error:
         raise SetupError(f"{source} cannot be read: {error.strerror or type(error).__name__}.") from error
+
+
+def _groups(source: str, column: str | None) -> Iterator[Iterator[str]]:
+    store, path = store_of(source)
+    found = _files(store, path)
     if not found:
         raise InvalidParameter(f"There is no picture at '{source}'.", hint="Give a folder, a list, or Parquet files.")
     tables = [file for file in found if file.endswith(PARQUET)]
@@ -53,6 +67,8 @@ def groups(source: str, column: str | None = None) -> Iterator[Iterator[str]]:
         raise InvalidParameter(
             f"'{source}' holds pictures and Parquet files.", hint=f"Name one of the two, e.g. '{source}/*{PARQUET}'."
         )
+    if lists and len(lists) < len(found):
+        raise InvalidParameter(f"'{source}' matches lists and pictures.", hint="Name one of the two.")
     if tables:
         for table in tables:
             yield from _in_parquet(store, table, column)

@@ -23,8 +23,9 @@ import numpy as np
 from tritonvision import tasks
 from tritonvision.ensembles.published import assets_of, entry_points_of, graphs_of, open_published
 from tritonvision.exporters.precision import decoding
+from tritonvision.grounding import florence
 from tritonvision.publication import Manifest, Repository
-from tritonvision.python_backend.generation.engine import VlmEngine
+from tritonvision.python_backend.generation.engines import open_engine
 from tritonvision.python_backend.runtime.sessions import Sessions
 
 TEXT = "Say in a few words what a person who has never seen the sea would have to be told about it. " * 3
@@ -65,12 +66,12 @@ def main() -> None:
         print(flush=True)
 
 
-def opened(manifest: Manifest, options: argparse.Namespace, **more: Any) -> VlmEngine:
+def opened(manifest: Manifest, options: argparse.Namespace) -> Any:
     """The model as it was exported, with the sessions that Triton's process opens."""
     (point,) = entry_points_of(options.repository, manifest)
     files = graphs_of(options.repository, manifest, (point,))
     assets = assets_of(options.repository, manifest, point)
-    return VlmEngine(Sessions(files), point.module, dict(point.options), assets, **more)
+    return open_engine(Sessions(files), point.module, dict(point.options), assets)
 
 
 def asks(text: str, pictures: int = 0) -> list[dict[str, Any]]:
@@ -110,14 +111,20 @@ def loop(manifest: Manifest, options: argparse.Namespace) -> None:
 
 
 def streams(manifest: Manifest, options: argparse.Namespace) -> None:
-    """Tokens a second of one answer, and of eight at once."""
+    """Tokens a second of one answer, and of eight at once; of Florence-2 about one picture, which is encoded before."""
     engine, rates = opened(manifest, options), {1: [], 4: [], 8: []}  # type: ignore[var-annotated]
+    searches = manifest.grounding == florence.NAME
+    picture = np.random.default_rng(0).integers(0, 256, (768, 768, 3), dtype=np.uint8)
+    if searches:
+        [*engine.talk(asks("<OD>", 1), [picture], settings(max_new_tokens=1))]
     for number in range(options.rounds):
         for callers, found in rates.items():
             counts: list[int] = []
 
             def ask(which: int, counts: list[int] = counts, number: int = number) -> None:
-                said = [*engine.talk(asks(f"{which} {number} {TEXT}"), [], settings(max_new_tokens=options.tokens))]
+                asked = asks("<OD>", 1) if searches else asks(f"{which} {number} {TEXT}")
+                given = settings(max_new_tokens=options.tokens)
+                said = [*engine.talk(asked, [picture] if searches else [], given)]
                 counts.append(said[-1].usage[1])
 
             threads = [threading.Thread(target=ask, args=(which,)) for which in range(callers)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import queue
 import shutil
 import statistics
 import subprocess
@@ -68,14 +69,23 @@ class Limit:
         for worker in self._workers:
             worker.start()
         for _ in self._workers:
-            self._results.get()
+            self._told()
 
     def window(self, seconds: float) -> load.Window:
         """Let all workers work without pauses for ``seconds``."""
         for _ in self._workers:
             self._orders.put(seconds)
-        times = list(itertools.chain(*(self._results.get() for _ in self._workers)))
+        times = list(itertools.chain(*(self._told() for _ in self._workers)))
         return load.Window(len(times) / seconds, times, 0)
+
+    def _told(self) -> Any:
+        """What one of the workers reports. Raises RuntimeError when one of them ended instead."""
+        while True:
+            try:
+                return self._results.get(timeout=1)
+            except queue.Empty:
+                if not all(worker.is_alive() for worker in self._workers):
+                    raise RuntimeError("A process of the limit ended; what it printed tells why.") from None
 
     def close(self) -> None:
         """End the workers."""

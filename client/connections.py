@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from tritonvision.engine.engine import Engine
 from tritonvision.engine.facts import Facts
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.errors import ModelLoading, TritonVisionError, UnknownModel
+from tritonvision.grounding.located import Convention, with_places
+from tritonvision.pictures import shown_size
 from tritonvision.publication import FEATURES, MANIFEST_PARAMETER, Manifest, Repository
 from tritonvision.results import Delta, Result, SAMPrediction, TrackedMasks
 from tritonvision.server.control import Control
-from tritonvision.tasks import CLASSIFICATION
+from tritonvision.tasks import AUTO_ORIENT, CLASSIFICATION
 
 Messages = Sequence[Mapping[str, Any]]
 _WAIT_SECONDS = 600.0  # a large model on a busy machine
@@ -55,7 +58,8 @@ class Connection(ABC):
     def chat(
         self, facts: Facts, messages: Messages, pictures: Sequence[bytes], settings: Mapping[str, Any]
     ) -> AsyncGenerator[Delta, None]:
-        """The pieces of an answer; closing the iterator cancels it.
+        """The pieces of an answer; closing the iterator cancels it. Of a model that writes places, asked about one
+        picture, the last piece has them.
 
         Args:
             messages: ``{"role", "content"}``, the content a list of ``{"type": "text", "text"}`` and
@@ -134,7 +138,11 @@ class EngineConnection(Connection):
     def chat(
         self, facts: Facts, messages: Messages, pictures: Sequence[bytes], settings: Mapping[str, Any]
     ) -> AsyncGenerator[Delta, None]:
-        return self._engine.chat(facts.id, messages, pictures, settings)
+        pieces = self._engine.chat(facts.id, messages, pictures, settings)
+        if not facts.grounding or len(pictures) != 1:
+            return pieces
+        size = partial(shown_size, pictures[0], settings[AUTO_ORIENT.name])
+        return with_places(pieces, Convention(facts.grounding, facts.grounding_pixels), messages, size)
 
     def generate_masks(
         self, facts: Facts, picture: bytes, settings: Mapping[str, Any]

@@ -105,6 +105,9 @@ def _boxes(
     boxes = Detections.to_supervision(detections)  # without masks, which are large
     colours = _colours(detections, ids)
     canvas = sv.BoxAnnotator(color=_BOXES, thickness=line).annotate(canvas, boxes, custom_color_lookup=colours)
+    for (left, top, right, bottom), colour in zip(detections.xyxy.tolist(), colours.tolist(), strict=True):
+        if (left, top) == (right, bottom):  # a place that is a point
+            canvas = _dot(canvas, sv.Point(left, top), 3 * line, _BOXES.by_idx(colour))
     if not named:
         return canvas
     letters = letter_height(canvas)
@@ -126,12 +129,16 @@ def _points(canvas: np.ndarray, points: KeyPoints, detections: Detections, names
         radius = max(2, round(min(xyxy[2] - xyxy[0], xyxy[3] - xyxy[1], 12 * letter_height(canvas)) / 32))
         for k, (x, y) in enumerate(points.xy[i]):
             if points.confidence[i, k] >= _SURE:
-                centre = sv.Point(float(x), float(y))
-                canvas = _disc(canvas, centre, radius + max(1, radius // 3), sv.Color.BLACK)
-                canvas = _disc(canvas, centre, radius, _POINTS.by_idx(k))
+                canvas = _dot(canvas, sv.Point(float(x), float(y)), radius, _POINTS.by_idx(k))
     typeface, shown = legible(dict(enumerate(names)))
     rows = [_Row(_POINTS.by_idx(k), name) for k, name in shown.items()]
     return _panel(canvas, rows, typeface) if rows else canvas
+
+
+def _dot(canvas: np.ndarray, centre: sv.Point, radius: int, colour: sv.Color) -> np.ndarray:
+    """A disc with a black rim."""
+    canvas = _disc(canvas, centre, radius + max(1, radius // 3), sv.Color.BLACK)
+    return _disc(canvas, centre, radius, colour)
 
 
 def _disc(canvas: np.ndarray, centre: sv.Point, radius: int, colour: sv.Color) -> np.ndarray:

@@ -20,6 +20,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from tritonvision.endpoint import Endpoint, TlsFiles
+from tritonvision.engine.triton_calls import EndpointFigures
 from tritonvision.engine.triton_grpc import AsyncTritonClient
 from tritonvision.errors import InvalidParameter, TritonVisionError
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
@@ -76,6 +77,7 @@ class Member:
         tag: 23 bits by which every facade that knows this server's address finds it.
         state: of :data:`STATES`, by number.
         running: calls under way.
+        requests, failures: calls that began here, and those that ended with an error of the server's.
         models: names of Triton models that it has ready, and whether as the variant that is wanted.
         gone: done when it answers no more; calls that run there are then given up.
         leaving: DNS does not name it any more; what runs there is finished.
@@ -85,6 +87,7 @@ class Member:
         self.endpoint, self.client, self.control = endpoint, AsyncTritonClient(endpoint), Control(endpoint)
         self.tag = int.from_bytes(hashlib.sha256(endpoint.target.encode()).digest()[:3]) >> 1
         self.state, self.running, self.last_used, self.leaving = UNKNOWN, 0, 0.0, False
+        self.requests, self.failures = 0, 0
         self.models: dict[str, bool] = {}
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.looked_at_models = 0.0
@@ -98,10 +101,17 @@ class Member:
     def work(self) -> Iterator[None]:
         """Around a call."""
         self.running, self.last_used = self.running + 1, time.monotonic()
+        self.requests += 1
         try:
             yield
         finally:
             self.running -= 1
+
+    def figures(self) -> EndpointFigures:
+        """What it is and was asked."""
+        return EndpointFigures(
+            self.endpoint.target, self.state == READY, self.requests, self.failures, self.running
+        )
 
     def rank(self, model: str) -> tuple[int, int]:
         """How gladly a question about ``model`` is asked here, the least the most: its state, then what it has."""
@@ -185,6 +195,10 @@ class Members:
         """Those that may get new work."""
         return iter([member for member in list(self._members.values()) if not member.leaving])
 
+    def figures(self) -> list[EndpointFigures]:
+        """Of each of them, of those too that finish what they have before they are let go."""
+        return [member.figures() for member in self._members.values()]
+
     async def start(self) -> None:
         """Find out who there is, and begin to look at them. None of them need answer."""
         await self._update()
@@ -207,7 +221,10 @@ class Members:
     async def _keep_resolving(self) -> None:
         while True:
             await asyncio.sleep(_RESOLVE_SECONDS)
-            await self._update()
+            try:
+                await self._update()
+            except Exception:  # the boundary of the task, as of the looks
+                log.exception("The tritonservers could not be listed again.")
 
     async def _update(self) -> None:
         """Take in who is new, and let go who is not named any more. A name that cannot be resolved changes nothing."""
@@ -244,7 +261,10 @@ class Members:
                 async with asyncio.timeout(0.05 if member.state == SILENT else _LOOK_SECONDS):
                     await member.wake.wait()
             member.wake.clear()
-            await self._look(member)
+            try:
+                await self._look(member)
+            except Exception:  # the boundary of the task: nobody would look at this server again
+                log.exception("A look at the tritonserver at %s failed.", member.endpoint.target)
 
     async def _look(self, member: Member) -> None:
         try:
@@ -283,11 +303,11 @@ class Members:
         return same(told.config.parameters[MANIFEST_PARAMETER].string_value, self.published.get(name))
 
     def _repair(self, member: Member) -> bool:
-        """Load what is wanted at a server; whether anything could be."""
+        """Load at a server what it lacks of what is wanted; whether anything could be."""
         done = False
         for model in list(self.wanted):
             with suppress(TritonVisionError):
-                done |= member.load(model)
+                done |= not member.control.ready(model) and member.load(model)
         return done
 
 

@@ -22,7 +22,7 @@ from tritonvision.engine.forwarding import Forwarding
 from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import LoadedModels, Memory
 from tritonvision.engine.loader import Loader
-from tritonvision.engine.model_queue import ModelQueue
+from tritonvision.engine.model_queue import ModelQueue, processes_of_narrowest
 from tritonvision.engine.model_times import ModelTimes
 from tritonvision.engine.pieces import parts
 from tritonvision.engine.published import Published
@@ -30,6 +30,7 @@ from tritonvision.engine.quarantine import Quarantine
 from tritonvision.engine.second_try import first_answer
 from tritonvision.engine.step_times import PieceTimes
 from tritonvision.engine.streams import Streams, check_alone
+from tritonvision.engine.triton_calls import EndpointFigures
 from tritonvision.errors import DeadlineExceeded, one_of_several
 from tritonvision.publication import Manifest, Repository
 from tritonvision.results import Delta, Result, SAMPrediction
@@ -83,7 +84,7 @@ class Engine:
         await self._client.start()
         self._loader.ask_golden(self._client)
         self.streams = Streams(self._client, self._loader, self.published.resolve, self._settings.deadline)
-        self.forwarding = Forwarding(self._client, self._loader, self._sent, self._queue, self._settings)
+        self.forwarding = Forwarding(self._client, self._loader, self._sent, self._queue, self._loses, self._settings)
 
     async def close(self) -> None:
         """Drop connections and running exports; a server given to us is the giver's to stop."""
@@ -215,10 +216,7 @@ class Engine:
 
     def _loses(self, model: str) -> Callable[[], bool]:
         """Whether a process of the Triton model ``model`` is lost from now on, as far as this process can know."""
-        if self._server is None:
-            return lambda: False
-        server, before = self._server, self._server.deaths_of(model)
-        return lambda: server.deaths_of(model) > before
+        return self._server.loses(model) if self._server is not None else lambda: False
 
     async def load(self, name: str, *, wait: bool = True) -> Manifest:
         """Load the model called ``name`` if it is not loaded. Arguments and errors as for :meth:`infer`."""
@@ -239,6 +237,10 @@ class Engine:
     async def statistics(self) -> list[ModelTimes]:
         """What Triton counted of every model since it was loaded. Raises ServerUnavailable, and others of the tree."""
         return await self._client.statistics()
+
+    def endpoints(self) -> list[EndpointFigures]:
+        """Each of several tritonservers that are asked; none where there is but one."""
+        return self._client.endpoints()
 
     async def unload(self, name: str) -> None:
         """Unload a model, the models that depend on it, and steps no other uses. Does nothing if it is not loaded."""
@@ -376,7 +378,7 @@ class Engine:
         if self._server is None:
             servers = self._client.width
             return servers, servers * _PLACES_OF_OTHERS, self._settings.deadline
-        narrowest = min(filter(None, map(self._server.instances, (*manifest.triton_names, *manifest.steps))), default=1)
+        narrowest = processes_of_narrowest(manifest, self._server.instances)
         return narrowest, _PLACES_PER_PROCESS * narrowest, self._settings.deadline
 
     async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes, attempt: int) -> bool:

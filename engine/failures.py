@@ -22,8 +22,11 @@ from tritonvision.publication import FEATURES, Manifest
 
 # Triton's messages for a Python process that died during a request, or before it.
 _DEAD_STUB = ("stub process", "stub is not", "is not healthy")
-# Triton's messages for inputs that a model does not have.
-_UNEXPECTED = ("expected number of inputs", "unexpected inference input")
+# Triton's messages for tensors that a model does not have or take; in streams they have no code.
+_UNEXPECTED = (
+    "expected number of inputs", "unexpected inference input", "unexpected inference output", "data-type is",
+    "unexpected shape for input", "batch-size must be", "elements for inference input",
+)  # fmt: skip
 # How it speaks of a request that goes on with a sequence it does not know.
 _NO_SEQUENCE = "must specify the start flag"
 _GONE = ("failed to connect", "connection refused", "socket closed", "connection reset", "goaway", "recvmsg")
@@ -69,6 +72,11 @@ def another_may_answer(error: grpc.RpcError) -> bool:
     return lost or lost_process(error) or not_loaded(error)
 
 
+def of_the_server(error: grpc.RpcError) -> bool:
+    """Whether a call failed for what the server is or did, and not, as a step or Triton says, for what was asked."""
+    return from_wire(error.details() or "") is None and error.code() != grpc.StatusCode.INVALID_ARGUMENT
+
+
 def of_one_process(error: grpc.RpcError) -> bool:
     """Whether a step failed on what it did not foresee, or ran out of memory: another process of it may not."""
     return error.code() == grpc.StatusCode.INTERNAL
@@ -101,19 +109,28 @@ def to_error(error: grpc.RpcError) -> TritonVisionError:
         return NoRoom(OUT_OF_MEMORY)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(hint="Raise TRITONVISION_DEADLINE, or send less at once.")
-    if code == grpc.StatusCode.INVALID_ARGUMENT and any(sign in details for sign in _UNEXPECTED):
-        return InvalidParameter(
-            "The model does not take all that the request holds.", hint="docs/head-kinds.md lists what it takes."
-        )
-    if _NO_SEQUENCE in details.lower():
+    if lost_sequence(error):
         return InvalidParameter(
             "The sequence of the request is not known here any more.", hint="Begin it again with its first request."
+        )
+    if _unfit(error):
+        return InvalidParameter(
+            "The model does not take what the request holds: a tensor has another name, type or shape.",
+            hint="docs/head-kinds.md lists what it takes.",
         )
     if not_loaded(error):
         return UnknownModel("The inference server does not have this model loaded.")
     if code == grpc.StatusCode.UNAVAILABLE and "exceeds maximum queue size" in details.lower():
         return Overloaded(retry_after=1)
     return ServerUnavailable("The inference server could not answer.", hint="Its log tells why.", retry_after=2)
+
+
+def _unfit(error: grpc.RpcError) -> bool:
+    """Whether Triton refused the tensors of the request; those that one step gives the next are not the caller's."""
+    details = error.details() or ""
+    if isinstance(error, StreamFailure):
+        return any(sign in details for sign in _UNEXPECTED)
+    return error.code() == grpc.StatusCode.INVALID_ARGUMENT and "in ensemble '" not in details
 
 
 def no_entry_point(manifest: Manifest, role: str) -> TritonVisionError:

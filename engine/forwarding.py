@@ -14,9 +14,10 @@ from tritonvision.engine.loader import Loader
 from tritonvision.engine.model_queue import ModelQueue
 from tritonvision.engine.streams import check_alone
 from tritonvision.engine.triton_calls import TritonCalls
-from tritonvision.errors import DeadlineExceeded
+from tritonvision.errors import DeadlineExceeded, NotSupported
 from tritonvision.publication import Manifest
 from tritonvision.settings import Settings
+from tritonvision.tasks import VLM
 
 # Calls that tell what a model is, and the types of their requests.
 METADATA, CONFIG, STATISTICS = "ModelMetadata", "ModelConfig", "ModelStatistics"
@@ -29,14 +30,15 @@ class Forwarding:
     Args:
         sent: calls Triton from an entry point's queue, with retries, as the engine does.
         queue_of: the queue of an entry point.
+        loses: for a Triton model, a function that tells whether a process of it was lost since then.
     """
 
     def __init__(
         self, client: TritonCalls, loader: Loader, sent: Callable[..., Awaitable[Any]],
-        queue_of: Callable[[Manifest, str], ModelQueue], settings: Settings,
+        queue_of: Callable[[Manifest, str], ModelQueue], loses: Callable[[str], Callable[[], bool]], settings: Settings,
     ):  # fmt: skip
         self._client, self._loader, self._sent, self._queue_of = client, loader, sent, queue_of
-        self._settings = settings
+        self._loses, self._settings = loses, settings
 
     async def infer(self, manifest: Manifest, role: str, request: Any, picture: bytes = b"") -> Any:
         """The ``ModelInferResponse`` to a ``ModelInferRequest``, whose model is set here.
@@ -46,15 +48,22 @@ class Forwarding:
             picture: the first of the request, for what is known of pictures that end processes.
 
         Raises:
-            NotSupported, InvalidParameter: the model answers streams only; it has no such entry point, or refuses.
+            NotSupported, InvalidParameter: the model answers in pieces only; it has no such entry point, or refuses.
             ModelLoading, Overloaded, DeadlineExceeded, ServerUnavailable, ...
         """
         self._name(manifest, role, request)
+        if manifest.task == VLM.name:
+            raise NotSupported(
+                f"'{manifest.id}' writes its answer piece by piece.", hint="Ask it by gRPC's ModelStreamInfer."
+            )
+        asked = request.id  # each try may replace it
         with self._loader.loaded_models.using(manifest):
             await self._loader.ensure(manifest)
-            return await self._sent(
+            answer = await self._sent(
                 manifest, role, lambda left: self._client.measured(request, left), picture, self._settings.deadline
             )
+        answer.id = asked
+        return answer
 
     async def responses(self, manifest: Manifest, role: str, request: Any) -> AsyncGenerator[Any, None]:
         """Every ``ModelInferResponse`` to one request, for models that answer in pieces. As :meth:`infer`."""
@@ -62,8 +71,10 @@ class Forwarding:
         idle = self._settings.stream_idle_timeout
         with self._loader.loaded_models.using(manifest):
             await self._loader.ensure(manifest)
-            queue = self._queue_of(manifest, role)
-            async with queue.place(queue.longest_wait()), aclosing(self._client.responses(request, idle)) as pieces:
+            queue, lost = self._queue_of(manifest, role), self._loses(request.model_name)
+            async with (
+                queue.place(queue.longest_wait()), aclosing(self._client.responses(request, idle, lost)) as pieces
+            ):  # fmt: skip
                 try:
                     async for piece in pieces:
                         yield piece

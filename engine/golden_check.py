@@ -1,7 +1,8 @@
 """Asks a loaded model the golden questions that it was published with, and finds the stage that answers otherwise.
 
-The entry points are asked first, which is one run of the networks. Only where an answer drifts past its bar are the
-stages behind it asked, each on its own recorded inputs. The questions go past the models' queues: callers come later.
+The entry points are asked first, at once as often as a model's narrowest part has processes: each has answered before
+the first caller comes, who waits for no first run. Only where an answer drifts past its bar are the stages behind it
+asked, each on its own recorded inputs. The questions go past the models' queues: callers come later.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -20,8 +23,9 @@ import numpy as np
 
 from tritonvision import golden
 from tritonvision.engine import codec, failures
+from tritonvision.engine.model_queue import processes_of_narrowest
 from tritonvision.engine.triton_calls import TritonCalls
-from tritonvision.errors import BrokenModel
+from tritonvision.errors import BrokenModel, DeadlineExceeded
 from tritonvision.golden import ANSWER, LABELS, Figures, Golden, Question, Stage
 from tritonvision.publication import Manifest
 from tritonvision.results import Delta
@@ -89,10 +93,16 @@ class GoldenCheck:
         root: the model repository.
         deadline: seconds one answer may take.
         threads: for the reading and comparing; the default ones may be busy with pictures.
+        instances: processes of a loaded Triton model, by its name.
+        loses: for a Triton model, a function that tells whether a process of it was lost since then.
     """
 
-    def __init__(self, client: TritonCalls, root: Path, deadline: float, threads: Executor):
+    def __init__(
+        self, client: TritonCalls, root: Path, deadline: float, threads: Executor,
+        instances: Callable[[str], int], loses: Callable[[str], Callable[[], bool]],
+    ):  # fmt: skip
         self._client, self._root, self._deadline, self._threads = client, root, deadline, threads
+        self._instances, self._loses = instances, loses
 
     async def ask(self, manifest: Manifest, variant: Variant | None = None, every_stage: bool = False) -> Verdict:
         """Ask a model that Triton has loaded.
@@ -116,7 +126,8 @@ class GoldenCheck:
         found: dict[str, tuple[Figures, ...]] = {}
         blamed = why = ""
         for question in questions.questions:
-            figures = await self._ask_entry_point(manifest, questions, question, exact, every_stage)
+            measured = variant.golden.get(question.role, {}) if variant else {}
+            figures = await self._ask_entry_point(manifest, questions, question, exact, measured, every_stage)
             found[question.role] = figures
             if not blamed:
                 blamed, why = _blame(figures, exact)
@@ -127,12 +138,19 @@ class GoldenCheck:
         return verdict
 
     async def _ask_entry_point(
-        self, manifest: Manifest, questions: Golden, question: Question, exact: bool, every_stage: bool
-    ) -> tuple[Figures, ...]:
+        self, manifest: Manifest, questions: Golden, question: Question, exact: bool, measured: Mapping[str, float],
+        every_stage: bool,
+    ) -> tuple[Figures, ...]:  # fmt: skip
         public = f"{manifest.triton_name}--{question.role}" if question.role else manifest.triton_name
         answer, *stages = question.stages
-        alone = codec.a_whole_one() if manifest.task == TRACKING.name else None
-        figures = [await self._ask_stage(questions, answer, public, exact, alone)]
+
+        async def ask_all() -> Figures:
+            alone = codec.a_whole_one() if manifest.task == TRACKING.name else None
+            return await self._ask_stage(questions, answer, public, exact, measured, alone)
+
+        processes = processes_of_narrowest(manifest, self._instances)
+        answers = await asyncio.gather(*(ask_all() for _ in range(processes)))
+        figures = [next((one for one in answers if not one.passed), answers[0])]
         if figures[0].passed and not every_stage:
             return tuple(figures)
         gate = asyncio.Semaphore(_AT_ONCE)
@@ -145,8 +163,9 @@ class GoldenCheck:
         return (*figures, *await asyncio.gather(*map(ask, stages)))
 
     async def _ask_stage(
-        self, questions: Golden, stage: Stage, model: str, exact: bool, sequence: codec.SequenceStep | None = None
-    ) -> Figures:
+        self, questions: Golden, stage: Stage, model: str, exact: bool,
+        measured: Mapping[str, float] = MappingProxyType({}), sequence: codec.SequenceStep | None = None,
+    ) -> Figures:  # fmt: skip
         loop = asyncio.get_running_loop()
         inputs, wanted = await loop.run_in_executor(self._threads, questions.load, stage)
         try:
@@ -159,14 +178,18 @@ class GoldenCheck:
                 raise failures.to_error(error) from error
             log.warning("The golden question to %s failed: %s", model, error.details())
             return Figures(stage.name, model, failure=failures.to_error(error).message)
-        return replace(await loop.run_in_executor(self._threads, stage.compare, got, wanted, exact), model=model)
+        except TimeoutError:  # of an answer that comes in pieces
+            return Figures(stage.name, model, failure=DeadlineExceeded.sentence)
+        figures = await loop.run_in_executor(self._threads, stage.compare, got, wanted, exact, measured)
+        return replace(figures, model=model)
 
     async def _written(self, model: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The whole answer of a model that writes, as its last response would have it."""
         pieces: list[Delta] = []
         request = codec.encode_tensors(model, inputs)
-        async for delta in self._client.stream(request, self._deadline):
-            pieces.append(delta)
+        async with aclosing(self._client.stream(request, self._deadline, self._loses(model))) as stream:
+            async for delta in stream:
+                pieces.append(delta)
         if not pieces:
             return {}
         return {

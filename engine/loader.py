@@ -200,7 +200,10 @@ class Loader:
     def ask_golden(self, client: TritonCalls) -> None:
         """From now on ask each loaded model its golden questions, if the server is ours: others answer for theirs."""
         if isinstance(self._admin, Embedded):
-            self.golden = GoldenCheck(client, self._settings.repository, _LATEST_ANSWER, self._threads)
+            self.golden = GoldenCheck(
+                client, self._settings.repository, _LATEST_ANSWER, self._threads, self._admin.instances,
+                self._admin.loses,
+            )  # fmt: skip
 
     async def verify(self, manifest: Manifest) -> Verdict:
         """Whether the model answers as it did when it was published, stage by stage; it is loaded for it.

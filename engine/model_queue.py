@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from tritonvision import stages
 from tritonvision.errors import DeadlineExceeded, Overloaded
+from tritonvision.publication import Manifest
 
 T = TypeVar("T")
 # Who asks in this task: those that are told apart take turns. Empty is one caller, too.
@@ -25,6 +26,15 @@ CALLER: ContextVar[str] = ContextVar("caller", default="")
 _NEWEST = 0.2
 # Times its usual time that an answer may take before its process may hang.
 _OVERDUE = 10
+
+
+def processes_of_narrowest(manifest: Manifest, instances: Callable[[str], int]) -> int:
+    """Processes of that part of a loaded model which has the fewest.
+
+    Args:
+        instances: processes of a Triton model, by its name; none of an ensemble.
+    """
+    return min(filter(None, map(instances, (*manifest.triton_names, *manifest.steps))), default=1)
 
 
 class Line:
@@ -80,6 +90,7 @@ class ModelQueue:
         self._work: set[asyncio.Task] = set()
         self._seconds = 0.0  # running mean: seconds from sending a request to Triton to its answer
         self._interval = 0.0  # running mean: seconds between two answers while the model is busy
+        self._expected = 0.0  # when the last of those that were refused was told to come again
 
     def resize(self, instances: int, places: int) -> None:
         """Let it be as wide as a model that is loaded with other numbers of processes; what it measured stays."""
@@ -94,10 +105,20 @@ class ModelQueue:
         return max(behind, 0) * self._interval
 
     def check_room(self, requests: int = 1) -> None:
-        """Raises Overloaded, with the seconds after which there is room, when ``requests`` more would wait too long."""
+        """Raises Overloaded when ``requests`` more would wait too long, with the seconds after which there is room.
+
+        Callers that are refused one after the other are told to come again one after the other, at the rate of the
+        answers: all at once they would be refused again, and the last of them would wait for its refusal. Nobody is
+        told to stay away for longer than a deadline.
+        """
         wait, longest = self.expected_wait(requests), self.longest_wait()
         if wait > longest and (self._waiting or self._taken):
-            raise self._overloaded(wait - longest)
+            now = time.monotonic()
+            after = max(now + wait - longest, self._expected + requests * self._interval)
+            self._expected = min(after, now + self._deadline)
+            raise Overloaded(
+                "The model has more requests than it can answer in time.", retry_after=max(self._expected - now, 1.0)
+            )
 
     async def run(self, call: Callable[[], Awaitable[T]], longest: float) -> T:
         """The result of ``call()``, which calls Triton, as soon as a place is free.
@@ -196,6 +217,3 @@ class ModelQueue:
         while self._waiting and self._taken < self._limit():
             self._taken += 1
             self._waiting.next().set_result(None)
-
-    def _overloaded(self, seconds: float) -> Overloaded:
-        return Overloaded("The model has more requests than it can answer in time.", retry_after=max(seconds, 1.0))

@@ -50,10 +50,17 @@ class ModelTimes:
         """What came after ``before``; everything where the model was not loaded then."""
         if before is None or before.requests > self.requests:
             return self
-        counted = [field.name for field in fields(self) if field.name not in ("model", "version")]
-        return replace(self, **{name: getattr(self, name) - getattr(before, name) for name in counted})
+        return replace(self, **{name: getattr(self, name) - getattr(before, name) for name in _counted()})
+
+    def plus(self, other: ModelTimes) -> ModelTimes:
+        """Both together: of one model at two servers."""
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in _counted()})
 
     @property
     def batch(self) -> float:
         """Samples of an execution, in the mean."""
         return self.samples / self.executions if self.executions else 0.0
+
+
+def _counted() -> list[str]:
+    return [field.name for field in fields(ModelTimes) if field.name not in ("model", "version")]

@@ -11,10 +11,9 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import aclosing
-from dataclasses import fields, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -24,7 +23,7 @@ import grpc
 from tritonvision.engine import failures
 from tritonvision.engine.endpoints import DNS, GONE, SILENT, Member, Members, endpoints_of, same
 from tritonvision.engine.model_times import ModelTimes
-from tritonvision.engine.triton_calls import TritonCalls
+from tritonvision.engine.triton_calls import EndpointFigures, TritonCalls
 from tritonvision.engine.triton_grpc import AsyncTritonClient
 from tritonvision.errors import ServerUnavailable, SetupError, TritonVisionError
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
@@ -98,6 +97,10 @@ class Pool(TritonCalls):
                 return first
         return min(equal, key=lambda member: (member.running, member.last_used))
 
+    def endpoints(self) -> list[EndpointFigures]:
+        """As :meth:`TritonCalls.endpoints`."""
+        return self._members.figures()
+
     def new_sequence(self, model: str) -> int:
         """The number of a sequence on the server that has the least to do."""
         member = self.choose(model)
@@ -150,13 +153,23 @@ class Pool(TritonCalls):
 
     async def times(self, models: Collection[str], timeout: float = 5.0) -> list[ModelTimes]:
         """As :meth:`TritonCalls.times`, of all servers together."""
-        asked = (member.client.times(models, timeout) for member in self._members if member.state < SILENT)
-        return _together(await asyncio.gather(*asked))
+        return await self._together(lambda client: client.times(models, timeout))
 
     async def statistics(self, timeout: float = 2.0) -> list[ModelTimes]:
         """As :meth:`TritonCalls.statistics`, of all servers together."""
-        asked = (member.client.statistics(timeout) for member in self._members if member.state < SILENT)
-        return _together(await asyncio.gather(*asked))
+        return await self._together(lambda client: client.statistics(timeout))
+
+    async def _together(self, ask: Callable[[TritonCalls], Awaitable[list[ModelTimes]]]) -> list[ModelTimes]:
+        """The figures of each model, those of all servers that tell them added up. Raises the error where none does."""
+        asked = (ask(member.client) for member in self._members if member.state < SILENT)
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        errors = [one for one in told if isinstance(one, BaseException)]
+        if errors and len(errors) == len(told):
+            raise errors[0]
+        found: dict[str, ModelTimes] = {}
+        for one in chain.from_iterable(figures for figures in told if not isinstance(figures, BaseException)):
+            found[one.model] = found[one.model].plus(one) if one.model in found else one
+        return list(found.values())
 
     async def _ask_one_or_another(self, model: str, call: Callable[[Member], Any], affinity: bytes = b"") -> Any:
         first = self._chosen(model, (), affinity)
@@ -205,23 +218,11 @@ class Pool(TritonCalls):
 
 
 def _note(member: Member, model: str, error: grpc.RpcError) -> None:
-    """Let the next questions know what this one met."""
+    """Count what a question met, and let the next ones know."""
+    member.failures += failures.of_the_server(error)
     missing, dead = failures.not_loaded(error), failures.dead_stub(error)
     if missing or dead or failures.lost_process(error):
         member.failed(model, missing, dead)
-
-
-def _together(told: Iterable[list[ModelTimes]]) -> list[ModelTimes]:
-    """The figures of each model, those of all servers added up."""
-    found: dict[str, ModelTimes] = {}
-    for one in chain.from_iterable(told):
-        found[one.model] = _sum(found[one.model], one) if one.model in found else one
-    return list(found.values())
-
-
-def _sum(one: ModelTimes, other: ModelTimes) -> ModelTimes:
-    counted = [field.name for field in fields(one) if field.name != "model"]
-    return replace(one, **{name: getattr(one, name) + getattr(other, name) for name in counted})
 
 
 class PoolControl:

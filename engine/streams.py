@@ -25,11 +25,16 @@ from tritonvision.tasks import TRACKING
 
 @dataclass
 class _Open:
-    """One stream: its model, when it was last asked, and a lock, because its requests have an order."""
+    """One stream: its model, when it was last asked, and a lock, because its requests have an order.
+
+    Attributes:
+        given_up: a request of it was cancelled, so whether it counted is not known: it takes a place, and no requests.
+    """
 
     model: str
     used: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    given_up: bool = False
 
 
 class Streams:
@@ -54,7 +59,7 @@ class Streams:
 
     def knows(self, stream: int) -> bool:
         """Whether that stream is open."""
-        return stream in self._open
+        return stream in self._open and not self._open[stream].given_up
 
     async def step(
         self, model: Manifest | str, frame: bytes | None, parameters: Mapping[str, Any], stream: int | None = None,
@@ -90,7 +95,7 @@ class Streams:
                         await self.end(manifest, number)
                     raise
                 except asyncio.CancelledError:
-                    self._open.pop(number, None)  # whether it counted is not known
+                    one.given_up = True
                     raise
                 one.used = self._clock()
         found = codec.to_result(rows, parameters)
@@ -135,7 +140,7 @@ class Streams:
     def _known(self, manifest: Manifest, number: int) -> _Open:
         one = self._open.get(number)
         idle = one is not None and self._clock() - one.used > IDLE_SECONDS and not one.lock.locked()
-        if one is None or one.model != manifest.id or idle:
+        if one is None or one.model != manifest.id or one.given_up or idle:
             raise InvalidParameter(
                 f"The stream {number} is not known here: it ended, its process was lost, or nothing was asked of it "
                 f"for {IDLE_SECONDS} seconds.", hint="Begin another one with a prompt.",
@@ -148,5 +153,5 @@ def check_alone(manifest: Manifest) -> None:
     if manifest.task == TRACKING.name:
         raise NotSupported(
             f"'{manifest.id}' follows objects through a stream, and says nothing about a picture alone.",
-            hint=f"Use prompt and track of AutoModel, or the WebSocket /streams/{manifest.id}.",
+            hint=f"Use prompt and track of AutoModel, the WebSocket /streams/{manifest.id}, or predict with a video.",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -15,6 +16,25 @@ from tritonvision.engine import codec, failures
 from tritonvision.engine.model_times import ModelTimes
 from tritonvision.engine.step_times import StepTimes
 from tritonvision.results import Delta
+
+
+@dataclass(frozen=True)
+class EndpointFigures:
+    """One of several tritonservers, as this process sees it.
+
+    Attributes:
+        target: its gRPC address.
+        healthy: whether it answers and calls itself ready.
+        requests: calls that began there since it was found.
+        failures: those of them that ended with an error of the server's, not of what was asked.
+        outstanding: calls under way.
+    """
+
+    target: str
+    healthy: bool
+    requests: int
+    failures: int
+    outstanding: int
 
 
 class TritonCalls(ABC):
@@ -63,6 +83,10 @@ class TritonCalls(ABC):
     async def ready(self, model: str = "", timeout: float = 1.0) -> bool:
         """Whether the server answers, or the Triton model ``model`` of it, within ``timeout`` seconds."""
 
+    def endpoints(self) -> list[EndpointFigures]:
+        """Each of several tritonservers; none where there is but one, whose figures are those of the whole."""
+        return []
+
     def new_sequence(self, model: str) -> int:
         """An id for a sequence of requests to ``model`` that belong together."""
         return codec.new_sequence()
@@ -76,13 +100,13 @@ class TritonCalls(ABC):
         return codec.decode(await self.measured(request, deadline, affinity))
 
     async def measured(self, request: Any, deadline: float, affinity: bytes = b"") -> Any:
-        """As :meth:`forward`; the call is a stage of the current request, see :mod:`tritonvision.stages`."""
-        asked = request.id
+        """As :meth:`forward`; the call is a stage of the current request, see :mod:`tritonvision.stages`.
+
+        Where somebody measures, the request gets an id of its own, which the answer repeats.
+        """
         with self._step_times.call() as request_id:
-            request.id = request_id or asked
-            answer = await self.forward(request, deadline, affinity)
-        answer.id = asked
-        return answer
+            request.id = request_id or request.id
+            return await self.forward(request, deadline, affinity)
 
     async def tensors(
         self, model: str, inputs: Mapping[str, np.ndarray], outputs: Collection[str], deadline: float,

@@ -109,10 +109,15 @@ class _Adapter:
         raise InvalidParameter("The adapter does not tell what it was trained on.", hint="Name it: --base DIR.")
 
     def scale(self, module: str, rank: int) -> float:
-        """The factor of a module's change."""
+        """The factor of a module's change; keys of ``alpha_pattern`` are expressions for the end of its name, as peft
+        reads them. Raises ExportFailed.
+        """
         patterns = self.config.get("alpha_pattern") or {}
-        ends = (alpha for key, alpha in patterns.items() if module == key or module.endswith(f".{key}"))
-        alpha = float(next(ends, self.config["lora_alpha"]))
+        try:
+            found = (alpha for key, alpha in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", module))
+            alpha = float(next(found, self.config["lora_alpha"]))
+        except (re.error, ValueError, TypeError, AttributeError) as error:
+            raise ExportFailed(f"The alpha_pattern of {CONFIG} cannot be read.") from error
         return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
     def changes(self) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
@@ -174,6 +179,8 @@ def _changes(
     changes: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
     for module, found in parts.items():
         name = _name_of(f"{module}.weight", names, base)
+        if name in changes:
+            raise ExportFailed(f"The adapter changes '{name[:80]}' twice.")
         changes[name] = _adding(adapter, module, found, base)
     for plain, tensor in replaced.items():
         changes[_name_of(plain, names, base)] = _replacing(plain, tensor, base)

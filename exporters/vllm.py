@@ -23,6 +23,12 @@ from tritonvision.tasks import VLM
 
 _PICTURES = 32  # of one conversation, as our own models take
 _TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+# How families write places in a picture, see tritonvision/grounding; the first counts pixels of the resized picture.
+IN_PIXELS = "qwen2_5"
+CONVENTIONS = {
+    "Qwen2.5-VL": IN_PIXELS, "Cosmos Reason1": IN_PIXELS, "Qwen3-VL": "qwen3", "InternVL 3.5": "internvl",
+    "PaliGemma": "paligemma",
+}  # fmt: skip
 
 
 def publish_engine(
@@ -46,14 +52,16 @@ def publish_engine(
         raise InvalidParameter(f"'{entry.id}' does {entry.task}; vLLM runs models that write.")
     public_id = as_id or entry.id
     name = engine_name(catalog.triton_name(public_id))
-    point = EngineChat(name, tuple(_options(weights).items()))
+    point, engine = EngineChat(name, tuple(_options(weights).items())), dict(engine or {})
+    convention = CONVENTIONS.get(entry.family, "")
     manifest = Manifest(
         id=public_id, family=entry.family, task=VLM.name, head=point.name, weights="user", source=weights.name,
         sha256="", license=entry.license, precision="as vLLM runs it", labels=(), input_size=None, steps=(name,),
+        grounding=convention, grounding_pixels=_pixels(weights, engine) if convention == IN_PIXELS else None,
         backend="vllm", versions={"tritonvision": __version__},
         notes=("vLLM runs it, and nothing here has measured what it answers.",),
     )  # fmt: skip
-    arguments = {"model": str(weights.resolve()), "limit_mm_per_prompt": {"image": _PICTURES}} | dict(engine or {})
+    arguments = {"model": str(weights.resolve()), "limit_mm_per_prompt": {"image": _PICTURES}} | engine
     files = {"config.pbtxt": engine_config(name).encode(), "1/model.json": json.dumps(arguments, indent=1).encode()}
     with publish.staging(repository) as folder:
         return publish.publish(repository, folder, manifest, (point,), {}, beside={name: files})
@@ -94,6 +102,19 @@ def _options(weights: Path) -> dict[str, Any]:
         "template": template, "tokens": tokens,
         "special": sorted({token["content"] for token in added if token.get("special")}),
     }  # fmt: skip
+
+
+def _pixels(weights: Path, engine: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Within which bounds the engine resizes pictures, see :func:`tritonvision.grounding.smart_resize.smart_resize`.
+
+    They are the engine's arguments, or else the checkpoint's; what neither says is as transformers' processor has it.
+    """
+    told = _json(weights / "preprocessor_config.json")
+    size = told.get("size") or {}
+    told |= {"min_pixels": told.get("min_pixels") or size.get("shortest_edge", 56 * 56)}
+    told |= {"max_pixels": told.get("max_pixels") or size.get("longest_edge", 1280 * 28 * 28)}
+    told |= engine.get("mm_processor_kwargs", {})
+    return told.get("patch_size", 14) * told.get("merge_size", 2), told["min_pixels"], told["max_pixels"]
 
 
 def _json(path: Path) -> dict[str, Any]:

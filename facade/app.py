@@ -59,7 +59,7 @@ def create_app(engine: DataPlane, settings: Settings, *, fetcher: Fetcher | None
     """
     fetcher = fetcher or Fetcher(settings.url_timeout, settings.allow_http_url_hosts)
     admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes, settings.max_body_bytes)
-    metrics, tracing = Metrics(admission, engine.memory), _tracing()
+    metrics, tracing = Metrics(admission, engine.memory, engine.endpoints), _tracing()
     store = SharedStore(settings.redis_url, settings.redis_timeout)
     metrics.gauge("tritonvision_lost_processes", "Processes of Triton that were replaced", lambda: engine.losses()[0])
     metrics.gauge("tritonvision_triton_restarts", "Starts of Triton after the first", lambda: engine.losses()[1])

@@ -9,6 +9,7 @@ from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.engine.model_times import ModelTimes
+from tritonvision.engine.triton_calls import EndpointFigures
 from tritonvision.publication import Manifest, Repository
 from tritonvision.results import Delta, SAMPrediction, TrackedMasks
 
@@ -84,6 +85,8 @@ class DataPlane(Protocol):
     def check_room(self, manifest: Manifest, requests: int = 1, role: str = "") -> None: ...
 
     async def ready(self, manifest: Manifest | None = None) -> bool: ...
+
+    def endpoints(self) -> list[EndpointFigures]: ...
 
     def losses(self) -> tuple[int, int]: ...
 

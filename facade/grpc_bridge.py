@@ -23,6 +23,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tritonvision.errors import SetupError
 from tritonvision.facade.dialects.kserve.routes import PROTOBUF, PROTOBUF_STREAM
+from tritonvision.facade.run import listen
 from tritonvision.settings import Settings
 
 log = logging.getLogger("tritonvision.facade")
@@ -64,8 +65,11 @@ _CALLS: dict[str, tuple[Any, str, Callable[[Any], str]]] = {
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, settings: Settings) -> AsyncIterator[None]:
+async def serving(app: ASGIApp, settings: Settings, successor: bool = False) -> AsyncIterator[None]:
     """Serve ``app``'s v2 routes over gRPC on ``settings.grpc_port`` for the time of the block; nothing without one.
+
+    Args:
+        successor: whether a process of ours has the port, and leaves it to this one: until then both answer.
 
     Raises:
         SetupError: the port is taken.
@@ -73,11 +77,13 @@ async def serving(app: ASGIApp, settings: Settings) -> AsyncIterator[None]:
     if settings.grpc_port is None:
         yield
         return
+    if not successor:  # gRPC itself would share the port with any other process of this user
+        listen(settings.host, settings.grpc_port, "--grpc-port").close()
     server = grpc.aio.server(
         maximum_concurrent_rpcs=settings.max_connections,
         options=[
             ("grpc.max_receive_message_length", settings.max_body_bytes), ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", 1),
         ],
     )  # fmt: skip
     handlers = {name: _unary(app, *call) for name, call in _CALLS.items()} | {"ModelStreamInfer": _streamed(app)}

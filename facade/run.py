@@ -158,8 +158,8 @@ def _allow_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises SetupError."""
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A listening socket. Raises SetupError, whose hint names the ``option`` that gave the port."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -174,9 +174,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise SetupError(f"Port {port} is taken.", hint="Give another --port.") from error
+            raise SetupError(f"Port {port} is taken.", hint=f"Give another {option}.") from error
         if error.errno == errno.EACCES:
-            raise SetupError(f"Port {port} needs more rights.", hint="Give a --port over 1023.") from error
+            raise SetupError(f"Port {port} needs more rights.", hint=f"Give a {option} over 1023.") from error
         raise SetupError(f"'{host}' is no address of this machine.", hint="Give another --host.") from error
     return listener
 

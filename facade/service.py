@@ -284,6 +284,17 @@ class Service:
             self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
         return answer
 
+    async def forward_pieces(self, manifest: Manifest, role: str, message: Any) -> AsyncGenerator[Any, None]:
+        """As :meth:`forward`, every response of a model that answers in pieces."""
+        began, failed = time.perf_counter(), True
+        try:
+            async with aclosing(self.engine.forwarding.responses(manifest, role, message)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            failed = False
+        finally:
+            self.metrics.inference(manifest.id, time.perf_counter() - began, failed)
+
     def admit(self, request: Request, manifest: Manifest, pictures: int, role: str = "") -> None:
         """Admit a request for so many pictures at once, before they are read or where several calls ask about one each.
 

@@ -33,7 +33,7 @@ local left, seen = tonumber(known[1]) or most, tonumber(known[2]) or now
 left = math.min(left + (now - seen) * rate, most)
 if left < 1 then return tostring((1 - left) / rate) end
 redis.call('HSET', KEYS[1], 'left', string.format('%.17g', left - amount), 'seen', string.format('%.17g', now))
-redis.call('PEXPIRE', KEYS[1], math.ceil(1000 * most / rate) + 1000)
+redis.call('PEXPIRE', KEYS[1], math.ceil(1000 * (most - left + amount) / rate) + 1000) -- by then it is full again
 return '0'
 """
 

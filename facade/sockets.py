@@ -1,4 +1,4 @@
-"""WebSockets of uvicorn that count a message against the budgets of request bytes while it arrives."""
+"""WebSockets of uvicorn whose messages count against the budgets of request bytes, and whose readers may not stall."""
 
 from __future__ import annotations
 
@@ -16,20 +16,39 @@ _UNREADABLE = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length:
 class Socket(WebSocketsSansIOProtocol):
     """Closes a socket whose message goes over a limit; uvicorn alone keeps a part of one for every connection.
 
-    All bytes since the last whole message count, pings too.
+    All bytes since the last whole message count, pings too. A client that reads nothing is disconnected; uvicorn alone
+    would wait for ever until it has what was written before the close.
     """
 
     _held: ByteReservation
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's hook."""
         super().connection_made(transport)
-        self._held = ByteReservation(self.config.app.state.service.admission)  # type: ignore[union-attr]
+        service = self.config.app.state.service  # type: ignore[union-attr]
+        self._held, self._write_timeout = ByteReservation(service.admission), service.settings.write_timeout
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio's hook."""
         self._held.__exit__()
+        self._reads_again()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """asyncio's hook: more is written than the client has read."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self._write_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """asyncio's hook."""
+        self._reads_again()
+        super().resume_writing()
+
+    async def run_asgi(self) -> None:
+        """uvicorn's hook: the handler, after which the connection is closed."""
+        await super().run_asgi()
+        self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """asyncio's hook."""
@@ -49,6 +68,11 @@ class Socket(WebSocketsSansIOProtocol):
         """uvicorn's hook: a message is whole. From here on the route counts it."""
         self._held.__exit__()
         super().send_receive_event_to_app()
+
+    def _reads_again(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _refuse(self) -> None:
         """An opening that cannot be read: uvicorn would leave the connection as it is, for ever."""

@@ -47,19 +47,17 @@ class TritonPythonModel(Step):
 
     def setup(self, parameters: Mapping[str, str], args: Mapping[str, str]) -> None:
         """Load the package. An error is one sentence for the caller of the load; the log has the traceback."""
-        self.task = TASKS[parameters["task"]]
         options = json.loads(parameters["options"])
-        self.classes = options["classes"]
         _speak_utf8()
         try:
             self.weights = _reachable(options["directory"])
-            model = load(self.weights, options["module"], options["class"])
+            self.package = Package(
+                self.weights, options["module"], options["class"], parameters["task"], options["classes"]
+            )
         except (Exception, SystemExit) as error:  # the boundary: the code is not ours
             pb_utils.Logger.log_error(f"{self.name}: {traceback.format_exc()}")
             failure = TritonVisionError(f"The package's code could not be loaded: {type(error).__name__}.")
             raise pb_utils.TritonModelException(to_wire(failure)) from None
-        self.model = model if callable(model) else model.infer
-        self.accepted = accepted(self.model)
 
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         """One picture after another; answers of different length are padded as those of post steps are."""
@@ -68,10 +66,39 @@ class TritonPythonModel(Step):
         for data, given in zip(images, read_parameters(tensors, len(images)), strict=True):
             before = data or before  # an empty sample repeats the picture before it
             self.heart.step()
-            rows.append(self._ask(before, given))
+            rows.append(self.package.ask(before, given))
         return stack_padded(rows)
 
-    def _ask(self, data: bytes, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+
+class Package:
+    """The model of a package, loaded into this process.
+
+    Args:
+        directory, module, class_name: see :func:`load`.
+        task: name of the task that it does.
+        classes: how many class names there are.
+
+    Attributes:
+        model: what is called with a picture.
+        accepted: names of the settings that it takes, see :func:`accepted`.
+    """
+
+    def __init__(self, directory: Path, module: str, class_name: str | None, task: str, classes: int):
+        self.task, self.classes = TASKS[task], classes
+        model = load(directory, module, class_name)
+        self.model = model if callable(model) else model.infer
+        self.accepted = accepted(self.model)
+
+    def ask(self, data: bytes, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The public outputs about one encoded picture, without a batch axis.
+
+        Args:
+            given: settings of the task.
+
+        Raises:
+            TritonVisionError: the picture, a setting or the answer is refused.
+            Exception: whatever the package's code raises.
+        """
         settings = resolve(self.task.parameters, given)
         picture = decode(data, settings["auto_orient"])
         image_size = np.array(picture.shape[:2], dtype=np.int32)

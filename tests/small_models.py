@@ -23,6 +23,7 @@ from shallow_towers import shallow as shallow_towers  # noqa: E402
 from tritonvision.exporters import pipeline  # noqa: E402
 from tritonvision.exporters.contract import Weights  # noqa: E402
 from tritonvision.exporters.families import (  # noqa: E402
+    dinov3,
     florence_2,
     grounding_dino,
     internvl_3_5,
@@ -33,6 +34,7 @@ from tritonvision.exporters.families import (  # noqa: E402
     qwen3_vl,
     sam,
     sam2,
+    sam2_rt,
     smolvlm,
     trocr,
     yolo_world,
@@ -41,6 +43,7 @@ from tritonvision.exporters.families import (  # noqa: E402
 RANDOM = Weights("random", seed=1)
 LAYERS = {"num_hidden_layers": 3}
 SIDES = 240, 400
+EVERY_LAYER = {"blocks_per_stage": [1, 1, 2, 1], "global_attention_blocks": [3]}  # of SAM2's kinds
 
 
 def main() -> None:
@@ -48,7 +51,8 @@ def main() -> None:
     repository = Path(sys.argv[1])
     small = (
         small_vlm, small_florence, small_paligemma, small_moondream, small_qwen, small_qwen3, small_internvl,
-        small_nvila, small_line, small_owl, small_dino, small_world, small_sam, small_sam2, small_towers,
+        small_nvila, small_line, small_owl, small_dino, small_world, small_sam, small_sam2, small_tracks, small_towers,
+        small_dinov3,
     )  # fmt: skip
     for publish in small:
         publish(partial(pipeline.export, repository=repository, force=True))
@@ -166,11 +170,24 @@ def small_sam(export: Callable) -> None:
 
 def small_sam2(export: Callable) -> None:
     """SAM2 over a frame of 256 pixels, with layers of every kind."""
-    layers = {"blocks_per_stage": [1, 1, 2, 1], "global_attention_blocks": [3]}
     with ExitStack() as patches:
-        patches.enter_context(mock.patch.dict(sam2.configs._BACKBONES, {"tiny": layers}))
+        patches.enter_context(mock.patch.dict(sam2.configs._BACKBONES, {"tiny": EVERY_LAYER}))
         patches.enter_context(mock.patch.object(sam2, "config", partial(sam2.config, side=256)))
         export("sam2-tiny", Weights("random", seed=3), as_id="tests/small-sam2/1")
+
+
+def small_tracks(export: Callable) -> None:
+    """SAM2 on streams of frames of 128 pixels."""
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.dict(sam2.configs._BACKBONES, {"tiny": EVERY_LAYER}))
+        patches.enter_context(mock.patch.object(sam2_rt, "config", partial(sam2_rt.config, side=128)))
+        export("sam2-rt-tiny", Weights("random", seed=3), as_id="tests/small-tracks/1")
+
+
+def small_dinov3(export: Callable) -> None:
+    """DINOv3 with two layers: an embedder of pictures alone."""
+    with mock.patch.dict(dinov3._CONFIGS["small"], {"num_hidden_layers": 2}):
+        export("dinov3-small", Weights("random"), as_id="tests/small-dinov3/1")
 
 
 def small_towers(export: Callable) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -58,13 +59,28 @@ def room_of(module: str) -> str:
     return "cli" if first in ("cli", "__main__") else "core"
 
 
+def modules_of(room: str) -> list[str]:
+    return [module for module in FILES if room_of(module) == room]
+
+
+@cache
+def text_of(module: str) -> str:
+    return FILES[module].read_text()
+
+
+@cache
+def imports_in(module: str) -> list[ast.Import | ast.ImportFrom]:
+    """Every import in the file of ``module``, wherever it stands."""
+    return [node for node in ast.walk(ast.parse(text_of(module))) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports_of(module: str) -> set[str]:
-    """Modules of tritonvision that the file of ``module`` names in an import, wherever it stands."""
+    """Modules of tritonvision that the file of ``module`` imports."""
     found = set()
-    for node in ast.walk(ast.parse(FILES[module].read_text())):
+    for node in imports_in(module):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, f"{module}: imports are absolute here, line {node.lineno}"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return {name for name in found if name.split(".")[0] == "tritonvision"}
@@ -74,46 +90,44 @@ def in_getattr_of_the_package(module: str, target: str) -> bool:
     """The one line in the core that looks up: AutoModel and ViModel are handed out by a module ``__getattr__``."""
     if module != "tritonvision":
         return False
-    for node in ast.parse(FILES[module].read_text()).body:
+    for node in ast.parse(text_of(module)).body:
         if isinstance(node, ast.FunctionDef) and node.name == "__getattr__":
             return target.split(".")[1] in ast.unparse(node)
     return False
 
 
-@pytest.mark.parametrize("module", sorted(FILES))
-def test_imports_point_one_way(module):
-    room = room_of(module)
-    for target in imports_of(module):
-        allowed = room_of(target) in {room, *ARROWS[room]} or in_getattr_of_the_package(module, target)
-        assert allowed, f"{module} ({room}) imports {target} ({room_of(target)})"
+@pytest.mark.parametrize("room", ARROWS)
+def test_imports_point_one_way(room):
+    for module in modules_of(room):
+        for target in imports_of(module):
+            allowed = room_of(target) in {room, *ARROWS[room]} or in_getattr_of_the_package(module, target)
+            assert allowed, f"{module} ({room}) imports {target} ({room_of(target)})"
 
 
-@pytest.mark.parametrize("module", sorted(FILES))
-def test_no_file_imports_a_room_by_the_name_of_its_folder(module):
-    names = set()
-    for node in ast.walk(ast.parse(FILES[module].read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.split(".")[0])
-    assert not names & set(ROOMS), "the same module would be loaded twice under two names"
+def test_no_file_imports_a_room_by_the_name_of_its_folder():
+    for module in FILES:
+        names = set()
+        for node in imports_in(module):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif node.module:
+                names.add(node.module.split(".")[0])
+        assert not names & set(ROOMS), f"{module}: the same module would be loaded twice under two names"
 
 
-@pytest.mark.parametrize("module", sorted(FILES))
-def test_a_module_stays_small_enough_to_read(module):
-    assert len(FILES[module].read_text().splitlines()) <= 400
+def test_a_module_stays_small_enough_to_read():
+    assert {module: lines for module in FILES if (lines := len(text_of(module).splitlines())) > 400} == {}
 
 
-@pytest.mark.parametrize("module", sorted(name for name in FILES if room_of(name) not in ("exporters", "cli")))
-def test_only_the_settings_read_the_environment(module):
+def test_only_the_settings_read_the_environment():
     readers = {
         "tritonvision.settings",
         "tritonvision.server.process",  # hands it on to tritonserver
         "tritonvision",  # turns ONNX Runtime's telemetry off
         "tritonvision.heartbeat",  # in a process of tritonserver, which has no settings
     }
-    if module not in readers:
-        assert not re.search(r"\bos\.(environ|getenv)\b", FILES[module].read_text())
+    asked = {name for name in FILES if room_of(name) not in ("exporters", "cli")} - readers
+    assert [module for module in asked if re.search(r"\bos\.(environ|getenv)\b", text_of(module))] == []
 
 
 # what else opens pictures: our own mask in an answer, what an export makes or brings along, and depth that is in a PNG
@@ -123,19 +137,17 @@ READERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("module", sorted(FILES))
-def test_one_package_reads_pictures(module):
-    if module in READERS or module.startswith("tritonvision.pictures."):
-        return
-    decoder = re.search(r"\b(imdecode|imread|Image\.open|ImageOps|exif_transpose|getexif)\b", FILES[module].read_text())
-    assert not decoder, "ask tritonvision.pictures: two decoders disagree about orientation, alpha and depth"
+def test_one_package_reads_pictures():
+    decoder = r"\b(imdecode|imread|Image\.open|ImageOps|exif_transpose|getexif)\b"
+    others = {module for module in FILES if not module.startswith("tritonvision.pictures.")} - READERS
+    found = [module for module in others if re.search(decoder, text_of(module))]
+    assert not found, "ask tritonvision.pictures: two decoders disagree about orientation, alpha and depth"
 
 
-@pytest.mark.parametrize("module", sorted(FILES))
-def test_one_package_reads_and_writes_videos(module):
-    if not module.startswith("tritonvision.client.video"):
-        used = re.search(r"\bimport av\b|\bfrom av\b|VideoCapture|VideoWriter\(", FILES[module].read_text())
-        assert not used or module == "tritonvision.cli.video", "ask tritonvision.client.video"
+def test_one_package_reads_and_writes_videos():
+    others = {module for module in FILES if not module.startswith("tritonvision.client.video")}
+    found = {m for m in others if re.search(r"\bimport av\b|\bfrom av\b|VideoCapture|VideoWriter\(", text_of(m))}
+    assert found <= {"tritonvision.cli.video"}, "ask tritonvision.client.video"
 
 
 def test_serving_imports_nothing_of_the_exporters():

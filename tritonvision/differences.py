@@ -36,6 +36,12 @@ PRECISION_BARS = {
     "usage": 1.0, "finish_reason": 1.0, "image_size": 0.0, "low_res_masks": 0.2, "logits": 0.1, APART: 0.1, DRIFT: 0.05,
     UNLIKE: 0.02,
 }  # fmt: skip
+# What a variant measured on its golden question, when it was added, it may measure so many times again on a load; of
+# figures that another processor may make from nothing, at least so much.
+_AGAIN = 3.0
+_LEAST = {
+    APART: 0.01, DRIFT: 0.01, UNLIKE: 0.001, "embeddings": 0.0005, "map": 0.002, "yaw": 0.01, "pitch": 0.01,
+}  # fmt: skip
 _PARTNER = 0.5  # IoU from which on two boxes are partners
 _SURE = 0.4  # score from which on a detection has to be found by every precision
 
@@ -79,6 +85,20 @@ def agreement(kind: str, got: Tensors, want: Tensors) -> dict[str, float]:
             continue
         found[name] = _relative(name, got, want)
     return found
+
+
+def precision_bars(measured: Mapping[str, float]) -> dict[str, float]:
+    """The bars of :func:`agreement` for a variant: :data:`PRECISION_BARS`, or narrower ones.
+
+    Args:
+        measured: figures of :func:`agreement` when the variant was added, by name; empty where they are not known.
+    """
+    narrower = {
+        name: min(PRECISION_BARS[name], max(_AGAIN * measured[name], least))
+        for name, least in _LEAST.items()
+        if name in measured
+    }
+    return PRECISION_BARS | narrower
 
 
 def within(found: Mapping[str, float], bars: Mapping[str, float]) -> bool:

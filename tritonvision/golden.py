@@ -15,11 +15,12 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from tritonvision.differences import PRECISION_BARS, agreement, differences
+from tritonvision.differences import agreement, differences, precision_bars
 from tritonvision.errors import BrokenModel
 from tritonvision.publication import Manifest
 
@@ -58,17 +59,21 @@ class Stage:
     sampled: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     decoupled: bool = False
 
-    def compare(self, got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], exact: bool = True) -> Figures:
+    def compare(
+        self, got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], exact: bool = True,
+        measured: Mapping[str, float] = MappingProxyType({}),
+    ) -> Figures:  # fmt: skip
         """How far ``got`` is from the outputs that were recorded.
 
         Args:
             exact: whether the arithmetic is the same; a reduced precision has bars of its own.
+            measured: of a reduced precision, what it was found to be before.
         """
         kept = {name: sample(value) if self._fits(name, value) else value for name, value in got.items()}
         if exact:
             return Figures(self.name, self.model, differences(self.kind, kept, want, self.bars), self._all_bars())
-        found = agreement(self.kind, kept, want)
-        return Figures(self.name, self.model, found, {name: PRECISION_BARS[name] for name in found})
+        found, bars = agreement(self.kind, kept, want), precision_bars(measured)
+        return Figures(self.name, self.model, found, {name: bars[name] for name in found})
 
     def _fits(self, name: str, value: np.ndarray) -> bool:
         return name in self.sampled and value.shape == tuple(self.sampled[name])
@@ -158,7 +163,8 @@ def check_facts(golden: Golden, manifest: Manifest) -> Figures:
 
 
 def read(root: Path, manifest: Manifest) -> Golden | None:
-    """The golden questions of a published model, or None: it was published before there were any, or is a user's code.
+    """The golden questions of a published model, or None: it was published before there were any, or is a user's code
+    that gave no answer twice.
 
     Raises:
         BrokenModel: they cannot be read.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tritonvision import moves
-from tritonvision.errors import BrokenModel, ModelLoading
+from tritonvision.errors import BrokenModel, ModelLoading, ServerUnavailable
 from tritonvision.publication import Manifest, Repository, locked
 from tritonvision.variants import Variant
 
@@ -26,14 +26,19 @@ def check_files(repository: Repository, manifest: Manifest, variant: Variant | N
     Raises:
         BrokenModel: a file is missing or changed.
         ModelLoading: the model was published again meanwhile.
+        ServerUnavailable: the repository is not there, as while a mount is lost.
     """
     files = {**manifest.files, **(variant.files if variant else {})}
     if not moves.unfinished(repository.root) and _wrong(repository.root, files) is None:
         return
-    with locked(repository.root):  # a concurrent publication has now replaced all folders or none
-        if repository.get(manifest.id) is not manifest:
-            raise ModelLoading(f"Model {manifest.id} was just published again.", retry_after=1)
-        wrong = _wrong(repository.root, files)
+    try:
+        with locked(repository.root):  # a concurrent publication has now replaced all folders or none
+            if repository.get(manifest.id) is not manifest:
+                raise ModelLoading(f"Model {manifest.id} was just published again.", retry_after=1)
+            wrong = _wrong(repository.root, files)
+    except OSError as error:
+        log.error("The model repository %s cannot be read: %s.", repository.root, error.strerror)
+        raise ServerUnavailable("The model repository cannot be read now.", retry_after=5) from error
     if wrong is not None:
         log.error("%s is not what was published: %s.", manifest.id, wrong)
         raise BrokenModel(

@@ -71,7 +71,7 @@ def move_together(moves: Sequence[tuple[Path, Path]], folder: Path) -> None:
     The caller holds the lock of the repository.
 
     Args:
-        folder: of :func:`tritonvision.exporters.publish.staging`; sources or targets lie in it.
+        folder: of :func:`tritonvision.staging.staging_folder`; sources or targets lie in it.
 
     Raises:
         OSError: a rename failed; all are as they were.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tritonvision import run_lengths
+
+if TYPE_CHECKING:
+    from tritonvision.grounding.grounded import Grounded
 
 
 @dataclass
@@ -279,6 +282,8 @@ class Delta:
         cached_tokens: how many of the prompt's were not read again, because a prompt before began with them.
         logprobs: of each new token, where they were asked for: ``token`` (its text), ``bytes`` of that or None,
             ``logprob``, and ``top_logprobs``, the likeliest tokens of its place in the same form.
+        places: with the last one, what the whole answer says of places in its picture; None where nobody read them,
+            see :mod:`tritonvision.grounding.located`.
     """
 
     text: str
@@ -288,6 +293,7 @@ class Delta:
     masks: np.ndarray | None = None
     cached_tokens: int = 0
     logprobs: tuple[Mapping[str, Any], ...] = ()
+    places: tuple[Grounded, ...] | None = None
 
 
 # What one picture's answer may be; an embedding is float32 (1, D), a line of text is text, a page of text is its text

@@ -35,6 +35,9 @@ _MUST_BE: Mapping[str, str] = {
 }  # fmt: skip
 
 
+_KEYS = "It is a JSON list of what a file of 'tritonvision keys new' holds; keys_file may name such a file."
+
+
 def user_folder(below_home: str, system: str) -> Path:
     """A folder of this user's: below the home, or the system's own where the user has none, as in many containers."""
     try:
@@ -252,7 +255,7 @@ def _unread(error: SettingsError | OSError) -> InvalidParameter:
     name = field[1] if field else "?"
     return InvalidParameter(
         f"The setting '{name}' must be JSON, as it holds several values.",
-        hint=f"""For example TRITONVISION_{name.upper()}='["one", "two"]'.""",
+        hint=_KEYS if name == "keys" else f"""For example TRITONVISION_{name.upper()}='["one", "two"]'.""",
     )
 
 

@@ -230,6 +230,16 @@ def check_detail(value: Any) -> str:
     )
 
 
+def is_low(detail: str, size: tuple[int, int], side: int) -> bool:
+    """Whether a picture is read as one view: it is asked for, or left to its size and no side is over ``side`` pixels.
+
+    Args:
+        size: (height, width) of the picture.
+        side: of the family's one view. A smaller picture has no pixels that a larger one would show.
+    """
+    return detail == LOW or (detail == AUTO and max(size) <= side)
+
+
 def about_picture(text: str, detail: str | None = None) -> list[dict[str, Any]]:
     """The messages of one prompt about one picture, for a model of :data:`VLM`.
 

@@ -70,6 +70,8 @@ class Variant:
         typed: whether its networks have files of their own that give each operation a type, where the engine could read
             the graphs, too: some layers are in fp32.
         plan: how its plans are built, where the engine is TensorRT.
+        golden: how far its answers to the golden questions were from those of fp32 when it was added: figures of
+            :func:`tritonvision.differences.agreement`, by role of the entry point.
     """
 
     engine: str
@@ -88,6 +90,7 @@ class Variant:
     versions: Mapping[str, str] = field(default_factory=dict)
     typed: bool = False
     plan: PlanOptions = PlanOptions()
+    golden: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

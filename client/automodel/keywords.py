@@ -74,8 +74,8 @@ def choose_backend(wanted: str | Iterable[str] | None, published: Sequence[str],
     have = " and ".join(published)
     if "trt" in asked:
         raise NotSupported(
-            f"'{model_id}' is published as {have}; TensorRT plans are not made by this version.",
-            hint="Leave backend out to use what is published.",
+            f"'{model_id}' is published as {have}; a TensorRT plan of it has not been made.",
+            hint=f"Make one with: tritonvision variants add {model_id} --engine tensorrt, or leave backend out.",
         )
     raise NotSupported(
         f"'{model_id}' is published as {have}, not as {' or '.join(dict.fromkeys(asked)) or 'nothing'}.",
@@ -100,11 +100,13 @@ def settings_for(facts: Facts, given: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidParameter(
                 f"'{facts.id}' has to be told what to look for.", hint="Call model(images, ['a cat', 'a dog'])."
             )
-    elif plain.get("class_filter") is not None or _has_names(plain.get("classes")):
-        names = plain.pop("class_filter", None) or plain.pop("classes")
-        plain["classes"] = _ids(facts, [names] if isinstance(names, str) else names)
     else:
-        plain.pop("class_filter", None)
+        if (kept := plain.pop("class_filter", None)) is not None:
+            if plain.get("classes") is not None:
+                raise InvalidParameter("'classes' is there twice, once as 'class_filter'.")
+            plain["classes"] = kept
+        if isinstance(plain.get("classes"), str | list):
+            plain["classes"] = _ids(facts, plain["classes"])
     return tasks.resolve(tasks.TASKS[facts.task].parameters, plain)
 
 
@@ -139,16 +141,16 @@ def _texts(value: Any) -> list[str]:
     return texts
 
 
-def _has_names(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and any(isinstance(item, str) for item in value))
-
-
-def _ids(facts: Facts, names: Any) -> list[int]:
-    ids = []
-    for name in names if isinstance(names, list) else [names]:
+def _ids(facts: Facts, classes: str | list[Any]) -> list[Any]:
+    """Class ids out of ids and names; a name is the id of every class that has it. Raises InvalidParameter."""
+    ids: list[Any] = []
+    for name in [classes] if isinstance(classes, str) else classes:
+        if not isinstance(name, str):
+            ids.append(name)
+            continue
         found = [i for i, label in enumerate(facts.labels) if label == name]
         if not found:
             shown = ", ".join(facts.labels[:10]) + (", ..." if len(facts.labels) > 10 else "")
-            raise InvalidParameter(f"'{facts.id}' has no class '{str(name)[:60]}'.", hint=f"It has: {shown}.")
+            raise InvalidParameter(f"'{facts.id}' has no class '{name[:60]}'.", hint=f"It has: {shown}.")
         ids += found
     return ids

@@ -13,6 +13,7 @@ import numpy as np
 from tritonvision import tasks
 from tritonvision.client import model_list, publishing
 from tritonvision.client.automodel import keywords as words
+from tritonvision.client.automodel import writing
 from tritonvision.client.automodel.frame_results import FrameResult, frame_results, gathered
 from tritonvision.client.automodel.names import check_published, checked_name
 from tritonvision.client.automodel.servers import SERVERS as _SERVERS
@@ -24,6 +25,7 @@ from tritonvision.client.prompts import each_prompt
 from tritonvision.engine import mask_grid
 from tritonvision.engine.facts import Facts
 from tritonvision.errors import InvalidParameter, NotSupported
+from tritonvision.grounding import Grounded
 from tritonvision.publication import TOLD_RANDOM, Repository
 from tritonvision.results import SAMPrediction, TrackedMasks
 from tritonvision.settings import Settings, read_settings
@@ -291,13 +293,14 @@ class AutoModel:
         return found
 
     def track(
-        self, image: Any, state_dict: Mapping[str, int] | None = None, **settings: Any
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+        self, image: Any, state_dict: Mapping[str, int] | None = None, *, input_color_format: str | None = None,
+        **settings: Any,
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:  # fmt: skip
         """The objects of a stream on its next frame, see :meth:`Tracker.track`: masks bool (n, h, w), object ids (n,),
         and the state for the next call. Raises as :meth:`infer`.
         """
         self._must_do(tasks.TRACKING, "follow objects")
-        return self._tracker.track(image, state_dict, **settings)
+        return self._tracker.track(self._frame(image, input_color_format, settings), state_dict, **settings)
 
     def prompt(
         self, images: Any, prompt: Any = None, *args: Any, stream: bool = False, input_color_format: str | None = None,
@@ -317,21 +320,30 @@ class AutoModel:
             As :meth:`infer`, and NotSupported if the model does not generate text. Closing the iterator cancels it.
         """
         if self.task == tasks.TRACKING.name:
-            boxes = settings.pop("bboxes", prompt)
-            return self._tracker.prompt(images, boxes, *args, **settings)
-        self._must_do(tasks.VLM, "be asked in words")
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise InvalidParameter("'prompt' must be a text.")
-        pictures = self._read(images, input_color_format, settings)
-        if settings.pop("do_sample", None) is False:
-            settings["temperature"] = 0.0
-        messages = tasks.about_picture(prompt, settings.pop("detail", None))
-        asked = words.settings_for(self._facts, settings)
+            if stream:
+                raise InvalidParameter("'stream' is for answers in words.", hint="Leave it out.")
+            frame, boxes = self._frame(images, input_color_format, settings), settings.pop("bboxes", prompt)
+            return self._tracker.prompt(frame, boxes, *args, **settings)
+        asked = writing.question(self._facts, prompt, settings)
+        pictures = self._read(images, input_color_format, asked.settings)
+        if stream and len(pictures) != 1:
+            raise InvalidParameter("An answer is streamed about one picture.", hint="Ask about them one by one.")
         if stream:
-            if len(pictures) != 1:
-                raise InvalidParameter("An answer is streamed about one picture.", hint="Ask about them one by one.")
-            return self._pieces(messages, pictures[0], asked)
-        return ["".join(self._pieces(messages, picture, asked)) for picture in pictures]
+            return writing.pieces(_SERVERS, self._connection, self._facts, asked, pictures[0])
+        return ["".join(writing.pieces(_SERVERS, self._connection, self._facts, asked, each)) for each in pictures]
+
+    def locate(
+        self, images: Any, prompt: str, *, input_color_format: str | None = None, **settings: Any
+    ) -> list[list[Grounded]]:  # fmt: skip
+        """The places that the answer names in each picture, in its order: ``phrase``, ``boxes``, ``polygons`` and
+        ``points``, as fractions of the picture.
+
+        The prompt is in the words of the model's family (``detect cat``, ``<OD>``). Settings and errors are those of
+        :meth:`prompt`, and NotSupported if the family writes no places.
+        """
+        asked = writing.question(self._facts, prompt, settings)
+        pictures = self._read(images, input_color_format, asked.settings)
+        return [writing.places(_SERVERS, self._connection, self._facts, asked, each) for each in pictures]
 
     def video(
         self, source: str | int | os.PathLike, *, track: Any = False, max_frames: int | None = None, **settings: Any
@@ -356,30 +368,18 @@ class AutoModel:
 
     # ---- within ------------------------------------------------------------------------------------------------------
 
-    def _pieces(
-        self, messages: Sequence[Mapping[str, Any]], picture: bytes, settings: Mapping[str, Any]
-    ) -> Iterator[str]:  # fmt: skip
-        said = _SERVERS.iterate(
-            self._connection, lambda asked: asked.chat(self._facts, messages, [picture], settings)
-        )  # fmt: skip
-        with closing(said):
-            yield from (delta.text for delta in said if delta.text)
+    def _frame(self, image: Any, color_format: str | None, settings: Mapping[str, Any]) -> bytes | None:
+        """The frame of a stream, None for prompts about an earlier one."""
+        return None if image is None else self._read([image], color_format, settings)[0]
 
-    def _step(
-        self, image: Any, settings: Mapping[str, Any], stream: int | None
-    ) -> tuple[int, TrackedMasks]:
-        frame = None
-        if image is not None:
-            (frame,) = self._read([image], None, settings)
+    def _step(self, frame: bytes | None, settings: Mapping[str, Any], stream: int | None) -> tuple[int, TrackedMasks]:
         return _SERVERS.run(self._connection, lambda asked: asked.step(self._facts, frame, settings, stream))
 
     def _end(self, stream: int) -> None:
         _SERVERS.run(self._connection, lambda asked: asked.end(self._facts, stream))
 
     def _search(self, picture: bytes, settings: Mapping[str, Any]) -> Iterator[mask_grid.Progress | SAMPrediction]:
-        steps = _SERVERS.iterate(
-            self._connection, lambda asked: asked.generate_masks(self._facts, picture, settings)
-        )  # fmt: skip
+        steps = _SERVERS.iterate(self._connection, lambda asked: asked.generate_masks(self._facts, picture, settings))
         with closing(steps):
             yield from steps
 

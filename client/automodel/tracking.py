@@ -52,8 +52,8 @@ class Tracker:
             raise InvalidParameter("There is no prompt.", hint="Give boxes or points on the objects to follow.")
         if state_dict is None:
             if self._own is not None:
-                self._end(self._own)
-                self._own = None
+                before, self._own = self._own, None  # also where its server is gone
+                self._end(before)
             stream = None
             if image is None:
                 raise InvalidParameter("A stream begins with a frame.", hint="Give the picture with its prompts.")

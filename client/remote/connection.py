@@ -21,6 +21,7 @@ from tritonvision.client.remote.streams import RemoteStreams
 from tritonvision.engine.facts import Facts
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.errors import NotSupported
+from tritonvision.grounding.grounded import Grounded
 from tritonvision.pictures import NPY_MAGIC, read_header, shown_size
 from tritonvision.results import Delta, MultiLabelClassificationPrediction, Result, SAMPrediction, TrackedMasks
 
@@ -106,6 +107,7 @@ class FacadeConnection(Connection):
         # every setting is sent: the route's defaults are OpenAI's, not the model's
         body = {
             "model": facts.id, "messages": list(_with_pictures(messages, pictures)), "stream": True,
+            "stream_options": {"include_usage": True},
             "max_tokens": settings["max_new_tokens"], "separate_reasoning": False,
             **{name: settings[name] for name in ("temperature", "top_p", "top_k", "repetition_penalty")},
             **{name: settings[name] for name in ("seed", "stop", "num_beams") if settings[name] is not None},
@@ -115,12 +117,21 @@ class FacadeConnection(Connection):
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if settings["top_logprobs"] is not None:
             body |= {"logprobs": True, "top_logprobs": settings["top_logprobs"]}
+        if facts.grounding and len(pictures) == 1:
+            body["places"] = True
+        reason, places = "", None
         async with aclosing(self._facade.events("/v1/chat/completions", body, WRITING_SECONDS)) as events:
             async for event in events:
                 for choice in event.get("choices", ()):
                     told = (choice.get("logprobs") or {}).get("content") or ()
                     text, reason = choice["delta"].get("content") or "", choice.get("finish_reason") or ""
-                    yield Delta(text, _NO_TOKENS, reason, logprobs=tuple(told))
+                    if "places" in choice["delta"]:
+                        places = tuple(map(Grounded.from_dict, choice["delta"]["places"]))
+                    yield Delta(text, _NO_TOKENS, reason, logprobs=tuple(told), places=places if reason else None)
+                if counts := event.get("usage"):  # after the last choice
+                    cached = counts["prompt_tokens_details"]["cached_tokens"]
+                    usage = counts["prompt_tokens"], counts["completion_tokens"]
+                    yield Delta("", _NO_TOKENS, reason, usage, cached_tokens=cached, places=places)
 
     async def generate_masks(
         self, facts: Facts, picture: bytes, settings: Mapping[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import json
@@ -59,6 +60,10 @@ class RemoteStreams:
         except (ConnectionClosed, OSError) as error:
             await self.end(number)
             raise _closed(error) from error
+        except asyncio.CancelledError:  # the answer still comes, and must not be taken for that of the next frame
+            del self._sockets[number]
+            socket.transport.abort()
+            raise
         if "error" in told:
             if stream is None:
                 await self.end(number)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tritonvision.client.connections import Connection
 from tritonvision.client.vi import sources
 from tritonvision.engine.facts import Facts
-from tritonvision.errors import TritonVisionError
+from tritonvision.errors import InvalidParameter, TritonVisionError
 from tritonvision.pictures import shown_size
 from tritonvision.results import Delta
 from tritonvision.settings import Settings
@@ -110,8 +110,13 @@ class Stream:
             raise errors.of(error) from error
 
     def get_final_completion(self) -> answers.Result:
-        """The result, once all of it is written. Raises ViError."""
-        if not self._said or not self._said[-1].finish_reason:
+        """The result, once all of it is written. Raises ViError, also where it failed or was cancelled before."""
+        if not self._written_to_its_end():
             for _ in self:
                 pass
+        if not self._written_to_its_end():
+            raise errors.of(InvalidParameter("The answer was not written to its end.", hint="Ask again."))
         return result(self._facts, self._question, self._said, self._size)
+
+    def _written_to_its_end(self) -> bool:
+        return bool(self._said) and bool(self._said[-1].finish_reason)

@@ -40,7 +40,7 @@ class FileFrames(Frames):
         self._start = (container.start_time or 0) / _MICROSECONDS
         self._count, self._end = 0, 0.0
         self._broke_off, self._damaged = False, list[Any]()
-        self._frames = decoded(self._packets(), self._damaged)
+        self._frames = decoded(self._packets(), self._damaged.append)
         self._closed, self._reading = False, threading.Lock()  # FFmpeg must not close what it reads
 
     def read(self) -> Frame | None:

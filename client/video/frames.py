@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,15 +74,15 @@ class Frames(ABC):
         return 0
 
 
-def decoded(packets: Iterator[Any], damaged: list[Any]) -> Iterator[VideoFrame]:
-    """The frames of ``packets``; those that cannot be decoded are added to ``damaged`` and left out."""
+def decoded(packets: Iterator[Any], damaged: Callable[[Any], None]) -> Iterator[VideoFrame]:
+    """The frames of ``packets``; ``damaged`` is told the time of those that cannot be decoded and are left out."""
     from av.error import FFmpegError
 
     for packet in packets:
         try:
             frames = packet.decode()
         except FFmpegError:
-            damaged.append(packet.pts)
+            damaged(packet.pts)
             continue
         yield from frames
 

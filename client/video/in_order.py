@@ -17,7 +17,7 @@ _PATIENCE, _PAUSE = 60.0, 0.5  # seconds to wait for a server with too much work
 
 
 async def in_order(
-    frames: Frames, ask: Callable[[Frame], Awaitable[T]], most: int | None = None
+    frames: Frames, ask: Callable[[Frame], Awaitable[T]], most: int | None = None, at_once: int | None = None
 ) -> AsyncGenerator[tuple[Frame, T], None]:
     """Each frame with what ``ask`` answered about it, in order; ``frames`` is closed at the end.
 
@@ -25,12 +25,13 @@ async def in_order(
 
     Args:
         most: frames that are answered before it ends; None for all.
+        at_once: frames under way; None for :data:`AT_ONCE`, or of a live source :data:`AT_ONCE_LIVE`.
 
     Raises:
         What reading raised, after the frames before that, and what ``ask`` raised. An error of one picture says which
         frame it was.
     """
-    room = AT_ONCE_LIVE if frames.live else AT_ONCE
+    room = at_once or (AT_ONCE_LIVE if frames.live else AT_ONCE)
     reading: asyncio.Task[Frame | None] | None = None
     under_way: deque[tuple[Frame, asyncio.Task[T]]] = deque()
     failure: TritonVisionError | None = None

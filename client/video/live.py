@@ -84,7 +84,7 @@ class LiveFrames(Frames):
 
     def _receive(self, container: InputContainer) -> None:
         """Take frames until the source is lost, or this is closed."""
-        for frame in decoded(_packets(container), []):
+        for frame in decoded(_packets(container), lambda _: None):
             with self._changed:
                 if self._closed.is_set():
                     return

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from tritonvision.client.video.frames import Frames, no_video
 from tritonvision.errors import SetupError, TritonVisionError
@@ -25,6 +24,7 @@ STANDARD_INPUT = "-"
 _WEBCAM = re.compile(r"\d{1,3}|/dev/video\d{1,3}")
 _STREAM = re.compile(r"(?:rtsps?|rtmps?|rtp|udp|tcp|srt|mms[ht]?)://.+", re.IGNORECASE)
 _HTTP = re.compile(r"https?://.+", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/?#]*@")
 _OPEN_SECONDS, _READ_SECONDS = 4.0, 5.0  # of a network; a source that sends nothing for so long is lost
 _NO_INDEX = (b"ftyp", b"moov", b"mdat", b"wide")  # where an MP4 or MOV begins
 _CAMERA_HINT = "Connected cameras are listed by: ls /dev/video*"
@@ -39,7 +39,7 @@ def is_video(source: str) -> bool:
         return not (source.isdigit() and Path(source).is_file())
     if _STREAM.fullmatch(source):
         return True
-    path = urlsplit(source).path if _HTTP.fullmatch(source) else source
+    path = re.split("[?#]", source)[0] if _HTTP.fullmatch(source) else source
     return Path(path).suffix.lower() in ENDINGS
 
 
@@ -66,11 +66,11 @@ def open_video(source: str, say: Callable[[str], None]) -> Frames:
             hint="Get it with: pip install 'tritonvision[video]'",
         ) from error
     name = shown_name(source)
-    container = _open(source)
+    container = open_container(source)
     # an address with an end is a film somewhere else
     live = bool(is_camera(source) or _STREAM.fullmatch(source) or (_HTTP.fullmatch(source) and not container.duration))
     if live:
-        return LiveFrames(name, container, lambda: _open(source), say)
+        return LiveFrames(name, container, lambda: open_container(source), say)
     return FileFrames(name, container, say)
 
 
@@ -83,8 +83,7 @@ def shown_name(source: str) -> str:
     """``source`` without the user and the password of an address."""
     if not (_STREAM.fullmatch(source) or _HTTP.fullmatch(source)):
         return source
-    parts = urlsplit(source)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return _USER.sub("", source)
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:
@@ -96,8 +95,8 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
     return next((stream for stream in moving if best is not None and stream.index == best.index), (*moving, None)[0])
 
 
-def _open(source: str) -> InputContainer:
-    """The open container, with a video in it. Raises SetupError, InvalidPicture."""
+def open_container(source: str) -> InputContainer:
+    """What :func:`open_video` reads, open, with a video in it. Raises SetupError, InvalidPicture."""
     import av
     from av.error import FFmpegError
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tritonvision.client.video.opening import open_container
+
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import OutputContainer
@@ -23,12 +25,13 @@ class Sound:
 
     Args:
         source: path or address of the video.
+
+    Raises:
+        SetupError, InvalidPicture: as :func:`tritonvision.client.video.opening.open_video`.
     """
 
     def __init__(self, source: str):
-        import av
-
-        self._container = av.open(source)
+        self._container = open_container(source)
         best = self._container.streams.best("audio")
         self._stream: AudioStream | None = self._container.streams.audio[0] if best is not None else None
         for stream in self._container.streams.audio:

@@ -121,10 +121,6 @@ class TrOCR(TransformersFamily):
         """See :meth:`TransformersFamily.repository`."""
         return entry.weights_source.removeprefix("HF ")
 
-    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> VisionEncoderDecoderConfig:
-        """See :meth:`TransformersFamily.config_of`."""
-        return config(entry)
-
     def random_network(self, entry: Entry, weights: Weights) -> TrOCRNetwork:
         """See :meth:`Family.random_network`."""
         shape = config(entry)

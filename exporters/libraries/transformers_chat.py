@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,17 @@ def processor_parts(folder: Path, pictures: type) -> tuple[Any, PreTrainedTokeni
     """
     from transformers import AutoTokenizer
 
+    with reading_processor(), transformers_weights.quiet():  # it tells of every kind of model that it does not know
+        images = pictures.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]
+        return images, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@contextmanager
+def reading_processor() -> Iterator[None]:
+    """Turn what the library raises of a processor's missing or broken files into an ExportFailed."""
     try:
-        with transformers_weights.quiet():  # which tells of every kind of model that it does not know
-            images = pictures.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]
-            return images, AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportFailed(
             "The weights folder lacks the files of the processor.",
             hint="Write them with processor.save_pretrained(folder).",

@@ -48,9 +48,12 @@ class TransformersFamily(TorchFamily):
     def repository(self, entry: Entry) -> str:
         """Hub id of the released weights of one catalogue id."""
 
-    @abstractmethod
     def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> PretrainedConfig:
-        """The configuration of one catalogue id, for weights without one; their tensors give the class count."""
+        """The configuration of one catalogue id, for a bare file of weights; its tensors give the class count.
+
+        A family with files :attr:`beside` its weights is not asked: they are a folder, which holds a configuration.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def network(self, entry: Entry, weights: Weights, loaded: Loaded) -> Network:

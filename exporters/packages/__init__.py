@@ -22,7 +22,8 @@ def import_package(
     Args:
         path: an ``.onnx`` file, or the folder of a package.
         options: facts that an ONNX file does not contain; for a folder all must be None.
-        allow_code: whether the package's own code may run, in the server and here to get its class names.
+        allow_code: whether the package's own code may run, in the server and here: it is asked one question about a
+            picture, and for its class names where no file has them.
         force: publish also an unchanged package, and replace a published model that is no package.
 
     Returns:

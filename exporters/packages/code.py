@@ -1,7 +1,7 @@
 """Packages with Python code of their own: published as one Triton model that runs the code in its own folder.
 
-The package is not copied. Its code runs during the import only where no file has its class names: then once, in its own
-environment, to get them. Importing this module needs neither onnx nor torch.
+The package is not copied. Its code runs during the import in its own environment: to answer the golden question, and
+before that where no file has its class names. Importing this module needs neither onnx nor torch.
 """
 
 from __future__ import annotations
@@ -11,9 +11,16 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
-from tritonvision import __version__
+import numpy as np
+
+from tritonvision import __version__, differences, golden
 from tritonvision.ensembles.entry_points import LocalCode
 from tritonvision.ensembles.schemas import HEADS
 from tritonvision.ensembles.tensors import IMAGE_SIZE, Tensor
@@ -26,7 +33,7 @@ from tritonvision.tasks import TASKS
 MULTI_LABEL = "multi-label-classification"  # the task type of packages for classification with independent labels
 _ENVIRONMENT = "environment"
 _PROBE_SECONDS = 600
-_NAME_THEM = "It was asked for its class names: with class_names.txt in the package it is not, until it is served."
+_NAME_THEM = "It was asked for its class names: with class_names.txt in the package it need not give them."
 _OUTPUTS: dict[str, tuple[Tensor, ...]] = {
     "object-detection": HEADS["dense-boxes"].outputs,
     "instance-segmentation": HEADS["prototype-masks"].outputs,
@@ -63,18 +70,35 @@ except metadata.PackageNotFoundError:
     numpy = ""
 print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "numpy": numpy}))
 """
-_CLASSES = """
+_BEGIN = """
 import json, sys, types
-directory, module, name, packages = sys.argv[1:]
+packages, directory, module, name, *rest = sys.argv[1:]
 if packages:
     import site
     site.addsitedir(packages)
 sys.modules["triton_python_backend_utils"] = types.ModuleType("triton_python_backend_utils")
 from pathlib import Path
+"""
+_CLASSES = f"""{_BEGIN}
 from tritonvision.python_backend.local_code import load
 names = getattr(load(Path(directory), module, name or None), "class_names", None)
 print("\\n" + json.dumps(None if names is None else [str(name) for name in names]))
 """
+# Asks twice: answers that differ by chance are no reference.
+_ASK = f"""{_BEGIN}
+import numpy as np
+from tritonvision.python_backend.local_code import Package
+task, classes, picture, *targets = rest
+package = Package(Path(directory), module, name or None, task, int(classes))
+for target in targets:
+    found = package.ask(Path(picture).read_bytes(), {{}})
+    np.savez(target, **{{n: v.astype(np.bytes_) if v.dtype.kind == "O" else v for n, v in found.items()}})
+"""
+_KINDS = {
+    "object-detection": differences.ROWS, "instance-segmentation": differences.ROWS,
+    "classification": differences.CLASSES, "depth-estimation": differences.MAP,
+}  # fmt: skip
+_QUESTION = "question.png"
 
 
 def publish_code(package: PackageFolder, public_id: str, repository: Path) -> Manifest:
@@ -108,8 +132,11 @@ def publish_code(package: PackageFolder, public_id: str, repository: Path) -> Ma
         versions={"tritonvision": __version__},
         notes=("It runs the package's own code, which nothing has measured against a reference.",),
     )  # fmt: skip
+    asked, why_not = _golden(package, manifest, module, environment)
+    if why_not:
+        manifest = replace(manifest, notes=(*manifest.notes, f"No load asks it a golden question: {why_not}"))
     with publish.staging(repository) as folder:
-        return publish.publish(repository, folder, manifest, (point,), {}, {"": _files(environment)})
+        return publish.publish(repository, folder, manifest, (point,), {}, {"": _files(environment)}, asked)
 
 
 def _files(environment: Path | None) -> dict[str, bytes]:
@@ -154,9 +181,7 @@ def _environment(package: PackageFolder) -> Path | None:
 
 def _ask_classes(package: PackageFolder, module: str, environment: Path | None) -> tuple[str, ...]:
     """The ``class_names`` of the package's model, in a process of its own. Raises ExportFailed."""
-    python = environment / "bin" / "python3" if environment else Path(sys.executable)
-    packages = sysconfig.get_path("purelib") if environment else ""
-    answer = _run(python, _CLASSES, package.path, module, package.config.model_class or "", packages)
+    answer = _run_code(_CLASSES, package, module, environment)
     try:
         names = json.loads(answer.splitlines()[-1])
     except (ValueError, IndexError) as error:
@@ -171,6 +196,47 @@ def _ask_classes(package: PackageFolder, module: str, environment: Path | None) 
     return tuple(names)
 
 
+def _golden(
+    package: PackageFolder, manifest: Manifest, module: str, environment: Path | None
+) -> tuple[Mapping[str, bytes], str]:
+    """The files of the model's golden question, and, where it has none, why not."""
+    picture = resources.files("tritonvision.data").joinpath("astronaut.png").read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        question, *answers = (Path(folder) / name for name in (_QUESTION, "first.npz", "second.npz"))
+        question.write_bytes(picture)
+        asked = (manifest.task, len(manifest.labels), question, *answers)
+        try:
+            _run_code(_ASK, package, module, environment, *asked)
+            first, second = map(_answer, answers)
+        except ExportFailed as error:
+            return {}, error.message
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return {}, "The package's code ended early when it was asked about a picture."
+    kind = _KINDS.get(manifest.task, differences.VALUES)
+    if not differences.within(differences.agreement(kind, second, first), differences.PRECISION_BARS):
+        return {}, "Asked twice about one picture, it gave two answers."
+    stage = golden.Stage(golden.ANSWER, "", kind, {}, f"{golden.ANSWER}.npz")
+    inputs = {"parameters": golden.strings([b"{}"], (1, 1))}
+    recorded = golden.Recorded(stage, inputs, first, {_QUESTION: picture})
+    return golden.files_of(manifest, {"": [recorded]}), ""
+
+
+def _answer(file: Path) -> dict[str, np.ndarray]:
+    """What :data:`_ASK` wrote, batch axis first. Raises OSError, ValueError, EOFError or BadZipFile."""
+    with np.load(file, allow_pickle=False) as stored:
+        return {name: stored[name][None] for name in stored.files}
+
+
+def _run_code(program: str, package: PackageFolder, module: str, environment: Path | None, *arguments: object) -> str:
+    """The standard output of a program of this module, which loads the package, in its environment.
+
+    Raises ExportFailed.
+    """
+    python = environment / "bin" / "python3" if environment else Path(sys.executable)
+    packages = sysconfig.get_path("purelib") if environment else ""
+    return _run(python, program, packages, package.path, module, package.config.model_class or "", *arguments)
+
+
 def _run(python: Path, program: str, *arguments: object) -> str:
     """The standard output of a program. Raises ExportFailed with the last line of its standard error."""
     try:
@@ -182,5 +248,5 @@ def _run(python: Path, program: str, *arguments: object) -> str:
         raise ExportFailed("The package's code could not be run.", hint=_NAME_THEM) from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise ExportFailed(f"The package's code could not be loaded: {last[:200]}", hint=_NAME_THEM)
+        raise ExportFailed(f"The package's code could not be run: {last[:200]}", hint=_NAME_THEM)
     return done.stdout

@@ -22,6 +22,8 @@ _FIT = _PRODUCTS | {
     "Split", "Sqrt", "Squeeze", "StridedSlice", "Subtract", "Swish", "Tanh", "Transpose", "Unsqueeze",
     "VariadicSplit",
 }  # fmt: skip
+# Of these, what takes the time, and what only arranges values: the least that is worth computing in bf16.
+_HEAVY = _PRODUCTS | {"Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 _FIRST_INPUT = {"Interpolate"}  # whose further inputs of floats are no values but scales
 # What turns a small difference into another answer: an angle, a place to read at, an order, a choice.
 _SENSITIVE = {
@@ -31,7 +33,9 @@ _SENSITIVE = {
 _LARGEST = np.array([0x7F7F0000], np.uint32).view(np.float32)[0]  # of bf16
 
 
-def bf16(graph: Path, target: Path, kept_fp32: Collection[str] = ()) -> tuple[str, ...]:
+def bf16(
+    graph: Path, target: Path, kept_fp32: Collection[str] = (), products_only: bool = False
+) -> tuple[str, ...]:  # fmt: skip
     """Write the graph with types: bf16 where it may be, and fp32 in the layers that are named.
 
     Fp32 in any case stays what follows the last weights on the way to an answer, to an angle, to coordinates or to a
@@ -41,6 +45,8 @@ def bf16(graph: Path, target: Path, kept_fp32: Collection[str] = ()) -> tuple[st
         graph: an ONNX file in fp32.
         target: the ``.xml`` to write; its ``.bin`` goes beside it.
         kept_fp32: names of layers to leave as they are, out of what this returns.
+        products_only: whether only convolutions and matrix products compute in bf16: sums over a whole network, as the
+            residual ones of transformers, then lose nothing.
 
     Returns:
         Names of the layers that compute in bf16, in the order of the graph.
@@ -59,7 +65,7 @@ def bf16(graph: Path, target: Path, kept_fp32: Collection[str] = ()) -> tuple[st
     exact = _before_what_is_sensitive(ops)
     layers = {
         name: layer
-        for name, layer in _layers(ops).items()
+        for name, layer in _layers(ops, _HEAVY if products_only else _FIT).items()
         if name not in exact and layer not in kept_fp32
     }  # fmt: skip
     _Types(layers).write(ops)
@@ -68,8 +74,19 @@ def bf16(graph: Path, target: Path, kept_fp32: Collection[str] = ()) -> tuple[st
     return tuple(dict.fromkeys(layers.values()))
 
 
-def _layers(ops: Sequence[openvino.Node]) -> dict[str, str]:
-    """The layer, by its name in the ONNX graph, of each operation that bf16 fits, by the operation's name, in order.
+def is_transformer(graph: Path) -> bool:
+    """Whether a network has more matrix products than convolutions: there sums over all of it are what must be exact,
+    while behind a convolution a step in fp32 costs most of what bf16 gains.
+    """
+    import onnx
+
+    found = [node.op_type for node in onnx.load(graph, load_external_data=False).graph.node]
+    return found.count("MatMul") + found.count("Gemm") > found.count("Conv")
+
+
+def _layers(ops: Sequence[openvino.Node], fit: Collection[str]) -> dict[str, str]:
+    """The layer, by its name in the ONNX graph, of each operation of a type in ``fit``, by the operation's name, in
+    order.
 
     An operation that OpenVINO made of a part of a layer has a number for a name, which is another one the next time: it
     belongs to the layer that reads it, and where none does, it stays in fp32.
@@ -87,7 +104,7 @@ def _layers(ops: Sequence[openvino.Node]) -> dict[str, str]:
     return {
         op.get_friendly_name(): owners[op.get_friendly_name()]
         for op in ops
-        if op.get_type_name() in _FIT and op.get_friendly_name() in owners and _is_float(op.output(0))
+        if op.get_type_name() in fit and op.get_friendly_name() in owners and _is_float(op.output(0))
     }
 
 

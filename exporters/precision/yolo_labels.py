@@ -3,7 +3,7 @@
 Beside each picture, or in the folder ``labels`` where the picture is in ``images``, lies ``NAME.txt``: a line for each
 object, ``class x y width height`` (the centre) or ``class x1 y1 x2 y2 ...`` (the outline), in fractions of the picture.
 ``data.yaml`` names the classes and the folders of the pictures: those of ``val`` are taken, or of ``test``, or of
-``train``.
+``train``. Where its ``kpt_shape`` says that key points follow each box, the boxes alone are read.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def read(folder: Path, labels: Sequence[str]) -> tuple[dict[str, Any], dict[int,
     """
     described = _described(folder)
     names = class_names(described.get("names")) or _named_beside(folder) or tuple(labels)
+    points = _numbers_of_key_points(described)
     images, rows, paths = [], [], {}
     for number, path in enumerate(_pictures(folder, described)):
         try:
@@ -51,7 +52,7 @@ def read(folder: Path, labels: Sequence[str]) -> tuple[dict[str, Any], dict[int,
             raise ExportFailed(f"The picture '{path.name}' cannot be read.", hint="Take it out of there.") from error
         images.append({"id": number, "file_name": path.name, "width": width, "height": height})
         paths[number] = path
-        for class_id, outline in _lines(_label(path), len(names)):
+        for class_id, outline in _lines(_label(path), len(names), points):
             rows.append({"image_id": number, "category_id": class_id, **_shape(outline, width, height)})
     if not rows:
         raise ExportFailed(
@@ -77,6 +78,16 @@ def _described(folder: Path) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise ExportFailed(f"'{path.name}' is no description of labels.", hint="It names classes and folders.")
     return found
+
+
+def _numbers_of_key_points(described: Mapping[str, Any]) -> int:
+    """How many numbers follow each box: ``kpt_shape`` is points, and 2 or 3 numbers a point. Raises ExportFailed."""
+    shape = described.get("kpt_shape")
+    if shape is None:
+        return 0
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n > 0 for n in shape)):
+        raise ExportFailed("'kpt_shape' cannot be read.", hint="It is [17, 3], or as many points and numbers a point.")
+    return shape[0] * shape[1]
 
 
 def _named_beside(folder: Path) -> tuple[str, ...] | None:
@@ -117,8 +128,10 @@ def _label(picture: Path) -> Path:
     return picture.with_suffix(".txt")
 
 
-def _lines(path: Path, classes: int) -> Iterator[tuple[int, list[float]]]:
-    """Class id and coordinates of each line; nothing where there is no file. Raises ExportFailed."""
+def _lines(path: Path, classes: int, points: int) -> Iterator[tuple[int, list[float]]]:
+    """Class id and coordinates of each line, without the ``points`` numbers of key points; nothing where there is no
+    file. Raises ExportFailed.
+    """
     if not path.is_file():
         return
     for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
@@ -129,6 +142,8 @@ def _lines(path: Path, classes: int) -> Iterator[tuple[int, list[float]]]:
             class_id, outline = int(first), [float(value) for value in rest]
         except ValueError:
             class_id, outline = -1, []
+        if points and len(outline) == 4 + points:
+            outline = outline[:4]
         fits = len(outline) == 4 or (len(outline) >= 6 and len(outline) % 2 == 0)
         if not 0 <= class_id < classes or not fits or not all(-0.01 <= value <= 1.01 for value in outline):
             raise ExportFailed(

@@ -24,8 +24,11 @@ from tritonvision.exporters.sources.patience import TRIES
 PREFIX = "hf:"
 _SPELT = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>.+))?")
 _HINT = "hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:OWNER/NAME:FILE."
-_WHOLE = ("config.json", "model.safetensors")  # with both, the folder is what timm and transformers load
-_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+_FOLDERS = (  # with all files of one, the folder is what timm, transformers or peft load
+    {"config.json", "model.safetensors"},
+    {"config.json", "model.safetensors.index.json"},  # large weights are several files
+    {"adapter_config.json", "adapter_model.safetensors"},
+)
 _BESIDE = (".json", ".txt", ".model", ".safetensors", ".jinja")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAMED = 5  # files of a repository that a hint names
@@ -113,7 +116,7 @@ def _chosen(files: Sequence[str], wanted: Reference) -> list[str]:
         near = get_close_matches(wanted.file, files, _NAMED, 0.5) or [f for f in files if f.endswith(SUFFIXES)]
         held = f"It holds {', '.join(near[:_NAMED])}." if near else "It holds no weights."
         raise InvalidParameter(f"'{name}' has no file '{wanted.file[:80]}'.", hint=held)
-    if set(_WHOLE) <= set(files) or set(_ADAPTER) <= set(files):
+    if any(folder <= set(files) for folder in _FOLDERS):
         return [f for f in files if "/" not in f and f.endswith(_BESIDE)]
     weights = [f for f in files if f.lower().endswith((*SUFFIXES, ".onnx"))]
     if len(weights) == 1:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,9 +28,21 @@ _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _FEWEST_WEIGHTS = 256  # a product with fewer constants decodes something: it is no layer
 
 
+class Typed(NamedTuple):
+    """Operators of a graph by what they compute in, each in the graph's order.
+
+    Attributes:
+        kept: names of those that stay in fp32 because of their place or by name.
+        layers: names of those with weights that do not.
+    """
+
+    kept: tuple[str, ...]
+    layers: tuple[str, ...]
+
+
 def write(
     graph: Path, target: Path, precision: str, samples: Mapping[str, np.ndarray], keep_fp32: Sequence[str] = (),
-) -> tuple[str, ...]:  # fmt: skip
+) -> Typed:  # fmt: skip
     """Write the fp32 graph as one of another precision; its inputs and outputs keep their names and types.
 
     Beside what ``keep_fp32`` names, these stay in fp32: what stands before the first and behind the last layer with
@@ -43,7 +55,7 @@ def write(
             what the precision gate blamed.
 
     Returns:
-        Names of the operators that stay in fp32 because of their place or ``keep_fp32``.
+        What stays in fp32, and what does not; of fp32 itself nothing of either.
 
     Raises:
         SetupError: the Model Optimizer is not installed.
@@ -56,11 +68,11 @@ def write(
         raise NotSupported(f"TensorRT plans have no precision '{precision}'.", hint=f"One of {', '.join(PRECISIONS)}.")
     if precision == "fp32":
         storage.save(onnx.load(graph), target)
-        return ()
-    kept = kept_fp32(onnx.load(graph, load_external_data=False).graph, keep_fp32)
+        return Typed((), ())
+    found = operators(onnx.load(graph, load_external_data=False).graph, keep_fp32)
     convert = _autocast if precision in ("fp16", "bf16") else _quantise
     try:
-        convert(graph, target, precision, samples, kept)
+        convert(graph, target, precision, samples, found.kept)
     except ModuleNotFoundError as error:
         raise SetupError(
             "NVIDIA's Model Optimizer is not installed here.", hint="See docs/tensorrt.md for how to install it."
@@ -68,11 +80,11 @@ def write(
     except (ImportError, ValueError, RuntimeError, KeyError, NotImplementedError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise ExportFailed(f"The graph cannot be written in {precision}: {why}") from error
-    return kept
+    return found
 
 
-def kept_fp32(graph: onnx.GraphProto, patterns: Sequence[str]) -> tuple[str, ...]:
-    """Names of the operators that stay in fp32, in the graph's order: by their place, or found by a pattern."""
+def operators(graph: onnx.GraphProto, patterns: Sequence[str]) -> Typed:
+    """What stays in fp32, by its place or found by a pattern, and the layers that do not."""
     constants = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
     weighted = [
         node.op_type in _WEIGHTED and any(constants.get(name, 0) >= _FEWEST_WEIGHTS for name in node.input)
@@ -81,12 +93,15 @@ def kept_fp32(graph: onnx.GraphProto, patterns: Sequence[str]) -> tuple[str, ...
     behind = _reached(graph.node, weighted)
     before = _reached(list(reversed(graph.node)), list(reversed(weighted)), backwards=True)[::-1]
     named = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
-    return tuple(
+    kept = tuple(
         node.name
         for node, layer, after, ahead in zip(graph.node, weighted, behind, before, strict=True)
         # neither a layer nor between layers, or named
         if (not layer and not (after and ahead)) or (named is not None and named.search(node.name))
     )
+    stay = set(kept)
+    layers = (node.name for node, layer in zip(graph.node, weighted, strict=True) if layer)
+    return Typed(kept, tuple(name for name in layers if name not in stay))
 
 
 def _reached(nodes: Sequence[onnx.NodeProto], weighted: Sequence[bool], backwards: bool = False) -> list[bool]:

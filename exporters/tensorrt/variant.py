@@ -29,6 +29,7 @@ from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
 
 if TYPE_CHECKING:
+    from tritonvision.exporters.precision.gate import Imprecise
     from tritonvision.exporters.variants.building import Built, Job
 
 SAMPLES = 16  # pictures on which the range of a network's tensors is measured
@@ -52,40 +53,58 @@ class Plan:
 def built(job: Job) -> Built:
     """Write the graphs in the precision, build their plans, and let them pass the gate, on the GPU of this machine.
 
+    Where they miss a bar and a plan in fp32 does not, the layers to blame stay in fp32; a try is a build.
+
     Raises:
         SetupError: there is no GPU, or a package is missing.
         NotSupported: no network of the model can run as a plan.
         ExportFailed: a graph cannot be converted or built, or the plans miss a bar of the gate.
     """
-    from tritonvision.exporters.precision import calibration
+    from tritonvision.exporters.precision import blame, calibration, layers
 
     gpu = this_gpu()
     nets = networks(job.points, job.variant)
     if not nets:
         raise NotSupported(f"No network of '{job.manifest.id}' can run as a TensorRT plan.")
     job = replace(job, variant=replace(job.variant, networks=tuple(nets)))
-    job.progress.stage(f"{job.variant.name}: graphs")
-    inputs = calibration.inputs(job.points, job.base, calibration.sets(job.calibrate)[0])
-    keep, kept = policy(job.manifest), []
-    wanted = {}
-    for role, net in nets.items():
-        folder = job.folder / f"net-{role or 'model'}"
-        folder.mkdir()
-        path = folder / job.variant.file()
-        graph = job.graphs[role]
-        if job.variant.precision != "fp32":
+    reduced = job.variant.precision != "fp32"
+    inputs = calibration.inputs(job.points, job.base, calibration.sets(job.calibrate)[0]) if reduced else {}
+    keep, policed = policy(job.manifest), set[str]()
+
+    def file(role: str) -> str:
+        return f"net-{role or 'model'}/{job.variant.file()}"  # the graph names its weights' file as it is published
+
+    def plan(role: str, path: Path, graph: Path, variant: Variant) -> None:
+        build_on(gpu, Plan(nets[role], graph, path), job.manifest, variant, job.repository, _told(job))
+
+    def write(role: str, path: Path, kept: Sequence[str]) -> Sequence[str]:
+        graph, found = job.graphs[role], typed.Typed((), ())
+        path.parent.mkdir(exist_ok=True)
+        if reduced:
+            named = [*keep, *(f"^{re.escape(name)}$" for name in kept)]
+            job.progress.stage(f"{job.variant.name}: graph")
             graph = path.with_suffix(".onnx")
-            stays = typed.write(job.graphs[role], graph, job.variant.precision, together(inputs[role]), keep)
-            kept += [name for name in stays if any(re.search(pattern, name) for pattern in keep)]
-        wanted[role] = Plan(net, graph, path)
-    for plan in wanted.values():
-        build_on(gpu, plan, job.manifest, job.variant, job.repository, _told(job))
-    files = {role: plan.path for role, plan in wanted.items()}
-    candidate = job.opened(job.variant, files)
-    variant = replace(job.timed(candidate), kept_fp32=tuple(kept))
-    job.progress.stage(f"{job.variant.name}: precision gate")
-    packages = () if job.variant.precision == "fp32" else ("nvidia-modelopt",)
-    done = job.finished(variant, job.judged(candidate), files, packages)
+            found = typed.write(job.graphs[role], graph, job.variant.precision, together(inputs[role]), named)
+            policed.update(name for name in found.kept if any(re.search(pattern, name) for pattern in keep))
+        plan(role, path, graph, job.variant)
+        return found.layers
+
+    def control(refused: Imprecise) -> None:
+        fp32 = replace(job.variant, precision="fp32")
+        files = {role: (job.folder / file(role)).with_name(fp32.file()) for role in nets}
+        for role, path in files.items():
+            plan(role, path, job.graphs[role], fp32)
+        job.control(refused, files)
+
+    found = layers.reduced(
+        write, tuple(nets), job.folder, lambda files: job.judged(job.opened(job.variant, files)), job.progress,
+        tries=blame.TRIES if reduced else 0, control=control, name=file,
+    )  # fmt: skip
+    job.progress.stage(f"{job.variant.name}: time")
+    candidate = job.opened(job.variant, found.files)
+    variant = replace(job.timed(candidate), kept_fp32=(*sorted(policed), *found.kept_fp32))
+    packages = ("nvidia-modelopt",) if reduced else ()
+    done = job.finished(variant, candidate, found.result, found.files, packages)
     return replace(done, variant=replace(done.variant, machine=gpu.name))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from tritonvision.ensembles.in_process import LocalChat, LocalComposition, Local
 from tritonvision.errors import ExportFailed, NotSupported
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.pipeline import Progress
-from tritonvision.exporters.variants import folders, timing
+from tritonvision.exporters.variants import folders, golden, timing
 from tritonvision.exporters.weight_files import sha256
 from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
@@ -127,8 +127,11 @@ class Job:
         """What the precision gate says of it. Raises ExportFailed."""
         return self._gate.check(candidate, self.variant.name)
 
-    def control(self, refused: Imprecise) -> None:
-        """Whether it is the precision that was refused: OpenVINO in fp32 is asked the same.
+    def control(self, refused: Imprecise, files: Mapping[str, Path] | None = None) -> None:
+        """Whether it is the precision that was refused: the same engine in fp32 is asked the same.
+
+        Args:
+            files: by role, where the engine needs them for fp32, too.
 
         Raises ExportFailed where it does not agree with ONNX Runtime either.
         """
@@ -138,7 +141,7 @@ class Job:
             return
         fp32 = replace(self.variant, precision="fp32", typed=False)
         try:
-            self._gate.check(self.opened(fp32), fp32.name)
+            self._gate.check(self.opened(fp32, files), fp32.name)
         except Imprecise as error:
             raise ExportFailed(
                 f"{refused.message} {error.message} So rounding decides what these weights answer, and no "
@@ -157,14 +160,19 @@ class Job:
         return Gate(self.base, self.points, self.gate_data, judging, labels, meaning)
 
     def finished(
-        self, variant: Variant, result: GateResult, files: Mapping[str, Path], packages: Sequence[str] = ()
-    ) -> Built:
+        self, variant: Variant, candidate: timing.Opened, result: GateResult, files: Mapping[str, Path],
+        packages: Sequence[str] = (),
+    ) -> Built:  # fmt: skip
         """The variant with all that its manifest tells.
 
         Args:
+            candidate: the variant in this process.
             files: of its own, by role of the network; what lies beside one under the same stem belongs to it.
             packages: that took part besides the engine.
+
+        Raises ExportFailed where it would not pass its golden questions at a load.
         """
+        asked = golden.ask(self.repository, self.manifest, candidate, variant)
         placed = dict(self._placed(variant, files))
         versions = {name: importlib.metadata.version(name) for name in (*_PACKAGES[variant.engine], *packages)}
         return Built(
@@ -172,6 +180,7 @@ class Job:
                 variant, figures=dict(result.figures), shown=result.shown, machine=machine.cpu_name(),
                 versions=versions, files={place: sha256(path) for place, path in placed.items()},
                 bytes=sum(path.stat().st_size for path in placed.values()), graph_bytes=self._graph_bytes(files),
+                golden=asked,
             ),
             placed,
         )  # fmt: skip
@@ -209,7 +218,7 @@ def _openvino(job: Job) -> Built:
     variant = job.timed(candidate)  # first: it is the shorter of the two
     job.progress.stage(f"{job.variant.name}: precision gate")
     try:
-        return job.finished(variant, job.judged(candidate), {})
+        return job.finished(variant, candidate, job.judged(candidate), {})
     except Imprecise as refused:
         if job.variant.precision != "bf16" or job.least_gain is not None:
             raise
@@ -218,11 +227,25 @@ def _openvino(job: Job) -> Built:
 
 
 def _openvino_bf16(job: Job, refused: Imprecise) -> Built:
-    """Layers in fp32 and the others in bf16. Raises ExportFailed."""
+    """Layers in fp32 and the others in bf16: what is sensitive in fp32, of transformers then all but products, and then
+    what the gate blames. Raises ExportFailed.
+    """
     from tritonvision.exporters.precision import bf16
+    from tritonvision.exporters.precision.gate import Imprecise
+
+    transformers = {role for role, graph in job.graphs.items() if bf16.is_transformer(graph)}
+
+    def write(products_only: Collection[str]) -> Write:
+        return lambda role, target, kept: bf16.bf16(job.graphs[role], target, kept, role in products_only)
 
     job.progress.notice(f"{refused.message} Trying again with what is sensitive in fp32.")
-    return _searched(job, True, lambda role, target, kept: bf16.bf16(job.graphs[role], target, kept), ())
+    if not transformers:
+        return _searched(job, True, write(()), ())
+    try:
+        return _searched(job, True, write(()), (), tries=0)
+    except Imprecise as error:
+        job.progress.notice(f"{error.message} Trying again with all but products in fp32.")
+    return _searched(job, True, write(transformers), ())
 
 
 def _openvino_int8(job: Job) -> Built:
@@ -236,26 +259,27 @@ def _openvino_int8(job: Job) -> Built:
     )
 
 
-def _searched(job: Job, typed: bool, write: Write, packages: Sequence[str]) -> Built:
+def _searched(job: Job, typed: bool, write: Write, packages: Sequence[str], tries: int | None = None) -> Built:
     """Files of OpenVINO's own format with the layers in fp32 that the gate blames.
 
     Args:
         typed: see :class:`~tritonvision.variants.Variant`.
         packages: that take part besides the engine.
+        tries: to find the layers to blame; None as many as usual.
     """
-    from tritonvision.exporters.precision import layers
+    from tritonvision.exporters.precision import blame, layers
 
     variant = replace(job.variant, typed=typed)
     target = job.folder / variant.precision
-    target.mkdir()
+    target.mkdir(exist_ok=True)
     found = layers.reduced(
         write, tuple(job.graphs), target, lambda files: job.judged(job.opened(variant, files)), job.progress,
-        control=job.control,
+        blame.TRIES if tries is None else tries, job.control,
     )  # fmt: skip
     job.progress.stage(f"{variant.name}: time")
-    timed = job.timed(job.opened(variant, found.files))
-    variant = replace(timed, typed=typed, kept_fp32=found.kept_fp32)
-    return job.finished(variant, found.result, found.files, packages)
+    candidate = job.opened(variant, found.files)
+    variant = replace(job.timed(candidate), typed=typed, kept_fp32=found.kept_fp32)
+    return job.finished(variant, candidate, found.result, found.files, packages)
 
 
 def _onnxruntime(job: Job) -> Built:
@@ -274,9 +298,10 @@ def _onnxruntime(job: Job) -> Built:
         tries=decoding.TRIES, name=variant.file,
     )  # fmt: skip
     job.progress.stage(f"{variant.name}: time")
-    before, taken = decoding.milliseconds(base, _chat(job.opened(variant, found.files), point))
+    candidate = job.opened(variant, found.files)
+    before, taken = decoding.milliseconds(base, _chat(candidate, point))
     timed = replace(job.worth(before, taken), kept_fp32=found.kept_fp32)
-    return job.finished(timed, found.result, found.files)
+    return job.finished(timed, candidate, found.result, found.files)
 
 
 def _chat(opened: timing.Opened, point: EntryPoint) -> LocalChat:

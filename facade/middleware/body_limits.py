@@ -92,7 +92,8 @@ class Body:
                 f"The body is sent as '{self._encoding[:40]}', and bodies are not decompressed here.",
                 hint="Send it without Content-Encoding; pictures are compressed already.",
             )
-        self._reservation.announce(self._announced)
+        if self._more or self._peeked:  # else a body that was taken whole would be refused for what others hold
+            self._reservation.announce(self._announced)
         message = self._peeked.popleft() if self._peeked else await self._next()
         if message["type"] == "http.request":
             size = len(message.get("body", b""))

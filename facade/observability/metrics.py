@@ -6,12 +6,14 @@ import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.model_times import ModelTimes
+from tritonvision.engine.triton_calls import EndpointFigures
 from tritonvision.facade.admission import Admission
 from tritonvision.facade.observability import triton_metrics
 from tritonvision.stages import Timeline
@@ -28,11 +30,14 @@ class Metrics:
 
     Args:
         memory: gives the memory of the loaded models.
+        endpoints: gives the figures of each of several tritonservers.
     """
 
     CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-    def __init__(self, admission: Admission, memory: Callable[[], Memory]):
+    def __init__(
+        self, admission: Admission, memory: Callable[[], Memory], endpoints: Callable[[], Sequence[EndpointFigures]]
+    ):
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "tritonvision_requests", "Requests answered", ("dialect", "model", "status", "outcome"),
@@ -60,8 +65,8 @@ class Metrics:
         ):
             self.gauge(name, text, figure)
         self._registry.register(PlanProgress(memory))
+        self._registry.register(Endpoints(endpoints))
         self._window = Window()
-        self._registry.register(self._window)
 
     def gauge(self, name: str, text: str, figure: Callable[[], float]) -> None:
         """Add the gauge ``name``, which reads ``figure()``."""
@@ -87,13 +92,15 @@ class Metrics:
         """Seconds of all requests for a model, and of those the seconds that they waited for it."""
         return _sum(self._latency, "_sum", model), _sum(self._asked, "_total", model)
 
-    def text(self, triton: Sequence[ModelTimes] | None = None) -> bytes:
+    def text(self, triton: Sequence[ModelTimes] | None, sees: Callable[[str], bool]) -> bytes:
         """The exposition for Prometheus.
 
         Args:
             triton: what Triton counted of each of its models; None where it did not answer.
+            sees: whether the reader may know of the model with this id; series of others are left out.
         """
-        return generate_latest(self._registry) + triton_metrics.exposition(triton)
+        seen = _Seen(self._registry, self._window, sees)
+        return generate_latest(seen) + triton_metrics.exposition(triton, sees)  # type: ignore[arg-type]
 
 
 def outcome(status: int) -> str:
@@ -111,6 +118,20 @@ def _sum(figure: Counter | Histogram, end: str, model: str) -> float:
     """Of the series of ``model`` whose names end so."""
     samples = (sample for metric in figure.collect() for sample in metric.samples)
     return sum(s.value for s in samples if s.name.endswith(end) and s.labels.get("model") == model)
+
+
+class _Seen:
+    """What is collected without the series of models that a reader may not know of; sums over all models stay."""
+
+    def __init__(self, registry: CollectorRegistry, window: Window, sees: Callable[[str], bool]):
+        self._registry, self._window, self._sees = registry, window, sees
+
+    def collect(self) -> Iterator[Metric]:
+        """prometheus_client's hook."""
+        for metric in self._registry.collect():
+            metric.samples = [s for s in metric.samples if not s.labels.get("model") or self._sees(s.labels["model"])]
+            yield metric
+        yield from self._window.collect(self._sees)
 
 
 class PlanProgress:
@@ -136,6 +157,39 @@ class PlanProgress:
         yield family
 
 
+class Endpoints:
+    """``tritonvision_endpoint_*`` of each of several tritonservers.
+
+    Args:
+        figures: gives what they are and were asked.
+    """
+
+    def __init__(self, figures: Callable[[], Sequence[EndpointFigures]]):
+        self._figures = figures
+
+    def describe(self) -> list[Metric]:
+        """prometheus_client's hook, else it would collect to learn the names."""
+        return [family for family, _ in self._families()]
+
+    def collect(self) -> Iterator[Metric]:
+        """prometheus_client's hook."""
+        told = self._figures()
+        for family, figure in self._families():
+            for endpoint in told:
+                family.add_metric((endpoint.target,), figure(endpoint))
+            yield family
+
+    @staticmethod
+    def _families() -> list[tuple[Any, Callable[[EndpointFigures], float]]]:
+        name, labels = "tritonvision_endpoint_", ("endpoint",)
+        return [
+            (GaugeMetricFamily(f"{name}healthy", "Whether it is ready", labels=labels), lambda e: e.healthy),
+            (GaugeMetricFamily(f"{name}outstanding", "Calls under way there", labels=labels), lambda e: e.outstanding),
+            (CounterMetricFamily(f"{name}requests", "Calls that began there", labels=labels), lambda e: e.requests),
+            (CounterMetricFamily(f"{name}failures", "Calls that it failed", labels=labels), lambda e: e.failures),
+        ]  # fmt: skip
+
+
 class Window:
     """``num_inferences_*``, ``avg_inference_time_*``, ``num_errors_*`` of the last ten seconds, by model and in all."""
 
@@ -149,14 +203,16 @@ class Window:
         rows.append((self._clock(), seconds, failed))
         self._forget(rows)
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """prometheus_client's hook."""
+    def collect(self, sees: Callable[[str], bool]) -> Iterator[GaugeMetricFamily]:
+        """The gauges of models that ``sees`` says, and of all together."""
         # Characters of ids that metric names cannot have become ``_``, so ids can share a name.
         named: dict[str, list[tuple[float, float, bool]]] = defaultdict(list)
         everything: list[tuple[float, float, bool]] = []
         for model, rows in self._seen.items():
             self._forget(rows)
             everything += rows
+            if not sees(model):
+                continue
             named[re.sub(r"[^a-zA-Z0-9_]", "_", model)] += rows
         for name, together in named.items():
             yield from _gauges(name, together)

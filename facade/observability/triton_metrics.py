@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tritonvision import catalog
 from tritonvision.engine.model_times import ModelTimes
 
 
@@ -33,20 +34,29 @@ _COUNTERS: tuple[tuple[str, str, Callable[[ModelTimes], int]], ...] = (
 )  # fmt: skip
 
 
-def exposition(counted: Sequence[ModelTimes] | None) -> bytes:
+def exposition(counted: Sequence[ModelTimes] | None, sees: Callable[[str], bool]) -> bytes:
     """The lines for Prometheus.
 
     Args:
         counted: of every loaded Triton model; None where Triton did not answer.
+        sees: whether the reader may know of the model with this id; lines of its Triton models are left out otherwise.
     """
+    told = [times for times in counted or () if all(map(sees, _ids(times.model)))]
     lines = [
         "# HELP tritonvision_triton_up Whether the inference server told its figures",
         "# TYPE tritonvision_triton_up gauge", f"tritonvision_triton_up {0 if counted is None else 1}",
     ]  # fmt: skip
-    for name, text, figure in _COUNTERS if counted else ():
+    for name, text, figure in _COUNTERS if told else ():
         lines += [f"# HELP {name} {text}", f"# TYPE {name} counter"]
-        lines += [f'{name}{{model="{_escaped(m.model)}",version="{m.version}"}} {figure(m)}' for m in counted or ()]
+        lines += [f'{name}{{model="{_escaped(m.model)}",version="{m.version}"}} {figure(m)}' for m in told]
     return "\n".join(lines).encode() + b"\n"
+
+
+def _ids(triton_name: str) -> set[str]:
+    """Ids of the model that a Triton model may be a part of: a step, ``net--ID``, or an entry point, ``ID--role``."""
+    without_step = triton_name.partition("--")[2] or triton_name
+    names = (triton_name, without_step, triton_name.rpartition("--")[0], without_step.rpartition("--")[0])
+    return {catalog.from_triton_name(name) for name in names if name}
 
 
 def _escaped(label: str) -> str:

@@ -22,7 +22,7 @@ class Route:
     """One way to ask.
 
     Attributes:
-        path: to POST to.
+        path: to POST to; of streams, what the model's id comes behind in the address of a WebSocket.
         task: whose settings it takes.
         fields: the field of the body for each setting that a control of the page shows.
         start: initial values where the task's default would show nothing.
@@ -54,6 +54,7 @@ _BY_TASK = {
         Route("/gaze/gaze_detection", tasks.GAZE, _same("confidence") | {"detect_faces": "do_run_face_detection"}),
         Route("/owlv2/infer", tasks.OPEN_VOCABULARY, _BOXES),
         Route("/doctr/ocr", tasks.STRUCTURED_OCR, {}),
+        Route("/streams", tasks.TRACKING, {}),
         Route("/ocr/trocr", tasks.TEXT_OCR, _same("max_new_tokens", "num_beams")),
         Route(
             "/v1/chat/completions", tasks.VLM,
@@ -71,7 +72,9 @@ _BY_FAMILY = {
     ),
     "YOLO-World": Route("/yolo_world/infer", tasks.OPEN_VOCABULARY, _BOXES, {"iou_threshold": 0.3}),
 }  # fmt: skip
-ROUTES = {route.path: route for route in (*_BY_TASK.values(), *_BY_FAMILY.values())}
+_PICTURES_ALONE = Route("/infer/embeddings", tasks.EMBEDDING, {})  # of embedders that read no texts
+_WITHOUT_CLASSES = ("DINOv3",)  # families called classifiers by the catalogue, whose released weights know no classes
+ROUTES = {route.path: route for route in (*_BY_TASK.values(), *_BY_FAMILY.values(), _PICTURES_ALONE)}
 
 
 class _Told(BaseModel):
@@ -129,6 +132,7 @@ class Published(Model):
         weights: ``official``, ``random`` (answers mean nothing) or ``user``.
         labels: names of the first 200 of ``label_count`` classes.
         input_size: height and width of the network's pixels; null where they follow the picture.
+        places: whether it writes places in a picture into its text, which the chat route reads.
     """
 
     weights: str
@@ -137,6 +141,7 @@ class Published(Model):
     label_count: int
     keypoint_labels: list[str]
     input_size: list[int] | None
+    places: bool
     notes: list[str]
 
 
@@ -171,7 +176,7 @@ class Listing(_Told):
             "id": "yolov8n-640", "task": "object-detection", "family": "YOLOv8", "license": "AGPL-3.0",
             "aliases": ["coco/3"], "route": "/infer/object_detection", "weights": "official", "loaded": True,
             "labels": ["person", "bicycle"], "label_count": 80, "keypoint_labels": [], "input_size": [640, 640],
-            "notes": [],
+            "places": False, "notes": [],
         }],
         "unpublished": [{
             "id": "resnet18", "task": "classification", "family": "ResNet", "license": "Apache-2.0", "aliases": [],
@@ -209,9 +214,15 @@ def listing(
     )
 
 
-def route_of(task: str, family: str) -> str | None:
-    """The route of such models, or None."""
+def route_of(task: str, family: str, reads_texts: bool = True) -> str | None:
+    """The route of such models, or None.
+
+    Args:
+        reads_texts: whether an embedder encodes texts, too.
+    """
     route = _BY_FAMILY.get(family) or _BY_TASK.get(task)
+    if task == tasks.EMBEDDING.name and not reads_texts:
+        route = _PICTURES_ALONE
     return None if route is None else route.path
 
 
@@ -238,10 +249,12 @@ def _route(route: Route) -> RouteTold:
 def _published(manifest: Manifest, loaded: bool) -> Published:
     return Published(
         id=manifest.id, task=manifest.task, family=manifest.family, license=manifest.license,
-        aliases=list(catalog.names_of(manifest.id)[1:]), route=route_of(manifest.task, manifest.family),
+        aliases=list(catalog.names_of(manifest.id)[1:]),
+        route=route_of(manifest.task, manifest.family, "text" in manifest.roles),
         weights=manifest.weights, loaded=loaded, labels=list(manifest.labels[:_MOST_LABELS]),
         label_count=len(manifest.labels), keypoint_labels=list(manifest.keypoint_labels),
-        input_size=None if manifest.input_size is None else list(manifest.input_size), notes=list(manifest.notes),
+        input_size=None if manifest.input_size is None else list(manifest.input_size),
+        places=bool(manifest.grounding), notes=list(manifest.notes),
     )  # fmt: skip
 
 
@@ -253,8 +266,10 @@ def _packages_are_here(entry: catalog.Entry) -> bool:
 
 def _unpublished(entry: catalog.Entry, exportable: Collection[str] | None) -> Unpublished:
     can = exportable is None or entry.id in exportable
+    classless = entry.family in _WITHOUT_CLASSES
     return Unpublished(
         id=entry.id, task=entry.task, family=entry.family, license=entry.license,
-        aliases=list(catalog.names_of(entry.id)[1:]), route=route_of(entry.task, entry.family),
+        aliases=list(catalog.names_of(entry.id)[1:]),
+        route=_PICTURES_ALONE.path if classless else route_of(entry.task, entry.family),
         command=command_for(entry) if can else None, exportable_here=can and _packages_are_here(entry),
     )  # fmt: skip

@@ -29,8 +29,8 @@ STATIC = "/static"
 PAGES = {"/": "index.html", "/docs": "docs.html", "/redoc": "redoc.html"}
 # The page loads scripts, styles and answers from this server only; pictures may also be the visitor's own.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 # Swagger UI and ReDoc write styles into their elements, and ReDoc searches in a worker that it makes of a blob.
 _DOCS_POLICY = (

@@ -114,6 +114,10 @@ class Caller:
         """Whether a list of models may name it to this caller."""
         return self.reaches(model_id) or self.may_ask(model_id)
 
+    def sees_figures(self, model_id: str) -> bool:
+        """Whether ``/metrics``, which needs no key, may name the model to it: private ones to those that see them."""
+        return not _matches(model_id, self.settings.private_models) or self.sees(model_id)
+
     async def count(self, store: SharedStore) -> None:
         """Count one request, together with those at other facades where they share a Redis. Raises TooManyRequests."""
         if self.rate is not None:
@@ -145,6 +149,10 @@ class Access:
     Keys come from the settings ``api_key`` and ``keys``, and from the file ``keys_file``, which is read again when it
     changed. A file that cannot be read then changes nothing: the keys of before count, and the log says why.
 
+    Attributes:
+        closed: whether there are keys.
+        nobody: the caller without a key.
+
     Raises:
         SetupError: the file cannot be read at the start, or a name is there twice.
     """
@@ -158,7 +166,7 @@ class Access:
                 ApiKey(name=_THE_KEY, sha256=api_keys.digest(settings.api_key), models=(ALL,), may=both)
             )
         self.closed = bool(self._fixed) or settings.keys_file is not None
-        self._nobody = Caller(None, settings, self.closed)
+        self.nobody = Caller(None, settings, self.closed)
         self._callers: Sequence[tuple[bytes, Caller]] = ()
         self._seen: tuple[int, ...] = ()
         self._looked = 0.0
@@ -171,12 +179,12 @@ class Access:
             Unauthorized: nobody has it, or the server has keys and no models for those without one.
         """
         if not self.closed:
-            return self._nobody
+            return self.nobody
         self._look()
         if key is None:
             if not self._settings.public_models:
                 raise Unauthorized("An API key is required.", hint=_KEY_WANTED)
-            return self._nobody
+            return self.nobody
         given = bytes.fromhex(api_keys.digest(key))
         found = None
         for digest, caller in self._callers:  # all of them, so that the time tells nothing

@@ -11,8 +11,9 @@ import orjson
 from starlette.requests import HTTPConnection, Request
 
 from tritonvision.engine.model_queue import CALLER
-from tritonvision.facade.context import context_of
+from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.inputs.json_body import starts_an_object
+from tritonvision.facade.security.access import Caller
 
 _BEARER = re.compile(r"bearer:?\s+(\S+)\s*", re.IGNORECASE)
 _FIELD = re.compile(rb'"api_key"\s*:\s*"([^"\\]*)"')
@@ -48,6 +49,12 @@ async def tell_caller(request: HTTPConnection) -> None:
         context = context_of(request)
         context.caller = caller.name
         context.reservation.belongs_to(caller.holder)
+
+
+def reader_of(request: Request) -> Caller:
+    """Who reads an open path, by the key beside the body if there is one. Raises Unauthorized of a wrong one."""
+    access, key = service_of(request).access, key_beside_the_body(request)
+    return access.nobody if key is None else access.caller(key)
 
 
 def key_beside_the_body(request: HTTPConnection) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ _NEVER = np.float32(-1e9)
 # step(ids int64 [n], origins int64 [n]) -> logits float32 [n, V] of the token after: row i continues row ``origins[i]``
 # of the step before; at the first step there is none.
 Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# The same turned around: yields what the next step is of, is sent its logits, returns the answer's tokens int64 [n].
+Steps = Generator[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -65,28 +67,45 @@ def search(step: Step, settings: Search, choose: Callable[[np.ndarray], int] | N
     Raises:
         TritonVisionError: the network computed logits that are no numbers.
     """
+    searching = steps(settings, choose)
+    try:
+        asked = next(searching)
+        while True:
+            asked = searching.send(step(*asked))
+    except StopIteration as ended:
+        return ended.value
+
+
+def steps(settings: Search, choose: Callable[[np.ndarray], int] | None = None) -> Steps:
+    """The steps of :func:`search`, for who runs those of several searches together. The first step of a search has one
+    row, every other one ``settings.beams``.
+    """
     if settings.beams == 1:
-        return _one_by_one(step, settings, choose or (lambda logits: int(logits.argmax())))
-    return _beam_search(step, settings)
+        return _one_by_one(settings, choose or (lambda logits: int(logits.argmax())))
+    return _beam_search(settings)
 
 
 class Decoder:
-    """The network ``decoder`` of one encoded picture with its past_key_values: a :data:`Step`.
+    """The network ``decoder`` of some samples, each a picture and a prompt, with its past_key_values: a :data:`Step`.
 
     Args:
         call: runs the network.
-        cross: ``cross.N.key`` and ``cross.N.value`` float32 ``[1,H,E,D]`` of every layer, as the encoder gives them.
-            All beams share these: the rows of ``input_ids`` are continuations of one picture.
+        cross: ``cross.N.key`` and ``cross.N.value`` float32 ``[B,H,E,D]`` of every layer, as the encoder gives them.
+            The rows of a step continue the first sample, then as many the second, and so on: those of one sample share
+            its keys and values.
     """
 
     def __init__(self, call: Call, cross: Mapping[str, np.ndarray]):
         self._call = call
         self._cross = dict(cross)
         self._past = {
-            name.replace("cross", "past_key_values"): np.zeros((1, value.shape[1], 0, value.shape[3]), np.float32)
-            for name, value in cross.items()
+            name.replace("cross", "past_key_values"): np.zeros_like(value[:, :, :0]) for name, value in cross.items()
         }
         self._outputs = ["logits", *(name.replace("past_key_values", "present") for name in self._past)]
+
+    def only(self, samples: Sequence[int]) -> None:
+        """Go on with these samples. The ``origins`` of the next step still count the rows of all."""
+        self._cross = {name: value[list(samples)] for name, value in self._cross.items()}
 
     def __call__(self, ids: np.ndarray, origins: np.ndarray) -> np.ndarray:
         """Append ``ids``; see :data:`Step`."""
@@ -98,17 +117,17 @@ class Decoder:
         return found["logits"]
 
 
-def _one_by_one(step: Step, settings: Search, choose: Callable[[np.ndarray], int]) -> np.ndarray:
+def _one_by_one(settings: Search, choose: Callable[[np.ndarray], int]) -> Steps:
     ids, origins = np.array([[settings.start]], dtype=np.int64), np.zeros(1, dtype=np.int64)
     while ids.shape[1] <= settings.most:
-        scores = _constrained(checked(step(ids[:, -1], origins)), ids, settings)
+        scores = _constrained(checked((yield ids[:, -1], origins)), ids, settings)
         ids = np.append(ids, [[choose(scores[0])]], axis=1)
         if ids[0, -1] in settings.ends:
             break
     return ids[0, 1:]
 
 
-def _beam_search(step: Step, settings: Search) -> np.ndarray:
+def _beam_search(settings: Search) -> Steps:
     """``GenerationMixin._beam_search`` for one picture, score for score in float32.
 
     Names as there: a *running* beam continues, a *finished* one is an answer. Each step takes the ``candidates`` best
@@ -119,7 +138,7 @@ def _beam_search(step: Step, settings: Search) -> np.ndarray:
     running, running_scores = np.full((beams, 1), settings.start, dtype=np.int64), np.full(beams, _NEVER)
     running_scores[0] = 0  # before the first step all beams are equal
     finished = _Finished(beams, running[0])
-    logits = np.repeat(checked(step(running[0], np.zeros(1, dtype=np.int64))), beams, axis=0)
+    logits = np.repeat(checked((yield running[0], np.zeros(1, dtype=np.int64))), beams, axis=0)
     for length in range(1, settings.most + 1):
         totals = _constrained(_log_softmax(logits), running, settings) + running_scores[:, None]
         best = _top(totals.reshape(-1), candidates)
@@ -133,7 +152,7 @@ def _beam_search(step: Step, settings: Search) -> np.ndarray:
         running, running_scores = sequences[chosen], going_on[chosen]
         if finished.final(running_scores[0], length, settings) or hits_end.all():
             break
-        logits = checked(step(running[:, -1], origins[chosen] if length > 1 else np.zeros(beams, dtype=np.int64)))
+        logits = checked((yield running[:, -1], origins[chosen] if length > 1 else np.zeros(beams, dtype=np.int64)))
     return finished.sequences[0][1:]
 
 

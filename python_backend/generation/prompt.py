@@ -15,7 +15,7 @@ import numpy as np
 
 from tritonvision.errors import InvalidParameter
 from tritonvision.pictures import size_of
-from tritonvision.tasks import AUTO, HIGH, LOW, check_detail
+from tritonvision.tasks import HIGH, check_detail
 
 ROLES = ("system", "user", "assistant")
 
@@ -128,16 +128,6 @@ def details(messages: Sequence[Mapping[str, Any]]) -> list[str]:
     """The ``detail`` of each picture of a conversation, in order. Raises InvalidParameter for an unknown one."""
     parts = [part for message in messages for part in message["content"]]
     return [check_detail(part.get("detail")) for part in parts if part["type"] == "image"]
-
-
-def is_low(detail: str, size: Size, side: int) -> bool:
-    """Whether a picture is read as one view: it is asked for, or left to its size and no side is over ``side`` pixels.
-
-    Args:
-        size: (height, width) of the picture.
-        side: of the family's one view. A smaller picture has no pixels that a larger one would show.
-    """
-    return detail == LOW or (detail == AUTO and max(size) <= side)
 
 
 def check(messages: Sequence[Mapping[str, Any]], pictures: int) -> None:

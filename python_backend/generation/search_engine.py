@@ -1,15 +1,17 @@
-"""A vision-language model of an encoder and a decoder: one question at a time, its answer searched for as a whole."""
+"""A vision-language model of an encoder and a decoder: an answer is searched for as a whole, several at a time where
+their prompts are of one length.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +30,7 @@ from tritonvision.results import Delta
 
 TOKENIZER = "tokenizer.json"
 _SIGN = 10.0  # seconds after which an empty piece tells that the search goes on: a stream that pauses is given up
+_TOGETHER = 8  # answers that are searched for in one batch
 _PICTURES = 32  # pictures whose encodings are kept: one is asked about again and again, by one task after another
 
 
@@ -48,6 +51,38 @@ class Reader(Protocol):
 
     def written(self, ids: Sequence[int]) -> str:
         """The text of an answer's tokens."""
+
+
+@dataclass(eq=False)
+class _Answer:
+    """One answer: what was asked, see :meth:`Engine.start`, and what has become of it.
+
+    Attributes:
+        steps: of its search; ``asked`` is what the next one is of.
+        width: rows that it had in the step before; 1 before the first.
+        told: when its caller last heard of it.
+    """
+
+    messages: Messages
+    pictures: Sequence[Picture]
+    settings: Mapping[str, Any]
+    emit: Callable[[Delta], None]
+    failed: Callable[[Exception], None]
+    cancelled: Callable[[], bool]
+    prompt: Prompt | None = None
+    sizes: Sequence[Size] = ()
+    search: beams.Search = field(init=False)
+    stops: Sequence[str] = ()
+    cross: Mapping[str, np.ndarray] = field(default_factory=dict)
+    steps: beams.Steps = field(init=False)
+    asked: tuple[np.ndarray, np.ndarray] = field(init=False)
+    width: int = 1
+    told: float = field(default_factory=time.monotonic)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt, the picture's included."""
+        return 0 if self.prompt is None else len(self.prompt.input_ids)
 
 
 class SearchEngine(Engine):
@@ -72,65 +107,192 @@ class SearchEngine(Engine):
         self._reader: Reader = family.Reader(options, tokenizer)
         self._search = beams.Search(**beams.read_search(assets[beams.SEARCH]))
         self._cross = [f"cross.{n}.{part}" for n in range(options["layers"]) for part in ("key", "value")]
-        self._answers = ThreadPoolExecutor(1, thread_name_prefix="answers")
-        self._closing = False
         self._encoded: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._waiting: deque[_Answer] = deque()
+        self._change = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, daemon=True, name="answers")
+        self._thread.start()
 
     def start(
         self, messages: Messages, pictures: Sequence[Picture], settings: Mapping[str, Any],
         emit: Callable[[Delta], None], failed: Callable[[Exception], None], cancelled: Callable[[], bool],
     ) -> None:  # fmt: skip
         """See :meth:`Engine.start`; an answer is one piece, before which empty ones may come."""
-
-        def go_on() -> None:
-            if cancelled():
-                raise Cancelled
+        with self._change:
             if self._closing:
-                raise unloaded()
-
-        def answer() -> None:
-            try:
-                emit(self._answer(messages, pictures, settings, emit, go_on))
-            except Exception as error:  # the thread's boundary: the error goes to the caller
-                fail(failed, error)
-
-        self._answers.submit(answer)
+                raise RuntimeError("the engine is closed")
+            self._waiting.append(_Answer(messages, pictures, settings, emit, failed, cancelled))
+            self._change.notify()
 
     def close(self) -> None:
         """See :meth:`Engine.close`."""
-        self._closing = True
-        self._answers.shutdown()
+        with self._change:
+            self._closing = True
+            self._change.notify()
+        self._thread.join()
 
-    def _answer(
-        self, messages: Messages, pictures: Sequence[Picture], settings: Mapping[str, Any],
-        emit: Callable[[Delta], None], go_on: Callable[[], None],
-    ) -> Delta:  # fmt: skip
-        go_on()
-        search, stops = self._search_of(settings), check_stops(settings["stop"] or ())
-        with self._working():
-            sizes = [picture.size() for picture in pictures]
-            total.check(sizes)
-            prompt = self._reader.read(messages, sizes)
-        rows = self._rows(pictures[-1], sizes[-1], go_on)
-        text = prompt.input_ids[prompt.input_ids != prompt.image_token]
-        go_on()
-        with self._working():
-            cross = self._sessions("encoder", {"input_ids": text[None], "image_embeds": rows}, self._cross)
-        decoder, told = beams.Decoder(self._sessions, cross), time.monotonic()
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._waiting or self._closing)
+                if self._closing:
+                    break
+            self._write(self._encode(self._batch()))
+        for answer in self._waiting:
+            fail(answer.failed, unloaded())
 
-        def step(ids: np.ndarray, origins: np.ndarray) -> np.ndarray:
-            nonlocal told
-            go_on()
-            if time.monotonic() - told > _SIGN:
-                emit(Delta("", np.zeros(0, dtype=np.int64), "", (len(prompt.input_ids), 0)))
-                told = time.monotonic()
+    def _batch(self) -> list[_Answer]:
+        """The answer that waits longest, and others that the decoder can write together with it: its graph has no mask,
+        so they have prompts of one length, and searches of one width.
+        """
+        with self._change:
+            waiting = [*self._waiting]
+        batch: list[_Answer] = []
+        for answer in waiting:
+            if len(batch) == _TOGETHER or not self._is_read(answer):
+                continue
+            if not batch or (answer.length, answer.search.beams) == (batch[0].length, batch[0].search.beams):
+                batch.append(answer)
+        with self._change:
+            for answer in batch:
+                self._waiting.remove(answer)
+        return batch
+
+    def _is_read(self, answer: _Answer) -> bool:
+        """Read the prompt of an answer, once; where it is refused, the answer has failed and waits no longer."""
+        if answer.prompt is not None:
+            return True
+        with self._of(answer):
+            answer.search = self._search_of(answer.settings)
+            answer.stops = check_stops(answer.settings["stop"] or ())
             with self._working():
-                return decoder(ids, origins)
+                answer.sizes = [picture.size() for picture in answer.pictures]
+                total.check(answer.sizes)
+                answer.prompt = self._reader.read(answer.messages, answer.sizes)
+            return True
+        with self._change:
+            self._waiting.remove(answer)
+        return False
 
-        ids = beams.search(step, search, self._choice(settings))
-        said, stopped = _before(self._reader.written(ids.tolist()), stops)
+    def _encode(self, batch: Sequence[_Answer]) -> list[_Answer]:
+        """Those of a batch whose picture and prompt could be encoded; the others have failed."""
+        encoded = []
+        for answer in batch:
+            self._look_after_those_that_wait()
+            with self._of(answer):
+                assert answer.prompt is not None, "it is read"
+                rows = self._rows(answer)
+                text = answer.prompt.input_ids[answer.prompt.input_ids != answer.prompt.image_token]
+                self._check(answer)
+                with self._working():
+                    given = {"input_ids": text[None], "image_embeds": rows}
+                    answer.cross = self._sessions("encoder", given, self._cross)
+                answer.steps = beams.steps(answer.search, self._choice(answer.settings))
+                answer.asked = next(answer.steps)
+                encoded.append(answer)
+        return encoded
+
+    def _write(self, running: list[_Answer]) -> None:
+        """Search for answers together; of ``running`` those are left that have not ended."""
+        try:
+            self._search_for(running)
+        except Exception as error:  # of a step, or of memory for it: all that it was of
+            for answer in running:
+                fail(answer.failed, error)
+
+    def _search_for(self, running: list[_Answer]) -> None:
+        """Each step of all answers at once, until the last has ended."""
+        if not running:
+            return
+        decoder = beams.Decoder(self._sessions, {
+            name: np.concatenate([answer.cross[name] for answer in running]) for name in self._cross
+        })  # fmt: skip
+        for answer in running:
+            answer.cross = {}
+        places = [*range(len(running))]  # of the running answers among those of the step before
+        while running:
+            self._look_after_those_that_wait()
+            there = [n for n, answer in enumerate(running) if self._goes_on(answer)]
+            places = [places[n] for n in there]
+            self._keep(running, there, decoder)
+            if not running:
+                return
+            logits = self._step(decoder, running, places)
+            places = [n for n, answer in enumerate(running) if self._advance(answer, logits[n])]
+            self._keep(running, places, decoder)
+
+    def _keep(self, running: list[_Answer], kept: list[int], decoder: beams.Decoder) -> None:
+        """Go on with these of the answers; the others have ended."""
+        if len(kept) < len(running):
+            running[:] = [running[n] for n in kept]
+            decoder.only(kept)
+
+    def _step(self, decoder: beams.Decoder, running: Sequence[_Answer], places: Sequence[int]) -> np.ndarray:
+        """Logits float32 ``[n, rows, V]`` of the next step of n answers.
+
+        Args:
+            places: of each among the answers of the step before, which had ``width`` rows each.
+        """
+        origins = [place * answer.width + answer.asked[1] for place, answer in zip(places, running, strict=True)]
+        ids = [answer.asked[0] for answer in running]
+        for answer in running:
+            answer.width = len(answer.asked[0])
+        with self._working():
+            logits = decoder(np.concatenate(ids), np.concatenate(origins))
+        return logits.reshape(len(running), -1, logits.shape[-1])
+
+    def _look_after_those_that_wait(self) -> None:
+        """Drop answers that nobody wants any more, and tell the callers of the others that they are not forgotten."""
+        with self._change:
+            waiting = [*self._waiting]
+        for answer in waiting:
+            if not self._goes_on(answer):
+                with self._change:
+                    self._waiting.remove(answer)
+
+    def _goes_on(self, answer: _Answer) -> bool:
+        """Whether an answer is still wanted; where not, it has failed. Now and then its caller is told that it goes on.
+        """
+        with self._of(answer):
+            self._check(answer)
+            if time.monotonic() - answer.told > _SIGN:
+                answer.emit(Delta("", np.zeros(0, dtype=np.int64), "", (answer.length, 0)))
+                answer.told = time.monotonic()
+            return True
+        return False
+
+    def _advance(self, answer: _Answer, logits: np.ndarray) -> bool:
+        """Take the logits of a step; whether there is another one. An answer that is whole is sent."""
+        with self._of(answer):
+            try:
+                answer.asked = answer.steps.send(logits)
+            except StopIteration as ended:
+                answer.emit(self._whole(answer, ended.value))
+                return False
+            return True
+        return False
+
+    def _whole(self, answer: _Answer, ids: np.ndarray) -> Delta:
+        said, stopped = _before(self._reader.written(ids.tolist()), answer.stops)
+        search = answer.search
         ended = stopped or (ids[-1] in search.ends and not (search.last and len(ids) == search.most))
-        return Delta(said, ids, "stop" if ended else "length", (len(prompt.input_ids), len(ids)))
+        return Delta(said, ids, "stop" if ended else "length", (answer.length, len(ids)))
+
+    @contextmanager
+    def _of(self, answer: _Answer) -> Iterator[None]:
+        """Work for one answer: an error in it ends that answer alone, and nothing else."""
+        try:
+            yield
+        except Exception as error:  # the boundary of an answer: the error goes to its caller
+            fail(answer.failed, error)
+
+    def _check(self, answer: _Answer) -> None:
+        """Raise Cancelled or ServerUnavailable where an answer is not wanted any more."""
+        if answer.cancelled():
+            raise Cancelled
+        if self._closing:
+            raise unloaded()
 
     def _search_of(self, settings: Mapping[str, Any]) -> beams.Search:
         """The checkpoint's search with what the request asks for; one row where tokens are not taken by score alone."""
@@ -159,9 +321,10 @@ class SearchEngine(Engine):
 
         return choose
 
-    def _rows(self, picture: Picture, size: Size, go_on: Callable[[], None]) -> np.ndarray:
-        """``image_embeds`` float32 ``[1,R,H]`` of one picture."""
-        go_on()
+    def _rows(self, answer: _Answer) -> np.ndarray:
+        """``image_embeds`` float32 ``[1,R,H]`` of the last picture."""
+        self._check(answer)
+        picture, size = answer.pictures[-1], answer.sizes[-1]
         with self._working():
             pixels = picture.decode()
             if pixels.shape[:2] != size:

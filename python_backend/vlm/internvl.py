@@ -15,10 +15,10 @@ import numpy as np
 import tokenizers
 
 from tritonvision.pictures import size_of
-from tritonvision.python_backend.generation.prompt import Prompt, Size, check, details, is_low
+from tritonvision.python_backend.generation.prompt import Prompt, Size, check, details
 from tritonvision.python_backend.vlm import tiles
 from tritonvision.python_backend.vlm.tokens import Part, Tokens
-from tritonvision.tasks import HIGH
+from tritonvision.tasks import HIGH, is_low
 
 START, END = "<|im_start|>", "<|im_end|>"
 OPEN, CLOSE, PICTURE = "<img>", "</img>", "<IMG_CONTEXT>"

@@ -15,10 +15,10 @@ import numpy as np
 import tokenizers
 
 from tritonvision.pictures import size_of
-from tritonvision.python_backend.generation.prompt import Prompt, Size, check, details, is_low
+from tritonvision.python_backend.generation.prompt import Prompt, Size, check, details
 from tritonvision.python_backend.vlm import tiles
 from tritonvision.python_backend.vlm.tokens import Part, Tokens
-from tritonvision.tasks import HIGH, LOW
+from tritonvision.tasks import HIGH, LOW, is_low
 
 START, END, PICTURE = "<|im_start|>", "<|im_end|>", "<image>"
 SYSTEM = "You are a helpful assistant"  # where the conversation begins with nothing of the kind

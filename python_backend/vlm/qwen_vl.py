@@ -16,16 +16,15 @@ import tokenizers
 from PIL import Image
 
 from tritonvision.errors import InvalidParameter
-from tritonvision.grounding.smart_resize import smart_resize
+from tritonvision.grounding.smart_resize import read_size
 from tritonvision.pictures import size_of
-from tritonvision.python_backend.generation.prompt import Prompt, Size, check, details, is_low
+from tritonvision.python_backend.generation.prompt import Prompt, Size, check, details
 from tritonvision.python_backend.vlm.tokens import Part, Tokens
 from tritonvision.tasks import HIGH
 
 START, END, TEXT_END = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 SEEN_START, SEEN_END, PICTURE = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
 DEEP = "deepstack.{}.embeds"  # the further inputs of a decoder with a deep stack, and the vision network's outputs
-_LOW = 512  # pixels: the side of a square that is as large as a picture of low detail
 
 Grid = tuple[int, int]
 
@@ -78,10 +77,7 @@ class Reader:
 
     def _size(self, size: Size, detail: str) -> Size:
         """(height, width) that a picture is resized to."""
-        least, most = self._options["min_pixels"], self._options["max_pixels"]
-        if is_low(detail, size, _LOW):
-            most = max(min(most, _LOW * _LOW), least)
-        return smart_resize(*size, self._unit, least, most)
+        return read_size(size, (self._unit, self._options["min_pixels"], self._options["max_pixels"]), detail)
 
     def _grid(self, size: Size, detail: str) -> Grid:
         """Rows and columns of units."""

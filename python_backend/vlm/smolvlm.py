@@ -16,9 +16,9 @@ import tokenizers
 from PIL import Image
 
 from tritonvision.pictures import size_of
-from tritonvision.python_backend.generation.prompt import Prompt, Size, check, details, is_low
+from tritonvision.python_backend.generation.prompt import Prompt, Size, check, details
 from tritonvision.python_backend.vlm.tokens import Part, Tokens
-from tritonvision.tasks import HIGH
+from tritonvision.tasks import HIGH, is_low
 
 START, END_OF_UTTERANCE = "<|im_start|>", "<end_of_utterance>"
 AROUND, GLOBAL, PICTURE = "<fake_token_around_image>", "<global-img>", "<image>"

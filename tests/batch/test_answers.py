@@ -27,6 +27,10 @@ ANSWERS = {
     "masks": instances(BOXES, "rle"),
     "outlines": instances(BOXES, "polygon"),
     "key points": (POINTS, BOXES),
+    "nobody's key points": (
+        results.KeyPoints(np.zeros((0, 5, 2), np.float32), np.zeros(0, np.int32), np.zeros((0, 5), np.float32)),
+        NOTHING,
+    ),
     "gaze": (POINTS, BOXES, results.L2CSGazeDetection(np.float32([0.1, 0.2]), np.float32([-0.1, 1 / 3]))),
     "classes": results.ClassificationPrediction(np.array([2], np.int64), RANDOM.random((1, 3), np.float32), [SIZE]),
     "labels": results.MultiLabelClassificationPrediction(np.array([0, 2], np.int64), np.float32([0.6, 0.1, 0.9]), SIZE),

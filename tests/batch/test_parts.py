@@ -9,6 +9,7 @@ import os
 import signal
 import time
 
+import fsspec
 import pytest
 from pyarrow import parquet
 
@@ -66,6 +67,18 @@ def test_a_folder_with_tables_of_something_else_is_left_alone(folder, job, tmp_p
     assert os.listdir(tmp_path / "out") == ["mine.parquet"]
 
 
+def test_a_run_that_was_killed_before_its_job_was_written_is_begun_again(folder, job, tmp_path):
+    sizes = begin(folder, job).sizes
+    (tmp_path / "out" / JOB).unlink()
+    assert begin(folder, job).sizes == sizes
+
+
+def test_a_folder_that_a_store_does_not_show_before_a_file_lies_in_it_is_empty(job):
+    folder = Folder("memory://new")
+    fsspec.filesystem("memory").rm("/new", recursive=True)
+    assert folder.names() == set() and len(begin(folder, job)) == 3
+
+
 def test_a_part_holds_a_row_a_picture_with_the_model_that_answered(folder, job, tmp_path):
     plan = begin(folder, job)
     said = [*rows(plan, 0)[:3], parts.Row(plan.names(0)[3], "invalid_picture", error="No picture.")]
@@ -86,6 +99,10 @@ def test_only_a_whole_part_of_this_batch_counts(folder, job, tmp_path):
         parts.write(folder, job, "fp32", shard, rows(plan, shard))
     assert [one.shard for one in parts.finished(folder, job, plan)] == [0, 1, 2]
     (tmp_path / "out" / "part-000000.parquet").write_bytes(b"PAR1 cut off")
+    assert [one.shard for one in parts.finished(folder, job, plan)] == [1, 2]
+    whole = (tmp_path / "out" / "part-000001.parquet").read_bytes()
+    (tmp_path / "out" / "part-000000.parquet").write_bytes(whole[:-40] + b"\xff" * 32 + whole[-8:])
+    assert [one.shard for one in parts.finished(folder, job, plan)] == [1, 2]
     parts.write(folder, job, "fp32", 1, rows(plan, 1)[:3])
     parts.write(folder, dataclasses.replace(job, model_hash="4567"), "fp32", 2, rows(plan, 2))
     parts.write(folder, job, "fp32", 999, rows(plan, 2))

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from tritonvision.batch import sources
-from tritonvision.errors import InvalidParameter, InvalidPicture
+from tritonvision.errors import InvalidParameter, InvalidPicture, SetupError
 from tritonvision.settings import Settings
 
 fsspec = pytest.importorskip("fsspec")
@@ -121,6 +121,31 @@ def test_a_folder_of_both_kinds_has_to_be_named_more_exactly(folder, photo):
     with pytest.raises(InvalidParameter, match="pictures and Parquet"):
         names_of(folder)
     assert names_of(folder / "*.parquet") == [[f"{folder}/a.parquet#0"]]
+
+
+def test_a_pattern_that_matches_lists_and_pictures_has_to_be_narrower(folder):
+    (folder / "list.txt").write_text("b.png")
+    with pytest.raises(InvalidParameter, match="lists and pictures"):
+        names_of(folder / "[bl]*")
+
+
+def test_a_list_that_is_no_text_is_a_sentence(tmp_path):
+    (tmp_path / "list.txt").write_bytes("ü.png".encode("latin-1"))
+    with pytest.raises(InvalidParameter, match="UTF-8"):
+        names_of(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("name", ["list.txt", "a.parquet"])
+def test_a_file_that_a_store_does_not_give_is_a_sentence(monkeypatch, name):
+    store = fsspec.filesystem("memory")
+    store.pipe_file(f"/closed/{name}", b"")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(store), "_open", refuse)
+    with pytest.raises(SetupError, match="Permission denied"):
+        names_of(f"memory://closed/{name}")
 
 
 def test_a_file_that_only_ends_like_parquet_is_a_sentence(tmp_path):

@@ -75,9 +75,33 @@ def test_no_container_of_compose_has_rights_or_a_root_that_it_does_not_need(name
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_grafana_shows_the_dashboard_of_the_documentation():
-    mounted = next(v for v in COMPOSE["services"]["grafana"]["volumes"] if v.split(":")[0].endswith(".json"))
-    json.loads((TREE / "docker" / mounted.split(":")[0]).read_text())
+def test_grafana_reads_the_dashboard_from_where_it_is_mounted_and_asks_the_prometheus_beside_it():
+    mounts = dict(volume.removesuffix(":ro").split(":") for volume in COMPOSE["services"]["grafana"]["volumes"])
+    provisioned = {
+        kind: yaml.safe_load((TREE / "docker" / "grafana" / f"{kind}.yaml").read_text())
+        for kind in ("datasources", "dashboards")
+    }
+    for kind in provisioned:
+        assert mounts[f"./grafana/{kind}.yaml"].startswith(f"/etc/grafana/provisioning/{kind}/")
+    (provider,), (source,) = provisioned["dashboards"]["providers"], provisioned["datasources"]["datasources"]
+    (shown,) = (path for path in mounts if path.endswith(".json"))
+    assert json.loads((TREE / "docker" / shown).read_text())["title"] == "tritonvision"
+    assert str(Path(mounts[shown]).parent) == provider["options"]["path"]
+    assert "prometheus" in COMPOSE["services"] and source["url"] == "http://prometheus:9090"
+    scraped = yaml.safe_load((TREE / "docker" / "prometheus.yml").read_text())
+    assert source["jsonData"]["timeInterval"] == scraped["global"]["scrape_interval"]
+
+
+def test_prometheus_scrapes_the_name_and_port_of_the_server_and_reads_the_alerts_from_where_they_are_mounted():
+    config = yaml.safe_load((TREE / "docker" / "prometheus.yml").read_text())
+    mounts = dict(volume.removesuffix(":ro").split(":") for volume in COMPOSE["services"]["prometheus"]["volumes"])
+    assert config["rule_files"] == [mounts["../deploy/monitoring/alerts.yaml"]]
+    (job,) = config["scrape_configs"]
+    ((target,),) = (one["targets"] for one in job["static_configs"])
+    name, port = target.split(":")
+    for service in (COMPOSE["services"]["cpu"], COMPOSE["services"]["gpu"]):
+        assert service["networks"]["default"]["aliases"] == [name] and service["ports"][0].endswith(f":{port}")
+    assert all(f'job="{job["job_name"]}"' in rule["expr"] for rule in RULES if "up{" in rule["expr"])
 
 
 def test_images_of_ours_have_the_version_of_the_package():

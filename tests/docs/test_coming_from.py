@@ -126,13 +126,6 @@ def test_what_is_not_answered_yet_is_what_is_said(app):
             assert client.post(path, json={}).status_code == 404, path
 
 
-def test_a_task_that_no_model_does_is_a_501_where_it_is_named(house):
-    _, client = house
-    assert "`document-question-answering` in a path" in MISSING
-    asked = client.post("/pipeline/document-question-answering/smolvlm-256m", content=PHOTO)
-    assert asked.status_code == 501 and "document-question-answering" in asked.json()["error"]
-
-
 # ---- commands --------------------------------------------------------------------------------------------------------
 
 

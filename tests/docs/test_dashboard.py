@@ -56,9 +56,10 @@ def test_every_metric_and_label_of_the_dashboard_is_one_of_ours(metrics, express
 
 def test_every_metric_of_ours_and_of_triton_that_counts_requests_is_on_the_dashboard(metrics):
     asked = {name for expression in EXPRESSIONS for name, _ in _METRIC.findall(expression)}
+    counted = ("requests", "stage", "triton", "endpoint")
     wanted = {
         name for name in metrics
-        if name.startswith(("nv_inference_", "tritonvision_requests", "tritonvision_stage", "tritonvision_triton"))
+        if name.startswith(("nv_inference_", *(f"tritonvision_{part}" for part in counted)))
     }  # fmt: skip
     left_out = {"tritonvision_stage_seconds_count"}
     assert wanted - asked <= left_out

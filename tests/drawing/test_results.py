@@ -33,6 +33,12 @@ def test_a_box_is_drawn_where_it_is_and_its_inside_stays_visible():
     assert not touched[90:170, 70:190].any()
 
 
+def test_a_box_without_an_extent_is_a_dot():
+    point = Detections(np.array([[100, 120, 100, 120]], np.float32), np.array([0], np.int32), np.ones(1, np.float32))
+    touched = changed(GREY, draw(GREY, point, LABELS, names=False))
+    assert touched[118:123, 98:103].all() and not touched[:100].any() and not touched[:, 140:].any()
+
+
 def test_only_key_points_the_model_is_sure_of_are_drawn():
     without = draw(GREY, BOX, LABELS)
     touched = changed(without, draw(GREY, (POINTS, BOX), LABELS))

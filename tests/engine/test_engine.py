@@ -166,8 +166,7 @@ def test_readiness_and_loads_need_no_thread_of_others(settings, embedded, photo)
                 loading = asyncio.create_task(engine.load(FACE))
                 await asyncio.sleep(0)
                 for _ in range(3):
-                    asked = time.monotonic()
-                    assert await engine.ready() and time.monotonic() - asked < 0.25
+                    assert await engine.ready()  # with a thread of others it would wait for ever
                 manifest = await loading
                 assert await engine.ready(manifest)
         finally:

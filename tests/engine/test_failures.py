@@ -34,6 +34,8 @@ C = grpc.StatusCode
         (C.INVALID_ARGUMENT, "in ensemble 'm', [invalid_picture] The JPEG is cut short.", errors.InvalidPicture),
         (C.INVALID_ARGUMENT, "[invalid_parameter] Unknown parameter 'x'.", errors.InvalidParameter),
         (C.INVALID_ARGUMENT, "expected number of inputs between 1 and 2 but got 3 inputs", errors.InvalidParameter),
+        (C.INVALID_ARGUMENT, "[request id: 7] inference request batch-size must be <= 8", errors.InvalidParameter),
+        (C.INVALID_ARGUMENT, "in ensemble 'm', unexpected shape for input 'boxes'", errors.ServerUnavailable),
         (C.INVALID_ARGUMENT, "request for sequence 7 of 'm' must specify the START flag", errors.InvalidParameter),
         (C.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineExceeded),
         (C.NOT_FOUND, "Request for unknown model: 'm' is not found", errors.UnknownModel),
@@ -48,6 +50,11 @@ def test_a_failed_call_is_an_error_of_the_tree(code, details, error):
     found = failures.to_error(Failed(code, details))
     assert type(found) is error
     assert "/opt" not in found.message and "ensemble" not in found.message
+
+
+def test_a_sequence_whose_server_left_is_begun_again_as_one_that_triton_does_not_know():
+    error = failures.StreamFailure("The server of the sequence is not known here any more.")
+    assert failures.lost_sequence(error) and type(failures.to_error(error)) is errors.InvalidParameter
 
 
 def test_a_dead_process_and_a_gone_server_are_worth_another_try():

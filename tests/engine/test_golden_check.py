@@ -86,6 +86,19 @@ def test_a_good_model_is_within_every_bar(house):
     json.dumps(told, allow_nan=False)
 
 
+def test_each_process_is_asked_before_the_first_caller_comes(house):
+    house.publish()
+
+    async def work(engine: Engine):
+        before = {one.model: one.requests for one in await engine.statistics()}
+        await engine.load(FACE)
+        return {one.model: one.requests - before.get(one.model, 0) for one in await engine.statistics()}
+
+    asked = house.run(work)
+    steps = (f"net--{FACE}", POST)
+    assert {name: asked[name] for name in steps} == dict.fromkeys(steps, 2)
+
+
 def test_a_right_answer_that_comes_after_callers_went_is_a_right_one(house, monkeypatch):
     """As of a large network on busy cores: who asks is told to come again, and the model is not refused."""
     house.publish()

@@ -222,6 +222,24 @@ def test_a_wait_over_half_a_deadline_is_refused_at_once_with_the_measured_rate()
     asyncio.run(main())
 
 
+def test_those_that_are_refused_in_one_moment_are_told_to_come_again_one_after_the_other():
+    async def main():
+        queue, model = measured(ModelQueue(2, 6, 30.0), 6.0, 1.0), Model()
+        tasks = callers(queue, model, 6 + 17)
+        await settle()
+        told = []
+        for _ in range(40):
+            with pytest.raises(Overloaded) as refused:
+                queue.check_room()
+            told.append(refused.value.retry_after)
+        assert told[:27] == [pytest.approx(3.0 + n, abs=0.9) for n in range(27)], "a second is an answer"
+        assert told[28:] == pytest.approx([30.0] * 12, abs=0.9), "nobody is sent away for longer than a deadline"
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(main())
+
+
 def test_an_idle_model_takes_a_request_however_slow_it_is():
     async def main():
         queue = measured(ModelQueue(1, 3, 30.0), 90.0, 90.0)

@@ -91,16 +91,14 @@ def test_a_question_in_a_server_that_dies_is_asked_elsewhere_once():
     asyncio.run(main())
 
 
-def test_a_question_in_a_server_that_hangs_is_asked_elsewhere_within_four_seconds():
+def test_a_question_in_a_server_that_hangs_is_asked_elsewhere_long_before_its_deadline():
     async def main():
         async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
             a.hangs.clear()
             began = time.monotonic()
             answers = await asyncio.gather(*(pool.forward(question(), 30.0) for _ in range(6)))
-            assert {answer.id for answer in answers} == {b.address} and time.monotonic() - began < 4.0
-            began = time.monotonic()
-            await answerers(pool, 3)
-            assert time.monotonic() - began < 0.5
+            assert {answer.id for answer in answers} == {b.address} and time.monotonic() - began < 20.0
+            assert await answerers(pool, 3) == {b.address: 3}
             a.hangs.set()
             await until(lambda: member_of(pool, a).state == READY)
             assert await answerers(pool, 4) == {a.address: 2, b.address: 2}
@@ -170,6 +168,43 @@ def test_what_another_server_may_answer_is_asked_there_and_nothing_else(code, de
     asyncio.run(main())
 
 
+def test_of_each_server_are_told_its_calls_and_its_failures_but_not_those_of_what_was_asked():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            await answerers(pool, 2)
+            a.failure = grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size"
+            assert await answerers(pool, 1) == {b.address: 1}
+            a.failure = b.failure = grpc.StatusCode.INTERNAL, "[invalid_picture] It is none."
+            with pytest.raises(grpc.RpcError):
+                await pool.forward(question(), 5.0)
+            a.failure = b.failure = None
+            a.held.clear()
+            b.held.clear()
+            held = [asyncio.ensure_future(pool.forward(question(), 5.0)) for _ in range(2)]
+            await until(lambda: len(a.asked) + len(b.asked) == 7)
+            figures = {figure.target: figure for figure in pool.endpoints()}
+            assert figures.keys() == {a.address, b.address} and all(one.healthy for one in figures.values())
+            assert [figures[a.address].failures, figures[b.address].failures] == [1, 0]
+            for one, server in ((figures[a.address], a), (figures[b.address], b)):
+                assert (one.requests, one.outstanding) == (len(server.asked), 1)
+            a.held.set()
+            b.held.set()
+            await asyncio.gather(*held)
+            assert [one.outstanding for one in pool.endpoints()] == [0, 0]
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_gone_is_told_as_not_healthy():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
+            await a.kill()
+            await until(lambda: member_of(pool, a).state == GONE)
+            assert {one.target: one.healthy for one in pool.endpoints()} == {a.address: False, b.address: True}
+
+    asyncio.run(main())
+
+
 def test_a_model_whose_process_died_at_one_server_is_asked_at_the_other_from_then_on():
     async def main():
         async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
@@ -189,6 +224,40 @@ def test_a_model_is_asked_where_it_is_loaded_and_loaded_where_it_is_not():
             async with pool_of(a, b) as pool:
                 await until(lambda: MODEL in member_of(pool, b).models)
                 assert await answerers(pool, 4) == {a.address: 2, b.address: 2}
+
+    asyncio.run(main())
+
+
+def test_a_server_that_cannot_load_one_model_is_not_told_again_and_again_to_load_the_others():
+    async def main():
+        async with ScriptedTriton(MODEL) as a, pool_of(a, "127.0.0.1:1") as pool:
+            a.can_load.add(MODEL)
+            pool._members.wanted["ears"] = None
+            pool._members.published["ears"] = manifest_of("ears", "classification")
+            member_of(pool, a).looked_at_models = 0.0
+            member_of(pool, a).wake.set()
+            await until(lambda: a.loads)
+            await asyncio.sleep(0.3)
+            assert a.loads == ["ears"]
+
+    asyncio.run(main())
+
+
+def test_a_server_is_looked_at_again_after_a_look_that_failed_in_a_way_nobody_foresaw(monkeypatch):
+    async def main():
+        async with ScriptedTriton(MODEL) as a, pool_of(a, "127.0.0.1:1") as pool:
+            member, ask = member_of(pool, a), member_of(pool, a).client.ask
+            failures = iter([ZeroDivisionError()])
+
+            async def fails_once(*given):
+                for failure in failures:
+                    raise failure
+                return await ask(*given)
+
+            monkeypatch.setattr(member.client, "ask", fails_once)
+            a.is_ready = False
+            member.wake.set()
+            await until(lambda: member.state == NOT_READY)
 
     asyncio.run(main())
 
@@ -262,11 +331,13 @@ def test_the_same_picture_goes_to_one_server_while_it_has_room():
         async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
             found = [await answerers(pool, 3, affinity=bytes([n])) for n in range(16)]
             assert all(len(one) == 1 for one in found) and len({*map(str, found)}) == 2
+            async with pool_of(b, a) as other:  # another facade
+                assert [await answerers(other, 3, affinity=bytes([n])) for n in range(16)] == found
             (first,) = found[0]
             busy = a if a.address == first else b
             busy.held.clear()
             held = [asyncio.ensure_future(pool.forward(question(), 9.0, affinity=bytes([0]))) for _ in range(12)]
-            await until(lambda: len(a.asked) + len(b.asked) == 60)
+            await until(lambda: len(a.asked) + len(b.asked) == 108)
             assert sum(not one.done() for one in held) < 12
             busy.held.set()
             await asyncio.gather(*held)
@@ -335,9 +406,13 @@ def test_the_figures_of_a_model_are_those_of_all_servers():
         async with ScriptedTriton(MODEL) as a, ScriptedTriton(MODEL) as b, pool_of(a, b) as pool:
             await answerers(pool, 5)
             (told,) = await pool.times([MODEL])
-            assert (told.model, told.samples, told.executions) == (MODEL, 5, 5)
+            assert (told.model, told.version, told.samples, told.executions) == (MODEL, "1", 5, 5)
             config = await pool.ask("ModelConfig", pb.ModelConfigRequest(name=MODEL))
             assert isinstance(config, pb.ModelConfigResponse)
+            left = len(b.asked)
+            await a.kill()
+            (told,) = await pool.times([MODEL])
+            assert told.samples == left, "one server that was lost took the figures of the others with it"
 
     asyncio.run(main())
 

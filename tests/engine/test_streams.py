@@ -199,6 +199,24 @@ def test_a_stream_whose_process_was_lost_is_never_asked_again(house, details, er
     run(story())
 
 
+def test_a_stream_whose_request_was_cancelled_is_not_asked_again_and_takes_its_place_until_it_is_ended(house):
+    """The server keeps it: as many as there is room for and one more would wait there."""
+
+    async def story():
+        number, _ = await house.streams.step("m", b"", {})
+        asked = asyncio.ensure_future(house.streams.step("m", b"", {}, number))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.wait((asked,))
+        assert asked.cancelled() and not house.streams.knows(number) and len(house.streams) == 1
+        with pytest.raises(InvalidParameter, match="is not known here"):
+            await house.streams.step("m", b"", {}, number)
+        await house.streams.end("m", number)
+        assert len(house.streams) == 0 and house.client.steps[-1].end and house.client.steps[-1].id == number
+
+    run(story())
+
+
 def test_a_picture_alone_is_refused_with_the_ways_to_ask():
     manifest = SimpleNamespace(id="sam2-rt-tiny", task="video-instance-segmentation")
     with pytest.raises(NotSupported, match="follows objects") as refused:

@@ -74,7 +74,8 @@ def test_each_matrix_gets_its_change_a_table_the_transposed_one_and_a_whole_tens
 
 @pytest.mark.parametrize(("config", "scale"), [
     ({"use_rslora": True}, ALPHA / math.sqrt(RANK)), ({"alpha_pattern": {"q_proj": 8}}, 8 / RANK),
-    ({"alpha_pattern": {"proj": 8}}, ALPHA / RANK),
+    ({"alpha_pattern": {"proj": 8}}, ALPHA / RANK), ({"alpha_pattern": {r"layers\.\d+\.self_attn\..*": 8}}, 8 / RANK),
+    ({"alpha_pattern": {"k_proj|q_proj": 8}}, 8 / RANK),
 ])  # fmt: skip
 def test_the_scale_is_the_configuration_s(tmp_path, config, scale):
     base(tmp_path)
@@ -149,7 +150,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path, tensors):
 
 @pytest.mark.parametrize(("config", "says"), [
     ({"peft_type": "IA3"}, "no LoRA adapter"), ({"lora_alpha": None}, "no LoRA adapter"), ({"use_dora": True}, "DoRA"),
-    ({"bias": "all"}, "biases"),
+    ({"bias": "all"}, "biases"), ({"alpha_pattern": {"(": 8}}, "alpha_pattern"),
 ])  # fmt: skip
 def test_another_kind_of_adapter_is_refused(tmp_path, config, says):
     base(tmp_path)
@@ -161,6 +162,7 @@ def test_another_kind_of_adapter_is_refused(tmp_path, config, says):
     ({}, "changes nothing"), ({NAME.format(QUERY, "lora_A.weight"): random(RANK, 3)}, "one half"),
     ({NAME.format(QUERY, "lora_magnitude_vector"): random(4)}, "not merged here"),
     (LORA | {NAME.format(QUERY, "lora_B.weight"): random(4, 5)}, "product"),
+    (LORA | {name.replace("layers", "text.layers"): tensor.clone() for name, tensor in LORA.items()}, "twice"),
 ])  # fmt: skip
 def test_an_adapter_in_pieces_is_refused(tmp_path, tensors, says):
     base(tmp_path)

@@ -7,8 +7,10 @@ picture on two axes, an encoder over picture and prompt, tied embeddings. Its we
 import torch  # isort: skip
 
 import json
+import queue
 import re
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -27,7 +29,10 @@ from tritonvision.exporters.graphs import check
 from tritonvision.exporters.parity import compare, sample_pictures, text_pages
 from tritonvision.exporters.parity.checks.chat import PICTURE, Chat, sample, says
 from tritonvision.grounding import florence
+from tritonvision.python_backend.generation import beams
+from tritonvision.python_backend.generation.prompt import Picture
 from tritonvision.python_backend.vlm.florence_2 import Reader
+from tritonvision.tasks import VLM, resolve
 
 ENTRY = catalog.find("florence-2-base")
 REGION = "<loc_52><loc_332><loc_932><loc_774>"
@@ -105,8 +110,8 @@ def test_the_gates_check_finds_signal_and_no_difference(network, local):
     assert count == 2 * 5 * 24 and missing == 0 and figures == {"tokens": 0, "words": 0}
 
 
-@pytest.mark.parametrize("beams", [1, 3])
-def test_a_batch_of_mixed_prompts_writes_what_each_writes_alone(network, local, beams):
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_batch_of_mixed_prompts_writes_what_each_writes_alone(network, local, width):
     views = [sample_pictures.photo(), text_pages.line("ledger 2"), sample_pictures.noise(40, 60)]
     prompts = ["<CAPTION>", "<CAPTION_TO_PHRASE_GROUNDING>a long caption of a strip", "<OD>"]
     given = network._processor(
@@ -114,11 +119,30 @@ def test_a_batch_of_mixed_prompts_writes_what_each_writes_alone(network, local, 
     )  # fmt: skip
     assert (given["attention_mask"] == 0).any()
     with torch.inference_mode():
-        whole = network._model.generate(**given, max_new_tokens=24, num_beams=beams)
+        whole = network._model.generate(**given, max_new_tokens=24, num_beams=width)
     for prompt, view, want in zip(prompts, views, whole[:, 1:].tolist(), strict=True):
-        got = local(asks(prompt, view), {"max_new_tokens": 24, "num_beams": beams})["token_ids"].tolist()
+        got = local(asks(prompt, view), {"max_new_tokens": 24, "num_beams": width})["token_ids"].tolist()
         assert got == want[: len(got)] and set(want[len(got) :]) <= {1}, prompt
         assert len(set(got)) >= 8
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_answers_that_wait_are_written_in_one_batch_as_each_is_alone(local, width, monkeypatch):
+    views = [sample_pictures.photo(), text_pages.line("ledger 2"), sample_pictures.noise(40, 60)]
+    given = {"max_new_tokens": 24, "num_beams": width}
+    alone = [local(asks("<OD>", view), given)["token_ids"].tolist() for view in views]
+    rows, run = [], beams.Decoder.__call__
+    monkeypatch.setattr(
+        beams.Decoder, "__call__", lambda self, ids, origins: rows.append(len(ids)) or run(self, ids, origins)
+    )
+    everybody_waits, told = threading.Event(), [queue.SimpleQueue() for _ in range(4)]
+    for view, where in zip([views[0], *views], told, strict=True):
+        asked, pictures = asks("<OD>", view)["messages"], [Picture.of(view)]
+        left = (lambda: not everybody_waits.wait(60)) if where is told[0] else (lambda: False)
+        local._vlm_engine.start(asked, pictures, resolve(VLM.parameters, given), where.put, where.put, left)
+    everybody_waits.set()
+    assert [where.get(timeout=60).token_ids.tolist() for where in told[1:]] == alone
+    assert max(rows) >= 3 * width and len({*map(tuple, alone)}) == 3
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

@@ -2,7 +2,6 @@
 
 import torch  # isort: skip
 
-import asyncio
 import io
 
 import numpy as np
@@ -10,19 +9,11 @@ import pytest
 from pycocotools import mask as coco
 
 from tritonvision import catalog
-from tritonvision.client import TritonClient
-from tritonvision.engine.engine import Engine
 from tritonvision.ensembles.in_process import LocalComposition
-from tritonvision.errors import InvalidParameter
-from tritonvision.exporters import pipeline
-from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import sam2, sam2_rt
 from tritonvision.exporters.families.sam2 import configs
 from tritonvision.exporters.families.sam2_rt import graphs
 from tritonvision.exporters.parity.checks.tracking import frames
-from tritonvision.publication import Repository
-from tritonvision.server import Embedded
-from tritonvision.settings import Settings
 
 ENTRY = catalog.find("sam2-rt-tiny")
 SMALL = 128  # pixels a side
@@ -151,68 +142,3 @@ def test_objects_that_are_not_seen_have_an_empty_mask(model):
     finally:
         local._composition._call = call
     assert not any(mask.any() for mask in dense(answer)) and answer["scores"].max() < 0.01
-
-
-# ---- published and served --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def served(model, tmp_path_factory):
-    """The reduced network as a user's own weights: through the gate, published, in a tritonserver of our own."""
-    network, _ = model
-    folder, root = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("repository")
-    network._model.save_pretrained(folder)
-    pipeline.export(ENTRY.id, Weights("user", path=folder), root, as_id="tracks/1")
-    server = Embedded(Settings(repository=root, log_dir=tmp_path_factory.mktemp("log")))
-    server.start()
-    yield server, root
-    server.stop()
-
-
-def test_four_streams_on_a_server_are_each_as_in_this_process(served, model):
-    server, root = served
-    _, local = model
-    manifest = Repository(root).resolve("tracks/1")
-    assert manifest.task == "video-instance-segmentation" and manifest.head == "tracked-masks"
-    videos = [[np.roll(frame, 40 * i, axis=1) for frame in frames(3)] for i in range(4)]
-    alone = [followed(local.stream(), video, corrected=1) for video in videos]
-
-    async def follow(engine, video):
-        stream, found = None, []
-        for i, frame in enumerate(video):
-            given = FIRST if not i else CORRECTION if i == 1 else {}
-            stream, answer = await engine.streams.step("tracks/1", frame_of(frame), given, stream)
-            found.append(answer)
-        await engine.streams.end("tracks/1", stream)
-        with pytest.raises(InvalidParameter, match="is not known here"):
-            await engine.streams.step("tracks/1", frame_of(video[0]), {}, stream)
-        return found
-
-    async def story():
-        engine = Engine(Settings(repository=root), server)
-        await engine.start()
-        try:
-            return await asyncio.gather(*(follow(engine, video) for video in videos))
-        finally:
-            await engine.close()
-
-    for found, wanted in zip(asyncio.run(story()), alone, strict=True):
-        for answer, one in zip(found, wanted, strict=True):
-            assert answer.object_ids.tolist() == one["object_ids"].tolist() == [3, 1]
-            assert min(map(iou, answer.masks.to_dense().astype(bool), dense(one))) >= 0.999
-            assert answer.state_bytes == one["state_bytes"][0]
-
-
-def test_triton_itself_is_asked_by_sequences(served):
-    server, _ = served
-    (frame,) = frames(1)
-    with TritonClient(server.address) as triton:
-        with triton.stream("tracks/1") as stream:
-            assert stream.step(frame_of(frame), **FIRST).frame == 0
-            assert stream.step(frame_of(frame)).object_ids.tolist() == [3, 1]
-            with pytest.raises(InvalidParameter, match="no frame 9 yet"):
-                stream.step(boxes=[[1, 2, 30, 40]], frame=9)
-        lost = triton.stream("tracks/1")
-        lost._begun = True
-        with pytest.raises(InvalidParameter, match="not known here any more"):
-            lost.step(frame_of(frame))

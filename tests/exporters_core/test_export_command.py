@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from command_line import run_here
 
 from tritonvision import machine
 from tritonvision.cli.export import read_labels
@@ -67,7 +68,7 @@ def test_json_gives_manifests_and_nothing_else(tmp_path):
     ],
 )
 def test_errors_are_one_line_and_a_hint(tmp_path, arguments, code, sentence):
-    done = run(*arguments, "--repository", str(tmp_path))
+    done = run_here("export", *arguments, "--repository", tmp_path, folder=tmp_path)
     assert done.returncode == code
     error, hint = done.stderr.splitlines()
     assert error.startswith("Error: ") and sentence in error

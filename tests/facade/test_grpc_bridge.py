@@ -171,6 +171,8 @@ def test_a_stream_has_every_piece_and_its_errors_as_messages(house, picture, fre
             told = [answer async for answer in stub.ModelStreamInfer(iter([message]))]
             assert [bool(answer.error_message) for answer in told] == [False, True]
             assert app.state.service.admission.pictures == 0
+            figures = app.state.service.metrics.text().decode()
+            assert "num_inferences_smolvlm_256m 2.0" in figures and "num_errors_smolvlm_256m 1.0" in figures
 
     run(main())
 
@@ -180,8 +182,24 @@ def test_without_a_port_nothing_listens_and_a_taken_one_is_said(house, free_port
         async with grpc_bridge.serving(None, Settings()):
             pass
         async with bridged(house, free_port):
-            with pytest.raises(SetupError, match=f"Port {free_port} is taken"):
+            with pytest.raises(SetupError, match=f"Port {free_port} is taken") as taken:
                 async with bridged(house, free_port):
                     pass
+            assert "--grpc-port" in taken.value.hint
+
+    run(main())
+
+
+def test_a_successor_shares_the_port_until_the_process_before_leaves_it(house, picture, free_port):
+    async def main():
+        settings = Settings(repository=house.settings.repository, grpc_port=free_port)
+        app = create_app(house.engine, settings)
+        async with contextlib.AsyncExitStack() as after:
+            client = await after.enter_async_context(triton.InferenceServerClient(f"127.0.0.1:{free_port}"))
+            async with bridged(house, free_port):
+                await client.infer(DETECTOR, [image_of(picture)])
+                await after.enter_async_context(grpc_bridge.serving(app, settings, successor=True))
+                await client.infer(DETECTOR, [image_of(picture)])
+            await client.infer(DETECTOR, [image_of(picture)])
 
     run(main())

@@ -121,10 +121,11 @@ def test_answers_are_given_while_redis_hangs_is_gone_and_is_back(house, two, red
     redis.hang()
     began = time.monotonic()
     assert ask(other, picture)[1] == right
-    assert time.monotonic() - began < 2.0
-    began = time.monotonic()
+    assert time.monotonic() - began < 20
+    left_alone_until = other.app.state.service.store._left_alone_until
+    assert left_alone_until > began
     assert ask(other, picture + b"\0")[1] == right
-    assert time.monotonic() - began < 0.15, "a Redis that hangs is asked again at once"
+    assert other.app.state.service.store._left_alone_until == left_alone_until  # not asked again
     redis.go_on()
     redis.stop()
     other.app.state.service.store._left_alone_until = 0.0
@@ -242,6 +243,8 @@ def test_pictures_of_a_request_are_charged_to_the_next_ones_everywhere(redis):
         with pytest.raises(TooManyRequests) as caught:
             await other.check_with(store, "ours")
         assert 4.0 < caught.value.retry_after < 5.0
+        kept = await store._redis.pttl(shared_store._PREFIX + name_of("rate", "ours", "5.0"))
+        assert kept > 1000 * caught.value.retry_after, "what is owed is forgotten before it is paid"
         await store.close()
 
     run(main())

@@ -12,9 +12,10 @@ from PIL import Image
 
 from tritonvision.pictures import shown_size
 
-FACE, BOXES, SHAPES, CLASSES, TOWERS, DEPTH, SAM, GAZE, PAGES, WORDS, WRITER, LINE = (
+FACE, BOXES, SHAPES, CLASSES, TOWERS, DEPTH, SAM, GAZE, PAGES, WORDS, WRITER, LINE, FINDER = (
     "mediapipe-face-detection", "yolov8n-640", "yolov8n-seg-640", "resnet18", "clip/RN50", "depth-anything-v2-small",
     "sam-vit_b", "l2cs-gaze", "doctr-db_mobilenet_v3", "tests/small-owl/1", "tests/small-vlm/1", "tests/small-line/1",
+    "tests/small-moondream/1",
 )  # fmt: skip
 
 
@@ -217,6 +218,24 @@ def test_a_short_answer_ends_by_itself(visit):
     here.page.press("#question", "Enter")
     here.page.locator("#status", has_text="Written").wait_for()
     assert here.page.locator("#stop").is_hidden() and "first words after" in here.page.inner_text("#time")
+
+
+def test_the_places_that_a_text_names_are_drawn_and_listed(visit, server_url):
+    here = visit(FINDER)
+    here.page.get_by_label("Most tokens").fill("12")
+    for question, kind in (("detect: person", "boxes"), ("point: face", "points")):
+        name = question.split()[1]
+        here.page.fill("#question", question)
+        here.ask()
+        sent = here.body()
+        message = post(server_url, "/v1/chat/completions", **{**sent, "stream": False})["choices"][0]["message"]
+        (place,) = message["places"]
+        assert sent["places"] is True and here.page.inner_text("#said") == message["content"]
+        rows = here.rows()
+        assert len(rows) == len(place[kind]) >= 3 and {told for told, _ in rows} == {name}
+        assert here.status() == f"Written. Found: {len(rows)} {name}."
+        x, y = (side * 512 for side in place[kind][0][:2])
+        assert drawn(here.page, min(max(x, 5), 507), min(max(y, 5), 507), 5)
 
 
 # ---- asking again ----------------------------------------------------------------------------------------------------

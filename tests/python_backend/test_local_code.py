@@ -67,7 +67,7 @@ def step(triton, tmp_path, package):
         options = {"directory": str(folder), "module": "model.py", "class": None, "classes": 2}
         made = local_code.TritonPythonModel()
         made.initialize(triton.args(tmp_path, {"task": task, "options": json.dumps(options)}))
-        made.model, made.accepted = ask, local_code.accepted(ask)
+        made.package.model, made.package.accepted = ask, local_code.accepted(ask)
         return made
 
     return open_step
@@ -155,7 +155,7 @@ def test_the_model_may_be_asked_by_infer(triton, tmp_path, package):
     options = {"directory": str(package(code)), "module": "model.py", "class": None, "classes": 2}
     made = local_code.TritonPythonModel()
     made.initialize(triton.args(tmp_path, {"task": "classification", "options": json.dumps(options)}))
-    assert made.accepted == {"image"} and made.model.__name__ == "infer"
+    assert made.package.accepted == {"image"} and made.package.model.__name__ == "infer"
 
 
 def test_which_settings_a_call_takes():

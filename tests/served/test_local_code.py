@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tritonvision.engine.engine import Engine
-from tritonvision.errors import InvalidParameter, TritonVisionError
+from tritonvision.errors import BrokenModel, InvalidParameter, TritonVisionError
 from tritonvision.exporters.packages import import_package
 from tritonvision.results import ClassificationPrediction, Detections, InstanceDetections
 from tritonvision.server import Embedded
@@ -306,6 +306,18 @@ def test_changes_to_a_package_are_served_after_it_is_imported_again(ask, package
     assert fresh
     assert ask("mine/bright").xyxy[0, 2] == before / 2
     assert import_package(packages / "bright", "mine/bright", root, allow_code=True)[1] is False
+
+
+def test_code_that_answers_otherwise_than_at_its_import_is_not_served(ask, packages, root):
+    """Its files are the same; what they read elsewhere is not: here a number beside the folder."""
+    (packages / "share").write_text("0.5")
+    code = BRIGHT.replace("width / 2", f"width * float(open({str(packages / 'share')!r}).read())")
+    import_package(package(packages / "drifting", code), "mine/drifting", root, allow_code=True)
+    (packages / "share").write_text("0.9")
+    with pytest.raises(BrokenModel, match="'mine/drifting' does not answer as it did .*: its answer differs"):
+        ask("mine/drifting")
+    (packages / "share").write_text("0.5")
+    assert ask("mine/drifting").xyxy[0].tolist() == [0, 0, 256, 512]
 
 
 def test_the_folder_of_a_served_package_is_not_touched_but_for_compiled_code(packages):

@@ -31,10 +31,11 @@ from tritonvision.settings import Settings
 
 TREE = Path(__file__).parents[2]
 BLOCK = re.compile(r"^### ([\w ]+)\n|^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-HTTP, GRPC = "http://localhost:9001", "localhost:8001"
+HTTP, SOCKET, GRPC = "http://localhost:9001", "ws://localhost:9001", "localhost:8001"
 SMALL = {
     "grounding-dino-tiny": "tests/small-dino/1", "owlv2-base-patch14": "tests/small-owl/1",
-    "yolo-world-s": "tests/small-world/1",
+    "yolo-world-s": "tests/small-world/1", "sam2-tiny": "tests/small-sam2/1", "sam2-rt-tiny": "tests/small-tracks/1",
+    "dinov3-small": "tests/small-dinov3/1", "perception-encoder/PE-Core-B16-224": "tests/small-pe/1",
     "trocr-base-printed": "tests/small-line/1", "smolvlm-256m": "tests/small-vlm/1",
     "florence-2-base": "tests/small-florence/1", "paligemma-3b": "tests/small-paligemma/1",
     "moondream2": "tests/small-moondream/1",
@@ -46,14 +47,15 @@ PAGES = {
     "l2cs": {},
     "doctr": {"doctr-db_resnet50": "doctr-db_mobilenet_v3"},
     "grounding-dino": SMALL, "owlv2": SMALL, "yolo-world": SMALL, "trocr": SMALL, "smolvlm": SMALL,
-    "florence-2": SMALL, "paligemma": SMALL, "moondream2": SMALL,
+    "florence-2": SMALL, "paligemma": SMALL, "moondream2": SMALL, "sam2": SMALL, "sam2-rt": SMALL, "dinov3": SMALL,
+    "perception-encoder": SMALL,
     "internvl-3-5": SMALL,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def addresses(served_repository, tmp_path_factory):
-    """HTTP and gRPC of one server; ``tritonvision serve`` keeps its gRPC to itself, so here are its parts."""
+    """HTTP and gRPC of one server, in its parts: ``tritonvision serve`` keeps its gRPC to itself."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -73,7 +75,7 @@ def addresses(served_repository, tmp_path_factory):
     try:
         while thread.is_alive() and not http.started:
             time.sleep(0.05)
-        yield {HTTP: f"http://localhost:{port}", GRPC: server.address}
+        yield {HTTP: f"http://localhost:{port}", SOCKET: f"ws://localhost:{port}", GRPC: server.address}
     finally:
         AutoModel.close()
         http.should_exit = True

@@ -6,14 +6,20 @@ Both have every part at a reduced size and random weights; the PaliGemma among t
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from tritonvision import cli
 from tritonvision.engine.engine import Engine
 from tritonvision.errors import InvalidParameter
-from tritonvision.grounding import parse
+from tritonvision.grounding import Grounded, parse
+from tritonvision.pictures import decode
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings
 
@@ -87,3 +93,31 @@ def test_boxes_and_words_of_one_picture_side_by_side(run, photo):
     assert len(json.loads(boxes)["objects"]) == 4 and len(json.loads(points)["points"]) == 6
     assert words and not words.startswith("{")
     assert parse("moondream", points, 1, 1)[0].phrase == "face"
+
+
+@pytest.mark.parametrize(("text", "what"), [("detect: person", "box"), ("point: face", "point")])
+def test_places_are_told_by_the_route_and_drawn_by_predict(server_url, photo, tmp_path, text, what):
+    """As the text has them, over HTTP: fractions from the route, pixels and a picture from the command line."""
+    name, picture = text.split()[1], tmp_path / "photo.png"
+    picture.write_bytes(photo)
+    url = f"data:image/png;base64,{base64.b64encode(photo).decode()}"
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
+    body = {"model": MOONDREAM, "messages": [{"role": "user", "content": content}], "max_tokens": 12, "places": True}
+    message = httpx.post(f"{server_url}/v1/chat/completions", json=body, timeout=60).json()["choices"][0]["message"]
+    (place,) = message["places"]
+    (want,) = parse("moondream", message["content"], 1, 1)
+    assert Grounded.from_dict(place) == want and place["phrase"] == name
+
+    command = ["predict", MOONDREAM, str(picture), "--text", text, "--max-tokens", "12", "--url", server_url]
+    done = CliRunner().invoke(cli.app, [*command, "--json", "--save", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)
+    told = [one[what] for one in found["predictions"]]
+    pixels = [[side * 512 for side in shape] for shape in (want.boxes or want.points)]
+    assert len(told) == len(pixels) >= 3 and found["text"] == message["content"]
+    np.testing.assert_allclose(told, pixels, atol=0.01)
+    drawn = decode(Path(found["saved"]).read_bytes())
+    before = decode(photo)[..., :3]
+    changed = (drawn != before).any(axis=2)
+    columns, rows = np.clip(np.array(told)[:, :2].astype(int).T, 0, 511)
+    assert changed[rows, columns].all() and changed.mean() < 0.9

@@ -23,7 +23,7 @@ from tritonvision.client.video.opening import open_video
 from tritonvision.errors import InvalidPicture, NotSupported
 
 TREE = Path(__file__).parents[2]
-FACE = "mediapipe-face-detection"
+FACE, TRACKS = "mediapipe-face-detection", "tests/small-tracks/1"
 
 
 def scene(number: int) -> np.ndarray:
@@ -47,13 +47,14 @@ def model(server_url):
     AutoModel.close()
 
 
-def command(server_url: str, *arguments: object) -> list[str]:
+def command(server_url: str, *arguments: object, model_id: str = FACE) -> list[str]:
     python = os.environ.get("TRITONVISION_TEST_PYTHON", sys.executable)
-    return [python, "-m", "tritonvision", "predict", FACE, *map(str, arguments), "--url", server_url]
+    return [python, "-m", "tritonvision", "predict", model_id, *map(str, arguments), "--url", server_url]
 
 
-def run(server_url: str, *arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(command(server_url, *arguments), capture_output=True, text=True, timeout=120, check=False)
+def run(server_url: str, *arguments: object, model_id: str = FACE) -> subprocess.CompletedProcess:
+    words = command(server_url, *arguments, model_id=model_id)
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_predict_answers_every_frame_as_a_picture_of_its_own_and_saves_them(server_url, model, film, tmp_path):
@@ -123,6 +124,37 @@ def test_a_stream_is_answered_until_enough(server_url):
     assert done.returncode == 0, done.stderr
     numbers = [json.loads(line)["frame"] for line in done.stdout.splitlines()]
     assert len(numbers) == 4 and numbers == sorted(set(numbers))
+
+
+def test_what_is_shown_on_the_first_frame_is_followed_as_automodel_follows_it(server_url, film, tmp_path):
+    shown = "--box", "60,30,200,200", "--point", "120,90"
+    done = run(server_url, film, *shown, "--json", "--save", tmp_path / "out.mp4", "--max-frames", 5, model_id=TRACKS)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["frame"] for line in told] == list(range(5))
+    assert len(read_all(open_video(str(tmp_path / "out.mp4"), pytest.fail))) == 5
+    followed = AutoModel.from_pretrained(TRACKS, server=server_url)
+    frames, areas = read_all(open_video(str(film), pytest.fail)), []
+    for line in told:
+        picture = frames[line["frame"]].pixels[:, :, ::-1]
+        if not line["frame"]:
+            masks, ids, _ = followed.prompt(picture, [[60, 30, 200, 200]], points=[[120, 90]])
+        else:
+            masks, ids, _ = followed.track(picture)
+        assert ids.tolist() == [0]
+        ours = [(prediction["tracker_id"], prediction["area"]) for prediction in line["predictions"]]
+        assert ours == [(0, int(masks[0].sum()))] if masks.any() else not ours
+        areas += [int(masks[0].sum())]
+    assert len(set(areas)) > 2, "masks that never change prove nothing"
+
+
+def test_what_follows_is_asked_with_something_to_follow_and_about_videos(server_url, film, tmp_path):
+    done = run(server_url, film, model_id=TRACKS)
+    assert done.returncode == 2 and "has to be shown what is meant" in done.stderr and "--box" in done.stderr
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), scene(0))
+    done = run(server_url, picture, "--point", "120,90", model_id=TRACKS)
+    assert done.returncode == 1 and "follows through a video" in done.stderr and "Give a video" in done.stderr
 
 
 def test_a_video_that_ends_in_the_middle_is_answered_as_far_as_it_goes(server_url, tmp_path):

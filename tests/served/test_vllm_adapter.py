@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from tritonvision.errors import InvalidParameter, InvalidPicture, NotSupported, ServerUnavailable
 from tritonvision.exporters import vllm
+from tritonvision.publication import Repository
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings
 
@@ -107,6 +109,27 @@ def root(weights, tmp_path_factory):
     (published / "config.pbtxt").write_text(f'name: "{ENGINE}"\n{TENSORS}')
     (published / "1" / "model.py").write_text(FAKE)
     return root
+
+
+@pytest.mark.parametrize(("model", "arguments", "grounding"), [
+    ("smolvlm-256m", {}, ("", None)), ("qwen3-vl-2b", {}, ("qwen3", None)),
+    ("qwen2.5-vl-7b", {}, ("qwen2_5", (28, 3136, 12845056))),
+    ("cosmos-reason1", {"mm_processor_kwargs": {"max_pixels": 501760}}, ("qwen2_5", (28, 3136, 501760))),
+])  # fmt: skip
+def test_places_are_read_as_the_family_writes_them(weights, tmp_path, model, arguments, grounding):
+    folder = tmp_path / "weights"
+    shutil.copytree(weights, folder)
+    own = {"min_pixels": 3136, "max_pixels": 12845056, "patch_size": 14, "merge_size": 2}
+    (folder / "preprocessor_config.json").write_text(json.dumps(own))
+    manifest = vllm.publish_engine(tmp_path / "repository", model, folder, engine=arguments)
+    assert (manifest.grounding, manifest.grounding_pixels) == grounding
+    assert Repository(tmp_path / "repository").get(manifest.id).grounding_pixels == grounding[1]
+
+
+def test_the_conventions_are_those_of_our_own_graphs(served_repository):
+    published = {manifest.family: manifest.grounding for manifest in Repository(served_repository)}
+    shared = published.keys() & vllm.CONVENTIONS.keys()
+    assert len(shared) >= 4 and all(published[family] == vllm.CONVENTIONS[family] for family in shared)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,6 +56,17 @@ def test_without_a_writable_log_errors_go_to_standard_error_with_a_notice(broken
 def test_a_folder_that_cannot_be_filled_is_one_sentence(broken, tmp_path):
     with pytest.raises(SetupError, match="The files of the running server cannot be written to .*: Not a directory"):
         TritonProcess(broken, tmp_path, tmp_path / "log", broken.executable, 0)
+
+
+def test_a_process_that_cannot_be_started_is_one_sentence_and_leaves_nothing_behind(broken, tmp_path, monkeypatch):
+    def no_memory(*_, **__):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(subprocess, "Popen", no_memory)
+    with pytest.raises(SetupError, match="tritonserver cannot be started: Cannot allocate memory"):
+        TritonProcess(broken, tmp_path, tmp_path / "log", tmp_path, 0)
+    assert not (tmp_path / "server").exists() and len(os.listdir("/proc/self/fd")) == before
 
 
 def test_errors_in_the_log_are_recognised_with_their_following_lines():

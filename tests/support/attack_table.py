@@ -1,8 +1,8 @@
 """The table of ``make attacks``: which kinds of holes were tried, where, and whether each try was held off.
 
 As a pytest plugin (``-p attack_table --attacks-to FILE``) it writes what each test marked ``attack(kind)`` came to; run
-as a program with such files it prints the table, and ends with 1 where a try was not held off, or nothing of a kind was
-tried. A test may add a figure of its own with ``record_property("figure", "0.2 s")``.
+as a program with such files it prints the table in Markdown, and ends with 1 where a try was not held off, or nothing
+of a kind was tried. A test may add a figure of its own with ``record_property("figure", "0.2 s")``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ _PLACES = {
     "tests/attacks/server": "tritonserver", "tests/server": "tritonserver", "tests/exporters": "exports",
     "tests/python_backend": "models",
 }  # fmt: skip
-_WIDTHS = (48, 14, 7, 7, 9)
 
 
 class Record:
@@ -70,7 +69,7 @@ def table(rows: Iterable[dict[str, Any]]) -> tuple[list[str], bool]:
     for row in rows:
         groups[row["kind"], row["where"]].append(row)
     tried = {kind for (kind, _), found in groups.items() if any(row["outcome"] == "passed" for row in found)}
-    lines = [_line("kind of hole", "where", "tries", "held", "longest", "")]
+    lines = [_line("kind of hole", "where", "tries", "held", "longest", ""), "|---|---|---|---|---|---|"]
     for (kind, where), found in sorted(groups.items()):
         outcomes = [row["outcome"] for row in found]
         notes = list(dict.fromkeys(row["figure"] for row in found if row["figure"]))
@@ -83,13 +82,13 @@ def table(rows: Iterable[dict[str, Any]]) -> tuple[list[str], bool]:
 
 
 def _line(*cells: object) -> str:
-    return "".join(str(cell).ljust(width) for cell, width in zip(cells, (*_WIDTHS, 0), strict=True)).rstrip()
+    return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"
 
 
 def main(paths: list[str]) -> int:
     """Print the table of these files. Returns the status to end with."""
     lines, well = table(row for path in paths for row in json.loads(Path(path).read_text()))
-    print("\n".join(lines))
+    print(*lines, "", sep="\n")
     print("Every try was held off." if well else "Not every kind was tried and held off.")
     return 0 if well else 1
 

@@ -20,6 +20,7 @@ from tritonvision.engine.golden_check import Verdict
 from tritonvision.engine.loaded_models import Memory
 from tritonvision.engine.mask_grid import Progress
 from tritonvision.engine.model_times import ModelTimes
+from tritonvision.engine.triton_calls import EndpointFigures
 from tritonvision.errors import InvalidParameter, ModelLoading, ServerUnavailable
 from tritonvision.pictures import shown_size
 from tritonvision.publication import FEATURES, Manifest, Repository
@@ -305,6 +306,9 @@ class MemoryEngine:
 
     async def ready(self, manifest: Manifest | None = None) -> bool:
         return self.is_ready
+
+    def endpoints(self) -> list[EndpointFigures]:
+        return [EndpointFigures("gpu-1:8001", True, 7, 1, 2), EndpointFigures("gpu-2:8001", False, 3, 3, 0)]
 
     def losses(self) -> tuple[int, int]:
         return 2, 1

@@ -76,7 +76,8 @@ class ScriptedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelStatistics(self, request: Any, context: Any) -> Any:
         await self.hangs.wait()
-        told = {"name": request.name, "inference_count": len(self.asked), "execution_count": len(self.asked)}
+        count = len(self.asked)
+        told = {"name": request.name, "version": "1", "inference_count": count, "execution_count": count}
         return pb.ModelStatisticsResponse(model_stats=[told])
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:

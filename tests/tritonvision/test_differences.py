@@ -116,6 +116,14 @@ def test_a_reduced_precision_passes_where_the_task_does():
         assert not d.within(d.agreement(d.ROWS, wrong, want), d.PRECISION_BARS)
 
 
+def test_what_a_variant_measured_before_it_may_measure_a_few_times_again_and_no_more():
+    assert d.precision_bars({}) == d.PRECISION_BARS
+    bars = d.precision_bars({d.APART: 0.006, d.DRIFT: 0.0001, "embeddings": 0.0015, "missing": 0.0, "texts": 0.0})
+    assert bars[d.APART] == pytest.approx(0.018) and bars[d.DRIFT] == 0.01, "another processor is not the same"
+    assert bars["embeddings"] == d.PRECISION_BARS["embeddings"], "never wider"
+    assert bars["missing"] == d.PRECISION_BARS["missing"], "one row more or less is no measure"
+
+
 @pytest.mark.parametrize("name", ["embeddings", "map", "yaw", "token_ids", "text"])
 def test_a_reduced_precision_is_told_from_another_answer(name):
     random = np.random.default_rng(1)

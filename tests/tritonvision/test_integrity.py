@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tritonvision import integrity
-from tritonvision.errors import BrokenModel, ModelLoading
+from tritonvision.errors import BrokenModel, ModelLoading, ServerUnavailable
 from tritonvision.integrity import check_files
 from tritonvision.publication import MANIFEST, Manifest, Repository
 from tritonvision.variants import Variant
@@ -52,6 +52,13 @@ def test_a_missing_file_is_one_sentence_too(tmp_path, caplog):
     with pytest.raises(BrokenModel):
         check_files(Repository(tmp_path), manifest)
     assert "yolov8n-640/1/vocabulary.json cannot be read" in caplog.text
+
+
+def test_a_repository_that_is_gone_is_no_damage_and_may_be_back(tmp_path):
+    manifest = publish(tmp_path / "models", b"graph")
+    (tmp_path / "models").rename(tmp_path / "elsewhere")
+    with pytest.raises(ServerUnavailable, match="The model repository cannot be read now."):
+        check_files(Repository(tmp_path / "models"), manifest)
 
 
 def test_what_was_published_again_meanwhile_is_no_damage(tmp_path):

@@ -63,6 +63,13 @@ def test_a_list_that_is_not_json_is_one_sentence_too(monkeypatch):
     assert "TRITONVISION_CORS_ORIGINS=" in caught.value.hint
 
 
+def test_keys_that_are_not_json_are_told_what_keys_look_like_and_not_repeated(monkeypatch):
+    monkeypatch.setenv("TRITONVISION_KEYS", "sk-a-secret")
+    with pytest.raises(InvalidParameter, match="The setting 'keys' must be JSON") as caught:
+        read_settings()
+    assert "tritonvision keys new" in caught.value.hint and "sk-a-secret" not in str(caught.value) + caught.value.hint
+
+
 def test_a_setting_that_does_not_fit_is_one_sentence_that_names_it(monkeypatch):
     monkeypatch.setenv("TRITONVISION_PORT", "front")
     with pytest.raises(InvalidParameter, match="The setting 'port' must be a whole number") as caught:

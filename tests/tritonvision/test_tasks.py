@@ -68,3 +68,11 @@ def test_a_task_is_found_under_the_name_the_catalogue_uses():
 def test_a_parameter_without_bounds_takes_any_number():
     assert Parameter("temperature", "float", 1.0).check(-1e9) == -1e9
     assert tasks.AUTO_ORIENT.check(False) is False
+
+
+@pytest.mark.parametrize(("detail", "size", "low"), [
+    ("low", (9000, 10), True), ("high", (10, 10), False), ("auto", (512, 512), True), ("auto", (513, 10), False),
+    ("auto", (10, 513), False),
+])  # fmt: skip
+def test_a_picture_left_to_its_size_is_one_view_where_it_fits_into_one(detail, size, low):
+    assert tasks.is_low(detail, size, 512) is low

@@ -26,6 +26,7 @@ from tritonvision.results import (
 _BEST_CLASSES = 5
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and line feeds
 _LINE_ENDS = re.compile("[\n\u2028\u2029]")
+_MARKS = ("{", "[", "```", "<loc", "<ref>", "<box>")  # with which places begin as models write them
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,20 @@ class Answer:
 
     Attributes:
         text: what a model wrote of which the result are the places; empty of other answers.
+        ids: int64 (n,) of boxes that a model followed; None of other answers.
     """
 
     result: Result
     labels: Sequence[str]
     keypoint_labels: Sequence[str] = ()
     text: str = ""
+    ids: np.ndarray | None = None
 
     def predictions(self, confidence: float | None) -> list[dict[str, Any]]:
         """Named predictions, best first: what ``--json`` prints.
 
-        A box is ``[left, top, right, bottom]`` in pixels of the oriented picture. Of a classification everything at or
+        A box is ``[left, top, right, bottom]`` in pixels of the oriented picture; one without an extent is a ``point``
+        ``[x, y]``. Of a classification everything at or
         over ``confidence`` is named, or the best five when it is None. A text, recognised or generated, is one
         prediction, ``{"text"}``; that of a page has its ``words`` too, ``{"text", "box"}`` each, in reading order.
         """
@@ -81,12 +85,15 @@ class Answer:
         class_id = int(detections.class_id[i])
         named: dict[str, Any] = {
             "class": self.labels[class_id], "class_id": class_id, "confidence": float(detections.confidence[i]),
-            "box": _corners(detections, i),
         }  # fmt: skip
+        corners = _corners(detections, i)
+        named |= {"point": corners[:2]} if corners[:2] == corners[2:] else {"box": corners}
         if gaze is not None:
             named["yaw"], named["pitch"] = float(gaze.yaw[i]), float(gaze.pitch[i])
         if isinstance(detections, InstanceDetections) and detections.mask is not None:
             named |= _mask(detections.mask, i)
+        elif isinstance(detections, InstanceDetections) and detections.polygons is not None:
+            named["polygon"] = detections.polygons[i].tolist()
         if points is not None:
             named["keypoints"] = [
                 {"class": name, "x": round(float(x), 2), "y": round(float(y), 2)}
@@ -156,6 +163,8 @@ def lines(name: str, predictions: Sequence[dict[str, Any]]) -> Iterator[str]:
     for found in predictions:
         box = found.get("box")
         place = "" if box is None else "   box {:.1f}, {:.1f} to {:.1f}, {:.1f}".format(*box)
+        if "point" in found:
+            place = "   at {:.1f}, {:.1f}".format(*found["point"])
         if "yaw" in found:
             place += "   yaw {:+.1f}, pitch {:+.1f} degrees".format(*np.degrees([found["yaw"], found["pitch"]]))
         if "area" in found:
@@ -211,6 +220,27 @@ class TextAsItComes:
             lead = "" if self.began else f"{self._name}: "
             self._write(lead + "\n  ".join(_LINE_ENDS.split(ready)))
             self.began = True
+
+
+class ForPeople:
+    """Passes on the text of an answer piece by piece, unless it begins as places are written for machines.
+
+    Args:
+        write: takes what is passed on.
+    """
+
+    def __init__(self, write: Callable[[str], None]):
+        self._write, self._held, self._passes = write, "", False
+
+    def add(self, piece: str) -> None:
+        """The next piece of the text."""
+        if not self._passes:
+            self._held += piece
+            begun = self._held.lstrip()
+            if not begun or any(mark.startswith(begun) or begun.startswith(mark) for mark in _MARKS):
+                return
+            self._passes, piece = True, self._held
+        self._write(piece)
 
 
 def _depth_lines(name: str, found: dict[str, Any]) -> Iterator[str]:

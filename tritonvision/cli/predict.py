@@ -54,10 +54,13 @@ def predict(
     ] = None,
     point: Annotated[
         list[str] | None,
-        typer.Option(metavar="X,Y", help="SAM: a point on what is meant, pixels; X,Y,0 for one that is not. Repeat."),
+        typer.Option(
+            metavar="X,Y", help="SAM, SAM2 RT: a point on what is meant, pixels; X,Y,0 for one that is not. Repeat."
+        ),
     ] = None,
     box: Annotated[
-        str | None, typer.Option(metavar="LEFT,TOP,RIGHT,BOTTOM", help="SAM: a box around what is meant, pixels.")
+        str | None,
+        typer.Option(metavar="LEFT,TOP,RIGHT,BOTTOM", help="SAM, SAM2 RT: a box around what is meant, pixels."),
     ] = None,
     text: Annotated[
         list[str] | None,
@@ -103,6 +106,7 @@ def predict(
       tritonvision predict coco/3 https://example.com/photo.jpg
       ffmpeg -i film.mp4 -frames 1 -f image2 - | tritonvision predict coco/3 -
       tritonvision predict yolov8n-640 film.mp4 --track --save out.mp4
+      tritonvision predict sam2-rt-tiny film.mp4 --box 100,60,330,400 --save out.mp4
       tritonvision predict yolov8n-640 rtsp://camera.local/stream --json
       tritonvision predict sam-vit_b photo.jpg --point 220,140 --save out
       tritonvision predict clip/ViT-B-32 photo.jpg --text "a cat" --text "an astronaut"
@@ -202,7 +206,7 @@ class _Report:
         if self._json:
             self._listed.append(line)
             return
-        if not said.began:
+        if not said.began or answer.text:
             typer.echo("\n".join(lines(picture.name, predictions)))
         if "saved" in line:
             typer.echo(f"  saved as {line['saved']}")

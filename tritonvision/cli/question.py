@@ -10,7 +10,7 @@ from tritonvision import tasks
 from tritonvision.errors import InvalidParameter
 
 _TOKENS = "max_new_tokens"
-_PROMPTED = tasks.PROMPTABLE.name
+_PROMPTED = tasks.PROMPTABLE.name, tasks.TRACKING.name
 _NAMED, _COMPARED, _WRITTEN = tasks.OPEN_VOCABULARY.name, tasks.EMBEDDING.name, tasks.VLM.name
 
 
@@ -37,11 +37,11 @@ class Question:
     def check(self, model_id: str, task: str) -> None:
         """Raise InvalidParameter unless a model of ``task`` can be asked this."""
         prompted = bool(self.points or self.box)
-        if task == _PROMPTED and not prompted:
+        if task in _PROMPTED and not prompted:
             raise InvalidParameter(
                 f"'{model_id}' has to be shown what is meant.", hint="Add --point X,Y or --box LEFT,TOP,RIGHT,BOTTOM."
             )
-        if prompted and task != _PROMPTED:
+        if prompted and task not in _PROMPTED:
             raise InvalidParameter(f"'{model_id}' does {task}, which takes no --point and no --box.")
         if task == _NAMED and not self.texts:
             raise InvalidParameter(
@@ -75,7 +75,7 @@ class Question:
             given["points"] = [[x, y] for x, y, _ in self.points]
             given["point_labels"] = [label for _, _, label in self.points]
         if self.box is not None:
-            given["box"] = list(self.box)
+            given |= {"box": list(self.box)} if "box" in known else {"boxes": [list(self.box)]}
         if self.texts and "texts" in known:
             given["texts"] = list(self.texts)
         if self.max_tokens is not None:

@@ -253,7 +253,7 @@ async def _answer(
 
     told = asyncio.Event()
     following = asyncio.create_task(_follow(copy, settings.repository_poll, told)) if copy else None
-    async with grpc_bridge.serving(app, settings):
+    async with grpc_bridge.serving(app, settings, successor=handover.before is not None):
         try:
             await run(
                 app, settings, ready=ready, hangup=told.set if copy else None,
@@ -294,6 +294,8 @@ async def _follow(copy: RepositoryCopy, seconds: float, told: asyncio.Event) -> 
             await asyncio.to_thread(copy.look)
         except TritonVisionError as error:
             log.error("The repository stays as it is: %s", error.message)
+        except Exception:  # the boundary of the task: nobody would look at the source again
+            log.exception("The repository stays as it is: a look at its source failed.")
 
 
 async def _load(engine: Engine, name: str) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tritonvision import tasks
-from tritonvision.cli.answers import Answer
+from tritonvision.cli.answers import Answer, ForPeople
 from tritonvision.cli.models import loaded_ids
 from tritonvision.cli.question import Question
 from tritonvision.engine.own import own_engine
 from tritonvision.errors import InvalidParameter, NotSupported
 from tritonvision.grounding import florence
 from tritonvision.grounding.detections import detections
+from tritonvision.grounding.located import Convention, asked_task
 from tritonvision.pictures import shown_size
 from tritonvision.publication import TOLD_RANDOM, Manifest, Repository
 from tritonvision.results import ClassificationPrediction
@@ -61,6 +62,11 @@ class Source(AbstractAsyncContextManager, ABC):
             The errors of :mod:`tritonvision.errors`.
         """
         facts, texts = self._facts, self._question.texts
+        if facts.task == tasks.TRACKING.name:
+            raise NotSupported(
+                f"'{self._model_id}' follows through a video what it is shown, and is asked about no picture alone.",
+                hint="Give a video, a camera or the address of a stream.",
+            )
         settings = tasks.resolve(tasks.TASKS[facts.task].parameters, self._question.parameters(facts.task))
         if facts.task == tasks.VLM.name:
             return await self._told(picture, texts[0], settings, hear)
@@ -72,30 +78,39 @@ class Source(AbstractAsyncContextManager, ABC):
         vectors = await self._connection.embed_texts(facts, texts)
         return _comparison(cosines(np.asarray(result)[0], vectors).astype(np.float32), texts, picture)
 
+    @asynccontextmanager
+    async def watching(self) -> AsyncGenerator[tuple[Callable[[bytes], Awaitable[Answer]], int | None], None]:
+        """What to ask about the frames of one video, and how many of them at once; None for as many as are read."""
+        if self._facts.task != tasks.TRACKING.name:
+            yield self.ask, None
+            return
+        from tritonvision.cli.following import Follower
+
+        follower = Follower(self._connection, self._facts, self._question.parameters(self._facts.task))
+        try:
+            yield follower.ask, 1
+        finally:
+            await follower.end()
+
     async def _told(
         self, picture: bytes, text: str, settings: Mapping[str, Any], hear: Callable[[str], None]
     ) -> Answer:
-        """What is written about the picture, or the places that it names. Of a text of places nothing is heard: its
-        numbers are for machines.
-        """
-        task = florence.asked(text).task if self._facts.grounding == florence.NAME else None
-        silent = task is not None and task.form != florence.TEXT
-        said = await self._written(picture, text, settings, (lambda _: None) if silent else hear)
-        if task is None or task.form == florence.TEXT:
+        """What is written about the picture, and the places that it names."""
+        facts, messages = self._facts, tasks.about_picture(text)
+        task = asked_task(Convention(facts.grounding), messages)
+        places_alone = task is not None and task.form != florence.TEXT
+        if facts.grounding and settings["schema"] is None:
+            hear = ForPeople(hear).add
+        said, places = "", None
+        async with aclosing(self._connection.chat(facts, messages, [picture], settings)) as deltas:
+            async for delta in deltas:
+                said, places = said + delta.text, delta.places
+                if not places_alone:
+                    hear(delta.text)
+        if not places and not places_alone:
             return Answer(said, ())
         size = shown_size(picture, settings[tasks.AUTO_ORIENT.name])
-        return Answer(*detections(florence.read(said, *size, task), *size), text=said)
-
-    async def _written(
-        self, picture: bytes, text: str, settings: Mapping[str, Any], hear: Callable[[str], None]
-    ) -> str:  # fmt: skip
-        said = ""
-        deltas = self._connection.chat(self._facts, tasks.about_picture(text), [picture], settings)
-        async with aclosing(deltas):
-            async for delta in deltas:
-                said += delta.text
-                hear(delta.text)
-        return said
+        return Answer(*detections(places or (), *size), text=said)
 
     def _check(self, task: str) -> None:
         if task not in tasks.TASKS:

@@ -132,7 +132,7 @@ def _state(checked: Checked) -> Text:
     from rich.text import Text
 
     if not checked["asked"]:
-        return Text("has no golden answer: it was published before there were any, or is a user's code", style="yellow")
+        return Text("has no golden answer: it is of before there were any, or its own code gave none", style="yellow")
     if checked["passed"]:
         return Text("answers as it did when it was published", style="green")
     return Text(f"does not answer as it did: {checked['differs']}", style="bold red")

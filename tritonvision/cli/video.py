@@ -127,17 +127,19 @@ async def _watch(source: Source, name: str, wanted: Watched, say: Say) -> None:
     report = _Report(wanted, frames)
     writer = None if target is None else _writer(target, name, frames, say)
 
-    async def ask(frame: Frame) -> Answer:
-        return await source.ask(frame.npy())
-
     try:
-        with _progress(frames, wanted.most, report.rate) as advance:
-            async with aclosing(in_order(frames, ask, wanted.most)) as answered:
-                async for frame, answer in answered:
-                    ids = report.add(frame, answer)
-                    if writer is not None:
-                        await asyncio.to_thread(_draw, writer, frame, answer, ids)
-                    advance()
+        async with source.watching() as (answer_to, at_once):
+
+            async def ask(frame: Frame) -> Answer:
+                return await answer_to(frame.npy())
+
+            with _progress(frames, wanted.most, report.rate) as advance:
+                async with aclosing(in_order(frames, ask, wanted.most, at_once)) as answered:
+                    async for frame, answer in answered:
+                        ids = report.add(frame, answer)
+                        if writer is not None:
+                            await asyncio.to_thread(_draw, writer, frame, answer, ids)
+                        advance()
         report.whole = wanted.most is None or report.count < wanted.most
     finally:
         if writer is not None:
@@ -160,11 +162,11 @@ class _Report:
         self.whole = False
 
     def add(self, frame: Frame, answer: Answer) -> np.ndarray | None:
-        """Say what was found in ``frame``; the ids of its boxes, if it is tracked."""
+        """Say what was found in ``frame``; the ids of its boxes, if they are tracked."""
         self.count += 1
         if self.count == 1:
             self._first = time.monotonic()  # what came before is the loading of the model
-        ids = None if self._tracks is None else self._tracks.ids(answer.result, frame.time)
+        ids = answer.ids if self._tracks is None else self._tracks.ids(answer.result, frame.time)
         if not self._wanted.json and self._wanted.save is not None:
             return ids
         predictions = answer.predictions(self._wanted.confidence)

@@ -15,7 +15,8 @@ UNNAMED = "region"  # the name of a place of which the text says nothing
 def detections(found: Sequence[Grounded], width: int, height: int) -> tuple[Detections, tuple[str, ...]]:
     """Boxes in the order of the text, each of confidence 1, and the names of their classes: the phrases.
 
-    Where places have outlines, every outline is an instance with the box around it; a box alone is its own outline.
+    Where places have outlines, every outline is an instance with the box around it; a box alone is its own outline. A
+    point is a box without an extent.
 
     Args:
         width, height: of the picture, pixels.
@@ -27,7 +28,7 @@ def detections(found: Sequence[Grounded], width: int, height: int) -> tuple[Dete
         shapes = place.polygons or tuple(
             ((left, top), (right, top), (right, bottom), (left, bottom)) for left, top, right, bottom in place.boxes
         )
-        for shape in shapes:
+        for shape in (*shapes, *((point,) for point in place.points)):
             corners = np.array(shape, dtype=np.float64) * (width, height)
             rows.append((*corners.min(0), *corners.max(0), class_id))
             outlines.append(np.rint(corners).astype(np.int32))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,17 @@ class Grounded:
     polygons: tuple[tuple[Point, ...], ...] = ()
     points: tuple[Point, ...] = ()
     start_end: tuple[int, int] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON: ``phrase``, ``boxes``, ``polygons`` and ``points``."""
+        return {"phrase": self.phrase, "boxes": self.boxes, "polygons": self.polygons, "points": self.points}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Grounded:
+        """The same of such JSON; what is missing is empty."""
+        boxes, points = (tuple(map(tuple, told.get(name, ()))) for name in ("boxes", "points"))
+        outlines = tuple(tuple(map(tuple, outline)) for outline in told.get("polygons", ()))
+        return cls(told.get("phrase", ""), boxes, outlines, points)
 
 
 def numbers(values: Any, count: int) -> tuple[float, ...] | None:

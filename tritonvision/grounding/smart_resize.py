@@ -5,8 +5,27 @@ from __future__ import annotations
 import math
 
 from tritonvision.errors import InvalidParameter
+from tritonvision.tasks import HIGH, is_low
 
 _NARROWEST = 200  # longer side over shorter
+_LOW = 512  # pixels: the side of a square that is as large as a picture of low detail
+
+
+def read_size(size: tuple[int, int], bounds: tuple[int, int, int], detail: str = HIGH) -> tuple[int, int]:
+    """(height, width) at which a model reads a picture, which are the pixels that its text counts.
+
+    Args:
+        size: (height, width) of the picture.
+        bounds: of the model, the last three arguments of :func:`smart_resize`.
+        detail: one of :data:`tritonvision.tasks.DETAILS`.
+
+    Raises:
+        InvalidParameter: as :func:`smart_resize`.
+    """
+    factor, least, most = bounds
+    if is_low(detail, size, _LOW):
+        most = max(min(most, _LOW * _LOW), least)
+    return smart_resize(*size, factor, least, most)
 
 
 def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:

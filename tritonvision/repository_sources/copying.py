@@ -58,6 +58,7 @@ class RepositoryCopy:
 
     def __init__(self, source: Source, root: Path):
         self._source, self._root = source, root
+        self._unfinished_at: tuple[dict[str, dict[str, str]], Changes] | None = None
 
     def look(self) -> Changes:
         """Bring over what changed.
@@ -79,10 +80,16 @@ class RepositoryCopy:
             gone = [name for name in known if name not in there and (self._root / name).is_dir()]
             if not changed and not gone:
                 return Changes((), (), {})
+            marks = {name: _marks(files) for name, files in there.items()}
+            if self._unfinished_at is not None and self._unfinished_at[0] == marks:
+                return self._unfinished_at[1]  # else a broken upload would be fetched at every look
             with self._staging() as staging:
                 for name in changed:
                     self._fetch(name, there[name], known.get(name, {}), staging / "models")
-                return self._put(staging, there, known, changed, gone)
+                found = self._put(staging, there, known, changed, gone)
+            again = Changes((), (), found.unfinished)
+            self._unfinished_at = (marks, again) if found.unfinished else None
+            return found
         except OSError as error:
             raise SetupError(
                 f"The copy of {self._source.url} cannot be written into {self._root}: {error.strerror}.",

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 from tritonvision import heartbeat
@@ -68,13 +68,10 @@ class Embedded:
         self._stubs: dict[int, Stub] = {}
         self._retired: dict[int, float] = {}  # processes whose successors have started, and when
         self._unhealed: dict[str, float] = {}  # models that miss a process, and when to try again
-        self._restarts_in_a_row = 0
+        self._restarts_in_a_row = self._generation = 0
         self._started_at = 0.0
-        self._generation = 0
-        self._sick = False
-        self._started = False
-        self._looks: list[Future[None]] = []  # checks asked for
-        self._looking: list[Future[None]] = []  # begun
+        self._sick = self._started = False
+        self._looks, self._looking = list[Future[None]](), list[Future[None]]()  # checks asked for, and begun
         self._changed = threading.Condition()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._stopping = False
@@ -127,6 +124,11 @@ class Embedded:
     def deaths_of(self, model: str) -> int:
         """Stubs of one Triton model that ended unexpectedly so far."""
         return self._deaths_of[model]
+
+    def loses(self, model: str) -> Callable[[], bool]:
+        """A function that tells whether a stub of a Triton model ended unexpectedly since this call."""
+        before = self.deaths_of(model)
+        return lambda: self.deaths_of(model) > before
 
     def whole(self, model: str) -> bool:
         """Whether every process that serves a loaded Triton model is there, and the server with them."""
@@ -214,10 +216,7 @@ class Embedded:
 
     def _run(self) -> None:
         try:
-            for folder in run_folder.abandoned():
-                for server in folder.iterdir():
-                    stubs.clean_up(server)
-                folder.rmdir()
+            stubs.clean_up(run_folder.abandoned())
             self._start_process()
             with self._changed:
                 self._started = True
@@ -291,7 +290,8 @@ class Embedded:
             stubs.remember(process.folder, living)
         self._stubs = living
         known = living.keys() | {stub.pid for stub in gone}
-        self._retired = {pid: since for pid, since in self._retired.items() if pid in known}
+        with self._changed:
+            self._retired = {pid: since for pid, since in self._retired.items() if pid in known}
         lost = {stub.model for stub in gone if stub.pid not in self._retired}
         for model in lost | self._overdue():
             missing = self.instances(model) - self._present(model)
@@ -345,7 +345,8 @@ class Embedded:
         yield
         after = {pid for pid, stub in self._living().items() if stub.model == model}
         if after - before:
-            self._retired |= dict.fromkeys(before - self._retired.keys(), time.monotonic())
+            with self._changed:  # anew, not in place: the supervisor may be reading it
+                self._retired = dict.fromkeys(before, time.monotonic()) | self._retired
 
     def _restart(self) -> None:
         """Start the server again, with retries, and load what was loaded."""
@@ -395,6 +396,5 @@ class Embedded:
         for stub in self._stubs.values():
             stubs.end(stub)
             stubs.forget(self._process.folder, stub)
-        self._process = None
-        self._stubs = {}
+        self._process, self._stubs = None, {}
         self._watch({})

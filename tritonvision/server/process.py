@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class TritonProcess:
         log_file: where its lines go, or None where they go to standard error.
 
     Raises:
-        SetupError: the folder cannot be filled.
+        SetupError: the folder cannot be filled, or no process can be started.
     """
 
     def __init__(
@@ -75,52 +76,63 @@ class TritonProcess:
         confined: bool = True,
     ):  # fmt: skip
         self.folder, self.confined = run_folder / _FOLDER, confined
-        try:
-            self.folder.mkdir(mode=0o700)
-            (self.folder / _TEMPORARY).mkdir()
-            # A name without spaces: Triton starts no Python process below a folder with a space in its name.
-            (self.folder / "repository").symlink_to(repository.resolve())
-            executable, backends = _executable(installation, self.folder), _backends(installation, self.folder)
-            self._owner = heartbeat.make_owner(self.folder)
-            self.steps = step_reports.Pipe(self.folder)
-        except OSError as error:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise SetupError(
-                f"The files of the running server cannot be written to {run_folder}: {error.strerror}.",
-                hint="Let TMPDIR name a folder that is fit.",
-            ) from error
-        self._last_error = ""
-        self.log_file = _ready_log(log_file)
-        self._log = _logger(self.log_file)
-        environment = _environment(installation, self.folder, kept_prompts, confined)
-        if confined:  # its processes cannot write the bytecode of our modules, and would compile them at each start
-            for package in walls.package_folders():
-                compileall.compile_dir(package, quiet=2)
-        allowed = walls.rules(installation, executable, repository, self.folder, environment) if confined else None
-        self._process = subprocess.Popen(
-            [
-                # ends the server with the thread that began it, and puts it behind its walls
-                *(sys.executable, "-I", "-S", sandbox.__file__, json.dumps(allowed and asdict(allowed))),
-                str(executable),
-                f"--model-repository={self.folder / 'repository'}",
-                f"--backend-directory={backends}",
-                "--model-control-mode=explicit",
-                "--disable-auto-complete-config",
-                "--allow-http=false",
-                "--allow-metrics=false",
-                f"--grpc-address=unix:{self.folder / _SOCKET}",
-                "--grpc-port=1",  # it becomes a part of the socket's name
-                f"--exit-timeout-secs={_EXIT_SECONDS}",
-            ],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal is handled by us
-        )
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            try:
+                self.folder.mkdir(mode=0o700)
+                (self.folder / _TEMPORARY).mkdir()
+                # A name without spaces: Triton starts no Python process below a folder with a space in its name.
+                (self.folder / "repository").symlink_to(repository.resolve())
+                executable, backends = _executable(installation, self.folder), _backends(installation, self.folder)
+                self._owner = heartbeat.make_owner(self.folder)
+                undo.callback(os.close, self._owner)
+                self.steps = step_reports.Pipe(self.folder)
+                undo.callback(self.steps.close)
+            except OSError as error:
+                raise SetupError(
+                    f"The files of the running server cannot be written to {run_folder}: {error.strerror}.",
+                    hint="Let TMPDIR name a folder that is fit.",
+                ) from error
+            self._begin(installation, executable, backends, repository, log_file, kept_prompts)
+            undo.pop_all()
         self._pump = threading.Thread(target=self._pump_log, daemon=True, name="tritonserver-log")
         self._pump.start()
         self.control = Control(address_in(run_folder))
+
+    def _begin(
+        self, installation: Installation, executable: Path, backends: Path, repository: Path, log_file: Path,
+        kept_prompts: int,
+    ) -> None:  # fmt: skip
+        """Start the process. Raises SetupError."""
+        self._last_error = ""
+        self.log_file = _ready_log(log_file)
+        self._log = _logger(self.log_file)
+        environment = _environment(installation, self.folder, kept_prompts, self.confined)
+        if self.confined:  # its processes cannot write the bytecode of our modules, and would compile them each time
+            for package in walls.package_folders():
+                compileall.compile_dir(package, quiet=2)
+        allowed = walls.rules(installation, executable, repository, self.folder, environment) if self.confined else None
+        command = [
+            # ends the server with the thread that began it, and puts it behind its walls
+            *(sys.executable, "-I", "-S", sandbox.__file__, json.dumps(allowed and asdict(allowed))),
+            str(executable),
+            f"--model-repository={self.folder / 'repository'}",
+            f"--backend-directory={backends}",
+            "--model-control-mode=explicit",
+            "--disable-auto-complete-config",
+            "--allow-http=false",
+            "--allow-metrics=false",
+            f"--grpc-address=unix:{self.folder / _SOCKET}",
+            "--grpc-port=1",  # it becomes a part of the socket's name
+            f"--exit-timeout-secs={_EXIT_SECONDS}",
+        ]
+        try:
+            self._process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in the terminal is handled by us
+            )  # fmt: skip
+        except OSError as error:  # no memory or no process is left
+            raise SetupError(f"tritonserver cannot be started: {error.strerror}.") from error
 
     @property
     def pid(self) -> int:

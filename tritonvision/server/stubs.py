@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,10 +89,12 @@ def forget(folder: Path, stub: Stub) -> None:
     (folder / str(stub.pid)).unlink(missing_ok=True)
 
 
-def clean_up(folder: Path) -> None:
-    """Remove the recorded shared memory of a server, and its folder."""
-    with contextlib.suppress(OSError):
-        for region in (folder / _REGIONS).read_text().split():
-            if os.sep not in region:
-                (_SHARED_MEMORY / region).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+def clean_up(run_folders: Iterable[Path]) -> None:
+    """Remove run folders, and the shared memory that the servers in them recorded."""
+    for folder in run_folders:
+        for server in folder.iterdir():
+            with contextlib.suppress(OSError):
+                for region in (server / _REGIONS).read_text().split():
+                    if os.sep not in region:
+                        (_SHARED_MEMORY / region).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -28,6 +28,7 @@ from tritonvision.settings import environment_of_successor, take_predecessor
 
 _STEWARD = Path(__file__).with_name("steward.py")
 _READY, _GO = b"ready\n", b"go\n"
+_ENDED_EARLY = "The new server process ended before it was ready; the old one goes on."
 # Seconds until a successor has to be ready, all its models loaded.
 _PATIENCE = 600.0
 _PR_SET_PDEATHSIG = 1
@@ -102,18 +103,22 @@ class Successor:
         """
         ours, theirs = socket.socketpair()
         told = f"{theirs.fileno()} {os.getpid()} {_steward or os.getpid()}"
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, *sys.orig_argv[1:]],
-                pass_fds=[theirs.fileno()], env=environment_of_successor(told), stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        socket.send_fds(ours, [b"!"], [listener.fileno()])
-        ours.sendall(json.dumps(list(models)).encode() + b"\n")
         try:
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, *sys.orig_argv[1:]],
+                    pass_fds=[theirs.fileno()], env=environment_of_successor(told), stdin=subprocess.DEVNULL,
+                )  # fmt: skip
+        except OSError as error:
+            ours.close()
+            raise SetupError(f"No new server process can be started: {error.strerror}; the old one goes on.") from error
+        try:
+            socket.send_fds(ours, [b"!"], [listener.fileno()])
+            ours.sendall(json.dumps(list(models)).encode() + b"\n")
             async with asyncio.timeout(_PATIENCE):
                 ready = await _line(ours)
             if ready != _READY:
-                raise SetupError("The new server process ended before it was ready; the old one goes on.")
+                raise SetupError(_ENDED_EARLY)
             ours.send(_GO)
         except BaseException as error:
             process.terminate()
@@ -121,6 +126,8 @@ class Successor:
             await asyncio.to_thread(process.wait)
             if isinstance(error, TimeoutError):
                 raise SetupError("The new server process did not get ready; the old one goes on.") from error
+            if isinstance(error, OSError):  # it has closed the connection
+                raise SetupError(_ENDED_EARLY) from error
             raise
         return cls(process, ours)
 

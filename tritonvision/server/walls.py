@@ -139,6 +139,7 @@ def _led_out_of(repository: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(repository):
         for name in (*folders, *files):
             path = Path(folder, name)
-            target = Path(os.path.realpath(path))  # Path.resolve raises where links form a circle
-            if path.is_symlink() and not target.is_relative_to(repository):
-                yield target
+            if path.is_symlink():
+                there = Path(os.path.realpath(path))  # unlike resolve, also of a link that leads to itself
+                if not there.is_relative_to(repository):
+                    yield there

@@ -8,8 +8,8 @@ from typing import Any
 
 from tritonvision import grounding
 from tritonvision.grounding.grounded import Box, Point
+from tritonvision.grounding.located import Convention, located
 from tritonvision.grounding.schema import SCALE
-from tritonvision.grounding.smart_resize import smart_resize
 from tritonvision.grounding.tolerant_json import objects
 from tritonvision.vi.questions import FREEFORM, GENERIC, GROUNDING, VQA, Question
 
@@ -130,8 +130,7 @@ def answer(
         "raw_output": text, "thinking": thinking, "usage": usage, "finish_reason": finish_reason,
     }  # fmt: skip
     if question.task == GROUNDING:
-        height, width = smart_resize(*size, *pixels) if pixels else size
-        found = grounding.parse(convention, said, width, height)
+        found = located(Convention(convention, pixels), question.messages, size[::-1], said)
         caption = grounding.caption(said, found)
         return GroundingResult(question.task, question.prompt, caption, **rest, grounded_phrases=_phrases(found))
     kind = {VQA: VQAResult, GENERIC: GenericResult}.get(question.task, Result)

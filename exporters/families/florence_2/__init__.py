@@ -18,12 +18,12 @@ from tritonvision.ensembles.tensors import Tensor
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
-from tritonvision.exporters.contract import NO_CLASSES, Network, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import Network, ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.families.florence_2 import graphs, microsoft, synthetic
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_processors, transformers_weights
+from tritonvision.exporters.libraries.chat_family import ChatFamily
 from tritonvision.exporters.libraries.torch_network import TorchNetwork
-from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.libraries.transformers_weights import Loaded
 from tritonvision.exporters.modules import encoder_decoder
 from tritonvision.exporters.parity import sample_pictures, text_pages
@@ -67,13 +67,11 @@ _EMITTED = ("image_embeds", "logits", "cross.key", "cross.value", "present.key",
 _TOKENS = {"max_new_tokens": chat.TOKENS}
 
 
-class Florence2(TransformersFamily):
+class Florence2(ChatFamily):
     """transformers' network and processor; pictures are resized by Pillow."""
 
     name = "Florence-2"
     class_name = "Florence2ForConditionalGeneration"
-    refusals = NO_CLASSES
-    random_note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
     beside = ("generation_config.json", "tokenizer.json", "tokenizer_config.json")
     sometimes_beside = ("preprocessor_config.json", "processor_config.json", "special_tokens_map.json")
     tolerance = Tolerance({**dict.fromkeys(_EMITTED, 5e-5), "image_embeds": 1e-4}, relative=frozenset(_EMITTED))
@@ -91,10 +89,6 @@ class Florence2(TransformersFamily):
     def repository(self, entry: Entry) -> str:
         """See :meth:`TransformersFamily.repository`."""
         return f"florence-community/Florence-2-{entry.id.removeprefix('florence-2-')}"
-
-    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> Florence2Config:
-        """See :meth:`TransformersFamily.config_of`."""
-        return config(entry.id)
 
     def random_network(self, entry: Entry, weights: Weights) -> Florence2Network:
         """See :meth:`Family.random_network`."""

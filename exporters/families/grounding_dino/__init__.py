@@ -105,10 +105,6 @@ class GroundingDino(TransformersFamily):
         """See :meth:`TransformersFamily.repository`."""
         return f"IDEA-Research/{entry.id}"
 
-    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> GroundingDinoConfig:
-        """See :meth:`TransformersFamily.config_of`."""
-        return config(entry)
-
     def random_network(self, entry: Entry, weights: Weights) -> GroundingDinoNetwork:
         """See :meth:`Family.random_network`."""
         return random_network(entry, weights.seed)

@@ -14,12 +14,12 @@ from PIL import Image
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chat
 from tritonvision.ensembles.model_configs import TOKENIZER
-from tritonvision.errors import ExportFailed
-from tritonvision.exporters.contract import NO_CLASSES, ReferencePipeline, Tolerance, Weights
+from tritonvision.exporters.contract import ReferencePipeline, Weights
 from tritonvision.exporters.families.internvl_3_5 import configs, synthetic
+from tritonvision.exporters.libraries import transformers_chat
+from tritonvision.exporters.libraries.chat_family import ChatFamily
 from tritonvision.exporters.libraries.chat_network import ChatNetwork, Parts, end_ids
-from tritonvision.exporters.libraries.transformers_family import TransformersFamily
-from tritonvision.exporters.modules import causal_decoder, pixel_shuffle
+from tritonvision.exporters.modules import pixel_shuffle
 from tritonvision.python_backend.vlm import internvl, tiles
 
 if TYPE_CHECKING:
@@ -34,20 +34,12 @@ if TYPE_CHECKING:
     from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 
-class InternVL(TransformersFamily):
+class InternVL(ChatFamily):
     """transformers' network and processor; pictures are resized by Pillow."""
 
     name = "InternVL 3.5"
     class_name = "InternVLForConditionalGeneration"
-    refusals = NO_CLASSES
     engine_only = frozenset({"internvl3.5-38b"})
-    random_note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
-    beside = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
-    sometimes_beside = ("processor_config.json", "chat_template.jinja", "chat_template.json")
-    tolerance = Tolerance(
-        {"image_embeds": 1e-4, "inputs_embeds": 0, "logits": 1e-4, "present.key": 1e-4, "present.value": 1e-4},
-        causes=causal_decoder.CAUSES,
-    )
     reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0",
         "InternVLForConditionalGeneration.generate(**InternVLProcessor(apply_chat_template(messages), images), "
@@ -62,10 +54,6 @@ class InternVL(TransformersFamily):
         """See :meth:`TransformersFamily.repository`."""
         size = entry.id.removeprefix("internvl3.5").removeprefix("-") or "8b"
         return f"OpenGVLab/InternVL3_5-{size.upper()}-HF"
-
-    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> InternVLConfig:
-        """See :meth:`TransformersFamily.config_of`."""
-        return configs.config(entry.id)
 
     def random_network(self, entry: Entry, weights: Weights) -> InternVLNetwork:
         """See :meth:`Family.random_network`."""
@@ -170,20 +158,13 @@ def vision(model: InternVLForConditionalGeneration, mean: list[float], std: list
 
 def _processor_of(folder: Path, config: InternVLConfig) -> InternVLProcessor:
     """The processor that lies beside the weights, resizing with Pillow. Raises ExportFailed."""
-    from transformers import AutoTokenizer
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
     from transformers.models.internvl.processing_internvl import InternVLProcessor
 
-    try:
-        images = GotOcr2ImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    images, tokenizer = transformers_chat.processor_parts(folder, GotOcr2ImageProcessorPil)
+    with transformers_chat.reading_processor():
         given, _ = InternVLProcessor.get_processor_dict(folder, local_files_only=True)
         return configs.processor(tokenizer, images, config, given.get("chat_template") or tokenizer.chat_template)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportFailed(
-            "The weights folder lacks the files of the processor.",
-            hint="Write them with processor.save_pretrained(folder).",
-        ) from error
 
 
 FAMILY = InternVL()

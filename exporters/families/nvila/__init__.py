@@ -14,39 +14,32 @@ import numpy as np
 
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chat
-from tritonvision.exporters.contract import NO_CLASSES, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import ReferencePipeline, Tensors, Weights
 from tritonvision.exporters.families.nvila import configs, synthetic
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import transformers_chat
+from tritonvision.exporters.libraries.chat_family import ChatFamily
 from tritonvision.exporters.libraries.chat_network import ChatNetwork, Parts, end_ids
-from tritonvision.exporters.libraries.transformers_family import TransformersFamily
-from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.python_backend.vlm import nvila, tiles
 
 if TYPE_CHECKING:
     import torch
 
-    from tritonvision.exporters.families.nvila.network import NVILAConfig, NVILAModel
+    from tritonvision.exporters.families.nvila.network import NVILAModel
     from tritonvision.exporters.families.nvila.reference import Processor
     from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 _REPOSITORIES = {"nvila": "NVILA-8B-hf", "nvila-lite-8b": "NVILA-Lite-8B-hf", "nvila-lite-2b": "NVILA-Lite-2B-hf"}
 
 
-class NVILA(TransformersFamily):
+class NVILA(ChatFamily):
     """Our network around transformers' towers; the reference of the prompt is written from the author's code."""
 
     name = "NVILA"
-    refusals = NO_CLASSES
     license_notice = "NVILA's released weights may not be used commercially (CC BY-NC 4.0)."
-    random_note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
     beside = ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
     sometimes_beside = ("generation_config.json", "processor_config.json", "chat_template.jinja", "chat_template.json")
-    tolerance = Tolerance(
-        {"image_embeds": 1e-4, "inputs_embeds": 0, "logits": 1e-4, "present.key": 1e-4, "present.value": 1e-4},
-        causes=causal_decoder.CAUSES,
-    )
     reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0",
         "SiglipVisionModel(tiles).hidden_states[-2], a projector as VILA's mlp_downsample, "
@@ -66,10 +59,6 @@ class NVILA(TransformersFamily):
     def repository(self, entry: Entry) -> str:
         """See :meth:`TransformersFamily.repository`."""
         return f"Efficient-Large-Model/{_REPOSITORIES[entry.id]}"
-
-    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> NVILAConfig:
-        """See :meth:`TransformersFamily.config_of`."""
-        return configs.config(entry.id)
 
     def random_network(self, entry: Entry, weights: Weights) -> NVILANetwork:
         """See :meth:`Family.random_network`."""

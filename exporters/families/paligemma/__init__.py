@@ -15,12 +15,12 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chat, Net
 from tritonvision.ensembles.model_configs import TOKENIZER
 from tritonvision.ensembles.tensors import Tensor
-from tritonvision.exporters.contract import NO_CLASSES, ReferencePipeline, Tensors, Tolerance, Weights
+from tritonvision.exporters.contract import ReferencePipeline, Tensors, Tolerance, Weights
 from tritonvision.exporters.families.paligemma import masks, sizes, synthetic
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_chat, transformers_weights
+from tritonvision.exporters.libraries.chat_family import TOLERANCES, ChatFamily
 from tritonvision.exporters.libraries.torch_network import TorchNetwork
-from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.chat import PICTURE as SHOWN
@@ -41,21 +41,15 @@ _NO_MASKS = (
 )
 
 
-class PaliGemma(TransformersFamily):
+class PaliGemma(ChatFamily):
     """transformers' network and processor, of both generations; pictures are resized by Pillow."""
 
     name = "PaliGemma"
     class_name = "PaliGemmaForConditionalGeneration"
-    refusals = NO_CLASSES
     license_notice = "The released weights are under the Gemma Terms of Use, which restrict what they may be used for."
-    random_note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
-    beside = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
     sometimes_beside = ("processor_config.json", masks.FILE)
     tolerance = Tolerance(
-        {
-            "image_embeds": 1e-4, "inputs_embeds": 0, "logits": 1e-4, "present.key": 1e-4, "present.value": 1e-4,
-            "masks": 1e-4,
-        },
+        TOLERANCES | {"masks": 1e-4},
         relative=frozenset({"image_embeds"}),
         causes={"image_embeds": "It was measured with two layers; the released network has 27, and an error in each."},
     )  # fmt: skip
@@ -72,10 +66,6 @@ class PaliGemma(TransformersFamily):
     def repository(self, entry: Entry) -> str:
         """See :meth:`TransformersFamily.repository`."""
         return _REPOSITORIES[entry.id]
-
-    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> PaliGemmaConfig:
-        """See :meth:`TransformersFamily.config_of`."""
-        return config(entry.id)
 
     def random_network(self, entry: Entry, weights: Weights) -> PaliGemmaNetwork:
         """See :meth:`Family.random_network`."""

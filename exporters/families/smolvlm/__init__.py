@@ -13,11 +13,11 @@ from PIL import Image
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chat, Net
 from tritonvision.ensembles.tensors import Tensor
-from tritonvision.exporters.contract import NO_CLASSES, ReferencePipeline, Tolerance, Weights
+from tritonvision.exporters.contract import ReferencePipeline, Tolerance, Weights
 from tritonvision.exporters.families.smolvlm import synthetic
 from tritonvision.exporters.libraries import torch_env, transformers_chat, transformers_weights
+from tritonvision.exporters.libraries.chat_family import TOLERANCES, ChatFamily
 from tritonvision.exporters.libraries.chat_network import ChatNetwork, Parts, end_ids
-from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.synthetic.tokenizers import byte_pairs
 from tritonvision.python_backend.vlm import smolvlm
@@ -52,18 +52,12 @@ SPECIAL = {
 }  # fmt: skip
 
 
-class SmolVLM(TransformersFamily):
+class SmolVLM(ChatFamily):
     """transformers' network and processor; pictures are resized by Pillow."""
 
     name = "SmolVLM"
     class_name = "SmolVLMForConditionalGeneration"
-    refusals = NO_CLASSES
-    random_note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
-    beside = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
-    sometimes_beside = ("processor_config.json", "chat_template.jinja", "chat_template.json")
-    tolerance = Tolerance(
-        {"image_embeds": 1e-4, "inputs_embeds": 0, "logits": 1e-4, "present.key": 1e-4, "present.value": 1e-4}
-    )
+    tolerance = Tolerance(TOLERANCES)
     reference_pipeline = ReferencePipeline(
         "transformers", "5.23.0",
         "SmolVLMForConditionalGeneration.generate(**SmolVLMProcessor(apply_chat_template(messages), images), "
@@ -77,10 +71,6 @@ class SmolVLM(TransformersFamily):
     def repository(self, entry: Entry) -> str:
         """See :meth:`TransformersFamily.repository`."""
         return _REPOSITORIES[entry.id]
-
-    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> SmolVLMConfig:
-        """See :meth:`TransformersFamily.config_of`."""
-        return config(entry.id)
 
     def random_network(self, entry: Entry, weights: Weights) -> SmolVLMNetwork:
         """See :meth:`Family.random_network`."""
@@ -219,8 +209,9 @@ def _processor_of(folder: Path, config: SmolVLMConfig) -> SmolVLMProcessor:
     from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
 
     images, tokenizer = transformers_chat.processor_parts(folder, SmolVLMImageProcessorPil)
-    given, _ = SmolVLMProcessor.get_processor_dict(folder, local_files_only=True)
-    return _processor(tokenizer, images, config, given.get("chat_template") or tokenizer.chat_template)
+    with transformers_chat.reading_processor():
+        given, _ = SmolVLMProcessor.get_processor_dict(folder, local_files_only=True)
+        return _processor(tokenizer, images, config, given.get("chat_template") or tokenizer.chat_template)
 
 
 def _processor(tokenizer: Any, images: Any, config: SmolVLMConfig, template: str | None = None) -> SmolVLMProcessor:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Chat, Net
 from tritonvision.ensembles.tensors import Tensor
-from tritonvision.exporters.contract import NO_CLASSES, Tolerance, Weights
+from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.libraries import torch_env, transformers_chat, transformers_weights
+from tritonvision.exporters.libraries.chat_family import ChatFamily
 from tritonvision.exporters.libraries.qwen_vl.network import AXES, QwenNetwork
-from tritonvision.exporters.libraries.transformers_family import TransformersFamily
 from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.synthetic.tokenizers import byte_pairs
 from tritonvision.python_backend.vlm import qwen_vl
@@ -43,7 +43,7 @@ _SPECIAL = (
 _FIRST_SPECIAL = 151643  # their ids follow one another in every tokenizer of the family
 
 
-class QwenVL(TransformersFamily):
+class QwenVL(ChatFamily):
     """A family whose networks are Qwen's.
 
     Attributes:
@@ -60,14 +60,6 @@ class QwenVL(TransformersFamily):
         in_pixels: whether their numbers are pixels of the picture as it was read.
     """
 
-    refusals = NO_CLASSES
-    random_note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
-    beside = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
-    sometimes_beside = ("processor_config.json", "chat_template.jinja", "chat_template.json")
-    tolerance = Tolerance(
-        {"image_embeds": 1e-4, "inputs_embeds": 0, "logits": 1e-4, "present.key": 1e-4, "present.value": 1e-4},
-        causes=causal_decoder.CAUSES,
-    )
     working_memory = 3_000_000_000
 
     sizes: Mapping[str, SimpleNamespace]
@@ -113,10 +105,6 @@ class QwenVL(TransformersFamily):
     def repository(self, entry: Entry) -> str:
         """See :meth:`TransformersFamily.repository`."""
         return self.repositories[entry.id]
-
-    def config_of(self, entry: Entry, tensors: Mapping[str, torch.Tensor]) -> PretrainedConfig:
-        """See :meth:`TransformersFamily.config_of`."""
-        return self.config(entry.id)
 
     def random_network(self, entry: Entry, weights: Weights) -> QwenNetwork:
         """See :meth:`Family.random_network`."""
@@ -185,8 +173,9 @@ class QwenVL(TransformersFamily):
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
         images, tokenizer = transformers_chat.processor_parts(folder, Qwen2VLImageProcessorPil)
-        given, _ = self._processor_class.get_processor_dict(folder, local_files_only=True)
-        own = images.size["longest_edge"]
+        with transformers_chat.reading_processor():
+            given, _ = self._processor_class.get_processor_dict(folder, local_files_only=True)
+            own = images.size["longest_edge"]
         notes: tuple[str, ...] = ()
         if own > MOST_PIXELS:
             images.size["longest_edge"] = MOST_PIXELS

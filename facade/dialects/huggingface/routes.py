@@ -87,8 +87,6 @@ _TASKS = (
     *masks.TASKS,
     *text.TASKS,
 )  # fmt: skip
-# Tasks of the dialect without a model here.
-_NOBODYS = ("document-question-answering",)
 
 
 def _tasks_of(manifest: Manifest) -> list[Task]:
@@ -97,8 +95,6 @@ def _tasks_of(manifest: Manifest) -> list[Task]:
 
 def _task(manifest: Manifest, model: str, name: str | None, asked: Asked, pictures: Pictures) -> Task:
     """The task that the path names, or that the request fits. Raises NotSupported, InvalidParameter."""
-    if name in _NOBODYS:
-        raise NotSupported(f"No model of this server does {name} yet.")
     possible = _tasks_of(manifest)
     if not possible:
         raise NotSupported(f"'{model}' does {manifest.task}, which this dialect does not answer yet.")

@@ -154,9 +154,8 @@ async def infer(request: Request, model: str) -> Response:
 
 async def _pieces(request: Request, manifest: Manifest, role: str, message: Any) -> AsyncGenerator[bytes, None]:
     """Each response of a model that answers in pieces, or the error that ends them: its length in 4 bytes, then it."""
-    forwarding = service_of(request).engine.forwarding
     try:
-        async with aclosing(forwarding.responses(manifest, role, message)) as pieces:
+        async with aclosing(service_of(request).forward_pieces(manifest, role, message)) as pieces:
             async for piece in pieces:
                 yield _framed(pb.ModelStreamInferResponse(infer_response=piece))
     except TritonVisionError as error:
@@ -176,17 +175,18 @@ async def _read(request: Request) -> tuple[InferRequest | None, Any]:
             return None, pb.ModelInferRequest.FromString(body)
         except DecodeError as error:
             raise InvalidParameter("The body is no ModelInferRequest.") from error
-    length = request.headers.get(JSON_LENGTH, str(len(body)))
-    if not (length.isascii() and length.isdigit() and int(length[:18]) <= len(body)):
+    told = request.headers.get(JSON_LENGTH, str(len(body)))
+    length = int(told) if told.isascii() and told.isdigit() and len(told) < 19 else len(body) + 1
+    if length > len(body):
         raise InvalidParameter(f"The header {JSON_LENGTH} is the length of the JSON, which is a part of the body.")
     try:
-        ask = InferRequest.model_validate(await parse_json(body[: int(length)]))
+        ask = InferRequest.model_validate(await parse_json(body[:length]))
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         raise RequestValidationError([p | {"loc": ("body", *p["loc"])} for p in problems]) from None
     except orjson.JSONDecodeError as error:
         raise InvalidParameter("The body is not valid JSON.") from error
-    return ask, await in_thread(tensors.to_message, ask, body[int(length) :])
+    return ask, await in_thread(tensors.to_message, ask, body[length:])
 
 
 def _entry_point(request: Request, name: str) -> tuple[Manifest, str]:

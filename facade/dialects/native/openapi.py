@@ -103,5 +103,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             }],
         }, statuses=ASKS,
     ),
-    ("get", "/metrics"): Operation("Figures for Prometheus", media={"text/plain": {"schema": {"type": "string"}}}),
+    ("get", "/metrics"): Operation(
+        "Figures for Prometheus", media={"text/plain": {"schema": {"type": "string"}}}, statuses=(401,)
+    ),
 }  # fmt: skip

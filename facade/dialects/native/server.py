@@ -10,8 +10,9 @@ import tritonvision
 from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.common.names import possible
 from tritonvision.facade.dialects.operations import HEALTH
+from tritonvision.facade.observability.metrics import Metrics
 from tritonvision.facade.replies import reply
-from tritonvision.facade.security.keys import tell_caller
+from tritonvision.facade.security.keys import reader_of, tell_caller
 
 router = APIRouter(tags=[HEALTH])
 
@@ -51,7 +52,10 @@ async def readiness(request: Request, model: str = "") -> Response:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Figures for Prometheus: ours, and those of the inference server under the names that Triton gives them."""
-    service = service_of(request)
-    figures = service.metrics
-    return Response(figures.text(await service.triton_figures()), media_type=figures.CONTENT_TYPE)
+    """Figures for Prometheus: ours, and those of the inference server under the names that Triton gives them.
+
+    No key is needed; private models are in it for those alone whose key is for them.
+    """
+    service, reader = service_of(request), reader_of(request)
+    text = service.metrics.text(await service.triton_figures(), reader.sees_figures)
+    return Response(text, media_type=Metrics.CONTENT_TYPE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -60,13 +61,13 @@ async def follow(socket: WebSocket, model: str) -> None:
                 stream, found, form = await _counted(socket, name, message, stream)
                 answer = _answer(found, form) | {"time": time.perf_counter() - started}
             except TritonVisionError as error:
-                answer = {"error": cut(error.message), "hint": cut(error.hint), "code": error.code}
+                answer = {"error": cut(error.message), "hint": cut(_hint(error)), "code": error.code}
                 if stream is not None and not service.engine.streams.knows(stream):
                     stream = None  # the next prompt begins another one
-            text = orjson.dumps(answer).decode()
-            await asyncio.wait_for(socket.send_text(text), service.settings.write_timeout)
+            await socket.send_text(orjson.dumps(answer).decode())  # a client that reads nothing is disconnected
     except TimeoutError:
-        await socket.close(_TOO_SLOW, f"Nothing was sent, or read, for {IDLE_SECONDS} seconds.")
+        with suppress(WebSocketDisconnect, RuntimeError):  # it has left meanwhile
+            await socket.close(_TOO_SLOW, f"Nothing was sent for {IDLE_SECONDS} seconds.")
     except WebSocketDisconnect:
         pass
     finally:
@@ -98,10 +99,11 @@ async def _step(
 ) -> tuple[int, TrackedMasks, str]:
     """The number of the stream, the objects on the frame, and the form of their masks."""
     service: Service = socket.app.state.service
-    service.find_unless_exported(socket, model)
+    manifest = service.find_unless_exported(socket, model)
     size, caller = len(message.get("bytes") or message.get("text") or b""), caller_of(socket)
     caller.count_pictures(1, service.admission.pictures_of(caller.holder), 0)
-    with service.admission.admit(1, caller.holder, model), ByteReservation(service.admission) as held:
+    model_id = manifest.id if manifest else model
+    with service.admission.admit(1, caller.holder, model_id), ByteReservation(service.admission) as held:
         held.belongs_to(caller.holder)
         held.take(size)
         asked = await _read(message)
@@ -127,6 +129,13 @@ async def _read(message: Mapping[str, Any]) -> _Asked:
     if picture is not None and not isinstance(picture, str):
         raise InvalidParameter("'image' must be the base64 of a picture.")
     return _Asked(None if picture is None else await decoded(picture), given)
+
+
+def _hint(error: TritonVisionError) -> str:
+    """What to do; of a refusal that passes, when to ask again, which other routes say in a header."""
+    if error.hint or error.retry_after is None:
+        return error.hint
+    return f"Ask again in {error.retry_after:.0f} s."
 
 
 def _answer(found: TrackedMasks, form: str) -> dict[str, Any]:

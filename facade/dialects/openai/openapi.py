@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -47,11 +47,22 @@ class ChatModels(TypedDict):
     data: list[ChatModel]
 
 
+class Place(TypedDict):
+    """What the answer says of one phrase: fractions of the picture. Corners of boxes are left, top, right, bottom."""
+
+    phrase: str
+    boxes: list[tuple[float, float, float, float]]
+    polygons: list[list[tuple[float, float]]]
+    points: list[tuple[float, float]]
+
+
 class AssistantMessage(TypedDict):
-    """What the model says."""
+    """What the model says, and thinks before; and where in the picture that is, if the request asks for ``places``."""
 
     role: Literal["assistant"]
     content: str
+    reasoning_content: NotRequired[str]
+    places: NotRequired[list[Place]]
 
 
 class Likelihood(TypedDict):

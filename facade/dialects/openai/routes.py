@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from tritonvision import tasks
 from tritonvision.errors import TritonVisionError, UnknownModel
+from tritonvision.facade.admission import ByteReservation
 from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.common.body import read_body
 from tritonvision.facade.dialects.common.schemas import json_schema
@@ -25,7 +26,10 @@ from tritonvision.facade.dialects.openai.schemas import ChatRequest
 from tritonvision.facade.replies import reply
 from tritonvision.facade.service import Read
 from tritonvision.facade.streaming.sse import EventStream, event
+from tritonvision.facade.workers import in_thread
+from tritonvision.grounding.located import Convention, with_places
 from tritonvision.grounding.reply_stream import ReplyStream
+from tritonvision.pictures import shown_size
 from tritonvision.results import Delta
 
 NAME = "openai"
@@ -113,13 +117,33 @@ async def complete(
     reads: list[Read] = [partial(service.pictures.read, kind, value) for kind, value in references]
     if wait_timeout or not wait:
         await service.loaded(request, manifest, wait=wait, wait_timeout=wait_timeout)
-    pieces = service.chat(request, manifest, messages, reads, settings)
+    if ask.places:
+        sized = _Sized(reads[0])
+        convention = Convention(manifest.grounding, manifest.grounding_pixels)
+        pieces = service.chat(request, manifest, messages, [sized.read], settings)
+        pieces = with_places(pieces, convention, messages, lambda: sized.size)
+    else:
+        pieces = service.chat(request, manifest, messages, reads, settings)
     first = await anext(pieces)  # an error before the first piece still has its own status
     answer = Completion(name, ask.separate_reasoning)
     if ask.stream:
         return EventStream(_events(answer, first, pieces, bool(ask.stream_options.include_usage)), failed or _failed)
     said = [first, *[piece async for piece in pieces]]
     return reply(answer.whole(said))
+
+
+class _Sized:
+    """Reads a picture, and then knows its ``size``: (width, height) as it is shown, pixels."""
+
+    def __init__(self, read: Read):
+        self._read = read
+        self.size = 1, 1
+
+    async def read(self, reservation: ByteReservation) -> bytes:
+        """The encoded picture. Raises InvalidPicture."""
+        picture = await self._read(reservation)
+        self.size = await in_thread(shown_size, picture)
+        return picture
 
 
 async def _only_one(request: Request) -> str:
@@ -147,7 +171,7 @@ async def _events(
         async for last in pieces:
             if (told := answer.fields(last.text)) or last.logprobs:
                 yield event(answer.chunk(told or {"content": ""}, logprobs=last.logprobs) | extra)
-        if told := answer.fields("", last=True):
+        if told := answer.fields("", last=True) | places_of(last):
             yield event(answer.chunk(told) | extra)
     yield event(answer.chunk({}, last.finish_reason) | extra)
     if include_usage:
@@ -194,13 +218,13 @@ class Completion:
     def whole(self, pieces: Sequence[Delta]) -> dict[str, Any]:
         """The answer in one piece."""
         said = self.fields("".join(piece.text for piece in pieces), last=True)
-        message = {"role": "assistant", "content": "", **said}
+        message = {"role": "assistant", "content": "", **said, **places_of(pieces[-1])}
         told = _logprobs([one for piece in pieces for one in piece.logprobs])
         choice = {"index": 0, "message": message, "logprobs": told, "finish_reason": pieces[-1].finish_reason}
         return self.head("chat.completion") | {"choices": [choice], "usage": usage(pieces[-1])}
 
     def chunk(
-        self, delta: Mapping[str, str], finish_reason: str = "", logprobs: Sequence[Mapping[str, Any]] = ()
+        self, delta: Mapping[str, Any], finish_reason: str = "", logprobs: Sequence[Mapping[str, Any]] = ()
     ) -> dict[str, Any]:
         """One piece of it."""
         choice = {"index": 0, "delta": delta, "logprobs": _logprobs(logprobs), "finish_reason": finish_reason or None}
@@ -209,6 +233,11 @@ class Completion:
 
 def _logprobs(told: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return {"content": list(told), "refusal": None} if told else None
+
+
+def places_of(last: Delta) -> dict[str, Any]:
+    """The field of a message with the places that the answer names; none where they were not asked for."""
+    return {} if last.places is None else {"places": [place.to_dict() for place in last.places]}
 
 
 def usage(last: Delta) -> dict[str, Any]:

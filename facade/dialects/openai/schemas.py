@@ -89,7 +89,8 @@ class ChatRequest(RequestFields):
     fields, see :mod:`.nvext`.
 
     What a model thinks before it answers is ``reasoning_content``; with ``separate_reasoning`` false it stays in the
-    ``content``, in the model's own tags.
+    ``content``, in the model's own tags. With ``places`` the message has the places that its text names in the one
+    picture of the conversation, as fractions of it.
     """
 
     model: str
@@ -107,6 +108,7 @@ class ChatRequest(RequestFields):
     stop: Annotated[str | list[str], AtMost("max_texts")] | None = None
     response_format: ResponseFormat = ResponseFormat()
     separate_reasoning: bool = True
+    places: bool = False
     n: Any = None
     tools: Any = None
     tool_choice: Any = None
@@ -184,6 +186,11 @@ class ChatRequest(RequestFields):
                         hint='Send {"type": "text", "text": ...} or {"type": "image_url", "image_url": {"url": ...}}.',
                     )
             messages.append({"role": _ROLES[message.role], "content": content})
+        if self.places and len(pictures) != 1:
+            raise InvalidParameter(
+                f"'places' are told of a conversation about one picture, not about {len(pictures)}.",
+                hint="Leave 'places' out, or ask about one picture after another.",
+            )
         return messages, pictures
 
     def _most_tokens(self) -> int | None:

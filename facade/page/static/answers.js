@@ -2,7 +2,8 @@
 
 /**
  * The answer of `path` to the body `asked`, in one form for all:
- *   boxes   [{label, score, left, top, width, height, outline, points, arrow}]   score is null for words of a page
+ *   boxes   [{label, score, left, top, width, height, outline, points, arrow, word}]
+ *           score is null of what is written, not scored; a box without an extent is a point; word: text of a page
  *   masks   [{label, score, outline}]     best first
  *   bars    [{label, value, text}]        best first, values in 0..1 of the bar
  *   depth   a picture in colours, as a data URL
@@ -30,8 +31,10 @@ const READERS = {
   }),
   "/gaze/gaze_detection": gazes,
   "/sam/segment_image": masks,
+  "/streams": followed,
   "/clip/compare": similarities,
   "/clip/embed_image": vector,
+  "/infer/embeddings": vector,
   "/doctr/ocr": page,
   "/ocr/trocr": (answer) => ({ text: answer.result, summary: answer.result ? "The line says:" : "Nothing was read." }),
 };
@@ -70,6 +73,21 @@ function masks(answer) {
   return { masks: named, table: { columns: ["mask", "expected overlap", "outline"], rows }, summary };
 }
 
+function followed({ frame, objects }) {
+  const seen = objects.filter(({ outline }) => outline.length);
+  const boxes = seen.map(({ object_id, confidence, outline }) => ({
+    ...around(outline), label: `object ${object_id}`, score: confidence, outline,
+  }));
+  const rows = boxes.map((box) => [box.label, score(box.score), place(box)]);
+  const summary = `Frame ${frame}: ${seen.length} of ${plural(objects.length, "object")} in sight.`;
+  return { boxes, table: { columns: ["object", "in sight", "box"], rows }, summary };
+}
+
+function around(outline) {
+  const xs = outline.map(([x]) => x), ys = outline.map(([, y]) => y), left = Math.min(...xs), top = Math.min(...ys);
+  return { left, top, width: Math.max(...xs) - left, height: Math.max(...ys) - top };
+}
+
 function classes({ predictions, predicted_classes }) {
   const many = !Array.isArray(predictions);
   const all = many
@@ -94,10 +112,29 @@ function page({ result, predictions = [] }) {
   const divided = new Set(predictions.map((p) => p.parent_id));
   const words = predictions.filter((p) => !divided.has(p.detection_id)); // or lines, where these are not divided
   const kind = words.every((p) => p.class === "line") ? "line" : "word";
-  const boxes = words.map((p) => ({ ...corners(p), label: p.text, score: null }));
+  const boxes = words.map((p) => ({ ...corners(p), label: p.text, score: null, word: true }));
   const rows = boxes.map((box) => [box.label || "—", place(box)]);
   const summary = words.length ? `${plural(words.length, kind)} read.` : "Nothing was read.";
   return { boxes, text: result, table: { columns: [kind, "box"], rows }, summary };
+}
+
+/** The places that a model's text names, see the route's `places`: fractions of the picture, which is of this `size`. */
+export function places(told, { width, height }) {
+  const boxes = told.flatMap(({ phrase, boxes, polygons, points }) => {
+    const outlines = polygons.map((outline) => outline.map(([x, y]) => [x * width, y * height]));
+    const framed = outlines.length
+      ? outlines.map((outline) => ({ outline, ...around(outline) }))
+      : boxes.map(([left, top, right, bottom]) => around([[left * width, top * height], [right * width, bottom * height]]));
+    const marked = points.map(([x, y]) => around([[x * width, y * height]]));
+    return [...framed, ...marked].map((box) => ({ ...box, label: phrase || "region", score: null }));
+  });
+  const rows = boxes.map((box) => [box.label, place(box)]);
+  return { boxes, table: { columns: ["what", "place"], rows }, summary: `Written. ${count(boxes)}` };
+}
+
+function around(corners) {
+  const xs = corners.map(([x]) => x), ys = corners.map(([, y]) => y), left = Math.min(...xs), top = Math.min(...ys);
+  return { left, top, width: Math.max(...xs) - left, height: Math.max(...ys) - top };
 }
 
 function corners({ x, y, width, height }) {
@@ -105,6 +142,7 @@ function corners({ x, y, width, height }) {
 }
 
 function place({ left, top, width, height }) {
+  if (!width && !height) return `${Math.round(left)}, ${Math.round(top)}`;
   return `${Math.round(left)}, ${Math.round(top)} · ${Math.round(width)} × ${Math.round(height)}`;
 }
 

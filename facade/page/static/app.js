@@ -4,13 +4,15 @@ import * as answers from "./answers.js";
 import * as api from "./api.js";
 import { $, copy, debounced, show } from "./dom.js";
 import { draw } from "./draw.js";
+import * as films from "./film.js";
 import * as list from "./list.js";
 import * as pictures from "./picture.js";
 import * as prompts from "./prompts.js";
-import { known, needsOf, question } from "./questions.js";
+import { FOLLOWED, follows, known, needsOf, question } from "./questions.js";
 import * as results from "./results.js";
 import * as settings from "./settings.js";
 import * as snippets from "./snippets.js";
+import { Stream } from "./streams.js";
 
 const NEEDS = ["classes", "texts", "question", "prompt"];
 const QUIET = 250; // milliseconds without a change before it is asked again
@@ -18,7 +20,7 @@ const PATIENCE = 700; // milliseconds before the page says that a model is loadi
 
 const state = {
   listing: { models: [], unpublished: [], routes: {} }, model: null, picture: null, controls: { values: () => ({}) },
-  answer: null, depth: null, rubber: null, chosen: -1,
+  answer: null, depth: null, rubber: null, chosen: -1, film: null, stream: null, pointed: "", following: null,
 };
 
 // ---- models ----------------------------------------------------------------------------------------------------------
@@ -58,6 +60,7 @@ function best(models) {
 /** Put `model` in sight; when a person picked it, it is asked at once if nothing else has to be said first. */
 function choose(model, picked) {
   stop();
+  endStream();
   const need = needsOf(model.route);
   state.model = model;
   forget();
@@ -70,6 +73,9 @@ function choose(model, picked) {
   show($("more"), (route?.settings.length ?? 0) > 1);
   for (const name of NEEDS) show($(`need-${name}`), name === need);
   $("stage").classList.toggle("points", need === "prompt");
+  $("file").accept = follows(model.route) ? "image/*,video/*" : "image/*";
+  for (const id of ["which", "or-video"]) show($(id), follows(model.route));
+  offer();
   const can = known(model.route) && (model.weights !== undefined || (state.listing.exports_missing && model.exportable_here));
   show($("desk"), can);
   $("ask").textContent = model.weights === undefined ? "Export it and ask" : need === "question" ? "Send" : "Ask";
@@ -110,27 +116,48 @@ function unfold(open) {
 
 // ---- pictures --------------------------------------------------------------------------------------------------------
 
-/** Put another picture in sight. Says whether there is one. */
-async function take(opening) {
+/** Put another picture in sight, `film` where it is the first one of a video. Says whether there is one. */
+async function take(opening, film = null) {
   try {
     const picture = await opening;
-    if (state.picture) URL.revokeObjectURL(state.picture.url);
-    state.picture = picture;
+    stop();
+    endStream();
+    state.film?.close();
+    state.film = film;
+    await put(picture);
   } catch (error) {
     complain(error);
     return false;
   }
+  offer();
+  return true;
+}
+
+/** Whatever a person chose, dropped or pasted. */
+async function open(file) {
+  if (!follows(state.model?.route) || !file.type.startsWith("video/")) return takeAndAsk(pictures.open(file));
+  try {
+    const film = await films.open(file);
+    return takeAndAsk(film.next(), film);
+  } catch (error) {
+    return complain(error);
+  }
+}
+
+/** Show a picture, without an answer. */
+async function put(picture) {
+  if (state.picture) URL.revokeObjectURL(state.picture.url);
+  state.picture = picture;
   const { name, width, height, url } = state.picture;
   $("picture").src = url;
   $("picture").alt = `The picture ${name}, ${width} by ${height} pixels`;
   $("picture-name").textContent = `${name}, ${width} × ${height}`;
   show($("picture"), true);
   show($("drop"), false);
-  $("prompt").value = "";
+  $("prompt").value = state.pointed = "";
   forget();
   await $("picture").decode();
   paint();
-  return true;
 }
 
 // ---- asking ----------------------------------------------------------------------------------------------------------
@@ -140,7 +167,7 @@ let controller = null;
 /** The request that the page stands for, or null; `missing` is told when `aloud`. */
 function request(aloud) {
   if (!state.model || !state.picture || !known(state.model.route)) return null;
-  const words = Object.fromEntries(NEEDS.map((name) => [name, $(name).value]));
+  const words = Object.fromEntries([...NEEDS, "object"].map((name) => [name, $(name).value]));
   const found = question(state.model, state.controls.values(), words);
   if (found.missing && aloud) tell(found.missing);
   return found.missing ? null : found;
@@ -148,19 +175,24 @@ function request(aloud) {
 
 /** Ask what the page stands for; whatever was being asked before is given up. */
 async function ask() {
+  const pointed = $("prompt").value;
   stop();
+  if (state.following) {
+    await state.following; // the frame that is being answered still comes
+    $("prompt").value = pointed;
+  }
   complain(null);
   const asked = request(true), { model, picture } = state;
   preview();
   if (!asked) return;
   const mine = (controller = new AbortController()), began = performance.now();
+  const waiting = (sentence, seconds) => tell(`${sentence} Asking again in ${seconds} s.`);
   busy(true);
   const loading = setTimeout(() => !model.loaded && tell(`${model.id} is loading; the first answer waits for it.`), PATIENCE);
   try {
     const body = asked.body(picture);
-    const response = await api.ask(asked.path, body, {
-      signal: mine.signal, waiting: (sentence, seconds) => tell(`${sentence} Asking again in ${seconds} s.`),
-    });
+    if (asked.follows) return await point(picture, body, mine, waiting);
+    const response = await api.ask(asked.path, body, { signal: mine.signal, waiting });
     if (asked.streams) await write(response, mine, began);
     else await answer(asked.path, await response.json(), body, mine, began);
   } catch (error) {
@@ -182,26 +214,88 @@ async function answer(path, content, body, mine, began) {
   const took = performance.now() - began, read = answers.read(path, content, body);
   const depth = read.depth ? await loaded(read.depth) : null;
   if (mine !== controller) return;
-  Object.assign(state, { answer: read, depth, chosen: -1 });
   show($("said"), false);
+  present(read, depth);
+  const server = read.seconds === null ? "" : `${duration(read.seconds * 1000)} in the server, `;
+  $("time").textContent = `${server}${duration(took)} in all`;
+}
+
+/** Draw an answer over its picture, and list it beside it. */
+function present(read, depth = null) {
+  Object.assign(state, { answer: read, depth, chosen: -1 });
   results.list(read, state.model, (i) => {
     state.chosen = i;
     paint();
   });
   paint();
   tell(read.summary);
-  const server = read.seconds === null ? "" : `${duration(read.seconds * 1000)} in the server, `;
-  $("time").textContent = `${server}${duration(took)} in all`;
+}
+
+/** Point at objects of a stream; without one, another begins. */
+async function point(picture, body, mine, waiting) {
+  const stream = (state.stream ??= new Stream(`${state.model.route}/${state.model.id}`)), began = performance.now();
+  try {
+    const pointed = $("prompt").value;
+    await answer(state.model.route, await stream.ask(picture, body, waiting), body, mine, began);
+    state.pointed = pointed;
+  } catch (error) {
+    if (stream === state.stream) endStream(); // what it still holds is not known here
+    throw error;
+  }
+}
+
+/** Follow through the video what is pointed at, or was, until it ends or somebody stops it. */
+async function follow() {
+  if (!state.stream || $("prompt").value !== state.pointed) await ask();
+  if (!state.stream || !state.answer || state.following) return;
+  const mine = (controller = new AbortController());
+  busy(true);
+  state.following = throughFilm(mine);
+  await state.following;
+  state.following = null;
+  if (mine === controller) busy(false);
+  preview();
+}
+
+async function throughFilm(mine) {
+  const { stream, film, model } = state, began = performance.now();
+  try {
+    for (let count = 1; !mine.signal.aborted; count += 1) {
+      const picture = await film.next();
+      if (!picture) return tell(`The video ends here. ${state.answer.summary}`);
+      const content = await stream.ask(picture, FOLLOWED);
+      if (stream !== state.stream) return; // something else is in sight by now
+      await put(picture);
+      present(answers.read(model.route, content, FOLLOWED));
+      const rate = (1000 * count) / (performance.now() - began);
+      $("time").textContent = `${count} frames, ${rate.toFixed(1)} a second`;
+    }
+  } catch (error) {
+    if (stream !== state.stream) return;
+    endStream();
+    complain(error);
+  }
+}
+
+/** Whether there is a video to follow anything through. */
+function offer() {
+  show($("follow"), Boolean(state.film) && follows(state.model?.route));
+}
+
+/** Forget what is being followed. */
+function endStream() {
+  state.stream?.close();
+  state.stream = null;
 }
 
 /** Show an answer while it is being written. */
 async function write(response, mine, began) {
-  results.clear();
+  forget();
   $("said").textContent = "";
   show($("said"), true);
   show($("stop"), true);
   tell("Writing …");
-  let first = 0, reason = "";
+  let first = 0, reason = "", told = [];
   for await (const { choices: [choice] } of api.events(response)) {
     if (mine !== controller) return;
     if (choice?.delta.content) {
@@ -210,10 +304,14 @@ async function write(response, mine, began) {
       said.append(choice.delta.content);
       if (atEnd) said.scrollTop = said.scrollHeight; // whoever scrolled up is reading
     }
+    told = choice?.delta.places ?? told;
     reason = choice?.finish_reason ?? reason;
   }
   if (mine !== controller) return;
-  tell(reason === "length" ? "Written, up to the most tokens it may." : "Written.");
+  const found = told.length ? answers.places(told, state.picture) : null;
+  if (found) present(found);
+  else if (reason === "length") tell("Written, up to the most tokens it may.");
+  else tell("Written.");
   const took = performance.now() - began;
   $("time").textContent = `first words after ${duration(first || took)}, ${duration(took)} in all`;
 }
@@ -227,7 +325,7 @@ function stop() {
   busy(false);
 }
 
-const again = debounced(ask, QUIET);
+const again = debounced(() => state.following || ask(), QUIET);
 
 /** Something of the question changed. A model that writes is asked when told to, all others by themselves. */
 function changed() {
@@ -258,9 +356,10 @@ function preview() {
   const asked = request(false);
   show($("code"), Boolean(asked));
   if (!asked) return paint();
-  const how = { type: state.picture.type, keyed: Boolean(api.key.get()) };
-  $("curl").textContent = snippets.curl(asked, api.base, state.picture.name, how);
-  $("python").textContent = snippets.python(asked, api.base, state.picture.name, how);
+  const { type, name, seconds } = state.picture, how = { type, keyed: Boolean(api.key.get()), seconds };
+  show($("curl").closest(".code"), !asked.follows); // curl opens no WebSocket
+  $("curl").textContent = asked.follows ? "" : snippets.curl(asked, api.base, name, how);
+  $("python").textContent = snippets.python(asked, api.base, (asked.follows && state.film?.name) || name, how);
   paint();
 }
 
@@ -323,8 +422,8 @@ async function loaded(url) {
 
 // ---- what a person does ----------------------------------------------------------------------------------------------
 
-async function takeAndAsk(opening) {
-  if (!(await take(opening))) return;
+async function takeAndAsk(opening, film) {
+  if (!(await take(opening, film))) return;
   if (needsOf(state.model?.route) === "question") preview();
   else if (state.model?.weights !== undefined) ask();
 }
@@ -335,7 +434,7 @@ function writePrompt(text) {
 }
 
 list.listen();
-pictures.listen($("file"), $("stage"), (file) => takeAndAsk(pictures.open(file)));
+pictures.listen($("file"), $("stage"), open);
 $("sample").addEventListener("click", () => takeAndAsk(pictures.sample()));
 prompts.listen($("canvas"), {
   size: () => state.picture,
@@ -354,6 +453,11 @@ $("clear").addEventListener("click", () => {
   tell("");
 });
 for (const name of NEEDS) $(name).addEventListener("input", changed);
+$("object").addEventListener("change", () => {
+  $("prompt").value = state.pointed = ""; // those were about another one
+  preview();
+});
+$("follow").addEventListener("click", follow);
 $("question").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey) {
     event.preventDefault();

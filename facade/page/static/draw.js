@@ -14,8 +14,8 @@ export const pointColourOf = (i) => POINTS[i % POINTS.length];
 /** The colour of every name in `answer.boxes`, in the order in which they come; words and angles are no names. */
 export function colours(boxes) {
   const found = new Map();
-  for (const { label, arrow, score } of boxes) {
-    if (!found.has(label)) found.set(label, colourOf(arrow || score === null ? 0 : found.size));
+  for (const { label, arrow, word } of boxes) {
+    if (!found.has(label)) found.set(label, colourOf(arrow || word ? 0 : found.size));
   }
   return found;
 }
@@ -56,6 +56,7 @@ function drawBoxes(pen, boxes, chosen, at) {
     drawFrame(pen, box, at, i === chosen ? 3 : box.outline ? 1.25 : 2);
     if (box.arrow) drawArrow(pen, box.arrow, at);
     for (const point of box.points ?? []) drawDot(pen, at([point.x, point.y]), pointColourOf(point.index), 4);
+    if (!box.width && !box.height) drawDot(pen, at([box.left, box.top]), colour.get(box.label), 6);
   }
   pen.globalAlpha = 1;
   const taken = []; // a label that would cover a better one is left out: looking at its row brings it out

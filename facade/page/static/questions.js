@@ -10,6 +10,7 @@ const ROUTES = {
   "/infer/keypoints_detection": { body: withImage },
   "/infer/instance_segmentation": { body: withImage },
   "/infer/classification": { body: withImage },
+  "/infer/embeddings": { body: withImage },
   "/infer/depth-estimation": { body: (picture) => ({ ...withImage(picture), depth_map_format: "png8" }) },
   "/gaze/gaze_detection": { body: withImage },
   "/doctr/ocr": { body: (picture) => ({ ...withImage(picture), generate_bounding_boxes: true }) },
@@ -18,6 +19,7 @@ const ROUTES = {
   "/owlv2/infer": { needs: "classes", body: withClasses },
   "/yolo_world/infer": { needs: "classes", body: withClasses },
   "/sam/segment_image": { needs: "prompt", body: withPrompt },
+  "/streams": { needs: "prompt", body: withObject, follows: true },
   "/clip/compare": { needs: "texts", body: withTexts },
   "/v1/chat/completions": { needs: "question", body: withQuestion, streams: true },
 };
@@ -31,26 +33,37 @@ export function needsOf(route) {
   return ROUTES[route]?.needs ?? "";
 }
 
+/** Whether what is pointed at is followed through a video. */
+export function follows(route) {
+  return ROUTES[route]?.follows ?? false;
+}
+
+/** What a frame is asked that nothing is pointed at on. */
+export const FOLLOWED = { mask_format: "polygon" };
+
 /** Whether the page knows how to ask that route. */
 export function known(route) {
   return route in ROUTES;
 }
 
 /**
- * The request that the page would send now: `{path, streams, body(picture), upload}`, or `{missing}`, a sentence.
+ * The request that the page would send now: `{path, streams, follows, body(picture), upload}`, or `{missing}`, a sentence.
  *
  * `settings` are values by field of the body; those that are null are left to the server. `words` are the page's fields
- * by name. `body` takes `{base64, type}`. `upload` is the path that answers the same to the file alone, or null.
+ * by name. `body` takes `{base64, type}`; where it `follows`, it is a message on the WebSocket of that path,
+ * and the picture travels beside it. `upload` is the path that answers the same to the file alone, or null.
  */
 export function question(model, settings, words) {
-  const { body, streams = false } = ROUTES[model.route];
+  const { body, streams = false, follows = false } = ROUTES[model.route];
   const missing = lacks(needsOf(model.route), words);
   if (missing) return { missing };
   const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== null));
+  if (follows) return { path: `${model.route}/${model.id}`, streams, follows, upload: null, body: (picture) => body(picture, words) };
   // without texts to compare with there is still the vector of the picture
   const path = model.route === "/clip/compare" && !lines(words.texts).length ? "/clip/embed_image" : model.route;
   const name = streams ? { model: model.id } : { model_id: model.id };
-  return { path, streams, upload: uploadPath(model, given), body: (picture) => ({ ...name, ...given, ...body(picture, words) }) };
+  const extra = model.places ? { places: true } : {};
+  return { path, streams, follows, upload: uploadPath(model, given), body: (picture) => ({ ...name, ...given, ...body(picture, words), ...extra }) };
 }
 
 function uploadPath(model, given) {
@@ -96,6 +109,13 @@ function withPrompt(picture, words) {
   const { points, labels, box } = readPrompt(words.prompt);
   const clicked = points.length ? { point_coords: points, point_labels: labels } : {};
   return { ...withImage(picture), ...clicked, ...(box ? { box } : {}) };
+}
+
+/** The object that the page counts by its number, from 0. */
+function withObject(_, words) {
+  const { points, labels, box } = readPrompt(words.prompt), object = Number(words.object) || 0;
+  const clicked = points.length ? { points, point_labels: labels, point_objects: points.map(() => object) } : {};
+  return { ...FOLLOWED, ...clicked, ...(box ? { boxes: [box], box_objects: [object] } : {}) };
 }
 
 function withTexts(picture, words) {

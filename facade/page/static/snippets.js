@@ -1,5 +1,7 @@
 /* The same question as lines to copy: for a shell with curl, and for Python. The picture is read from its file. */
 
+import { FOLLOWED } from "./questions.js";
+
 const VARIABLE = "TRITONVISION_API_KEY";
 
 /** A shell command that sends `request` (see questions.js). A key comes from the environment, never into the text. */
@@ -24,8 +26,9 @@ function bearer() {
   return `-H "Authorization: Bearer $${VARIABLE}"`;
 }
 
-/** A Python program that sends it: with requests, or with OpenAI's client where the route is OpenAI's. */
-export function python(request, base, file, { type, keyed }) {
+/** A Python program that sends it: with requests, or with OpenAI's client where the route is OpenAI's; a video from `seconds` on. */
+export function python(request, base, file, { type, keyed, seconds }) {
+  if (request.follows) return follower(request, base, file, { keyed, seconds });
   const head = [...(keyed ? ["import os"] : []), "import base64", ""].sort((a, b) => !a - !b || a.localeCompare(b));
   const opened = [`with open(${JSON.stringify(file)}, "rb") as file:`, "    picture = base64.b64encode(file.read()).decode()", ""];
   const key = keyed ? `os.environ["${VARIABLE}"]` : '"any"';
@@ -38,8 +41,23 @@ export function python(request, base, file, { type, keyed }) {
   ].join("\n");
 }
 
+/** The frames of a video from `seconds` on, or the one picture that the file is, on a WebSocket: OpenCV reads both. */
+function follower(request, base, file, { keyed, seconds = 0 }) {
+  const address = url(base, request.path).replace(/^http/, "ws");
+  const whole = keyed ? `${JSON.stringify(`${address}?api_key=`)} + os.environ["${VARIABLE}"]` : JSON.stringify(address);
+  return [
+    ...(keyed ? ["import os"] : []), "import base64", "import json", "", "import cv2", "from websockets.sync.client import connect", "",
+    `prompt = ${literal(request.body({ base64: "" }), 0)}`, `film = cv2.VideoCapture(${JSON.stringify(file)})`,
+    ...(seconds ? [`film.set(cv2.CAP_PROP_POS_MSEC, ${Math.round(seconds * 1000)})`] : []),
+    `with connect(${whole}, max_size=None) as socket:`, "    while True:", "        there, frame = film.read()",
+    "        if not there:", "            break", '        picture = base64.b64encode(cv2.imencode(".png", frame)[1]).decode()',
+    '        socket.send(json.dumps({"image": picture, **prompt}))', "        print(json.loads(socket.recv()))",
+    `        prompt = ${literal(FOLLOWED, 2)}`,
+  ].join("\n");
+}
+
 // What OpenAI's client has no argument for.
-const OURS = ["top_k", "repetition_penalty"];
+const OURS = ["top_k", "repetition_penalty", "places"];
 
 function chat(request, base, type, key) {
   const all = Object.entries(body(request, type)), extra = Object.fromEntries(all.filter(([name]) => OURS.includes(name)));

@@ -57,7 +57,7 @@ def test_an_unpublished_backend_is_refused_with_the_published_ones(name):
         with pytest.raises(NotSupported) as caught:
             choose_backend(spelt, ("onnx",), "rfdetr-nano")
         assert "published as onnx" in caught.value.message and "backend out" in caught.value.hint
-        assert ("TensorRT plans are not made" in caught.value.message) == (BACKENDS[name] == "trt")
+        assert ("variants add rfdetr-nano --engine tensorrt" in caught.value.hint) == (BACKENDS[name] == "trt")
 
 
 @pytest.mark.parametrize("name", ["hf", "cuda", " ", "onnxruntime", ["onnx", "vllm"]])
@@ -103,10 +103,15 @@ def test_classes_are_kept_by_id_or_by_name():
     assert settings_for(DETECTOR, {"classes": ["dog"]})["classes"] == [1]
     assert settings_for(DETECTOR, {"class_filter": ["cat"]})["classes"] == [0, 2], "two classes have that name"
     assert settings_for(DETECTOR, {"class_filter": "dog"})["classes"] == [1]
+    assert settings_for(DETECTOR, {"class_filter": [1, "cat"]})["classes"] == [1, 0, 2]
+    assert settings_for(DETECTOR, {"class_filter": []})["classes"] == settings_for(DETECTOR, {"classes": []})["classes"]
     assert settings_for(DETECTOR, {"class_filter": None})["classes"] is None
     with pytest.raises(InvalidParameter) as caught:
         settings_for(DETECTOR, {"class_filter": ["bird"]})
     assert "bird" in caught.value.message and "cat, dog" in caught.value.hint
+    for wrong in ({"class_filter": ["dog"], "classes": [0]}, {"classes": [-1]}, {"class_filter": 1}):
+        with pytest.raises(InvalidParameter):
+            settings_for(DETECTOR, wrong)
 
 
 def test_what_is_looked_for_is_named_in_the_call():

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from facade_thread import facade
+from manifests import SIZE, manifest_of, publish
+from PIL import Image
 from pycocotools import mask as coco
 
+from tritonvision import AutoModel, tasks
 from tritonvision.client.automodel.tracking import Tracker
-from tritonvision.errors import InvalidParameter
+from tritonvision.errors import InvalidParameter, ServerUnavailable
 from tritonvision.results import InstancesRLEMasks, TrackedMasks
 
 HEIGHT, WIDTH = 4, 6
@@ -55,6 +61,35 @@ def test_track_goes_on_with_the_last_stream_or_with_the_one_of_its_state(tracker
     other = Tracker(server.step, server.ended.append)
     other.prompt("x", [[0, 0, 3, 2]])
     assert other.track("y", state_dict=first)[2] == {"stream": 1, "frame": 2}
+
+
+def test_frames_have_the_order_of_colours_that_the_caller_names(tmp_path):
+    publish(tmp_path, [manifest_of("sam2-rt-tiny", tasks.TRACKING.name, labels=())])
+    red = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    red[..., 0] = 255
+    with facade(tmp_path, "secret") as (engine, address, _):
+        try:
+            model = AutoModel.from_pretrained("sam2-rt-tiny", server=address, api_key="secret")
+            model.prompt(red, [[2, 3, 20, 15]], input_color_format="rgb")
+            model.track(red, input_color_format="rgb")
+            model.track(red[..., ::-1])  # as OpenCV has it
+            with pytest.raises(InvalidParameter, match="'stream'"):
+                model.prompt(red, [[2, 3, 20, 15]], stream=True)
+        finally:
+            AutoModel.close()
+        frames = [Image.open(io.BytesIO(frame)) for _, frame, *_ in engine.streams.asked]
+    assert [frame.convert("RGB").getpixel((0, 0)) for frame in frames] == [(255, 0, 0)] * 3
+
+
+def test_a_stream_whose_server_is_gone_is_in_the_way_of_no_other(server):
+    def gone(stream):
+        raise ServerUnavailable
+
+    tracker = Tracker(server.step, gone)
+    tracker.prompt("a", [[0, 0, 3, 2]])
+    with pytest.raises(ServerUnavailable):
+        tracker.prompt("b", [[0, 0, 3, 2]])
+    assert tracker.prompt("b", [[0, 0, 3, 2]])[2] == {"stream": 2, "frame": 0}
 
 
 def test_a_prompt_without_a_state_begins_anew_and_ends_the_stream_before(tracker, server):

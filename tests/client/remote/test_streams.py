@@ -108,6 +108,29 @@ def test_refusals_are_errors_of_ours_and_the_stream_goes_on(address):
     assert story(url, steps) == 1
 
 
+def test_a_step_that_is_cancelled_ends_its_stream_so_that_no_frame_gets_the_answer_of_another(address, monkeypatch):
+    engine, url = address
+    answer, begun = engine.streams.step, threading.Event()
+
+    async def slowly(*asked):
+        begun.set()
+        await asyncio.sleep(0.2)
+        return await answer(*asked)
+
+    async def steps(connection):
+        stream, _ = await connection.step(FACTS, npy(), settings(**BOX), None)
+        monkeypatch.setattr(engine.streams, "step", slowly)
+        step = asyncio.create_task(connection.step(FACTS, npy(), settings(), stream))
+        assert await asyncio.to_thread(begun.wait, 20)
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+        with pytest.raises(InvalidParameter, match="not known"):
+            await connection.step(FACTS, npy(), settings(), stream)
+
+    story(url, steps)
+
+
 def test_who_has_no_key_and_who_meets_nobody_is_told(address):
     _, url = address
 

@@ -15,12 +15,14 @@ from tritonvision.vi.errors import (
     ViAuthenticationError,
     ViConfigurationError,
     ViConnectionError,
+    ViError,
     ViMissingModelError,
     ViNotFoundError,
     ViValidationError,
 )
 
 SAID = "A cat, 猫 🐈."
+USAGE = (7 + 64, 2 * 5)  # of the engine in memory: a picture, and two tokens a piece
 PHOTO = Path(__file__).parents[3] / "tritonvision" / "data" / "astronaut.png"
 GROUNDED = '{"phrase_grounding":{"sentence":"A cat.","groundings":[{"phrase":"A cat","grounding":[[0,256,512,1024]]}]}}'
 BOX = [0.0, 0.25, 0.5, 1.0]
@@ -202,7 +204,8 @@ def test_the_bar_is_on_standard_error_alone_and_only_if_wanted(served, folder, c
 def test_a_stream_gives_the_text_and_then_the_result(served):
     stream = served.model()(PHOTO, "Why?", stream=True)
     assert list(stream) == served.engine.pieces
-    assert stream.get_final_completion().caption == SAID
+    whole = stream.get_final_completion()
+    assert (whole.caption, whole.finish_reason, whole.usage) == (SAID, "stop", USAGE)
     assert served.model()(PHOTO, "Why?", stream=True).get_final_completion().caption == SAID
     with pytest.raises(ValueError, match="one picture"):
         served.model()([PHOTO], "Why?", stream=True)
@@ -211,3 +214,21 @@ def test_a_stream_gives_the_text_and_then_the_result(served):
     served.engine.late_failure = errors.ServerUnavailable()
     with pytest.raises(ViConnectionError):
         list(served.model()(PHOTO, "Why?", stream=True))
+
+
+@pytest.mark.parametrize("when", ["failure", "late_failure"])
+def test_a_stream_that_failed_has_no_result(served, when):
+    stream = served.model()(PHOTO, "Why?", stream=True)
+    setattr(served.engine, when, errors.ServerUnavailable())
+    with pytest.raises(ViConnectionError):
+        list(stream)
+    with pytest.raises(ViError, match="not written to its end"):
+        stream.get_final_completion()
+
+
+def test_a_stream_that_is_left_has_no_result(served):
+    stream = served.model()(PHOTO, "Why?", stream=True)
+    for _ in stream:
+        break
+    with pytest.raises(ViError, match="not written to its end"):
+        stream.get_final_completion()

@@ -13,6 +13,7 @@ from tritonvision.errors import InvalidPicture, SetupError
     [
         "film.mp4", "FILM.MOV", "a/b.mkv", "0", "12", "/dev/video0", "rtsp://cam/stream", "RTSP://u:p@cam:554/x",
         "rtmp://host/app", "udp://127.0.0.1:5000", "http://cam/live.mjpg", "https://host/film.mp4?token=1.jpg",
+        "http://[cam/film.mp4",
     ],
 )  # fmt: skip
 def test_these_are_videos(source):
@@ -37,7 +38,8 @@ def test_a_file_called_like_a_number_is_a_file(tmp_path, monkeypatch):
     ("source", "shown"),
     [
         ("rtsp://me:secret@cam:554/a?b=c", "rtsp://cam:554/a?b=c"), ("http://me@cam/x.mjpg", "http://cam/x.mjpg"),
-        ("rtsp://cam/a@b", "rtsp://cam/a@b"), ("a@b.mp4", "a@b.mp4"),
+        ("rtsp://cam/a@b", "rtsp://cam/a@b"), ("a@b.mp4", "a@b.mp4"), ("http://me:s@cr@[cam/x", "http://[cam/x"),
+        ("rtsp://cam?a=b@c", "rtsp://cam?a=b@c"),
     ],
 )
 def test_a_source_is_named_without_user_and_password(source, shown):

@@ -16,7 +16,7 @@ from videos import film, number_of, read_all, striped
 from tritonvision.client.video.opening import open_video
 from tritonvision.client.video.sound import Sound
 from tritonvision.client.video.writing import VideoWriter
-from tritonvision.errors import InvalidParameter, SetupError
+from tritonvision.errors import InvalidParameter, InvalidPicture, SetupError
 
 TREE = Path(__file__).parents[3]
 
@@ -108,6 +108,12 @@ def test_sound_that_the_format_cannot_hold_is_left_out_and_that_is_said(tmp_path
     assert len(found) == 25 and len(said) == 1 and "pcm_s16le" in said[0]
     silent = film(tmp_path / "silent.mp4", 3)
     written(tmp_path / "out2.mp4", map(striped, range(3)), times[:3], Sound(str(silent)))  # says nothing
+
+
+def test_sound_is_read_from_the_file_itself_and_not_from_addresses_in_it(tmp_path):
+    (tmp_path / "film.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/part.ts\n#EXT-X-ENDLIST\n")
+    with pytest.raises(InvalidPicture):
+        Sound(str(tmp_path / "film.m3u8"))
 
 
 def test_without_a_picture_there_is_no_file(tmp_path):

@@ -61,8 +61,9 @@ def test_a_typed_graph_takes_and_gives_what_the_fp32_one_does_and_computes_nearl
 @pytest.mark.parametrize("precision, stored", [("fp16", TensorProto.FLOAT16), ("bf16", TensorProto.BFLOAT16)])
 def test_layers_are_stored_in_the_precision_and_what_a_policy_names_is_not(graph, tmp_path, precision, stored):
     typed.write(graph, tmp_path / "all.onnx", precision, {"pixels": PIXELS})
-    kept = typed.write(graph, tmp_path / "but.onnx", precision, {"pixels": PIXELS}, ["/second/"])
-    assert kept.count("/second/Conv") == 1
+    found = typed.write(graph, tmp_path / "but.onnx", precision, {"pixels": PIXELS}, ["/second/"])
+    assert found.kept.count("/second/Conv") == 1
+    assert [name.split("/")[1] for name in found.layers] == ["first", "last"]
     assert weights(tmp_path / "all.onnx") == {"first": stored, "second": stored}
     assert weights(tmp_path / "but.onnx") == {"first": stored, "second": TensorProto.FLOAT}
 
@@ -87,7 +88,7 @@ def test_a_graph_without_a_layer_to_quantise_is_refused(tmp_path):
 
 
 def test_what_stands_before_the_first_and_behind_the_last_layer_stays_in_fp32(graph):
-    kept = typed.kept_fp32(onnx.load(graph).graph, ())
+    kept = typed.operators(onnx.load(graph).graph, ()).kept
     operators = [name.split("/")[-1] for name in kept]
     assert operators[0].startswith("Cast") and operators[-1].startswith("Softmax")
     assert not [name for name in kept if "Conv" in name or "Relu" in name or "Gemm" in name]

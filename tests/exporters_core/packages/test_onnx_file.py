@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from command_line import run_here
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -485,14 +486,13 @@ def test_one_command_publishes_a_file(file, tmp_path):
         (["package", "--size", "64"], 2, "A package describes itself", ".onnx"),
     ],
 )
-def test_errors_are_one_line_and_a_hint(file, tmp_path, monkeypatch, arguments, code, sentence, hint):
+def test_errors_are_one_line_and_a_hint(file, tmp_path, arguments, code, sentence, hint):
     yolo(file, metadata=BY_ULTRALYTICS)
     Path(tmp_path / "best.pt").write_bytes(b"PK")
     for folder, name in (("folder", "other.onnx"), ("package", "weights.onnx")):
         (tmp_path / folder).mkdir()
         yolo(tmp_path / folder / name)
-    monkeypatch.chdir(tmp_path)
-    done = run("import", *arguments, "--as", ID, "--repository", tmp_path / "repository")
+    done = run_here("import", *arguments, "--as", ID, "--repository", tmp_path / "repository", folder=tmp_path)
     assert done.returncode == code, done.stderr
     first, second = done.stderr.splitlines()
     assert first.startswith("Error: ") and sentence in first and second.startswith("Hint: ") and hint in second

@@ -80,6 +80,14 @@ def test_each_operation_has_a_type_and_what_was_kept_has_fp32(tmp_path):
     assert [found[name] for name in LAYERS] == ["bf16"] * 3 + ["f32"] * 3
 
 
+def test_of_transformers_all_but_products_may_stay_in_fp32(tmp_path):
+    graph = unfit(tmp_path / "model.onnx")
+    assert bf16.is_transformer(graph)
+    assert bf16.bf16(graph, tmp_path / "a.xml", (), products_only=True) == ("first", "middle")
+    found = types(tmp_path / "a.xml")
+    assert {name: found[name] for name in LAYERS} == dict.fromkeys(LAYERS, "f32") | {"first": "bf16", "middle": "bf16"}
+
+
 def test_what_an_angle_follows_from_stays_in_fp32(tmp_path):
     assert bf16.bf16(chaotic(tmp_path / "model.onnx"), tmp_path / "a.xml") == ("mean", "scale")
 
@@ -159,12 +167,13 @@ def test_the_layers_that_do_not_bear_bf16_are_found_kept_named_and_served_from_a
     root, told = colours(unfit), Told()
     manifest = variants.add(root, "colours", "openvino", "bf16", serve=True, progress=told)
     (variant,) = manifest.variants
-    assert variant.typed and variant.kept_fp32 == UNFIT and variant.figures["top1"] >= 0.99
+    assert variant.typed and variant.kept_fp32 == ("middle",) and variant.figures["top1"] >= 0.99
     place = "net--colours/1/openvino-bf16.xml"
     assert set(variant.files) == {place, place.replace(".xml", ".bin")} and types(root / place)["away"] == "f32"
     config = (root / "net--colours" / "config.pbtxt").read_text()
     assert "openvino-bf16.xml" in config and "HINT_BF16" not in config, "types stand in the file"
-    assert any("Looking for the layers to keep in fp32" in sentence for sentence in told.sentences)
+    told = "\n".join(told.sentences)
+    assert "all but products in fp32" in told and "Looking for the layers to keep in fp32" in told
 
 
 @needs_bf16

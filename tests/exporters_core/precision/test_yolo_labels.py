@@ -55,6 +55,15 @@ def test_an_outline_is_a_mask_and_a_box_has_none(tmp_path):
         labelled.coco(folder, LABELS, masks=True)
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (2, 3)])
+def test_of_labels_with_key_points_the_boxes_are_read(tmp_path, shape):
+    points = [0.1, 0.2, 2, 0.9, 0.8, 1][: shape[0] * shape[1]]
+    line = f"{BOX.strip()} {' '.join(map(str, points))}\n"
+    described = f"kpt_shape: {list(shape)}\nnames: [cat, dog]\nval: ."
+    (row,) = labelled.coco(put(tmp_path, "a.png", "a.txt", described, line), LABELS).truth.dataset["annotations"]
+    assert np.allclose(row["bbox"], [10, 6, 20, 8])
+
+
 def test_a_right_answer_has_a_precision_of_100_and_a_picture_without_labels_counts(tmp_path):
     folder = put(tmp_path, "images/a.png", "labels/a.txt")
     cv2.imwrite(str(folder / "images" / "nothing.png"), PICTURE)
@@ -81,6 +90,7 @@ def test_a_right_answer_has_a_precision_of_100_and_a_picture_without_labels_coun
         ("\n", None, "name no object"),
         (BOX, "names: [cat", "cannot be read as YAML"),
         (BOX, "- cat", "is no description of labels"),
+        (BOX, "kpt_shape: 17\nnames: [cat, dog]", "'kpt_shape' cannot be read"),
         (BOX, "val: nowhere\nnames: [cat, dog]", "None of the folders that the description"),
         (BOX, "names: [bee, ant]", "None of the classes"),
         (BOX, "!!python/object/apply:os.system ['true']", "cannot be read as YAML"),

@@ -51,6 +51,15 @@ def test_a_repository_of_timm_or_transformers_becomes_a_folder(serving):
     assert found.license == "not told by somebody/flowers"
 
 
+def test_large_weights_in_several_files_are_a_folder(serving):
+    parts = {f"model-0000{n}-of-00002.safetensors": b"tensors" for n in (1, 2)}
+    serving.repositories["somebody/large"] = Repository(
+        {"config.json": b"{}", "model.safetensors.index.json": b"{}", "original/a.pth": b"", **parts}
+    )
+    found = hub.fetch("hf:somebody/large")
+    assert {path.name for path in found.path.iterdir()} == {"config.json", "model.safetensors.index.json", *parts}
+
+
 def test_an_adapter_is_a_folder_whatever_else_lies_there(serving):
     files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"a", "optimizer.pt": b"o"}
     serving.repositories["somebody/lora"] = Repository(files)

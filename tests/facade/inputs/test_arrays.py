@@ -211,11 +211,11 @@ ATTACKS = {
 
 @pytest.mark.attack("code in weights and packages")
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_is_refused_at_once(name):
-    began = time.perf_counter()
+def test_an_attack_is_refused_for_little_work(name):
+    began = time.thread_time()  # of this thread alone: other work does not count
     with pytest.raises(InvalidPicture):
         read_array(ATTACKS[name])
-    assert time.perf_counter() - began < 0.2
+    assert time.thread_time() - began < 0.2
 
 
 @pytest.mark.attack("code in weights and packages")

@@ -80,6 +80,18 @@ def test_the_figures_of_triton_are_told_under_its_own_names(house, picture):
     }  # fmt: skip
 
 
+def test_each_of_several_tritonservers_is_told_by_its_address(house):
+    found = {
+        (name.removeprefix("tritonvision_endpoint_"), dict(labels)["endpoint"]): value
+        for (name, labels), value in samples(house).items() if "_endpoint_" in name
+    }  # fmt: skip
+    assert found == {
+        ("healthy", "gpu-1:8001"): 1, ("requests_total", "gpu-1:8001"): 7, ("failures_total", "gpu-1:8001"): 1,
+        ("outstanding", "gpu-1:8001"): 2, ("healthy", "gpu-2:8001"): 0, ("requests_total", "gpu-2:8001"): 3,
+        ("failures_total", "gpu-2:8001"): 3, ("outstanding", "gpu-2:8001"): 0,
+    }  # fmt: skip
+
+
 def test_a_triton_that_does_not_answer_leaves_the_other_figures(house, picture):
     ask(house, picture)
     house.engine.is_live = False

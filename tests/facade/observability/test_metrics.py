@@ -17,7 +17,7 @@ def test_the_window_expires_and_counts_errors_separately():
     window.add("c", 0.6, False)
 
     def figures() -> dict[str, float]:
-        return {metric.name: metric.samples[0].value for metric in window.collect()}
+        return {metric.name: metric.samples[0].value for metric in window.collect(lambda model: True)}
 
     seen = figures()
     assert (seen["num_inferences_a_b_1"], seen["num_errors_a_b_1"], seen["num_inferences_c"]) == (2, 1, 1)
@@ -34,5 +34,5 @@ def test_ids_that_share_a_name_are_one_figure():
     window = Window()
     for model in ("a-b", "a_b", "a/b"):
         window.add(model, 0.1, False)
-    figures = [(metric.name, metric.samples[0].value) for metric in window.collect()]
+    figures = [(metric.name, metric.samples[0].value) for metric in window.collect(lambda model: True)]
     assert len({name for name, _ in figures}) == len(figures) and ("num_inferences_a_b", 3) in figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_every_published_model_is_listed_with_its_facts(house, told):
         "id": DETECTOR, "task": "object-detection", "family": "f", "license": "Apache-2.0",
         "aliases": list(catalog.names_of(DETECTOR)[1:]), "route": "/infer/object_detection", "weights": "random",
         "loaded": False, "labels": ["cat", "dog", "fox"], "label_count": 3, "keypoint_labels": [],
-        "input_size": [480, 640], "notes": [],
+        "input_size": [480, 640], "places": False, "notes": [],
     }  # fmt: skip
     house.client.post("/model/add", json={"model_id": DETECTOR})
     again = house.client.get("/models").json()["models"]
@@ -182,7 +183,10 @@ def test_settings_are_the_tasks_own(told):
     assert {"box_threshold", "text_threshold"} <= asked
 
 
-@pytest.mark.parametrize("path", sorted(ROUTES))
+STREAMS = route_of(tasks.TRACKING.name, "")
+
+
+@pytest.mark.parametrize("path", sorted(ROUTES.keys() - {STREAMS}))
 def test_every_listed_route_exists_and_reads_every_listed_field(house, told, path):
     schema = house.client.get("/openapi.json").json()["paths"][path]["post"]["requestBody"]["content"]
     fields = schema["application/json"]["schema"]["properties"]
@@ -195,13 +199,30 @@ def test_every_listed_route_exists_and_reads_every_listed_field(house, told, pat
 
 
 def test_every_task_has_a_route_and_every_route_is_known_to_the_page():
-    asked = tasks.TASKS.keys() - {tasks.TRACKING.name}  # a stream is a WebSocket, which the page does not open
-    assert {route_of(task, "") for task in asked} | {
-        route_of("", "Grounding DINO"), route_of("", "YOLO-World"),
+    assert {route_of(task, "") for task in tasks.TASKS} | {
+        route_of("", "Grounding DINO"), route_of("", "YOLO-World"), route_of(tasks.EMBEDDING.name, "", False),
     } == ROUTES.keys()  # fmt: skip
     questions = (PAGE / "questions.js").read_text()
     assert set(re.findall(r'^  "(/[^"]+)":', questions, re.MULTILINE)) == ROUTES.keys()
     assert route_of("no such task", "") is None
+
+
+def test_what_is_followed_is_asked_on_the_socket_of_its_model(house):
+    with house.client.websocket_connect(f"{STREAMS}/{DETECTOR}") as socket:
+        socket.send_text("no message")
+        assert socket.receive_json()["error"]
+
+
+def test_an_embedder_is_asked_for_texts_only_where_it_reads_them(house, told):
+    towers = house.engine.repository.get("clip/ViT-B-32")
+    for name, roles in (("towers/1", towers.roles), ("pictures/1", ("",))):
+        folder = house.engine.repository.root / name.replace("/", "__")
+        folder.mkdir()
+        (folder / "manifest.json").write_text(replace(towers, id=name, roles=roles).to_json())
+    listed = {model["id"]: model["route"] for model in house.client.get("/models").json()["models"]}
+    assert (listed["towers/1"], listed["pictures/1"]) == ("/clip/compare", "/infer/embeddings")
+    missing = {model["id"]: model["route"] for model in told["unpublished"]}
+    assert missing["dinov3-small"] == "/infer/embeddings", "its released weights know no classes"
 
 
 def test_the_schema_of_the_models_is_documented_with_an_example(house):

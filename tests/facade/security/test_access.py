@@ -11,6 +11,8 @@ import pytest
 from callers import BOTH, CLASSIFIER, DETECTOR, ask, bearer, key
 
 from tritonvision import api_keys, catalog
+from tritonvision.engine.model_times import ModelTimes
+from tritonvision.facade.observability import triton_metrics
 from tritonvision.facade.security import access
 
 pytestmark = pytest.mark.attack("ways past the key")
@@ -88,6 +90,31 @@ def test_what_is_known_of_a_model_is_told_to_who_may_ask_it(house_of_keys, path,
     assert house.client.get(path.format(model), headers=bearer("admin")).status_code != 403
     assert house.client.get(path.format(model)).status_code == 401
     assert all(loaded.id != DETECTOR for loaded in house.engine.loaded())
+
+
+def test_figures_name_private_models_to_those_alone_whose_key_is_for_them(house_of_keys, picture):
+    house = house_of_keys(
+        private_models=frozenset((CLASSIFIER,)), keys=(key("named", models=(CLASSIFIER,)), key("all")), api_key=None
+    )
+    for who, model in (("named", CLASSIFIER), ("all", DETECTOR)):
+        assert ask(house, picture, model, who).status_code == 200
+    told = {who: house.client.get("/metrics", headers=bearer(who)).text for who in (None, "all", "named")}
+    for text in told.values():
+        assert f'model="{DETECTOR}"' in text and "num_inferences_total 2.0" in text
+    assert told[None].count(CLASSIFIER) == told["all"].count(CLASSIFIER) == 0
+    for line in (
+        f'request_seconds_count{{dialect="roboflow",model="{CLASSIFIER}"',
+        f'nv_inference_count{{model="{CLASSIFIER}"',
+    ):
+        assert line in told["named"]
+    assert house.client.get("/metrics", headers=bearer("wrong")).status_code == 401
+
+
+@pytest.mark.parametrize("part", ["net--acme__eyes", "acme__eyes", "acme__eyes--text", "net--acme__eyes--text"])
+def test_every_part_of_a_private_model_is_left_out_and_shared_steps_are_not(part):
+    counted = [ModelTimes(name, *[1] * 8) for name in (part, "pre--square-128")]
+    told = triton_metrics.exposition(counted, lambda model: model != "acme/eyes").decode()
+    assert "acme" not in told and 'nv_inference_count{model="pre--square-128"' in told
 
 
 def test_a_path_without_a_route_does_not_tell_which_models_there_are(house_of_keys, house_with):

@@ -23,11 +23,3 @@ def test_an_unknown_detail_is_refused_with_those_that_are_known(detail):
     with pytest.raises(InvalidParameter, match="no 'detail' of a picture") as caught:
         prompt.check([says({"type": "image", "detail": detail})], 1)
     assert "low, high, auto" in caught.value.hint
-
-
-@pytest.mark.parametrize(("detail", "size", "low"), [
-    ("low", (9000, 10), True), ("high", (10, 10), False), ("auto", (512, 512), True), ("auto", (513, 10), False),
-    ("auto", (10, 513), False),
-])  # fmt: skip
-def test_a_picture_left_to_its_size_is_one_view_where_it_fits_into_one(detail, size, low):
-    assert prompt.is_low(detail, size, 512) is low

@@ -37,8 +37,9 @@ class Networks:
         if role == "encoder":
             self.prompt = inputs["input_ids"][0].tolist()
             return [np.full((1, 1, 2, 1), inputs["image_embeds"].mean(), np.float32)] * 2
-        ids, mean = inputs["input_ids"][:, -1], inputs["cross.0.key"].mean()
-        following = np.where(ids == END, FIRST + int(mean / 100), np.where(ids == FIRST + 4, END, ids + 1))
+        ids, means = inputs["input_ids"][:, -1], inputs["cross.0.key"].mean(axis=(1, 2, 3))
+        first = FIRST + np.repeat((means / 100).astype(int), len(ids) // len(means))
+        following = np.where(ids == END, first, np.where(ids == FIRST + 4, END, ids + 1))
         logits = np.zeros((len(ids), VOCABULARY), np.float32)
         logits[np.arange(len(ids)), following] = 9
         past = np.concatenate([inputs["past_key_values.0.key"], np.zeros((len(ids), 1, 1, 1), np.float32)], 2)
@@ -132,6 +133,120 @@ def test_a_caller_who_left_ends_the_search(engine, networks):
     engine.start(asks(), [Picture.of(grey(9))], settings(), pytest.fail, failed, left.is_set)
     assert ended.wait(20) and isinstance(failures[0], Cancelled)
     assert [role for role, _ in networks.runs].count("decoder") == 1
+
+
+class Caller:
+    """One answer of several that are asked for at once: its end, and what it was."""
+
+    def __init__(self):
+        self.ended, self.left, self.outcome = threading.Event(), False, None
+
+    def emit(self, delta):
+        self.outcome = delta
+        self.ended.set()
+
+    def failed(self, error):
+        self.outcome = error
+        self.ended.set()
+
+    def tokens(self):
+        assert self.ended.wait(20)
+        return self.outcome.token_ids.tolist()
+
+
+@pytest.fixture
+def at_once(engine, networks):
+    """``at_once((grey, text, settings) ...)``: callers who ask while the engine is busy with another answer.
+
+    Before each run of a network for them ``at_once.before(role, callers)`` is called.
+    """
+    go_on, busy = threading.Event(), Caller()
+
+    def hold(role):
+        if not go_on.is_set():
+            reached.set()
+            assert go_on.wait(20)
+
+    def ask(*questions):
+        engine.start(asks(), [Picture.of(grey(7))], settings(), busy.emit, busy.failed, lambda: False)
+        assert reached.wait(20)
+        callers = [Caller() for _ in questions]
+        for caller, (value, text, given) in zip(callers, questions, strict=True):
+            start = caller.emit, caller.failed, lambda caller=caller: caller.left
+            engine.start(asks(text), [Picture.of(grey(value))], settings(**given), *start)
+        networks.runs.clear()
+        networks.before = lambda role: ask.before(role, callers)
+        go_on.set()
+        return callers
+
+    reached = threading.Event()
+    networks.before, ask.before = hold, lambda role, callers: None
+    return ask
+
+
+def rows_of_steps(networks):
+    return [rows for role, rows in networks.runs if role == "decoder"]
+
+
+def test_answers_that_wait_are_written_together_as_each_is_alone(engine, networks, at_once):
+    greys = (90, 250, 150, 20)
+    callers = at_once(*((value, "<CAPTION>", {}) for value in greys))
+    together = [caller.tokens() for caller in callers]
+    assert rows_of_steps(networks)[-8:] == [4, 12, 12, 12, 12, 12, 9, 6], "the shorter answers leave"
+    assert together == [whole(engine, value).token_ids.tolist() for value in greys]
+
+
+def test_prompts_of_another_length_and_searches_of_another_width_are_batches_of_their_own(networks, at_once):
+    callers = at_once(
+        (90, "<CAPTION>", {}), (90, "<OD>", {}), (250, "<CAPTION>", {"num_beams": 2}), (250, "<CAPTION>", {}),
+    )  # fmt: skip
+    assert [caller.tokens()[0] for caller in callers] == [60, 60, 62, 62]
+    assert max(rows_of_steps(networks)) == 6 and 2 in rows_of_steps(networks)
+
+
+def test_an_answer_that_ends_early_for_its_own_reasons_leaves_the_others_alone(networks, at_once):
+    callers = at_once(
+        (90, "<CAPTION>", {}), (150, "<CAPTION>", {"max_new_tokens": 2}), (250, "see <OD>", {}), (20, "<CAPTION>", {}),
+    )  # fmt: skip
+    assert callers[0].tokens() == callers[3].tokens() == [60, 61, 62, 63, 64, END]
+    assert callers[1].tokens() == [61, 62] and callers[1].outcome.finish_reason == "length"
+    assert callers[2].ended.wait(20) and isinstance(callers[2].outcome, InvalidParameter)
+
+
+def test_who_leaves_a_batch_is_not_waited_for(networks, at_once):
+    def leave(role, callers):
+        if role == "decoder" and networks.runs[-1] == ("decoder", 6):
+            callers[0].left = True
+
+    at_once.before = leave
+    first, second = at_once((90, "<CAPTION>", {}), (150, "<CAPTION>", {}))
+    assert second.tokens() == [61, 62, 63, 64, END]
+    assert first.ended.wait(20) and isinstance(first.outcome, Cancelled)
+    assert rows_of_steps(networks)[-7:-3] == [2, 6, 3, 3]
+
+
+def test_who_leaves_while_waiting_is_told_at_once(networks, at_once):
+    def leave(role, callers):
+        callers[1].left = callers[1].left or role == "decoder"
+        if role == "decoder" and networks.runs[-1] == ("decoder", 3) and not callers[0].ended.is_set():
+            left_early.append(callers[1].ended.is_set())
+
+    left_early: list[bool] = []
+    at_once.before = leave
+    first, second = at_once((90, "<CAPTION>", {}), (90, "<OD>", {}))
+    assert first.tokens() and isinstance(second.outcome, Cancelled) and left_early[-1]
+
+
+def test_a_step_that_fails_ends_all_that_it_was_of_and_the_next_answer_comes(engine, networks, at_once):
+    def fail(role, callers):
+        if role == "decoder" and networks.runs[-1] == ("decoder", 6):
+            raise TritonVisionError("no")
+
+    at_once.before = fail
+    callers = at_once((90, "<CAPTION>", {}), (150, "<CAPTION>", {}))
+    for caller in callers:
+        assert caller.ended.wait(20) and isinstance(caller.outcome, TritonVisionError)
+    assert whole(engine).finish_reason == "stop"
 
 
 def test_a_closed_engine_fails_what_is_not_finished(engine, networks):

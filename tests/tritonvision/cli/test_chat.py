@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from chat_server import MODEL, SLOW_WORDS, running
+from command_line import run_here
 
 from tritonvision.server.process import free_port
 
@@ -41,13 +42,22 @@ def run(tmp_path):
     """Runs ``tritonvision chat`` without a terminal; ``typed`` comes through a pipe."""
 
     def run(*arguments, typed: str = "", **environment):
-        settings = {"TRITONVISION_REPOSITORY": str(tmp_path / "repository"), "TRITONVISION_PORT": str(free_port())}
         return subprocess.run(
             command(*arguments), input=typed, capture_output=True, text=True, cwd=tmp_path,
-            env=os.environ | settings | environment, timeout=60, check=False,
+            env=os.environ | own_settings(tmp_path) | environment, timeout=60, check=False,
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture
+def tell(tmp_path):
+    """As ``run``, in this process and without a pipe: for what is refused before a word is exchanged."""
+    return lambda *arguments: run_here("chat", *arguments, folder=tmp_path, **own_settings(tmp_path))
+
+
+def own_settings(folder: Path) -> dict[str, str]:
+    return {"TRITONVISION_REPOSITORY": str(folder / "repository"), "TRITONVISION_PORT": str(free_port())}
 
 
 class Terminal:
@@ -211,8 +221,8 @@ def test_an_error_of_the_server_ends_a_script_with_its_sentence(run, chat_server
         ((MODEL, "--prompt", "x", "--url", "http://127.0.0.1:9"), 4, "No server answers"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_begun_is_told_in_a_sentence_and_by_the_exit_code(run, arguments, status, words):
-    done = run(*arguments)
+def test_what_cannot_be_begun_is_told_in_a_sentence_and_by_the_exit_code(tell, arguments, status, words):
+    done = tell(*arguments)
     assert done.returncode == status, done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
 
@@ -261,8 +271,8 @@ def test_predict_of_several_pictures_keeps_their_order_and_takes_a_bare_address(
 
 
 @pytest.mark.parametrize("url", ["grpc://here:1", "http:/here", "http://", "a b", "https://here?x=1"])
-def test_what_is_no_address_is_refused_with_the_form_of_one(run, url):
-    done = run(MODEL, "--prompt", "x", "--url", url)
+def test_what_is_no_address_is_refused_with_the_form_of_one(tell, url):
+    done = tell(MODEL, "--prompt", "x", "--url", url)
     assert done.returncode == 2 and "is no address" in done.stderr and "HOST:PORT" in done.stderr
 
 

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from command_line import run_here
 
 from tritonvision.server.process import free_port
 
@@ -27,13 +28,24 @@ def run(tmp_path):
     """Runs ``tritonvision`` in an empty folder and returns the finished process."""
 
     def run(*arguments, **environment):
-        settings = {"TRITONVISION_REPOSITORY": str(tmp_path / "repository"), "TRITONVISION_PORT": str(free_port())}
         return subprocess.run(
             [sys.executable, "-m", "tritonvision", *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path,
-            env=os.environ | settings | environment, timeout=120, check=False,
+            env=os.environ | own_settings(tmp_path) | environment, timeout=120, check=False,
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture
+def tell(tmp_path):
+    """As ``run``, in this process: for commands that have nothing to do but say what is wrong."""
+    return lambda *arguments, **environment: run_here(
+        *arguments, folder=tmp_path, **own_settings(tmp_path), **environment
+    )
+
+
+def own_settings(folder: Path) -> dict[str, str]:
+    return {"TRITONVISION_REPOSITORY": str(folder / "repository"), "TRITONVISION_PORT": str(free_port())}
 
 
 def assert_one_line_and_a_hint(done, status: int):
@@ -55,8 +67,8 @@ def test_help_lists_every_command_and_the_exit_codes_and_loads_none_of_them(run)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_examples_and_exit_codes(run, name):
-    done = run(name, "--help")
+def test_every_command_has_help_with_examples_and_exit_codes(tell, name):
+    done = tell(name, "--help")
     assert done.returncode == 0
     assert "Examples:" in done.stdout and f"tritonvision {name}" in done.stdout and "Exit codes" in done.stdout
 
@@ -101,8 +113,8 @@ main()
         (("predict", FACE, PHOTO, "--url", "http://127.0.0.1:9"), 4),
     ],
 )  # fmt: skip
-def test_an_error_is_one_line_and_a_hint_and_its_exit_code_tells_its_kind(run, arguments, status):
-    assert_one_line_and_a_hint(run(*arguments), status)
+def test_an_error_is_one_line_and_a_hint_and_its_exit_code_tells_its_kind(tell, arguments, status):
+    assert_one_line_and_a_hint(tell(*arguments), status)
 
 
 def test_a_setting_of_the_environment_that_does_not_fit_is_named(run):
@@ -120,8 +132,8 @@ def test_a_setting_of_the_environment_that_does_not_fit_is_named(run):
         ("URL_INPUT", "maybe", "must be true or false"),
     ],
 )  # fmt: skip
-def test_what_a_setting_must_be_is_told_in_our_words(run, variable, value, words):
-    done = run("models", **{f"TRITONVISION_{variable}": value})
+def test_what_a_setting_must_be_is_told_in_our_words(tell, variable, value, words):
+    done = tell("models", **{f"TRITONVISION_{variable}": value})
     assert_one_line_and_a_hint(done, 2)
     assert words in done.stderr
 
@@ -201,8 +213,8 @@ def test_an_unknown_family_is_an_error_with_a_suggestion(run):
 
 
 @pytest.mark.parametrize("command", ["predict", "export", "serve", "info", "remove"])
-def test_every_command_says_which_id_may_have_been_meant(run, command):
-    done = run(command, "mediapipe-face-detectoin", *([PHOTO] if command == "predict" else []))
+def test_every_command_says_which_id_may_have_been_meant(tell, command):
+    done = tell(command, "mediapipe-face-detectoin", *([PHOTO] if command == "predict" else []))
     assert_one_line_and_a_hint(done, 2)
     assert f"Did you mean '{FACE}'?" in done.stderr
 

@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
+from tritonvision import golden
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.packages import import_package
+from tritonvision.publication import Repository
 
 CODE = """
 from pathlib import Path
@@ -94,10 +96,50 @@ def test_code_runs_only_where_it_is_allowed_to(code, repository, tmp_path):
     assert manifest["labels"] == ["a", "b"] and manifest["backend"] == "custom"
 
 
-def test_code_whose_classes_a_file_names_does_not_run_at_import(code, repository, tmp_path):
+BOX = """
+from itertools import count
+from types import SimpleNamespace
+
+TURNS = count(1)
+
+
+class Model:
+    @classmethod
+    def from_pretrained(cls, folder):
+        return cls()
+
+    def __call__(self, image):
+        return SimpleNamespace(xyxy=[[1, 2, 30, 40]], confidence=[SCORE], class_id=[0])
+"""
+NO_GOLDEN = {
+    "it raises": ("1 / 0", "The package's code could not be run: ZeroDivisionError: division by zero"),
+    "it ends": ("exit()", "The package's code ended early when it was asked about a picture."),
+    "it counts": ("1 / next(TURNS)", "Asked twice about one picture, it gave two answers."),
+}
+
+
+def test_code_is_asked_a_golden_question_and_its_answer_is_kept(code, repository):
     (code / "class_names.txt").write_text("x\n")
-    assert run(code, "--as", "mine/1", "--repository", repository, "--allow-local-code").returncode == 0
-    assert not (tmp_path / "it_ran").exists()
+    (code / "model.py").write_text(BOX.replace("SCORE", "0.75"))
+    done = run(code, "--as", "mine/1", "--repository", repository, "--allow-local-code")
+    assert done.returncode == 0 and "golden" not in done.stdout
+    questions = golden.read(repository, Repository(repository).get("mine/1"))
+    ((stage,),) = (question.stages for question in questions.questions)
+    asked, answered = questions.load(stage)
+    assert asked["image"].shape == asked["parameters"].shape == (1, 1)
+    assert answered["boxes"].tolist() == [[[1, 2, 30, 40]]] and answered["scores"].tolist() == [[0.75]]
+    assert stage.compare(answered, answered, exact=False).passed
+    assert not stage.compare(answered | {"boxes": answered["boxes"] + 9}, answered, exact=False).passed
+
+
+@pytest.mark.parametrize("name", NO_GOLDEN)
+def test_code_that_gives_no_answer_twice_is_published_with_a_note_that_says_why(code, repository, name):
+    score, why = NO_GOLDEN[name]
+    (code / "class_names.txt").write_text("x\n")
+    (code / "model.py").write_text(BOX.replace("SCORE", score))
+    manifest, _ = import_package(code, "mine/1", repository, allow_code=True)
+    assert manifest.notes[-1] == f"No load asks it a golden question: {why}"
+    assert golden.read(repository, manifest) is None
 
 
 WRONG_CODE = {
@@ -107,7 +149,7 @@ WRONG_CODE = {
     "no module": ({"model_module": "other.py"}, CODE, "The package has no other.py"),
     "a task that cannot be": ({"task_type": "vlm"}, CODE, "A package's own code cannot do 'vlm' here."),
     "no environment": ({"python_environment": "nowhere"}, CODE, "'python_environment' names no Python environment."),
-    "it raises": ({}, "raise OSError('no camera')", "could not be loaded: OSError: no camera"),
+    "it raises": ({}, "raise OSError('no camera')", "could not be run: OSError: no camera"),
     "no classes": ({}, CODE.replace("class_names", "names"), "Neither class_names.txt nor the package's model"),
     "two classes": ({}, CODE + CODE.replace("class Model", "class Other"), "has 2 classes with from_pretrained"),
     "it ends": ({}, "import os; os._exit(0)", "ended early when it was asked for its class names"),

@@ -7,6 +7,7 @@ from tritonvision.cli.question import ask
 from tritonvision.errors import InvalidParameter
 
 SAM, CLIP, DETECTION = "interactive-instance-segmentation", "embedding", "object-detection"
+FOLLOWED = "video-instance-segmentation"
 NAMED, PAGE, LINE, WRITTEN = "open-vocabulary-object-detection", "structured-ocr", "text-only-ocr", "vlm"
 
 
@@ -63,6 +64,7 @@ def test_what_is_no_box_is_refused_with_the_way_to_write_one(box):
     ("task", "options", "words"),
     [
         (SAM, (None, None, None, None), "has to be shown"),
+        (FOLLOWED, (None, None, None, None), "has to be shown"),
         (DETECTION, (None, ["1,2"], None, None), "takes no --point"),
         (DETECTION, (None, None, "1,2,3,4", None), "takes no --point and no --box"),
         (DETECTION, (None, None, None, ["a cat"]), "takes no --text"),
@@ -91,6 +93,7 @@ def test_the_length_of_an_answer_is_asked_of_models_that_write():
 
 def test_what_a_model_can_be_asked_passes():
     ask(None, ["1,2"], None, None).check("sam-vit_b", SAM)
+    ask(None, None, "1,2,3,4", None).check("sam2-rt-tiny", FOLLOWED)
     ask(None, None, None, ["a cat"]).check("clip/RN50", CLIP)
     ask(0.5, None, None, None).check("yolov8n-640", DETECTION)
     ask(None, None, None, ["a cat", "a dog"]).check("owlv2-base-patch14", NAMED)

@@ -32,9 +32,22 @@ TASK_OF = {
     "grounding-dino-tiny": "open-vocabulary-object-detection", "owlv2-base-patch14": "open-vocabulary-object-detection",
     "my/finder/1": "open-vocabulary-object-detection", "doctr-db_mobilenet_v3": "structured-ocr",
     "trocr-base-printed": "text-only-ocr", "smolvlm-256m": "vlm", "florence-2-base": "vlm",
-    "my/talker/1": "vlm", "resnet18": "classification",
+    "my/talker/1": "vlm", "resnet18": "classification", "qwen3-vl-2b": "vlm", "moondream2": "vlm",
+    "paligemma-3b-mix-224": "vlm",
 }  # fmt: skip
 PLACES = ("TOTAL<loc_0><loc_0><loc_99><loc_0><loc_99><loc_49><loc_0><loc_49>",)
+GROUNDING = {
+    "florence-2-base": "florence", "qwen3-vl-2b": "qwen3", "moondream2": "moondream",
+    "paligemma-3b-mix-224": "paligemma",
+}  # fmt: skip
+CODES = "".join(f"<seg{code:03}>" for code in range(16))
+SAID = {  # by what is asked
+    "<OCR_WITH_REGION>": PLACES,
+    "locate": ("```json\n[", '{"bbox_2d": [250, 500, 500, 750], "label": "cat"}', "]\n```"),
+    "point: nose": ('{"object": "nose", "points": ', '[{"x": 0.25, "y": 0.5}]}'),
+    "segment cat": ("<loc0512><loc0256><loc0768><loc0512>", CODES, " cat"),
+    "look": ("I see a cat ", '{"bbox_2d": [250, 500, 500, 750], "label": "cat"}'),
+}
 PIECES = ("A\u2028man ", "with", " a\x85helm", "et.")
 
 
@@ -58,10 +71,12 @@ class MemoryEngine:
 
     async def chat(self, model, messages, pictures, parameters, *, wait=True):
         self.asked.append((messages, list(pictures), resolve(VLM.parameters, parameters)))
-        pieces = PLACES if "<OCR_WITH_REGION>" in str(messages) else PIECES
+        pieces = SAID.get(messages[-1]["content"][-1]["text"], PIECES)
+        masks = np.full((1, 64, 64), 255, dtype=np.uint8) if CODES in pieces else None
         for count, text in enumerate(pieces, 1):
             await asyncio.sleep(0)
-            yield Delta(text, np.array([count]), "length" if count == len(pieces) else "", (70, count))
+            ended = count == len(pieces)
+            yield Delta(text, np.array([count]), "length" if ended else "", (70, count), masks if ended else None)
 
     async def generate_masks(self, model, picture, parameters, *, wait=True):
         for nothing in ():  # the command line does not ask for it
@@ -97,6 +112,9 @@ class MemoryEngine:
     async def ready(self, manifest=None):
         return True
 
+    def endpoints(self):
+        return []
+
     def losses(self):
         return 0, 0
 
@@ -131,7 +149,7 @@ def server(tmp_path_factory):
         manifest = Manifest(
             id=model, family="f", task=task, head="h", weights="random", source="s", sha256="0", license="x",
             precision="fp32", labels=("block", "line", "word") if task == "structured-ocr" else (), input_size=None,
-            steps=(), grounding="florence" if model == "florence-2-base" else "",
+            steps=(), grounding=GROUNDING.get(model, ""),
         )  # fmt: skip
         (root / manifest.triton_name).mkdir()
         (root / manifest.triton_name / MANIFEST).write_text(manifest.to_json())
@@ -173,9 +191,9 @@ def both(server, monkeypatch):
     return make
 
 
-async def asked(source, picture: bytes):
+async def asked(source, picture: bytes, hear=lambda _: None):
     async with source:
-        return await source.ask(picture)
+        return await source.ask(picture, hear)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +221,27 @@ def test_places_that_a_model_writes_are_boxes_and_outlines(both, photo):
         assert found.text == PLACES[0] and found.result.polygons[0].tolist() == [[0, 0], [51, 0], [51, 25], [0, 25]]
         told = list(lines("page.png", found.predictions(None)))
         assert told == ["page.png: 1 prediction", f"  {'TOTAL':<20} 1.0000   box 0.3, 0.3 to 50.9, 25.3"]
+
+
+@pytest.mark.parametrize(("model", "text", "told"), [
+    ("qwen3-vl-2b", "locate", "cat                  1.0000   box 128.0, 256.0 to 256.0, 384.0"),
+    ("moondream2", "point: nose", "nose                 1.0000   at 128.0, 256.0"),
+    ("paligemma-3b-mix-224", "segment cat", "cat                  1.0000   box 129.0, 257.0 to 255.0, 383.0"),
+])  # fmt: skip
+def test_places_are_told_and_not_the_numbers_that_they_are_written_in(both, photo, model, text, told):
+    for source in both(model, ask(None, None, None, [text])):
+        heard: list[str] = []
+        found = asyncio.run(asked(source, photo, heard.append))
+        assert heard == [] and found.text == "".join(SAID[text])
+        assert list(lines("photo", found.predictions(None))) == ["photo: 1 prediction", f"  {told}"]
+    assert ("polygon" in found.predictions(None)[0]) is (model == "paligemma-3b-mix-224")
+
+
+def test_words_are_heard_as_they_come_also_beside_places(both, photo):
+    for source in both("qwen3-vl-2b", ask(None, None, None, ["look"])):
+        heard: list[str] = []
+        found = asyncio.run(asked(source, photo, heard.append))
+        assert "".join(heard) == "".join(SAID["look"]) and len(found.predictions(None)) == 1
 
 
 def test_boxes_are_called_by_the_texts(both, photo):

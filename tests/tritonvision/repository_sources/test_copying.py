@@ -71,6 +71,18 @@ def test_a_model_that_is_being_uploaded_stays_as_it_was_until_it_is_whole(there,
     assert copy.look().models == ("eyes",) and files(here) == files(there)
 
 
+def test_a_broken_upload_is_fetched_once_and_told_again_until_the_source_changes(there, here, copy):
+    copy.look()
+    publish(there, "eyes", b"a better graph", manifest_too=False)
+    fetched = []
+    fetch = copy._source.fetch
+    copy._source.fetch = lambda remote, target: (fetched.append(remote.path), fetch(remote, target))
+    first = copy.look()
+    assert fetched == ["net--eyes/1/model.onnx"] and copy.look() == first and len(fetched) == 1
+    publish(there, "eyes", b"a better graph")
+    assert copy.look().models == ("eyes",) and files(here) == files(there)
+
+
 def test_a_new_model_without_all_of_its_folders_does_not_appear(there, here, copy):
     publish(there, "ears", b"graph")
     shutil.rmtree(there / "net--ears")

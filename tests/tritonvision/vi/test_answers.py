@@ -74,3 +74,20 @@ def test_a_polygon_has_the_box_around_it(monkeypatch):
     outline = ((0.2, 0.1), (0.6, 0.3), (0.4, 0.9))
     monkeypatch.setattr("tritonvision.grounding.parse", lambda *_: [Grounded("a cat", polygons=(outline,))])
     assert answered("a cat").grounded_phrases[0].bbox == [0.2, 0.1, 0.6, 0.9]
+
+
+def test_places_are_read_by_the_task_that_was_asked():
+    """``<OD>`` names things, which may be called ``it``; in a caption that is no phrase."""
+    said = "it<loc_250><loc_500><loc_500><loc_750>"
+    detected = answer(question("", "florence", None, task="phrase-grounding"), said, SIZE, "florence")
+    assert [one.phrase for one in detected.grounded_phrases] == ["it"]
+    grounded = answer(question("", "florence", "it is", task="phrase-grounding"), said, SIZE, "florence")
+    assert grounded.grounded_phrases == []
+
+
+def test_pixels_are_those_in_which_the_picture_was_read():
+    pixels = 28, 56 * 56, 1280 * 28 * 28
+    said = '[{"bbox_2d": [161, 119, 322, 476], "label": "cat"}]'
+    asked = question("", "qwen2_5", None, task="phrase-grounding")
+    (found,) = answer(asked, said, SIZE, "qwen2_5", pixels).grounded_phrases
+    assert found.bbox == pytest.approx([0.25, 0.25, 0.5, 1.0])

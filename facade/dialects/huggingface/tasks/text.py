@@ -15,8 +15,9 @@ from tritonvision.facade.dialects.huggingface import responses as formats
 from tritonvision.facade.dialects.huggingface.request import Question, Task
 from tritonvision.facade.service import Read
 from tritonvision.facade.workers import in_thread
-from tritonvision.grounding import florence
+from tritonvision.grounding import Grounded, florence, naming
 from tritonvision.grounding.detections import detections
+from tritonvision.grounding.located import Convention, located
 from tritonvision.grounding.reply_stream import answered
 from tritonvision.pictures import shown_size
 from tritonvision.publication import Manifest
@@ -32,6 +33,7 @@ _DIRECTION = Parameter("truncation_direction", "choice", "right", choices=("righ
 _TEMPLATE, _PLACE = "This is a photo of {}.", "{}"
 # The inverse temperature of the softmax: CLIP's training clips it here, and its published weights reach it.
 _LOGIT_SCALE = 100.0
+_MOST_PROMPTS = 8  # of one request, each an answer of its own
 # The default prompt, since the dialect's client cannot send one; and those of models that read tasks, by convention.
 _PROMPT = "Describe this image."
 _CAPTIONS = {"florence": "<CAPTION>", "paligemma": "caption en", "moondream": "caption: normal"}
@@ -155,21 +157,61 @@ async def describe(question: Question) -> list[dict[str, str]] | dict[str, str]:
 
 async def locate(question: Question) -> list[dict[str, Any]]:
     """The boxes that a model writes of all objects, by their names. They are written, not scored: each has score 1."""
-    task, size = florence.TASKS["<OD>"], {}
+    asking = _Asking(question)
+    return formats.boxes(*detections(await asking.places("<OD>"), *asking.size))
 
-    async def read(reservation: ByteReservation) -> bytes:
-        picture = await question.picture(reservation)
-        size["width"], size["height"] = await in_thread(shown_size, picture)
-        return picture
 
-    said = await _write(question, task.token, "prompt", read)
-    return formats.boxes(*detections(florence.read(said, **size, task=task), **size))
+async def locate_named(question: Question) -> list[dict[str, Any]]:
+    """The boxes that a model writes of the candidate labels, in the words of its family. Each has score 1."""
+    names, given = labels(question), question.given(_THRESHOLD, _TOP_K)
+    prompts, asking = naming.prompts(question.manifest.grounding, names), _Asking(question)
+    if len(prompts) > _MOST_PROMPTS:
+        raise InvalidParameter(
+            f"'{question.manifest.id}' looks for one label at a time, for at most {_MOST_PROMPTS} a request, "
+            f"not {len(prompts)}."
+        )
+    found = [place for text, some in prompts for place in naming.named(await asking.places(text), some)]
+    return formats.boxes(*detections(found, *asking.size))[: given["top_k"]]
+
+
+class _Asking:
+    """Prompts about the one picture of a request, which is read once.
+
+    Attributes:
+        size: (width, height) of the picture as it is shown, once a prompt was answered.
+    """
+
+    def __init__(self, question: Question):
+        self._question, self._picture = question, b""
+        self.size = 1, 1
+
+    async def places(self, prompt: str) -> list[Grounded]:
+        """What the answer to a prompt says of places. Raises as :meth:`Service.chat`."""
+        manifest = self._question.manifest
+        convention = Convention(manifest.grounding, manifest.grounding_pixels)
+        said = await _write(self._question, prompt, "prompt", self._read)
+        return located(convention, tasks.about_picture(prompt), self.size, said)
+
+    async def _read(self, reservation: ByteReservation) -> bytes:
+        if not self._picture:
+            self._picture = await self._question.picture(reservation)
+            self.size = await in_thread(shown_size, self._picture)
+        return self._picture
 
 
 async def answer_question(question: Question) -> list[dict[str, Any]]:
     """One answer, for any ``top_k``. It is generated, not chosen from a list, so its score is always 1."""
     said = await _write(question, question.asked.question, "question")
     return [{"answer": said, "score": 1.0}]
+
+
+async def answer_of_page(question: Question) -> list[dict[str, Any]]:
+    """As :func:`answer_question`. The model reads the page itself, so there are no words among which the answer begins
+    and ends, and ``word_boxes`` and the other settings of a recogniser change nothing.
+    """
+    if question.asked.question is None:
+        raise InvalidParameter("A page is asked about: 'inputs' needs a 'question'.")
+    return await answer_question(question)
 
 
 async def _write(question: Question, prompt: Any, name: str, read: Read | None = None) -> str:
@@ -189,8 +231,9 @@ def _generation(question: Question) -> dict[str, Any]:
     if not isinstance(inner, dict):
         raise InvalidParameter("'generation_parameters' must be an object.")
     merged = dict(inner)
-    if "max_new_tokens" in given:
-        merged["max_new_tokens"] = given["max_new_tokens"]
+    for name in ("max_answer_len", "max_new_tokens"):  # the first is document question answering's
+        if name in given:
+            merged["max_new_tokens"] = given[name]
     if merged.get("do_sample") is False:
         merged.pop("temperature", None)
     elif merged.get("do_sample") is True:
@@ -209,6 +252,10 @@ def _reads_tasks(manifest: Manifest) -> bool:
     return manifest.grounding == florence.NAME
 
 
+def _finds_names(manifest: Manifest) -> bool:
+    return bool(naming.prompts(manifest.grounding, [""]))
+
+
 def _generated(question: Question, text: str) -> list[dict[str, str]] | dict[str, str]:
     answer = {"generated_text": text}
     return answer if question.javascript else [answer]
@@ -216,7 +263,7 @@ def _generated(question: Question, text: str) -> list[dict[str, str]] | dict[str
 
 # ---- the tasks: of those that one model answers, the first that fits -------------------------------------------------
 
-_WRITES = ("max_new_tokens", "generation_parameters", "generate_kwargs", "prompt")
+_WRITES = ("max_new_tokens", "max_answer_len", "generation_parameters", "generate_kwargs", "prompt")
 
 # Before the classifiers' own task: a request for it names it, and their first task stays what they are called after.
 FEATURES_OF_CLASSIFIERS = Task(
@@ -239,11 +286,20 @@ TASKS = (
     ),
     Task("image-feature-extraction", (tasks.EMBEDDING.name,), picture_features, reads=(_NORMALIZE, _POOL)),
     Task(
+        "zero-shot-object-detection", (tasks.VLM.name,), locate_named,
+        lambda asked, _: "candidate_labels" in asked.parameters,
+        reads=("candidate_labels", _THRESHOLD, _TOP_K, *_WRITES[:-1]), keeps=_repeats, of=_finds_names,
+    ),
+    Task(
         "visual-question-answering", (tasks.VLM.name,), answer_question, lambda asked, _: asked.question is not None,
         reads=_WRITES, keeps=_repeats,
     ),
     Task(
-        "object-detection", (tasks.VLM.name,), locate, lambda *_: False, reads=_WRITES[:3], keeps=_repeats,
+        "document-question-answering", (tasks.VLM.name,), answer_of_page, lambda *_: False, reads=_WRITES[:-1],
+        keeps=_repeats,
+    ),
+    Task(
+        "object-detection", (tasks.VLM.name,), locate, lambda *_: False, reads=_WRITES[:-1], keeps=_repeats,
         of=_reads_tasks,
     ),
     Task("image-to-text", (tasks.VLM.name,), describe, reads=_WRITES, keeps=_repeats),

@@ -283,6 +283,17 @@ def test_a_question_is_read_at_every_place_of_the_body(ready, picture):
         assert "question" in refusal(ready, path, inputs=text, **bad)
 
 
+def test_a_page_is_asked_about_in_the_words_of_document_question_answering(ready, picture):
+    path, page = f"/pipeline/document-question-answering/{WRITER}", {"image": b64(picture), "question": "Which number?"}
+    more = {"lang": "en", "word_boxes": [["A", [0, 0, 9, 9]]], "top_k": 3, "max_answer_len": 9}
+    assert answer(ready, path, inputs=page, parameters=more) == [{"answer": SAID, "score": 1.0}]
+    ((_, messages, pictures, settings),) = ready.engine.chats
+    assert messages[0]["content"][1]["text"] == "Which number?" and pictures == [picture]
+    assert settings["max_new_tokens"] == 9
+    for bad in ({"image": b64(picture)}, {"image": b64(picture), "question": " "}):
+        assert "question" in refusal(ready, path, inputs=bad)
+
+
 @pytest.mark.parametrize("model", [WRITER, LINES])
 def test_tasks_that_generate_text_need_a_picture(ready, model):
     for inputs in ("%%%", None, ["a"], "QUJD"):

@@ -122,6 +122,7 @@ def test_more_pictures_than_a_request_may_hold_are_refused(house_with, picture):
 
 @pytest.mark.parametrize("change", [
     {"length": "x"}, {"length": "-1"}, {"length": "99999"}, {"length": "5"}, {"extra": b"more"},
+    {"length": "0" * 18 + "9" * 5000},
 ])  # fmt: skip
 def test_a_length_that_does_not_fit_the_body_is_refused(house, picture, change):
     given = binary(picture)

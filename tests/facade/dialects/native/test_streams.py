@@ -82,6 +82,13 @@ def test_without_room_for_one_more_stream_that_is_told(house, picture):
         assert told == {"error": "All 16 streams of 'm' are in use.", "hint": "End one of them.", "code": "overloaded"}
 
 
+def test_when_to_ask_again_is_told_where_other_routes_have_a_header_for_it(house, picture):
+    house.engine.streams.failure = Overloaded("The server is answering as many pictures as it can.", retry_after=2.0)
+    with house.client.websocket_connect(PATH) as socket:
+        socket.send_json({"image": text(picture), **BOX})
+        assert socket.receive_json()["hint"] == "Ask again in 2 s."
+
+
 def test_a_connection_on_which_nothing_is_sent_is_closed(house, picture, monkeypatch):
     monkeypatch.setattr(streams, "IDLE_SECONDS", 0.1)
     with house.client.websocket_connect(PATH) as socket:
