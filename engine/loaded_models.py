@@ -101,9 +101,9 @@ class LoadedModels:
         """
         self._refused[manifest.id] = manifest, why
 
-    def why_refused(self, manifest: Manifest) -> str:
+    def why_refused(self, manifest: Manifest | None) -> str:
         """The sentence why it may not serve as it is published now, or empty."""
-        refused, why = self._refused.get(manifest.id, (None, ""))
+        refused, why = self._refused.get(manifest.id, (None, "")) if manifest else (None, "")
         return why if refused is manifest else ""
 
     async def refuse(self, manifest: Manifest, why: str) -> None:
