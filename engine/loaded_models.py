@@ -158,8 +158,8 @@ class LoadedModels:
         """
         if self.budget is not None and footprint(manifest) > self.budget:
             raise NoRoom(
-                f"'{manifest.id}' is reckoned at {footprint(manifest) >> 20} MB, the memory budget is "
-                f"{self.budget >> 20} MB.",
+                f"'{manifest.id}' is reckoned at {footprint(manifest) / 1e6:.0f} MB, the memory budget is "
+                f"{self.budget / 1e6:.0f} MB.",
                 hint="Raise --memory-budget, or the memory limit of the container.",
             )
         give_up = time.monotonic() + wait_timeout
