@@ -281,9 +281,7 @@ class Engine:
 
     async def why_model_not_ready(self, manifest: Manifest) -> str:
         """One sentence why the model would not answer at once, empty where it would; see :mod:`readiness`."""
-        return await readiness.why_not_ready(
-            manifest, self._loader, self._client, self._server, self.published.resolve
-        )  # fmt: skip
+        return await readiness.why_not_ready(manifest, self._loader, self._client, self._server, self.published.resolve)
 
     def why_not_ready(self, manifest: Manifest | None = None) -> str:
         """One sentence why, after :meth:`ready` or :meth:`live` was False."""

@@ -119,7 +119,7 @@ class FacadeConnection(Connection):
             body |= {"logprobs": True, "top_logprobs": settings["top_logprobs"]}
         if facts.grounding and len(pictures) == 1:
             body["places"] = True
-        reason, places = "", None
+        places, last = None, None
         async with aclosing(self._facade.events("/v1/chat/completions", body, WRITING_SECONDS)) as events:
             async for event in events:
                 for choice in event.get("choices", ()):
@@ -127,11 +127,16 @@ class FacadeConnection(Connection):
                     text, reason = choice["delta"].get("content") or "", choice.get("finish_reason") or ""
                     if "places" in choice["delta"]:
                         places = tuple(map(Grounded.from_dict, choice["delta"]["places"]))
-                    yield Delta(text, _NO_TOKENS, reason, logprobs=tuple(told), places=places if reason else None)
-                if counts := event.get("usage"):  # after the last choice
-                    cached = counts["prompt_tokens_details"]["cached_tokens"]
+                    piece = Delta(text, _NO_TOKENS, reason, logprobs=tuple(told), places=places if reason else None)
+                    if reason:
+                        last = piece  # the counts come after it
+                    else:
+                        yield piece
+                if last is not None and (counts := event.get("usage")):
                     usage = counts["prompt_tokens"], counts["completion_tokens"]
-                    yield Delta("", _NO_TOKENS, reason, usage, cached_tokens=cached, places=places)
+                    last = replace(last, usage=usage, cached_tokens=counts["prompt_tokens_details"]["cached_tokens"])
+        if last is not None:
+            yield last
 
     async def generate_masks(
         self, facts: Facts, picture: bytes, settings: Mapping[str, Any]

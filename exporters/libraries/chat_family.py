@@ -14,6 +14,8 @@ class ChatFamily(TransformersFamily):
 
     refusals = NO_CLASSES
     random_note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
-    beside = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
-    sometimes_beside = ("processor_config.json", "chat_template.jinja", "chat_template.json")
+    beside: tuple[str, ...] = (
+        "generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json",
+    )  # fmt: skip
+    sometimes_beside: tuple[str, ...] = ("processor_config.json", "chat_template.jinja", "chat_template.json")
     tolerance = Tolerance(TOLERANCES, causes=causal_decoder.CAUSES)
