@@ -273,9 +273,7 @@ class Engine:
         Args:
             manifest: of a model that has to be ready, too, if it is loaded, and must not have been refused.
         """
-        if not (self._server is None or self._server.healthy()):
-            return False
-        if manifest is not None and self.loaded_models.why_refused(manifest):
+        if not (self._server is None or self._server.healthy()) or self.loaded_models.why_refused(manifest):
             return False
         if manifest is not None and self.loaded_models.get(manifest.id):
             return await self._client.ready(manifest.triton_name)
@@ -289,9 +287,8 @@ class Engine:
         """One sentence why, after :meth:`ready` or :meth:`live` was False."""
         if self._server is not None and self._server.failure is not None:
             return self._server.failure.message
-        if manifest is not None and (why := self.loaded_models.why_refused(manifest)):
-            return why
-        return "The inference server is starting, or a part of it is being replaced."
+        starting = "The inference server is starting, or a part of it is being replaced."
+        return self.loaded_models.why_refused(manifest) or starting
 
     # ---- asking ------------------------------------------------------------------------------------------------
 

@@ -101,9 +101,9 @@ class LoadedModels:
         """
         self._refused[manifest.id] = manifest, why
 
-    def why_refused(self, manifest: Manifest) -> str:
+    def why_refused(self, manifest: Manifest | None) -> str:
         """The sentence why it may not serve as it is published now, or empty."""
-        refused, why = self._refused.get(manifest.id, (None, ""))
+        refused, why = self._refused.get(manifest.id, (None, "")) if manifest else (None, "")
         return why if refused is manifest else ""
 
     async def refuse(self, manifest: Manifest, why: str) -> None:
@@ -158,8 +158,8 @@ class LoadedModels:
         """
         if self.budget is not None and footprint(manifest) > self.budget:
             raise NoRoom(
-                f"'{manifest.id}' is reckoned at {footprint(manifest) >> 20} MB, the memory budget is "
-                f"{self.budget >> 20} MB.",
+                f"'{manifest.id}' is reckoned at {footprint(manifest) / 1e6:.0f} MB, the memory budget is "
+                f"{self.budget / 1e6:.0f} MB.",
                 hint="Raise --memory-budget, or the memory limit of the container.",
             )
         give_up = time.monotonic() + wait_timeout

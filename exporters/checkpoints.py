@@ -38,6 +38,7 @@ _BROKEN = (
     struct.error,
 )  # fmt: skip
 _ARCHIVE = b"PK\x03\x04"  # with what a zip archive begins, and with it what torch writes since 1.6
+_YOLO = "It is a checkpoint of ultralytics: export it under the id of its YOLO."
 _SAVE = "Save the tensors alone: torch.save(model.state_dict(), path) or safetensors.torch.save_file."
 _SHOWN = 80  # characters of a tensor's name in an error
 _COUNTER = "num_batches_tracked"  # of batch norms: means nothing for inference, and older files lack it
@@ -90,7 +91,8 @@ def _load(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         named = _CLASS.search(str(error))
         how = f"without running code of {named[1][:_SHOWN]}" if named else "as a dictionary of tensors"
-        raise ExportFailed(f"The weights file cannot be read {how}.", hint=_SAVE) from error
+        of_a_yolo = named is not None and named[1].startswith("ultralytics.")
+        raise ExportFailed(f"The weights file cannot be read {how}.", hint=_YOLO if of_a_yolo else _SAVE) from error
     except (SafetensorError, *_BROKEN) as error:
         raise ExportFailed("The weights file cannot be read as a dictionary of tensors.", hint=_SAVE) from error
 

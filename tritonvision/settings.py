@@ -237,6 +237,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _a_port_each(self) -> Settings:
+        if self.port == self.grpc_port:
+            raise PydanticCustomError("one_port", "port and grpc_port are two ports")
+        return self
+
+    @model_validator(mode="after")
     def _export_on_loopback(self) -> Settings:
         if self.export_missing is None:
             self.export_missing = self.loopback

@@ -17,6 +17,7 @@ import httpx
 
 from tritonvision.errors import InvalidPicture
 
+_HTTPS = "Only https URLs are fetched."
 _MAX_REDIRECTS = 3
 _MAX_ADDRESSES = 4
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -116,7 +117,7 @@ class Fetcher:
             raise InvalidPicture("URLs with a user name or password are not fetched.")
         is_open = url.host.lower() in self._open_hosts
         if url.scheme != "https" and not (is_open and url.scheme == "http"):
-            raise InvalidPicture("Only https URLs are fetched.")
+            raise InvalidPicture(_HTTPS)
         port = url.port or (443 if url.scheme == "https" else 80)
         addresses = await self._resolve(url.raw_host.decode("ascii"), port)
         if not is_open and not all(map(is_public, addresses)):
@@ -159,6 +160,8 @@ class Fetcher:
 
 def _parse(url: str) -> httpx.URL:
     parsed = httpx.URL(url.strip())
+    if parsed.scheme not in ("http", "https"):
+        raise InvalidPicture(_HTTPS)
     if not parsed.host:
         raise InvalidPicture("The URL has no host.")
     return parsed

@@ -113,11 +113,11 @@ def test_waiting_for_room_ends_with_a_sentence():
 def test_a_model_over_the_budget_is_refused_and_none_is_evicted():
     async def work(loaded_models, load, left):
         await load(A)
-        with pytest.raises(NoRoom, match="the memory budget is 400 MB"):
+        with pytest.raises(NoRoom, match="the memory budget is 400 MB"):  # as a person writes it: 400MB
             await load(manifest("huge", 1000))
         assert left == []
 
-    run(work, budget=400 * MB)
+    run(work, budget=400 * 10**6)
 
 
 def test_a_model_that_another_needs_stays_while_that_one_is_there():

@@ -3,6 +3,8 @@
 import torch  # isort: skip
 
 import argparse
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,16 @@ def test_code_in_a_file_is_refused_by_name_and_does_not_run(network, tmp_path):
     torch.save(network, tmp_path / "whole.pth")
     with pytest.raises(ExportFailed, match="without running code of .*Small"):
         checkpoints.read(tmp_path / "whole.pth")
+
+
+def test_a_checkpoint_of_ultralytics_is_named_as_that(tmp_path, monkeypatch):
+    tasks = types.ModuleType("ultralytics.nn.tasks")
+    tasks.DetectionModel = type("DetectionModel", (), {"__module__": tasks.__name__})
+    monkeypatch.setitem(sys.modules, tasks.__name__, tasks)
+    torch.save({"model": tasks.DetectionModel(), "ema": None}, tmp_path / "best.pt")
+    with pytest.raises(ExportFailed, match="without running code of ultralytics.nn.tasks.DetectionModel") as caught:
+        checkpoints.read(tmp_path / "best.pt")
+    assert "under the id of its YOLO" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "of-before-2020.pth"])

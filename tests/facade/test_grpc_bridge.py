@@ -171,7 +171,7 @@ def test_a_stream_has_every_piece_and_its_errors_as_messages(house, picture, fre
             told = [answer async for answer in stub.ModelStreamInfer(iter([message]))]
             assert [bool(answer.error_message) for answer in told] == [False, True]
             assert app.state.service.admission.pictures == 0
-            figures = app.state.service.metrics.text(None, lambda _: True).decode()
+            figures = app.state.service.metrics.text(None, lambda model: True).decode()
             assert "num_inferences_smolvlm_256m 2.0" in figures and "num_errors_smolvlm_256m 1.0" in figures
 
     run(main())

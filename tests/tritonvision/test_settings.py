@@ -77,6 +77,20 @@ def test_a_setting_that_does_not_fit_is_one_sentence_that_names_it(monkeypatch):
     assert caught.value.hint == "It comes from an option or from TRITONVISION_PORT."
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"GRPC_PORT": "9001"}, "port and grpc_port are two ports"),
+        ({"TLS_CERT": "a.pem"}, "tls_cert and tls_key go together"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_one_sentence(monkeypatch, given, why):
+    for name, value in given.items():
+        monkeypatch.setenv(f"TRITONVISION_{name}", value)
+    with pytest.raises(InvalidParameter, match=f"The settings do not fit each other: {why}"):
+        read_settings()
+
+
 def test_automodel_says_it_in_the_same_words(monkeypatch):
     monkeypatch.setenv("TRITONVISION_PORT", "front")
     with pytest.raises(InvalidParameter, match="The setting 'port' must be a whole number"):

@@ -13,6 +13,8 @@ from tritonvision.errors import ServerUnavailable, SetupError
 from tritonvision.repository_sources.remote import Remote
 
 _PIECE = 32 * 2**20  # a request; one may take half a minute
+_KEYS = "Keys, regions and endpoints come from the variables of each vendor, such as AWS_ACCESS_KEY_ID."
+_METADATA = "http://169.254.169.254/"  # asked for the machine's role where no variable holds a key
 
 
 class Bucket:
@@ -32,8 +34,7 @@ class Bucket:
         except (BaseError, ValueError) as error:
             raise SetupError(
                 f"{url} is no bucket that can be read: {_first_line(error)}",
-                hint="Give s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER; keys, "
-                "regions and endpoints come from the variables of each vendor, such as AWS_ACCESS_KEY_ID.",
+                hint=f"Give s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER. {_KEYS}",
             ) from error
 
     def list(self) -> Iterator[Remote]:
@@ -58,7 +59,10 @@ class Bucket:
                 raise self._silent(error) from error
 
     def _silent(self, error: Exception) -> ServerUnavailable:
-        return ServerUnavailable(f"The source {self.url} cannot be read: {_first_line(error)}", retry_after=60)
+        why = _first_line(error)
+        if _METADATA in why:
+            why = "no key for it is given, and this machine has no role."
+        return ServerUnavailable(f"The source {self.url} cannot be read: {why}", hint=_KEYS, retry_after=60)
 
 
 def _first_line(error: Exception) -> str:

@@ -53,7 +53,9 @@ def _thing(value: Any) -> str | tuple[str, str]:
         return picture_of(value.get("image_url"))
     if isinstance(value, dict) and value.get("type") == "text":
         value = value.get("text")
-    if not isinstance(value, str) or not value.strip():
+    if isinstance(value, str) and not value.strip():
+        raise InvalidParameter("An entry of 'input' is an empty text.")
+    if not isinstance(value, str):
         raise InvalidParameter(
             "An entry of 'input' is no text.",
             hint='Send texts, or pictures as {"type": "image_url", "image_url": {"url": ...}}; token ids are not read.',

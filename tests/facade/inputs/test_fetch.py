@@ -152,6 +152,12 @@ def test_urls_that_are_refused_before_anything_is_asked(url):
     assert time.perf_counter() - began < 20
 
 
+@pytest.mark.parametrize(("url", "why"), [("file:///etc/passwd", "Only https"), ("https:///x", "has no host")])
+def test_a_url_is_refused_for_what_is_wrong_about_it(url, why):
+    with pytest.raises(InvalidPicture, match=why):
+        fetch(url, Fetcher(60))
+
+
 @pytest.mark.attack("requests to the inside (SSRF)")
 def test_one_private_address_among_public_ones_is_enough_to_refuse():
     resolve = resolver(mixed_test=["8.8.8.8", "10.0.0.1"])

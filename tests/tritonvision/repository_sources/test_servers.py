@@ -22,6 +22,7 @@ from tritonvision.errors import ServerUnavailable
 from tritonvision.publication import Repository
 from tritonvision.repository_sources import source_of
 from tritonvision.repository_sources.copying import RepositoryCopy
+from tritonvision.repository_sources.objects import Bucket
 
 TREE = Path(__file__).parents[3]
 MOTO = shutil.which("moto_server") or shutil.which("moto_server", path=str(TREE / ".venv-s3" / "bin"))
@@ -95,6 +96,19 @@ def test_a_bucket_of_s3_is_copied_and_followed(bucket, tmp_path):
 def test_a_bucket_that_is_not_there_is_one_sentence(bucket, tmp_path):
     with pytest.raises(ServerUnavailable, match="cannot be read"):
         RepositoryCopy(source_of("s3://nobody/x"), tmp_path / "here").look()
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token", "no key for it is given"),
+        ("Generic S3 error: 404 Not Found\nmore", "Generic S3 error: 404 Not Found"),
+    ],
+)
+def test_what_a_bucket_says_becomes_one_sentence_and_a_hint(told, why):
+    error = Bucket("s3://models/production")._silent(OSError(told))
+    assert error.message.startswith(f"The source s3://models/production cannot be read: {why}")
+    assert "\n" not in error.message and "AWS_ACCESS_KEY_ID" in error.hint
 
 
 @pytest.fixture

@@ -81,6 +81,12 @@ def test_what_cannot_be_embedded_is_refused_in_openais_form(towers, body):
     assert answer.status_code == 400 and error["type"] == "invalid_request_error" and error["message"]
 
 
+@pytest.mark.parametrize(("entry", "why"), [(" ", "is an empty text"), (7, "is no text")])
+def test_an_entry_that_is_refused_is_called_what_it_is(towers, entry, why):
+    answer = towers.client.post(URL, json={"model": MODEL, "input": ["a", entry]})
+    assert answer.json()["error"]["message"].startswith(f"An entry of 'input' {why}.")
+
+
 def test_an_unknown_model_is_not_found(towers):
     answer = towers.client.post(URL, json={"model": "nobody/1", "input": "a"})
     assert answer.status_code == 404 and answer.json()["error"]["code"] == "model_not_found"
