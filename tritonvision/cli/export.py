@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from tritonvision import catalog
-from tritonvision.cli import weights_option
+from tritonvision.cli import behind_vllm, weights_option
 from tritonvision.cli.options import (
     Calibrate,
     GateData,
@@ -141,8 +141,8 @@ def export(
             "--head": head, "--base": base, "--task": task, "--option": option, "--precision": precision,
             "--calibrate": calibrate, "--gate-data": gate_data, "--max-batch": max_batch,
         }  # fmt: skip
-        model_id = _for_vllm(model_ids or [], [name for name, value in unused.items() if value])
-        manifest = _behind_vllm(model_id, Path(weights), settings.repository, as_id, force)
+        model_id = behind_vllm.the_model(model_ids or [], [name for name, value in unused.items() if value])
+        manifest = behind_vllm.publish(model_id, Path(weights), settings.repository, as_id, force)
         print_json([{"fresh": True, **asdict(manifest)}]) if json else typer.echo(_told(manifest))
         return
     wanted = weights_option.read(weights, seed, labels, multi_label, read_size(size), head, base, task, option or ())
@@ -156,27 +156,6 @@ def export(
         outcomes = [_export(target, job, family) for target in asked]
     if json:
         print_json([{"fresh": fresh, **asdict(manifest)} for manifest, fresh in outcomes])
-
-
-def _for_vllm(model_ids: list[str], given: list[str]) -> str:
-    """The one model; ``given`` are options that mean nothing there. Raises InvalidParameter."""
-    if len(model_ids) == 1 and not given:
-        return model_ids[0]
-    raise InvalidParameter(
-        f"{given[0]} has no meaning behind vLLM." if given else "Behind vLLM one model is named, by its id.",
-        hint="tritonvision export MODEL_ID --engine vllm --weights FOLDER --as PROJECT/VERSION",
-    )
-
-
-def _behind_vllm(model_id: str, weights: Path, repository: Path, as_id: str | None, force: bool) -> Manifest:
-    """Publish a checkpoint for Triton's container with vLLM. Raises InvalidParameter of what is no folder."""
-    from tritonvision.exporters import vllm
-
-    if not weights.is_dir():
-        raise InvalidParameter(
-            "Behind vLLM the weights are a folder, which the engine reads itself.", hint="Name it: --weights FOLDER"
-        )
-    return vllm.publish_engine(repository, model_id, weights, as_id, force=force)
 
 
 def _told(manifest: Manifest) -> str:
