@@ -61,7 +61,12 @@ def models(
       tritonvision models --family yolo
       tritonvision models --published --json
     """
-    found = rows(settings_with(repository=repository))
+    from tritonvision.publication import Repository
+
+    settings = settings_with(repository=repository)
+    found = rows(settings)
+    for sentence in Repository(settings.repository).left_out():
+        typer.echo(f"Warning: {sentence}", err=True)
     if family is not None:
         found = _of_family(found, family)
     if published:

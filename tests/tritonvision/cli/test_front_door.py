@@ -204,6 +204,16 @@ def test_the_table_of_models_fits_a_terminal_of_80_columns_and_cuts_no_id_and_no
     assert "coco/25, yolo11n-640" in table
 
 
+def test_models_names_what_it_leaves_out_beside_the_list(run, tmp_path):
+    (tmp_path / "models" / "yolov8n-640").mkdir(parents=True)
+    (tmp_path / "models" / "yolov8n-640" / "manifest.json").write_text('{"colours_of_the_future": 3}')
+    done = run("models", "--published", "--json", "--repository", "models")
+    assert done.returncode == 0 and json.loads(done.stdout) == []
+    assert "Warning: The folder 'yolov8n-640' holds a manifest of a newer version" in done.stderr
+    info = run("info", "yolov8n-640", TRITONVISION_REPOSITORY="models")
+    assert "holds a manifest of a newer version" in info.stderr and not info.stdout
+
+
 def test_an_unknown_family_is_an_error_with_a_suggestion(run):
     for asked, near in (("yolov88", "YOLOv8"), ("nobody", "SmolVLM")):
         done = run("models", "--family", asked)
