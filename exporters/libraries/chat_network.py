@@ -37,11 +37,8 @@ class Parts(NamedTuple):
     head: torch.nn.Module
 
 
-class ChatNetwork(TorchNetwork):
-    """A model whose ``generate`` is the reference; the reference pipeline adds its processor.
-
-    A family gives :meth:`parts`, :meth:`vision`, :meth:`image_embeds`, :meth:`tiles` and :meth:`read`.
-    """
+class WritingNetwork(TorchNetwork):
+    """A network of transformers, and the processor whose tokenizer is served."""
 
     packages = ("transformers", "tokenizers", "pillow")
 
@@ -52,6 +49,23 @@ class ChatNetwork(TorchNetwork):
         super().__init__(model, (), source, **facts)
         self._processor = processor
         self.entry_points, self._options = (point,), dict(point.options)
+
+    def assets(self, role: str) -> dict[str, bytes]:
+        """See :meth:`Network.assets`: the tokenizer."""
+        return {TOKENIZER: self._processor.tokenizer.backend_tokenizer.to_str().encode()}
+
+    def save(self, folder: Path) -> None:
+        """Write network and processor as ``save_pretrained`` does: a folder that the export takes as weights."""
+        with transformers_weights.quiet():
+            self._model.save_pretrained(folder)
+            self._processor.save_pretrained(folder)
+
+
+class ChatNetwork(WritingNetwork):
+    """A model whose ``generate`` is the reference; the reference pipeline adds its processor.
+
+    A family gives :meth:`parts`, :meth:`vision`, :meth:`image_embeds`, :meth:`tiles` and :meth:`read`.
+    """
 
     @abstractmethod
     def parts(self, model: PreTrainedModel) -> Parts:
@@ -125,23 +139,12 @@ class ChatNetwork(TorchNetwork):
         if role == "decoder":
             return causal_decoder.examples(config)
         if role == "embed":
-            ids = np.arange(2 * 7).reshape(2, 7) * (config.vocab_size // 14)
-            return {"some tokens": {"input_ids": ids[:1]}, "two texts": {"input_ids": ids}}
+            return causal_decoder.embed_examples(config)
         side = self._options["tile"]
         return {
             "two tiles of the photo": {"pixels": self.tiles(sample_pictures.photo()[:256])[:2]},
             "noise": {"pixels": sample_pictures.noise(side, side)[None]},
         }
-
-    def assets(self, role: str) -> dict[str, bytes]:
-        """See :meth:`Network.assets`: the tokenizer."""
-        return {TOKENIZER: self._processor.tokenizer.backend_tokenizer.to_str().encode()}
-
-    def save(self, folder: Path) -> None:
-        """Write network and processor as ``save_pretrained`` does: a folder that the export takes as weights."""
-        with transformers_weights.quiet():
-            self._model.save_pretrained(folder)
-            self._processor.save_pretrained(folder)
 
 
 def end_ids(model: PreTrainedModel) -> list[int]:

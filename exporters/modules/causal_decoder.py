@@ -260,6 +260,12 @@ def example(
     return given
 
 
+def embed_examples(config: PretrainedConfig) -> dict[str, Tensors]:
+    """Inputs to compare a table of embeddings on, by what they are; ``config`` is that of the language model."""
+    ids = np.arange(2 * 7).reshape(2, 7) * (config.vocab_size // 14)
+    return {"some tokens": {"input_ids": ids[:1]}, "two texts": {"input_ids": ids}}
+
+
 def examples(config: PretrainedConfig, **kind: Any) -> dict[str, Tensors]:
     """Inputs on which a decoder's graph is compared: prompts and further tokens, alone and beside longer ones.
 

@@ -20,7 +20,7 @@ from tritonvision.exporters.families.paligemma import masks, sizes, synthetic
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_chat, transformers_weights
 from tritonvision.exporters.libraries.chat_family import TOLERANCES, ChatFamily
-from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries.chat_network import WritingNetwork, end_ids
 from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.chat import PICTURE as SHOWN
@@ -81,21 +81,16 @@ class PaliGemma(ChatFamily):
         return PaliGemmaNetwork(loaded.module, processor, decoder, **facts)
 
 
-class PaliGemmaNetwork(TorchNetwork):
+class PaliGemmaNetwork(WritingNetwork):
     """transformers' model is the reference; the reference pipeline adds its processor and its ``generate``."""
-
-    packages = ("transformers", "tokenizers", "pillow")
 
     def __init__(
         self, model: PaliGemmaForConditionalGeneration, processor: PaliGemmaProcessor,
         decoder: torch.nn.Module | None, source: str = "", **facts: Any,
     ):  # fmt: skip
         """``decoder`` is that of the masks, where there is one; ``facts`` further attributes of :class:`Network`."""
-        super().__init__(model, (), source, **facts)
-        self._processor, self._masks = processor, decoder
-        ends = model.generation_config.eos_token_id
-        found = point(model.config, [ends] if isinstance(ends, int) else list(ends), decoder is not None)
-        self.entry_points, self._options = (found,), dict(found.options)
+        super().__init__(model, processor, point(model.config, end_ids(model), decoder is not None), source, **facts)
+        self._masks = decoder
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`: ``vision``, ``embed``, ``decoder`` or ``masks``."""
@@ -152,8 +147,7 @@ class PaliGemmaNetwork(TorchNetwork):
         if role == masks.ROLE:
             return masks.examples()
         if role == "embed":
-            ids = np.arange(2 * 7).reshape(2, 7) * (text.vocab_size // 14)
-            return {"some tokens": {"input_ids": ids[:1]}, "two texts": {"input_ids": ids}}
+            return causal_decoder.embed_examples(text)
         side = self._options["side"]
         photo = np.array(Image.fromarray(sample_pictures.photo()).resize((side, side)))
         noise = sample_pictures.noise(side, side)
@@ -171,17 +165,15 @@ class PaliGemmaNetwork(TorchNetwork):
 
     def assets(self, role: str) -> dict[str, bytes]:
         """See :meth:`Network.assets`: the tokenizer. Its tokens of places are words of answers, never control."""
-        file = json.loads(self._processor.tokenizer.backend_tokenizer.to_str())
+        file = json.loads(super().assets(role)[TOKENIZER])
         places = {*LOCATIONS, *CODES}
         for token in file["added_tokens"]:
             token["special"] = token["special"] and token["content"] not in places
         return {TOKENIZER: json.dumps(file, ensure_ascii=False).encode()}
 
     def save(self, folder: Path) -> None:
-        """Write network and processor as ``save_pretrained`` does: a folder that the export takes as weights."""
-        with transformers_weights.quiet():
-            self._model.save_pretrained(folder)
-            self._processor.save_pretrained(folder)
+        """See :meth:`WritingNetwork.save`; beside them the decoder of the masks."""
+        super().save(folder)
         if self._masks is not None:
             masks.save(self._masks, folder)
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from tritonvision.ensembles.model_configs import TOKENIZER
 from tritonvision.exporters.contract import Tensors
 from tritonvision.exporters.graphs.export import export_onnx
-from tritonvision.exporters.libraries import transformers_chat, transformers_weights
-from tritonvision.exporters.libraries.torch_network import TorchNetwork
+from tritonvision.exporters.libraries import transformers_chat
+from tritonvision.exporters.libraries.chat_network import WritingNetwork, end_ids
 from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate
@@ -32,21 +31,17 @@ _PLACES = 0.3  # of random weights: share of a patch's embedding that is its pos
 _DEEP = 0.5  # standard deviation of the rows that a random deep stack adds
 
 
-class QwenNetwork(TorchNetwork):
+class QwenNetwork(WritingNetwork):
     """transformers' model is the reference; the reference pipeline adds its processor and its ``generate``."""
-
-    packages = ("transformers", "tokenizers", "pillow")
 
     def __init__(
         self, family: QwenVL, model: PreTrainedModel, processor: ProcessorMixin, source: str = "", **facts: Any
     ):
         """``facts`` are further attributes of :class:`Network`."""
-        super().__init__(model, (), source, **facts)
-        self._family, self._processor = family, processor
-        ends, size = model.generation_config.eos_token_id, processor.image_processor.size
-        ends = [ends] if isinstance(ends, int) else list(ends)
-        point = family.point(model.config, (size["shortest_edge"], size["longest_edge"]), ends)
-        self.entry_points, self._options = (point,), dict(point.options)
+        size = processor.image_processor.size
+        point = family.point(model.config, (size["shortest_edge"], size["longest_edge"]), end_ids(model))
+        super().__init__(model, processor, point, source, **facts)
+        self._family = family
         self._mean, self._std = processor.image_processor.image_mean, processor.image_processor.image_std
         self._extra = [qwen_vl.DEEP.format(n) for n in range(self._options["deep"])]
 
@@ -129,8 +124,7 @@ class QwenNetwork(TorchNetwork):
         if role == "decoder":
             return causal_decoder.examples(text, axes=AXES, extra=self._extra)
         if role == "embed":
-            ids = np.arange(2 * 7).reshape(2, 7) * (text.vocab_size // 14)
-            return {"some tokens": {"input_ids": ids[:1]}, "two texts": {"input_ids": ids}}
+            return causal_decoder.embed_examples(text)
         unit = self._options["patch"] * self._options["merge"]
         photo, noise = sample_pictures.photo()[: 6 * unit, : 9 * unit], sample_pictures.noise(6 * unit, 9 * unit)
         one, other, narrow = (
@@ -138,16 +132,6 @@ class QwenNetwork(TorchNetwork):
         )
         both = {name: np.concatenate([one[name], other[name]]) for name in one}
         return {"a piece of the photo": one, "a narrow one": narrow, BATCH: both}
-
-    def assets(self, role: str) -> dict[str, bytes]:
-        """See :meth:`Network.assets`: the tokenizer."""
-        return {TOKENIZER: self._processor.tokenizer.backend_tokenizer.to_str().encode()}
-
-    def save(self, folder: Path) -> None:
-        """Write network and processor as ``save_pretrained`` does: a folder that the export takes as weights."""
-        with transformers_weights.quiet():
-            self._model.save_pretrained(folder)
-            self._processor.save_pretrained(folder)
 
     def calibrate(self, said: Sequence[int], seed: int) -> None:
         """Make the embeddings of pictures differ, and let the random model generate the tokens ``said`` only, in place.

@@ -23,6 +23,7 @@ Answer = Callable[..., Tensors]
 DRAWN = 12  # pictures that are asked about where nobody brings any
 SAME = 0.99  # share of answers that must be the same
 POINTS = 0.5  # of accuracy, in percent, that may be lost over labelled pictures
+_TOKENS_A_WORD = 2  # more than those of the sentences here have on average
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,11 @@ class Measure(ABC):
         Args:
             given: of them at most :attr:`most` are taken; None takes drawn ones, which no calibration has seen.
         """
-        if isinstance(getattr(self.point, "pre", None), TextPreprocess):
+        pre = getattr(self.point, "pre", None)
+        if isinstance(pre, TextPreprocess):
             sentences = [*TEXTS, *(part.strip() for part in TEXT.replace("\n", " ").split(".") if part.strip())]
-            return [Question(text[:200]) for text in sentences]
+            words = (pre.context - 2) // _TOKENS_A_WORD
+            return [Question(" ".join(text.split()[:words])) for text in sentences]
         most = self.most if given is not None else min(self.most, DRAWN)
         asked = pictures.halves(self.pictures())[1] if given is None else given
         return [self.question(picture) for picture in pictures.some(asked, most)]

@@ -34,7 +34,7 @@ class Embeddings(Measure):
         """``cosine``: the smallest. Raises NoSignal where those of fp32 all point the same way to within the bar."""
         ours, theirs = (_unit(np.stack([one["embeddings"] for one in side])) for side in (base, found))
         bar = _COSINE_OF_FEATURES if self.point.role == FEATURES else _COSINE
-        if float((ours @ ours.T).min()) >= _COSINE:
+        if float((ours @ ours.T).min()) >= bar:
             raise NoSignal("Every question gives the same vector in fp32; that proves nothing.")
         smallest = float((ours * theirs).sum(1).min())
         return len(base), [at_least("cosine", smallest, bar, "The smallest cosine between a vector and fp32's")]

@@ -11,11 +11,13 @@ import pytest
 from pycocotools import mask
 
 from tritonvision import tasks
+from tritonvision.ensembles.entry_points import TextPreprocess
 from tritonvision.exporters.contract import NoSignal
 from tritonvision.exporters.parity.checks.registry import CHECKS
 from tritonvision.exporters.precision.measures import boxes
 from tritonvision.exporters.precision.measures.base import Question, alike
 from tritonvision.exporters.precision.measures.registry import MEASURES
+from tritonvision.publication import FEATURES
 
 
 class Point:
@@ -149,10 +151,23 @@ def test_embeddings_must_point_the_same_way_whatever_their_length():
     assert not figure(measure("embeddings").agreement(vectors, turned), "cosine").passes
 
 
-def test_embeddings_that_are_all_the_same_prove_nothing():
-    vectors = [{"embeddings": np.array([1, step / 1000])} for step in range(20)]
+@pytest.mark.parametrize(("role", "step"), [("", 1e-3), (FEATURES, 8e-3)])
+def test_embeddings_that_are_all_the_same_prove_nothing(role, step):
+    """Of features the bar is lower: their mean would pass for each, where they are no farther from one another."""
+    vectors = [{"embeddings": np.array([1, number * step])} for number in range(20)]
+    found = measure("embeddings")
+    found.point.role = role
     with pytest.raises(NoSignal, match="proves nothing"):
-        measure("embeddings").agreement(vectors, vectors)
+        found.agreement(vectors, [vectors[10]] * 20)
+
+
+@pytest.mark.parametrize(("context", "words"), [(32, 15), (77, 34)])
+def test_texts_are_no_longer_than_a_tower_reads(context, words):
+    """Two tokens a word are more than these texts have, and Perception Encoder reads 30."""
+    found = measure("embeddings")
+    found.point.pre = TextPreprocess("clip", context)
+    texts = [question.sample for question in found.questions()]
+    assert max(len(text.split()) for text in texts) == words and len(set(texts)) == len(texts) >= found.least
 
 
 def test_maps_may_differ_by_what_costs_half_a_percent_of_accuracy():
