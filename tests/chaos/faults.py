@@ -291,7 +291,8 @@ def _answers_again(scene: Scene) -> bool:
 
 FAULTS = {
     "kill": Fault("a Python process is killed (SIGKILL)", _kill_one),
-    "kill-server": Fault("the tritonserver is killed", _kill_server),
+    # from the fourth time in a row on it is started after a wait that doubles, in which callers get a 502
+    "kill-server": Fault("the tritonserver is killed", _kill_server, most=3),
     "hang": Fault("a process is stopped (SIGSTOP)", lambda scene: scene.hit(_STEPS[scene.number % 3], signal.SIGSTOP)),
     "stall": Fault("a step never returns", _stall, most=2, over=_stalled_is_replaced),
     "exit": Fault("a step exits in the middle of a request", **_told("exit")),
