@@ -243,7 +243,7 @@ images: .venv-deploy/.ready
 	@mkdir -p out/sbom
 	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 	for image in $(IMAGES); do
-		$(ENGINE) build $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) \
+		$(ENGINE) build $(if $(findstring podman,$(ENGINE)),--format docker) $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) \
 			-f docker/$$image.Dockerfile -t tritonvision-$$image:$$version .
 		$(ENGINE) save -o out/sbom/$$image.tar tritonvision-$$image:$$version
 		.venv-deploy/bin/syft scan docker-archive:out/sbom/$$image.tar -q \

@@ -14,12 +14,12 @@ FROM ${BASE} AS system
 ARG SYSTEM
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ${SYSTEM} \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
 FROM system AS build
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY . /src
 ARG EXTRAS
 # docTR, EasyOCR and the Model Optimizer name versions of others that they do without. ultralytics brings opencv-python,

@@ -84,7 +84,9 @@ class Forwarding:
                     raise failures.to_error(error) from error
 
     async def describe(self, call: str, manifest: Manifest, role: str) -> Any:
-        """What Triton tells of an entry point, which is loaded for it.
+        """What Triton tells of an entry point, which is loaded for it; of its config not the steps of an ensemble.
+
+        Nobody is let at these, and perf_analyzer asks for the config of each that it reads of.
 
         Args:
             call: :data:`METADATA`, :data:`CONFIG` or :data:`STATISTICS`.
@@ -93,9 +95,12 @@ class Forwarding:
         with self._loader.loaded_models.using(manifest):
             await self._loader.ensure(manifest)
             try:
-                return await self._client.ask(call, _REQUESTS[call](name=manifest.entry_point(role)))
+                told = await self._client.ask(call, _REQUESTS[call](name=manifest.entry_point(role)))
             except grpc.RpcError as error:
                 raise failures.to_error(error) from error
+        if call == CONFIG:
+            told.config.ClearField("ensemble_scheduling")
+        return told
 
     @staticmethod
     def _name(manifest: Manifest, role: str, request: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as over_grpc
 import tritonclient.http as over_http
+from google.protobuf import json_format
 from tritonclient.utils import InferenceServerException
 
 FACE = "mediapipe-face-detection"
@@ -69,6 +70,15 @@ def test_a_refusal_of_a_step_comes_as_its_sentence(client, photo):
     module, triton = client
     with pytest.raises(InferenceServerException, match="confidence"):
         triton.infer(FACE, inputs(module, photo, confidence=7))
+
+
+def test_the_config_names_no_step_that_nobody_is_let_at(client):
+    # perf_analyzer asks for the config of each
+    module, triton = client
+    config = triton.get_model_config(FACE)
+    config = config if isinstance(config, dict) else json_format.MessageToDict(config.config, True)
+    assert config["name"] == FACE and {one["name"] for one in config["input"]} == {"image", "parameters"}
+    assert "ensemble_scheduling" not in config
 
 
 def test_networks_and_steps_are_not_reached(client, photo):

@@ -1,4 +1,4 @@
-"""The dialect of KServe's v2 protocol, which is also Triton's: for tritonclient, perf_analyzer and their kin."""
+"""The dialect of KServe's v2 protocol, which is also Triton's: for tritonclient and its kin."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ async def model_ready(request: Request, model: str) -> Response:
 
 @router.get("/v2/models/{model:versioned}/config")
 async def config(request: Request, model: str) -> Response:
-    """The model's ``config.pbtxt`` as Triton runs it."""
+    """The model's ``config.pbtxt`` as Triton runs it, without the steps of an ensemble."""
     found = await _described(request, model, CONFIG)
     return _answer(request, found, json_format.MessageToDict(found.config, preserving_proto_field_name=True))
 
