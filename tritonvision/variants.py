@@ -34,11 +34,13 @@ class PlanOptions:
         optimal_batch: the batch that they are tuned for; 0 for the largest.
         hardware: GPUs that they run on, one of :data:`HARDWARE`.
         version_compatible: whether other versions of the same major TensorRT load them.
+        workspace: MiB of GPU memory that an operator may use; 0 for all there is.
     """
 
     optimal_batch: int = 0
     hardware: str = "this"
     version_compatible: bool = False
+    workspace: int = 0
 
 
 def variant_name(engine: str, precision: str, max_batch: int = 0) -> str:

@@ -78,10 +78,10 @@ def is_transformer(graph: Path) -> bool:
     """Whether a network has more matrix products than convolutions: there sums over all of it are what must be exact,
     while behind a convolution a step in fp32 costs most of what bf16 gains.
     """
-    import onnx
+    import openvino
 
-    found = [node.op_type for node in onnx.load(graph, load_external_data=False).graph.node]
-    return found.count("MatMul") + found.count("Gemm") > found.count("Conv")
+    found = [op.get_type_name() for op in openvino.Core().read_model(graph).get_ops()]
+    return found.count("MatMul") > sum(map(found.count, _PRODUCTS - {"MatMul"}))
 
 
 def _layers(ops: Sequence[openvino.Node], fit: Collection[str]) -> dict[str, str]:

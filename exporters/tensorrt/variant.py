@@ -131,8 +131,9 @@ def build_on(
     measured = repository / _CACHE / f"{gpu.name}-{trt.__version__}.timing".replace(" ", "-")
     begun = time.monotonic()
     options = build.BuildOptions(
-        timing_cache=measured, hardware=asked.hardware, version_compatible=asked.version_compatible
-    )
+        asked.workspace << 20, timing_cache=measured, hardware=asked.hardware,
+        version_compatible=asked.version_compatible,
+    )  # fmt: skip
     data = build.build_plan(plan.graph, shapes, options, progress, trt)
     plan.path.write_bytes(data)
     key = plans.key_on(

@@ -279,7 +279,7 @@ def check_plan(engine: str, max_batch: int, plan: PlanOptions | None) -> None:
         return
     if engine != "tensorrt":
         raise InvalidParameter(
-            "--optimal-batch, --hardware-compatible and --version-compatible are for TensorRT.",
+            "--optimal-batch, --hardware-compatible, --version-compatible and --workspace are for TensorRT.",
             hint="Name it: --engine tensorrt.",
         )
     if plan.hardware not in HARDWARE:

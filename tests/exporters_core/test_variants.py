@@ -6,11 +6,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from tritonvision import machine
+from tritonvision.differences import PRECISION_BARS
 from tritonvision.errors import ExportFailed, InvalidParameter, SetupError, UnknownModel
 from tritonvision.exporters import pipeline, publish, removal, variants
 from tritonvision.exporters.contract import Weights
@@ -113,6 +115,27 @@ def test_what_cannot_be_had_here_is_one_sentence(root, contents, monkeypatch, en
 def test_what_is_not_published_has_no_variants(root):
     with pytest.raises(UnknownModel):
         variants.add(root, "yolov8n-640", "openvino", "fp32")
+
+
+def test_what_no_load_would_let_serve_is_refused_with_figure_and_bar(root, contents):
+    """The answer that was recorded is another one: as if the variant answered otherwise."""
+    stored = root / FACE / "golden" / "answer.npz"
+    with np.load(stored) as found:
+        changed = {name: found[name] for name in found.files}
+    changed["out/boxes"] = changed["out/boxes"] + np.float32(9)
+    stored.unlink()  # it may have a second name
+    np.savez(stored, **changed)
+    before = contents(root)
+    with pytest.raises(ExportFailed, match="does not answer the golden question as fp32 does: boxes 9 > 0.003"):
+        variants.add(root, FACE, "openvino", "fp32")
+    assert contents(root) == before
+
+
+@pytest.mark.skipif(bool(machine.why_not("openvino", "bf16")), reason="the processor does not compute in bf16")
+def test_a_reduced_precision_is_published_with_what_its_golden_answers_differ_by(root):
+    (variant,) = variants.add(root, FACE, "openvino", "bf16").variants
+    (figures,) = variant.golden.values()
+    assert figures["missing"] == 0 < figures["boxes_apart"] < PRECISION_BARS["boxes_apart"]
 
 
 def test_a_folder_without_pictures_changes_nothing(root, contents, tmp_path):

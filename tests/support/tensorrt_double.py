@@ -31,6 +31,7 @@ def tensorrt(calls, broken=False):
     trt.__version__ = "10.13.0.35"
     trt.ILogger, trt.IProgressMonitor = type("ILogger", (), {}), type("IProgressMonitor", (), {})
     trt.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+    trt.MemoryPoolType = SimpleNamespace(WORKSPACE="WORKSPACE")
     trt.BuilderFlag = SimpleNamespace(TF32="TF32", VERSION_COMPATIBLE="VERSION_COMPATIBLE")
     trt.HardwareCompatibilityLevel = SimpleNamespace(NONE="NONE", SAME_COMPUTE_CAPABILITY="SAME")
     parsed = []

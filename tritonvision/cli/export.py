@@ -21,6 +21,7 @@ from tritonvision.cli.options import (
     MaxBatch,
     OptimalBatch,
     VersionCompatible,
+    Workspace,
     plan_options,
     print_json,
     settings_with,
@@ -104,6 +105,7 @@ def export(
     optimal_batch: OptimalBatch = 0,
     hardware_compatible: HardwareCompatible = "this",
     version_compatible: VersionCompatible = False,
+    workspace: Workspace = 0,
     accept_license: Annotated[
         bool, typer.Option("--accept-license", help="Accept the licence of the weights where one has to; remembered.")
     ] = False,
@@ -147,7 +149,7 @@ def export(
         return
     wanted = weights_option.read(weights, seed, labels, multi_label, read_size(size), head, base, task, option or ())
     asked = weights_option.targets(model_ids or [], weights, wanted, family, as_id)
-    plan = plan_options(optimal_batch, hardware_compatible, version_compatible)
+    plan = plan_options(optimal_batch, hardware_compatible, version_compatible, workspace)
     how = How.read(engine, precision, calibrate=calibrate, gate_data=gate_data, max_batch=max_batch, plan=plan)
     job = Job(wanted, settings.repository, as_id, force, json, accept_license, how)
     if weights == weights_option.ROBOFLOW or weights_option.is_package(wanted):

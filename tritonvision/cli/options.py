@@ -45,6 +45,9 @@ HardwareCompatible = Annotated[
 VersionCompatible = Annotated[
     bool, typer.Option("--version-compatible", help="TensorRT: other versions of the same major one load the plan.")
 ]
+Workspace = Annotated[
+    int, typer.Option(min=0, metavar="MIB", help="TensorRT: GPU memory that an operator of a plan may use. [all]")
+]
 MaxTokens = Annotated[
     int | None,
     typer.Option(min=1, max=highest("max_new_tokens"), metavar="N", help="Most tokens of an answer that is written."),
@@ -79,9 +82,9 @@ def settings_with(**options: Any):
     return read_settings(**options)
 
 
-def plan_options(optimal_batch: int, hardware: str, version_compatible: bool) -> PlanOptions | None:
+def plan_options(optimal_batch: int, hardware: str, version_compatible: bool, workspace: int) -> PlanOptions | None:
     """How TensorRT plans are to be built, None where nothing was said about it."""
-    asked = PlanOptions(optimal_batch, hardware, version_compatible)
+    asked = PlanOptions(optimal_batch, hardware, version_compatible, workspace)
     return None if asked == PlanOptions() else asked
 
 

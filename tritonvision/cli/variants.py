@@ -21,6 +21,7 @@ from tritonvision.cli.options import (
     OptimalBatch,
     Repository,
     VersionCompatible,
+    Workspace,
     plan_options,
     print_json,
     settings_with,
@@ -125,6 +126,7 @@ def add(
     optimal_batch: OptimalBatch = 0,
     hardware_compatible: HardwareCompatible = "this",
     version_compatible: VersionCompatible = False,
+    workspace: Workspace = 0,
     use_it: Annotated[bool, typer.Option("--use", help="Let it serve at once.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Build it anew where it is there already.")] = False,
     repository: Repository = None,
@@ -134,7 +136,8 @@ def add(
     settings = settings_with(repository=repository, api_key=api_key)
     manifest = build(
         settings.repository, model_id, engine, precision, calibrate=calibrate, gate_data=gate_data,
-        max_batch=max_batch, plan=plan_options(optimal_batch, hardware_compatible, version_compatible), serve=use_it,
+        max_batch=max_batch, serve=use_it,
+        plan=plan_options(optimal_batch, hardware_compatible, version_compatible, workspace),
         force=force,
     )  # fmt: skip
     if use_it:

@@ -109,7 +109,7 @@ def test_plans_that_are_dropped_are_missing_and_can_be_built_again(root, on):
 
 def test_a_plan_for_more_gpus_and_another_batch_is_built_so_and_built_again_so(root, on, calls):
     on(H200)
-    asked = PlanOptions(optimal_batch=2, hardware="same-capability", version_compatible=True)
+    asked = PlanOptions(optimal_batch=2, hardware="same-capability", version_compatible=True, workspace=256)
     manifest = variants.add(root, FACE, "tensorrt", "fp32", plan=asked)
     manifest = variants.build_plans(root, FACE, NAME)
     assert manifest == Repository(root).get(FACE) and manifest.variants[0].plan == asked
@@ -117,6 +117,7 @@ def test_a_plan_for_more_gpus_and_another_batch_is_built_so_and_built_again_so(r
     assert (key.hardware, key.version_compatible) == ("same-capability", True)
     assert json.loads(key.profile)["pixels"][1] == [2, 128, 128, 3]
     assert calls.count(("set_flag", "VERSION_COMPATIBLE")) == 2
+    assert calls.count(("set_memory_pool_limit", "WORKSPACE", 256 << 20)) == 2
     other = gpus.Gpu("NVIDIA H100", "9.0", "", "13.0")
     assert plans.missing(root, manifest, NAME, other, "10.14.0.1") == ""
 
