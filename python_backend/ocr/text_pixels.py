@@ -15,6 +15,7 @@ import numpy as np
 _TOO_WIDE = 8  # width over height from which on a word is read in pieces,
 _PIECE = 6  # each so many times as wide as high,
 OVERLAP = 0.5  # of which so much is in the next one, too
+_AT_ONCE = 4  # samples whose products torch's kernel rounds together
 _STRIP = 16  # rows that are reckoned at once and stay in the processor's cache
 
 
@@ -45,6 +46,7 @@ def _resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     """``torch.nn.functional.interpolate(..., mode="bilinear", antialias=True)`` of floats, rounded to uint8.
 
     Pillow's filter is the same but for its weights, which it rounds, and its steps between, which it keeps in 8 bits.
+    Where the result is one pixel wide, torch 2.13 repeats its first row; here each row is its own.
     """
     columns = _resize_rows(np.ascontiguousarray(picture.transpose(1, 0, 2)), width)
     rows = _resize_rows(np.ascontiguousarray(columns.transpose(1, 0, 2)), height)
@@ -52,36 +54,48 @@ def _resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _resize_rows(values: np.ndarray, target: int) -> np.ndarray:
-    """Numbers ``[n, m, 3]`` to float32 ``[target, m, 3]``, by fused steps as torch's kernel takes them.
+    """Numbers ``[n, m, 3]`` to float32 ``[target, m, 3]``, rounded as torch's kernel for x86-64 does.
 
-    A product of two float32 is exact in float64, so adding there and rounding once is what a fused step does.
+    After the first sample it takes four at a time, each product rounded before it is added, and those that are left by
+    fused steps. A product of two float32 is exact in float64, so adding there and rounding once is a fused step.
     """
     source = len(values)
     if source == target:
         return values.astype(np.float32)
-    first, weights = _filter(source, target)
+    first, weights, counts = _filter(source, target)
+    by_fours = (counts - 1) // _AT_ONCE * _AT_ONCE  # the last sample of each that is taken so
     found = np.zeros((target, *values.shape[1:]), np.float32)
     for start in range(0, target, _STRIP):
         strip = slice(start, start + _STRIP)
         for k, weight in enumerate(weights):
             rows = values[np.minimum(first[strip] + k, source - 1)]
-            found[strip] = rows * weight[strip, None, None].astype(np.float64) + found[strip]
+            rounded = (k <= by_fours[strip])[:, None, None]
+            factors, before = weight[strip, None, None], found[strip]
+            fused = plain = None
+            if not rounded.all():
+                fused = (rows * factors.astype(np.float64) + before).astype(np.float32)
+            if rounded.any():
+                plain = rows.astype(np.float32) * factors + before
+            found[strip] = fused if plain is None else plain if fused is None else np.where(rounded, plain, fused)
     return found
 
 
-def _filter(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first sample that each of ``target`` new ones looks at, int64, and the weights of that and the next ones,
-    float32 ``[k, target]``; in float32 as torch reckons them, since a rounded weight moves grey levels.
+def _filter(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first sample that each of ``target`` new ones looks at, int64, the weights of that and the next ones,
+    float32 ``[k, target]``, and how many it looks at; in float32 as torch reckons them, since a rounded weight moves
+    grey levels.
     """
     scale = np.float32(source) / np.float32(target)
     support = max(scale, np.float32(1))
     centre = (float(scale) * (np.arange(target) + 0.5)).astype(np.float32)
-    first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
-    last = np.minimum((centre + support + 0.5).astype(np.int64), source)
+    # a half is added in float64, where that rounds nothing
+    first = np.maximum(((centre - support).astype(np.float64) + 0.5).astype(np.int64), 0)
+    last = np.minimum(((centre + support).astype(np.float64) + 0.5).astype(np.int64), source)
     steps = np.arange(math.ceil(support) * 2 + 1)[:, None]
-    distance = ((first + steps).astype(np.float32) - centre + 0.5) * np.float32(1 / float(support))
+    apart = ((first + steps).astype(np.float32) - centre).astype(np.float64) + 0.5
+    distance = apart * float(np.float32(1 / float(support)))
     weights = np.where(first + steps < last, np.maximum(1 - np.abs(distance.astype(np.float32)), 0), 0)
-    return first, (weights / weights.sum(0)).astype(np.float32)
+    return first, (weights / weights.sum(0)).astype(np.float32), last - first
 
 
 def crops(picture: np.ndarray, boxes: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:

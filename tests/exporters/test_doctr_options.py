@@ -34,15 +34,12 @@ EVERY = Choice(*PAIR, assume_straight_pages=False, detect_orientation=True, stra
 
 
 @pytest.fixture(scope="module", autouse=True)
-def threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)  # the networks are fitted here, and one thread would fit others
+def small_pages():
     torch_env.import_torchvision()
     with pytest.MonkeyPatch.context() as patch:  # a quarter of the pixels
         patch.setattr(doctr, "PAGE", SHEET)
         patch.setattr(synthetic, "_SIDE", SHEET[0])
         yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def docs_resize(picture, size, centred):
 
 
 @quick
-@given(st.integers(1, 120), st.integers(4, 300), seeds)
+@given(st.integers(1, 300), st.integers(4, 300), seeds)
 def test_words_are_resized_to_the_same_pixels(height, width, seed):
     """Except for words that become one pixel wide, of which torch repeats the first row in all others."""
     if int(32 / (height / width)) < 2:
@@ -45,17 +45,10 @@ def test_words_are_resized_to_the_same_pixels(height, width, seed):
     np.testing.assert_array_equal(text_pixels.fit(picture, 32, 128, False), docs_resize(picture, (32, 128), False))
 
 
-@pytest.mark.parametrize("shape", [(860, 720), (300, 420), (512, 512), (1, 1), (2, 3)])
+@pytest.mark.parametrize("shape", [(860, 720), (1500, 1100), (300, 420), (512, 512), (1, 1), (2, 3)])
 def test_pages_are_resized_to_the_same_pixels(shape):
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     np.testing.assert_array_equal(text_pixels.fit(picture, 512, 512, True), docs_resize(picture, (512, 512), True))
-
-
-def test_strongly_reduced_noise_differs_by_one_grey_level_in_few_pixels():
-    """Those whose value is halfway between two levels except for the last digit of a float32."""
-    picture = np.random.default_rng(0).integers(0, 256, (1500, 1100, 3), dtype=np.uint8)
-    found = text_pixels.fit(picture, 512, 512, True).astype(int) - docs_resize(picture, (512, 512), True)
-    assert np.abs(found).max() <= 1 and (found != 0).mean() <= 1e-5
 
 
 def test_a_photo_of_a_page_is_resized_to_the_same_pixels():

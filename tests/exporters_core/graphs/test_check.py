@@ -31,6 +31,13 @@ def test_the_real_graph_keeps_the_contract(graph, net):
     check.check(graph, net)
 
 
+def test_checking_changes_no_file_and_leaves_none_behind(changed, net):
+    graph = changed(lambda _: None)
+    before = graph.read_bytes()
+    check.check(graph, net)
+    assert graph.read_bytes() == before and list(graph.parent.iterdir()) == [graph]
+
+
 def test_another_size_another_head_and_a_fixed_batch_are_refused(graph, changed, family, entry, net):
     with pytest.raises(ExportFailed, match=r"input 'pixels' is UINT8 \[-1, 128, 128, 3\], not UINT8 \[-1, 64, 64, 3\]"):
         check.check(graph, Chain(Resize("square", 64, 64), family.head).nets[0])
