@@ -8,7 +8,7 @@ import pytest
 from command_line import run_here
 
 from tritonvision import machine
-from tritonvision.cli.export import read_labels
+from tritonvision.cli.publishing import read_labels
 from tritonvision.errors import InvalidParameter
 
 FACE = "mediapipe-face-detection"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritonvision.cli.export import accepting, read_labels, read_size, shown, summary
 from tritonvision.cli.options import settings_with
+from tritonvision.cli.publishing import accepting, read_labels, read_size, shown, summary
 from tritonvision.errors import InvalidParameter
 
 if TYPE_CHECKING:

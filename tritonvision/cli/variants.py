@@ -26,6 +26,7 @@ from tritonvision.cli.options import (
     print_json,
     settings_with,
 )
+from tritonvision.cli.publishing import shown
 from tritonvision.errors import InvalidParameter
 from tritonvision.variants import Variant, variant_name
 
@@ -177,7 +178,6 @@ def remove(model_id: ModelId, name: Name, repository: Repository = None) -> None
 
 def build(repository: Path, model_id: str, engine: str, precision: str, **options: Any) -> Manifest:
     """:func:`tritonvision.exporters.variants.add` with a progress that a person at a terminal sees."""
-    from tritonvision.cli.export import shown
     from tritonvision.exporters import variants as shop
 
     with shown(model_id, quiet=False) as progress:

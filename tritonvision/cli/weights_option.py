@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tritonvision.cli.publishing import Job, read_labels, shown, summary
 from tritonvision.errors import InvalidParameter
 from tritonvision.vi.questions import GROUNDING, VQA
 
 if TYPE_CHECKING:
-    from tritonvision.cli.export import Job
     from tritonvision.exporters.contract import Weights
     from tritonvision.exporters.pipeline import Progress
     from tritonvision.publication import Manifest
@@ -30,7 +30,6 @@ def read(
     """What ``--weights`` and the options about it say. Raises InvalidParameter."""
     if task not in (None, *_RUNS):
         raise InvalidParameter(f"--task {task!r:.40} is no task of a run.", hint=f"There are: {', '.join(_RUNS)}.")
-    from tritonvision.cli.export import read_labels
     from tritonvision.exporters.contract import Weights
     from tritonvision.exporters.sources import hub
 
@@ -141,7 +140,6 @@ def publish_package(target: str, job: Job, settings: Settings) -> tuple[Manifest
         InvalidParameter: it brings code.
         ExportFailed, SetupError: it cannot be had, or what is published would not compute what it computes.
     """
-    from tritonvision.cli.export import shown, summary
     from tritonvision.exporters.packages import import_package
     from tritonvision.publication import Repository
 
