@@ -6,6 +6,7 @@ architectures with seeded random weights for detection and classification.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -150,7 +151,7 @@ def serve_with(served_repository: Path):
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         command = [python, "-m", "tritonvision", "serve", "--port", str(port), "--repository", str(served_repository)]
-        server = subprocess.Popen([*command, *options], cwd=TREE)
+        server = subprocess.Popen([*command, *options], cwd=TREE, preexec_fn=_end_with_the_tests)
         url = f"http://localhost:{port}"
         try:
             wait_ready(url, server)
@@ -167,6 +168,11 @@ def server_url(serve_with) -> Iterator[str]:
     """``http://localhost:PORT`` of a server with default settings."""
     with serve_with() as url:
         yield url
+
+
+def _end_with_the_tests() -> None:
+    """In a new process: SIGTERM when its parent is gone (prctl(2), PR_SET_PDEATHSIG), as when memory ran out."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def wait_ready(url: str, server: subprocess.Popen) -> None:
