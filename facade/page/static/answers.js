@@ -83,8 +83,8 @@ function followed({ frame, objects }) {
   return { boxes, table: { columns: ["object", "in sight", "box"], rows }, summary };
 }
 
-function around(outline) {
-  const xs = outline.map(([x]) => x), ys = outline.map(([, y]) => y), left = Math.min(...xs), top = Math.min(...ys);
+function around(points) {
+  const xs = points.map(([x]) => x), ys = points.map(([, y]) => y), left = Math.min(...xs), top = Math.min(...ys);
   return { left, top, width: Math.max(...xs) - left, height: Math.max(...ys) - top };
 }
 
@@ -130,11 +130,6 @@ export function places(told, { width, height }) {
   });
   const rows = boxes.map((box) => [box.label, place(box)]);
   return { boxes, table: { columns: ["what", "place"], rows }, summary: `Written. ${count(boxes)}` };
-}
-
-function around(corners) {
-  const xs = corners.map(([x]) => x), ys = corners.map(([, y]) => y), left = Math.min(...xs), top = Math.min(...ys);
-  return { left, top, width: Math.max(...xs) - left, height: Math.max(...ys) - top };
 }
 
 function corners({ x, y, width, height }) {
