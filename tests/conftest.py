@@ -151,7 +151,11 @@ def serve_with(served_repository: Path):
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         command = [python, "-m", "tritonvision", "serve", "--port", str(port), "--repository", str(served_repository)]
-        server = subprocess.Popen([*command, *options], cwd=TREE, preexec_fn=_end_with_the_tests)
+        # servers of several test processes run at once, and with every model loaded each takes 7 GB
+        few = {} if "--triton-url" in options else {"TRITONVISION_MAX_LOADED": "10"}
+        server = subprocess.Popen(
+            [*command, *options], cwd=TREE, env=os.environ | few, preexec_fn=_end_with_the_tests
+        )  # fmt: skip
         url = f"http://localhost:{port}"
         try:
             wait_ready(url, server)

@@ -28,6 +28,7 @@ def local(served_repository):
     """AutoModel's own server over the models of the tests, gone with the module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITONVISION_REPOSITORY", str(served_repository))
+        patch.setenv("TRITONVISION_MAX_LOADED", "10")
         patch.delenv("TRITONVISION_SERVER", raising=False)
         yield
     AutoModel.close()
