@@ -68,6 +68,7 @@ def test_the_examples_are_answered_as_documented_by_published_models(server_url,
     assert asked > 20
 
 
+@pytest.mark.slow  # tests/facade/test_openapi.py generates more, over an engine in memory
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.name)
 def test_no_generated_request_gets_an_undocumented_answer(server_url, told, mode):
     for found in schemathesis.openapi.from_dict(told).get_all_operations():
