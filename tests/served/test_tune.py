@@ -224,12 +224,12 @@ def test_a_model_whose_networks_are_its_own_processes_sessions_has_nothing_to_tu
 
 
 def test_a_repository_that_cannot_be_written_is_refused_before_a_server_is_started(root, monkeypatch):
-    from tritonvision.exporters import publish
+    from tritonvision import staging
 
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(publish.tempfile, "mkdtemp", refuse)  # rights do not stop the superuser, who runs some tests
+    monkeypatch.setattr(staging.tempfile, "mkdtemp", refuse)  # rights do not stop the superuser, who runs some tests
     monkeypatch.setattr(Embedded, "start", lambda self: pytest.fail("a server was started"))
     done = command(MODEL, "--repository", str(root))
     assert done.exit_code == 3 and "cannot be written" in done.stderr
