@@ -36,7 +36,7 @@ STRIDE = 32  # network pixels of a cell of the coarsest level
 
 
 def prepare() -> None:
-    """Import ultralytics with its side effects off; call before any other import of it. Raises SetupError."""
+    """Import ultralytics with its side effects off; call before it is used. Raises SetupError."""
     if "YOLO_CONFIG_DIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="tritonvision-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -52,11 +52,12 @@ def prepare() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
     import_torchvision()
     try:
-        import ultralytics  # noqa: F401
+        from ultralytics.nn import tasks
     except ImportError as error:
         raise SetupError(
             "This export needs ultralytics.", hint="Install it with: pip install 'tritonvision[export,torch-cpu]'"
         ) from error
+    tasks.SAFE_LOAD = True  # the variable counts for nothing where something has imported it before
     logging.getLogger("ultralytics").setLevel(logging.ERROR)
 
 

@@ -219,7 +219,12 @@ class Payload:
 
 
 @pytest.mark.attack("code in weights and packages")
-def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path):
+@pytest.mark.parametrize("imported_before", [False, True])
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path, monkeypatch, imported_before):
+    if imported_before:  # by something that did not ask for safe loading, which is read once
+        from ultralytics.nn import tasks
+
+        monkeypatch.setattr(tasks, "SAFE_LOAD", False)
     torch.save({"model": Payload(tmp_path / "ran")}, tmp_path / "evil.pt")
     with pytest.raises(ExportFailed, match="not a checkpoint"):
         yolov8.FAMILY.build(catalog.find("yolov8n-640"), Weights("user", path=tmp_path / "evil.pt"))
