@@ -73,7 +73,8 @@ class Exports:
             try:
                 _, said = await process.communicate()
             except asyncio.CancelledError:
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):  # it may have ended in this moment
+                    process.kill()
                 await process.wait()
                 raise
         if process.returncode:

@@ -118,7 +118,8 @@ class PlanBuilds:
                 said, _ = await asyncio.gather(process.stderr.read(), self._follow(model_id, process.stdout))
                 await process.wait()
             except asyncio.CancelledError:
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):  # it may have ended in this moment
+                    process.kill()
                 await process.wait()
                 raise
         if process.returncode:

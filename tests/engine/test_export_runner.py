@@ -69,6 +69,33 @@ def test_closing_ends_what_runs_and_what_waits(slow):
     asyncio.run(main())
 
 
+def test_closing_while_an_export_ends_is_no_failure(tmp_path, monkeypatch):
+    class Ended:
+        """A process that has ended, which nobody has read to its end yet."""
+
+        async def communicate(self):
+            await asyncio.Event().wait()
+
+        def kill(self):
+            raise ProcessLookupError
+
+        async def wait(self):
+            return 0
+
+    async def begin(*_, **__):
+        return Ended()
+
+    async def main():
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", begin)
+        exports = Exports(Settings(repository=tmp_path))
+        with pytest.raises(ModelLoading):
+            exports.begin("a")
+        await asyncio.sleep(0.01)
+        await exports.close()
+
+    asyncio.run(main())
+
+
 def test_a_failure_is_told_in_the_words_of_the_export(tmp_path):
     async def main():
         exports = Exports(Settings(repository=tmp_path))
