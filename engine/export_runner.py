@@ -7,6 +7,7 @@ import contextlib
 import time
 
 from tritonvision.commands import command, failure
+from tritonvision.engine.processes import running
 from tritonvision.errors import ModelLoading, Overloaded, SetupError, TritonVisionError, UnknownModel
 from tritonvision.settings import Settings
 
@@ -62,20 +63,10 @@ class Exports:
             # somebody waits for the answer: other engines are tried by 'tritonvision variants', not here
             how = "--engine", "onnxruntime", "--repository", str(self._settings.repository)
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *command("export", model_id, *how),
-                    stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-                )  # fmt: skip
-            except OSError as error:
-                why = SetupError(f"No process can be started for it: {error.strerror}.")
+                async with running(command("export", model_id, *how), asyncio.subprocess.DEVNULL) as process:
+                    _, said = await process.communicate()
+            except SetupError as why:
                 self._failed[model_id] = time.monotonic(), why
                 return
-            try:
-                _, said = await process.communicate()
-            except asyncio.CancelledError:
-                with contextlib.suppress(ProcessLookupError):  # it may have ended in this moment
-                    process.kill()
-                await process.wait()
-                raise
         if process.returncode:
             self._failed[model_id] = time.monotonic(), failure(process.returncode, said.decode("utf-8", "replace"))

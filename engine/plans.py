@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tritonvision import machine, plans
 from tritonvision.commands import command, failure
+from tritonvision.engine.processes import running
 from tritonvision.errors import SetupError
 from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
@@ -106,22 +107,13 @@ class PlanBuilds:
             log.info("%s: plans of %s are being built.", model_id, name)
             how = "--variant", name, "--repository", str(self._root), "--progress"
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *self._run("plan", "build", model_id, *how),
-                    stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                )  # fmt: skip
-            except OSError as lack:
-                self._now(model_id, state="failed", why=f"No process can be started for it: {lack.strerror}.")
+                async with running(self._run("plan", "build", model_id, *how), asyncio.subprocess.PIPE) as process:
+                    assert process.stdout is not None and process.stderr is not None
+                    said, _ = await asyncio.gather(process.stderr.read(), self._follow(model_id, process.stdout))
+                    await process.wait()
+            except SetupError as lack:
+                self._now(model_id, state="failed", why=lack.message)
                 return
-            try:
-                assert process.stdout is not None and process.stderr is not None
-                said, _ = await asyncio.gather(process.stderr.read(), self._follow(model_id, process.stdout))
-                await process.wait()
-            except asyncio.CancelledError:
-                with contextlib.suppress(ProcessLookupError):  # it may have ended in this moment
-                    process.kill()
-                await process.wait()
-                raise
         if process.returncode:
             error = failure(process.returncode, said.decode("utf-8", "replace"))
             self._now(model_id, state="failed", why=error.message)
