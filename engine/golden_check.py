@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -95,14 +95,16 @@ class GoldenCheck:
         threads: for the reading and comparing; the default ones may be busy with pictures.
         instances: processes of a loaded Triton model, by its name.
         loses: for a Triton model, a function that tells whether a process of it was lost since then.
+        load_steps: loads the steps of a model that run in the processes of its network, so that they can be asked.
     """
 
     def __init__(
         self, client: TritonCalls, root: Path, deadline: float, threads: Executor,
         instances: Callable[[str], int], loses: Callable[[str], Callable[[], bool]],
+        load_steps: Callable[[Manifest], Awaitable[None]],
     ):  # fmt: skip
         self._client, self._root, self._deadline, self._threads = client, root, deadline, threads
-        self._instances, self._loses = instances, loses
+        self._instances, self._loses, self._load_steps = instances, loses, load_steps
 
     async def ask(self, manifest: Manifest, variant: Variant | None = None, every_stage: bool = False) -> Verdict:
         """Ask a model that Triton has loaded.
@@ -153,6 +155,7 @@ class GoldenCheck:
         figures = [next((one for one in answers if not one.passed), answers[0])]
         if figures[0].passed and not every_stage:
             return tuple(figures)
+        await self._load_steps(manifest)
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def ask(stage: Stage) -> Figures:

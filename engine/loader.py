@@ -13,6 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from tritonvision import catalog, machine, memory, stages
+from tritonvision.cgroups import cores
 from tritonvision.engine.golden_check import GoldenCheck, Verdict
 from tritonvision.engine.loaded_models import LoadedModels, Served
 from tritonvision.engine.plans import PlanBuilds
@@ -30,6 +31,7 @@ from tritonvision.integrity import check_files
 from tritonvision.publication import Manifest, Repository
 from tritonvision.server import Embedded
 from tritonvision.server.control import Control
+from tritonvision.server.fusion import Fusion, fusion, is_fused
 from tritonvision.settings import Settings
 from tritonvision.variants import Variant
 
@@ -179,9 +181,19 @@ class Loader:
         if variant is not None and variant.engine == "tensorrt":
             self.plans.require(manifest, variant)
         await loop.run_in_executor(self._threads, check_files, repository, manifest, variant)
-        load = partial(self._admin.load, config_name=machine.config_name(manifest, variant))
-        for together in (manifest.steps, manifest.triton_names):
-            await asyncio.gather(*(self._administer(load, name) for name in together))
+        name = machine.config_name(manifest, variant)
+        fused = Fusion({})
+        if self._settings.fusion and self._admin.own_backends:
+            fused = await loop.run_in_executor(self._threads, fusion, repository.root, manifest, name, cores())
+        steps = [step for step in manifest.steps if step not in fused.left_out]
+        order: Sequence[Sequence[str]] = (steps, manifest.triton_names)
+        if any(is_fused(self._admin.configs.get(one)) and one not in fused.configs for one in manifest.triton_names):
+            # the ensembles ask the network for their whole answers until they are loaded with steps of their own
+            networks = [step for step in steps if step.startswith("net--")]
+            order = ([step for step in steps if step not in networks], manifest.triton_names, networks)
+        for together in order:
+            loads = (partial(self._admin.load, config_name=name, config=fused.configs.get(one)) for one in together)
+            await asyncio.gather(*map(self._administer, loads, together))
         await self._ask_golden(manifest, variant)
 
     async def _load_elsewhere(self, manifest: Manifest) -> None:
@@ -202,7 +214,7 @@ class Loader:
         if isinstance(self._admin, Embedded):
             self.golden = GoldenCheck(
                 client, self._settings.repository, _LATEST_ANSWER, self._threads, self._admin.instances,
-                self._admin.loses,
+                self._admin.loses, self._load_steps,
             )  # fmt: skip
 
     async def verify(self, manifest: Manifest) -> Verdict:
@@ -241,6 +253,12 @@ class Loader:
             why = f"What differs is its {verdict.blamed}: {verdict.why.rstrip('.')}."
             await self.loaded_models.refuse(manifest, why)
         raise verdict.refusal()
+
+    async def _load_steps(self, manifest: Manifest) -> None:
+        """Give each step of a model processes of its own that has none; they go with the model."""
+        assert isinstance(self._admin, Embedded)
+        without = [step for step in manifest.steps if not self._admin.instances(step)]
+        await asyncio.gather(*(self._administer(self._admin.load, step) for step in without))
 
     async def _unload_steps(self, models: Sequence[str]) -> None:
         for model in models:

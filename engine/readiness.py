@@ -27,7 +27,9 @@ async def why_not_ready(
         if loader.loading(manifest.id):
             return f"'{manifest.id}' is being loaded."
         return f"'{manifest.id}' is not loaded; its first request loads it."
-    for part in (*manifest.triton_names, *manifest.steps):
+    # steps that run in the processes of a network have none of their own
+    steps = [step for step in manifest.steps if server is None or server.instances(step)]
+    for part in (*manifest.triton_names, *steps):
         if not await client.ready(part):
             return f"The inference server does not have '{part}' ready."
         if server is not None and not server.whole(part):

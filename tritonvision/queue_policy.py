@@ -30,19 +30,34 @@ def bound_queue(config: pb.ModelConfig) -> bool:
     return True
 
 
-def bounded_config(folder: Path, name: str = "") -> str | None:
+def bounded_config(folder: Path, name: str = "", always: bool = False) -> str | None:
     """The config to load the Triton model in ``folder`` with, as JSON, where that is not its ``config.pbtxt``.
+
+    Args:
+        name: see :func:`read_config`.
+        always: whether it is wanted where it is that, too: Triton would go on with the config of an earlier load as
+            long as the files stay the same.
+    """
+    config = read_config(folder, name)
+    if config is None:
+        return None  # Triton says what is wrong with it
+    changed = name and config != read_config(folder)
+    return to_json(config) if bound_queue(config) or changed or always else None
+
+
+def read_config(folder: Path, name: str = "") -> pb.ModelConfig | None:
+    """The config in the folder of a Triton model; None of what is none.
 
     Args:
         name: of a file in its folder ``configs``; where there is none, ``config.pbtxt`` is meant.
     """
     file, chosen = folder / "config.pbtxt", folder / "configs" / f"{name}.pbtxt"
     try:
-        published = file.read_text()
-        text = chosen.read_text() if chosen.is_file() else published
-        config = text_format.Parse(text, pb.ModelConfig())
+        return text_format.Parse((chosen if chosen.is_file() else file).read_text(), pb.ModelConfig())
     except (OSError, ValueError, text_format.ParseError):
-        return None  # Triton says what is wrong with it
-    if not bound_queue(config) and text == published:
         return None
+
+
+def to_json(config: pb.ModelConfig) -> str:
+    """A config as a load request takes it."""
     return json.dumps(json_format.MessageToDict(config, preserving_proto_field_name=True))

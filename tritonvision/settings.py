@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     api_key: str | None = Field(None, repr=False)
     # the wall around the embedded tritonserver
     sandbox: bool = Field(True, description="confine it: no network, no files but the models and what it runs on")
+    fusion: bool = Field(True, description="run the steps around a network in its processes, where these use all cores")
 
     log_dir: Path = Field(default_factory=lambda: user_folder(".cache/tritonvision/log", "/var/log/tritonvision"))
     accepted_licenses: Path = Field(

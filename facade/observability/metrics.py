@@ -92,6 +92,12 @@ class Metrics:
         """Seconds of all requests for a model, and of those the seconds that they waited for it."""
         return _sum(self._latency, "_sum", model), _sum(self._asked, "_total", model)
 
+    def stage_seconds(self, model: str) -> dict[str, float]:
+        """Seconds of all requests for a model, by the stage in which they were spent."""
+        samples = (sample for metric in self._stages.collect() for sample in metric.samples)
+        own = (s for s in samples if s.name.endswith("_sum") and s.labels["model"] == model)
+        return {sample.labels["stage"]: sample.value for sample in own}
+
     def text(self, triton: Sequence[ModelTimes] | None, sees: Callable[[str], bool]) -> bytes:
         """The exposition for Prometheus.
 

@@ -102,7 +102,8 @@ class House:
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True,
             env=os.environ | {
                 "TMPDIR": str(self.temporary), "TRITONVISION_LOG_DIR": str(self.temporary),
-                "TRITONVISION_DRAIN": "1", **(environment or {}),
+                # each step in processes of its own, which are struck one by one
+                "TRITONVISION_DRAIN": "1", "TRITONVISION_FUSION": "0", **(environment or {}),
             },
         )  # fmt: skip
 

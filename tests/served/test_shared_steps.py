@@ -19,7 +19,7 @@ SHARED = "pre--letterbox-640"
 
 @pytest.fixture
 def settings(served_repository: Path, tmp_path: Path) -> Settings:
-    return Settings(repository=served_repository, log_dir=tmp_path, max_loaded=2, load_timeout=90)
+    return Settings(repository=served_repository, log_dir=tmp_path, max_loaded=2, load_timeout=90, fusion=False)
 
 
 def test_unloading_a_model_keeps_a_step_that_a_loading_model_shares(settings, photo):

@@ -62,7 +62,7 @@ def test_every_stage_of_every_request_is_in_the_histograms(url, asked):
 def test_the_figures_of_triton_stand_beside_them(url, asked):
     found = samples(url)
     assert found["tritonvision_triton_up", ()] == 1
-    for model in (FACE, f"net--{FACE}", "post--keypoints"):
+    for model in (FACE, f"net--{FACE}"):
         assert found["nv_inference_request_success", (model, "1")] >= REQUESTS
         assert found["nv_inference_request_duration_us", (model, "1")] > 0
     assert found["nv_inference_compute_infer_duration_us", (f"net--{FACE}", "1")] > 0

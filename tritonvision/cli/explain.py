@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tritonvision.settings import Settings
 
 _START_SECONDS = 60.0
-_FIRST_STEPS = ("pre--", "tokens--")  # an ensemble begins with one
+_FIRST_STEPS, _NETWORK = ("pre--", "tokens--"), "net--"  # an ensemble begins with one of the first
 _BLOCKS = 14  # of the longest bar in the table
 _WARM_UP = 3  # requests that are not counted
 # What a task has to be asked besides the picture, of which the network's time does not depend on what is meant.
@@ -181,6 +181,7 @@ class _Snapshot:
         facade: seconds of requests for the model, from the first byte to the answer, and in them ``engine``: waiting
             for the model.
         times: of each Triton model behind it: its ``entry_points``, their ``steps``, and other models that they ask.
+        stages: seconds of requests by stage, see :class:`tritonvision.stages.Stage`.
     """
 
     facade: float
@@ -188,12 +189,14 @@ class _Snapshot:
     entry_points: Sequence[str]
     steps: Sequence[str]
     times: Mapping[str, ModelTimes]
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 async def _snapshot(facade: Any, model_id: str) -> _Snapshot:
     told = await facade.get(f"/model/times/{quote(model_id)}")
     times = {one["model"]: ModelTimes(**one) for one in told["times"]}
-    return _Snapshot(told["request_seconds"], told["model_seconds"], told["entry_points"], told["steps"], times)
+    counted = told["request_seconds"], told["model_seconds"]
+    return _Snapshot(*counted, told["entry_points"], told["steps"], times, told["stage_seconds"])
 
 
 def _parts(before: _Snapshot, after: _Snapshot, seconds: float, requests: int) -> list[Part]:
@@ -211,8 +214,16 @@ def _parts(before: _Snapshot, after: _Snapshot, seconds: float, requests: int) -
     ]
     inner = sorted((one for one in asked if one not in entry), key=lambda one: one.model.startswith("post--"))
     inner.sort(key=lambda one: not one.model.startswith(_FIRST_STEPS))
+    within = _within_the_network(before, after, inner)
     for one in inner:
-        parts += _of_step(one, ms) if one.model in after.steps else [Part(one.model, "all of it", one.total * ms)]
+        if one.model not in after.steps:
+            parts.append(Part(one.model, "all of it", one.total * ms))
+        elif one.model.startswith(_NETWORK) and within:
+            queue, gathered, around, output = _of_step(one, ms, less=sum(within.values()))
+            steps = [Part(one.model, what, seconds * ms, one.batch) for what, seconds in within.items()]
+            parts += [queue, gathered, *steps, replace(around, what="around its steps"), output]
+        else:
+            parts += _of_step(one, ms)
     rest = sum(one.total for one in inner)
     ensemble = any(name.startswith(_FIRST_STEPS) for name in after.steps)
     for one in entry:
@@ -221,6 +232,14 @@ def _parts(before: _Snapshot, after: _Snapshot, seconds: float, requests: int) -
         else:
             parts += _of_step(one, ms, less=rest)
     return [part for part in parts if part.milliseconds > 0 or part.place in ("client", "facade", "engine")]
+
+
+def _within_the_network(before: _Snapshot, after: _Snapshot, inner: Sequence[ModelTimes]) -> dict[str, float]:
+    """Seconds of each stage where the processes of a network run the steps around it, too; else nothing."""
+    if not {one.model for one in inner} < set(after.steps) or any(not one.model.startswith(_NETWORK) for one in inner):
+        return {}
+    took = {name: seconds - before.stages.get(name, 0.0) for name, seconds in after.stages.items()}
+    return {name: took[name] for name in ("pre", "network", "post") if took.get(name)}
 
 
 def _of_step(one: ModelTimes, ms: float, less: float = 0.0) -> list[Part]:

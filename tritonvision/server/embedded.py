@@ -18,7 +18,7 @@ from tritonvision.server import run_folder, stubs, walls
 from tritonvision.server.control import processes_of
 from tritonvision.server.ends import Ends
 from tritonvision.server.locate import locate
-from tritonvision.server.process import TritonProcess, address_in
+from tritonvision.server.process import TritonProcess, address_in, native_engines
 from tritonvision.server.run_folder import RunFolder
 from tritonvision.server.stubs import Stub
 from tritonvision.settings import Settings
@@ -49,6 +49,8 @@ class Embedded:
         version: of the server.
         deaths: stubs that ended unexpectedly so far.
         starts: of the server so far, the first included.
+        own_backends: whether networks run on our Python backends, not on Triton's own.
+        configs: what loaded models run with in place of their ``config.pbtxt``, as JSON, or None.
         confined: whether its server is put behind walls; not with code of a user's own, nor where settings say so.
         failure: why the server is not running while its next start has to wait; None otherwise.
     """
@@ -61,20 +63,19 @@ class Embedded:
         self.version = self._installation.version
         self.deaths = self.starts = 0
         self.failure: TritonVisionError | None = None
+        self.own_backends = not native_engines(self._installation)
         self.confined = settings.sandbox
         self._deaths_of: Counter[str] = Counter()
         self._instances: dict[str, int] = {}  # loaded models and how many stubs each should have
-        self._config_names: dict[str, str] = {}  # of loaded models: with which of their configs they run
+        self.configs: dict[str, str | None] = {}
         self._stubs: dict[int, Stub] = {}
         self._retired: dict[int, float] = {}  # processes whose successors have started, and when
         self._unhealed: dict[str, float] = {}  # models that miss a process, and when to try again
-        self._restarts_in_a_row = self._generation = 0
-        self._started_at = 0.0
-        self._sick = self._started = False
+        self._restarts_in_a_row, self._generation, self._started_at = 0, 0, 0.0
+        self._sick = self._started = self._stopping = False
         self._looks, self._looking = list[Future[None]](), list[Future[None]]()  # checks asked for, and begun
         self._changed = threading.Condition()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._stopping = False
         self._process: TritonProcess | None = None
         self._ends = Ends()
         self._thread = threading.Thread(target=self._run, name="tritonserver-supervisor", daemon=True)
@@ -140,17 +141,20 @@ class Embedded:
         """Processes that serve a loaded Triton model: none for an ensemble."""
         return self._instances.get(model, 0)
 
-    def load(self, model: str, config_name: str = "") -> None:
+    def load(self, model: str, config_name: str = "", config: str | None = None) -> None:
         """Load one Triton model, or load it again where its files changed. Raises ServerUnavailable and others.
 
         Args:
             config_name: of the config that it runs with; where it has none of that name, its ``config.pbtxt``.
+            config: that it runs with instead, as JSON.
         """
-        if self.confined and walls.is_own_code(self._settings.repository / model):
+        folder = self._settings.repository / model
+        config = config or bounded_config(folder, config_name, always=self.configs.get(model) is not None)
+        if self.confined and walls.is_own_code(folder):
             log.warning("%s is code of your own, so the inference server is started again without its walls.", model)
             self.confined = False
             self.wait_healed(_LONGEST_BACKOFF)
-        for path in (self._settings.repository / model).glob("*/model.py"):
+        for path in folder.glob("*/model.py"):
             # The stub would write it, and Triton would take that for a change of the model and reload it at every load.
             compileall.compile_file(path, quiet=2)
         with self._locks[model]:
@@ -158,24 +162,25 @@ class Embedded:
             control = process.control
             try:
                 with self._succession(model):
-                    control.load(model, bounded_config(self._settings.repository / model, config_name))
+                    control.load(model, config)
             except ServerUnavailable:
                 log.error("%s could not be loaded. %s", model, process.log_hint)  # no file names in errors for callers
                 raise
-            config = control.config(model)
-            self._instances[model] = processes_of(config)
-            self._config_names[model] = config_name
-        for step in {step.model_name for step in config.ensemble_scheduling.step}:
+            running = control.config(model)
+            self._instances[model] = processes_of(running)
+            self.configs[model] = config
+        for step in {step.model_name for step in running.ensemble_scheduling.step}:
             # Triton has also loaded missing dependencies, which only this check finds.
             with self._locks[step], contextlib.suppress(TritonVisionError):
                 self._instances[step] = processes_of(control.config(step))
         self.wait_healed(_SEEN_SECONDS)  # a process that ended before it was seen would not be replaced
 
     def unload(self, model: str) -> None:
-        """Unload one Triton model; its processes are not replaced any more."""
+        """Unload one Triton model; its processes are not replaced any more. Not loaded: nothing happens."""
         with self._locks[model]:
-            self._instances.pop(model, None)
-            self._running().control.unload(model)
+            self.configs.pop(model, None)
+            if self._instances.pop(model, None) is not None:
+                self._running().control.unload(model)
 
     def healing(self) -> Future[None]:
         """A future, done after a check of all processes that begins after this call, and the healing it causes.
@@ -361,8 +366,7 @@ class Embedded:
                     continue
                 for model in list(self._instances):
                     with contextlib.suppress(TritonVisionError):
-                        config = bounded_config(self._settings.repository / model, self._config_names.get(model, ""))
-                        self._running().control.load(model, config)
+                        self._running().control.load(model, self.configs.get(model))
                 return
         finally:
             self._sick = False

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _START_SECONDS = 60.0
 _EXIT_SECONDS = 5
-_ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+_OWN_BACKENDS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "chain": "Ensembles around a network"}
 _BACKEND_MODEL_PY = '''"""{title} as a Python-based backend."""
 
 from tritonvision.python_backend.{name}_backend import TritonPythonModel  # noqa: F401
@@ -236,7 +236,7 @@ def _backends(installation: Installation, folder: Path) -> Path:
         stub = python / installation.stub.name
         shutil.copyfile(installation.stub, stub)
         stub.chmod(0o755)
-    for name, title in _ENGINES.items():
+    for name, title in _OWN_BACKENDS.items():
         (backends / name).mkdir()
         (backends / name / "model.py").write_text(_BACKEND_MODEL_PY.format(name=name, title=title))
     return backends

@@ -25,5 +25,6 @@ async def times(request: Request, model_id: str) -> Response:
     requests, waiting = service.metrics.spent(manifest.id)
     return reply({
         "model_id": manifest.id, "entry_points": manifest.triton_names, "steps": manifest.steps,
-        "request_seconds": requests, "model_seconds": waiting, "times": [asdict(one) for one in found],
+        "request_seconds": requests, "model_seconds": waiting,
+        "stage_seconds": service.metrics.stage_seconds(manifest.id), "times": [asdict(one) for one in found],
     })  # fmt: skip

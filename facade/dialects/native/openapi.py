@@ -74,6 +74,7 @@ class ModelTimes(TypedDict):
     steps: list[str]
     request_seconds: float
     model_seconds: float
+    stage_seconds: dict[str, float]
     times: list[PartTimes]
 
 
@@ -97,7 +98,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Where the time of a model's requests went", ModelTimes,
         {
             "model_id": "resnet18", "entry_points": ["resnet18"], "steps": ["net--resnet18"],
-            "request_seconds": 0.4, "model_seconds": 0.3, "times": [{
+            "request_seconds": 0.4, "model_seconds": 0.3, "stage_seconds": {"network": 0.2}, "times": [{
                 "model": "net--resnet18", "samples": 8, "executions": 8, "requests": 8, "queue": 0.001, "input": 0.002,
                 "infer": 0.2, "output": 0.001, "total": 0.21, "version": "1", "failures": 0,
             }],
