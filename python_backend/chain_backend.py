@@ -10,6 +10,7 @@ import json
 import runpy
 import time
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ class TritonPythonModel(Step):
 
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         """Outputs of the ensemble that is asked, or of the network."""
+        with getattr(self.steps[self.name], "siblings", nullcontext()):  # busy from the first step on
+            return self._answer(tensors, wanted)
+
+    def _answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         asked = next((self.answered_by[name] for name in wanted if name in self.answered_by), None)
         if asked is None:
             return self._run(self.name, tensors)

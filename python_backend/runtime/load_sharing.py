@@ -8,7 +8,8 @@ from tritonvision import heartbeat
 
 
 class Siblings:
-    """As a context manager it marks this process as busy and returns whether it is the only busy one.
+    """As a context manager it marks this process as busy and returns whether it is the only busy one. A block may stand
+    within another.
 
     The processes share a small file in the heartbeat folder, one byte each. Without a supervisor there is no such
     folder, and every process counts as the only one.
@@ -21,6 +22,7 @@ class Siblings:
 
     def __init__(self, model: str, instance: str, count: int):
         self._others: list[int] = []
+        self._blocks = 0
         folder = heartbeat.folder()
         if count < 2 or folder is None:
             return
@@ -34,9 +36,11 @@ class Siblings:
     def __enter__(self) -> bool:
         if not self._others:
             return True
+        self._blocks += 1
         self._busy[self._own] = 1
         return not any(self._busy[index] for index in self._others)
 
     def __exit__(self, *_: object) -> None:
         if self._others:
-            self._busy[self._own] = 0
+            self._blocks -= 1
+            self._busy[self._own] = self._blocks > 0

@@ -29,6 +29,17 @@ def test_the_second_at_work_is_not_alone_until_the_first_is_done(watched):
         assert alone
 
 
+def test_work_within_work_is_over_with_the_outer_one(watched):
+    first, second = Siblings("net", "net_0_0", 2), Siblings("net", "net_0_1", 2)
+    with first:
+        with first as alone:
+            assert alone
+        with second as also:
+            assert not also
+    with second as alone:
+        assert alone
+
+
 def test_models_do_not_see_each_other(watched):
     with Siblings("a", "a_0_0", 2), Siblings("b", "b_0_1", 2) as alone:
         assert alone
