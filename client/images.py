@@ -161,13 +161,15 @@ def _short(path: Path | str) -> str:
 
 def _read(path: Path, most: int) -> bytes:
     try:
-        if path.stat().st_size > most:
-            raise PictureTooLarge(f"'{_short(path.name)}' is larger than {most >> 20} MB.", hint=_LIMIT)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(most + 1)  # a device or a pipe tells no size
     except FileNotFoundError as error:
         raise InvalidPicture(f"There is no file '{_short(path)}'.", hint=f"Pictures are {_KINDS}.") from error
     except (OSError, ValueError) as error:
         raise InvalidPicture(f"The file '{_short(path)}' cannot be read.") from error
+    if len(data) > most:
+        raise PictureTooLarge(f"'{_short(path.name)}' is larger than {most >> 20} MB.", hint=_LIMIT)
+    return data
 
 
 def _fetch(url: str, settings: Settings) -> bytes:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 
 from tritonvision.commands import command, failure
-from tritonvision.engine.processes import running
+from tritonvision.engine.processes import end, running
 from tritonvision.errors import ModelLoading, Overloaded, SetupError, TritonVisionError, UnknownModel
 from tritonvision.settings import Settings
 
@@ -53,10 +52,7 @@ class Exports:
 
     async def close(self) -> None:
         """Stop running exports; an unfinished export publishes nothing."""
-        for task in list(self._wanted.values()):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(self._wanted.values())
 
     async def _export(self, model_id: str) -> None:
         async with self._turn:

@@ -76,14 +76,14 @@ class Loader:
         self.loaded_models.plan_builds = lambda: self.plans.builds
         self.golden: GoldenCheck | None = None
         self._verdicts: dict[str, tuple[Manifest, Verdict, float]] = {}  # of models that were refused, and when
-        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._loads: dict[str, tuple[Manifest, asyncio.Task[None]]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="model-loads")
 
     async def close(self) -> None:
         """Give up the loads that others wait for and the plans that are being built; the connection to somebody else's
         admin side ends.
         """
-        for task in self._loads.values():
+        for _, task in self._loads.values():
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if not isinstance(self._admin, Embedded):
@@ -104,25 +104,42 @@ class Loader:
         loaded = self.loaded_models.get(manifest.id)
         if loaded is manifest:
             return
-        load = self._loads.get(manifest.id)
-        if load is None:
-            self._refuse_again(manifest)
-            # a context of its own: others wait for it, too, so its calls are no stages of this request
-            load = self._loads[manifest.id] = asyncio.create_task(self._load(manifest), context=Context())
-            load.add_done_callback(lambda _: self._loads.pop(manifest.id, None))
-            # reading the exception marks it as retrieved, so that asyncio does not log it
-            load.add_done_callback(lambda task: task.cancelled() or task.exception())
+        running = self._loads.get(manifest.id) or self._begin(manifest)
         if not wait and loaded is None:
             raise ModelLoading(f"Model {manifest.id} is currently loading.", retry_after=2)
         seconds = self._settings.load_timeout
         if not wait and (loaded is None or loaded.without_variants() != manifest.without_variants()):
             seconds = min(seconds, _RELOAD_SECONDS)  # another variant of the same model may take as long as it needs
         try:
-            # Shielded: a cancelled caller does not stop the load that others wait for.
             with stages.stage("load"):
-                await asyncio.wait_for(asyncio.shield(load), seconds)
+                await asyncio.wait_for(self._loaded(manifest, *running), seconds)
         except TimeoutError as error:
             raise ModelLoading(f"Model {manifest.id} is still loading.", retry_after=5) from error
+
+    def _begin(self, manifest: Manifest) -> tuple[Manifest, asyncio.Task[None]]:
+        """Let a load run, unless the model was refused a moment ago, which raises BrokenModel."""
+        self._refuse_again(manifest)
+        # a context of its own: others wait for it, too, so its calls are no stages of this request
+        load = asyncio.create_task(self._load(manifest), context=Context())
+        self._loads[manifest.id] = manifest, load
+        load.add_done_callback(lambda _: self._loads.pop(manifest.id, None))
+        # reading the exception marks it as retrieved, so that asyncio does not log it
+        load.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return manifest, load
+
+    async def _loaded(self, manifest: Manifest, of: Manifest, load: asyncio.Task[None]) -> None:
+        """Wait for ``load``; where that is ``of`` a publication before this one, also for this one's."""
+        while of is not manifest and self._is_published(manifest):
+            await asyncio.wait((load,))
+            of, load = self._loads.get(manifest.id) or self._begin(manifest)
+        await asyncio.shield(load)  # a cancelled caller does not stop the load that others wait for
+
+    def _is_published(self, manifest: Manifest) -> bool:
+        """Whether nothing else was published in its place meanwhile."""
+        try:
+            return self._resolve(manifest.id) is manifest
+        except TritonVisionError:
+            return False
 
     def _refuse_again(self, manifest: Manifest) -> None:
         """Raise BrokenModel of a model that was refused a moment ago: each try would load it anew."""

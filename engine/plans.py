@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.metadata
 import json
 import logging
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from tritonvision import machine, plans
 from tritonvision.commands import command, failure
-from tritonvision.engine.processes import running
+from tritonvision.engine.processes import end, running
 from tritonvision.errors import SetupError
 from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
@@ -82,10 +81,7 @@ class PlanBuilds:
 
     async def close(self) -> None:
         """End what still runs; an unfinished build changes nothing."""
-        for task in list(self._tasks.values()):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(self._tasks.values())
 
     def _begun(self, manifest: Manifest, variant: Variant) -> PlanBuild:
         """The build of these plans; it is begun unless it is under way or has failed for this publication."""
@@ -124,7 +120,13 @@ class PlanBuilds:
 
     async def _follow(self, model_id: str, lines: asyncio.StreamReader) -> None:
         """Take the progress from the lines that the build writes; what else it writes is left out."""
-        async for line in lines:
+        while True:
+            try:
+                line = await lines.readline()
+            except ValueError:  # longer than the reader takes, so none of ours
+                continue
+            if not line:
+                return
             try:
                 told = json.loads(line)
                 phase, done = str(told["phase"]), float(told["done"])

@@ -88,6 +88,7 @@ class Streams:
             one = self._known(manifest, number)
             sample: dict[str, bytes | np.ndarray] = {} if frame is None else {"image": frame}
             async with one.lock:
+                self._known(manifest, number)  # it may have ended while this request waited for its turn
                 try:
                     rows = await self._call(manifest, sample, parameters, SequenceStep(number, start=stream is None))
                 except TritonVisionError:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tritonvision.errors import ExportFailed, InvalidParameter
+from tritonvision.errors import ExportFailed, InvalidParameter, SetupError
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.sources import hub
 
@@ -48,6 +48,7 @@ def merged(weights: Weights, fetch: Callable[[str], Path]) -> Iterator[Weights]:
     Raises:
         InvalidParameter: there is a base and no adapter, or the base cannot be found.
         ExportFailed: it is no LoRA adapter that is read here, or one of another base.
+        SetupError: the merged weights cannot be written.
     """
     if weights.path is None or not is_adapter(weights.path):
         if weights.base:
@@ -144,9 +145,8 @@ class _Adapter:
 
 
 def _merge(adapter: _Adapter, base: Path, target: Path) -> None:
-    """Write the base's files into ``target``, with the adapter's changes. Raises ExportFailed."""
+    """Write the base's files into ``target``, with the adapter's changes. Raises ExportFailed, SetupError."""
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
 
     files = sorted(base.glob("*.safetensors"))
     try:
@@ -164,9 +164,23 @@ def _merge(adapter: _Adapter, base: Path, target: Path) -> None:
                 told = opened.metadata()
             for name in tensors.keys() & changes.keys():
                 tensors[name] = changes[name](tensors[name]).to(tensors[name].dtype).contiguous()
-            save_file(tensors, target / file.name, told)
+            _write(tensors, target / file.name, told)
     except (OSError, SafetensorError) as error:
         raise ExportFailed(f"The adapter's base '{base.name}' cannot be read.") from error
+
+
+def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None) -> None:
+    """Raises SetupError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata)
+    except (OSError, SafetensorError) as error:
+        raise SetupError(
+            "The adapter merged with its base cannot be written.",
+            hint="That takes as much room as the base: let TMPDIR name a folder on a disk that has it.",
+        ) from error
 
 
 def _changes(

@@ -252,7 +252,8 @@ class Family(ABC):
 
     Attributes:
         name: as the catalogue spells it.
-        tolerance, reference pipeline: see their classes.
+        head: of the networks; families with entry points of their own need none.
+        tolerance, reference_pipeline: see their classes.
         refusals: which options of an export it cannot carry out, and why.
         choices: options of the authors' own pipeline that an export can be given with ``--option``.
         license_notice: one sentence shown at export when the licence binds the user, or empty.

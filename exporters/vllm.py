@@ -46,6 +46,7 @@ def publish_engine(
 
     Raises:
         InvalidParameter: the model does not write, or the id is taken. UnknownModel: there is no such id.
+        BrokenModel: something unreadable is published under that id, and ``force`` is not given.
         ExportFailed: the folder lacks the chat template or the tokenizer.
         SetupError: the repository cannot be written.
     """
@@ -53,7 +54,7 @@ def publish_engine(
     if entry.task != VLM.name:
         raise InvalidParameter(f"'{entry.id}' does {entry.task}; vLLM runs models that write.")
     public_id = catalog.check_id(as_id or entry.id)
-    if not force and Repository(repository).get(public_id) is not None:
+    if not force and Repository(repository).existing(public_id) is not None:
         raise InvalidParameter(f"'{public_id}' is published already.", hint="Replace it with --force.")
     name = engine_name(catalog.triton_name(public_id))
     point, engine = EngineChat(name, tuple(_options(weights).items())), dict(engine or {})

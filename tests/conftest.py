@@ -141,7 +141,15 @@ def publish_as(served_repository: Path) -> Callable[[Path, str, str], None]:
 
 
 @pytest.fixture(scope="session")
-def serve_with(served_repository: Path):
+def few_models() -> dict[str, str]:
+    """Environment of a server that keeps ten models: several test processes run servers at once, and with every model
+    loaded each takes 7 GB.
+    """
+    return {"TRITONVISION_MAX_LOADED": "10"}
+
+
+@pytest.fixture(scope="session")
+def serve_with(served_repository: Path, few_models: dict[str, str]):
     """``with serve_with(*options) as url``: ``tritonvision serve`` in the serving environment, a process of its own."""
 
     @contextmanager
@@ -151,8 +159,7 @@ def serve_with(served_repository: Path):
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         command = [python, "-m", "tritonvision", "serve", "--port", str(port), "--repository", str(served_repository)]
-        # servers of several test processes run at once, and with every model loaded each takes 7 GB
-        few = {} if "--triton-url" in options else {"TRITONVISION_MAX_LOADED": "10"}
+        few = {} if "--triton-url" in options else few_models
         server = subprocess.Popen(
             [*command, *options], cwd=TREE, env=os.environ | few, preexec_fn=_end_with_the_tests
         )  # fmt: skip

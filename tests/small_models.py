@@ -155,11 +155,15 @@ def small_dino(export: Callable) -> None:
 
 
 def small_world(export: Callable) -> None:
-    """YOLO-World with ultralytics' smallest detector, pictures of 160 pixels and two of the text tower's layers."""
+    """YOLO-World with ultralytics' smallest detector, pictures of 160 pixels and two of the text tower's layers.
+
+    The seed is one of which no two overlapping boxes on the padding score the same to within rounding, which would
+    decide which of them suppresses the other.
+    """
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(yolo_world.text_tower, "LAYERS", 2))
         patches.enter_context(mock.patch.object(yolo_world.FAMILY, "architecture", lambda _: "yolov8n-worldv2"))
-        export("yolo-world-s", Weights("random", seed=1, size=(160, 160)), as_id="tests/small-world/1")
+        export("yolo-world-s", Weights("random", seed=2, size=(160, 160)), as_id="tests/small-world/1")
 
 
 def small_sam(export: Callable) -> None:

@@ -39,31 +39,36 @@ class RemoteStreams:
         self._url = "ws" + url.rstrip("/").removeprefix("http")
         self._headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         self._sockets: dict[int, ClientConnection] = {}
+        self._turns: dict[int, asyncio.Lock] = {}
         self._numbers = itertools.count(1)
 
     async def step(
         self, model: str, frame: bytes | None, settings: Mapping[str, Any], stream: int | None
     ) -> tuple[int, TrackedMasks]:
-        """See :meth:`tritonvision.client.connections.Connection.step`; ``settings`` ask for run lengths."""
+        """See :meth:`tritonvision.client.connections.Connection.step`; ``settings`` ask for run lengths.
+
+        Requests of one stream go one after the other: its answers have no numbers.
+        """
         from websockets.exceptions import ConnectionClosed
 
         message = {name: value for name, value in settings.items() if value is not None}
         if frame is not None:
             message["image"] = base64.b64encode(frame).decode()
         number = await self._open(model) if stream is None else stream
-        socket = self._sockets.get(number)
-        if socket is None:
-            raise InvalidParameter("The stream is not known any more.", hint="Begin another one with a prompt.")
-        try:
-            await socket.send(json.dumps(message))
-            told = json.loads(await socket.recv())
-        except (ConnectionClosed, OSError) as error:
-            await self.end(number)
-            raise _closed(error) from error
-        except asyncio.CancelledError:  # the answer still comes, and must not be taken for that of the next frame
-            del self._sockets[number]
-            socket.transport.abort()
-            raise
+        async with self._turns.get(number, asyncio.Lock()):
+            socket = self._sockets.get(number)
+            if socket is None:
+                raise InvalidParameter("The stream is not known any more.", hint="Begin another one with a prompt.")
+            try:
+                await socket.send(json.dumps(message))
+                told = json.loads(await socket.recv())
+            except (ConnectionClosed, OSError) as error:
+                await self.end(number)
+                raise _closed(error) from error
+            except asyncio.CancelledError:  # the answer still comes, and must not be taken for that of the next frame
+                self._forget(number)
+                socket.transport.abort()
+                raise
         if "error" in told:
             if stream is None:
                 await self.end(number)
@@ -72,7 +77,7 @@ class RemoteStreams:
 
     async def end(self, stream: int) -> None:
         """Close a stream."""
-        socket = self._sockets.pop(stream, None)
+        socket = self._forget(stream)
         if socket is not None:
             await socket.close()
 
@@ -99,8 +104,12 @@ class RemoteStreams:
                 f"No server answers at {self._url}.", hint="Start one with: tritonvision serve"
             ) from error
         number = next(self._numbers)
-        self._sockets[number] = socket
+        self._sockets[number], self._turns[number] = socket, asyncio.Lock()
         return number
+
+    def _forget(self, stream: int) -> ClientConnection | None:
+        self._turns.pop(stream, None)
+        return self._sockets.pop(stream, None)
 
 
 def _closed(error: Exception) -> TritonVisionError:

@@ -42,6 +42,7 @@ class LiveFrames(Frames):
         self._changed = threading.Condition()
         self._newest: tuple[int, float, VideoFrame] | None = None
         self._count, self._given = 0, 0
+        self._failure: Exception | None = None
         self._closed = threading.Event()
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, args=(container,), name="tritonvision-live", daemon=True)
@@ -54,9 +55,12 @@ class LiveFrames(Frames):
 
     def read(self) -> Frame | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None or self._closed.is_set())
-            if self._newest is None or self._closed.is_set():
+            self._changed.wait_for(lambda: self._newest or self._failure or self._closed.is_set())
+            if self._closed.is_set():
                 return None
+            if self._newest is None:
+                assert self._failure is not None, "else it would wait"
+                raise self._failure
             number, seconds, frame = self._newest
             self._newest = None
             self._given += 1
@@ -68,7 +72,16 @@ class LiveFrames(Frames):
             self._changed.notify_all()
         self._thread.join(_CLOSING)
 
-    def _run(self, container: InputContainer | None) -> None:
+    def _run(self, container: InputContainer) -> None:
+        try:
+            self._follow(container)
+        except Exception as error:  # the boundary of the thread: whoever reads would wait for ever
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _follow(self, container: InputContainer | None) -> None:
+        """Take frames, and connect again, until this is closed."""
         while container is not None:
             try:
                 self._receive(container)

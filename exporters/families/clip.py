@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     import torch
 
 _OF_AN_ARCHIVE = ("input_resolution", "context_length", "vocab_size")  # not tensors of the network
-# For random networks: the gain of attention, which averages over all tokens and so reduces the differences between
-# pictures. It was found by trial.
-_ATTENTION = 8
 
 
 class CLIP(OpenClipFamily):
@@ -70,10 +67,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
         network = FAMILY.create(entry)
         transformers_weights.redraw(network, seed)
         for name, layer in network.named_modules():
-            if isinstance(layer, torch.nn.MultiheadAttention):
-                layer.in_proj_weight.mul_(layer.embed_dim**-0.5)  # a kernel, which redraw takes for a table by its name
-                layer.out_proj.weight.mul_(_ATTENTION)
-            elif isinstance(layer, torch.nn.BatchNorm2d) and ".layer" in name and name.endswith("bn3"):
+            if isinstance(layer, torch.nn.BatchNorm2d) and ".layer" in name and name.endswith("bn3"):
                 layer.weight.mul_(0.15)  # otherwise rounding errors grow with depth, see families.resnet
         images = normalised(pictures, scale_of(network))
         transformers_weights.settle(network, lambda: network.encode_image(images))

@@ -80,9 +80,6 @@ class PerceptionEncoder(OpenClipFamily):
             torch.manual_seed(seed)
             network = self.create(entry)
             transformers_weights.redraw(network, seed)
-            for layer in network.modules():
-                if isinstance(layer, torch.nn.MultiheadAttention):
-                    layer.in_proj_weight.mul_(layer.embed_dim**-0.5)  # a kernel, which redraw takes for a table
             images = normalised(pictures, scale_of(network))
             last = network.visual.trunk.head
             (rows,) = calibrate.inputs_of([last], network.visual, images)

@@ -38,9 +38,18 @@ class Parts(NamedTuple):
 
 
 class WritingNetwork(TorchNetwork):
-    """A network of transformers, and the processor whose tokenizer is served."""
+    """A network of transformers, and the processor whose tokenizer is served.
+
+    ``embed`` and ``decoder`` are those of :mod:`tritonvision.exporters.modules.causal_decoder`. A family gives
+    :meth:`parts`, and of the graph ``vision`` :meth:`export_vision`, :meth:`vision_tensors` and
+    :meth:`vision_examples`.
+
+    Attributes:
+        decoding: what :func:`~tritonvision.exporters.modules.causal_decoder.decoder_net` is told of the decoder.
+    """
 
     packages = ("transformers", "tokenizers", "pillow")
+    decoding: Mapping[str, Any] = {}
 
     def __init__(
         self, model: PreTrainedModel, processor: ProcessorMixin, point: Chat, source: str = "", **facts: Any
@@ -49,6 +58,54 @@ class WritingNetwork(TorchNetwork):
         super().__init__(model, (), source, **facts)
         self._processor = processor
         self.entry_points, self._options = (point,), dict(point.options)
+
+    @abstractmethod
+    def parts(self, model: PreTrainedModel) -> Parts:
+        """Of ``model``: the reference or its copy in float64."""
+
+    @abstractmethod
+    def export_vision(self, path: Path) -> None:
+        """Write the graph ``vision``."""
+
+    @abstractmethod
+    def vision_tensors(self, model: PreTrainedModel, inputs: Mapping[str, np.ndarray], dtype: torch.dtype) -> Tensors:
+        """What the graph ``vision`` computes, by the library's own methods; called in inference mode."""
+
+    @abstractmethod
+    def vision_examples(self) -> dict[str, Tensors]:
+        """Inputs on which the graph ``vision`` is compared, see :meth:`Network.examples`."""
+
+    def export(self, path: Path, role: str = "") -> None:
+        """See :meth:`Network.export`: ``vision``, ``embed`` or ``decoder``."""
+        _, text, head = self.parts(self._model)
+        if role == "decoder":
+            causal_decoder.export_decoder(text, head, path, **self.decoding)
+        elif role == "embed":
+            causal_decoder.export_embed(text.get_input_embeddings(), text.config, path)
+        else:
+            self.export_vision(path)
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`."""
+        import torch
+
+        dtype, model = torch.float64 if double else torch.float32, self.reference(double)
+        _, text, head = self.parts(model)
+        if role == "decoder":
+            return causal_decoder.reference(text, head, inputs, dtype, extra=self.decoding.get("extra", ()))
+        with torch.inference_mode():
+            if role == "embed":
+                return {"inputs_embeds": text.get_input_embeddings()(torch.from_numpy(inputs["input_ids"])).numpy()}
+            return self.vision_tensors(model, inputs, dtype)
+
+    def examples(self, role: str) -> dict[str, Tensors]:
+        """See :meth:`Network.examples`."""
+        config = self.parts(self._model).text.config
+        if role == "decoder":
+            return causal_decoder.examples(config, **self.decoding)
+        if role == "embed":
+            return causal_decoder.embed_examples(config)
+        return self.vision_examples()
 
     def assets(self, role: str) -> dict[str, bytes]:
         """See :meth:`Network.assets`: the tokenizer."""
@@ -62,14 +119,10 @@ class WritingNetwork(TorchNetwork):
 
 
 class ChatNetwork(WritingNetwork):
-    """A model whose ``generate`` is the reference; the reference pipeline adds its processor.
+    """A model whose ``generate`` is the reference, over tiles of one size; the reference pipeline adds its processor.
 
     A family gives :meth:`parts`, :meth:`vision`, :meth:`image_embeds`, :meth:`tiles` and :meth:`read`.
     """
-
-    @abstractmethod
-    def parts(self, model: PreTrainedModel) -> Parts:
-        """Of ``model``: the reference or its copy in float64."""
 
     @abstractmethod
     def vision(self) -> torch.nn.Module:
@@ -92,32 +145,19 @@ class ChatNetwork(WritingNetwork):
         """What makes texts of the tokens of an answer."""
         return self._processor.tokenizer
 
-    def export(self, path: Path, role: str = "") -> None:
-        """See :meth:`Network.export`: ``vision``, ``embed`` or ``decoder``."""
+    def export_vision(self, path: Path) -> None:
+        """See :meth:`WritingNetwork.export_vision`."""
         import torch
 
-        _, text, head = self.parts(self._model)
-        if role == "decoder":
-            causal_decoder.export_decoder(text, head, path)
-        elif role == "embed":
-            causal_decoder.export_embed(text.get_input_embeddings(), text.config, path)
-        else:
-            side = self._options["tile"]
-            pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-            export_onnx(self.vision(), pixels, path, ("pixels",), ("image_embeds",))
+        side = self._options["tile"]
+        pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+        export_onnx(self.vision(), pixels, path, ("pixels",), ("image_embeds",))
 
-    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
-        """See :meth:`Network.tensors`."""
+    def vision_tensors(self, model: PreTrainedModel, inputs: Mapping[str, np.ndarray], dtype: torch.dtype) -> Tensors:
+        """See :meth:`WritingNetwork.vision_tensors`."""
         import torch
 
-        dtype, model = torch.float64 if double else torch.float32, self.reference(double)
-        _, text, head = self.parts(model)
-        if role == "decoder":
-            return causal_decoder.reference(text, head, inputs, dtype)
-        with torch.inference_mode():
-            if role == "embed":
-                return {"inputs_embeds": text.get_input_embeddings()(torch.from_numpy(inputs["input_ids"])).numpy()}
-            rows = self.image_embeds(model, torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255)
+        rows = self.image_embeds(model, torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255)
         return {"image_embeds": rows.reshape(len(inputs["pixels"]), -1, rows.shape[-1]).numpy()}
 
     def predict(self, sample: Mapping[str, Any], parameters: Mapping[str, Any], role: str = "") -> Tensors:
@@ -133,13 +173,8 @@ class ChatNetwork(WritingNetwork):
         finally:  # back to eager attention, the reference of the graphs
             tower.set_attn_implementation("eager")
 
-    def examples(self, role: str) -> dict[str, Tensors]:
-        """See :meth:`Network.examples`."""
-        config = self.parts(self._model).text.config
-        if role == "decoder":
-            return causal_decoder.examples(config)
-        if role == "embed":
-            return causal_decoder.embed_examples(config)
+    def vision_examples(self) -> dict[str, Tensors]:
+        """See :meth:`WritingNetwork.vision_examples`."""
         side = self._options["tile"]
         return {
             "two tiles of the photo": {"pixels": self.tiles(sample_pictures.photo()[:256])[:2]},

@@ -70,7 +70,7 @@ def _config(size: str, **options: Any) -> ModelConfig:
 
 
 def random(size: str, class_columns: int, seed: int) -> torch.nn.Module:
-    """The network with every weight drawn anew, see :func:`transformers_tools.redraw`."""
+    """The network with every weight drawn anew, see :func:`transformers_weights.redraw`."""
     from rfdetr.models.lwdetr import build_model_from_config
 
     # with any name of weights, which the builder does not read, it does not download the backbone's

@@ -1,11 +1,12 @@
-"""Points and boxes as SAM and SAM2 are asked them: which on the photo, and how a graph embeds them, by sines of their
-place and a learned vector for their kind.
+"""Points and boxes as SAM and SAM2 are asked them: which on the photo, whose encoding is kept between them, and how a
+graph embeds them, by sines of their place and a learned vector for their kind.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +19,24 @@ QUESTIONS: tuple[dict[str, Any], ...] = (
     {"box": [20, 30, 200, 190], "points": [[90, 80]], "point_labels": [0], "multimask": False},
     {},
 )
+
+Encoded = TypeVar("Encoded")
+
+
+class LastEncoding(Generic[Encoded]):
+    """An encoder that keeps its last answer: it takes seconds, and each picture is asked several questions."""
+
+    def __init__(self, encode: Callable[[torch.Tensor], Encoded]):
+        """``encode`` is called with pixels as the model reads them."""
+        self._encode = encode
+        self._last: tuple[bytes, Encoded] | None = None
+
+    def __call__(self, pixel_values: torch.Tensor) -> Encoded:
+        """The encoding of a picture."""
+        picture = pixel_values.numpy().tobytes()
+        if self._last is None or self._last[0] != picture:
+            self._last = picture, self._encode(pixel_values)
+        return self._last[1]
 
 
 def embedding(prompt_encoder: torch.nn.Module, frame: float, kinds: torch.Tensor) -> torch.nn.Module:

@@ -148,7 +148,7 @@ def link(source: Path, target: Path, gone: Collection[str]) -> None:
         other.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(path, other)
-        except PermissionError:  # a file system without hard links, or somebody else's file
+        except OSError:  # a file system without hard links, or somebody else's file
             shutil.copy2(path, other)
 
 

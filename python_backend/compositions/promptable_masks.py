@@ -66,8 +66,8 @@ class Composition:
         Returns:
             ``masks`` objects ``[k]`` of bytes (none when ``mask_format`` is), ``scores`` float32 ``[k]``, the IoU that
             the network expects of each, ``low_res_masks`` float32 ``[k,256,256]`` logits, ``image_size`` int32 ``[2]``
-            (height, width), and ``embeddings`` and finer levels when wanted. k is 3 a prompt with ``multimask``, the
-            the network's order, else 1; minus those below ``min_score`` or ``min_stability``.
+            (height, width), and ``embeddings`` and finer levels when wanted. k is 3 a prompt with ``multimask``, in the
+            network's order, else 1; minus those below ``min_score`` or ``min_stability``.
 
         Raises:
             InvalidParameter: a prompt outside the picture, or no picture at all.

@@ -194,6 +194,8 @@ def test_the_limits_hold_for_every_form(tmp_path):
     path.write_bytes(b"\0" * ((1 << 20) + 1))
     with pytest.raises(PictureTooLarge):
         read_images(path, small)
+    with pytest.raises(PictureTooLarge):  # a file without a size, as a device or a pipe is
+        read_images("/proc/self/maps", Settings(max_body_bytes=1024))
 
 
 class Site(http.server.BaseHTTPRequestHandler):

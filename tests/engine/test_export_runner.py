@@ -25,9 +25,11 @@ while not (folder / "go").exists(): time.sleep(0.01)
 
 @pytest.fixture
 def slow(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        export_runner, "command", lambda _, model, *more: [sys.executable, "-c", SLOW, str(tmp_path), model]
-    )
+    def command(_, model, *more):
+        (tmp_path / f"{model}.begun").touch()
+        return [sys.executable, "-c", SLOW, str(tmp_path), model]
+
+    monkeypatch.setattr(export_runner, "command", command)
     return tmp_path
 
 
@@ -64,7 +66,7 @@ def test_closing_ends_what_runs_and_what_waits(slow):
                 exports.begin(model)
         await until(lambda: (slow / "a").exists())
         await exports.close()
-        assert len(asyncio.all_tasks()) == 1 and not (slow / "b").exists()
+        assert len(asyncio.all_tasks()) == 1 and not (slow / "b.begun").exists()
 
     asyncio.run(main())
 

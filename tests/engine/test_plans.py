@@ -27,6 +27,7 @@ import json, pathlib, sys, time
 folder = pathlib.Path(sys.argv[1])
 with open(folder / "called", "a") as called: called.write(" ".join(sys.argv[2:]) + chr(10))
 print("a line of somebody else", flush=True)
+print("#" * 200_000, flush=True)  # a bar that is drawn over itself
 print(json.dumps({"phase": "Building engine", "done": 0.25}), flush=True)
 while not (folder / "go").exists(): time.sleep(0.01)
 status = int((folder / "go").read_text())

@@ -204,11 +204,12 @@ def test_a_stream_whose_request_was_cancelled_is_not_asked_again_and_takes_its_p
 
     async def story():
         number, _ = await house.streams.step("m", b"", {})
-        asked = asyncio.ensure_future(house.streams.step("m", b"", {}, number))
+        asked, behind = (asyncio.ensure_future(house.streams.step("m", b"", {}, number)) for _ in range(2))
         await asyncio.sleep(0)
         asked.cancel()
-        await asyncio.wait((asked,))
+        await asyncio.wait((asked, behind))
         assert asked.cancelled() and not house.streams.knows(number) and len(house.streams) == 1
+        assert isinstance(behind.exception(), InvalidParameter) and len(house.client.asked) == 2
         with pytest.raises(InvalidParameter, match="is not known here"):
             await house.streams.step("m", b"", {}, number)
         await house.streams.end("m", number)

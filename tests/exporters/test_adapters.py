@@ -4,12 +4,13 @@ import torch  # isort: skip
 
 import json
 import math
+import resource
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tritonvision.errors import ExportFailed, InvalidParameter
+from tritonvision.errors import ExportFailed, InvalidParameter, SetupError
 from tritonvision.exporters import adapters
 from tritonvision.exporters.contract import Weights
 
@@ -109,6 +110,17 @@ def test_weights_that_are_no_adapter_are_passed_on(tmp_path):
         Weights("user", base(tmp_path), base="x"), nowhere
     ):
         pass
+
+
+def test_a_disk_without_room_for_the_merged_weights_is_said(tmp_path):
+    folder, before = adapter(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    base(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    try:
+        with pytest.raises(SetupError, match="merged with its base cannot be written"):
+            merge(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # ---- the base --------------------------------------------------------------------------------------------------------

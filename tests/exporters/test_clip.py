@@ -4,6 +4,7 @@ import torch  # isort: skip
 
 import numpy as np
 import pytest
+from attention import check_attention
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -76,6 +77,12 @@ def test_random_embeddings_differ_between_samples(towers, role):
     vectors = np.stack([towers.predict(sample, {}, role)["embeddings"] for sample in samples_of(role)])
     assert vectors.std(0).mean() >= 1000 * clip.FAMILY.tolerance.tensors["embeddings"]
     assert abs(np.linalg.norm(vectors, axis=1) - 1).max() > 0.1  # as the network gives them, not of unit length
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(towers):
+    pixels = PICTURES.pre.inputs(sample_pictures.photo())[0]["pixels"][None]
+    tokens = open_clip_towers.tokenizer(CONTEXT)(list(TEXTS[:4])).numpy()
+    check_attention(towers, clip.FAMILY.tolerance, {"": {"pixels": pixels}, "text": {"input_ids": tokens}})
 
 
 def test_float64_reference_agrees_with_float32(towers):

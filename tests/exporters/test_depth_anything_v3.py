@@ -8,6 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from attention import check_attention
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -131,3 +132,9 @@ def test_every_size_is_that_of_its_release():
         # the blocks alone; cameras, rays and the head make up the rest of what the catalogue tells
         assert 0.7 < depth * 12 * width * width / 1e6 / entry.params_m < 1
         assert FAMILY.map_meaning == "depth" and FAMILY.resize(entry).size is None
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(model):
+    network, pipeline = model
+    pixels = pipeline.inputs(sample_pictures.photo())[0]["pixels"]
+    check_attention(network, FAMILY.tolerance, {"": {"pixels": pixels[None]}})

@@ -7,6 +7,7 @@ import torch  # isort: skip
 
 import numpy as np
 import pytest
+from attention import check_attention
 from safetensors.torch import save_file
 
 from tritonvision import catalog
@@ -78,6 +79,12 @@ def test_pipeline_finds_what_processor_network_and_post_processing_find(model, v
     missing, worst = compare.detections(got, wanted, confidence, 1e-4, 300)
     assert missing == 0
     assert worst["pixels"] <= 0.05 and worst["scores"] <= 1e-4, worst
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(model):
+    network, pipeline = model
+    inputs = {name: value[None] for name, value in pipeline.inputs(sample_pictures.photo())[0].items()}
+    check_attention(network, FAMILY.tolerance, {"": inputs})
 
 
 def test_a_random_network_finds_separate_boxes_of_several_classes(model):

@@ -6,6 +6,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from attention import check_attention
 from safetensors.torch import save_file
 
 from tritonvision import catalog
@@ -153,3 +154,9 @@ def test_pixels_are_those_of_the_librarys_processor(size):
     pixels, _ = resize.stretch(picture, 224, 224, "float32", "antialiased")
     # torch computes the weights of the filter in float32: half a hundredth of a grey level
     assert pixels.dtype == np.float32 and np.abs(pixels - wanted).max() <= 2e-5
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect():
+    network = FAMILY.build(ENTRY, Weights("random", seed=0))
+    pixels = FAMILY.resize(ENTRY)(sample_pictures.photo())[0]
+    check_attention(network, FAMILY.tolerance, {"": {"pixels": pixels[None]}})

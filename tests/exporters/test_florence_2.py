@@ -15,6 +15,7 @@ import threading
 import numpy as np
 import pytest
 import tokenizers
+from attention import check_attention, examples_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -334,3 +335,7 @@ def test_the_sizes_are_the_published_ones(name, millions):
     assert abs(count / 1e6 - millions) < 1.5
     (point,) = FAMILY.entry_points(catalog.find(name))
     assert dict(point.options)["rows"] == 577 and dict(point.options)["image_token"] == 51289
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(network):
+    check_attention(network, FAMILY.tolerance, examples_of(network, "vision", "encoder", "decoder"))

@@ -9,6 +9,7 @@ import shutil
 import chat_families as support
 import numpy as np
 import pytest
+from attention import check_attention, examples_of
 from chat_families import PICTURE, says
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -164,3 +165,7 @@ def test_every_size_has_a_repository_of_its_own():
     entries = [entry for entry in catalog.entries().values() if entry.family == "InternVL 3.5"]
     assert len(entries) == 6 == len({family.repository(entry) for entry in entries})
     assert all(family.repository(entry) in entry.aliases for entry in entries)
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(network):
+    check_attention(network, internvl.FAMILY.tolerance, examples_of(network, "vision", "decoder"))

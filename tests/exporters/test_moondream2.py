@@ -10,6 +10,7 @@ import queue
 import chat_families
 import numpy as np
 import pytest
+from attention import check_attention, examples_of
 from moondream2_sizes import RECORDED, TRUE_CROPS
 
 from tritonvision import catalog
@@ -242,3 +243,7 @@ def test_sampled_words_are_words_only(network, chat):
     asked = sample([], says("user", "Who are you?"))
     answer = chat(asked, {"max_new_tokens": 8, "temperature": 2.0, "seed": 1})
     assert answer["token_ids"].max() < REDUCED.text_vocab_size
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(network):
+    check_attention(network, moondream2.FAMILY.tolerance, examples_of(network, "vision", "decoder"))

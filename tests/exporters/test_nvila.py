@@ -9,6 +9,7 @@ import shutil
 import chat_families as support
 import numpy as np
 import pytest
+from attention import check_attention, examples_of
 from chat_families import PICTURE, says
 from safetensors.torch import load_file
 
@@ -101,3 +102,7 @@ def test_a_folder_of_another_architecture_is_refused(tmp_path):
     config.write_text(config.read_text().replace("NVILALiteForConditionalGeneration", "SomethingElse"))
     with pytest.raises(ExportFailed, match="not those of Efficient-Large-Model/NVILA-Lite-2B-hf"):
         nvila.FAMILY.build(catalog.find("nvila-lite-2b"), Weights("user", path=tmp_path / "mine"))
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(network):
+    check_attention(network, nvila.FAMILY.tolerance, examples_of(network, "vision", "decoder"))

@@ -11,6 +11,7 @@ import chat_families
 import numpy as np
 import pytest
 import tokenizers
+from attention import check_attention, examples_of
 from paligemma_codes import says_codes
 
 from tritonvision import catalog
@@ -311,3 +312,7 @@ def test_the_sizes_are_the_published_ones(name):
     assert millions == pytest.approx(catalog.find(name).params_m, rel=0.002)
     declared = paligemma.FAMILY.entry_points(catalog.find(name))[0]
     assert declared.size == tuple(catalog.find(name).input_size)
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(network):
+    check_attention(network, paligemma.FAMILY.tolerance, examples_of(network, "vision", "decoder"))

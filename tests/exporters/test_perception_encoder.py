@@ -6,6 +6,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from attention import check_attention
 from safetensors.torch import save_file
 from shallow_towers import shallow
 
@@ -58,6 +59,12 @@ def test_graph_and_pipeline_give_the_unit_vectors_of_open_clips_network_and_step
     assert np.abs(found - wanted).max() <= 1e-3 * wanted.std(0).mean()
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     assert wanted.std(0).mean() >= 1000 * LIMIT
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(small):
+    pixels = FAMILY.resize(ENTRY).inputs(sample_pictures.photo())[0]["pixels"][None]
+    tokens = open_clip_towers.tokenizer(FAMILY.context(ENTRY))(SAID).numpy()
+    check_attention(small, FAMILY.tolerance, {"": {"pixels": pixels}, "text": {"input_ids": tokens}})
 
 
 def test_a_text_of_more_than_thirty_tokens_is_refused(pipelines):

@@ -10,6 +10,7 @@ import chat_families
 import numpy as np
 import pytest
 import tokenizers
+from attention import check_attention, examples_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -275,3 +276,7 @@ def test_the_sizes_are_the_published_ones(entry):
         model.tie_weights()
     count = sum(parameter.numel() for parameter in model.parameters())
     assert count / 1e6 == pytest.approx(entry.params_m, rel=3e-3)
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(network, family):
+    check_attention(network, family.tolerance, examples_of(network, "vision", "decoder"))

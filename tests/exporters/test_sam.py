@@ -7,7 +7,8 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from attention import check_attention, examples_of
+from prompted_masks import AUTHORS_NAMES, RELATIVE, check_against_pipeline, check_random_masks, relative
 
 from tritonvision import catalog, graph_files
 from tritonvision.engine import codec, mask_grid
@@ -18,7 +19,6 @@ from tritonvision.exporters.families import sam
 from tritonvision.exporters.graphs import check, storage
 from tritonvision.exporters.modules import normalise
 from tritonvision.exporters.parity import compare, sample_pictures
-from tritonvision.exporters.parity.checks.masks import mask_areas
 from tritonvision.python_backend.images import resize
 from tritonvision.tasks import resolve
 
@@ -26,7 +26,6 @@ ENTRY = catalog.find("sam-vit_b")
 # Pixels a side: windows have padding, and attention to everything comes in two parts. Four layers, two of each kind.
 SMALL = 256
 LAYERS = {"num_hidden_layers": 4, "global_attn_indexes": [1, 3]}
-RELATIVE = 5e-5
 
 
 pytestmark = pytest.mark.usefixtures("few_threads")
@@ -61,10 +60,6 @@ def test_weights_beside_the_graph_change_no_bit_of_the_answer(model, tmp_path, m
         np.testing.assert_array_equal(got[name], want[name])
 
 
-def relative(got, want):
-    return float(np.abs(got - want).max() / np.abs(want).max())
-
-
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_encoder_graph_computes_the_models_embeddings(model, batch):
     network, local = model
@@ -74,6 +69,11 @@ def test_the_encoder_graph_computes_the_models_embeddings(model, batch):
     got, want = local.nets["encoder"].tensors(inputs), network.tensors(inputs, role="encoder")
     assert got["embeddings"].shape == (batch, 256, 16, 16)
     assert relative(got["embeddings"], want["embeddings"]) <= RELATIVE
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(model):
+    network, _ = model
+    check_attention(network, sam.FAMILY.tolerance, examples_of(network, "decoder", "encoder"))
 
 
 def test_pixels_outside_the_valid_size_have_no_effect(model):
@@ -154,15 +154,7 @@ def test_the_composition_selects_what_the_processor_and_the_model_select(model, 
 
 
 def test_random_masks_cover_a_part_and_differ_between_prompts_and_pictures(model):
-    _, local = model
-    size = sample_pictures.photo().shape[:2]
-    answers = [local(sample_pictures.photo(), given)["masks"] for given in QUESTIONS]
-    for masks in answers:
-        shares = mask_areas(masks, size) / (size[0] * size[1])
-        assert ((shares >= 0.05) & (shares <= 0.95)).any()
-    mirrored = local(sample_pictures.photo()[:, ::-1], QUESTIONS[0])["masks"]
-    for other in (answers[1], answers[3], mirrored):
-        assert max(compare.mask_difference(a, b, np.array(size)) for a, b in zip(answers[0], other, strict=True)) > 0.05
+    check_random_masks(model[1], QUESTIONS)
 
 
 def test_an_earlier_mask_as_a_prompt_gives_the_models_answer(model):
@@ -184,13 +176,8 @@ def authors_names(state):
     """The state dict under the names of segment-anything."""
     inverse = [
         ("vision_encoder.", "image_encoder."), ("neck.conv1", "neck.0"), ("neck.layer_norm1", "neck.1"),
-        ("neck.conv2", "neck.2"), ("neck.layer_norm2", "neck.3"), ("patch_embed.projection", "patch_embed.proj"),
-        ("mask_embed.conv1", "mask_downscaling.0"), ("mask_embed.layer_norm1", "mask_downscaling.1"),
-        ("mask_embed.conv2", "mask_downscaling.3"), ("mask_embed.layer_norm2", "mask_downscaling.4"),
-        ("mask_embed.conv3", "mask_downscaling.6"), (".point_embed.", ".point_embeddings."),
-        ("shared_embedding.positional_embedding", "pe_layer.positional_encoding_gaussian_matrix"),
-        ("upscale_conv1", "output_upscaling.0"), ("upscale_layer_norm", "output_upscaling.1"),
-        ("upscale_conv2", "output_upscaling.3"), (".layer_norm", ".norm"),
+        ("neck.conv2", "neck.2"), ("neck.layer_norm2", "neck.3"), (".point_embed.", ".point_embeddings."),
+        *AUTHORS_NAMES,
         ("layers.0.", "layers.1."), ("proj_in.", "layers.0."), ("proj_out.", "layers.2."),
     ]  # fmt: skip
     renamed = {}
@@ -283,8 +270,6 @@ def between(figures, share):
     {"points_per_side": 4, "stability_score_offset": 0.5, "crops_nms_thresh": 1.0},
 ])  # fmt: skip
 def test_the_grid_finds_the_masks_of_transformers_pipeline(model, monkeypatch, view, given):
-    from transformers import MaskGenerationPipeline
-
     network, local = model
     picture = sample_pictures.views()[view]
     encoding = local(picture)
@@ -297,16 +282,9 @@ def test_the_grid_finds_the_masks_of_transformers_pipeline(model, monkeypatch, v
         stability = stability[scores > given["pred_iou_thresh"]]
     if "stability_score_thresh" not in given:
         given = given | {"stability_score_thresh": between(stability, 0.1)}
-    pipeline = MaskGenerationPipeline(
-        model=network._model, image_processor=network.processor.image_processor, device="cpu"
-    )
-    theirs = {name.replace("points_per_side", "points_per_crop"): value for name, value in given.items()}
-    want = pipeline(Image.fromarray(picture), **theirs)
     got, told = every_mask(local, encoding, **given)
     total = given["points_per_side"] ** 2
     assert told[0] == (0, total) and told[-1] == (total, total)
     assert len(told) == 1 + -(-total // given.get("points_per_batch", 64))
-    assert 1 < len(got.scores) == len(want["scores"]) < len(scores)
-    assert np.abs(got.scores - want["scores"].numpy()).max() <= 1e-4
-    for mask, other in zip(got.masks.to_dense(), want["masks"], strict=True):
-        assert (mask != other.numpy()).mean() <= 1e-4
+    assert len(got.scores) < len(scores)
+    check_against_pipeline(network, picture, given, got, 1e-4)

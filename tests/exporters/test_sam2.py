@@ -8,7 +8,8 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from attention import check_attention, examples_of
+from prompted_masks import AUTHORS_NAMES, RELATIVE, check_against_pipeline, check_random_masks, relative
 
 from tritonvision import catalog
 from tritonvision.engine import codec, mask_grid
@@ -20,7 +21,6 @@ from tritonvision.exporters.families import sam2
 from tritonvision.exporters.families.sam2 import authors, configs
 from tritonvision.exporters.modules import point_prompts
 from tritonvision.exporters.parity import compare, sample_pictures
-from tritonvision.exporters.parity.checks.masks import mask_areas
 from tritonvision.python_backend.images import resize
 from tritonvision.tasks import resolve
 
@@ -28,7 +28,6 @@ ENTRY = catalog.find("sam2-tiny")
 # Pixels a side, and layers of every kind: in windows with padding, seeing everything in parts, where a stage begins.
 SMALL = 256
 LAYERS = {"blocks_per_stage": [1, 1, 2, 1], "global_attention_blocks": [3]}
-RELATIVE = 5e-5
 
 pytestmark = pytest.mark.usefixtures("few_threads")
 
@@ -51,10 +50,6 @@ def model(network, tmp_path_factory):
     return network, LocalComposition(graphs, network.entry_points[0])
 
 
-def relative(got, want):
-    return float(np.abs(got - want).max() / np.abs(want).max())
-
-
 @pytest.mark.parametrize("role", ["encoder", "decoder"])
 def test_the_graphs_compute_what_the_model_does(model, role):
     network, local = model
@@ -65,6 +60,10 @@ def test_the_graphs_compute_what_the_model_does(model, role):
             assert got[name].shape == value.shape, (what, name)
             assert relative(got[name], value) <= RELATIVE, (what, name)
     assert network.tensors(inputs, double=True, role=role)[name].dtype == np.float64
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(network):
+    check_attention(network, sam2.FAMILY.tolerance, examples_of(network, "decoder", "encoder"))
 
 
 @pytest.mark.parametrize("size", ["tiny", "small", "base", "large"])
@@ -140,15 +139,7 @@ def test_questions_ask_for_no_single_answer_that_grey_levels_decide(network, mon
 
 
 def test_random_masks_cover_a_part_and_differ_between_prompts_and_pictures(model):
-    _, local = model
-    size = sample_pictures.photo().shape[:2]
-    answers = [local(sample_pictures.photo(), given)["masks"] for given in QUESTIONS]
-    for masks in answers:
-        shares = mask_areas(masks, size) / (size[0] * size[1])
-        assert ((shares >= 0.05) & (shares <= 0.95)).any()
-    mirrored = local(sample_pictures.photo()[:, ::-1], QUESTIONS[0])["masks"]
-    for other in (answers[1], answers[3], mirrored):
-        assert max(compare.mask_difference(a, b, np.array(size)) for a, b in zip(answers[0], other, strict=True)) > 0.05
+    check_random_masks(model[1], QUESTIONS)
 
 
 def test_an_earlier_mask_as_a_prompt_gives_the_models_answer(model):
@@ -183,17 +174,12 @@ def authors_names(state):
         ("vision_encoder.backbone.", "image_encoder.trunk."), ("object_pointer_proj.", "obj_ptr_proj."),
         ("temporal_positional_encoding_projection_layer.", "obj_ptr_tpos_proj."), ("no_object_pointer", "no_obj_ptr"),
         ("occlusion_spatial_embedding_parameter", "no_obj_embed_spatial"), ("no_memory_embedding", "no_mem_embed"),
-        ("no_memory_positional_encoding", "no_mem_pos_enc"), ("patch_embed.projection", "patch_embed.proj"),
+        ("no_memory_positional_encoding", "no_mem_pos_enc"),
         ("memory_temporal_positional_encoding", "maskmem_tpos_enc"),
         ("memory_encoder.projection", "memory_encoder.out_proj"),
         ("feature_projection", "pix_feat_proj"), ("memory_fuser", "fuser"), ("depthwise_conv", "dwconv"),
         ("pointwise_conv", "pwconv"), ("mask_downsampler.final_conv", "mask_downsampler.encoder.12"),
-        ("mask_embed.conv1", "mask_downscaling.0"), ("mask_embed.layer_norm1", "mask_downscaling.1"),
-        ("mask_embed.conv2", "mask_downscaling.3"), ("mask_embed.layer_norm2", "mask_downscaling.4"),
-        ("mask_embed.conv3", "mask_downscaling.6"), ("upscale_conv1", "output_upscaling.0"),
-        ("shared_embedding.positional_embedding", "pe_layer.positional_encoding_gaussian_matrix"),
-        ("upscale_layer_norm", "output_upscaling.1"), ("upscale_conv2", "output_upscaling.3"),
-        (".o_proj.", ".out_proj."), (".layer_norm", ".norm"),
+        (".o_proj.", ".out_proj."), *AUTHORS_NAMES,
     ]  # fmt: skip
     renamed = {}
     for name, value in state.items():
@@ -271,8 +257,6 @@ def test_class_names_are_refused():
 
 
 def test_the_grid_finds_the_masks_of_transformers_pipeline(model, monkeypatch):
-    from transformers import MaskGenerationPipeline
-
     network, local = model
     # A square one: of others the pipeline places the points as if their aspect were kept, which SAM2 does not do.
     picture = np.ascontiguousarray(sample_pictures.photo()[40:300, 100:360])
@@ -297,12 +281,5 @@ def test_the_grid_finds_the_masks_of_transformers_pipeline(model, monkeypatch):
         return [step async for step in mask_grid.walk(ask, b"", given)]
 
     got = asyncio.run(walked())[-1]
-    pipeline = MaskGenerationPipeline(
-        model=network._model, image_processor=network.processor.image_processor, device="cpu"
-    )
-    theirs = {name.replace("points_per_side", "points_per_crop"): value for name, value in given.items()}
-    want = pipeline(Image.fromarray(picture), **theirs)
-    assert 1 < len(got.scores) == len(want["scores"]) < 48
-    assert np.abs(got.scores - want["scores"].numpy()).max() <= 1e-4
-    for mask, other in zip(got.masks.to_dense(), want["masks"], strict=True):
-        assert (mask != other.numpy()).mean() <= 1e-3
+    assert len(got.scores) < 48
+    check_against_pipeline(network, picture, given, got, 1e-3)

@@ -6,6 +6,8 @@ import io
 
 import numpy as np
 import pytest
+from attention import check_attention, examples_of
+from prompted_masks import RELATIVE, relative
 from pycocotools import mask as coco
 
 from tritonvision import catalog
@@ -19,7 +21,6 @@ from tritonvision.exporters.parity.checks.tracking import frames
 ENTRY = catalog.find("sam2-rt-tiny")
 SMALL = 128  # pixels a side
 LAYERS = {"blocks_per_stage": [1, 1, 2, 1], "global_attention_blocks": [3]}  # of every kind, see test_sam2
-RELATIVE = 5e-5
 ROLES = ("encoder", "attention", "decoder", "memory")
 
 pytestmark = pytest.mark.usefixtures("few_threads")
@@ -40,10 +41,6 @@ def model(tmp_path_factory):
     return network, LocalComposition(files, network.entry_points[0])
 
 
-def relative(got, want):
-    return float(np.abs(got - want).max() / np.abs(want).max())
-
-
 @pytest.mark.parametrize("role", ROLES)
 def test_the_graphs_compute_what_the_model_does(model, role):
     network, local = model
@@ -53,6 +50,11 @@ def test_the_graphs_compute_what_the_model_does(model, role):
         for name, value in want.items():
             assert got[name].shape == value.shape, (what, name)
             assert relative(got[name], value) <= RELATIVE, (what, name)
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(model):
+    network, _ = model
+    check_attention(network, sam2_rt.FAMILY.tolerance, examples_of(network, *ROLES))
 
 
 def test_weights_of_another_sam2_are_refused(model, monkeypatch):

@@ -11,6 +11,7 @@ import chat_families
 import numpy as np
 import pytest
 import tokenizers
+from attention import check_attention, examples_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -311,3 +312,7 @@ def test_the_sizes_are_the_published_ones(name, count):
     with torch.device("meta"):
         model = SmolVLMForConditionalGeneration(smolvlm.config(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(network):
+    check_attention(network, smolvlm.FAMILY.tolerance, examples_of(network, "vision", "decoder"))

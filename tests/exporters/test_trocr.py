@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from attention import check_attention, examples_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -88,6 +89,11 @@ def test_both_reduced_kinds_have_the_parts_they_stand_for(model):
     assert (sines, tied, normed) == (large, not large, not large)
     assert (text.model.decoder.embed_tokens.embed_scale == 8) == large
     assert not hasattr(network._model, "enc_to_dec_proj")
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(model):
+    network, *_ = model
+    check_attention(network, FAMILY.tolerance, examples_of(network, "encoder", "decoder"))
 
 
 @pytest.mark.parametrize("role", ["encoder", "decoder"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from attention import check_attention
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -54,6 +55,11 @@ def test_pipeline_answers_what_timms_transform_and_network_answer(model):
             assert np.abs(got["scores"] - want["scores"]).max() <= 1e-5, name
             unsure = np.abs(want["scores"] - settings["confidence"]) <= 1e-5
             assert not set(np.setxor1d(got["class_ids"], want["class_ids"])) - set(np.flatnonzero(unsure)), name
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(model):
+    network, pipeline = model
+    check_attention(network, FAMILY.tolerance, {"": {"pixels": pipeline.resize(sample_pictures.photo())[0][None]}})
 
 
 def test_features_are_what_timms_last_layer_reads_and_share_the_graph(model):

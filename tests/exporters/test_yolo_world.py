@@ -9,6 +9,7 @@ import copy
 
 import numpy as np
 import pytest
+from attention import check_attention, examples_of
 from safetensors.torch import save_file
 
 from tritonvision import catalog
@@ -67,6 +68,11 @@ def test_other_classes_change_what_is_found(model):
     other = inputs | {"queries": network._asked(MANY[: len(SEVERAL)]).numpy()[None]}
     some, others = (local.nets["image"].tensors(one) for one in (inputs, other))
     assert np.abs(some["scores"] - others["scores"]).max() > 0.05
+
+
+def test_queries_and_keys_of_random_weights_have_an_effect(model):
+    network, _ = model
+    check_attention(network, FAMILY.tolerance, examples_of(network, "text"), network._towers[False])
 
 
 def test_the_towers_graph_gives_embeddings_of_length_one_that_differ(model):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,6 +234,16 @@ def test_the_file_of_a_variant_goes_with_it(varied, contents, tmp_path):
     variants.use(varied, FACE, BASE)
     variants.remove(varied, FACE, "openvino-int8")
     assert contents(varied) == before
+
+
+def test_a_folder_on_another_file_system_is_copied(tmp_path):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        if os.stat(other).st_dev == tmp_path.stat().st_dev:
+            pytest.skip("the folder of temporary files is in memory, too")
+        (Path(other) / "1").mkdir()
+        (Path(other) / "1" / "model.onnx").write_bytes(b"graph")
+        folders.link(Path(other), tmp_path / "copy", ())
+    assert (tmp_path / "copy" / "1" / "model.onnx").read_bytes() == b"graph"
 
 
 def test_networks_of_an_own_process_are_changed_in_the_config_of_that_process(served_repository, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from own_engine import with_engine
 from PIL import Image
 
-from tritonvision.errors import InvalidParameter, InvalidPicture, NotSupported, ServerUnavailable
+from tritonvision.errors import BrokenModel, InvalidParameter, InvalidPicture, NotSupported, ServerUnavailable
 from tritonvision.exporters import vllm
 from tritonvision.publication import Repository
 from tritonvision.server import Embedded
@@ -124,6 +124,14 @@ def test_places_are_read_as_the_family_writes_them(weights, tmp_path, model, arg
     manifest = vllm.publish_engine(tmp_path / "repository", model, folder, engine=arguments)
     assert (manifest.grounding, manifest.grounding_pixels) == grounding
     assert Repository(tmp_path / "repository").get(manifest.id).grounding_pixels == grounding[1]
+
+
+def test_what_is_published_and_cannot_be_read_is_replaced_only_with_force(weights, tmp_path):
+    (tmp_path / "smolvlm-256m").mkdir()
+    (tmp_path / "smolvlm-256m" / "manifest.json").write_text("{}")
+    with pytest.raises(BrokenModel):
+        vllm.publish_engine(tmp_path, "smolvlm-256m", weights)
+    assert vllm.publish_engine(tmp_path, "smolvlm-256m", weights, force=True).id == "smolvlm-256m"
 
 
 def test_the_conventions_are_those_of_our_own_graphs(served_repository):

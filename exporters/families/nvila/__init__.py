@@ -101,10 +101,10 @@ class NVILANetwork(ChatNetwork):
         """See :meth:`ChatNetwork.read`; ``pictures`` are the tiles of each."""
         return self._processor(sample["messages"], sample["pictures"])
 
-    def export(self, path: Path, role: str = "") -> None:
-        """See :meth:`Network.export`."""
-        if role != "vision" or self._options["scales"] == 1:
-            super().export(path, role)
+    def export_vision(self, path: Path) -> None:
+        """See :meth:`WritingNetwork.export_vision`."""
+        if self._options["scales"] == 1:
+            super().export_vision(path)
             return
         import torch
 
@@ -112,27 +112,25 @@ class NVILANetwork(ChatNetwork):
         axes = {"pixels": {1: "tiles"}, "places": {1: "blocks"}, "order": {1: "tokens"}, "image_embeds": {1: "tokens"}}
         export_onnx(self.vision(), [*given.values()], path, (*given,), ("image_embeds",), axes)
 
-    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
-        """See :meth:`Network.tensors`."""
-        if role != "vision" or self._options["scales"] == 1:
-            return super().tensors(inputs, double, role)
+    def vision_tensors(self, model: NVILAModel, inputs: Mapping[str, np.ndarray], dtype: torch.dtype) -> Tensors:
+        """See :meth:`WritingNetwork.vision_tensors`."""
+        if self._options["scales"] == 1:
+            return super().vision_tensors(model, inputs, dtype)
         import torch
 
-        dtype, model = torch.float64 if double else torch.float32, self.reference(double)
         across = -(-model.side // model.ratio)
         found = []
-        with torch.inference_mode():
-            for pixels, places, order in zip(*(inputs[name] for name in ("pixels", "places", "order")), strict=True):
-                # the second line of the first block comes when the first lines of all columns are through
-                columns = int(np.flatnonzero(order == across)[0]) // across
-                images = self._normalised(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(dtype) / 255)
-                found.append(model.embeddings(images, (len(places) // columns, columns)))
+        for pixels, places, order in zip(*(inputs[name] for name in ("pixels", "places", "order")), strict=True):
+            # the second line of the first block comes when the first lines of all columns are through
+            columns = int(np.flatnonzero(order == across)[0]) // across
+            images = self._normalised(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(dtype) / 255)
+            found.append(model.embeddings(images, (len(places) // columns, columns)))
         return {"image_embeds": torch.stack(found).numpy()}
 
-    def examples(self, role: str) -> dict[str, Tensors]:
-        """See :meth:`Network.examples`."""
-        if role != "vision" or self._options["scales"] == 1:
-            return super().examples(role)
+    def vision_examples(self) -> dict[str, Tensors]:
+        """See :meth:`WritingNetwork.vision_examples`."""
+        if self._options["scales"] == 1:
+            return super().vision_examples()
         import tokenizers
 
         (text,) = self.assets("").values()

@@ -20,7 +20,7 @@ from tritonvision.exporters.families.paligemma import masks, sizes, synthetic
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env, transformers_chat, transformers_weights
 from tritonvision.exporters.libraries.chat_family import TOLERANCES, ChatFamily
-from tritonvision.exporters.libraries.chat_network import WritingNetwork, end_ids
+from tritonvision.exporters.libraries.chat_network import Parts, WritingNetwork, end_ids
 from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.parity.checks.chat import PICTURE as SHOWN
@@ -84,6 +84,8 @@ class PaliGemma(ChatFamily):
 class PaliGemmaNetwork(WritingNetwork):
     """transformers' model is the reference; the reference pipeline adds its processor and its ``generate``."""
 
+    decoding = {"bidirectional": True}
+
     def __init__(
         self, model: PaliGemmaForConditionalGeneration, processor: PaliGemmaProcessor,
         decoder: torch.nn.Module | None, source: str = "", **facts: Any,
@@ -92,38 +94,46 @@ class PaliGemmaNetwork(WritingNetwork):
         super().__init__(model, processor, point(model.config, end_ids(model), decoder is not None), source, **facts)
         self._masks = decoder
 
+    def parts(self, model: PaliGemmaForConditionalGeneration) -> Parts:
+        """See :meth:`WritingNetwork.parts`."""
+        return Parts(model.model.vision_tower, model.model.language_model, model.lm_head)
+
     def export(self, path: Path, role: str = "") -> None:
-        """See :meth:`Network.export`: ``vision``, ``embed``, ``decoder`` or ``masks``."""
+        """See :meth:`Network.export`; ``masks`` besides."""
         import torch
 
-        text_model = self._model.model.language_model
-        if role == "decoder":
-            causal_decoder.export_decoder(text_model, self._model.lm_head, path, bidirectional=True)
-        elif role == "embed":
-            causal_decoder.export_embed(text_model.get_input_embeddings(), text_model.config, path)
-        elif role == masks.ROLE:
+        if role == masks.ROLE:
             codes = torch.zeros(2, 16, dtype=torch.int64)
             export_onnx(self._masks, codes, path, ("codes",), ("masks",))
         else:
-            side = self._options["side"]
-            pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-            export_onnx(_vision(self._model), pixels, path, ("pixels",), ("image_embeds",))
+            super().export(path, role)
 
-    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
-        """See :meth:`Network.tensors`."""
+    def export_vision(self, path: Path) -> None:
+        """See :meth:`WritingNetwork.export_vision`."""
         import torch
 
-        dtype = torch.float64 if double else torch.float32
-        model = self.reference(double)
-        if role == "decoder":
-            return causal_decoder.reference(model.model.language_model, model.lm_head, inputs, dtype)
+        side = self._options["side"]
+        pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+        export_onnx(_vision(self._model), pixels, path, ("pixels",), ("image_embeds",))
+
+    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
+        """See :meth:`Network.tensors`; ``masks`` besides."""
+        if role != masks.ROLE:
+            return super().tensors(inputs, double, role)
+        import torch
+
         with torch.inference_mode():
-            if role == "embed":
-                return {"inputs_embeds": model.get_input_embeddings()(torch.from_numpy(inputs["input_ids"])).numpy()}
-            if role == masks.ROLE:
-                return {"masks": masks.of_codes(self._masks, inputs["codes"], dtype)}
-            pixels = (torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255 - 0.5) / 0.5
-            return {"image_embeds": model.get_image_features(pixels, return_dict=True).pooler_output.numpy()}
+            codes, dtype = inputs["codes"], torch.float64 if double else torch.float32
+            return {"masks": masks.of_codes(self._masks, codes, dtype)}
+
+    def vision_tensors(
+        self, model: PaliGemmaForConditionalGeneration, inputs: Mapping[str, np.ndarray], dtype: torch.dtype
+    ) -> Tensors:
+        """See :meth:`WritingNetwork.vision_tensors`."""
+        import torch
+
+        pixels = (torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(dtype) / 255 - 0.5) / 0.5
+        return {"image_embeds": model.get_image_features(pixels, return_dict=True).pooler_output.numpy()}
 
     def predict(self, sample: Mapping[str, Any], parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`; ``sample`` has ``messages`` and ``pictures``, see the prompt's ``Reader``."""
@@ -140,14 +150,11 @@ class PaliGemmaNetwork(WritingNetwork):
         return {name: value for name, value in given.items() if name != "labels"}  # those are for training
 
     def examples(self, role: str) -> dict[str, Tensors]:
-        """See :meth:`Network.examples`."""
-        text = self._model.config.text_config
-        if role == "decoder":
-            return causal_decoder.examples(text, bidirectional=True)
-        if role == masks.ROLE:
-            return masks.examples()
-        if role == "embed":
-            return causal_decoder.embed_examples(text)
+        """See :meth:`Network.examples`; ``masks`` besides."""
+        return masks.examples() if role == masks.ROLE else super().examples(role)
+
+    def vision_examples(self) -> dict[str, Tensors]:
+        """See :meth:`WritingNetwork.vision_examples`."""
         side = self._options["side"]
         photo = np.array(Image.fromarray(sample_pictures.photo()).resize((side, side)))
         noise = sample_pictures.noise(side, side)

@@ -140,7 +140,7 @@ class SAMNetwork(TorchNetwork):
         """``facts`` are further attributes of :class:`Network`."""
         super().__init__(model, (), source, **facts)
         self._side = model.config.vision_config.image_size
-        self._encoded: tuple[bytes, torch.Tensor] | None = None
+        self._embeddings = point_prompts.LastEncoding(lambda pixels: self._model.get_image_embeddings(pixels))
 
     def export(self, path: Path, role: str = "") -> None:
         """See :meth:`Network.export`: ``encoder`` or ``decoder``, see :mod:`.graphs`.
@@ -235,13 +235,6 @@ class SAMNetwork(TorchNetwork):
 
         pad = {"height": self._side, "width": self._side}
         return SamProcessor(SamImageProcessor(size={"longest_edge": self._side}, pad_size=pad))
-
-    def _embeddings(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Cached for the last picture: the encoder takes ten seconds, and each picture is asked several questions."""
-        picture = pixel_values.numpy().tobytes()
-        if self._encoded is None or self._encoded[0] != picture:
-            self._encoded = picture, self._model.get_image_embeddings(pixel_values)
-        return self._encoded[1]
 
     def examples(self, role: str) -> dict[str, Tensors]:
         """See :meth:`Network.examples`: pictures with padding below and beside, prompts of every kind."""

@@ -178,7 +178,7 @@ class SAM2Network(TorchNetwork):
         """``facts`` are further attributes of :class:`Network`."""
         super().__init__(model, (), source, **facts)
         self._side = model.prompt_encoder.input_image_size
-        self._encoded: tuple[bytes, list[torch.Tensor]] | None = None
+        self._features = point_prompts.LastEncoding(lambda pixels: self._model.get_image_embeddings(pixels))
         decoding = model.config.mask_decoder_config
         if not decoding.dynamic_multimask_via_stability:
             raise ExportFailed("These are weights of another SAM2: its single answer does not depend on its stability.")
@@ -251,13 +251,6 @@ class SAM2Network(TorchNetwork):
 
         size = {"height": self._side, "width": self._side}
         return Sam2Processor(Sam2ImageProcessor(size=size), target_size=self._side)
-
-    def _features(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        """Cached for the last picture: the encoder takes seconds, and each picture is asked several questions."""
-        picture = pixel_values.numpy().tobytes()
-        if self._encoded is None or self._encoded[0] != picture:
-            self._encoded = picture, self._model.get_image_embeddings(pixel_values)
-        return self._encoded[1]
 
     def examples(self, role: str) -> dict[str, Tensors]:
         """See :meth:`Network.examples`: pictures of other aspects, prompts of every kind."""

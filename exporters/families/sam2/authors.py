@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tritonvision.exporters import checkpoints
+from tritonvision.exporters.families.sam.authors import COMMON, replaced, share_places
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
 SOME = ("image_encoder.trunk.pos_embed", "sam_mask_decoder.iou_token.weight")  # two of the authors' names
-_SHARED = "prompt_encoder.shared_embedding.positional_embedding"
 _KINDS = "prompt_encoder.point_embed.weight"
 # The networks of memories, which a model for pictures does not have.
 _MEMORY = re.compile(
@@ -24,6 +24,7 @@ _MEMORY = re.compile(
 _LAYERS_OF_THREE = r"(_mlps\.\d|iou_prediction_head|pred_obj_score_head|object_pointer_proj)"
 # Names of the authors' layers as patterns, and their replacement in transformers; applied in order.
 _NAMES = (
+    *COMMON,
     (r"^image_encoder\.trunk\.", "vision_encoder.backbone."),
     (r"^image_encoder\.neck\.convs\.(\d)\.conv\.", r"vision_encoder.neck.convs.\1."),
     (r"^sam_prompt_encoder\.", "prompt_encoder."),
@@ -35,16 +36,6 @@ _NAMES = (
     (r"^no_obj_embed_spatial$", "occlusion_spatial_embedding_parameter"),
     (r"^obj_ptr_proj\.", "object_pointer_proj."),
     (r"^obj_ptr_tpos_proj\.", "temporal_positional_encoding_projection_layer."),
-    (r"\.patch_embed\.proj\.", ".patch_embed.projection."),
-    (r"\.pe_layer\.positional_encoding_gaussian_matrix$", ".shared_embedding.positional_embedding"),
-    (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
-    (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
-    (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
-    (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
-    (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
-    (r"\.output_upscaling\.0\.", ".upscale_conv1."),
-    (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
-    (r"\.output_upscaling\.3\.", ".upscale_conv2."),
     (r"^memory_encoder\.out_proj\.", "memory_encoder.projection."),
     (r"\.pix_feat_proj\.", ".feature_projection."),
     (r"\.fuser\.", ".memory_fuser."),
@@ -93,9 +84,7 @@ def renamed(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
     found, kinds = {}, {}
     for name, value in state.items():
-        for pattern, replacement in _NAMES:
-            name = re.sub(pattern, replacement, name)
-        name = _SHRINKING.sub(_shrinking, name)
+        name = _SHRINKING.sub(_shrinking, replaced(name, _NAMES))
         kind = re.match(r"prompt_encoder\.point_embeddings\.(\d)\.weight$", name)
         if kind:
             kinds[int(kind[1])] = value
@@ -103,8 +92,7 @@ def renamed(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             found[name] = value
     if kinds:
         found[_KINDS] = torch.cat([kinds[label] for label in sorted(kinds)])
-    if _SHARED in found:
-        found["shared_image_embedding.positional_embedding"] = found[_SHARED]
+    share_places(found)
     return found
 
 

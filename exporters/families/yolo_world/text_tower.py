@@ -25,7 +25,6 @@ IDS = "input_ids"
 WIDTH = 512  # of an embedding
 LAYERS, HEADS = 12, 8
 BESIDE = "open_clip_model.safetensors"  # what the tower's file is called on the hub, and beside the user's detector
-_ATTENTION = 8.0  # gain of random attention, which averages over all tokens: less would make texts too similar
 _TEXTS = (
     "a cat", "two dogs playing", "a red car on the street", "the sky", "a person", "wood", "7 small green apples",
     "text on a sign", "an old house by the sea", "shoes", "bright light", "the moon over mountains",
@@ -67,10 +66,6 @@ def random(seed: int) -> TextTransformer:
         torch.manual_seed(seed)
         tower = module()
         transformers_weights.redraw(tower, seed)
-        for layer in tower.modules():
-            if isinstance(layer, torch.nn.MultiheadAttention):
-                layer.in_proj_weight.mul_(layer.embed_dim**-0.5)  # a kernel, which redraw takes for a table by its name
-                layer.out_proj.weight.mul_(_ATTENTION)
         projection = tower.text_projection
         drawn, identity = projection.clone(), torch.eye(WIDTH)
         projection.copy_(identity)

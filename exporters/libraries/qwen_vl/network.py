@@ -12,7 +12,7 @@ from PIL import Image
 from tritonvision.exporters.contract import Tensors
 from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import transformers_chat
-from tritonvision.exporters.libraries.chat_network import WritingNetwork, end_ids
+from tritonvision.exporters.libraries.chat_network import Parts, WritingNetwork, end_ids
 from tritonvision.exporters.modules import causal_decoder
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate
@@ -43,44 +43,30 @@ class QwenNetwork(WritingNetwork):
         super().__init__(model, processor, point, source, **facts)
         self._family = family
         self._mean, self._std = processor.image_processor.image_mean, processor.image_processor.image_std
-        self._extra = [qwen_vl.DEEP.format(n) for n in range(self._options["deep"])]
+        self.decoding = {"axes": AXES, "extra": [qwen_vl.DEEP.format(n) for n in range(self._options["deep"])]}
 
-    def export(self, path: Path, role: str = "") -> None:
-        """See :meth:`Network.export`: ``vision``, ``embed`` or ``decoder``."""
+    def parts(self, model: PreTrainedModel) -> Parts:
+        """See :meth:`WritingNetwork.parts`."""
+        return Parts(model.model.visual, model.model.language_model, model.lm_head)
+
+    def export_vision(self, path: Path) -> None:
+        """See :meth:`WritingNetwork.export_vision`."""
         import torch
 
-        inside = self._model.model
-        if role == "decoder":
-            causal_decoder.export_decoder(
-                inside.language_model, self._model.lm_head, path, axes=AXES, extra=self._extra
-            )
-        elif role == "embed":
-            causal_decoder.export_embed(self._model.get_input_embeddings(), self._model.config.text_config, path)
-        else:
-            net = self.entry_points[0].nets[0]
-            given = self.examples("vision")[BATCH]
-            names = [tensor.name for tensor in net.outputs]
-            many = {"pixels": "windows", "position_ids": "windows"} if self._options["window"] else {}
-            dynamic = {tensor.name: {1: many.get(tensor.name, "patches")} for tensor in net.inputs}
-            dynamic |= {name: {1: "units"} for name in ("order", *names)}
-            pixels = [torch.from_numpy(given[tensor.name]) for tensor in net.inputs]
-            vision = self._family.vision(inside.visual, self._mean, self._std)
-            export_onnx(vision, pixels, path, [*given], names, dynamic)
+        net = self.entry_points[0].nets[0]
+        given = self.examples("vision")[BATCH]
+        names = [tensor.name for tensor in net.outputs]
+        many = {"pixels": "windows", "position_ids": "windows"} if self._options["window"] else {}
+        dynamic = {tensor.name: {1: many.get(tensor.name, "patches")} for tensor in net.inputs}
+        dynamic |= {name: {1: "units"} for name in ("order", *names)}
+        pixels = [torch.from_numpy(given[tensor.name]) for tensor in net.inputs]
+        vision = self._family.vision(self._model.model.visual, self._mean, self._std)
+        export_onnx(vision, pixels, path, [*given], names, dynamic)
 
-    def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
-        """See :meth:`Network.tensors`."""
-        import torch
-
-        dtype = torch.float64 if double else torch.float32
-        model = self.reference(double)
-        if role == "decoder":
-            text = model.model.language_model
-            return causal_decoder.reference(text, model.lm_head, inputs, dtype, extra=self._extra)
-        with torch.inference_mode():
-            if role == "embed":
-                return {"inputs_embeds": model.get_input_embeddings()(torch.from_numpy(inputs["input_ids"])).numpy()}
-            values, grids = self.library_inputs(inputs, dtype)
-            seen = model.model.visual(values, grid_thw=grids)
+    def vision_tensors(self, model: PreTrainedModel, inputs: Mapping[str, np.ndarray], dtype: torch.dtype) -> Tensors:
+        """See :meth:`WritingNetwork.vision_tensors`."""
+        values, grids = self.library_inputs(inputs, dtype)
+        seen = model.model.visual(values, grid_thw=grids)
         names = [tensor.name for tensor in self.entry_points[0].nets[0].outputs]
         rows = [seen.pooler_output, *getattr(seen, "deepstack_features", ())]
         batch = len(inputs["pixels"])
@@ -118,13 +104,8 @@ class QwenNetwork(WritingNetwork):
         images = [Image.fromarray(picture) for picture in sample["pictures"]]
         return dict(self._processor(text=[text], images=images or None, return_tensors="pt"))
 
-    def examples(self, role: str) -> dict[str, Tensors]:
-        """See :meth:`Network.examples`."""
-        text = self._model.config.text_config
-        if role == "decoder":
-            return causal_decoder.examples(text, axes=AXES, extra=self._extra)
-        if role == "embed":
-            return causal_decoder.embed_examples(text)
+    def vision_examples(self) -> dict[str, Tensors]:
+        """See :meth:`WritingNetwork.vision_examples`."""
         unit = self._options["patch"] * self._options["merge"]
         photo, noise = sample_pictures.photo()[: 6 * unit, : 9 * unit], sample_pictures.noise(6 * unit, 9 * unit)
         one, other, narrow = (

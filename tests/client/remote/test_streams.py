@@ -131,6 +131,17 @@ def test_a_step_that_is_cancelled_ends_its_stream_so_that_no_frame_gets_the_answ
     story(url, steps)
 
 
+def test_requests_of_one_stream_go_one_after_the_other(address):
+    _, url = address
+
+    async def steps(connection):
+        stream, _ = await connection.step(FACTS, npy(), settings(**BOX), None)
+        asked = (connection.step(FACTS, npy(), settings(), stream) for _ in range(5))
+        return [found.frame for _, found in await asyncio.gather(*asked)]
+
+    assert story(url, steps) == [1, 2, 3, 4, 5]
+
+
 def test_who_has_no_key_and_who_meets_nobody_is_told(address):
     _, url = address
 

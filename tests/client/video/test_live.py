@@ -98,6 +98,24 @@ def test_a_source_that_stays_away_can_be_given_up():
     assert frames.read() is None
 
 
+def test_who_reads_is_told_what_ended_the_reading():
+    """As where standard error is gone, to which it is said that the source was lost."""
+
+    def gone(sentence):
+        raise BrokenPipeError(sentence)
+
+    with LiveSource("mpegts") as source:
+        frames = open_video(source.url, gone)
+        try:
+            assert frames.read() is not None
+            source.cut()
+            with pytest.raises(BrokenPipeError, match="was lost"):
+                while frames.read() is not None:
+                    pass
+        finally:
+            frames.close()
+
+
 def test_a_password_in_an_address_is_not_told():
     with LiveSource("mjpeg") as source:
         frames = open_video(source.url.replace("://", "://user:secret@"), print)

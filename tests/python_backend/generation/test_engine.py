@@ -5,141 +5,16 @@ import threading
 import weakref
 from contextlib import contextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from onnxruntime import OrtValue
+from counting_vlm import LONGEST, TILE, TOKENS, VOCABULARY, Caller, asks, grey, never, settings
 
 from tritonvision.errors import InvalidParameter, InvalidPicture, PictureTooLarge, ServerUnavailable
 from tritonvision.python_backend.generation.decoder import Piece
-from tritonvision.python_backend.generation.engine import VlmEngine
 from tritonvision.python_backend.generation.prompt import Picture
 from tritonvision.python_backend.generation.scheduler import Cancelled
 from tritonvision.python_backend.images import total
-from tritonvision.python_backend.runtime.sessions import Sessions
-from tritonvision.tasks import VLM, resolve
-
-SPECIAL = {token: id for id, token in enumerate([
-    "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>", "<image>",
-    *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
-])}  # fmt: skip
-TILE, LONGEST, TOKENS, VOCABULARY, WIDTH = 32, 128, 4, 400, 3
-OPTIONS = {
-    "tile": TILE, "longest_edge": LONGEST, "tokens_per_tile": TOKENS, "image_token": SPECIAL["<image>"],
-    "end_ids": [SPECIAL["<end_of_utterance>"]], "context": 800,
-}  # fmt: skip
-
-
-class Networks:
-    """An embedding is (id, 0, 1); a tile is (-1, its mean, 1) four times; the token after ``id`` is ``id + 1``."""
-
-    def __init__(self):
-        self.tiles, self.prompts, self.before = [], [], lambda role: None
-
-    def run(self, outputs, inputs):
-        if "image_embeds" in outputs:
-            self.before("vision")
-            self.tiles.append(len(inputs["pixels"]))
-            tiles = np.stack([[-1, mean, 1] for mean in inputs["pixels"].mean((1, 2, 3))])
-            rows = np.repeat(tiles[:, None], TOKENS, 1).astype(np.float32)
-            found = {"image_embeds": rows, "deep": rows + 100}
-            return [found[name] for name in outputs]
-        self.before("embed")
-        ids = inputs["input_ids"].astype(np.float32)
-        return [np.stack([ids, 0 * ids, 0 * ids + 1], -1)]
-
-    def get_inputs(self):
-        return [SimpleNamespace(name="past_key_values.0.key", shape=["b", 1, "p", WIDTH])]
-
-    def get_outputs(self):
-        return [SimpleNamespace(name="logits", shape=["b", VOCABULARY])]
-
-    def run_with_ort_values(self, names, feeds):
-        self.before("decoder")
-        embeds, past = feeds["inputs_embeds"].numpy(), feeds["past_key_values.0.key"].numpy()
-        if embeds.shape[1] > 1:
-            self.prompts.append(embeds[0].copy())
-        logits = np.zeros((len(embeds), VOCABULARY), np.float32)
-        logits[np.arange(len(embeds)), embeds[:, -1, 0].astype(int) + 1] = 1
-        # onnxruntime owns what a session answers, but not what it was made of here
-        self.kept = [logits, np.concatenate([past, embeds[:, None]], 2)]
-        return [OrtValue.ortvalue_from_numpy(value) for value in self.kept]
-
-
-@pytest.fixture
-def networks():
-    return Networks()
-
-
-@pytest.fixture
-def tokenizer(byte_level):
-    return byte_level(SPECIAL)
-
-
-@pytest.fixture
-def open_engine(networks, tokenizer):
-    made = []
-
-    def build(**more):
-        sessions = Sessions.of(dict.fromkeys(("vision", "embed", "decoder"), networks))
-        assets = {"tokenizer.json": tokenizer.to_str().encode()}
-        made.append(VlmEngine(sessions, "smolvlm", OPTIONS, assets, **more))
-        return made[-1]
-
-    yield build
-    for one in made:
-        one.close()
-
-
-@pytest.fixture
-def engine(open_engine):
-    return open_engine()
-
-
-def asks(text, pictures=0):
-    return [{"role": "user", "content": [*[{"type": "image"}] * pictures, {"type": "text", "text": text}]}]
-
-
-def settings(**given):
-    return resolve(VLM.parameters, {"max_new_tokens": 3, **given})
-
-
-def grey(value, height=32, width=32):
-    return np.full((height, width, 3), value, np.uint8)
-
-
-class Caller:
-    """Collects what an answer says until it ends."""
-
-    def __init__(self):
-        self.deltas, self.error, self.ends, self.done, self.left = [], None, 0, threading.Event(), False
-
-    def emit(self, delta):
-        self.deltas.append(delta)
-        if delta.finish_reason:
-            self.end()
-
-    def failed(self, error):
-        self.error = error
-        self.end()
-
-    def end(self):
-        self.ends += 1
-        self.done.set()
-
-    def ask(self, engine, messages, pictures=(), **given):
-        engine.start(messages, pictures, settings(**given), self.emit, self.failed, lambda: self.left)
-        return self
-
-    def wait(self):
-        assert self.done.wait(20)
-        assert self.ends == 1
-        return self.error
-
-
-def never():
-    raise AssertionError("the picture was decoded")
 
 
 def test_an_answer_comes_in_pieces_and_counts_its_tokens(engine, tokenizer):
@@ -343,61 +218,6 @@ def test_rows_of_a_picture_go_into_several_inputs_with_positions_and_a_prefix(en
     assert (prompt.extra["deepstack.0"][0, ~at] == 0).all()
     assert prompt.position_ids.shape == (3, 1, prompt.embeds.shape[1]) and prompt.bidirectional == 5
     assert all(piece.extra == {} and piece.position_ids is None and piece.bidirectional == 0 for piece in answer)
-
-
-def test_a_second_question_about_a_picture_reads_its_own_words_only(open_engine, networks):
-    about = asks("the quick brown fox jumps over the lazy dog", 1), [grey(10)]
-    fresh = list(open_engine(kept=0).talk(*about, settings()))
-    engine = open_engine()
-    list(engine.talk(asks("what is in the picture?", 1), [grey(10)], settings()))
-    read, networks.before = [], lambda role: read.append(role)
-    again = list(engine.talk(*about, settings()))
-    assert [delta.token_ids.tolist() for delta in again] == [delta.token_ids.tolist() for delta in fresh]
-    assert again[-1].usage == fresh[-1].usage and fresh[-1].cached_tokens == 0
-    assert "vision" not in read and again[-1].cached_tokens >= 17 * TOKENS
-    assert len(networks.prompts[-1]) == again[-1].usage[0] - again[-1].cached_tokens < 64
-    np.testing.assert_array_equal(networks.prompts[-1], networks.prompts[0][-len(networks.prompts[-1]) :])
-
-
-def test_the_picture_and_not_its_place_decides_what_is_kept(engine, networks):
-    list(engine.talk(asks("fox", 2), [grey(10), grey(20)], settings()))
-    swapped = list(engine.talk(asks("fox", 2), [grey(20), grey(10)], settings()))
-    assert swapped[-1].cached_tokens < 32
-    seen = networks.prompts[-1][networks.prompts[-1][:, 0] == -1]
-    np.testing.assert_allclose(seen[:, 1], [20] * 17 * TOKENS + [10] * 17 * TOKENS, atol=0.5)
-    first = list(engine.talk(asks("fox", 2), [grey(10), grey(30)], settings()))
-    assert 17 * TOKENS <= first[-1].cached_tokens < 17 * TOKENS + 32 + 40
-    seen = networks.prompts[-1][networks.prompts[-1][:, 0] == -1]
-    assert set(seen[:, 1].round()) <= {10, 30} and (seen[:, 1].round() == 30).sum() == 17 * TOKENS
-
-
-def test_a_conversation_reads_what_is_new_in_it(engine, networks, tokenizer):
-    ask = asks("what is in the picture? the quick brown fox jumps over the lazy dog", 1)
-    first = list(engine.talk(ask, [grey(10)], settings(max_new_tokens=40)))
-    said = {"role": "assistant", "content": [{"type": "text", "text": "".join(delta.text for delta in first)}]}
-    list(engine.talk([*ask, said, *asks("and now?")], [grey(10)], settings()))
-    last = list(engine.talk([*ask, said, *asks("and then?")], [grey(10)], settings()))
-    assert last[-1].usage[0] - last[-1].cached_tokens <= 48 and last[-1].cached_tokens > first[-1].usage[0]
-
-
-@pytest.mark.parametrize("point", ["vision", "decoder", "cancelled"])
-def test_a_prompt_that_was_not_finished_leaves_nothing_behind(engine, networks, point):
-    caller, question = Caller(), asks("the quick brown fox jumps over the lazy dog", 1)
-
-    def reach(role):
-        if role == "decoder" and point == "cancelled":
-            caller.left = True
-        elif role == point:
-            raise MemoryError(role)
-
-    networks.before = reach
-    assert caller.ask(engine, question, [Picture.of(grey(9))], max_new_tokens=50).wait() is not None
-    networks.before = lambda role: None
-    after = list(engine.talk(question, [grey(9)], settings()))
-    assert after[-1].cached_tokens in (0, *([after[-1].usage[0] // 32 * 32] if point == "cancelled" else []))
-    assert [int(id) for delta in after for id in delta.token_ids] == [
-        int(id) for delta in engine.talk(question, [grey(9)], settings()) for id in delta.token_ids
-    ]
 
 
 def test_an_answer_by_a_schema_is_json_of_it_and_a_cut_one_says_so(engine):
