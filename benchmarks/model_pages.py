@@ -279,7 +279,7 @@ def _allowed(parameter: Parameter) -> str:
 
 def _parity(family: Family, entries: list[Entry], records: Mapping[str, Record]) -> str:
     measured = {e.id: records[e.id] for e in entries if parity_table.status(records.get(e.id)) != "missing"}
-    tool = family.reference_pipeline
+    tool, variants = family.reference_pipeline, parity_table.read_variants()
     if all(record["weights"] == "official" for record in measured.values()):
         weights = "The weights were the released ones."
     else:
@@ -293,7 +293,7 @@ def _parity(family: Family, entries: list[Entry], records: Mapping[str, Record])
     return (
         f"Measured against {tool.package} {tool.version}: `{tool.call}`. {weights} Each figure is the largest "
         "difference that was found, beside its limit; what the columns mean, and every other model, stands in "
-        f"[PARITY.md](../../benchmarks/PARITY.md).\n\n{parity_table.table(measured, catalog.entries())}"
+        f"[PARITY.md](../../benchmarks/PARITY.md).\n\n{parity_table.table(measured, variants, catalog.entries())}"
         + (f"\nNot measured yet: {_list(left)}.\n" if left else "")
     )
 

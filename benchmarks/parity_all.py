@@ -4,10 +4,12 @@
     python benchmarks/parity_all.py resnet18 "YOLOv8 Seg"            ids, aliases or families
     python benchmarks/parity_all.py --skip-larger-than 400           MB of float32 weights
     python benchmarks/parity_all.py --reduced "Qwen3-VL"             every part, few layers: where true sizes do not fit
+    python benchmarks/parity_all.py --variants resnet18              OpenVINO's bf16 and int8 of it, into variants.json
     python benchmarks/parity_all.py --render                         write PARITY.md anew, run nothing
 
 Weights are random (the face model's released ones come in a wheel). Each model is exported in its own process into a
-temporary repository that is deleted afterwards; failures are recorded, and the run continues.
+temporary repository that is deleted afterwards; failures are recorded, and the run continues. Variants are added to
+such a model, or to one that ``--repository`` holds, and the figures of its export stay as they are.
 """
 
 from __future__ import annotations
@@ -33,8 +35,10 @@ from tritonvision.catalog import Entry
 from tritonvision.ensembles.entry_points import Composition
 from tritonvision.exporters import registry
 from tritonvision.exporters.contract import Tolerance, kind
+from tritonvision.publication import Repository
 
 OFFICIAL = frozenset({"mediapipe-face-detection"})  # their released weights need no hub
+VARIANTS = (("openvino", "bf16"), ("openvino", "int8"))
 _PEAK = "peak"
 _WEIGHTS = "weights"  # folder of reduced ones
 _SEED = re.compile(r"seed (\d+)$")  # from the manifest: the first seed that carries signal, not always the first one
@@ -48,9 +52,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="the first one to try")
     parser.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="for one model")
     parser.add_argument("--reduced", action="store_true", help="networks with every part, but few layers")
+    parser.add_argument("--variants", action="store_true", help="which variants pass, instead of the figures")
+    parser.add_argument("--repository", metavar="DIR", help="whose models get the variants; what it lacks is exported")
     parser.add_argument("--render", action="store_true", help="write PARITY.md out of parity.json and do nothing else")
     options = parser.parse_args()
-    entries, records = catalog.entries(), parity_table.read()
+    entries, records, variants = catalog.entries(), parity_table.read(), parity_table.read_variants()
     failed = 0
     with _shown() as show:
         chosen = [] if options.render else select(options.names, options.skip_larger_than)
@@ -58,6 +64,13 @@ def main() -> None:
             if entry.id in registry.find(entry.family).engine_only:
                 continue
             show(f"{entry.id} ({i + 1} of {len(chosen)})")
+            if options.variants:
+                found, failure = tried(entry, options.seed, options.timeout, options.repository)
+                failed += bool(failure)
+                print(f"{entry.id}: {failure or found}", file=sys.stderr)
+                variants = variants if failure else parity_table.merged(variants, {entry.id: found})
+                parity_table.write(records, variants, entries)
+                continue
             record = run(entry, options.seed, options.timeout, options.reduced)
             if record["failure"] and entry.upstream_exists is False:
                 continue  # the family has no such architecture, and none was released
@@ -65,8 +78,9 @@ def main() -> None:
                 failed += 1
                 print(f"{entry.id}: {record['failure']}", file=sys.stderr)
             records = parity_table.merged(records, {entry.id: record})
-            parity_table.write(records, entries)  # after each model, so that an interrupted run keeps its results
-    parity_table.write(records, entries)
+            # after each model, so that an interrupted run keeps its results
+            parity_table.write(records, variants, entries)
+    parity_table.write(records, variants, entries)
     sys.exit(1 if failed else 0)
 
 
@@ -99,10 +113,8 @@ def run(entry: Entry, seed: int, timeout: float, reduced: bool = False) -> dict:
         "peak": 0, "files": 0, "failure": "",
     }  # fmt: skip
     limits, relative = limits_of(points, family.tolerance)
-    needs = [need for point in points if isinstance(point, Composition) for need in point.needs]
     with tempfile.TemporaryDirectory(prefix="tritonvision-parity-") as repository:
-        for need in needs:
-            export(need, "official" if need in OFFICIAL else "random", seed, repository, timeout)
+        export_needs(points, seed, repository, timeout)
         began = time.monotonic()
         if reduced:
             record |= {"reduced": True, "input": None}
@@ -123,6 +135,46 @@ def run(entry: Entry, seed: int, timeout: float, reduced: bool = False) -> dict:
     record["relative"] = [name for name in figures if name in relative]
     record["failure"] = failure.splitlines()[0] if failure else ""
     return record
+
+
+def export_needs(points: Sequence, seed: int, repository: str, timeout: float) -> None:
+    """Export the models that these entry points ask."""
+    for need in [need for point in points if isinstance(point, Composition) for need in point.needs]:
+        export(need, "official" if need in OFFICIAL else "random", seed, repository, timeout)
+
+
+def tried(entry: Entry, seed: int, timeout: float, repository: str | None = None) -> tuple[parity_table.Tried, str]:
+    """What became of each of VARIANTS of one id, see :mod:`parity_table`; or why there was nothing to try them on.
+
+    Args:
+        timeout: seconds, for the export and for each variant.
+        repository: in which the model is, or to which it is exported; None is a temporary one.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(prefix="tritonvision-parity-") as temporary:
+        where = repository or temporary
+        export_needs(registry.find(entry.family).entry_points(entry), seed, where, timeout)
+        _, failure = export(entry.id, "official" if entry.id in OFFICIAL else "random", seed, where, timeout)
+        for engine, precision in () if failure else VARIANTS:
+            name = f"{engine}-{precision}"
+            refused = _add(entry.id, engine, precision, where, timeout)
+            added = next((v for v in Repository(Path(where)).resolve(entry.id).variants if v.name == name), None)
+            if refused or added is None:
+                found[name] = {"refused": refused}
+            else:
+                found[name] = {"figures": added.figures, "shown": added.shown, "kept_fp32": len(added.kept_fp32)}
+    return found, failure
+
+
+def _add(model_id: str, engine: str, precision: str, repository: str, timeout: float) -> str:
+    """Add a variant; an empty text, or why it was refused, in one line."""
+    command = [sys.executable, "-m", "tritonvision", "variants", "add", model_id, engine, precision, "--force",
+               "--repository", repository]  # fmt: skip
+    try:
+        code, _, errors, _ = measured(command, timeout)
+    except subprocess.TimeoutExpired:
+        return f"It was not done after {timeout:g} seconds."
+    return _error(code, errors).splitlines()[0] if code else ""
 
 
 def public_id(model_id: str, weights: str) -> str:
@@ -160,11 +212,16 @@ def export(
         return {}, f"It was not done after {timeout:g} seconds."
     if code == 0:
         return {**json.loads(said)[0], _PEAK: peak}, ""
+    return {}, _error(code, errors)
+
+
+def _error(code: int, errors: str) -> str:
+    """The sentence of a command that failed, and its hint in a second line."""
     lines = errors.splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith("Error: ")), None)
     if first is None:  # killed by the system, mostly for lack of memory
-        return {}, f"Its process ended with {code} and said nothing."
-    return {}, "\n".join(lines[first:]).removeprefix("Error: ")
+        return f"Its process ended with {code} and said nothing."
+    return "\n".join(lines[first:]).removeprefix("Error: ")
 
 
 def measured(command: Sequence[str], timeout: float) -> tuple[int, str, str, int]:

@@ -6,6 +6,10 @@ largest value), ``answers`` (entry point -> how many were compared), ``seconds``
 the exporting process), ``files`` (bytes of its graphs), ``machine``, and ``failure``, a sentence that is empty when the
 gate let the model through. Records of older runs have neither ``peak`` nor ``files``;
 ``reduced`` is there, and true, where the network had every part of the id's at a size for tests.
+
+``variants.json`` maps an id to the variants that were tried: name -> ``figures`` of the precision gate, ``shown`` (by
+what) and ``kept_fp32`` (layers in fp32), or ``refused``, a sentence. It is a file of its own, so that a later run of
+the figures keeps what a longer run of the variants found.
 """
 
 from __future__ import annotations
@@ -19,9 +23,10 @@ from typing import Any
 from tritonvision.catalog import Entry
 
 Record = Mapping[str, Any]
+Tried = Mapping[str, Mapping[str, Any]]  # what became of each variant of an id
 
 FOLDER = Path(__file__).parent
-JSON, MARKDOWN = FOLDER / "parity.json", FOLDER / "PARITY.md"
+JSON, MARKDOWN, VARIANTS = FOLDER / "parity.json", FOLDER / "PARITY.md", FOLDER / "variants.json"
 STATUSES = ("proven", "ported", "reduced", "missing")
 _ANSWERS = "pipeline_answers"
 
@@ -39,6 +44,8 @@ texts.
   times what float32 itself is off by against a float64 run of the reference; a class, because that run names it, too.
 * **answer** columns: pixels; scores; masks as 1 - IoU; map as a share of its largest value; embeddings as a share of
   their spread between samples; degrees.
+* **variants**: which of OpenVINO's bf16 and int8 passed the precision gate with these random weights, and how many
+  layers stay in fp32 for it; what was refused stands at the end. Empty: not tried.
 * **peak**: the most memory that the exporting process had at once, the network that it compares with included.
 * **proven**: official weights were loaded and gated. **ported**: the true architecture was gated with seeded random
   weights, calibrated to carry signal. **reduced**: so was a network with every part of the id's, but few layers and
@@ -51,12 +58,20 @@ def read(path: Path = JSON) -> dict[str, Record]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def write(records: Mapping[str, Record], entries: Mapping[str, Entry], folder: Path = FOLDER) -> None:
-    """Write both files."""
-    in_order = {model_id: records[model_id] for model_id in entries if model_id in records}
-    lines = [f"{json.dumps(i)}: {json.dumps(record, ensure_ascii=False)}" for i, record in in_order.items()]
-    (folder / JSON.name).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    (folder / MARKDOWN.name).write_text(render(records, entries), encoding="utf-8")
+def read_variants() -> dict[str, Tried]:
+    """What became of the variants by id; empty where none was tried yet."""
+    return read(VARIANTS)
+
+
+def write(
+    records: Mapping[str, Record], variants: Mapping[str, Tried], entries: Mapping[str, Entry], folder: Path = FOLDER
+) -> None:
+    """Write all three files."""
+    for name, found in ((JSON.name, records), (VARIANTS.name, variants)):
+        in_order = {model_id: found[model_id] for model_id in entries if model_id in found}
+        lines = [f"{json.dumps(i)}: {json.dumps(record, ensure_ascii=False)}" for i, record in in_order.items()]
+        (folder / name).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    (folder / MARKDOWN.name).write_text(render(records, variants, entries), encoding="utf-8")
 
 
 def merged(records: Mapping[str, Record], fresh: Mapping[str, Record]) -> dict[str, Record]:
@@ -78,8 +93,8 @@ def counts(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> Count
     return Counter(status(records.get(model_id)) for model_id in entries)
 
 
-def render(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
-    """The Markdown: the summary, one table for each head kind, and the failures."""
+def render(records: Mapping[str, Record], variants: Mapping[str, Tried], entries: Mapping[str, Entry]) -> str:
+    """The Markdown: the summary, one table for each head kind, the failures and the variants that were refused."""
     parts = [_HEADER, _summary(records, entries)]
     heads = dict.fromkeys(records[model_id]["head"] for model_id in entries if model_id in records)
     for head in heads:
@@ -89,7 +104,7 @@ def render(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
             if model_id in records and records[model_id]["head"] == head and not records[model_id]["failure"]
         }
         if rows:
-            parts.append(f"## {head}\n\n{table(rows, entries)}")
+            parts.append(f"## {head}\n\n{table(rows, variants, entries)}")
     failed = [
         f"* `{model_id}`: {records[model_id]['failure']}"
         for model_id in entries
@@ -97,6 +112,14 @@ def render(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
     ]
     if failed:
         parts.append("## Failed\n\n" + "\n".join(failed) + "\n")
+    refused = [
+        f"* `{model_id}`, {name}: {tried['refused']}"
+        for model_id in entries
+        for name, tried in variants.get(model_id, {}).items()
+        if "refused" in tried
+    ]
+    if refused:
+        parts.append("## Refused variants\n\n" + "\n".join(refused) + "\n")
     machines = dict.fromkeys(records[model_id]["machine"] for model_id in entries if model_id in records)
     parts.append("Seconds are of a whole export, its process included, on:\n\n" + "".join(f"* {m}\n" for m in machines))
     return "\n".join(parts)
@@ -113,12 +136,12 @@ def _summary(records: Mapping[str, Record], entries: Mapping[str, Entry]) -> str
     return f"## The catalogue\n\n{markdown(['family', 'ids', *STATUSES], rows)}"
 
 
-def table(rows: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
+def table(rows: Mapping[str, Record], variants: Mapping[str, Tried], entries: Mapping[str, Entry]) -> str:
     """One row for each record of ``rows``, which have passed the gate."""
     roles = list(dict.fromkeys(role for record in rows.values() for role in record["answers"]))
     figures = list(dict.fromkeys(name for record in rows.values() for name in record["figures"]))
     titles = ["id", "params, M", "input", "seed", *(_spoken(role, "answers") for role in roles)]
-    titles += [*map(_title, figures), "graphs, MB", "peak, GB", "seconds", "status"]
+    titles += [*map(_title, figures), "variants", "graphs, MB", "peak, GB", "seconds", "status"]
     lines = []
     for model_id, record in rows.items():
         params, size = entries[model_id].params_m, record["input"]
@@ -129,6 +152,7 @@ def table(rows: Mapping[str, Record], entries: Mapping[str, Entry]) -> str:
             "" if record["weights"] == "official" else str(record["seed"]),
             *(str(record["answers"].get(role, "")) for role in roles),
             *(_cell(record, name) for name in figures),
+            _passed(variants.get(model_id, {})),
             f"{record['files'] / 1e6:.1f}" if record.get("files") else "",
             f"{record['peak'] / 1e9:.1f}" if record.get("peak") else "",
             f"{record['seconds']:.0f}",
@@ -145,6 +169,13 @@ def _cell(record: Record, name: str) -> str:
     star = "" if value <= limit else "*"
     relative = " rel" if name in record["relative"] else ""
     return f"{value:.1e}{star} / {limit:g}{relative}" if value else f"0 / {limit:g}{relative}"
+
+
+def _passed(tried: Tried) -> str:
+    """``openvino-bf16, openvino-int8 (3 layers in fp32)``; ``none`` where all were refused."""
+    passed = {name: found["kept_fp32"] for name, found in tried.items() if "refused" not in found}
+    said = [f"{name} ({kept} layer{'s' * (kept != 1)} in fp32)" if kept else name for name, kept in passed.items()]
+    return ", ".join(said) or ("none" if tried else "")
 
 
 def _title(name: str) -> str:

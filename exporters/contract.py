@@ -262,7 +262,9 @@ class Family(ABC):
         fp32_layers: regular expressions of the names of operators that stay in fp32 where a variant's precision is
             another: what numbers of few bits would spoil, as the boxes of detectors with queries.
         engine_only: ids whose weights are too many for a graph: other engines serve them.
-        working_memory: bytes that an export takes beside the weights: the libraries, and one run of the reference.
+        working_memory: bytes that an export takes beside the weights: the libraries, and what is large at any size.
+        activation_memory: bytes that its runs take for each pixel and each square root of a byte of weights; 0 where
+            ``working_memory`` holds them. It is measured: :mod:`tritonvision.exporters.demand`.
     """
 
     name: str
@@ -277,6 +279,7 @@ class Family(ABC):
     fp32_layers: tuple[str, ...] = ()
     engine_only: frozenset[str] = frozenset()
     working_memory: int = 700_000_000
+    activation_memory: float = 0.22
 
     def resize(self, entry: Entry) -> Resize:
         """The pre step of one catalogue id; families of one network declare it, and their ``head``."""

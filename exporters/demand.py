@@ -15,13 +15,16 @@ from tritonvision.exporters.graphs.export import APART
 
 _BYTES = 4e6  # of a million weights in float32
 _TRACED = 9  # copies of the weights where a graph is traced, slimmed and checked with them
-_INSIDE = 3.2  # where they are written into the graph at last: the network's, the graph's, and the session's
+_INSIDE = 3.0  # where they are written into the graph at last: the network's, and the session's while it opens
 _BESIDE = 2.2  # where they lie beside it, one at a time is in memory besides
 _HEADER = 100_000_000  # bytes that the header of a safetensors file may have
 
 
 def needed(entry: Entry, family: Family, path: Path | None = None) -> int:
     """Bytes that exporting one id takes at its peak; 0 where its size is not known.
+
+    They are copies of the weights, what a family takes beside them, and activations of the runs that the gate compares:
+    a network that is twice as wide has four times the weights and twice the activations, which are as many as pixels.
 
     Args:
         path: of the user's weights. A safetensors file tells how many it has; of others the catalogue's count is taken.
@@ -31,7 +34,8 @@ def needed(entry: Entry, family: Family, path: Path | None = None) -> int:
         return 0
     weights = _BYTES * millions
     copies = _TRACED if weights < APART else _INSIDE if weights < storage.INSIDE else _BESIDE
-    return int(copies * weights) + family.working_memory
+    pixels = math.prod(entry.input_size or (0,))
+    return int(copies * weights + family.activation_memory * pixels * math.sqrt(weights)) + family.working_memory
 
 
 def require_memory(entry: Entry, family: Family, weights: Weights | None = None) -> None:

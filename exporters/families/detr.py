@@ -46,6 +46,7 @@ class Detr(TransformersFamily):
     """Shorter side to 800, longer to at most 1333; 100 queries with a softmax over the classes and "no object"."""
 
     name = "DETR"
+    activation_memory = 0.05  # most of its pixels are seen at a stride of 32
     class_name = "DetrForObjectDetection"
     head = QUERY_BOXES
     tolerance = Tolerance({"boxes": 1e-4, "scores": 1e-4, "class_ids": 0}, {"pixels": 0.05, "scores": 1e-4})

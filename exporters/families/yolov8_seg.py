@@ -2,4 +2,11 @@
 
 from tritonvision.exporters.libraries.ultralytics.segment import UltralyticsSegmenter
 
-FAMILY = UltralyticsSegmenter(name="YOLOv8 Seg", stem="yolov8")
+
+class YOLOv8Seg(UltralyticsSegmenter):
+    """Fewer layers than its successors."""
+
+    activation_memory = 0.14
+
+
+FAMILY = YOLOv8Seg(name="YOLOv8 Seg", stem="yolov8")

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto
+from onnx import GraphProto, ModelProto, TensorProto
 
 from tritonvision.ensembles.entry_points import Net
 from tritonvision.ensembles.tensors import Tensor
 from tritonvision.errors import ExportFailed
+from tritonvision.exporters.graphs import wire
 
 _TYPES = {
     "FP32": TensorProto.FLOAT, "INT32": TensorProto.INT32, "INT64": TensorProto.INT64, "UINT8": TensorProto.UINT8,
 }  # fmt: skip
-
-
+_GRAPH = wire.number_of(ModelProto, "graph")
+_INITIALIZER = wire.number_of(GraphProto, "initializer")
+_WEIGHTS = wire.number_of(TensorProto, "raw_data")
 _SMALL = 1024  # bytes up to which a constant stays where the checker looks: shapes are read from there
 
 
@@ -33,9 +36,9 @@ def check(path: Path, net: Net) -> None:
         ExportFailed: the sentence says what does not fit.
     """
     try:
-        model = onnx.load(path, load_external_data=False)
-        with _without_weights(model, path) as bare:
+        with _without_weights(path) as bare:
             onnx.checker.check_model(bare, full_check=True)
+            model = onnx.load(bare, load_external_data=False)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportFailed(f"The ONNX checker refuses the graph: {str(error).splitlines()[0]}") from error
     except DecodeError as error:
@@ -45,20 +48,34 @@ def check(path: Path, net: Net) -> None:
 
 
 @contextmanager
-def _without_weights(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
-    """A file of the graph whose weights are said to lie in ``path``; they leave ``model``, too.
+def _without_weights(path: Path) -> Iterator[Path]:
+    """A file of the graph at ``path`` whose weights are said to lie in ``path``; they are not read.
 
     It is beside ``path``, because the checker asks whether the files that a graph names are there.
     """
-    for tensor in model.graph.initializer:
-        if len(tensor.raw_data) > _SMALL:
-            tensor.ClearField("raw_data")
-            tensor.data_location = TensorProto.EXTERNAL
-            tensor.external_data.add(key="location", value=path.name)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".onnx") as bare:
-        bare.write(model.SerializeToString())
+    there = TensorProto(data_location=TensorProto.EXTERNAL)
+    there.external_data.add(key="location", value=path.name)
+    with path.open("rb") as file, tempfile.NamedTemporaryFile(dir=path.parent, suffix=".onnx") as bare:
+        bare.write(_bare(file, path.stat().st_size, (_GRAPH, _INITIALIZER), there.SerializeToString()))
         bare.flush()
         yield Path(bare.name)
+
+
+def _bare(file: BinaryIO, end: int, within: Sequence[int], there: bytes) -> bytes:
+    """The message from here to ``end``, with ``there`` in the place of the weights of the tensors in the fields
+    ``within``, each a field of the one before.
+    """
+    kept = []
+    for number, start, begin, stop in wire.fields(file, end):
+        if within and number == within[0]:
+            message = _bare(file, stop, within[1:], there)
+            kept += [wire.key(number), wire.varint(len(message)), message]
+        elif not within and number == _WEIGHTS and stop - begin > _SMALL:
+            kept.append(there)
+        else:
+            file.seek(start)
+            kept.append(file.read(stop - start))
+    return b"".join(kept)
 
 
 def _compare(what: str, values, expected: Mapping[str, Tensor]) -> None:

@@ -74,10 +74,12 @@ def export_onnx(
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportFailed("The exported graph is not valid ONNX.") from error
-    storage.write(model, path, _written(model.graph, weights), beside and bool(weights))
-    if apart:
+    if not apart:
+        storage.save(model, path)
+    else:
         from tritonvision.python_backend.runtime.sessions import release_free_memory
 
+        storage.write(model, path, _written(model.graph, weights), beside and bool(weights))
         del model, weights
         release_free_memory()
 

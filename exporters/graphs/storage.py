@@ -1,16 +1,16 @@
 """Writing, hashing and moving graphs of any size; which files one has is known to :mod:`tritonvision.graph_files`.
 
-Weights that are external data are written one after another, so that of a graph of many gigabytes no second copy is in
-memory.
+Weights are written one after another, so that of a graph of many gigabytes no second copy is in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tritonvision.exporters.graphs import wire
 from tritonvision.graph_files import data_file, files_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ INSIDE = 1_900_000_000  # bytes of weights that one ONNX file takes: protobuf en
 _PAGE = 4096  # weights begin at a multiple of it, so that engines can map them
 _SMALL = 1024  # bytes up to which a constant stays in the graph: shapes are read from there
 _BLOCK = 1 << 20
+_LENGTH = 5  # bytes in which the length of a graph is written: 35 bits
 
 
 def digest(graphs: Iterable[Path]) -> str:
@@ -66,21 +67,56 @@ def write(model: onnx.ModelProto, graph: Path, weights: Iterable[tuple[str, np.n
 
     Args:
         graph: the file to write.
-        weights: names of these inputs and their values. With ``beside``, they are taken one at a time.
+        weights: names of these inputs and their values, taken and written one at a time; as they are taken, nodes may
+            be removed from ``model``.
         beside: whether the weights are written as external data, into :func:`tritonvision.graph_files.data_file`.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
+    if beside:
+        model.graph.initializer.extend(_beside(graph, weights))
+        _drop_inputs(model.graph, {tensor.name for tensor in model.graph.initializer})
+        graph.write_bytes(model.SerializeToString())
+    else:
+        _inside(model, graph, weights)
+
+
+def _drop_inputs(graph: onnx.GraphProto, names: Collection[str]) -> None:
+    inputs = [value for value in graph.input if value.name not in names]
+    del graph.input[:]
+    graph.input.extend(inputs)
+
+
+def _inside(model: onnx.ModelProto, path: Path, weights: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Write the bytes that protobuf would, the weights first in the graph, without a message that holds them: that
+    would copy all of them four times. How long the graph is is known at last, and written into the room left for it.
+    """
+    import numpy as np
     import onnx
 
-    made = _beside(graph, weights) if beside else (onnx.numpy_helper.from_array(w, name) for name, w in weights)
-    model.graph.initializer.extend(made)
+    around = onnx.ModelProto()
+    around.CopyFrom(model)
+    around.ClearField("graph")
     names = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in names]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
-    graph.write_bytes(model.SerializeToString())
+    initializer = wire.key(wire.number_of(onnx.GraphProto, "initializer"))
+    with path.open("wb") as file:
+        file.write(around.SerializeToString() + wire.key(wire.number_of(onnx.ModelProto, "graph")))
+        place = file.tell()
+        file.write(bytes(_LENGTH))
+        for name, values in weights:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
+            told = onnx.TensorProto(name=name, data_type=kind, dims=values.shape).SerializeToString()
+            told += wire.key(wire.number_of(onnx.TensorProto, "raw_data")) + wire.varint(values.nbytes)
+            file.write(initializer + wire.varint(len(told) + values.nbytes) + told)
+            # ndarray.tofile would not tell why it failed
+            file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+            names.add(name)
+        _drop_inputs(model.graph, names)
+        file.write(model.graph.SerializeToString())
+        length = file.tell() - place - _LENGTH
+        file.seek(place)
+        file.write(wire.varint(length, _LENGTH))
 
 
 def save(model: onnx.ModelProto, graph: Path, inside: int | None = None) -> None:

@@ -13,6 +13,7 @@ class ChatFamily(TransformersFamily):
     """A family whose networks write; a processor lies beside its weights, so that these are always a folder."""
 
     refusals = NO_CLASSES
+    activation_memory = 0.08  # the vision tower alone sees pixels
     random_note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
     beside: tuple[str, ...] = (
         "generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json",

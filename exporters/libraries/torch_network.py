@@ -48,7 +48,10 @@ class TorchNetwork(Network):
 
     @cached_property
     def _double(self) -> torch.nn.Module:
-        return copy.deepcopy(self._model).double()
+        # tensors that are there in float64 already are not copied in float32 before
+        tensors = (*self._model.parameters(), *self._model.buffers())
+        doubled: dict[int, Any] = {id(tensor): _doubled(tensor) for tensor in tensors}
+        return copy.deepcopy(self._model, doubled).double()
 
 
 def demand_numbers(model: torch.nn.Module) -> None:
@@ -63,3 +66,11 @@ def demand_numbers(model: torch.nn.Module) -> None:
             f"The weights hold NaN or infinity, first in '{wrong[:80]}'.",
             hint="Their training went wrong: take a checkpoint of an earlier epoch.",
         )
+
+
+def _doubled(tensor: torch.Tensor) -> torch.Tensor:
+    """Its copy in float64, a parameter or a buffer as it is; whole numbers stay."""
+    import torch
+
+    made = tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
+    return torch.nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else made

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import NoSignal, Weights
+from tritonvision.python_backend.runtime.sessions import release_free_memory
 
 SEEDS = 10  # how many are tried
 T = TypeVar("T")
@@ -30,7 +32,9 @@ def with_signal(attempt: Callable[[Weights], T], weights: Weights, notice: Calla
         try:
             return attempt(replace(weights, seed=seed))
         except NoSignal as error:
-            reason = error
+            reason = error.with_traceback(None)  # its frames would keep the network while the next one is built
+            gc.collect()
+            release_free_memory()
             if seed < last:
                 notice(f"Random weights of seed {seed} prove nothing, seed {seed + 1} is tried: {error.message}")
     raise ExportFailed(

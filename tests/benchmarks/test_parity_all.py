@@ -4,12 +4,14 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tritonvision import catalog
 from tritonvision.exporters import registry
 from tritonvision.exporters.contract import kind
+from tritonvision.variants import Variant
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +118,23 @@ def test_the_most_memory_of_a_process_is_measured(runner):
 def test_a_process_that_takes_too_long_is_ended(runner):
     with pytest.raises(subprocess.TimeoutExpired):
         runner.measured([sys.executable, "-c", "import time; time.sleep(60)"], 0.1)
+
+
+def test_variants_are_tried_on_an_exported_model_and_the_sentence_of_a_refusal_is_kept(runner, exports, monkeypatch):
+    calls, answers = exports
+    answers.append(({}, ""))
+    passed = Variant("openvino", "bf16", ("",), figures={"agreement": 0.99}, shown="agreement", kept_fp32=("/conv",))
+    monkeypatch.setattr(runner.Repository, "resolve", lambda *_: SimpleNamespace(variants=(passed,)))
+    said = {"bf16": (0, "", "", 0), "int8": (1, "", "Note: slow.\nError: int8 misses a bar: 0.9.\nHint: none.\n", 0)}
+    monkeypatch.setattr(runner, "measured", lambda command, _: said[command[command.index("openvino") + 1]])
+    found, failure = runner.tried(catalog.find("resnet18"), 0, 60)
+    assert calls == [("resnet18", "random", 0)] and not failure
+    assert found == {
+        "openvino-bf16": {"figures": {"agreement": 0.99}, "shown": "agreement", "kept_fp32": 1},
+        "openvino-int8": {"refused": "int8 misses a bar: 0.9."},
+    }
+
+
+def test_a_model_that_cannot_be_exported_has_no_variants(runner, exports):
+    exports[1].append(({}, "It differs.\nHint: none."))
+    assert runner.tried(catalog.find("resnet18"), 0, 60) == ({}, "It differs.\nHint: none.")

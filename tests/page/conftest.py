@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import av
+import numpy as np
 import pytest
+from PIL import Image
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -121,4 +126,20 @@ def sample(tmp_path: Path, photo: bytes) -> Path:
     """The sample as a file, under the name that the page gives it."""
     path = tmp_path / "astronaut.png"
     path.write_bytes(photo)
+    return path
+
+
+@pytest.fixture
+def film(tmp_path: Path, photo: bytes) -> Path:
+    """The photograph, moved a little each frame: ten a second, of which six have a length."""
+    picture = np.asarray(Image.open(io.BytesIO(photo)).convert("RGB"))
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(7):  # the last one has no length, so that the video ends where it begins
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[40:280, 8 * number :][:, :320]))
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return path

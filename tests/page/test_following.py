@@ -8,31 +8,11 @@ import io
 import json
 import subprocess
 import sys
-from fractions import Fraction
 
-import av
-import numpy as np
-import pytest
 from PIL import Image
 
 TRACKS, PICTURES_ALONE = "tests/small-tracks/1", "tests/small-dinov3/1"
-FRAMES, RATE = 6, 10
-
-
-@pytest.fixture
-def film(tmp_path, photo):
-    """The photograph, moved a little each frame."""
-    picture = np.asarray(Image.open(io.BytesIO(photo)).convert("RGB"))
-    path = tmp_path / "film.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-        for number in range(FRAMES + 1):  # the last one has no length, so that the video ends where it begins
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[40:280, 8 * number :][:, :320]))
-            frame.pts, frame.time_base = number, Fraction(1, RATE)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+FRAMES = 6  # of the film but the one that it ends with
 
 
 def sent_by(page):

@@ -79,6 +79,7 @@ class EasyOCR(TorchFamily):
         Option("lang_list", "", (), "codes of languages, parted by commas: other characters of the pack are not read"),
         Option("canvas_size", str(LONGEST), (), "pixels of the longest side that the detector sees, 64 to 2560"),
     )
+    working_memory = 1_800_000_000  # the detector sees whole pages
     random_note = "Random weights, their last layers fitted only to carry signal: what is read means nothing."
     tolerance = Tolerance(
         tensors={"maps": 1e-4, "logits": 2e-4}, answers={"pixels": 1.0, "scores": 4e-6},

@@ -56,6 +56,7 @@ class Moondream2(TorchFamily):
     refusals = NO_CLASSES
     random_note = "Random weights and a small vocabulary, calibrated only to carry signal: what it says means nothing."
     working_memory = 2_500_000_000  # the attention of thirteen crops at once
+    activation_memory = 0.0
     tolerance = Tolerance(
         {"image_embeds": 1e-4, "inputs_embeds": 1e-5, "logits": 1e-4, "present.key": 1e-4, "present.value": 1e-4},
         relative=frozenset({"image_embeds"}),

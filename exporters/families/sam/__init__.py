@@ -88,6 +88,7 @@ class SAM(TransformersFamily):
     class_name = "SamModel"
     refusals = NO_CLASSES
     working_memory = 4_500_000_000  # the scores of 16 heads between all positions take a gigabyte, in several copies
+    activation_memory = 0.0
     random_note = "Random weights, calibrated only to carry signal: what it selects means nothing."
     tolerance = Tolerance(
         {"embeddings": 5e-5, "low_res_masks": 4e-5, "iou_scores": 4e-5},

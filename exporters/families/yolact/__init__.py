@@ -40,6 +40,7 @@ class YOLACT(TorchFamily):
     name = "YOLACT"
     head = CROPPED_MASKS
     refusals = Refusals()
+    activation_memory = 0.4  # of a backbone that is wide at a stride of 4
     # torch's bilinear resize places its samples in float32, so its pixels are off by up to 0.006 grey levels
     tolerance = Tolerance(
         {"boxes": 1e-3, "scores": 1e-5, "class_ids": 0, "coefficients": 1e-4, "prototypes": 1e-3},

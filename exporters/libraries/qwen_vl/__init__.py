@@ -61,6 +61,7 @@ class QwenVL(ChatFamily):
     """
 
     working_memory = 3_000_000_000
+    activation_memory = 0.0
 
     sizes: Mapping[str, SimpleNamespace]
     repositories: Mapping[str, str]

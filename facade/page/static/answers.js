@@ -2,8 +2,8 @@
 
 /**
  * The answer of `path` to the body `asked`, in one form for all:
- *   boxes   [{label, score, left, top, width, height, outline, points, arrow, word}]
- *           score is null of what is written, not scored; a box without an extent is a point; word: text of a page
+ *   boxes   [{label, number, score, left, top, width, height, outline, points, arrow, word}]
+ *           number: of the object in a video, where it is known; score is null of what is written, not scored; a box without an extent is a point; word: text of a page
  *   masks   [{label, score, outline}]     best first
  *   bars    [{label, value, text}]        best first, values in 0..1 of the bar
  *   depth   a picture in colours, as a data URL
@@ -46,6 +46,14 @@ function found({ predictions }) {
   }));
   const rows = boxes.map((box) => [box.label, score(box.score), place(box)]);
   return { boxes, table: { columns: ["what", "score", "box"], rows }, summary: count(boxes) };
+}
+
+/** `answer` about a frame of a video, with the numbers that `tracks` (see tracks.js) gives its boxes. */
+export function numbered(answer, tracks) {
+  const numbers = tracks.follow(answer.boxes);
+  const boxes = answer.boxes.map((box, i) => ({ ...box, number: numbers[i] }));
+  const rows = answer.table.rows.map(([label, ...cells], i) => [`${label} #${numbers[i]}`, ...cells]);
+  return { ...answer, boxes, table: { ...answer.table, rows } };
 }
 
 function gazes({ predictions }) {

@@ -8,11 +8,12 @@ import * as films from "./film.js";
 import * as list from "./list.js";
 import * as pictures from "./picture.js";
 import * as prompts from "./prompts.js";
-import { FOLLOWED, follows, known, needsOf, question } from "./questions.js";
+import { films as takesFilms, FOLLOWED, follows, known, needsOf, question } from "./questions.js";
 import * as results from "./results.js";
 import * as settings from "./settings.js";
 import * as snippets from "./snippets.js";
 import { Stream } from "./streams.js";
+import { Tracks } from "./tracks.js";
 
 const NEEDS = ["classes", "texts", "question", "prompt"];
 const QUIET = 250; // milliseconds without a change before it is asked again
@@ -73,8 +74,9 @@ function choose(model, picked) {
   show($("more"), (route?.settings.length ?? 0) > 1);
   for (const name of NEEDS) show($(`need-${name}`), name === need);
   $("stage").classList.toggle("points", need === "prompt");
-  $("file").accept = follows(model.route) ? "image/*,video/*" : "image/*";
-  for (const id of ["which", "or-video"]) show($(id), follows(model.route));
+  $("file").accept = takesFilms(model.route) ? "image/*,video/*" : "image/*";
+  show($("which"), follows(model.route));
+  show($("or-video"), takesFilms(model.route));
   offer();
   const can = known(model.route) && (model.weights !== undefined || (state.listing.exports_missing && model.exportable_here));
   show($("desk"), can);
@@ -124,6 +126,7 @@ async function take(opening, film = null) {
     endStream();
     state.film?.close();
     state.film = film;
+    $("seen").value = 0;
     await put(picture);
   } catch (error) {
     complain(error);
@@ -135,12 +138,17 @@ async function take(opening, film = null) {
 
 /** Whatever a person chose, dropped or pasted. */
 async function open(file) {
-  if (!follows(state.model?.route) || !file.type.startsWith("video/")) return takeAndAsk(pictures.open(file));
+  const route = state.model?.route;
+  if (!takesFilms(route) || !file.type.startsWith("video/")) return takeAndAsk(pictures.open(file));
   try {
     const film = await films.open(file);
-    return takeAndAsk(film.next(), film);
+    if (follows(route)) return takeAndAsk(film.next(), film);
+    if (!(await take(film.next(), film))) return;
+    film.rewind();
+    if (state.model.weights !== undefined) follow();
+    else preview();
   } catch (error) {
-    return complain(error);
+    complain(error);
   }
 }
 
@@ -244,42 +252,79 @@ async function point(picture, body, mine, waiting) {
   }
 }
 
-/** Follow through the video what is pointed at, or was, until it ends or somebody stops it. */
+/**
+ * Ask about the frames of the video, until it ends or somebody stops it; where things are pointed at, follow what was pointed at.
+ */
 async function follow() {
-  if (!state.stream || $("prompt").value !== state.pointed) await ask();
-  if (!state.stream || !state.answer || state.following) return;
-  const mine = (controller = new AbortController());
+  const pointing = follows(state.model.route);
+  if (pointing && (!state.stream || $("prompt").value !== state.pointed)) await ask();
+  if ((pointing && !(state.stream && state.answer)) || state.following) return;
+  stop();
+  complain(null);
+  preview();
+  const mine = (controller = new AbortController()), { model } = state;
   busy(true);
-  state.following = throughFilm(mine);
+  state.following = throughFilm(mine, pointing ? streamed() : detected(mine));
   await state.following;
   state.following = null;
   if (mine === controller) busy(false);
+  if (!model.loaded) reloadQuietly(model);
   preview();
 }
 
-async function throughFilm(mine) {
-  const { stream, film, model } = state, began = performance.now();
+async function throughFilm(mine, answered) {
+  const { film, stream, model } = state;
   try {
-    for (let count = 1; !mine.signal.aborted; count += 1) {
-      const picture = await film.next();
-      if (!picture) return tell(`The video ends here. ${state.answer.summary}`);
-      const content = await stream.ask(picture, FOLLOWED);
-      if (stream !== state.stream) return; // something else is in sight by now
+    const ended = await films.through(film, mine.signal, answered, async (picture, answer, pace) => {
       await put(picture);
-      present(answers.read(model.route, content, FOLLOWED));
-      const rate = (1000 * count) / (performance.now() - began);
-      $("time").textContent = `${count} frames, ${rate.toFixed(1)} a second`;
+      present(answer);
+      $("time").textContent = pace;
+      $("seen").value = picture.share;
+    });
+    if (ended) {
+      if (!follows(model.route)) film.rewind(); // a stream goes on
+      $("seen").value = 1;
+      tell(`The video ends here. ${state.answer.summary}`);
     }
   } catch (error) {
-    if (stream !== state.stream) return;
+    if (film !== state.film || stream !== state.stream || error.name === "AbortError") return;
     endStream();
     complain(error);
   }
 }
 
+/** How the stream answers a frame; null once something else is in sight. */
+function streamed() {
+  const { stream, model } = state;
+  return async (picture) => {
+    const content = await stream.ask(picture, FOLLOWED);
+    return stream === state.stream ? answers.read(model.route, content, FOLLOWED) : null;
+  };
+}
+
+/** How a model answers a frame that is asked about each by itself, as it is set now; a frame that is given up comes again. */
+function detected({ signal }) {
+  const { film } = state, tracks = new Tracks();
+  const waiting = (sentence, seconds) => tell(`${sentence} Asking again in ${seconds} s.`);
+  return async (picture) => {
+    const asked = request(true);
+    let answer = null;
+    try {
+      if (!asked) return null;
+      const body = asked.body(picture), response = await api.ask(asked.path, body, { signal, waiting });
+      answer = answers.numbered(answers.read(asked.path, await response.json(), body), tracks);
+      return answer;
+    } finally {
+      if (!answer) film.back();
+    }
+  };
+}
+
 /** Whether there is a video to follow anything through. */
 function offer() {
-  show($("follow"), Boolean(state.film) && follows(state.model?.route));
+  const there = Boolean(state.film) && takesFilms(state.model?.route);
+  for (const id of ["follow", "seen"]) show($(id), there);
+  $("follow").textContent = follows(state.model?.route) ? "Follow" : "Play";
 }
 
 /** Forget what is being followed. */
@@ -356,10 +401,11 @@ function preview() {
   const asked = request(false);
   show($("code"), Boolean(asked));
   if (!asked) return paint();
-  const { type, name, seconds } = state.picture, how = { type, keyed: Boolean(api.key.get()), seconds };
-  show($("curl").closest(".code"), !asked.follows); // curl opens no WebSocket
-  $("curl").textContent = asked.follows ? "" : snippets.curl(asked, api.base, name, how);
-  $("python").textContent = snippets.python(asked, api.base, (asked.follows && state.film?.name) || name, how);
+  const { type, name, seconds } = state.picture, film = takesFilms(state.model.route) ? state.film?.name : undefined;
+  const how = { type, keyed: Boolean(api.key.get()), film, seconds }, alone = !asked.follows && !film;
+  show($("curl").closest(".code"), alone); // curl opens no WebSocket, and reads no video
+  $("curl").textContent = alone ? snippets.curl(asked, api.base, name, how) : "";
+  $("python").textContent = snippets.python(asked, api.base, film ?? name, how);
   paint();
 }
 

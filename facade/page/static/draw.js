@@ -76,8 +76,9 @@ function drawFrame(pen, { left, top, width, height }, at, line) {
 }
 
 /** Where the label of a box goes: over its upper left corner, and inside the picture. */
-function placeOf(pen, { label, score, left, top }, at) {
-  const text = score === null ? label : `${label}  ${score.toFixed(2)}`, edge = pen.canvas.clientWidth;
+function placeOf(pen, { label, number, score, left, top }, at) {
+  const name = number === undefined ? label : `${label} #${number}`;
+  const text = score === null ? name : `${name}  ${score.toFixed(2)}`, edge = pen.canvas.clientWidth;
   pen.font = LETTERS;
   const [x, y] = at([left, top]), width = pen.measureText(text).width + 10;
   return { text, width, x: Math.max(0, Math.min(x - 1, edge - width)), y: y < HIGH + 1 ? Math.max(y, 0) : y - HIGH };

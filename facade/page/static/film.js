@@ -1,4 +1,4 @@
-/* A video as pictures, one after another: what a stream of objects is asked about. */
+/* A video as pictures, one after another, and how a model is asked about all of them. */
 
 import * as pictures from "./picture.js";
 
@@ -6,8 +6,9 @@ const STEP = 0.1; // seconds of the video from one picture to the next
 const QUALITY = 0.92; // of the JPEG that a picture becomes
 
 /**
- * The video in a file: `name`, `next()` is its next picture as {@link pictures.open} gives one, with its `seconds`, or null after the
- * last one, and `close()` forgets it. Throws with a sentence.
+ * The video in a file: `name`, `next()` is its next picture as {@link pictures.open} gives one, with its `seconds` and its `share` of
+ * the video, or null after the last one; after `back()` the last one comes once more, after `rewind()` the first, and `close()`
+ * forgets the video. Throws with a sentence.
  */
 export async function open(file) {
   const video = document.createElement("video"), url = URL.createObjectURL(file);
@@ -29,7 +30,13 @@ export async function open(file) {
       if (video.currentTime < seconds - STEP / 2 || (count && video.ended)) return null;
       count += 1;
       const frame = new File([await pictureOf(video)], `${name}-${seconds.toFixed(1)}s.jpg`, { type: "image/jpeg" });
-      return { ...(await pictures.open(frame)), seconds };
+      return { ...(await pictures.open(frame)), seconds, share: seconds / video.duration };
+    },
+    back() {
+      count -= 1;
+    },
+    rewind() {
+      count = 0;
     },
     close() {
       video.removeAttribute("src");
@@ -37,6 +44,25 @@ export async function open(file) {
       URL.revokeObjectURL(url);
     },
   };
+}
+
+/**
+ * Ask about every picture of `film`, one after another, until `signal` is aborted.
+ *
+ * `ask(picture)` gives an answer, or null where nobody wants it any more; `show(picture, answer, pace)` is told each, and how many
+ * there were at which pace. Says whether the film ended.
+ */
+export async function through(film, signal, ask, show) {
+  const began = performance.now();
+  for (let count = 1; !signal.aborted; count += 1) {
+    const picture = await film.next();
+    if (!picture) return true;
+    const answer = await ask(picture);
+    if (!answer) break;
+    const rate = (1000 * count) / (performance.now() - began);
+    await show(picture, answer, `${count} frame${count === 1 ? "" : "s"}, ${rate.toFixed(1)} a second`);
+  }
+  return false;
 }
 
 function pictureOf(video) {
@@ -48,8 +74,10 @@ function pictureOf(video) {
 }
 
 function happened(video, event) {
+  const settled = new AbortController(), { signal } = settled;
   return new Promise((resolve, reject) => {
-    video.addEventListener(event, resolve, { once: true });
-    video.addEventListener("error", () => reject(new Error("The video cannot be decoded any further.")), { once: true });
-  });
+    video.addEventListener(event, resolve, { signal });
+    video.addEventListener("emptied", () => reject(new Error("The video was closed.")), { signal });
+    video.addEventListener("error", () => reject(new Error("The video cannot be decoded any further.")), { signal });
+  }).finally(() => settled.abort());
 }

@@ -6,20 +6,20 @@ const PICTURE = (picture) => ({ type: "base64", value: picture.base64 });
 
 /** What each route reads besides the model and its settings. `needs` are fields of the page. */
 const ROUTES = {
-  "/infer/object_detection": { body: withImage },
-  "/infer/keypoints_detection": { body: withImage },
-  "/infer/instance_segmentation": { body: withImage },
+  "/infer/object_detection": { body: withImage, films: true },
+  "/infer/keypoints_detection": { body: withImage, films: true },
+  "/infer/instance_segmentation": { body: withImage, films: true },
   "/infer/classification": { body: withImage },
   "/infer/embeddings": { body: withImage },
   "/infer/depth-estimation": { body: (picture) => ({ ...withImage(picture), depth_map_format: "png8" }) },
   "/gaze/gaze_detection": { body: withImage },
   "/doctr/ocr": { body: (picture) => ({ ...withImage(picture), generate_bounding_boxes: true }) },
   "/ocr/trocr": { body: withImage },
-  "/grounding_dino/infer": { needs: "classes", body: withClasses },
-  "/owlv2/infer": { needs: "classes", body: withClasses },
-  "/yolo_world/infer": { needs: "classes", body: withClasses },
+  "/grounding_dino/infer": { needs: "classes", body: withClasses, films: true },
+  "/owlv2/infer": { needs: "classes", body: withClasses, films: true },
+  "/yolo_world/infer": { needs: "classes", body: withClasses, films: true },
   "/sam/segment_image": { needs: "prompt", body: withPrompt },
-  "/streams": { needs: "prompt", body: withObject, follows: true },
+  "/streams": { needs: "prompt", body: withObject, films: true, follows: true },
   "/clip/compare": { needs: "texts", body: withTexts },
   "/v1/chat/completions": { needs: "question", body: withQuestion, streams: true },
 };
@@ -36,6 +36,11 @@ export function needsOf(route) {
 /** Whether what is pointed at is followed through a video. */
 export function follows(route) {
   return ROUTES[route]?.follows ?? false;
+}
+
+/** Whether it is asked about one frame of a video after another. */
+export function films(route) {
+  return ROUTES[route]?.films ?? false;
 }
 
 /** What a frame is asked that nothing is pointed at on. */

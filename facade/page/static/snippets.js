@@ -26,9 +26,10 @@ function bearer() {
   return `-H "Authorization: Bearer $${VARIABLE}"`;
 }
 
-/** A Python program that sends it: with requests, or with OpenAI's client where the route is OpenAI's; a video from `seconds` on. */
-export function python(request, base, file, { type, keyed, seconds }) {
+/** A Python program that sends it: with requests, or with OpenAI's client where the route is OpenAI's; `film`, a video, from `seconds` on. */
+export function python(request, base, file, { type, keyed, film, seconds }) {
   if (request.follows) return follower(request, base, file, { keyed, seconds });
+  if (film) return frames(request, base, film, { keyed, seconds });
   const head = [...(keyed ? ["import os"] : []), "import base64", ""].sort((a, b) => !a - !b || a.localeCompare(b));
   const opened = [`with open(${JSON.stringify(file)}, "rb") as file:`, "    picture = base64.b64encode(file.read()).decode()", ""];
   const key = keyed ? `os.environ["${VARIABLE}"]` : '"any"';
@@ -41,14 +42,30 @@ export function python(request, base, file, { type, keyed, seconds }) {
   ].join("\n");
 }
 
+/** The frames of a video from `seconds` on, each a question of its own. */
+function frames(request, base, film, { keyed, seconds = 0 }) {
+  const headers = keyed ? `, headers={"Authorization": "Bearer " + os.environ["${VARIABLE}"]}` : "";
+  return [
+    ...(keyed ? ["import os"] : []), "import base64", "", "import cv2", "import requests", "", ...opening(film, seconds), "while True:",
+    "    there, frame = film.read()", "    if not there:", "        break",
+    '    picture = base64.b64encode(cv2.imencode(".jpg", frame)[1]).decode()', "    answer = requests.post(",
+    `        ${JSON.stringify(url(base, request.path))}${headers},`, `        json=${literal(body(request, "image/jpeg"), 2)},`,
+    "        timeout=300,", "    )", "    answer.raise_for_status()", "    print(answer.json())",
+  ].join("\n");
+}
+
+function opening(file, seconds) {
+  const there = seconds ? [`film.set(cv2.CAP_PROP_POS_MSEC, ${Math.round(seconds * 1000)})`] : [];
+  return [`film = cv2.VideoCapture(${JSON.stringify(file)})`, ...there];
+}
+
 /** The frames of a video from `seconds` on, or the one picture that the file is, on a WebSocket: OpenCV reads both. */
 function follower(request, base, file, { keyed, seconds = 0 }) {
   const address = url(base, request.path).replace(/^http/, "ws");
   const whole = keyed ? `${JSON.stringify(`${address}?api_key=`)} + os.environ["${VARIABLE}"]` : JSON.stringify(address);
   return [
     ...(keyed ? ["import os"] : []), "import base64", "import json", "", "import cv2", "from websockets.sync.client import connect", "",
-    `prompt = ${literal(request.body({ base64: "" }), 0)}`, `film = cv2.VideoCapture(${JSON.stringify(file)})`,
-    ...(seconds ? [`film.set(cv2.CAP_PROP_POS_MSEC, ${Math.round(seconds * 1000)})`] : []),
+    `prompt = ${literal(request.body({ base64: "" }), 0)}`, ...opening(file, seconds),
     `with connect(${whole}, max_size=None) as socket:`, "    while True:", "        there, frame = film.read()",
     "        if not there:", "            break", '        picture = base64.b64encode(cv2.imencode(".png", frame)[1]).decode()',
     '        socket.send(json.dumps({"image": picture, **prompt}))', "        print(json.loads(socket.recv()))",

@@ -100,6 +100,19 @@ def test_a_stream_without_a_rate_or_times_is_numbered_and_timed(tmp_path):
     assert [frame.time for frame in read_all(frames)] == pytest.approx([n / 25 for n in range(6)])
 
 
+def test_a_video_that_says_0_frames_a_second_is_numbered_and_timed(tmp_path):
+    path = film(tmp_path / "film.avi", 6, codec="mpeg4")
+    data = bytearray(path.read_bytes())
+    period, rate = data.index(b"avih") + 8, data.index(b"strh") + 8 + 24
+    data[period : period + 4] = data[rate : rate + 4] = bytes(4)
+    path.write_bytes(data)
+    frames = opened(path)
+    found = read_all(frames)
+    assert [number_of(frame.pixels) for frame in found] == [frame.number for frame in found] == list(range(6))
+    times = [frame.time for frame in found]
+    assert frames.rate > 0 and times == sorted(set(times)) and times[0] == 0
+
+
 def test_frames_have_the_size_that_each_has(tmp_path):
     small = write(tmp_path / "small.ts", [striped(n, 64, 80) for n in range(5)])
     path = film(tmp_path / "film.ts", 5)

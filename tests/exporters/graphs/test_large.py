@@ -13,7 +13,7 @@ import pytest
 from tritonvision import graph_files
 from tritonvision.errors import SetupError
 from tritonvision.exporters import publish
-from tritonvision.exporters.graphs import export
+from tritonvision.exporters.graphs import export, storage
 
 WIDTH, WORDS = 160, 200
 
@@ -75,6 +75,36 @@ def test_the_files_are_the_same_every_time(tmp_path):
         written(tmp_path / name / "model.onnx", inside=1)
     for name in ("model.onnx", "model.onnx.data"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_bytes_are_those_of_a_graph_whose_weights_were_in_memory(tmp_path, monkeypatch):
+    """Protobuf reads them, and writes the same message; the weights stand before the nodes."""
+    monkeypatch.setattr(export, "APART", 1)
+    written(tmp_path / "model.onnx")
+    data = (tmp_path / "model.onnx").read_bytes()
+    model = onnx.ModelProto.FromString(data)
+    again = model.SerializeToString()
+    assert len(data) - len(again) <= 4 and onnx.ModelProto.FromString(again) == model, "the room of the graph's length"
+    assert data.index(b"table.weight") < data.index(b"Gather")
+    assert all(tensor.raw_data for tensor in model.graph.initializer)
+
+
+def test_writing_takes_the_weights_one_at_a_time(tmp_path):
+    shape, kind = [1_000_000], onnx.TensorProto.FLOAT
+    weights = {f"weight{i}": np.zeros(shape, np.float32) for i in range(20)}
+    graph = onnx.helper.make_graph([], "none", [], [])
+    graph.input.extend(onnx.helper.make_tensor_value_info(name, kind, shape) for name in weights)
+    model, taken = onnx.helper.make_model(graph), []
+
+    def one_at_a_time():
+        for name, values in weights.items():
+            size = (tmp_path / "model.onnx").stat().st_size
+            taken.append(size)
+            yield name, values
+
+    storage.write(model, tmp_path / "model.onnx", one_at_a_time(), beside=False)
+    assert [round(size / 4e6) for size in taken] == list(range(20)), "each is in the file before the next is taken"
+    assert len(onnx.load(tmp_path / "model.onnx").graph.initializer) == 20
 
 
 def test_what_layers_share_counts_once():

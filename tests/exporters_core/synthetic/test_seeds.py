@@ -1,5 +1,7 @@
 """Random weights take the next seed where one carries no signal, and say so; nothing else is ever tried again."""
 
+import weakref
+
 import pytest
 
 from tritonvision.errors import ExportFailed
@@ -51,3 +53,21 @@ def test_other_weights_and_other_faults_are_not_tried_again(weights, error):
     with pytest.raises(type(error), match="x"):
         run()
     assert attempts == [0]
+
+
+def test_the_network_of_a_seed_that_is_given_up_is_gone_before_the_next_one_is_built():
+    class Network:
+        pass
+
+    built = []
+
+    def attempt(weights):
+        assert not [one for one in built if one() is not None]
+        network = Network()
+        network.itself = network  # as torch's modules and their hooks
+        built.append(weakref.ref(network))
+        if weights.seed < 2:
+            raise NoSignal("All alike.")
+        return weights
+
+    assert seeds.with_signal(attempt, Weights("random"), lambda _: None).seed == 2 and len(built) == 3
