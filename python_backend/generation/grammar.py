@@ -139,9 +139,10 @@ class Branches:
         if not text:
             return self._begin, self._begin.allowed()
         before, allowed = self._known.get(text[:-1], (None, None))
-        if before is None or allowed is None or not allowed[text[-1]] or text[-1] in self._end_ids:
+        token = text[-1]
+        if before is None or allowed is None or token in self._end_ids or not allowed[token : token + 1].any():
             return None
-        found = before.after(text[-1])
+        found = before.after(token)
         return found, found.allowed()
 
 

@@ -70,6 +70,13 @@ def test_a_search_among_random_logits_finds_json_of_the_schema(tokenizer, name, 
     assert jsonschema_rs.is_valid(SCHEMAS[name], json.loads(tokenizer.decode(ids[first is not None :])))
 
 
+def test_a_text_that_took_what_it_must_not_or_is_whole_goes_on_with_nothing(tokenizer):
+    branches = Branches(Grammars(tokenizer, VOCABULARY, [END]).of({"enum": [1]}), [END])
+    (one,) = np.flatnonzero(branches(np.zeros((1, 0), np.int64))[0])
+    assert branches(np.array([[one], [one + 1], [VOCABULARY + 3]])).any(axis=1).tolist() == [True, False, False]
+    assert not branches(np.array([[one, END], [one + 1, one]])).any()
+
+
 def test_a_tokenizer_that_puts_a_space_before_a_text_puts_none_into_an_answer(tokenizer):
     for part, more in (
         ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}),
