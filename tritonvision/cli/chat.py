@@ -67,6 +67,9 @@ def chat(
 ) -> None:
     """Talk with a model about pictures; the answer appears as it is written.
 
+    Of an answer about one picture the places that it names are told in pixels, a line each, instead of the marks in
+    which the model writes them.
+
     Ctrl-C ends the answer. Ctrl-C at the empty prompt, Ctrl-D or /quit ends the talk. Without a terminal every line of
     standard input is a question, and standard output holds the answers alone.
 
