@@ -9,20 +9,18 @@ has another picture, so that no encoding is kept; the two alternate, and what co
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
 
+import generation
 import machine
 import numpy as np
 from PIL import Image
-from writing import _assets, _config
 
 from tritonvision import tasks
-from tritonvision.catalog import triton_name
-from tritonvision.python_backend.generation.engine import VlmEngine
-from tritonvision.python_backend.runtime.sessions import Sessions, network_files
+from tritonvision.publication import Repository
+from tritonvision.python_backend.generation.answering import Engine
 
 PHOTO = Path(__file__).parents[1] / "tritonvision" / "data" / "astronaut.png"
 SIZE = (1536, 1536)  # width, height: over one tile of every family
@@ -35,10 +33,7 @@ def main() -> None:
     parser.add_argument("--model", default="smolvlm-256m")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    folder = options.repository / triton_name(options.model)
-    config = _config(folder)
-    sessions = Sessions(network_files(folder / "1", config["sessions"]))
-    engine = VlmEngine(sessions, config["module"], json.loads(config["options"]), _assets(folder / "1"))
+    engine = generation.opened(Repository(options.repository).resolve(options.model), options)
     photo = np.asarray(Image.open(PHOTO).convert("RGB").resize(SIZE))
     found: dict[str, list[tuple[float, int]]] = {"low": [], "high": []}
     try:
@@ -56,7 +51,7 @@ def main() -> None:
         print(f"| {detail} | {found[detail][0][1]} | {taken:.2f} | {seconds['high'] / taken:.1f} times sooner |")
 
 
-def first_token(engine: VlmEngine, picture: np.ndarray, detail: str) -> tuple[float, int]:
+def first_token(engine: Engine, picture: np.ndarray, detail: str) -> tuple[float, int]:
     """Seconds from the request to the first token of the answer, and the tokens of its prompt."""
     settings = tasks.resolve(tasks.VLM.parameters, {"max_new_tokens": 1})
     began = time.perf_counter()

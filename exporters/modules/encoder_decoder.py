@@ -21,6 +21,7 @@ from tritonvision.ensembles.tensors import Tensor
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Tensors
 from tritonvision.exporters.graphs.export import export_onnx
+from tritonvision.python_backend.generation.beams import MASK
 
 if TYPE_CHECKING:
     import torch
@@ -43,15 +44,16 @@ def nets(
     Args:
         inputs: of the encoder.
         layers, heads, width: of the decoder; width of one head.
-        encoded: positions of the encoder's output; -1 for any number.
+        encoded: positions of the encoder's output; -1 for any number, of which a mask tells what is padding.
         vocabulary: number of logits.
     """
     cross = cache("cross", layers, (heads, encoded, width))
     past, present = (cache(name, layers, (heads, -1, width)) for name in ("past_key_values", "present"))
+    mask = (Tensor(MASK, "INT64", (-1,)),) if encoded == -1 else ()
     return (
         Net("encoder", tuple(inputs), cross, instances=1),
         Net(
-            "decoder", (Tensor("input_ids", "INT64", (-1,)), *past, *cross),
+            "decoder", (Tensor("input_ids", "INT64", (-1,)), *past, *cross, *mask),
             (Tensor("logits", "FP32", (vocabulary,)), *present), instances=1,
         ),
     )  # fmt: skip
@@ -91,8 +93,9 @@ def encoder(encode: torch.nn.Module, layers: torch.nn.ModuleList) -> torch.nn.Mo
 def decoder(
     embed: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], layers: torch.nn.ModuleList, head: torch.Tensor
 ) -> torch.nn.Module:
-    """``input_ids [B,S]``, past of every layer ``[B,H,P,D]``, cross of every layer ``[B / n,H,E,D]`` to the logits
-    ``[B,V]`` of the last position and the past of every layer ``[B,H,P+S,D]``.
+    """``input_ids [B,S]``, past of every layer ``[B,H,P,D]``, cross of every layer ``[B / n,H,E,D]`` and, where some of
+    E may be padding, a mask ``[B / n,E]`` to the logits ``[B,V]`` of the last position and the past of every layer
+    ``[B,H,P+S,D]``.
 
     Args:
         embed: a module: token ids ``[B,S]`` and the number of earlier tokens to hidden states ``[B,S,C]``.
@@ -108,11 +111,15 @@ def decoder(
             self.no_bias = torch.nn.Buffer(head.new_zeros(len(head)), persistent=False)
 
         def forward(self, input_ids, *tensors):
-            past, cross = tensors[: 2 * len(self.layers)], tensors[2 * len(self.layers) :]
+            count = 2 * len(self.layers)
+            past, cross, masks = tensors[:count], tensors[count : 2 * count], tensors[2 * count :]
             length, before = input_ids.shape[1], past[0].shape[2]
             hidden = self.embed(input_ids, before)
             queries, keys = torch.arange(length)[:, None] + before, torch.arange(length + before)[None]
             future = torch.where(keys > queries, torch.finfo(hidden.dtype).min, 0.0).to(hidden.dtype)
+            padding = None
+            for mask in masks:  # one or none
+                padding = torch.where(mask == 0, torch.finfo(hidden.dtype).min, 0.0).to(hidden.dtype)[:, None, None]
             present = []
             for index, layer in enumerate(self.layers):
                 attention = layer.self_attn
@@ -125,7 +132,7 @@ def decoder(
                 present += [key, value]
                 read = _attend(attention, hidden, key, value, future)
                 hidden = layer.self_attn_layer_norm(hidden + read)
-                read = _attend(layer.encoder_attn, hidden, *cross[2 * index : 2 * index + 2])
+                read = _attend(layer.encoder_attn, hidden, *cross[2 * index : 2 * index + 2], padding)
                 hidden = layer.encoder_attn_layer_norm(hidden + read)
                 hidden = layer.final_layer_norm(hidden + layer.fc2(layer.activation_fn(layer.fc1(hidden))))
             # With a bias this becomes a Gemm, which reads the table as it is; a MatMul would need a transposed copy.
@@ -157,9 +164,10 @@ def export(graph: torch.nn.Module, net: Net, path: Path, examples: Mapping[str, 
     dynamic = {}
     for tensor in (*net.inputs, *net.outputs):
         kind = tensor.name.split(".")[0]
-        named = {"input_ids": "tokens", "past_key_values": "past", "present": "all", "cross": "encoded"}
+        named = {"input_ids": "tokens", "past_key_values": "past", "present": "all"}
+        named |= dict.fromkeys(("cross", MASK), "encoded")
         axes = {i: named.get(kind, f"{kind}_{i}") for i, size in enumerate(tensor.dims, 1) if size == -1}
-        if net.role == "decoder" and kind == "cross":
+        if net.role == "decoder" and kind in ("cross", MASK):
             axes[0] = "samples"
         dynamic[tensor.name] = axes
     inputs, outputs = (tuple(tensor.name for tensor in tensors) for tensors in (net.inputs, net.outputs))
@@ -169,17 +177,21 @@ def export(graph: torch.nn.Module, net: Net, path: Path, examples: Mapping[str, 
 def example(net: Net, vocabulary: int, samples: int, beams: int, tokens: int, before: int) -> Tensors:
     """Random inputs of the decoder: ``beams`` continuations of each sample by ``tokens`` after ``before`` earlier ones.
 
-    ``before`` is the length of every axis that may have any.
+    ``before`` is the length of every axis that may have any. Of all samples but the first the last position is padding,
+    where the network has a mask.
     """
     rng = np.random.default_rng(before)
     inputs: Tensors = {}
-    rows = {"input_ids": samples * beams, "past_key_values": samples * beams, "cross": samples}
+    rows = {"input_ids": samples * beams, "past_key_values": samples * beams, "cross": samples, MASK: samples}
     for tensor in net.inputs:
         kind = tensor.name.split(".")[0]
-        free = max(before, 1) if kind == "cross" else before  # there is always something to attend to
+        free = max(before, 1) if kind in ("cross", MASK) else before  # there is always something to attend to
         shape = (rows[kind], *(free if size == -1 else size for size in tensor.dims))
         inputs[tensor.name] = rng.normal(size=shape).astype(np.float32)
     inputs["input_ids"] = rng.integers(4, vocabulary, (samples * beams, tokens))
+    if MASK in inputs:
+        inputs[MASK] = np.ones(inputs[MASK].shape, dtype=np.int64)
+        inputs[MASK][1:, 1:][:, -1:] = 0
     return inputs
 
 
@@ -221,8 +233,11 @@ def decoded(decoder: PreTrainedModel, inputs: Mapping[str, np.ndarray], width: i
         cache.is_updated[layer] = True
     # keys and values are cached: the library only checks that the encoder's hidden states are given
     unread = torch.zeros(len(ids), cross[0].shape[2], width, dtype=decoder.dtype)
+    given: dict[str, Any] = {"encoder_hidden_states": unread, "past_key_values": cache}
+    if MASK in inputs:
+        given[MASK] = torch.from_numpy(inputs[MASK]).repeat_interleave(beams, 0)
     with torch.inference_mode():
-        logits = decoder(ids, encoder_hidden_states=unread, past_key_values=cache).logits
+        logits = decoder(ids, **given).logits
     return {"logits": logits[:, -1].numpy(), **_read("present", cache.self_attention_cache)}
 
 

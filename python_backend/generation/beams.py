@@ -13,13 +13,16 @@ from tritonvision.python_backend.generation.sampling import checked
 from tritonvision.python_backend.runtime.networks import Call
 
 SEARCH = "search.json"  # the file beside a model: the checkpoint's settings, the fields of Search
+MASK = "encoder_attention_mask"  # the input of a decoder that tells what of its keys and values is padding
 # Subtracted from the score of an impossible sequence; in float32 the former score is rounded away.
 _NEVER = np.float32(-1e9)
 
 # step(ids int64 [n], origins int64 [n]) -> logits float32 [n, V] of the token after: row i continues row ``origins[i]``
 # of the step before; at the first step there is none.
 Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
-# The same turned around: yields what the next step is of, is sent its logits, returns the answer's tokens int64 [n].
+# allowed(texts int64 [n, length]) -> bool [n, W], W <= V: which tokens may come next; those from W on never do
+Allowed = Callable[[np.ndarray], np.ndarray]
+# A search turned around: yields what the next step is of, is sent its logits, returns the answer's tokens int64 [n].
 Steps = Generator[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]
 
 
@@ -76,13 +79,19 @@ def search(step: Step, settings: Search, choose: Callable[[np.ndarray], int] | N
         return ended.value
 
 
-def steps(settings: Search, choose: Callable[[np.ndarray], int] | None = None) -> Steps:
+def steps(
+    settings: Search, choose: Callable[[np.ndarray], int] | None = None, allowed: Allowed | None = None
+) -> Steps:  # fmt: skip
     """The steps of :func:`search`, for who runs those of several searches together. The first step of a search has one
     row, every other one ``settings.beams``.
+
+    Args:
+        allowed: what the answer may be, asked of its tokens behind the start and ``settings.first``; None allows all.
+            An answer of ``settings.most`` tokens may be cut off.
     """
     if settings.beams == 1:
-        return _one_by_one(settings, choose or (lambda logits: int(logits.argmax())))
-    return _beam_search(settings)
+        return _one_by_one(settings, choose or (lambda logits: int(logits.argmax())), allowed)
+    return _beam_search(settings, allowed)
 
 
 class Decoder:
@@ -93,15 +102,18 @@ class Decoder:
         cross: ``cross.N.key`` and ``cross.N.value`` float32 ``[B,H,E,D]`` of every layer, as the encoder gives them.
             The rows of a step continue the first sample, then as many the second, and so on: those of one sample share
             its keys and values.
+        mask: int64 ``[B,E]``, 0 where ``cross`` is padding; None of a graph that has no such input.
     """
 
-    def __init__(self, call: Call, cross: Mapping[str, np.ndarray]):
+    def __init__(self, call: Call, cross: Mapping[str, np.ndarray], mask: np.ndarray | None = None):
         self._call = call
         self._cross = dict(cross)
         self._past = {
             name.replace("cross", "past_key_values"): np.zeros_like(value[:, :, :0]) for name, value in cross.items()
         }
         self._outputs = ["logits", *(name.replace("past_key_values", "present") for name in self._past)]
+        if mask is not None:
+            self._cross[MASK] = mask
 
     def only(self, samples: Sequence[int]) -> None:
         """Go on with these samples. The ``origins`` of the next step still count the rows of all."""
@@ -117,17 +129,17 @@ class Decoder:
         return found["logits"]
 
 
-def _one_by_one(settings: Search, choose: Callable[[np.ndarray], int]) -> Steps:
+def _one_by_one(settings: Search, choose: Callable[[np.ndarray], int], allowed: Allowed | None) -> Steps:
     ids, origins = np.array([[settings.start]], dtype=np.int64), np.zeros(1, dtype=np.int64)
     while ids.shape[1] <= settings.most:
-        scores = _constrained(checked((yield ids[:, -1], origins)), ids, settings)
+        scores = checked(_constrained(checked((yield ids[:, -1], origins)), ids, settings, allowed))
         ids = np.append(ids, [[choose(scores[0])]], axis=1)
         if ids[0, -1] in settings.ends:
             break
     return ids[0, 1:]
 
 
-def _beam_search(settings: Search) -> Steps:
+def _beam_search(settings: Search, allowed: Allowed | None) -> Steps:
     """``GenerationMixin._beam_search`` for one picture, score for score in float32.
 
     Names as there: a *running* beam continues, a *finished* one is an answer. Each step takes the ``candidates`` best
@@ -140,8 +152,8 @@ def _beam_search(settings: Search) -> Steps:
     finished = _Finished(beams, running[0])
     logits = np.repeat(checked((yield running[0], np.zeros(1, dtype=np.int64))), beams, axis=0)
     for length in range(1, settings.most + 1):
-        totals = _constrained(_log_softmax(logits), running, settings) + running_scores[:, None]
-        best = _top(totals.reshape(-1), candidates)
+        totals = _constrained(_log_softmax(logits), running, settings, allowed) + running_scores[:, None]
+        best = _top(checked(totals.reshape(-1)), candidates)
         origins, ids = np.divmod(best, totals.shape[1])
         sequences, scores = np.append(running[origins], ids[:, None], axis=1), totals[origins, ids]
         hits_end = np.isin(ids, settings.ends) | (length == settings.most)
@@ -199,9 +211,14 @@ class _Finished:
         return not self._improvable or (bool(self._filled.all()) and settings.early_stopping is True)
 
 
-def _constrained(scores: np.ndarray, ids: np.ndarray, settings: Search) -> np.ndarray:
+def _constrained(scores: np.ndarray, ids: np.ndarray, settings: Search, allowed: Allowed | None) -> np.ndarray:
     """``scores`` ``[n, V]`` of what may follow ``ids`` ``[n, length]``, -inf for what must not."""
-    length = ids.shape[1]
+    length, begun = ids.shape[1], 1 if settings.first is None else 2
+    if allowed is not None and length >= begun:
+        words = allowed(ids[:, begun:])
+        kept = np.full_like(scores, -np.inf)
+        kept[:, : words.shape[1]] = np.where(words, scores[:, : words.shape[1]], -np.inf)
+        scores = kept
     if settings.no_repeat and length + 1 >= settings.no_repeat:
         scores = scores.copy()
         for row, written in zip(scores, ids.tolist(), strict=True):
@@ -236,9 +253,9 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 
 def _top(values: np.ndarray, count: int) -> np.ndarray:
     """Indices of the ``count`` largest of ``values``, largest first; ties in order of index."""
-    if count < len(values):
-        limit = np.partition(values, -count)[-count]
-        candidates = np.flatnonzero(values >= limit)
-    else:
-        candidates = np.arange(len(values))
-    return candidates[np.argsort(-values[candidates], kind="stable")][:count]
+    if count >= len(values):
+        return np.argsort(-values, kind="stable")[:count]
+    limit = np.partition(values, -count)[-count]
+    above = np.flatnonzero(values > limit)
+    level = np.flatnonzero(values == limit)[: count - len(above)]  # of -inf there may be a whole vocabulary
+    return np.append(above[np.argsort(-values[above], kind="stable")], level)

@@ -83,6 +83,10 @@ class Decoder:
 
     ``position_ids`` of a graph may have several axes, ``[A,B,S]``. A graph may read ``bidirectional`` int64 ``[B]``
     and more inputs of the shape of ``inputs_embeds``; see :class:`Piece`.
+
+    Attributes:
+        vocabulary: number of logits.
+        token_bytes: of the keys and values of one token.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession):
@@ -97,6 +101,7 @@ class Decoder:
         self._axes: int | None = positions[0] if len(positions) == 3 else None
         logits = next(value for value in session.get_outputs() if value.name == "logits")
         self.vocabulary = int(logits.shape[-1])
+        self.token_bytes = sum(4 * heads * width for heads, width in self._shapes)
 
     def empty(self) -> Cache:
         """One row with an empty cache."""

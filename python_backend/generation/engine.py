@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from tritonvision import memory
 from tritonvision.errors import InvalidParameter, TritonVisionError
 from tritonvision.python_backend.generation.answer import Answer
 from tritonvision.python_backend.generation.answering import Engine, Messages
@@ -43,11 +44,13 @@ class VlmEngine(Engine):
             network), for a heartbeat that stops when a unit hangs.
         model: changes with everything that decides what the networks answer: a key of what is kept of pictures.
         kept: bytes of keys and values of earlier prompts that are kept.
+        room: bytes of those of the answers that run; None for half of the memory that is free now.
     """
 
     def __init__(
         self, sessions: Sessions, module: str, options: Mapping[str, Any], assets: Mapping[str, bytes],
         working: Callable[[], AbstractContextManager] = nullcontext, model: str = "", kept: int = LIMIT,
+        room: int | None = None,
     ):  # fmt: skip
         self._sessions, self._working = sessions, working
         self._tokenizer = tokenizers.Tokenizer.from_str(assets[TOKENIZER].decode())
@@ -59,7 +62,8 @@ class VlmEngine(Engine):
         cache = encoding_cache.of_server("encodings")
         self._encodings = Encodings(sessions, self._reader, model, cache, working)
         self._prefixes = Prefixes(kept)
-        self.scheduler = Scheduler(self._decoder, self._embed, working, self._prefixes)
+        room = memory.free() // 2 if room is None else room
+        self.scheduler = Scheduler(self._decoder, self._embed, working, self._prefixes, room)
         self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
         self._closing = False
 
@@ -125,6 +129,9 @@ class VlmEngine(Engine):
             sizes = [picture.size() for picture in pictures]
             total.check(sizes)  # one thread decodes for all callers
             prompt = self._read(messages, sizes)
+            count = len(prompt.input_ids)
+            most = min(settings["max_new_tokens"], self._reader.context - count)
+            self.scheduler.check(count, most)
             kinds = prompt.details or details(messages)
             outputs = [*prompt.injections.values()]
             grammar = None if settings["schema"] is None else self._grammars.of(settings["schema"])
@@ -132,8 +139,6 @@ class VlmEngine(Engine):
             cache = self._prefixes.find(self._content(prompt, keys))
         read = 0 if cache is None else int(cache.lengths[0])
         piece = self._piece(prompt, [*zip(keys, pictures, sizes, kinds, strict=True)], read, cancelled)
-        count = len(prompt.input_ids)
-        most = min(settings["max_new_tokens"], self._reader.context - count)
         if prompt.speaker is not None and (grammar is not None or settings["top_logprobs"] is not None):
             raise InvalidParameter("An answer in places has neither a schema nor log probabilities.")
         sampler = Sampler(settings, prompt.input_ids, self._words, grammar)
@@ -141,7 +146,8 @@ class VlmEngine(Engine):
         masks = self._masks if "masks" in self._sessions else None
         answer = Answer(prompt.speaker or text, most, self._reader.end_ids, count, emit, masks, read, told)
         chooses = prompt.speaker or sampler
-        return Job(piece, chooses, answer.accept, failed, cancelled, self._content(prompt, keys), cache)
+        content = self._content(prompt, keys)
+        return Job(piece, chooses, answer.accept, failed, cancelled, content, cache, count + most)
 
     def _read(self, messages: Messages, sizes: Sequence[Size]) -> Prompt:
         # a text that cannot fit is refused before it is tokenized, which would delay all other prompts

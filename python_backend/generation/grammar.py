@@ -106,6 +106,45 @@ class Grammar:
         """Go on behind ``token``, one of those that are allowed."""
         self._matcher.consume_token(int(np.searchsorted(self._ids, token)))
 
+    def after(self, token: int) -> Grammar:
+        """The same behind ``token``, one of those that are allowed."""
+        other = Grammar(self._matcher.deep_copy(), self._ids, self._vocabulary)
+        other.take(token)
+        return other
+
+
+class Branches:
+    """What each of several texts may go on with that a search follows at once: :data:`beams.Allowed`.
+
+    Args:
+        grammar: of all of them, at its beginning.
+        end_ids: tokens that end a text.
+    """
+
+    def __init__(self, grammar: Grammar, end_ids: Sequence[int]):
+        self._begin, self._end_ids = grammar, end_ids
+        self._known: dict[tuple[int, ...], tuple[Grammar, np.ndarray]] = {}
+
+    def __call__(self, texts: np.ndarray) -> np.ndarray:
+        """Which tokens may come next, bool ``[n,V]``, of texts int64 ``[n,length]``, each a token longer than one of
+        the call before: of one that is whole, or took what it must not, none.
+        """
+        written = [tuple(text) for text in texts.tolist()]
+        self._known = {text: known for text in {*written} if (known := self._go_on(text)) is not None}
+        nothing = np.zeros_like(self._begin.allowed())
+        return np.stack([self._known[text][1] if text in self._known else nothing for text in written])
+
+    def _go_on(self, text: tuple[int, ...]) -> tuple[Grammar, np.ndarray] | None:
+        """Of one text its grammar and what that allows."""
+        if not text:
+            return self._begin, self._begin.allowed()
+        before, allowed = self._known.get(text[:-1], (None, None))
+        token = text[-1]
+        if before is None or allowed is None or token in self._end_ids or not allowed[token : token + 1].any():
+            return None
+        found = before.after(token)
+        return found, found.allowed()
+
 
 def _as_it_is(part: Any) -> Any:
     """A part of a tokenizer without the space that it puts before a text: an answer goes on, and does not begin one."""

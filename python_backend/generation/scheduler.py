@@ -9,18 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
-from tritonvision.errors import ServerUnavailable
+from tritonvision.errors import InvalidParameter, ServerUnavailable
 from tritonvision.python_backend.generation.decoder import Cache, Decoder, Piece
 from tritonvision.python_backend.generation.prefixes import Content, Prefixes
 
 # Tokens of a prompt that are read between two steps: more delays the other answers, fewer slows this prompt.
 CHUNK = 256
 MOST_ROWS = 16
+_COPIES = 2  # of keys and values: those of the step before, and those that are being written
 
 _log = logging.getLogger(__name__)
 
@@ -39,14 +40,16 @@ class Job:
         cancelled: whether the caller cancelled it; checked before every step.
         content: of the whole prompt; None where it is not to be kept.
         cache: what was read of it before; None for nothing.
+        most: tokens that prompt and answer may have together.
     """
 
     def __init__(
         self, prompt: Piece, sampler: Callable[[np.ndarray], int], accept: Callable[[int], bool],
         failed: Callable[[Exception], None], cancelled: Callable[[], bool],
-        content: Content | None = None, cache: Cache | None = None,
+        content: Content | None = None, cache: Cache | None = None, most: int = 0,
     ):  # fmt: skip
         self._prompt, self._read = prompt, 0
+        self.most = most
         self._sampler, self._accept, self._failed, self._cancelled = sampler, accept, failed, cancelled
         self.content, self.cache = content, cache
         self.tokens: list[int] = []
@@ -101,13 +104,16 @@ class Scheduler:
     Args:
         embed: token ids int64 ``[B,1]`` to float32 ``[B,1,H]``.
         working: a context manager around each turn of the thread, for a heartbeat that stops when a turn hangs.
+        room: bytes that keys and values of the answers that run may take together; None for any number. An answer that
+            does not fit beside the others waits.
     """
 
     def __init__(
         self, decoder: Decoder, embed: Callable[[np.ndarray], np.ndarray],
         working: Callable[[], AbstractContextManager] = nullcontext, prefixes: Prefixes | None = None,
+        room: int | None = None,
     ):  # fmt: skip
-        self._decoder, self._embed, self._working = decoder, embed, working
+        self._decoder, self._embed, self._working, self._room = decoder, embed, working, room
         self._prefixes = prefixes or Prefixes(0)
         self._waiting: deque[Job] = deque()
         self._rows: list[Job] = []
@@ -116,6 +122,17 @@ class Scheduler:
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="scheduler")
         self._thread.start()
+
+    def check(self, prompt: int, answer: int) -> None:
+        """Raise InvalidParameter where a prompt and an answer of so many tokens have no room, even alone."""
+        if self._fits([prompt + answer]):
+            return
+        wanted, room = _COPIES * (prompt + answer) * self._decoder.token_bytes / 1e9, (self._room or 0) / 1e9
+        raise InvalidParameter(
+            f"A prompt of {prompt} tokens and an answer of up to {answer} take {wanted:.1f} GB of keys and values; "
+            f"{room:.1f} GB are for them.",
+            hint="Shorten the conversation, send fewer or smaller pictures, or let fewer tokens be written.",
+        )
 
     def add(self, job: Job) -> None:
         """Begin with ``job`` as soon as there is room. After :meth:`close` it fails at once."""
@@ -147,10 +164,19 @@ class Scheduler:
     def _turn(self) -> None:
         """Drop cancelled jobs, read a piece of one prompt, generate one token of every answer."""
         self._drop()
-        if self._waiting and len(self._rows) < MOST_ROWS:
+        if self._waiting and len(self._rows) < MOST_ROWS and self._has_room(self._waiting[0]):
             self._read(self._waiting[0])
         if self._rows:
             self._write()
+
+    def _has_room(self, job: Job) -> bool:
+        """Whether ``job`` fits beside the answers that run; alone it does, see :meth:`check`."""
+        return not self._rows or self._fits([one.most for one in (*self._rows, job)])
+
+    def _fits(self, lengths: Sequence[int]) -> bool:
+        """Whether there is room for rows of at most so many tokens, all padded to the longest."""
+        wanted = _COPIES * len(lengths) * max(lengths) * self._decoder.token_bytes
+        return self._room is None or wanted <= self._room
 
     def _drop(self) -> None:
         with self._change:

@@ -1,6 +1,4 @@
-"""A vision-language model of an encoder and a decoder: an answer is searched for as a whole, several at a time where
-their prompts are of one length.
-"""
+"""A vision-language model of an encoder and a decoder: an answer is searched for as a whole, several at a time."""
 
 from __future__ import annotations
 
@@ -21,6 +19,7 @@ from tritonvision.errors import InvalidParameter, NotSupported
 from tritonvision.python_backend.generation import beams
 from tritonvision.python_backend.generation.answering import Engine, Messages
 from tritonvision.python_backend.generation.encodings import Encodings
+from tritonvision.python_backend.generation.grammar import Branches, Grammars
 from tritonvision.python_backend.generation.prompt import Picture, Prompt, Size
 from tritonvision.python_backend.generation.sampling import Sampler
 from tritonvision.python_backend.generation.scheduler import Cancelled, fail, unloaded
@@ -75,6 +74,7 @@ class _Answer:
     sizes: Sequence[Size] = ()
     search: beams.Search = field(init=False)
     stops: Sequence[str] = ()
+    allowed: Branches | None = None
     cross: Mapping[str, np.ndarray] = field(default_factory=dict)
     steps: beams.Steps = field(init=False)
     asked: tuple[np.ndarray, np.ndarray] = field(init=False)
@@ -94,7 +94,8 @@ class SearchEngine(Engine):
         sessions: the networks ``vision`` (a picture -> ``image_embeds`` ``[1,R,H]``), ``encoder`` (``input_ids``
             ``[1,S]`` and ``image_embeds`` -> keys and values of every layer's cross attention) and ``decoder``.
         module: of the family's prompt, below ``python_backend/vlm``.
-        options: of that module, and ``layers`` of the decoder.
+        options: of that module, ``layers`` of the decoder, and ``masked``: whether it has the input :data:`beams.MASK`;
+            without, as models had it that were published before, only prompts of one length are answered together.
         assets: ``tokenizer.json`` and :data:`beams.SEARCH`, the settings of the search as the checkpoint has them.
         working, model: see :class:`engine.VlmEngine`.
     """
@@ -108,6 +109,8 @@ class SearchEngine(Engine):
         tokenizer = tokenizers.Tokenizer.from_str(assets[TOKENIZER].decode())
         self._reader: Reader = family.Reader(options, tokenizer)
         self._search = beams.Search(**beams.read_search(assets[beams.SEARCH]))
+        self._grammars = Grammars(tokenizer, tokenizer.get_vocab_size(True), self._search.ends)
+        self._masked: bool = options.get("masked", False)
         self._cross = [f"cross.{n}.{part}" for n in range(options["layers"]) for part in ("key", "value")]
         self._encodings = Encodings(sessions, self._reader, model, encoding_cache.of_server("encodings"), working)
         self._waiting: deque[_Answer] = deque()
@@ -145,8 +148,8 @@ class SearchEngine(Engine):
             fail(answer.failed, unloaded())
 
     def _batch(self) -> list[_Answer]:
-        """The answer that waits longest, and others that the decoder can write together with it: its graph has no mask,
-        so they have prompts of one length, and searches of one width.
+        """The answer that waits longest, and others that the decoder can write together with it: by searches of one
+        width.
         """
         with self._change:
             waiting = [*self._waiting]
@@ -154,7 +157,8 @@ class SearchEngine(Engine):
         for answer in waiting:
             if len(batch) == _TOGETHER or not self._is_read(answer):
                 continue
-            if not batch or (answer.length, answer.search.beams) == (batch[0].length, batch[0].search.beams):
+            alike = ((one.search.beams, 0 if self._masked else one.length) for one in (answer, *batch[:1]))
+            if len({*alike}) == 1:
                 batch.append(answer)
         with self._change:
             for answer in batch:
@@ -168,6 +172,8 @@ class SearchEngine(Engine):
         with self._of(answer):
             answer.search = self._search_of(answer.settings)
             answer.stops = check_stops(answer.settings["stop"] or ())
+            if answer.settings["schema"] is not None:
+                answer.allowed = Branches(self._grammars.of(answer.settings["schema"]), self._search.ends)
             with self._working():
                 answer.sizes = [picture.size() for picture in answer.pictures]
                 total.check(answer.sizes)
@@ -190,7 +196,7 @@ class SearchEngine(Engine):
                 with self._working():
                     given = {"input_ids": text[None], _ROWS: rows}
                     answer.cross = self._sessions("encoder", given, self._cross)
-                answer.steps = beams.steps(answer.search, self._choice(answer.settings))
+                answer.steps = beams.steps(answer.search, self._choice(answer.settings), answer.allowed)
                 answer.asked = next(answer.steps)
                 encoded.append(answer)
         return encoded
@@ -207,9 +213,8 @@ class SearchEngine(Engine):
         """Each step of all answers at once, until the last has ended."""
         if not running:
             return
-        decoder = beams.Decoder(self._sessions, {
-            name: np.concatenate([answer.cross[name] for answer in running]) for name in self._cross
-        })  # fmt: skip
+        cross, mask = _together([answer.cross for answer in running])
+        decoder = beams.Decoder(self._sessions, cross, mask if self._masked else None)
         for answer in running:
             answer.cross = {}
         places = [*range(len(running))]  # of the running answers among those of the step before
@@ -298,9 +303,8 @@ class SearchEngine(Engine):
 
     def _search_of(self, settings: Mapping[str, Any]) -> beams.Search:
         """The checkpoint's search with what the request asks for; one row where tokens are not taken by score alone."""
-        for name in ("schema", "top_logprobs"):
-            if settings[name] is not None:
-                raise NotSupported(f"This model searches for its whole answer, and knows no '{name}'.")
+        if settings["top_logprobs"] is not None:
+            raise NotSupported("This model searches for its whole answer, and knows no 'top_logprobs'.")
         count, alone = settings["num_beams"], _chosen(settings)
         if alone and (count or 1) > 1:
             raise InvalidParameter(
@@ -308,7 +312,8 @@ class SearchEngine(Engine):
                 hint="Leave 'num_beams' out, or 'temperature' and 'repetition_penalty'.",
             )
         most = min(settings["max_new_tokens"], self._reader.positions)
-        return replace(self._search, most=most, beams=1 if alone else count or self._search.beams)
+        found = replace(self._search, most=most, beams=1 if alone else count or self._search.beams)
+        return found if settings["schema"] is None else replace(found, no_repeat=0)  # JSON repeats its keys
 
     def _choice(self, settings: Mapping[str, Any]) -> Callable[[np.ndarray], int] | None:
         """How a token is chosen of logits ``[V]``, or None where the search does it."""
@@ -328,6 +333,21 @@ class SearchEngine(Engine):
         picture, size = answer.pictures[-1], answer.sizes[-1]
         key, go_on = self._encodings.key(picture, "", [_ROWS]), partial(self._check, answer)
         return self._encodings.rows(key, picture, size, "", [_ROWS], go_on)[_ROWS][None]
+
+
+def _together(
+    samples: Sequence[Mapping[str, np.ndarray]]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:  # fmt: skip
+    """Keys and values of the cross attention of several samples, each ``[1,H,E,D]``, padded behind to the longest, and
+    what of them is no padding, int64 ``[n,E]``.
+    """
+    lengths = [next(iter(one.values())).shape[2] for one in samples]
+    mask = np.arange(max(lengths))[None] < np.array(lengths)[:, None]
+    missing = [((0, 0), (0, 0), (0, max(lengths) - length), (0, 0)) for length in lengths]
+    return {
+        name: np.concatenate([np.pad(one[name], more) for one, more in zip(samples, missing, strict=True)])
+        for name in samples[0]
+    }, mask.astype(np.int64)
 
 
 def _chosen(settings: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ import re
 import shutil
 import threading
 
+import jsonschema_rs
 import numpy as np
 import pytest
 import tokenizers
@@ -129,22 +130,31 @@ def test_a_batch_of_mixed_prompts_writes_what_each_writes_alone(network, local, 
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_answers_that_wait_are_written_in_one_batch_as_each_is_alone(local, width, monkeypatch):
+def test_mixed_prompts_that_wait_are_written_in_one_batch_as_each_is_alone(local, width, monkeypatch):
     views = [sample_pictures.photo(), text_pages.line("ledger 2"), sample_pictures.noise(40, 60)]
+    prompts = ["<OD>", "<CAPTION_TO_PHRASE_GROUNDING>a long caption of a strip", "<CAPTION>"]
+    samples = [asks(prompt, view) for prompt, view in zip(prompts, views, strict=True)]
     given = {"max_new_tokens": 24, "num_beams": width}
-    alone = [local(asks("<OD>", view), given)["token_ids"].tolist() for view in views]
+    alone = [local(one, given)["token_ids"].tolist() for one in samples]
     rows, run = [], beams.Decoder.__call__
     monkeypatch.setattr(
         beams.Decoder, "__call__", lambda self, ids, origins: rows.append(len(ids)) or run(self, ids, origins)
     )
     everybody_waits, told = threading.Event(), [queue.SimpleQueue() for _ in range(4)]
-    for view, where in zip([views[0], *views], told, strict=True):
-        asked, pictures = asks("<OD>", view)["messages"], [Picture.of(view)]
+    for one, where in zip([samples[0], *samples], told, strict=True):
+        pictures = [*map(Picture.of, one["pictures"])]
         left = (lambda: not everybody_waits.wait(60)) if where is told[0] else (lambda: False)
-        local._vlm_engine.start(asked, pictures, resolve(VLM.parameters, given), where.put, where.put, left)
+        local._vlm_engine.start(one["messages"], pictures, resolve(VLM.parameters, given), where.put, where.put, left)
     everybody_waits.set()
     assert [where.get(timeout=60).token_ids.tolist() for where in told[1:]] == alone
     assert max(rows) >= 3 * width and len({*map(tuple, alone)}) == 3
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_an_answer_by_a_schema_is_its_json(local, width):
+    schema = {"type": "array", "items": {"enum": ["cat", "dog", "it"]}, "minItems": 3, "maxItems": 3}
+    answer = local(asks("<OD>", sample_pictures.photo()), {"schema": schema, "num_beams": width, "max_new_tokens": 60})
+    assert jsonschema_rs.is_valid(schema, json.loads(answer["text"][0])) and answer["finish_reason"][0] == "stop"
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

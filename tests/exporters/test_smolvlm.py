@@ -6,6 +6,7 @@ import torch  # isort: skip
 
 import dataclasses
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import chat_families
 import numpy as np
@@ -224,14 +225,18 @@ def test_a_conversation_is_what_the_chat_template_makes_of_it(network, messages,
 
 
 def test_answers_are_those_of_generate(network, graphs, parity_check, cases):
+    """24 greedy tokens about a picture, two, none and in a conversation: alone, and all at once."""
     chat = LocalChat(graphs, network.entry_points[0], network.assets(""))
     try:
         answers = [chat(case.sample, case.given) for case in cases]
+        with ThreadPoolExecutor(len(cases)) as callers:
+            together = list(callers.map(lambda case: chat(case.sample, case.given), cases))
         parity_check.demand_signal(chat, cases)
     finally:
         chat.close()
-    for case, answer in zip(cases, answers, strict=True):
-        assert parity_check.compare(answer, case) == (24, 0, {"tokens": 0, "words": 0})
+    for case, answer, beside in zip(cases, answers, together, strict=True):
+        for got in (answer, beside):
+            assert parity_check.compare(got, case) == (24, 0, {"tokens": 0, "words": 0})
         assert answer["usage"].tolist() == case.wanted["usage"].tolist()
         assert answer["finish_reason"][0] == case.wanted["finish_reason"][0] == "length"
         assert len(set(case.wanted["token_ids"].tolist())) >= 8

@@ -77,6 +77,15 @@ def test_every_dialect_says_the_same(http, here, photo):
     assert greedy["choices"][0]["message"]["content"] == here(CAPTION, photo, max_new_tokens=16, num_beams=1)
 
 
+def test_an_answer_by_a_schema_is_its_json(http, photo):
+    url = f"data:image/png;base64,{base64.b64encode(photo).decode()}"
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "<OD>"}]
+    form = {"type": "json_schema", "json_schema": {"name": "seen", "schema": {"enum": ["a cat", "a dog"]}}}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": parts}], "response_format": form}
+    (choice,) = http.post("/v1/chat/completions", json=body).json()["choices"]
+    assert json.loads(choice["message"]["content"]) in ("a cat", "a dog") and choice["finish_reason"] == "stop"
+
+
 @pytest.mark.parametrize("prompt", ["see <OD>", "<CAPTION> of a cat", "<REGION_TO_OCR><loc_9><loc_9><loc_1><loc_1>"])
 def test_what_no_task_takes_is_refused(http, photo, prompt):
     refused = lmm(http, photo, prompt)

@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from tritonvision.server.process import free_port
 
-MODEL = "smolvlm-256m"
+MODEL, FINDER = "smolvlm-256m", "florence-2-base"
+FOUND = "a cat<loc_249><loc_499><loc_499><loc_749>a dog<loc_0><loc_0><loc_499><loc_499>"
 SLOW_WORDS = 400  # a tenth of a second each: longer than any test waits
 
 
@@ -26,7 +27,7 @@ class ChatServer:
 
     ``slow``: a word every tenth of a second, until the caller hangs up. ``break``: an error after one word. ``refuse``:
     an error at once. ``wild``: what would steer a terminal, and what Unicode calls the end of a line. ``loading``: not
-    before the second try. Everything else is repeated.
+    before the second try. ``<OD>`` to the model that finds: two things and their places. Everything else is repeated.
     """
 
     def __init__(self):
@@ -35,12 +36,13 @@ class ChatServer:
 
     async def add(self, request: Request) -> Response:
         name = (await request.json())["model_id"]
-        task = "vlm" if name == MODEL else "classification"
+        task = "vlm" if name in (MODEL, FINDER) else "classification"
         return JSONResponse({"models": [{"model_id": name, "task_type": task}]})
 
     async def facts(self, request: Request) -> Response:
         name = request.path_params["name"]
-        return JSONResponse({"id": name, "task": "vlm" if name == MODEL else "classification"})
+        task = "vlm" if name in (MODEL, FINDER) else "classification"
+        return JSONResponse({"id": name, "task": task, "grounding": "florence" if name == FINDER else ""})
 
     async def complete(self, request: Request) -> Response:
         body = await request.json()
@@ -69,6 +71,15 @@ class ChatServer:
             yield event({"content": "half "})
             error = {"message": "The inference server does not answer.", "code": "server_unavailable"}
             yield b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+            return
+        elif question == "<OD>":
+            for part in (FOUND[:9], FOUND[9:]):
+                yield event({"content": part})
+            yield event({"places": [
+                {"phrase": "a cat", "boxes": [[0.25, 0.5, 0.5, 0.75]], "polygons": [], "points": []},
+                {"phrase": "a dog", "boxes": [[0, 0, 0.5, 0.5]], "polygons": [], "points": []},
+            ]}, "stop")  # fmt: skip
+            yield b"data: [DONE]\n\n"
             return
         elif question == "wild":
             yield event({"content": "a\x1b[2Jb\u2028c\x85d"})

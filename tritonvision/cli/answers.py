@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,6 @@ from tritonvision.results import (
 _BEST_CLASSES = 5
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and line feeds
 _LINE_ENDS = re.compile("[\n\u2028\u2029]")
-_MARKS = ("{", "[", "```", "<loc", "<ref>", "<box>")  # with which places begin as models write them
 
 
 @dataclass(frozen=True)
@@ -161,10 +160,7 @@ def lines(name: str, predictions: Sequence[dict[str, Any]]) -> Iterator[str]:
     counted = "nothing found" if not predictions else f"{len(predictions)} prediction{'s' * (len(predictions) > 1)}"
     yield f"{name}: {counted}"
     for found in predictions:
-        box = found.get("box")
-        place = "" if box is None else "   box {:.1f}, {:.1f} to {:.1f}, {:.1f}".format(*box)
-        if "point" in found:
-            place = "   at {:.1f}, {:.1f}".format(*found["point"])
+        place = f"   {told}" if (told := where(found)) else ""
         if "yaw" in found:
             place += "   yaw {:+.1f}, pitch {:+.1f} degrees".format(*np.degrees([found["yaw"], found["pitch"]]))
         if "area" in found:
@@ -172,6 +168,13 @@ def lines(name: str, predictions: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f"  {found['class']:<20} {found['confidence']:.4f}{place}"
         for point in found.get("keypoints", ()):
             yield f"    {point['class']:<18} {point['x']:.1f}, {point['y']:.1f}"
+
+
+def where(found: Mapping[str, Any]) -> str:
+    """The place of a prediction, see :meth:`Answer.predictions`; empty where it has none."""
+    if "point" in found:
+        return "at {:.1f}, {:.1f}".format(*found["point"])
+    return "box {:.1f}, {:.1f} to {:.1f}, {:.1f}".format(*found["box"]) if "box" in found else ""
 
 
 def _text_lines(name: str, found: dict[str, Any]) -> Iterator[str]:
@@ -220,27 +223,6 @@ class TextAsItComes:
             lead = "" if self.began else f"{self._name}: "
             self._write(lead + "\n  ".join(_LINE_ENDS.split(ready)))
             self.began = True
-
-
-class ForPeople:
-    """Passes on the text of an answer piece by piece, unless it begins as places are written for machines.
-
-    Args:
-        write: takes what is passed on.
-    """
-
-    def __init__(self, write: Callable[[str], None]):
-        self._write, self._held, self._passes = write, "", False
-
-    def add(self, piece: str) -> None:
-        """The next piece of the text."""
-        if not self._passes:
-            self._held += piece
-            begun = self._held.lstrip()
-            if not begun or any(mark.startswith(begun) or begun.startswith(mark) for mark in _MARKS):
-                return
-            self._passes, piece = True, self._held
-        self._write(piece)
 
 
 def _depth_lines(name: str, found: dict[str, Any]) -> Iterator[str]:

@@ -30,6 +30,7 @@ from tritonvision.cli.options import (
 from tritonvision.cli.pictures import STANDARD_INPUT, read_pictures
 from tritonvision.cli.predict import note
 from tritonvision.cli.sources import server_to_ask
+from tritonvision.cli.told import Told
 from tritonvision.errors import InvalidParameter, TritonVisionError
 
 _LARGEST_SEED = highest("seed")
@@ -65,6 +66,9 @@ def chat(
     repository: OwnRepository = None,
 ) -> None:
     """Talk with a model about pictures; the answer appears as it is written.
+
+    Of an answer about one picture the places that it names are told in pixels, a line each, instead of the marks in
+    which the model writes them.
 
     Ctrl-C ends the answer. Ctrl-C at the empty prompt, Ctrl-D or /quit ends the talk. Without a terminal every line of
     standard input is a question, and standard output holds the answers alone.
@@ -118,19 +122,21 @@ class Talk:
     async def ask(self, source: ChatSource, question: str, write: Callable[[str], None]) -> str:
         """Ask ``question``, ``write`` the answer piece by piece, and return why it ended: ``stop`` or ``length``.
 
-        A partial answer is part of the conversation. A question without any answer is dropped.
+        The places that an answer names are written behind its words, a line each. A partial answer is part of the
+        conversation, as the model wrote it. A question without any answer is dropped.
         """
         before = len(self.messages)
         self.messages.append(self._question(question))
-        said, reason = "", ""
+        told, reason = Told(source.grounding, self.messages, write), ""
         try:
             async with aclosing(source.answer(self.messages)) as pieces:
                 async for piece in pieces:
-                    said, reason = said + piece.text, piece.finish_reason or reason
-                    write(piece.text)
+                    told.add(piece)
+                    reason = piece.finish_reason or reason
+            write(told.rest(source.size))
         finally:
-            if said or reason:
-                self.messages.append(_message("assistant", said))
+            if told.said or reason:
+                self.messages.append(_message("assistant", told.said))
             else:
                 del self.messages[before:]
         return reason

@@ -11,6 +11,7 @@ from tritonvision import tasks
 from tritonvision.cli.sources import facade, published, tell_random
 from tritonvision.engine.own import own_engine
 from tritonvision.errors import InvalidParameter
+from tritonvision.pictures import shown_size
 from tritonvision.results import Delta
 from tritonvision.settings import Settings
 
@@ -52,6 +53,18 @@ class ChatSource(AbstractAsyncContextManager, ABC):
             The errors of :mod:`tritonvision.errors`.
         """
         return self._connection.chat(self._facts, messages, self._pictures, self._settings)
+
+    @property
+    def grounding(self) -> str:
+        """The convention in which answers name places that are told; empty where none are: places are in one picture,
+        and JSON of a schema is told as it is.
+        """
+        alone = len(self._pictures) == 1 and self._settings["schema"] is None
+        return self._facts.grounding if alone else ""
+
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the one picture as it is shown, pixels."""
+        return shown_size(self._pictures[0], self._settings[tasks.AUTO_ORIENT.name])
 
     def _check(self, task: str) -> None:
         if task != tasks.VLM.name:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritonvision import tasks
-from tritonvision.cli.answers import Answer, ForPeople
+from tritonvision.cli.answers import Answer
 from tritonvision.cli.models import loaded_ids
 from tritonvision.cli.question import Question
+from tritonvision.cli.told import Told
 from tritonvision.engine.own import own_engine
 from tritonvision.errors import InvalidParameter, NotSupported
-from tritonvision.grounding import florence
 from tritonvision.grounding.detections import detections
-from tritonvision.grounding.located import Convention, asked_task
 from tritonvision.pictures import shown_size
 from tritonvision.publication import TOLD_RANDOM, Manifest, Repository
 from tritonvision.results import ClassificationPrediction
@@ -96,21 +95,15 @@ class Source(AbstractAsyncContextManager, ABC):
         self, picture: bytes, text: str, settings: Mapping[str, Any], hear: Callable[[str], None]
     ) -> Answer:
         """What is written about the picture, and the places that it names."""
-        facts, messages = self._facts, tasks.about_picture(text)
-        task = asked_task(Convention(facts.grounding), messages)
-        places_alone = task is not None and task.form != florence.TEXT
-        if facts.grounding and settings["schema"] is None:
-            hear = ForPeople(hear).add
-        said, places = "", None
-        async with aclosing(self._connection.chat(facts, messages, [picture], settings)) as deltas:
+        messages = tasks.about_picture(text)
+        told = Told(self._facts.grounding if settings["schema"] is None else "", messages, hear)
+        async with aclosing(self._connection.chat(self._facts, messages, [picture], settings)) as deltas:
             async for delta in deltas:
-                said, places = said + delta.text, delta.places
-                if not places_alone:
-                    hear(delta.text)
-        if not places and not places_alone:
-            return Answer(said, ())
+                told.add(delta)
+        if not told.of_places:
+            return Answer(told.said, ())
         size = shown_size(picture, settings[tasks.AUTO_ORIENT.name])
-        return Answer(*detections(places or (), *size), text=said)
+        return Answer(*detections(told.places or (), *size), text=told.said)
 
     def _check(self, task: str) -> None:
         if task not in tasks.TASKS:

@@ -305,7 +305,8 @@ def _point(config: Any, side: int, image_token: int) -> Chat:
     )  # fmt: skip
     options = {
         "side": side, "rows": rows, "context": text.max_position_embeddings, "image_token": image_token,
-        "positions": text.max_position_embeddings, "layers": text.decoder_layers, "grounding": florence.NAME,
+        "positions": text.max_position_embeddings, "layers": text.decoder_layers, "masked": True,
+        "grounding": florence.NAME,
     }  # fmt: skip
     return Chat("florence_2", (Net("vision", (pixels,), (embeds,), 1), *networks), tuple(sorted(options.items())),
                 (side, side))  # fmt: skip

@@ -9,7 +9,7 @@
  *   depth   a picture in colours, as a data URL
  *   vector  numbers
  *   text    what was read
- *   table   {columns, rows}               cells are texts; row i is about boxes[i] or masks[i]
+ *   table   {columns, rows, order}        cells are texts; row i is about boxes[i] or masks[i]; order says how they are sorted
  *   summary one sentence
  *   seconds that the server says it took, or null
  */
@@ -45,7 +45,7 @@ function found({ predictions }) {
     points: p.keypoints?.map(({ x, y, class_id, class: label }) => ({ x, y, label, index: class_id })),
   }));
   const rows = boxes.map((box) => [box.label, score(box.score), place(box)]);
-  return { boxes, table: { columns: ["what", "score", "box"], rows }, summary: count(boxes) };
+  return { boxes, table: { columns: ["what", "score", "box"], rows, order: "best first" }, summary: count(boxes) };
 }
 
 /** `answer` about a frame of a video, with the numbers that `tracks` (see tracks.js) gives its boxes. */
@@ -62,7 +62,7 @@ function gazes({ predictions }) {
     ...corners(face), label: `yaw ${degrees(yaw)}, pitch ${degrees(pitch)}`, score: face.confidence, arrow: arrow(face, yaw, pitch),
   }));
   const rows = predictions.map(({ yaw, pitch }, i) => [degrees(yaw), degrees(pitch), score(boxes[i].score), place(boxes[i])]);
-  const table = { columns: ["yaw", "pitch", "score", "box"], rows };
+  const table = { columns: ["yaw", "pitch", "score", "box"], rows, order: "best first" };
   return { boxes, table, summary: boxes.length ? `Found: ${plural(boxes.length, "face")}.` : "No face found." };
 }
 
@@ -78,7 +78,7 @@ function masks(answer) {
   const rows = named.map((mask) => [mask.label, score(mask.score), `${mask.outline.length} points`]);
   const nothing = !named.some((mask) => mask.outline.length);
   const summary = nothing ? "Nothing is selected." : `${plural(named.length, "mask")}; expected overlap ${score(named[0].score)}.`;
-  return { masks: named, table: { columns: ["mask", "expected overlap", "outline"], rows }, summary };
+  return { masks: named, table: { columns: ["mask", "expected overlap", "outline"], rows, order: "best first" }, summary };
 }
 
 function followed({ frame, objects }) {
@@ -88,7 +88,7 @@ function followed({ frame, objects }) {
   }));
   const rows = boxes.map((box) => [box.label, score(box.score), place(box)]);
   const summary = `Frame ${frame}: ${seen.length} of ${plural(objects.length, "object")} in sight.`;
-  return { boxes, table: { columns: ["object", "in sight", "box"], rows }, summary };
+  return { boxes, table: { columns: ["object", "in sight", "box"], rows, order: "by number" }, summary };
 }
 
 function around(points) {
@@ -123,7 +123,7 @@ function page({ result, predictions = [] }) {
   const boxes = words.map((p) => ({ ...corners(p), label: p.text, score: null, word: true }));
   const rows = boxes.map((box) => [box.label || "—", place(box)]);
   const summary = words.length ? `${plural(words.length, kind)} read.` : "Nothing was read.";
-  return { boxes, text: result, table: { columns: [kind, "box"], rows }, summary };
+  return { boxes, text: result, table: { columns: [kind, "box"], rows, order: "in reading order" }, summary };
 }
 
 /** The places that a model's text names, see the route's `places`: fractions of the picture, which is of this `size`. */
@@ -137,7 +137,7 @@ export function places(told, { width, height }) {
     return [...framed, ...marked].map((box) => ({ ...box, label: phrase || "region", score: null }));
   });
   const rows = boxes.map((box) => [box.label, place(box)]);
-  return { boxes, table: { columns: ["what", "place"], rows }, summary: `Written. ${count(boxes)}` };
+  return { boxes, table: { columns: ["what", "place"], rows, order: "in the order of the text" }, summary: `Written. ${count(boxes)}` };
 }
 
 function corners({ x, y, width, height }) {

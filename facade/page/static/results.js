@@ -24,7 +24,7 @@ export function clear() {
 }
 
 function table(answer, choose) {
-  const { columns, rows } = answer.table, shown = rows.slice(0, MOST_ROWS);
+  const { columns, rows, order } = answer.table, shown = rows.slice(0, MOST_ROWS);
   const named = answer.boxes && colours(answer.boxes);
   const body = shown.map((cells, i) => {
     const colour = named ? named.get(answer.boxes[i].label) : colourOf(i), swatch = make("span", { class: "swatch" });
@@ -36,7 +36,7 @@ function table(answer, choose) {
   });
   const left = rows.length - shown.length;
   const whole = make(
-    "table", {}, make("caption", { class: "aside" }, "What was found, best first"),
+    "table", {}, make("caption", { class: "aside" }, `What was found, ${order}`),
     make("thead", {}, make("tr", {}, ...columns.map((column) => make("th", { scope: "col" }, column)))),
     make("tbody", {}, ...body, left ? make("tr", {}, make("td", { colspan: columns.length }, `and ${left} more`)) : null),
   );

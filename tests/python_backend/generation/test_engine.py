@@ -69,6 +69,12 @@ def test_settings_are_refused_before_any_picture_is_decoded(engine):
     assert isinstance(error, InvalidParameter) and "stop texts" in error.message
 
 
+def test_what_has_no_room_for_its_keys_and_values_is_refused_before_any_picture_is_decoded(open_engine):
+    error = Caller().ask(open_engine(room=64), asks("fox", 1), [Picture(lambda: (9, 9), never)]).wait()
+    assert isinstance(error, InvalidParameter) and "of keys and values" in error.message and error.hint
+    assert Caller().ask(open_engine(room=1 << 20), asks("fox")).wait() is None
+
+
 def test_pictures_up_to_the_limit_together_are_taken(engine, monkeypatch):
     monkeypatch.setattr(total, "MOST_PIXELS", 2 * 32 * 32)
     assert len(list(engine.talk(asks("fox", 2), [grey(1), grey(2)], settings()))) > 0
@@ -207,7 +213,7 @@ def test_rows_of_a_picture_go_into_several_inputs_with_positions_and_a_prefix(en
         pieces.append(piece)
         return engine._decoder(cache, Piece(piece.embeds))
 
-    decoder.empty = engine._decoder.empty
+    decoder.empty, decoder.token_bytes = engine._decoder.empty, engine._decoder.token_bytes
     monkeypatch.setattr(engine._reader, "read", richer)
     monkeypatch.setattr(engine.scheduler, "_decoder", decoder)
     assert Caller().ask(engine, asks("fox", 1), [Picture.of(grey(10))]).wait() is None

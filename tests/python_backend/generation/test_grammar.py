@@ -9,7 +9,8 @@ import pytest
 from answer_schemas import SCHEMAS
 
 from tritonvision.errors import InvalidParameter
-from tritonvision.python_backend.generation.grammar import Grammars
+from tritonvision.python_backend.generation.beams import Search, steps
+from tritonvision.python_backend.generation.grammar import Branches, Grammars
 from tritonvision.python_backend.generation.sampling import Sampler
 from tritonvision.tasks import VLM, resolve
 
@@ -51,6 +52,29 @@ def test_random_logits_write_json_of_the_schema(tokenizer, sparse, name, gaps):
         ids = written(used, SCHEMAS[name], rng, temperature=float(number % 2))
         assert ids[-1] == END
         assert jsonschema_rs.is_valid(SCHEMAS[name], json.loads(used.decode(ids)))
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize(("width", "first"), [(1, None), (3, None), (3, 7)])
+def test_a_search_among_random_logits_finds_json_of_the_schema(tokenizer, name, width, first):
+    allowed = Branches(Grammars(tokenizer, VOCABULARY - 9, [END]).of(SCHEMAS[name]), [END])
+    search = Search(0, (END,), most=400, beams=width, early_stopping=True, first=first)
+    rng, running = np.random.default_rng(len(name)), steps(search, allowed=allowed)
+    asked, ids = next(running), None
+    while ids is None:
+        try:
+            asked = running.send((3 * rng.normal(size=(len(asked[0]), VOCABULARY))).astype(np.float32))
+        except StopIteration as ended:
+            ids = ended.value.tolist()
+    assert ids[-1] == END and (first is None or ids[0] == first)
+    assert jsonschema_rs.is_valid(SCHEMAS[name], json.loads(tokenizer.decode(ids[first is not None :])))
+
+
+def test_a_text_that_took_what_it_must_not_or_is_whole_goes_on_with_nothing(tokenizer):
+    branches = Branches(Grammars(tokenizer, VOCABULARY, [END]).of({"enum": [1]}), [END])
+    (one,) = np.flatnonzero(branches(np.zeros((1, 0), np.int64))[0])
+    assert branches(np.array([[one], [one + 1], [VOCABULARY + 3]])).any(axis=1).tolist() == [True, False, False]
+    assert not branches(np.array([[one, END], [one + 1, one]])).any()
 
 
 def test_a_tokenizer_that_puts_a_space_before_a_text_puts_none_into_an_answer(tokenizer):

@@ -15,7 +15,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from onnxruntime import OrtValue
 
-from tritonvision.errors import ServerUnavailable, TritonVisionError
+from tritonvision.errors import InvalidParameter, ServerUnavailable, TritonVisionError
 from tritonvision.python_backend.generation.decoder import Cache, Decoder, Piece
 from tritonvision.python_backend.generation.sampling import Sampler
 from tritonvision.python_backend.generation.scheduler import CHUNK, Cancelled, Job, Scheduler
@@ -88,8 +88,9 @@ class Told:
         self.done.set()
 
     def job(self, prompt, **settings):
-        sampler = Sampler({**GREEDY, **settings}, np.array(prompt), VOCABULARY)
-        return Job(Piece(TABLE[np.array(prompt)][None]), sampler, self.accept, self.failed, self.cancelled)
+        sampler, most = Sampler({**GREEDY, **settings}, np.array(prompt), VOCABULARY), len(prompt) + self.most
+        piece = Piece(TABLE[np.array(prompt)][None])
+        return Job(piece, sampler, self.accept, self.failed, self.cancelled, most=most)
 
     def wait(self):
         assert self.done.wait(20)
@@ -266,6 +267,28 @@ def test_a_row_that_the_batch_has_no_room_for_fails_alone(scheduler, monkeypatch
         added.set()
         assert len(late.wait()) == 1 and isinstance(late.error, MemoryError)
         assert running.wait() == wanted and running.error is None
+
+
+def test_answers_run_together_as_far_as_there_is_room_and_the_others_wait(session):
+    token = 4 * WIDTH  # bytes of its keys; a step has them twice
+    scheduler = Scheduler(Decoder(session), lambda ids: TABLE[ids], room=2 * 3 * 20 * token)
+    try:
+        wanted = [alone(scheduler, [n, 4], 18) for n in range(5)]
+        session.batches.clear()
+        together = [Told(18) for _ in range(5)]
+        for n, told in enumerate(together):
+            scheduler.add(told.job([n, 4]))
+        assert [told.wait() for told in together] == wanted and max(session.batches) == 3
+        session.batches.clear()
+        long, short = Told(29), Told(3)
+        scheduler.add(long.job([1, 2]))  # there is no room for two rows as long as it
+        scheduler.add(short.job([3, 4]))
+        assert len(long.wait()) == 29 and len(short.wait()) == 3 and max(session.batches) == 1
+        scheduler.check(30, 30)
+        with pytest.raises(InvalidParameter, match="A prompt of 30 tokens and an answer of up to 31 take"):
+            scheduler.check(30, 31)
+    finally:
+        scheduler.close()
 
 
 def test_rows_whose_cache_cannot_be_made_smaller_fail_and_the_next_answer_is_whole(scheduler, monkeypatch):

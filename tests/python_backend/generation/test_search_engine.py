@@ -1,7 +1,9 @@
 """A model that searches for its answers, over networks small enough to follow: what ends one, and what is kept."""
 
+import json
 import threading
 
+import jsonschema_rs
 import numpy as np
 import pytest
 
@@ -14,8 +16,11 @@ from tritonvision.python_backend.runtime.sessions import Sessions
 from tritonvision.tasks import VLM, resolve
 
 SPECIAL = {token: id for id, token in enumerate(["<s>", "<pad>", "</s>", "<image>"])}
-FIRST, END, VOCABULARY = 60, SPECIAL["</s>"], 70  # the tokens FIRST, FIRST + 1 ... are written, then the end
-OPTIONS = {"side": 8, "rows": 2, "context": 90, "positions": 30, "image_token": SPECIAL["<image>"], "layers": 1}
+FIRST, END, VOCABULARY = 60, SPECIAL["</s>"], 330  # the tokens FIRST, FIRST + 1 ... are written, then the end
+OPTIONS = {
+    "side": 8, "rows": 2, "context": 90, "positions": 30, "image_token": SPECIAL["<image>"], "layers": 1,
+    "masked": True,
+}  # fmt: skip
 SEARCH = (
     b'{"start": 2, "most": 20, "ends": [2], "beams": 3, "length_penalty": 1.0, "early_stopping": true, "no_repeat": 3,'
     b' "first": null, "last": []}'
@@ -36,12 +41,13 @@ class Networks:
             return [np.full((1, 2, 3), inputs["pixels"].mean(), np.float32)]
         if role == "encoder":
             self.prompt = inputs["input_ids"][0].tolist()
-            return [np.full((1, 1, 2, 1), inputs["image_embeds"].mean(), np.float32)] * 2
-        ids, means = inputs["input_ids"][:, -1], inputs["cross.0.key"].mean(axis=(1, 2, 3))
+            return [np.full((1, 1, 2 + len(self.prompt), 1), inputs["image_embeds"].mean(), np.float32)] * 2
+        ids, keys = inputs["input_ids"][:, -1], inputs["cross.0.key"].mean(axis=(1, 3))
+        means = np.average(keys, axis=1, weights=inputs.get("encoder_attention_mask", np.ones_like(keys)))
         first = FIRST + np.repeat((means / 100).astype(int), len(ids) // len(means))
         following = np.where(ids == END, first, np.where(ids == FIRST + 4, END, ids + 1))
         logits = np.zeros((len(ids), VOCABULARY), np.float32)
-        logits[np.arange(len(ids)), following] = 9
+        logits[np.arange(len(ids)), following] = 10.5
         past = np.concatenate([inputs["past_key_values.0.key"], np.zeros((len(ids), 1, 1, 1), np.float32)], 2)
         found = {"logits": logits, "present.0.key": past, "present.0.value": past}
         return [found[name] for name in outputs]
@@ -52,11 +58,11 @@ def networks():
     return Networks()
 
 
-@pytest.fixture
-def engine(networks, byte_level):
+@pytest.fixture(params=[OPTIONS])
+def engine(networks, byte_level, request):
     assets = {"tokenizer.json": byte_level(SPECIAL).to_str().encode(), "search.json": SEARCH}
     sessions = Sessions.of(dict.fromkeys(("vision", "encoder", "decoder"), networks))
-    found = open_engine(sessions, "florence_2", OPTIONS, assets)
+    found = open_engine(sessions, "florence_2", request.param, assets)
     yield found
     found.close()
 
@@ -196,12 +202,36 @@ def test_answers_that_wait_are_written_together_as_each_is_alone(engine, network
     assert together == [whole(engine, value).token_ids.tolist() for value in greys]
 
 
-def test_prompts_of_another_length_and_searches_of_another_width_are_batches_of_their_own(networks, at_once):
+def test_prompts_of_several_lengths_are_one_batch_and_searches_of_another_width_are_not(networks, at_once):
     callers = at_once(
-        (90, "<CAPTION>", {}), (90, "<OD>", {}), (250, "<CAPTION>", {"num_beams": 2}), (250, "<CAPTION>", {}),
+        (90, "<CAPTION>", {}), (150, "What is it?", {}), (250, "<CAPTION>", {"num_beams": 2}), (250, "<OD>", {}),
     )  # fmt: skip
-    assert [caller.tokens()[0] for caller in callers] == [60, 60, 62, 62]
-    assert max(rows_of_steps(networks)) == 6 and 2 in rows_of_steps(networks)
+    assert [caller.tokens()[0] for caller in callers] == [60, 61, 62, 62]
+    assert max(rows_of_steps(networks)) == 9 and 2 in rows_of_steps(networks)
+
+
+@pytest.mark.parametrize("engine", [OPTIONS | {"masked": False}], indirect=True)
+def test_a_decoder_without_a_mask_answers_prompts_of_another_length_by_themselves(networks, at_once):
+    callers = at_once((90, "<CAPTION>", {}), (90, "<OD>", {}), (250, "<CAPTION>", {}))
+    assert [caller.tokens()[0] for caller in callers] == [60, 60, 62]
+    assert max(rows_of_steps(networks)) == 6
+
+
+@pytest.mark.parametrize("given", [{}, {"num_beams": 1}, {"temperature": 1.0, "seed": 3}])
+def test_an_answer_by_a_schema_is_its_json(engine, given):
+    schema = {
+        "type": "object", "properties": {"aa": {"enum": ["x", "xx"]}, "ab": {"type": "boolean"}},
+        "required": ["aa", "ab"], "additionalProperties": False,
+    }  # fmt: skip
+    answer = whole(engine, schema=schema, max_new_tokens=30, **given)
+    assert jsonschema_rs.is_valid(schema, json.loads(answer.text)) and answer.finish_reason == "stop"
+    assert whole(engine).token_ids.tolist() == [60, 61, 62, 63, 64, END], "the next one is free again"
+
+
+def test_a_schema_that_is_none_ends_its_own_answer_alone(engine, at_once):
+    free, refused = at_once((90, "<CAPTION>", {}), (90, "<CAPTION>", {"schema": {"type": "nothing"}}))
+    assert refused.ended.wait(20) and isinstance(refused.outcome, InvalidParameter)
+    assert free.tokens() == [60, 61, 62, 63, 64, END]
 
 
 def test_an_answer_that_ends_early_for_its_own_reasons_leaves_the_others_alone(networks, at_once):

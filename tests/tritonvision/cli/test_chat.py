@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chat_server import MODEL, SLOW_WORDS, running
+from chat_server import FINDER, FOUND, MODEL, SLOW_WORDS, running
 from command_line import run_here
 
 from tritonvision.server.process import free_port
@@ -191,6 +191,16 @@ def test_a_pipe_that_is_not_utf_8_is_read_all_the_same(chat_server):
 
 def test_a_script_gets_the_text_as_it_was_written(run, chat_server):
     assert run(MODEL, "--prompt", "wild", "--url", chat_server.url).stdout == "a\x1b[2Jb\u2028c\x85d\n"
+
+
+def test_places_are_told_in_pixels_and_stay_in_the_talk_as_they_were_written(run, chat_server):
+    done = run(FINDER, PHOTO, "--url", chat_server.url, typed="<OD>\nagain\n")
+    told = ["a cat: box 128.0, 256.0 to 256.0, 384.0", "a dog: box 0.0, 0.0 to 256.0, 256.0", "You said: again"]
+    assert (done.returncode, done.stdout.splitlines()) == (0, told), done.stderr
+    assert [asked.get("places") for asked in chat_server.asked] == [True, True]
+    assert chat_server.asked[1]["messages"][1]["content"] == FOUND
+    raw = run(FINDER, PHOTO, PHOTO, "--prompt", "locate it", "--url", chat_server.url)
+    assert raw.stdout == "You said: locate it\n", "of two pictures no places are told"
 
 
 def test_a_model_that_loads_is_waited_for(run, chat_server):
