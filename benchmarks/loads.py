@@ -3,8 +3,8 @@
     python benchmarks/loads.py --repository DIR [--rounds 6] [--models yolov8n-640 ...] [--no-sabotage]
 
 DIR holds the models of the tests (``make test`` publishes them); a copy of its links is tampered with, by the ways of
-``tests/served/sabotage.py``. Loads with golden questions and without them take turns. A refusal is timed from when Triton
-has loaded the model; beside it is how long a good one is asked, most of which its networks take.
+``tests/served/sabotage.py``. Loads with golden questions and without them take turns. A refusal is timed from when
+Triton has loaded the model; beside it is how long a good one is asked, most of which its networks take.
 """
 
 from __future__ import annotations
