@@ -269,10 +269,9 @@ lint: .venv/.testing
 	done
 	cd $(TYPES) && $(CURDIR)/.venv/bin/python -m mypy --config-file $(CURDIR)/pyproject.toml -p tritonvision
 
+# Tables of this machine's figures, and a picture of each in out/bench.
 bench: .venv/.serving $(TEST_MODELS)/.ready
-	@for script in faces speed facade_cpu start_and_memory healing; do
-		.venv/bin/python benchmarks/$$script.py --repository $(TEST_MODELS)
-	done
+	@.venv/bin/python benchmarks/bench.py --repository $(TEST_MODELS) --pictures out/bench $(if $(ONLY),--only $(ONLY))
 
 # Every fault of docs/reliability.md under load, and a long mixed load; both print a table and end with a status.
 chaos: .venv/.serving $(TEST_MODELS)/.ready

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     import openvino
 
 _WITHOUT = "/WithoutBiases"  # OpenVINO's word for a layer whose bias it made an operation of its own
-_PRODUCTS = {"Convolution", "GroupConvolution", "MatMul"}
+_PRODUCTS = {
+    "Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData", "MatMul",
+}  # fmt: skip
 # What computes as well in bf16 and answers in the type of what it reads.
 _FIT = _PRODUCTS | {
-    "Add", "AvgPool", "Clamp", "Concat", "Divide", "Erf", "Gather", "Gelu", "HardSwish", "Interpolate", "MaxPool",
-    "Multiply", "MVN", "Pad", "Power", "PRelu", "ReduceMean", "Relu", "Reshape", "Sigmoid", "Slice", "Softmax",
-    "Split", "Sqrt", "Squeeze", "StridedSlice", "Subtract", "Swish", "Tanh", "Transpose", "Unsqueeze",
-    "VariadicSplit",
+    "Add", "AvgPool", "Clamp", "Concat", "Divide", "Erf", "Gather", "Gelu", "HardSigmoid", "HSigmoid", "HSwish",
+    "Interpolate", "MaxPool", "Multiply", "MVN", "Pad", "Power", "PRelu", "ReduceMean", "Relu", "Reshape", "Sigmoid",
+    "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "StridedSlice", "Subtract", "Swish", "Tanh", "Transpose",
+    "Unsqueeze", "VariadicSplit",
 }  # fmt: skip
 # Of these, what takes the time, and what only arranges values: the least that is worth computing in bf16.
 _HEAVY = _PRODUCTS | {"Reshape", "Squeeze", "Transpose", "Unsqueeze"}
@@ -38,8 +40,10 @@ def bf16(
 ) -> tuple[str, ...]:  # fmt: skip
     """Write the graph with types: bf16 where it may be, and fp32 in the layers that are named.
 
-    Fp32 in any case stays what follows the last weights on the way to an answer, to an angle, to coordinates or to a
-    choice of the best, those weights included. Weights of the layers in bf16 are stored so, which halves the file.
+    Fp32 in any case stays what comes before the first weights, as the normalising of pixels, where a rounded value less
+    a mean has lost most of its digits; and what follows the last weights on the way to an answer, to an angle, to
+    coordinates or to a choice of the best, those weights included. Weights of the layers in bf16 are stored so, which
+    halves the file.
 
     Args:
         graph: an ONNX file in fp32.
@@ -62,7 +66,7 @@ def bf16(
     except RuntimeError as error:
         raise ExportFailed("OpenVINO cannot read this network.") from error
     ops = model.get_ordered_ops()
-    exact = _before_what_is_sensitive(ops)
+    exact = _before_what_is_sensitive(ops) | _before_the_weights(ops)
     layers = {
         name: layer
         for name, layer in _layers(ops, _HEAVY if products_only else _FIT).items()
@@ -121,6 +125,25 @@ def _before_what_is_sensitive(ops: Sequence[openvino.Node]) -> set[str]:
             if op.get_type_name() not in _PRODUCTS:
                 waiting.append(op)
     return found
+
+
+def _before_the_weights(ops: Sequence[openvino.Node]) -> set[str]:
+    """Names of the operations between the inputs and the first weights."""
+    reached: set[str] = set()  # by an input
+    behind: set[str] = set()  # weights
+    for op in ops:
+        name = op.get_friendly_name()
+        sources = {source.get_node().get_friendly_name() for source in op.input_values()}
+        if op.get_type_name() == "Parameter" or sources & reached:
+            reached.add(name)
+        if op.get_type_name() in _PRODUCTS or _looks_up(op) or sources & behind:
+            behind.add(name)
+    return reached - behind
+
+
+def _looks_up(op: openvino.Node) -> bool:
+    """Whether an operation reads rows of a table of weights."""
+    return op.get_type_name() == "Gather" and op.input_value(0).get_node().get_type_name() == "Constant"
 
 
 def _is_float(value: openvino.Output) -> bool:

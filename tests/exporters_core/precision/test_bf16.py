@@ -20,7 +20,7 @@ from tritonvision.python_backend.runtime.engines import open_network
 openvino = pytest.importorskip("openvino")
 PUBLISHED = Path(__file__).parents[2] / "data" / "published_0_1"
 UNFIT = ("away", "middle", "back")
-LAYERS = ("mean", "scale", "first", *UNFIT)
+LAYERS = ("first", *UNFIT)
 needs_bf16 = pytest.mark.skipif(
     bool(machine.why_not("openvino", "bf16")), reason=machine.why_not("openvino", "bf16") or "it is there"
 )
@@ -75,9 +75,31 @@ def test_each_operation_has_a_type_and_what_was_kept_has_fp32(tmp_path):
     assert names == LAYERS
     found = types(tmp_path / "a.xml")
     assert {found[name] for name in names} == {"bf16"} and found["logits"] == "f32", "the last weights stay"
-    assert bf16.bf16(graph, tmp_path / "b.xml", UNFIT) == ("mean", "scale", "first")
+    assert found["mean"] == found["scale"] == "f32", "before the first weights"
+    assert bf16.bf16(graph, tmp_path / "b.xml", UNFIT) == ("first",)
     found = types(tmp_path / "b.xml")
-    assert [found[name] for name in LAYERS] == ["bf16"] * 3 + ["f32"] * 3
+    assert [found[name] for name in LAYERS] == ["bf16"] + ["f32"] * 3
+
+
+def test_activations_and_transposed_convolutions_compute_in_bf16_and_so_do_tables(tmp_path):
+    names = ("table", "HardSwish", "HardSigmoid", "ConvTranspose")
+    nodes = [
+        helper.make_node("Gather", ["rows", "ids"], ["x"], name="table"),
+        helper.make_node("HardSwish", ["x"], ["y"], name="HardSwish"),
+        helper.make_node("HardSigmoid", ["y"], ["z"], name="HardSigmoid"),
+        helper.make_node("ConvTranspose", ["z", "w"], ["t"], name="ConvTranspose"),
+        helper.make_node("Conv", ["t", "w"], ["found"], name="last"),
+    ]
+    values = {"rows": np.ones((9, 4, 2, 2), np.float32), "w": np.ones((4, 4, 1, 1), np.float32)}
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("ids", TensorProto.INT64, ["b"])],
+        [helper.make_tensor_value_info("found", TensorProto.FLOAT, ["b", 4, 2, 2])],
+        [numpy_helper.from_array(value, name) for name, value in values.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    assert set(names) <= set(bf16.bf16(tmp_path / "m.onnx", tmp_path / "m.xml"))
+    found = types(tmp_path / "m.xml")
+    assert {found[name] for name in names} == {"bf16"}
 
 
 def test_of_transformers_all_but_products_may_stay_in_fp32(tmp_path):
@@ -89,7 +111,7 @@ def test_of_transformers_all_but_products_may_stay_in_fp32(tmp_path):
 
 
 def test_what_an_angle_follows_from_stays_in_fp32(tmp_path):
-    assert bf16.bf16(chaotic(tmp_path / "model.onnx"), tmp_path / "a.xml") == ("mean", "scale")
+    assert bf16.bf16(chaotic(tmp_path / "model.onnx"), tmp_path / "a.xml") == ()
 
 
 def test_with_all_layers_in_fp32_the_network_answers_as_before(tmp_path):
