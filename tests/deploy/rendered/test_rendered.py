@@ -142,3 +142,16 @@ def test_what_replicas_are_counted_by_is_promql(run, manifests, tmp_path):
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "x", "rules": rules}]}))
     done = run("promtool", "check", "rules", tmp_path / "rules.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["ENGINE=no-such-engine"], "Error: There is no program 'no-such-engine' to build images with.\nHint: "),
+        (["ENGINE=true", "IMAGES=nobody"], "Error: There is no image 'nobody'.\nHint: There are cpu, "),
+        (["ENGINE=false"], "Error: 'false' does not answer.\nHint: 'false info' says why.\n"),
+    ],
+)
+def test_make_images_says_in_a_sentence_what_it_lacks(run, asked, told):
+    done = run("make", "images", *asked)
+    assert done.returncode == 2 and done.stderr.startswith(told)

@@ -1,21 +1,15 @@
-"""Sources on real servers: S3's protocol by moto, OCI's by Debian's docker-registry."""
+"""Sources on real servers: moto (S3), fake-gcs-server (GCS), Azurite (Azure) and docker-registry (OCI)."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-import obstore
 import oras.client
 import pytest
-from obstore.store import S3Store
+from object_stores import free_port, running, started
 from source_folders import files, publish
 
 from tritonvision.errors import ServerUnavailable
@@ -24,78 +18,46 @@ from tritonvision.repository_sources import source_of
 from tritonvision.repository_sources.copying import RepositoryCopy
 from tritonvision.repository_sources.objects import Bucket
 
-TREE = Path(__file__).parents[3]
-MOTO = shutil.which("moto_server") or shutil.which("moto_server", path=str(TREE / ".venv-s3" / "bin"))
 REGISTRY = shutil.which("docker-registry")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@pytest.fixture(params=["s3", "gs", "az"])
+def store(request, monkeypatch, tmp_path):
+    """An empty bucket of each kind."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with running(request.param, monkeypatch, folder) as one:
+        yield one
 
 
-def started(command: list[str], url: str, **options) -> subprocess.Popen:
-    """A server that answers at ``url``."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
-    give_up = time.monotonic() + 30
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-            return process
-        except urllib.error.HTTPError:
-            return process
-        except OSError:
-            assert process.poll() is None and time.monotonic() < give_up, "the server did not start"
-            time.sleep(0.05)
-
-
-@pytest.fixture
-def bucket(monkeypatch):
-    """A bucket of a server of S3's protocol, whose address and keys are in the environment."""
-    if MOTO is None:
-        pytest.skip("This machine has no moto_server (make .venv-s3/.ready).")
-    url = f"http://127.0.0.1:{free_port()}"
-    process = started([MOTO, "-H", "127.0.0.1", "-p", url.rpartition(":")[2]], url)
-    for name, value in {
-        "ENDPOINT_URL": url, "ALLOW_HTTP": "true", "ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s",
-        "REGION": "us-east-1",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(f"AWS_{name}", value)
-    urllib.request.urlopen(urllib.request.Request(f"{url}/models", method="PUT")).close()
-    yield S3Store("models", prefix="production"), process
-    process.kill()
-    process.wait()
-
-
-def upload(store: S3Store, root: Path) -> None:
-    for path in sorted(root.rglob("*")):
-        if path.is_file():
-            obstore.put(store, path.relative_to(root).as_posix(), path.read_bytes())
-
-
-def test_a_bucket_of_s3_is_copied_and_followed(bucket, tmp_path):
-    store, process = bucket
+def test_a_bucket_is_copied_and_followed(store, tmp_path):
     there, here = tmp_path / "there", tmp_path / "here"
     publish(there, "eyes", b"a graph" * 1000)
-    upload(store, there)
-    copy = RepositoryCopy(source_of("s3://models/production"), here)
+    store.upload(there)
+    copy = RepositoryCopy(source_of(store.url), here)
     assert copy.look().models == ("eyes",) and files(here) == files(there) and copy.look().models == ()
     publish(there, "eyes", b"a better graph")
-    obstore.put(store, "net--eyes/1/model.onnx", b"a better graph")
+    store.put("net--eyes/1/model.onnx", b"a better graph")
     assert copy.look().unfinished.keys() == {"eyes"} and (here / "net--eyes/1/model.onnx").stat().st_size == 7000
-    upload(store, there)
+    store.upload(there)
     assert copy.look().models == ("eyes",) and files(here) == files(there)
-    process.kill()
-    process.wait()
-    with pytest.raises(ServerUnavailable, match="The source s3://models/production cannot be read"):
+
+
+def test_a_bucket_whose_server_is_gone_changes_nothing(store, tmp_path):
+    there, here = tmp_path / "there", tmp_path / "here"
+    publish(there, "eyes", b"a graph")
+    store.upload(there)
+    copy = RepositoryCopy(source_of(store.url), here)
+    copy.look()
+    store.end()
+    with pytest.raises(ServerUnavailable, match=f"The source {store.url} cannot be read"):
         copy.look()
     assert Repository(here).get("eyes") is not None
 
 
-def test_a_bucket_that_is_not_there_is_one_sentence(bucket, tmp_path):
+def test_a_bucket_that_is_not_there_is_one_sentence(store, tmp_path):
     with pytest.raises(ServerUnavailable, match="cannot be read"):
-        RepositoryCopy(source_of("s3://nobody/x"), tmp_path / "here").look()
+        RepositoryCopy(source_of(f"{store.url[:5]}nobody/x"), tmp_path / "here").look()
 
 
 @pytest.mark.parametrize(
