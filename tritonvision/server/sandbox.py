@@ -39,18 +39,21 @@ _KEPT_CAPABILITY = 2  # CAP_DAC_READ_SEARCH: a repository may belong to another 
 
 # machine -> its name in a filter; then the numbers of calls on each, in this order
 _MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_SOCKET, _CONNECT, _FCHMOD = (41, 198), (42, 203), (91, 52)
+_SOCKET, _CONNECT, _FCHMOD, _CLONE, _CLONE3 = (41, 198), (42, 203), (91, 52), (56, 220), (435, 435)
 _REFUSED = {  # what no model needs, and what leads out of the sandbox or deep into the kernel
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "unshare": (272, 97),
     "setns": (308, 268), "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
     "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430), "io_uring_setup": (425, 425),
     "open_by_handle_at": (304, 265), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
     "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106), "bpf": (321, 280),
-    "perf_event_open": (298, 241), "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
+    "perf_event_open": (298, 241), "pidfd_getfd": (438, 438), "add_key": (248, 217), "request_key": (249, 218),
+    "keyctl": (250, 219),
 }  # fmt: skip
+# flags of clone(2): CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
+_NAMESPACES = 0x7E020000
 _AF_UNIX, _EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 1, 38, 97
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,12 @@ def _program(machine: str, rules: Rules | None) -> bytes:
         refused = [numbers[here] for numbers in _REFUSED.values()]
         for number in refused if rules.connect else [*refused, _CONNECT[here]]:
             steps += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO | _EPERM)]
+        # clone3(2) has its flags in memory, where no filter looks: without it, libraries take clone(2).
+        steps += [(_EQUAL, 0, 1, _CLONE3[here]), (_RETURN, 0, 0, _ERRNO | _ENOSYS)]
+        steps += [
+            (_EQUAL, 0, 4, _CLONE[here]), (_LOAD, 0, 0, 16), (_ANY_BIT, 0, 1, _NAMESPACES),
+            (_RETURN, 0, 0, _ERRNO | _EPERM), (_RETURN, 0, 0, _ALLOW),
+        ]  # fmt: skip
         steps += [
             (_EQUAL, 0, 3, _SOCKET[here]), (_LOAD, 0, 0, 16), (_EQUAL, 1, 0, _AF_UNIX),
             (_RETURN, 0, 0, _ERRNO | _EAFNOSUPPORT),

@@ -22,6 +22,10 @@ pytestmark = [
         not sandbox.landlock_version() or not sandbox.seccomp_here(), reason="this kernel has no Landlock or no seccomp"
     ),
 ]
+CLONE = {  # of linux/sched.h
+    "NEWNS": 0x20000, "NEWCGROUP": 0x2000000, "NEWUTS": 0x4000000, "NEWIPC": 0x8000000, "NEWUSER": 0x10000000,
+    "NEWPID": 0x20000000, "NEWNET": 0x40000000,
+}  # fmt: skip
 DENIED = ("PermissionError", "OSError: [Errno 97]")  # EACCES and EPERM, EAFNOSUPPORT
 
 
@@ -104,7 +108,7 @@ def test_it_reaches_into_no_other_process_and_not_into_the_kernel(walled: Walled
     assert told.startswith(DENIED), told
     calls = {
         "ptrace": (101, 117), "unshare": (272, 97), "mount": (165, 40), "io_uring_setup": (425, 425),
-        "bpf": (321, 280), "process_vm_readv": (310, 270), "keyctl": (250, 219),
+        "bpf": (321, 280), "process_vm_readv": (310, 270), "keyctl": (250, 219), "pidfd_getfd": (438, 438),
     }  # fmt: skip
     numbers = {name: pair[os.uname().machine == "aarch64"] for name, pair in calls.items()}
     told = walled.inside(f"""
@@ -116,6 +120,30 @@ def test_it_reaches_into_no_other_process_and_not_into_the_kernel(walled: Walled
                 told.append(name)
     """)
     assert told == "[]"
+
+
+def test_it_makes_no_namespace_and_still_makes_threads_and_processes(walled: Walled):
+    told = walled.inside(f"""
+        import ctypes, errno, os
+        libc = ctypes.CDLL(None, use_errno=True)
+        told = {{}}
+        clone = {220 if os.uname().machine == "aarch64" else 56}
+        for name in ("NEWNS", "NEWCGROUP", "NEWUTS", "NEWIPC", "NEWUSER", "NEWPID", "NEWNET"):
+            child = libc.syscall(clone, {CLONE!r}[name] | 17, 0, 0, 0, 0)
+            if child == 0:
+                os._exit(0)
+            told[name] = errno.errorcode[ctypes.get_errno()] if child == -1 else "was made"
+        # struct clone_args: CLONE_NEWUSER, and what is sent at its end
+        arguments = (ctypes.c_uint64 * 11)({CLONE["NEWUSER"]}, 0, 0, 0, 17)
+        child = libc.syscall(435, arguments, ctypes.sizeof(arguments))
+        if child == 0:
+            os._exit(0)
+        told["clone3"] = errno.errorcode[ctypes.get_errno()] if child == -1 else "was made"
+    """)
+    assert told == repr({**dict.fromkeys(CLONE, "EPERM"), "clone3": "ENOSYS"})
+    assert walled.inside("import subprocess; told = subprocess.run(['/bin/true']).returncode") == "0"
+    threaded = "import threading; told = []; thread = threading.Thread(target=told.append, args=(1,))"
+    assert walled.inside(f"{threaded}; thread.start(); thread.join()") == "[1]"
 
 
 def test_afterwards_the_server_is_as_it_was(walled: Walled):
