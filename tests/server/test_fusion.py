@@ -144,6 +144,15 @@ def test_a_step_of_an_ensemble_that_stays_apart_is_loaded(root):
     assert set(fused.configs) == {NET, "m"} and fused.left_out == {PRE, POST}
 
 
+def test_other_files_of_a_step_make_another_config_so_that_triton_loads_the_network_anew(root):
+    (root / PRE / "1").mkdir()
+    (root / PRE / "1" / "model.py").write_text("first")
+    before = found(root)
+    assert found(root) == before
+    (root / PRE / "1" / "model.py").write_text("the second")
+    assert found(root).configs[NET] != before.configs[NET]
+
+
 @pytest.mark.parametrize("missing", [PRE, NET, POST])
 def test_what_cannot_be_read_is_left_to_triton_which_says_what_is_wrong_with_it(root, missing):
     (root / missing / "config.pbtxt").write_text("nothing {")

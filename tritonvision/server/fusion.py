@@ -58,7 +58,7 @@ def fusion(repository: Path, manifest: Manifest, config_name: str, cores: int) -
         steps = {step: config for step in shared if (config := read_config(repository / step))}
         if network is None or len(steps) < len(shared) or not _takes_every_core(network, cores):
             continue
-        configs[name] = to_json(_joined(network, together, steps))
+        configs[name] = to_json(_joined(repository, network, together, steps))
         configs |= {ensemble.name: to_json(_of_one_step(ensemble, name)) for ensemble in together}
     fused = _shared_steps(ensemble for ensemble in ensembles if ensemble.name in configs)
     apart = _shared_steps(ensemble for ensemble in ensembles if ensemble.name not in configs)
@@ -90,11 +90,12 @@ def _takes_every_core(network: pb.ModelConfig, cores: int) -> bool:
         return False
     name, default = _THREADS[network.backend]
     given = network.parameters[name].string_value if name in network.parameters else default
-    return (int(given) or cores) * sum(group.count for group in network.instance_group) >= cores
+    threads = int(given) if given.isdecimal() else 1  # the engine says what is wrong with it
+    return (threads or cores) * sum(group.count for group in network.instance_group) >= cores
 
 
 def _joined(
-    network: pb.ModelConfig, ensembles: Iterable[pb.ModelConfig], steps: Mapping[str, pb.ModelConfig]
+    repository: Path, network: pb.ModelConfig, ensembles: Iterable[pb.ModelConfig], steps: Mapping[str, pb.ModelConfig]
 ) -> pb.ModelConfig:
     """The network with what it does as the only step of ``ensembles``: their inputs, and their outputs by
     :func:`output_name`. Its own inputs and outputs stay, for whoever asks it alone.
@@ -106,6 +107,7 @@ def _joined(
         "inputs": [tensor.name for tensor in network.input], "outputs": [tensor.name for tensor in network.output],
         "steps": {name: json_format.MessageToDict(step, preserving_proto_field_name=True)
                   for name, step in steps.items()},
+        "files": {name: _files_of(repository / name) for name in steps},  # Triton loads anew what has another config
     }  # fmt: skip
     for tensor in config.input:
         tensor.optional = True
@@ -129,6 +131,12 @@ def _joined(
     config.parameters[PARAMETER].string_value = json.dumps(told)
     bound_queue(config)
     return config
+
+
+def _files_of(step: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the files of a step's version, without the bytecode that Python leaves there."""
+    found = ((path.name, path.stat()) for path in sorted(step.glob("*/*")) if path.is_file())
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
 def _of_one_step(ensemble: pb.ModelConfig, network: str) -> pb.ModelConfig:
