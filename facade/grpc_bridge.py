@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message
 from tritonclient.grpc import service_pb2 as pb
 
 from tritonvision.errors import SetupError
+from tritonvision.facade.admission import Budget
 from tritonvision.facade.dialects.kserve.routes import PROTOBUF, PROTOBUF_STREAM
 from tritonvision.facade.run import listen
 from tritonvision.facade.security.tls import for_grpc
@@ -80,15 +81,19 @@ async def serving(app: ASGIApp, settings: Settings, successor: bool = False) -> 
         return
     if not successor:  # gRPC itself would share the port with any other process of this user
         listen(settings.host, settings.grpc_port, "--grpc-port").close()
+    largest = min(settings.max_body_bytes, settings.max_grpc_message_bytes)
     server = grpc.aio.server(
         maximum_concurrent_rpcs=settings.max_connections,
         options=[
-            ("grpc.max_receive_message_length", settings.max_body_bytes), ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 1),
+            ("grpc.max_receive_message_length", largest), ("grpc.max_send_message_length", -1),
+            # of what nobody waits for yet, 64 KB a call are received, however quick the line
+            ("grpc.http2.bdp_probe", 0), ("grpc.so_reuseport", 1),
         ],
     )  # fmt: skip
-    handlers = {name: _unary(app, *call) for name, call in _CALLS.items()} | {
-        "ModelStreamInfer": _streamed(app, settings.stream_idle_timeout)
+    places = max(settings.max_in_flight_bytes // largest // 2, 1)
+    single, streams = _Receiving(places, settings.read_timeout), _Receiving(places, settings.stream_idle_timeout)
+    handlers = {name: _unary(app, single, *call) for name, call in _CALLS.items()} | {
+        "ModelStreamInfer": _streamed(app, streams)
     }  # fmt: skip
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -106,8 +111,53 @@ async def serving(app: ASGIApp, settings: Settings, successor: bool = False) -> 
         await server.stop(_SECONDS_TO_FINISH)
 
 
-def _unary(app: ASGIApp, kind: Any, method: str, path_of: Callable[[Any], str]) -> grpc.RpcMethodHandler:
-    async def answer(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+class _Receiving:
+    """Room for the messages that are being received; whoever finds none waits for a turn.
+
+    gRPC tells nothing of a message before it has all of it, so each counts as the largest that there may be. What has
+    arrived is counted by the application.
+
+    Args:
+        places: messages at once; of one address as many as of a caller's bytes, see
+            :class:`tritonvision.facade.admission.Budget`.
+        seconds: that a message may take, and that a turn may.
+    """
+
+    def __init__(self, places: int, seconds: float):
+        self._room, self._seconds, self._changed = Budget(places), seconds, asyncio.Condition()
+
+    async def message(self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes | None:
+        """The next message; None after the last. Ends a call that takes too long."""
+        peer = _client(context.peer())[0]
+        await self._take(peer, context)
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await anext(messages, None)
+        except TimeoutError:
+            told = f"No message was sent within {self._seconds:g} seconds."
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, told)
+            return None  # abort raises
+        finally:
+            self._room.give(1, peer)
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _take(self, peer: str, context: grpc.aio.ServicerContext) -> None:
+        try:
+            async with asyncio.timeout(self._seconds), self._changed:
+                await self._changed.wait_for(lambda: self._room.fits(1, peer))
+                self._room.take(1, peer)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "The server receives as many messages as it can.")
+
+
+def _unary(
+    app: ASGIApp, receiving: _Receiving, kind: Any, method: str, path_of: Callable[[Any], str]
+) -> grpc.RpcMethodHandler:
+    """A call of one message. To gRPC it is one of many: only of those is it told when to receive the next."""
+
+    async def answer(messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes:
+        data = await receiving.message(messages, context) or b""
         path = path_of(await _parsed(kind, data, context))
         exchange = _Exchange(method, path, data if method == "POST" else b"", context, PROTOBUF)
         await exchange.run(app)
@@ -115,28 +165,16 @@ def _unary(app: ASGIApp, kind: Any, method: str, path_of: Callable[[Any], str]) 
             await exchange.abort()
         return bytes(exchange.body)
 
-    return grpc.unary_unary_rpc_method_handler(answer)
+    return grpc.stream_unary_rpc_method_handler(answer)
 
 
-def _streamed(app: ASGIApp, idle: float) -> grpc.RpcMethodHandler:
-    """``ModelStreamInfer``: requests one after another, each with any number of responses; errors are messages.
-
-    Args:
-        idle: seconds that a stream may be open without a request.
-    """
-
-    async def next_request(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes | None:
-        try:
-            async with asyncio.timeout(idle):
-                return await anext(requests, None)
-        except TimeoutError:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"Nothing was sent for {idle:g} seconds.")
-            return None  # abort raises
+def _streamed(app: ASGIApp, receiving: _Receiving) -> grpc.RpcMethodHandler:
+    """``ModelStreamInfer``: requests one after another, each with any number of responses; errors are messages."""
 
     async def answers(
         requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
     ) -> AsyncGenerator[bytes, None]:
-        while (data := await next_request(requests, context)) is not None:
+        while (data := await receiving.message(requests, context)) is not None:
             path = _infer(await _parsed(pb.ModelInferRequest, data, context))
             exchange = _Exchange("POST", path, data, context, PROTOBUF_STREAM)
             async with aclosing(exchange.frames(app)) as frames:

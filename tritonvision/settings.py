@@ -111,6 +111,10 @@ class Settings(BaseSettings):
 
     max_pixels: int = Field(50_000_000, ge=1, description="largest picture, in pixels")
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1, description="largest request body")
+    max_grpc_message_bytes: int = Field(
+        16 * 1024 * 1024, ge=1, description="largest message over gRPC; as many are received at once as fit into "
+        "max_in_flight_bytes, half of them on streams",
+    )  # fmt: skip
     max_batch: int = Field(32, ge=1, description="most pictures in one request")
     max_in_flight: int = Field(
         96, ge=1, description="most pictures being answered at once; of one model, or one key, three quarters of it"
