@@ -68,7 +68,8 @@ def main() -> None:
                 found, failure = tried(entry, options.seed, options.timeout, options.repository)
                 failed += bool(failure)
                 print(f"{entry.id}: {failure or found}", file=sys.stderr)
-                variants = variants if failure else parity_table.merged(variants, {entry.id: found})
+                if found:
+                    variants = parity_table.merged(variants, {entry.id: {**variants.get(entry.id, {}), **found}})
                 parity_table.write(records, variants, entries)
                 continue
             record = run(entry, options.seed, options.timeout, options.reduced)
@@ -157,7 +158,11 @@ def tried(entry: Entry, seed: int, timeout: float, repository: str | None = None
         _, failure = export(entry.id, "official" if entry.id in OFFICIAL else "random", seed, where, timeout)
         for engine, precision in () if failure else VARIANTS:
             name = f"{engine}-{precision}"
-            refused = _add(entry.id, engine, precision, where, timeout)
+            try:
+                refused = _add(entry.id, engine, precision, where, timeout)
+            except subprocess.TimeoutExpired:
+                print(f"{entry.id}: {name} was not done after {timeout:g} seconds.", file=sys.stderr)
+                continue  # that says nothing of it
             added = next((v for v in Repository(Path(where)).resolve(entry.id).variants if v.name == name), None)
             if refused or added is None:
                 found[name] = {"refused": refused}
@@ -167,13 +172,10 @@ def tried(entry: Entry, seed: int, timeout: float, repository: str | None = None
 
 
 def _add(model_id: str, engine: str, precision: str, repository: str, timeout: float) -> str:
-    """Add a variant; an empty text, or why it was refused, in one line."""
-    command = [sys.executable, "-m", "tritonvision", "variants", "add", model_id, engine, precision, "--force",
-               "--repository", repository]  # fmt: skip
-    try:
-        code, _, errors, _ = measured(command, timeout)
-    except subprocess.TimeoutExpired:
-        return f"It was not done after {timeout:g} seconds."
+    """Add a variant; an empty text, or why it was refused, in one line. Raises subprocess.TimeoutExpired."""
+    command = [sys.executable, "-m", "tritonvision", "variants", "add", model_id, "--engine", engine,
+               "--precision", precision, "--force", "--repository", repository]  # fmt: skip
+    code, _, errors, _ = measured(command, timeout)
     return _error(code, errors).splitlines()[0] if code else ""
 
 

@@ -126,7 +126,7 @@ def test_variants_are_tried_on_an_exported_model_and_the_sentence_of_a_refusal_i
     passed = Variant("openvino", "bf16", ("",), figures={"agreement": 0.99}, shown="agreement", kept_fp32=("/conv",))
     monkeypatch.setattr(runner.Repository, "resolve", lambda *_: SimpleNamespace(variants=(passed,)))
     said = {"bf16": (0, "", "", 0), "int8": (1, "", "Note: slow.\nError: int8 misses a bar: 0.9.\nHint: none.\n", 0)}
-    monkeypatch.setattr(runner, "measured", lambda command, _: said[command[command.index("openvino") + 1]])
+    monkeypatch.setattr(runner, "measured", lambda command, _: said[command[command.index("--precision") + 1]])
     found, failure = runner.tried(catalog.find("resnet18"), 0, 60)
     assert calls == [("resnet18", "random", 0)] and not failure
     assert found == {
@@ -138,3 +138,12 @@ def test_variants_are_tried_on_an_exported_model_and_the_sentence_of_a_refusal_i
 def test_a_model_that_cannot_be_exported_has_no_variants(runner, exports):
     exports[1].append(({}, "It differs.\nHint: none."))
     assert runner.tried(catalog.find("resnet18"), 0, 60) == ({}, "It differs.\nHint: none.")
+
+
+def test_a_variant_that_takes_too_long_is_not_said_to_be_refused(runner, exports, monkeypatch):
+    def too_long(command, timeout):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    exports[1].append(({}, ""))
+    monkeypatch.setattr(runner, "measured", too_long)
+    assert runner.tried(catalog.find("resnet18"), 0, 60) == ({}, "")
