@@ -386,6 +386,7 @@ class Engine:
             return attempt == 0 and failures.of_one_process(error)
         deaths = self._server.deaths
         await self._loader.healed(self._settings.deadline)
+        await asyncio.sleep(attempt)  # a server that is there again is found within two seconds, see CHANNEL_OPTIONS
         if picture and "stub" in (error.details() or "").lower():
             self._quarantine.add(picture, max(deaths, self._server.deaths))
             self._quarantine.check(picture)

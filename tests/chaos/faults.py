@@ -95,6 +95,17 @@ def _kill_one(scene: Scene) -> None:
     scene.hit(_STEPS[scene.number % 3])
 
 
+def _wear(scene: Scene) -> None:
+    """Processes are killed while they work, forty at most, until a second tritonserver is being started."""
+    scene.known["uuid"] = scene.house.uuid()
+    for number in range(40):
+        scene.hit(_STEPS[number % 3])
+        if scene.house.wait(lambda: len(scene.house.tritons()) > 1, 0.5):
+            return
+        assert scene.house.wait(lambda: len(scene.house.tritons()) > 1 or _whole(scene)), "one was not replaced"
+    assert scene.house.wait(lambda: len(scene.house.tritons()) > 1, 20), "it is not worn after forty"
+
+
 def _kill_server(scene: Scene) -> None:
     triton = scene.house.triton()
     assert triton is not None
@@ -291,8 +302,7 @@ def _answers_again(scene: Scene) -> bool:
 
 FAULTS = {
     "kill": Fault("a Python process is killed (SIGKILL)", _kill_one),
-    # from the fourth time in a row on it is started after a wait that doubles, in which callers get a 502
-    "kill-server": Fault("the tritonserver is killed", _kill_server, most=3),
+    "kill-server": Fault("the tritonserver is killed", _kill_server),
     "hang": Fault("a process is stopped (SIGSTOP)", lambda scene: scene.hit(_STEPS[scene.number % 3], signal.SIGSTOP)),
     "stall": Fault("a step never returns", _stall, most=2, over=_stalled_is_replaced),
     "exit": Fault("a step exits in the middle of a request", **_told("exit")),
@@ -328,6 +338,7 @@ FAULTS = {
     ),
     "hang-up": Fault("a hundred callers hang up", _hang_up, over=_answers_again),
     "upgrade": Fault("the server is replaced in flight (SIGUSR2)", _upgrade, over=_upgraded),
+    "worn": Fault("processes are killed until the tritonserver keeps too much of them", _wear, over=_upgraded, most=2),
     "upgrade-in-vain": Fault(
         "its successor cannot load a model", _upgrade_in_vain, undo=_graph_again, over=_not_upgraded
     ),

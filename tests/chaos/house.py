@@ -191,6 +191,11 @@ class House:
         """Process id of its tritonserver, the newest; None while there is none."""
         return (self.tritons() or [None])[-1]
 
+    def serving(self) -> int | None:
+        """Process id of the one whose tritonserver that is: the one that was started, until it has handed on."""
+        triton = self.triton()
+        return None if triton is None else _parent(triton)
+
     def stub(self, model: str, number: int = 0) -> stubs.Stub:
         """A process of a Triton model, one of the two newest."""
         triton = self.triton()

@@ -16,8 +16,7 @@ import pytest
 
 from tritonvision.client import TritonClient
 from tritonvision.errors import ServerUnavailable
-from tritonvision.server import Embedded, run_folder, stubs
-from tritonvision.server import embedded as embedded_module
+from tritonvision.server import Embedded, restarts, run_folder, stubs
 from tritonvision.settings import Settings
 
 FACE = "mediapipe-face-detection"
@@ -148,21 +147,43 @@ def test_a_killed_server_is_restarted_at_the_same_address_with_its_models(settin
         server.stop()
 
 
-def test_a_server_that_keeps_ending_is_reported_and_restarted_after_a_wait(
+def test_a_server_that_is_killed_again_and_again_is_started_after_a_wait_that_callers_sit_out(
     settings: Settings, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ):  # fmt: skip
-    monkeypatch.setattr(embedded_module, "_RESTARTS", 0)  # the first restart waits as the fourth would
+    monkeypatch.setattr(restarts, "_AT_ONCE", 0)  # the first restart waits as the fourth would
+    monkeypatch.setattr(restarts, "_LONGEST_UNTOLD", 1.0)
     server = Embedded(settings)
     server.start()
     try:
         load(server)
         os.kill(server.pid, signal.SIGKILL)
+        assert wait_until(lambda: not server.healthy())
+        assert server.wait_healed(60) and server.failure is None and server.starts == 2
+        assert faces(server, photo) == 1
+    finally:
+        server.stop()
+
+
+def test_a_server_that_ends_after_it_did_not_come_back_whole_is_reported(
+    repository: Path, tmp_path: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
+):  # fmt: skip
+    monkeypatch.setattr(restarts, "_AT_ONCE", 1)  # the second restart waits as the fourth would
+    root, aside = shutil.copytree(repository, tmp_path / "models"), tmp_path / "aside"
+    server = Embedded(Settings(repository=root, log_dir=tmp_path))
+    server.start()
+    try:
+        load(server)
+        (root / STEPS[2]).rename(aside)
+        os.kill(server.pid, signal.SIGKILL)
+        assert wait_until(lambda: server.starts == 2 and server.healthy(), 30)
+        os.kill(server.pid, signal.SIGKILL)
         assert wait_until(lambda: server.failure is not None), "it never said that it had given up for now"
+        aside.rename(root / STEPS[2])
         assert not server.healthy() and server.wait_healed(0.1)
         with pytest.raises(ServerUnavailable, match="again and again") as refused:
             server.load(FACE)
         assert refused.value.retry_after
-        assert wait_until(lambda: server.healthy(), 60) and server.failure is None and server.starts == 2
+        assert wait_until(lambda: server.healthy(), 60) and server.failure is None and server.starts == 3
         assert faces(server, photo) == 1
     finally:
         server.stop()
@@ -171,11 +192,13 @@ def test_a_server_that_keeps_ending_is_reported_and_restarted_after_a_wait(
 def test_a_server_that_waits_for_its_next_start_is_stopped_at_once(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):  # fmt: skip
-    monkeypatch.setattr(embedded_module, "_RESTARTS", -4)  # 32 seconds
+    monkeypatch.setattr(restarts, "_AT_ONCE", -4)  # 32 seconds
+    monkeypatch.setattr(restarts, "_LONGEST_UNTOLD", 60.0)
     server = Embedded(settings)
     server.start()
     os.kill(server.pid, signal.SIGKILL)
-    assert wait_until(lambda: server.failure is not None)
+    assert wait_until(lambda: not server.healthy())
+    time.sleep(1)  # by now it waits
     began = time.monotonic()
     server.stop()
     assert time.monotonic() - began < 10

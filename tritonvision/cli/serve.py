@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 from collections.abc import Coroutine, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import uvloop
 
+from tritonvision import memory
 from tritonvision.cli import complain
 from tritonvision.cli.options import settings_with
 from tritonvision.errors import ModelLoading, TritonVisionError, UnknownModel
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from tritonvision.settings import Settings
 
 log = logging.getLogger(__name__)
+
+# Of a worn tritonserver: seconds between two looks, and after a handover that failed or had no room; and how many times
+# what the server holds has to be free for a second one.
+_LOOK_SECONDS, _RENEW_AGAIN, _ROOM = 10.0, 600.0, 1.5
 
 
 def serve(
@@ -253,6 +259,7 @@ async def _answer(
 
     told = asyncio.Event()
     following = asyncio.create_task(_follow(copy, settings.repository_poll, told)) if copy else None
+    renewing = asyncio.create_task(_renew(server)) if server else None
     async with grpc_bridge.serving(app, settings, successor=handover.before is not None):
         try:
             await run(
@@ -261,8 +268,8 @@ async def _answer(
                 hand_on=lambda listener: handover.hand_on(listener, engine),
             )  # fmt: skip
         finally:
-            if following is not None:
-                following.cancel()
+            for task in filter(None, (following, renewing)):
+                task.cancel()
 
 
 def _copied(settings: Settings) -> RepositoryCopy | None:
@@ -296,6 +303,22 @@ async def _follow(copy: RepositoryCopy, seconds: float, told: asyncio.Event) -> 
             log.error("The repository stays as it is: %s", error.message)
         except Exception:  # the boundary of the task: nobody would look at the source again
             log.exception("The repository stays as it is: a look at its source failed.")
+
+
+async def _renew(server: Embedded) -> None:
+    """Have a new process take over once the tritonserver is worn, as with SIGUSR2, where there is memory for both."""
+    from tritonvision.server import stubs
+
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        with contextlib.suppress(TritonVisionError):  # it is being started
+            if not await asyncio.to_thread(stubs.worn, server.pid):
+                continue
+            held = sum(map(stubs.resident, (os.getpid(), server.pid, *stubs.of_server(server.pid))))
+            if memory.free() > _ROOM * held:
+                log.warning("The inference server keeps too much of processes that ended; a new one takes over.")
+                os.kill(os.getpid(), signal.SIGUSR2)
+            await asyncio.sleep(_RENEW_AGAIN)
 
 
 async def _load(engine: Engine, name: str) -> None:

@@ -19,6 +19,7 @@ from tritonvision.server.control import processes_of
 from tritonvision.server.ends import Ends
 from tritonvision.server.locate import locate
 from tritonvision.server.process import TritonProcess, address_in, native_engines
+from tritonvision.server.restarts import LONGEST_WAIT, Restarts
 from tritonvision.server.run_folder import RunFolder
 from tritonvision.server.stubs import Stub
 from tritonvision.settings import Settings
@@ -32,10 +33,6 @@ _HEAL_ATTEMPTS = 3
 _HEAL_AGAIN = 3.0  # seconds after attempts that failed while a restart would have made it worse
 # Seconds a process may finish its work after its successors have started. Mostly Triton stops it earlier.
 _RETIREMENT = 10.0
-# Restarts in a row without a wait; then the wait doubles with each. A server that ran for long resets the count.
-_RESTARTS = 3
-_LONGEST_BACKOFF = 60.0
-_RAN_LONG = 120.0
 
 
 class Embedded:
@@ -71,7 +68,7 @@ class Embedded:
         self._stubs: dict[int, Stub] = {}
         self._retired: dict[int, float] = {}  # processes whose successors have started, and when
         self._unhealed: dict[str, float] = {}  # models that miss a process, and when to try again
-        self._restarts_in_a_row, self._generation, self._started_at = 0, 0, 0.0
+        self._generation, self._started_at, self._restarts = 0, 0.0, Restarts()
         self._sick = self._started = self._stopping = False
         self._looks, self._looking = list[Future[None]](), list[Future[None]]()  # checks asked for, and begun
         self._changed = threading.Condition()
@@ -153,7 +150,7 @@ class Embedded:
         if self.confined and walls.is_own_code(folder):
             log.warning("%s is code of your own, so the inference server is started again without its walls.", model)
             self.confined = False
-            self.wait_healed(_LONGEST_BACKOFF)
+            self.wait_healed(LONGEST_WAIT)
         for path in folder.glob("*/model.py"):
             # The stub would write it, and Triton would take that for a change of the model and reload it at every load.
             compileall.compile_file(path, quiet=2)
@@ -352,38 +349,43 @@ class Embedded:
     def _restart(self) -> None:
         """Start the server again, with retries, and load what was loaded."""
         self._sick = True
-        if time.monotonic() - self._started_at > _RAN_LONG:
-            self._restarts_in_a_row = 0
+        self._restarts.ended_after(time.monotonic() - self._started_at)
         try:
             while not self._stopping:
                 log.error("tritonserver is restarted.")
                 self._end(gently=False)
                 self._back_off()
+                self._restarts.came_back = False
                 try:
                     self._start_process()
                 except TritonVisionError as error:
                     log.error("tritonserver did not start: %s", error.message)
                     continue
-                for model in list(self._instances):
-                    with contextlib.suppress(TritonVisionError):
-                        self._running().control.load(model, self.configs.get(model))
+                self._restarts.came_back = all([self._loads_again(model) for model in list(self._instances)])
                 return
         finally:
             self._sick = False
             self._ends.wake()
 
+    def _loads_again(self, model: str) -> bool:
+        """Load a model into a server that was started again; whether it could."""
+        try:
+            self._running().control.load(model, self.configs.get(model))
+        except TritonVisionError:
+            return False
+        return True
+
     def _back_off(self) -> None:
-        """Wait before a further start; calls in the meantime fail at once with ``failure``."""
-        self._restarts_in_a_row += 1
-        further = self._restarts_in_a_row - _RESTARTS
-        if further <= 0 or self._stopping:
+        """Wait before a further start; calls in the meantime fail at once where ``failure`` says so."""
+        wait = self._restarts.wait()
+        if not wait or self._stopping:
             return
-        wait = min(2.0**further, _LONGEST_BACKOFF)
         with self._changed:
-            self.failure = ServerUnavailable(
-                "The inference server ended again and again.", hint="Its log tells why.", retry_after=wait
-            )
-            self._answer_all()
+            if not self._restarts.came_back:
+                self.failure = ServerUnavailable(
+                    "The inference server ended again and again.", hint="Its log tells why.", retry_after=wait
+                )
+                self._answer_all()
             self._changed.wait_for(lambda: self._stopping, wait)
             self.failure = None
 

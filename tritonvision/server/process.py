@@ -258,6 +258,8 @@ def _environment(installation: Installation, folder: Path, kept: int, confined: 
     # glibc gives the memory of each decoded picture back and faults it in again: half of a pre step's time, mallopt(3).
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 * 2**20))
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(64 * 2**20))
+    # It has hundreds of threads, and glibc up to eight heaps for each core, which loads fill one after the other.
+    environment.setdefault("MALLOC_ARENA_MAX", "2")
     return environment
 
 

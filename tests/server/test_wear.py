@@ -1,0 +1,53 @@
+"""What a tritonserver keeps of processes that ended; ``make chaos FAULTS=worn`` shows that it is replaced for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+
+import pytest
+
+from tritonvision.client import TritonClient
+from tritonvision.errors import TritonVisionError
+from tritonvision.server import Embedded, stubs
+
+FACE = "mediapipe-face-detection"
+NET = f"net--{FACE}"
+
+
+def settles(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Whether ``condition`` comes to hold."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_of_processes_that_ended_at_work_it_keeps_their_models_and_says_that_it_is_worn(
+    embedded: Embedded, photo: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    def ask() -> None:
+        with suppress(TritonVisionError), TritonClient(embedded.address) as client:
+            client.infer(FACE, photo)
+
+    monkeypatch.setattr(stubs, "MOST_HELD", 0)
+    embedded.load(FACE)
+    idle = next(stub for stub in embedded.processes() if stub.model == NET)
+    os.kill(idle.pid, signal.SIGKILL)
+    assert settles(lambda: idle.pid not in stubs.of_server(embedded.pid)) and embedded.wait_healed(20)
+    assert settles(lambda: not stubs.worn(embedded.pid)), "it keeps the model of a process that had nothing to do"
+    working = next(stub for stub in embedded.processes() if stub.model == NET)
+    os.kill(working.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(20) as callers:  # until one of them is in the process that was stopped
+        while wait([callers.submit(ask)], 0.5).done:
+            pass
+        os.kill(working.pid, signal.SIGKILL)
+    assert embedded.wait_healed(20) and stubs.worn(embedded.pid)
+    time.sleep(2)
+    assert stubs.worn(embedded.pid), "it lets go of them: this Triton needs no replacing"
