@@ -27,10 +27,8 @@ from tritonvision.settings import Settings
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
-# Seconds a load waits until its processes are watched: a check takes milliseconds, but may wait for a healing.
-_SEEN_SECONDS = 10.0
-_HEAL_ATTEMPTS = 3
-_HEAL_AGAIN = 3.0  # seconds after attempts that failed while a restart would have made it worse
+_SEEN_SECONDS = 10.0  # a load waits until its processes are watched: milliseconds, unless there is a healing
+_HEAL_ATTEMPTS, _HEAL_AGAIN = 3, 3.0  # seconds after attempts that failed while a restart would have made it worse
 # Seconds a process may finish its work after its successors have started. Mostly Triton stops it earlier.
 _RETIREMENT = 10.0
 
