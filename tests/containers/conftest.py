@@ -25,7 +25,6 @@ import pytest
 from podman_runs import Podman
 
 TREE = Path(__file__).parents[2]
-BASE = "localhost/tritonvision-base:bookworm"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,6 +45,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     config.write_text(
         f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", "nproc=32768:32768"]\n'
         '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+        "compat_api_enforce_docker_hub = false\n"  # a name of Docker Compose without a registry is one of this machine
     )
     runs = Podman(f"tv-{uuid.uuid4().hex[:8]}", {**os.environ, "CONTAINERS_CONF": str(config)})
     yield runs
@@ -53,21 +53,33 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
 
 
 @pytest.fixture(scope="session")
-def base(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image that all others begin with."""
-    given = os.environ.get("TRITONVISION_TEST_BASE", BASE)
-    if given == BASE and podman.fails("image", "exists", BASE):
+def debian(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """``debian("trixie", "zlib1g", ...)``: an image of that release with these packages, made where it is not there."""
+
+    def make(release: str, *packages: str) -> str:
+        name = f"localhost/tritonvision-base:{release}"
+        if not podman.fails("image", "exists", name):
+            return name
         root = tmp_path_factory.mktemp("base") / "root"
         subprocess.run(
-            ["debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", str(root)],
+            ["debootstrap", "--variant=minbase", f"--include={','.join(('ca-certificates', *packages))}", release,
+             str(root)],
             check=True, capture_output=True,
         )  # fmt: skip
         archive = root.with_suffix(".tar")
         subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)
         shutil.rmtree(root)
-        podman("import", str(archive), BASE)
+        podman("import", str(archive), name)
         archive.unlink()
-    return given
+        return name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base(debian: Callable[..., str]) -> str:
+    """The image that all others begin with."""
+    return os.environ.get("TRITONVISION_TEST_BASE") or debian("bookworm")
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,8 @@ def pod(
         yield server, url
     finally:
         podman.fails("play", "kube", "--down", str(folder / "kube.yaml"))
-        podman.fails("volume", "rm", "--force", "tritonvision-models")
+        for volume in ("tritonvision-models", "tritonvision"):  # the second is the secret
+            podman.fails("volume", "rm", "--force", volume)
         podman.fails("secret", "rm", "tritonvision")
 
 

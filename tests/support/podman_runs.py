@@ -26,7 +26,7 @@ class Podman:
     """
 
     def __init__(self, prefix: str, environment: Mapping[str, str]):
-        self.prefix, self._environment = prefix, environment
+        self.prefix, self.environment = prefix, environment
         self._containers: list[str] = []
         self._volumes: list[str] = []
 
@@ -53,9 +53,13 @@ class Podman:
         self("volume", "create", own)
         return own
 
+    def address(self, container: str, port: int) -> str:
+        """Where a port of a container is published on this machine."""
+        return self("port", container, f"{port}/tcp").split()[0]
+
     def url(self, container: str) -> str:
-        """Where the port 9001 of a container is published on this machine."""
-        return f"http://{self('port', container, '9001/tcp').split()[0]}"
+        """Where its HTTP server is asked from this machine."""
+        return f"http://{self.address(container, 9001)}"
 
     def state(self, container: str) -> dict[str, Any]:
         """Its state as podman tells it: Status, ExitCode, Pid, ..."""
@@ -88,7 +92,7 @@ class Podman:
 
     def _run(self, arguments: tuple[str, ...], seconds: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["podman", *arguments], capture_output=True, text=True, timeout=seconds, env=self._environment, check=False
+            ["podman", *arguments], capture_output=True, text=True, timeout=seconds, env=self.environment, check=False
         )
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import orjson
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
-from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from pydantic import ValidationError
 from starlette.convertors import Convertor, register_url_convertor
@@ -27,7 +26,7 @@ from tritonvision.engine.forwarding import CONFIG, METADATA, STATISTICS
 from tritonvision.errors import InvalidParameter, TritonVisionError, UnknownModel
 from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.dialects.common.schemas import json_schema
-from tritonvision.facade.dialects.kserve import tensors
+from tritonvision.facade.dialects.kserve import message_json, tensors
 from tritonvision.facade.dialects.kserve.schemas import InferRequest
 from tritonvision.facade.inputs.json_body import parse_json
 from tritonvision.facade.replies import reply, sentence
@@ -105,14 +104,14 @@ async def model_ready(request: Request, model: str) -> Response:
 async def config(request: Request, model: str) -> Response:
     """The model's ``config.pbtxt`` as Triton runs it, without the steps of an ensemble."""
     found = await _described(request, model, CONFIG)
-    return _answer(request, found, json_format.MessageToDict(found.config, preserving_proto_field_name=True))
+    return _answer(request, found, message_json.told(found.config))
 
 
 @router.get("/v2/models/{model:versioned}/stats")
 async def statistics(request: Request, model: str) -> Response:
     """How often, and for how long, the model ran."""
     found = await _described(request, model, STATISTICS)
-    return _answer(request, found, json_format.MessageToDict(found, preserving_proto_field_name=True))
+    return _answer(request, found, message_json.told(found))
 
 
 @router.get("/v2/models/{model:versioned}")
