@@ -8,8 +8,8 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 
 from tritonvision import heartbeat
 from tritonvision.errors import ServerUnavailable, SetupError, TritonVisionError
@@ -80,10 +80,8 @@ class Embedded:
         try:
             self._settings.repository.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SetupError(
-                f"The model repository {self._settings.repository} cannot be made: {error.strerror}.",
-                hint="Name another folder with --repository DIR.",
-            ) from error
+            told = f"The model repository {self._settings.repository} cannot be made: {error.strerror}."
+            raise SetupError(told, hint="Name another folder with --repository DIR.") from error
         self._thread.start()
         with self._changed:
             self._changed.wait_for(lambda: self._started or self.failure)
@@ -176,6 +174,8 @@ class Embedded:
             self.configs.pop(model, None)
             if self._instances.pop(model, None) is not None:
                 self._running().control.unload(model)
+                # Triton never ends those of a model of which one died at work; the others may still answer
+                self._retire(self._pids(model), self._settings.deadline)
 
     def healing(self) -> Future[None]:
         """A future, done after a check of all processes that begins after this call, and the healing it causes.
@@ -192,11 +192,7 @@ class Embedded:
 
     def wait_healed(self, timeout: float) -> bool:
         """Wait for :meth:`healing`; False when it takes longer."""
-        try:
-            self.healing().result(timeout)
-        except TimeoutError:
-            return False
-        return True
+        return bool(wait([self.healing()], timeout).done)
 
     def _running(self) -> TritonProcess:
         if self.failure:
@@ -291,12 +287,11 @@ class Embedded:
         lost = {stub.model for stub in gone if stub.pid not in self._retired}
         for model in lost | self._overdue():
             missing = self.instances(model) - self._present(model)
+            self._unhealed.pop(model, None)
             if missing > 0:
                 self.deaths += missing * (model in lost)
                 self._deaths_of[model] += missing * (model in lost)
                 self._heal(model)
-            else:
-                self._unhealed.pop(model, None)
 
     def _present(self, model: str) -> int:
         """Processes that serve ``model`` and are not being replaced, when they were last listed."""
@@ -312,7 +307,6 @@ class Embedded:
     def _heal(self, model: str) -> None:
         """Swap ``model``; after repeated failures restart the whole server, if that can help."""
         self._sick = True
-        self._unhealed.pop(model, None)
         started = time.monotonic()
         try:
             for _ in range(_HEAL_ATTEMPTS):
@@ -337,12 +331,18 @@ class Embedded:
     @contextlib.contextmanager
     def _succession(self, model: str) -> Iterator[None]:
         """Around a load: if it started new processes of ``model``, the former ones are marked as being replaced."""
-        before = {pid for pid, stub in self._living().items() if stub.model == model}
+        before = self._pids(model)
         yield
-        after = {pid for pid, stub in self._living().items() if stub.model == model}
-        if after - before:
-            with self._changed:  # anew, not in place: the supervisor may be reading it
-                self._retired = dict.fromkeys(before, time.monotonic()) | self._retired
+        if self._pids(model) - before:
+            self._retire(before)
+
+    def _pids(self, model: str) -> set[int]:
+        return {pid for pid, stub in self._living().items() if stub.model == model}
+
+    def _retire(self, pids: Iterable[int], answer: float = 0.0) -> None:
+        """These processes are not replaced any more, and may ``answer`` for so many seconds before they have to end."""
+        with self._changed:  # anew, not in place: the supervisor may be reading it
+            self._retired = dict.fromkeys(pids, time.monotonic() + answer) | self._retired
 
     def _restart(self) -> None:
         """Start the server again, with retries, and load what was loaded."""
@@ -367,11 +367,10 @@ class Embedded:
 
     def _loads_again(self, model: str) -> bool:
         """Load a model into a server that was started again; whether it could."""
-        try:
+        with contextlib.suppress(TritonVisionError):
             self._running().control.load(model, self.configs.get(model))
-        except TritonVisionError:
-            return False
-        return True
+            return True
+        return False
 
     def _back_off(self) -> None:
         """Wait before a further start; calls in the meantime fail at once where ``failure`` says so."""
