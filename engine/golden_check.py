@@ -1,8 +1,9 @@
 """Asks a loaded model the golden questions that it was published with, and finds the stage that answers otherwise.
 
 The entry points are asked first, at once as often as a model's narrowest part has processes: each has answered before
-the first caller comes, who waits for no first run. Only where an answer drifts past its bar are the stages behind it
-asked, each on its own recorded inputs. The questions go past the models' queues: callers come later.
+the first caller comes, who waits for no first run. One over networks that have answered so for another is asked once.
+Only where an answer drifts past its bar are the stages behind it asked, each on its own recorded inputs. The questions
+go past the models' queues: callers come later.
 """
 
 from __future__ import annotations
@@ -127,9 +128,13 @@ class GoldenCheck:
         exact = (variant.precision if variant else manifest.precision) == "fp32"
         found: dict[str, tuple[Figures, ...]] = {}
         blamed = why = ""
+        processes, warm = processes_of_narrowest(manifest, self._instances), set[str]()
         for question in questions.questions:
             measured = variant.golden.get(question.role, {}) if variant else {}
-            figures = await self._ask_entry_point(manifest, questions, question, exact, measured, every_stage)
+            networks = {stage.model for stage in question.stages if _is_network(stage.name)} or {question.role}
+            times = processes if networks - warm else 1
+            warm |= networks
+            figures = await self._ask_entry_point(manifest, questions, question, exact, measured, every_stage, times)
             found[question.role] = figures
             if not blamed:
                 blamed, why = _blame(figures, exact)
@@ -141,7 +146,7 @@ class GoldenCheck:
 
     async def _ask_entry_point(
         self, manifest: Manifest, questions: Golden, question: Question, exact: bool, measured: Mapping[str, float],
-        every_stage: bool,
+        every_stage: bool, times: int,
     ) -> tuple[Figures, ...]:  # fmt: skip
         public = f"{manifest.triton_name}--{question.role}" if question.role else manifest.triton_name
         answer, *stages = question.stages
@@ -150,8 +155,7 @@ class GoldenCheck:
             alone = codec.a_whole_one() if manifest.task == TRACKING.name else None
             return await self._ask_stage(questions, answer, public, exact, measured, alone)
 
-        processes = processes_of_narrowest(manifest, self._instances)
-        answers = await asyncio.gather(*(ask_all() for _ in range(processes)))
+        answers = await asyncio.gather(*(ask_all() for _ in range(times)))
         figures = [next((one for one in answers if not one.passed), answers[0])]
         if figures[0].passed and not every_stage:
             return tuple(figures)

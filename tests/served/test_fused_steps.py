@@ -91,6 +91,20 @@ def test_only_the_network_has_processes_and_a_lost_one_is_replaced_without_a_fai
     with_engine(settings, server, work)
 
 
+def test_a_second_entry_point_over_the_same_network_is_asked_once(servers):
+    settings, server = servers[True]
+
+    async def work(engine: Engine):
+        await engine.unload(CLASSIFIER)
+        await engine.load(CLASSIFIER)
+        return {one.model: one.requests for one in await engine.statistics()}
+
+    asked = with_engine(settings, server, work)
+    assert {name: asked[name] for name in (f"net--{CLASSIFIER}", CLASSIFIER, f"{CLASSIFIER}--features")} == {
+        f"net--{CLASSIFIER}": 3, CLASSIFIER: 2, f"{CLASSIFIER}--features": 1,
+    }  # fmt: skip
+
+
 def test_verifying_asks_every_step_alone_and_its_processes_leave_with_the_model(servers):
     settings, server = servers[True]
 
