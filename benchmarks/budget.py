@@ -54,11 +54,14 @@ def main() -> None:
         served: Counter[str] = Counter()
         for pid, name in names.items():
             served[name.partition("--")[0]] += (processor_seconds(pid) - before[pid]) * 1e6 / answers
-    floors = floor(given.repository, given.model, jpegs, question.settings)
+    floors, stages = floor(given.repository, given.model, jpegs, question.settings), dict(STAGES)
+    if not served["pre"]:  # the steps run in the network's processes
+        floors["net"] = floors.pop("pre") | floors["net"] | floors.pop("post")
+        stages = {name: stages[name] for name in ("facade", "tritonserver", "net")} | {"net": "network and its steps"}
     print(f"{machine.describe('openvino')}; {given.model}, JPEGs of 1280x720, {answers} answers\n")
     print("| stage | served, us | called directly, us | of which |")
     print("|---|---|---|---|")
-    for stage, title in STAGES.items():
+    for stage, title in stages.items():
         parts = floors.get(stage, {})
         listed = ", ".join(f"{name} {value:.0f}" for name, value in parts.items())
         print(f"| {title} | {served[stage]:.0f} | {sum(parts.values()):.0f} | {listed or '-'} |")
