@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 
 import httpx
 import pytest
@@ -26,7 +27,8 @@ def server(served_repository, tmp_path):
 
 
 def inferences(server: Embedded) -> int:
-    """Pictures that the network has seen."""
+    """Pictures that the network has seen; Triton counts one a moment after it has answered."""
+    time.sleep(0.2)
     control = server._process.control  # statistics are the administrator's
     request = pb.ModelStatisticsRequest(name=f"net--{FACE}")
     return control._call(control._stub.ModelStatistics, request).model_stats[0].inference_stats.success.count
