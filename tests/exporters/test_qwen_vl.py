@@ -123,13 +123,12 @@ def test_the_vision_network_takes_any_grid(network, nets, tall, wide):
 @pytest.mark.parametrize(("past", "new"), [(0, 9), (13, 1), (7, 4)])
 def test_a_padded_row_gives_the_same_logits_as_alone(network, nets, past, new):
     padding = 5 if not past else 4
-    cut = {"axes": 3, "extra": network._extra}
-    both = causal_decoder.example(network._model.config.text_config, 2, past, new, padding, **cut)
+    both = causal_decoder.example(network._model.config.text_config, 2, past, new, padding, **network.decoding)
     alone = {name: value[:, :1] if name == "position_ids" else value[:1] for name, value in both.items()}
     if past:  # the padding is in the cache
         alone = {n: v[:, :, padding:] if n.startswith("past") else v for n, v in alone.items()}
     else:  # the padding is in the prompt
-        alone |= {name: alone[name][:, padding:] for name in ("inputs_embeds", *network._extra)}
+        alone |= {name: alone[name][:, padding:] for name in ("inputs_embeds", *network.decoding["extra"])}
         alone["position_ids"] = alone["position_ids"][..., padding:]
     alone["attention_mask"] = alone["attention_mask"][:, padding:]
     got, want = nets["decoder"].tensors(both), nets["decoder"].tensors(alone)
