@@ -118,8 +118,16 @@ def _take_back(moves: Sequence[_Move], journal: Path) -> None:
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether a staging folder holds a journal, and so perhaps folders that belong into the repository."""
-    return (folder / _JOURNAL).exists()
+    """Whether a staging folder holds a journal, and so perhaps folders that belong into the repository. One that this
+    user may not enter is taken to do so.
+    """
+    try:
+        os.stat(folder / _JOURNAL)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def exchange(a: Path, b: Path) -> None:
@@ -156,9 +164,9 @@ def _journals(repository: Path) -> Iterator[Path]:
         folders = list(os.scandir(repository / STAGING))
     except OSError:  # nobody publishes
         return
-    for folder in folders:
-        if (journal := Path(folder.path, _JOURNAL)).exists():
-            yield journal
+    for folder in map(Path, folders):
+        if is_unfinished(folder):
+            yield folder / _JOURNAL
 
 
 def _write(folder: Path, moves: Sequence[_Move]) -> Path:

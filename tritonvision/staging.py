@@ -44,7 +44,10 @@ def staging_folder(repository: Path) -> Iterator[Path]:
 def _sweep(root: Path) -> None:
     """Remove the staging folders of processes that are gone."""
     for folder in root.iterdir():
-        owner = os.open(folder, os.O_RDONLY)
+        try:
+            owner = os.open(folder, os.O_RDONLY)
+        except PermissionError:  # another user's, who may still be there
+            continue
         try:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

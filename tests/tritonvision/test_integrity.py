@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tritonvision import integrity
 from tritonvision.errors import BrokenModel, ModelLoading, ServerUnavailable
 from tritonvision.integrity import check_files
+from tritonvision.moves import STAGING
 from tritonvision.publication import MANIFEST, Manifest, Repository
 from tritonvision.variants import Variant
 
@@ -86,7 +88,7 @@ def test_the_files_of_a_variant_are_compared_where_it_shall_run_and_only_there(t
 
 def test_what_a_killed_process_left_half_changed_is_taken_back_before_it_is_compared(tmp_path):
     """Also where the files fit by themselves: a step that has no hash may be another version's."""
-    from tritonvision.moves import STAGING, _Move, _write
+    from tritonvision.moves import _Move, _write
 
     manifest = publish(tmp_path, b"graph")
     step, aside = tmp_path / "pre--letterbox-640", tmp_path / STAGING / "victim"
@@ -100,3 +102,24 @@ def test_what_a_killed_process_left_half_changed_is_taken_back_before_it_is_comp
     ])  # fmt: skip
     check_files(Repository(tmp_path), manifest)
     assert (step / "config.pbtxt").read_text() == "old"
+
+
+def test_what_another_user_left_there_hinders_nobody(tmp_path, monkeypatch, caplog):
+    """A server in a container reads a repository in which a killed export of another user left its private folder."""
+    manifest = publish(tmp_path, b"graph")
+    journal = tmp_path / STAGING / "theirs" / "journal.json"
+    journal.parent.mkdir(parents=True)
+    stat = os.stat
+
+    def refusing(path, *rest, **more):
+        if os.fspath(path) == str(journal):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, *rest, **more)
+
+    def not_read(path, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("tritonvision.moves.os.stat", refusing)
+    monkeypatch.setattr(Path, "read_text", not_read)
+    check_files(Repository(tmp_path), manifest)
+    assert "cannot be taken back" in caplog.text
