@@ -53,7 +53,6 @@ def test_every_fault_is_run_by_a_test_and_told_in_the_document(served_repository
     assert [name for name in names if f"\n| `{name}`: " not in document] == []
 
 
-@pytest.mark.slow  # while one process in some twenty kills may stay, see docs/reliability.md
 def test_nothing_grows_in_a_minute_of_mixed_load_while_models_come_and_go_and_processes_are_killed(served_repository):
     said = run("soak.py", served_repository, "--minutes", "1", "--cycles", "20")
     assert "kept" in said and " 2 kills" in said
