@@ -206,7 +206,7 @@ class Loader:
         order: Sequence[Sequence[str]] = (steps, manifest.triton_names)
         if any(is_fused(self._admin.configs.get(one)) and one not in fused.configs for one in manifest.triton_names):
             # the ensembles ask the network for their whole answers until they are loaded with steps of their own
-            networks = [step for step in steps if step.startswith("net--")]
+            networks = [step for step in steps if stages.kind_of(step) == "network"]
             order = ([step for step in steps if step not in networks], manifest.triton_names, networks)
         for together in order:
             loads = (partial(self._admin.load, config_name=name, config=fused.configs.get(one)) for one in together)

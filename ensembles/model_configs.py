@@ -28,6 +28,7 @@ from tritonvision.ensembles.tensors import GEOMETRY, IMAGE, IMAGE_SIZE, MAX_BATC
 from tritonvision.publication import MANIFEST_PARAMETER, Manifest
 from tritonvision.python_backend.runtime.sequences import SEQUENCE_END, SEQUENCE_ID, SEQUENCE_START
 from tritonvision.queue_policy import bound_queue
+from tritonvision.tuning import THREADS
 
 TOKENIZER = "tokenizer.json"
 BOUNDS = "bounds"  # parameter of a network: between which lengths its free axes lie, by input
@@ -289,10 +290,6 @@ def _tensorrt_settings(net: Net, threads: int) -> dict[str, str]:
 _ENGINE_SETTINGS = {
     "onnxruntime": _onnxruntime_settings, "openvino": _openvino_settings, "tensorrt": _tensorrt_settings,
 }  # fmt: skip
-
-
-# The parameter by which an engine's backend takes the threads of a process.
-THREADS = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_THREADS"}
 
 
 def tune_config(config: pb.ModelConfig, instances: int, threads: int, delay: float) -> None:

@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tritonvision.python_backend.step import Step
-
-_VERSION = "1"
+from tritonvision.python_backend.step import Step, parameters_of
 
 
 class TritonPythonModel(Step):
@@ -43,9 +41,7 @@ class TritonPythonModel(Step):
         for name, config in chain["steps"].items():
             self.steps[name] = _opened(repository / name, config, args)
         self.ensembles: dict[str, dict[str, Any]] = chain["ensembles"]
-        self.answered_by = {
-            f"{name}--{output}": name for name, told in self.ensembles.items() for output in told["outputs"]
-        }
+        self.answered_by = {output: name for name, told in self.ensembles.items() for output in told["outputs"]}
 
     def answer(self, tensors: dict[str, np.ndarray], wanted: Collection[str]) -> dict[str, np.ndarray]:
         """Outputs of the ensemble that is asked, or of the network."""
@@ -61,7 +57,7 @@ class TritonPythonModel(Step):
             given = {name: found[source] for name, source in step["inputs"].items() if source in found}
             answer = self._run(step["model"], given)
             found |= {target: answer[name] for name, target in step["outputs"].items() if name in answer}
-        return {f"{asked}--{name}": found[name] for name in self.ensembles[asked]["outputs"]}
+        return {output: found[tensor] for output, tensor in self.ensembles[asked]["outputs"].items()}
 
     def _run(self, step: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         self.heart.step()  # each has the whole time
@@ -77,8 +73,7 @@ class TritonPythonModel(Step):
 
 def _opened(folder: Path, config: Mapping[str, Any], args: Mapping[str, str]) -> Step:
     """A shared step as its own process would open it."""
-    step: Step = runpy.run_path(str(folder / _VERSION / "model.py"))["TritonPythonModel"]()
+    step: Step = runpy.run_path(str(folder / args["model_version"] / "model.py"))["TritonPythonModel"]()
     step.config, step.name = dict(config), folder.name
-    given = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-    step.setup(given, {**args, "model_repository": str(folder), "model_name": folder.name})
+    step.setup(parameters_of(config), {**args, "model_repository": str(folder), "model_name": folder.name})
     return step

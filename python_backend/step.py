@@ -45,7 +45,7 @@ class Step(ABC):
         self.name = args["model_name"]
         self.weights = Path(args["model_repository"]) / args["model_version"]
         with refusing_to_load():
-            self.setup({key: value["string_value"] for key, value in self.config["parameters"].items()}, args)
+            self.setup(parameters_of(self.config), args)
         self.heart = Heart(longest_work(self.weights))
         self.teller, self.request_id = Teller(), ""
 
@@ -85,6 +85,11 @@ class Step(ABC):
     def tell(self, began: int) -> None:
         """Tell how long this process worked on the request, since ``began``, nanoseconds of the monotonic clock."""
         self.teller.tell(self.request_id, self.name, began, time.monotonic_ns())
+
+
+def parameters_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The ``parameters`` of a config, as the JSON of Triton has it."""
+    return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
 
 
 @contextmanager

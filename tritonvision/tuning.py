@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONFIG = "tuned"  # of the tuned networks, in their folder ``configs``
+# The parameter by which an engine's backend takes the threads of a process.
+THREADS = {"onnxruntime": "intra_op_thread_count", "openvino": "INFERENCE_NUM_THREADS"}
 
 
 @dataclass(frozen=True)

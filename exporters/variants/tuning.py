@@ -30,7 +30,7 @@ from tritonvision.server import Embedded
 from tritonvision.server.locate import locate
 from tritonvision.server.process import native_engines
 from tritonvision.settings import Settings
-from tritonvision.tuning import Tuning
+from tritonvision.tuning import THREADS, Tuning
 from tritonvision.variants import OFFERED, variant_name
 
 log = logging.getLogger(__name__)
@@ -283,7 +283,7 @@ def _variants(manifest: Manifest) -> tuple[list[str], tuple[str, ...]]:
 def _shapes(variant: str) -> tuple[Sequence[int], Sequence[int]]:
     """Processes and threads to try: powers of two up to the cores, and the cores."""
     counts = sorted({2**i for i in range(machine.cores().bit_length()) if 2**i <= machine.cores()} | {machine.cores()})
-    return counts, counts if variant.partition("-")[0] in model_configs.THREADS else (0,)
+    return counts, counts if variant.partition("-")[0] in THREADS else (0,)
 
 
 def _today(repository: Path, manifest: Manifest, net: Net) -> Trial:
@@ -294,7 +294,7 @@ def _today(repository: Path, manifest: Manifest, net: Net) -> Trial:
         return Trial(name, tuning.instances, tuning.threads, tuning.delay)
     folder = repository / model_configs.net_name(manifest.triton_name, net.role)
     config = text_format.Parse(_config_of(folder, name), model_config_pb2.ModelConfig())
-    threads = config.parameters[model_configs.THREADS.get(config.backend, "")].string_value or "0"
+    threads = config.parameters[THREADS.get(config.backend, "")].string_value or "0"
     delay = config.dynamic_batching.max_queue_delay_microseconds / 1000
     return Trial(name, config.instance_group[0].count, int(threads), delay)
 

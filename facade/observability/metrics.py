@@ -94,9 +94,7 @@ class Metrics:
 
     def stage_seconds(self, model: str) -> dict[str, float]:
         """Seconds of all requests for a model, by the stage in which they were spent."""
-        samples = (sample for metric in self._stages.collect() for sample in metric.samples)
-        own = (s for s in samples if s.name.endswith("_sum") and s.labels["model"] == model)
-        return {sample.labels["stage"]: sample.value for sample in own}
+        return {sample.labels["stage"]: sample.value for sample in _samples(self._stages, "_sum", model)}
 
     def text(self, triton: Sequence[ModelTimes] | None, sees: Callable[[str], bool]) -> bytes:
         """The exposition for Prometheus.
@@ -122,8 +120,12 @@ def outcome(status: int) -> str:
 
 def _sum(figure: Counter | Histogram, end: str, model: str) -> float:
     """Of the series of ``model`` whose names end so."""
+    return sum(sample.value for sample in _samples(figure, end, model))
+
+
+def _samples(figure: Counter | Histogram, end: str, model: str) -> Iterator[Any]:
     samples = (sample for metric in figure.collect() for sample in metric.samples)
-    return sum(s.value for s in samples if s.name.endswith(end) and s.labels.get("model") == model)
+    return (s for s in samples if s.name.endswith(end) and s.labels.get("model") == model)
 
 
 class _Seen:

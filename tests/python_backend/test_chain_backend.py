@@ -32,9 +32,14 @@ CHAIN = {
     "steps": {name: {"parameters": {key: {"string_value": text} for key, text in given.items()}}
               for name, given in STEPS.items()},
     "ensembles": {
-        "m": {"outputs": ["embeddings", "image_size"], "steps": [IMAGE_TO_PIXELS, NETWORK, TO_ANSWER]},
-        "m--pixels": {"outputs": ["found"], "steps": [IMAGE_TO_PIXELS, NETWORK | {
-            "outputs": {"embeddings": "found"}}]},
+        "m": {
+            "outputs": {"m--embeddings": "embeddings", "m--image_size": "image_size"},
+            "steps": [IMAGE_TO_PIXELS, NETWORK, TO_ANSWER],
+        },
+        "m--pixels": {
+            "outputs": {"m--pixels--found": "found"},
+            "steps": [IMAGE_TO_PIXELS, NETWORK | {"outputs": {"embeddings": "found"}}],
+        },
     },
 }  # fmt: skip
 

@@ -6,19 +6,16 @@ The model has every part of SmolVLM at a reduced size and random weights: what i
 from __future__ import annotations
 
 import base64
-import json
 import re
 from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image
-from vi_runs import KEY, ORGANIZATION, PHRASES, RUN
+from vi_runs import KEY, ORGANIZATION, PHRASES, RUN, at_place
 
-from tritonvision import AutoModel, ViModel
+from tritonvision import ViModel
 from tritonvision.client.automodel.servers import SERVERS
 
-MODEL = "tests/small-vlm/1"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", (Path(__file__).parents[2] / "docs" / "vi.md").read_text(), re.M | re.S)
 NAMED = ("image", "image1", "image2", "image3", "car", "person", "building", "images/one", "images/deep/two")
 GREEDY = {"do_sample": False, "max_new_tokens": 12}
@@ -27,22 +24,8 @@ GREEDY = {"do_sample": False, "max_new_tokens": 12}
 @pytest.fixture(scope="module", autouse=True)
 def place(publish_as, tmp_path_factory, photo):
     """A folder with the pictures that the document names, and a repository with its runs."""
-    root = tmp_path_factory.mktemp("vi")
-    for name in (RUN, PHRASES):
-        publish_as(root / "repository", MODEL, name)
-    manifest = root / "repository" / PHRASES / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"asked_as": "phrase-grounding"}))
-    for name in NAMED:
-        path = root / f"{name}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (90, 60), (len(name) * 9, 90, 30)).save(path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITONVISION_REPOSITORY", str(root / "repository"))
-        for name in ("TRITONVISION_SERVER", "DATATURE_VI_API_ENDPOINT"):
-            patch.delenv(name, raising=False)
-        patch.chdir(root)
+    with at_place(publish_as, tmp_path_factory.mktemp("vi"), [f"{name}.jpg" for name in NAMED]) as root:
         yield root
-    AutoModel.close()
 
 
 def made(run_id: str = RUN, **options) -> ViModel:

@@ -5,16 +5,12 @@ The model has every part of SmolVLM at a reduced size and random weights: what i
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from PIL import Image
-from vi_runs import KEY, ORGANIZATION, PHRASES, RUN
+from vi_runs import KEY, ORGANIZATION, PHRASES, RUN, at_place
 
-from tritonvision import AutoModel, ViModel
+from tritonvision import ViModel
 from tritonvision.vi.errors import ViConfigurationError, ViError
 
-MODEL = "tests/small-vlm/1"
 DESCRIBED = ("image.jpg", "image1.jpg", "image2.jpg", "image3.jpg", "car.jpg", "person.jpg", "building.jpg")
 ONE_OR_MANY = """
 # Single image
@@ -135,21 +131,9 @@ else:
 @pytest.fixture(scope="module", autouse=True)
 def place(publish_as, tmp_path_factory):
     """A folder with the pictures that the document names, and a repository with its runs."""
-    root = tmp_path_factory.mktemp("vi")
-    for name in (RUN, PHRASES):
-        publish_as(root / "repository", MODEL, name)
-    manifest = root / "repository" / PHRASES / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"asked_as": "phrase-grounding"}))
-    (root / "images" / "deep").mkdir(parents=True)
-    for name in (*DESCRIBED, "images/one.jpg", "images/deep/two.jpg"):
-        Image.new("RGB", (90, 60), (len(name) * 9, 90, 30)).save(root / name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITONVISION_REPOSITORY", str(root / "repository"))
-        for name in ("TRITONVISION_SERVER", "DATATURE_VI_API_ENDPOINT"):
-            patch.delenv(name, raising=False)
-        patch.chdir(root)
+    pictures = *DESCRIBED, "images/one.jpg", "images/deep/two.jpg"
+    with at_place(publish_as, tmp_path_factory.mktemp("vi"), pictures) as root:
         yield root
-    AutoModel.close()
 
 
 @pytest.fixture

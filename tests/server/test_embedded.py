@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from settling import settles
 
 from tritonvision.client import TritonClient
 from tritonvision.errors import ServerUnavailable
@@ -36,15 +37,6 @@ def faces(server: Embedded, photo: bytes) -> int:
 def load(server: Embedded) -> None:
     for model in (*STEPS, FACE):
         server.load(model)
-
-
-def wait_until(condition, seconds: float = 15.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_it_finds_the_face_in_the_photo(embedded: Embedded, photo: bytes):
@@ -102,7 +94,7 @@ def test_a_killed_stub_is_replaced_and_its_model_answers_again(embedded: Embedde
     deaths = embedded.deaths
     victim = next(s for s in embedded.processes() if s.model == model)
     os.kill(victim.pid, signal.SIGKILL)
-    assert wait_until(lambda: not embedded.healthy()), "it never said that it was not well"
+    assert settles(lambda: not embedded.healthy()), "it never said that it was not well"
     assert embedded.wait_healed(10)
     assert embedded.healthy() and embedded.deaths == deaths + 1
     living = [s for s in embedded.processes() if s.model == model]
@@ -116,7 +108,7 @@ def test_a_stopped_stub_is_ended_and_replaced(embedded: Embedded, photo: bytes):
     deaths = embedded.deaths
     victim = next(s for s in embedded.processes() if s.model == STEPS[0])
     os.kill(victim.pid, signal.SIGSTOP)
-    assert wait_until(lambda: embedded.deaths > deaths), "a process that hangs was not noticed"
+    assert settles(lambda: embedded.deaths > deaths), "a process that hangs was not noticed"
     assert embedded.wait_healed(10)
     assert victim.pid not in stubs.of_server(embedded.pid)
     assert [faces(embedded, photo) for _ in range(4)] == [1] * 4
@@ -127,7 +119,7 @@ def test_an_unload_is_not_reported_as_a_crash(embedded: Embedded):
     deaths = embedded.deaths
     for model in (FACE, *STEPS):
         embedded.unload(model)
-    assert wait_until(lambda: not stubs.of_server(embedded.pid))
+    assert settles(lambda: not stubs.of_server(embedded.pid))
     assert embedded.wait_healed(5)
     assert embedded.deaths == deaths
 
@@ -139,7 +131,7 @@ def test_a_killed_server_is_restarted_at_the_same_address_with_its_models(settin
         load(server)
         address, pid = server.address, server.pid
         os.kill(pid, signal.SIGKILL)
-        assert wait_until(lambda: server.healthy() and server.pid != pid, 30)
+        assert settles(lambda: server.healthy() and server.pid != pid, 30)
         assert server.wait_healed(30)
         assert server.address == address
         assert faces(server, photo) == 1
@@ -157,7 +149,7 @@ def test_a_server_that_is_killed_again_and_again_is_started_after_a_wait_that_ca
     try:
         load(server)
         os.kill(server.pid, signal.SIGKILL)
-        assert wait_until(lambda: not server.healthy())
+        assert settles(lambda: not server.healthy())
         assert server.wait_healed(60) and server.failure is None and server.starts == 2
         assert faces(server, photo) == 1
     finally:
@@ -175,15 +167,15 @@ def test_a_server_that_ends_after_it_did_not_come_back_whole_is_reported(
         load(server)
         (root / STEPS[2]).rename(aside)
         os.kill(server.pid, signal.SIGKILL)
-        assert wait_until(lambda: server.starts == 2 and server.healthy(), 30)
+        assert settles(lambda: server.starts == 2 and server.healthy(), 30)
         os.kill(server.pid, signal.SIGKILL)
-        assert wait_until(lambda: server.failure is not None), "it never said that it had given up for now"
+        assert settles(lambda: server.failure is not None), "it never said that it had given up for now"
         aside.rename(root / STEPS[2])
         assert not server.healthy() and server.wait_healed(0.1)
         with pytest.raises(ServerUnavailable, match="again and again") as refused:
             server.load(FACE)
         assert refused.value.retry_after
-        assert wait_until(lambda: server.healthy(), 60) and server.failure is None and server.starts == 3
+        assert settles(lambda: server.healthy(), 60) and server.failure is None and server.starts == 3
         assert faces(server, photo) == 1
     finally:
         server.stop()
@@ -197,7 +189,7 @@ def test_a_server_that_waits_for_its_next_start_is_stopped_at_once(
     server = Embedded(settings)
     server.start()
     os.kill(server.pid, signal.SIGKILL)
-    assert wait_until(lambda: not server.healthy())
+    assert settles(lambda: not server.healthy())
     time.sleep(1)  # by now it waits
     began = time.monotonic()
     server.stop()
@@ -207,13 +199,13 @@ def test_a_server_that_waits_for_its_next_start_is_stopped_at_once(
 def test_a_step_that_triton_loads_itself_is_supervised(embedded: Embedded, photo: bytes):
     for model in (FACE, *STEPS):
         embedded.unload(model)
-    assert wait_until(lambda: not embedded.processes())
+    assert settles(lambda: not embedded.processes())
     embedded.load(FACE)  # Triton brings the steps
     assert [embedded.instances(model) for model in (FACE, *STEPS)] == [0, 2, 2, 2]
     for stub in embedded.processes():
         if stub.model == STEPS[0]:
             os.kill(stub.pid, signal.SIGKILL)
-    assert wait_until(lambda: not embedded.healthy()) and embedded.wait_healed(20)
+    assert settles(lambda: not embedded.healthy()) and embedded.wait_healed(20)
     assert [faces(embedded, photo) for _ in range(2)] == [1] * 2
 
 
@@ -226,7 +218,7 @@ def test_two_servers_live_side_by_side_and_leave_no_shared_memory(settings: Sett
     own = {stub.region for server in servers for stub in server.processes()}
     victim = servers[0].processes()[0]
     os.kill(victim.pid, signal.SIGKILL)
-    assert wait_until(lambda: servers[0].deaths == 1) and servers[0].wait_healed(10)
+    assert settles(lambda: servers[0].deaths == 1) and servers[0].wait_healed(10)
     own |= {stub.region for stub in servers[0].processes()}
     for server in servers:
         started = time.monotonic()
@@ -254,7 +246,7 @@ def test_server_and_stubs_die_with_a_killed_parent_and_the_next_start_cleans_up(
         assert len(children) == 6
         owner.kill()
     everyone = [Path(f"/proc/{pid}") for pid in (triton, *children)]
-    assert wait_until(lambda: not any(p.exists() and "Z" not in _state(p) for p in everyone)), "orphans were left"
+    assert settles(lambda: not any(p.exists() and "Z" not in _state(p) for p in everyone)), "orphans were left"
     server = Embedded(settings)
     server.start()
     server.stop()

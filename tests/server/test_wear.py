@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 
 import pytest
+from settling import settles
 
 from tritonvision.client import TritonClient
 from tritonvision.errors import TritonVisionError
@@ -18,16 +18,6 @@ from tritonvision.server import embedded as module
 
 FACE = "mediapipe-face-detection"
 NET = f"net--{FACE}"
-
-
-def settles(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Whether ``condition`` comes to hold."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def killed_at_work(embedded: Embedded, photo: bytes) -> None:

@@ -20,12 +20,13 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonvision.publication import Manifest
 from tritonvision.queue_policy import bound_queue, read_config, to_json
+from tritonvision.stages import kind_of
+from tritonvision.tuning import THREADS
 
 BACKEND, PARAMETER = "chain", "chain"
-_NETWORK, _SHARED = "net--", ("pre--", "tokens--", "post--")
-# The parameter by which an engine takes the threads of a process, 0 for all, and what it means to leave it out. Only
-# these backends are Python of ours.
-_THREADS = {"onnxruntime": ("intra_op_thread_count", "1"), "openvino": ("INFERENCE_NUM_THREADS", "0")}
+_SHARED = ("pre", "post")  # kinds of steps
+# Threads of a process whose config names none, 0 for all. Only these backends are Python of ours.
+_UNNAMED = {"onnxruntime": "1", "openvino": "0"}
 
 
 @dataclass(frozen=True)
@@ -73,23 +74,23 @@ def is_fused(config: str | None) -> bool:
 
 def _shared_steps(ensembles: Iterable[pb.ModelConfig]) -> frozenset[str]:
     names = (step.model_name for ensemble in ensembles for step in ensemble.ensemble_scheduling.step)
-    return frozenset(name for name in names if name.startswith(_SHARED))
+    return frozenset(name for name in names if kind_of(name) in _SHARED)
 
 
 def _network_of(config: pb.ModelConfig) -> str:
     """The only network among the steps of an ensemble whose other steps are shared ones; empty where it is no such."""
     names = [step.model_name for step in config.ensemble_scheduling.step]
-    networks = [name for name in names if name.startswith(_NETWORK)]
-    shared = [name for name in names if name.startswith(_SHARED)]
+    networks = [name for name in names if kind_of(name) == "network"]
+    shared = [name for name in names if kind_of(name) in _SHARED]
     return networks[0] if len(networks) == 1 and len(shared) == len(names) - 1 > 0 else ""
 
 
 def _takes_every_core(network: pb.ModelConfig, cores: int) -> bool:
     """Whether the processes of a network have a thread for each core, so that no core is idle while they run it."""
-    if network.backend not in _THREADS or any(g.kind == pb.ModelInstanceGroup.KIND_GPU for g in network.instance_group):
+    if network.backend not in _UNNAMED or any(g.kind == pb.ModelInstanceGroup.KIND_GPU for g in network.instance_group):
         return False
-    name, default = _THREADS[network.backend]
-    given = network.parameters[name].string_value if name in network.parameters else default
+    name = THREADS[network.backend]
+    given = network.parameters[name].string_value if name in network.parameters else _UNNAMED[network.backend]
     threads = int(given) if given.isdecimal() else 1  # the engine says what is wrong with it
     return (threads or cores) * sum(group.count for group in network.instance_group) >= cores
 
@@ -121,7 +122,7 @@ def _joined(
             config.output.add().CopyFrom(tensor)
             config.output[-1].name = output_name(ensemble.name, tensor.name)
         told["ensembles"][ensemble.name] = {
-            "outputs": [tensor.name for tensor in ensemble.output],
+            "outputs": {output_name(ensemble.name, tensor.name): tensor.name for tensor in ensemble.output},
             "steps": [
                 {"model": step.model_name, "inputs": dict(step.input_map), "outputs": dict(step.output_map)}
                 for step in ensemble.ensemble_scheduling.step
