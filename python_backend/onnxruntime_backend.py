@@ -7,6 +7,7 @@ the parameters of Triton's native backend, so one repository runs on both.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ _LEVELS = {
 _SMALL_GRAPH = 120_000_000
 # Threads of a process that is alone on the machine may wait for each other actively, while a run lasts and no longer.
 _ALONE = {"session.intra_op.allow_spinning": "1", "session.force_spinning_stop": "1"}
+_COMMON_ARENA = {"session.use_env_allocators": "1"}
 
 
 class TritonPythonModel(Step):
@@ -59,7 +61,9 @@ class TritonPythonModel(Step):
         threads = int(parameters.get("intra_op_thread_count", 1))
         self.siblings = Siblings(args["model_name"], args["model_instance_name"], count)
         if count > 1 and threads > 1 and graph_files.size(path) <= _SMALL_GRAPH:
-            self.sessions = {True: session(_ALONE), False: session({"intra_op_thread_count": "1"})}
+            _share_arena()
+            one_thread = {"intra_op_thread_count": "1"}
+            self.sessions = {True: session(_ALONE | _COMMON_ARENA), False: session(one_thread | _COMMON_ARENA)}
         else:
             self.sessions = dict.fromkeys((True, False), session({}))
         self.outputs = [output["name"] for output in self.config["output"]]
@@ -74,9 +78,22 @@ class TritonPythonModel(Step):
         return dict(zip(self.outputs, found, strict=True))
 
 
+@cache
+def _share_arena() -> None:
+    """Make the arena of this process, from which sessions with :data:`_COMMON_ARENA` take their activations.
+
+    Of two sessions one runs at a time; with an arena each they would keep the memory of their activations twice.
+    """
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({}))
+
+
 def session_options(parameters: Mapping[str, str], level: str = "0") -> onnxruntime.SessionOptions:
     """Session options from the native backend's names: thread counts, execution mode and ``session.*`` entries."""
     options = onnxruntime.SessionOptions()
+    options.enable_mem_pattern = False  # see onnxruntime_session.open_session
     options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", 1))
     options.inter_op_num_threads = int(parameters.get("inter_op_thread_count", 1))
     if parameters.get("execution_mode") == "1":

@@ -17,7 +17,8 @@ from tritonvision.facade.dialects.roboflow.dialect import ROBOFLOW
 from tritonvision.facade.dialects.unowned import UNOWNED
 from tritonvision.facade.dialects.vi.dialect import VI
 
-DIALECTS: tuple[Dialect, ...] = (NATIVE, HUGGINGFACE, OPENAI, VI, KSERVE, ROBOFLOW)
+# Routes are matched one after the other, so those that are asked most come first.
+DIALECTS: tuple[Dialect, ...] = (ROBOFLOW, HUGGINGFACE, OPENAI, VI, NATIVE, KSERVE)
 OPEN_PATHS = frozenset(path for dialect in DIALECTS for path in dialect.open_paths)
 HEALTH_PATHS = frozenset(path for dialect in DIALECTS for path in dialect.health_paths)
 RESERVED = tuple(dict.fromkeys(first for dialect in DIALECTS for first in (*dialect.prefixes, *dialect.reserved)))

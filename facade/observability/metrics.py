@@ -6,6 +6,7 @@ import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -20,6 +21,7 @@ from tritonvision.stages import Timeline
 
 disable_created_metrics()  # no ``_created`` series beside every counter
 _WINDOW = 10.0
+_SERIES = 4096  # that are kept at hand of each figure
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _STAGE_SECONDS = (0.0005, 0.001, 0.0025, *_SECONDS)
 _OUTCOMES = {0: "gone", 429: "busy", 499: "gone", 503: "busy", 504: "late"}
@@ -65,6 +67,10 @@ class Metrics:
         ):
             self.gauge(name, text, figure)
         self._registry.register(PlanProgress(memory))
+        # the series of each combination of labels, which labels() looks up under a lock
+        kept = lru_cache(_SERIES)
+        self._answered, self._took = kept(self._requests.labels), kept(self._latency.labels)
+        self._staged, self._waited = kept(self._stages.labels), kept(self._asked.labels)
         self._registry.register(Endpoints(endpoints))
         self._window = Window()
 
@@ -74,19 +80,19 @@ class Metrics:
 
     def request(self, dialect: str, model: str, status: int, seconds: float) -> None:
         """Count one answered request; ``model`` is a published id or empty, so that callers cannot create series."""
-        self._requests.labels(dialect, model, status, outcome(status)).inc()
+        self._answered(dialect, model, status, outcome(status)).inc()
         if model:
-            self._latency.labels(dialect, model, outcome(status)).observe(seconds)
+            self._took(dialect, model, outcome(status)).observe(seconds)
 
     def stages(self, model: str, timeline: Timeline) -> None:
         """Count the stages of a request; of one without a model there are none to count."""
         for stage in timeline.each() if model else ():
-            self._stages.labels(model, stage.name).observe(stage.seconds)
+            self._staged(model, stage.name).observe(stage.seconds)
 
     def inference(self, model: str, seconds: float, failed: bool) -> None:
         """Count one inference of a model."""
         self._window.add(model, seconds, failed)
-        self._asked.labels(model).inc(seconds)
+        self._waited(model).inc(seconds)
 
     def spent(self, model: str) -> tuple[float, float]:
         """Seconds of all requests for a model, and of those the seconds that they waited for it."""

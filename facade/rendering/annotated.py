@@ -6,7 +6,6 @@ import io
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tritonvision.errors import NotSupported
 from tritonvision.pictures import decode
@@ -28,6 +27,8 @@ def annotated(
         InvalidPicture: the picture cannot be decoded.
         NotSupported: this server has no drawing installed.
     """
+    from PIL import Image
+
     try:
         from tritonvision.drawing.results import draw
     except ImportError as error:

@@ -5,14 +5,11 @@ Slow for large pictures, so callers run it in a thread.
 
 from __future__ import annotations
 
-import base64
-
-import cv2
 import numpy as np
 import orjson
 
-from tritonvision.drawing.depth import colours
 from tritonvision.errors import InvalidParameter
+from tritonvision.facade.rendering.opencv import jpeg, png
 
 _MOST_NUMBERS = 16_000_000  # of a map in JSON: some 130 MB
 _BLOCK = 100_000  # numbers encoded at once: orjson holds the GIL
@@ -22,12 +19,14 @@ _QUALITY = 95  # of the JPEG, by Roboflow's contract
 def grey_png(shares: np.ndarray, bits: int) -> str:
     """Base64 of a PNG of one channel: float32 ``[h,w]`` in 0..1 over all values of 8 or 16 ``bits``."""
     dtype: type[np.uint8] | type[np.uint16] = np.uint8 if bits == 8 else np.uint16
-    return _encoded(".png", np.rint(shares * np.float32(np.iinfo(dtype).max)).astype(dtype))
+    return png(np.rint(shares * np.float32(np.iinfo(dtype).max)).astype(dtype))
 
 
 def false_colours(nearness: np.ndarray) -> str:
     """Base64 of a JPEG: float32 ``[h,w]`` in 0..1, dark is far and bright is near."""
-    return _encoded(".jpg", colours(nearness), cv2.IMWRITE_JPEG_QUALITY, _QUALITY)
+    from tritonvision.drawing.depth import colours  # and with it OpenCV and Pillow, as in rendering/opencv.py
+
+    return jpeg(colours(nearness), _QUALITY)
 
 
 def numbers(values: np.ndarray, decimals: int) -> orjson.Fragment:
@@ -46,8 +45,3 @@ def numbers(values: np.ndarray, decimals: int) -> orjson.Fragment:
         for start in range(0, len(values), rows)
     )
     return orjson.Fragment(b"[" + b",".join(blocks) + b"]")
-
-
-def _encoded(suffix: str, pixels: np.ndarray, *options: int) -> str:
-    _, data = cv2.imencode(suffix, pixels, options)
-    return base64.b64encode(data.tobytes()).decode()

@@ -27,6 +27,9 @@ def open_session(
     if precision not in OFFERED["onnxruntime"]:
         raise SetupError(f"ONNX Runtime runs a network as it was exported, not in {precision}.")
     options = onnxruntime.SessionOptions()
+    # A second run in which all activations are one block would keep that block beside those of the first: docTR's
+    # detector 580 MB instead of 300. No network here ran faster for it (benchmarks/activation_memory.py).
+    options.enable_mem_pattern = False
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3

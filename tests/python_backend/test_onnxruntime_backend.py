@@ -1,5 +1,8 @@
 """ONNX Runtime as a Triton backend: a config of the native backend means the same here."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -76,6 +79,43 @@ def test_a_small_graph_with_siblings_has_a_session_for_busy_times(open_model, op
     assert model.sessions[True] is not model.sessions[False]
     assert [options["intra_op_thread_count"] for options in opened] == ["2", "1"]
     assert opened[0]["session.force_spinning_stop"] == "1" and "session.force_spinning_stop" not in opened[1]
+
+
+def test_both_sessions_take_their_activations_from_one_arena(tmp_path):
+    """In a process of its own: what a session took of its arena stays there, so the second needs next to nothing."""
+    (tmp_path / "1").mkdir()
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 2]) for name in "xy")
+    tiles = helper.make_tensor("tiles", TensorProto.INT64, [2], [1, 8_000_000])
+    nodes = [
+        helper.make_node("Tile", ["x", "tiles"], ["wide"]), helper.make_node("Sqrt", ["wide"], ["root"]),
+        helper.make_node("Slice", ["root", "begin", "end", "axis"], ["y"]),
+    ]  # fmt: skip
+    places = {"begin": 0, "end": 2, "axis": 1}
+    numbers = [helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in places.items()]
+    graph = helper.make_graph(nodes, "wide", [x], [y], [tiles, *numbers])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+              tmp_path / "1" / "model.onnx")  # fmt: skip
+    program = f"""
+import numpy as np
+from tritonvision.python_backend.onnxruntime_backend import TritonPythonModel
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+
+model = TritonPythonModel()
+model.config = {{"optimization": {{}}, "output": [{{"name": "y"}}], "instance_group": [{{"count": 2}}]}}
+model.setup({PARAMETERS}, {{
+    "model_repository": {str(tmp_path)!r}, "model_version": "1", "model_instance_kind": "CPU", "model_name": "net",
+    "model_instance_name": "net_0_0",
+}})
+began = resident()
+for alone in (True, False):
+    model.sessions[alone].run(["y"], {{"x": np.ones((1, 2), np.float32)}})
+    print(resident() - began)
+"""
+    program = "import sys, types; sys.modules['triton_python_backend_utils'] = types.ModuleType('pb')\n" + program
+    first, both = map(float, subprocess.check_output([sys.executable, "-c", program], text=True).split())
+    assert 100 < first and both < 1.3 * first
 
 
 def test_a_busy_sibling_decides_which_session_runs(open_model, triton):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from tritonvision.facade.dialects.common.labels import name_of
+from tritonvision.facade.rendering.opencv import png
 from tritonvision.results import Detections, InstancesRLEMasks
 
 
@@ -47,5 +46,4 @@ def classes(scores: np.ndarray, labels: Sequence[str], most: int | None = None) 
 def mask(masks: InstancesRLEMasks, row: int) -> str:
     """Base64 of a PNG of one of the masks: grey, of the picture's size, 255 on the object and 0 off it."""
     (dense,) = masks.only(row).to_dense()
-    _, data = cv2.imencode(".png", dense.astype(np.uint8) * 255)
-    return base64.b64encode(data.tobytes()).decode()
+    return png(dense.astype(np.uint8) * 255)

@@ -26,7 +26,7 @@ ROBOFLOW = Dialect(
     tuple(
         module.router
         for module in (
-            models, tasks, masks, embeddings, clip, perception_encoder, depth, sam, sam2, gaze, lmm, ocr,
+            tasks, masks, embeddings, models, clip, perception_encoder, depth, sam, sam2, gaze, lmm, ocr,
             open_vocabulary,
         )
     ),

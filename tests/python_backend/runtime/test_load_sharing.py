@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,23 +20,57 @@ def watched(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_the_second_at_work_is_not_alone_until_the_first_is_done(watched):
+@pytest.fixture
+def pass_time(monkeypatch):
+    """Lets a moment pass by the clock."""
+
+    def step() -> None:
+        later = time.monotonic() + 0.03
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+
+    return step
+
+
+def test_the_second_at_work_is_not_alone_until_the_first_is_done(watched, pass_time):
     first, second = Siblings("net", "net_0_0", 2), Siblings("net", "net_0_1", 2)
     with first as alone:
         assert alone
         with second as also:
             assert not also
+    pass_time()
     with second as alone:
         assert alone
 
 
-def test_work_within_work_is_over_with_the_outer_one(watched):
+def test_who_worked_beside_another_and_works_on_at_once_is_not_alone_while_the_other_takes_its_next(watched):
+    first, second = Siblings("net", "net_0_0", 2), Siblings("net", "net_0_1", 2)
+    with second:
+        with first:
+            pass
+    with first as alone:
+        assert not alone
+    with first as alone:  # ended the last alone
+        assert alone
+
+
+def test_who_worked_beside_another_is_alone_again_after_a_pause(watched, pass_time):
+    first, second = Siblings("net", "net_0_0", 2), Siblings("net", "net_0_1", 2)
+    with second:
+        with first:
+            pass
+    pass_time()
+    with first as alone:
+        assert alone
+
+
+def test_work_within_work_is_over_with_the_outer_one(watched, pass_time):
     first, second = Siblings("net", "net_0_0", 2), Siblings("net", "net_0_1", 2)
     with first:
         with first as alone:
             assert alone
         with second as also:
             assert not also
+    pass_time()
     with second as alone:
         assert alone
 

@@ -10,7 +10,6 @@ import io
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 import orjson
 from fastapi import APIRouter
@@ -27,6 +26,7 @@ from tritonvision.facade.dialects.roboflow import kept_pictures
 from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.schemas import Picture
 from tritonvision.facade.inputs.pictures import from_base64
+from tritonvision.facade.rendering.opencv import outlines
 from tritonvision.facade.replies import reply
 from tritonvision.facade.service import Read
 from tritonvision.facade.workers import in_thread
@@ -185,8 +185,7 @@ def _read(value: Any, form: Form) -> np.ndarray | None:
 
 def _outline(mask: np.ndarray) -> np.ndarray:
     """int ``[n,2]`` (x, y) of a bool mask: of all outer contours the one with the most vertices, empty where it is."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return max(contours, key=len).reshape(-1, 2) if contours else np.empty((0, 2), dtype=np.int32)
+    return max(outlines(mask), key=len, default=np.empty((0, 2), dtype=np.int32))
 
 
 def _npz(found: SAMPrediction) -> bytes:

@@ -10,7 +10,6 @@ import io
 import time
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 from fastapi import APIRouter
 from pydantic import BeforeValidator, Field, model_validator
@@ -24,6 +23,7 @@ from tritonvision.facade.dialects.common.schemas import AtMost, RequestFields, j
 from tritonvision.facade.dialects.roboflow import kept_pictures
 from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.schemas import Picture
+from tritonvision.facade.rendering.opencv import outlines
 from tritonvision.facade.replies import reply
 from tritonvision.facade.workers import in_thread
 from tritonvision.publication import Manifest
@@ -185,19 +185,13 @@ def _predictions(found: list[SAMPrediction], outlined: bool) -> list[dict[str, A
     for one in found:
         assert one.masks is not None
         if outlined:
-            masks: Any = _outlines(one.masks.to_dense()[0])
+            masks: Any = [outline.tolist() for outline in outlines(one.masks.to_dense()[0])]
         else:
             (counts,) = one.masks.masks
             masks = {"size": list(one.masks.image_size), "counts": counts.decode()}
         form = "polygon" if outlined else "rle"
         answers.append({"masks": masks, "confidence": float(one.scores[0]), "format": form})
     return answers
-
-
-def _outlines(mask: np.ndarray) -> list[list[list[int]]]:
-    """The outer contour of each part of a mask, ``[x, y]`` pixels."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [contour.reshape(-1, 2).tolist() for contour in contours]
 
 
 def _npz(found: list[SAMPrediction]) -> bytes:
