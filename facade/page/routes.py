@@ -11,7 +11,7 @@ import os
 from importlib import resources
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -21,9 +21,10 @@ from tritonvision.facade.context import service_of
 from tritonvision.facade.dialects.operations import MODELS
 from tritonvision.facade.page.listing import Listing, listing
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.security.access import caller_of
 
-router = APIRouter(tags=[MODELS])
+router = Routes(tags=[MODELS])
 
 STATIC = "/static"
 PAGES = {"/": "index.html", "/docs": "docs.html", "/redoc": "redoc.html"}

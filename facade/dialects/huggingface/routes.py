@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -32,6 +31,7 @@ from tritonvision.facade.dialects.openai.schemas import ChatRequest
 from tritonvision.facade.inputs.pictures import Pictures
 from tritonvision.facade.replies import reply
 from tritonvision.facade.response_cache import Responses
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.service import Service
 from tritonvision.facade.streaming.sse import EventStream, event
 from tritonvision.facade.workers import in_thread
@@ -47,7 +47,7 @@ _THRESHOLD = Parameter("threshold", "float", 0.5, 0.0, 1.0)
 _TOP_K = Parameter("top_k", "int", 5, 1, 1_000_000)
 _FUNCTION = Parameter("function_to_apply", "choice", None, choices=("sigmoid", "softmax", "none"))
 
-router = APIRouter(tags=["Hugging Face"])
+router = Routes(tags=["Hugging Face"])
 
 
 # ---- the tasks -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from contextlib import aclosing
 from typing import Any
 
 import orjson
-from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from google.protobuf.message import DecodeError, Message
 from pydantic import ValidationError
@@ -30,6 +29,7 @@ from tritonvision.facade.dialects.kserve import message_json, tensors
 from tritonvision.facade.dialects.kserve.schemas import InferRequest
 from tritonvision.facade.inputs.json_body import parse_json
 from tritonvision.facade.replies import reply, sentence
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.workers import in_thread
 from tritonvision.publication import Manifest
 
@@ -54,7 +54,7 @@ class _Versioned(Convertor[str]):
 
 
 register_url_convertor("versioned", _Versioned())
-router = APIRouter(tags=["KServe"])
+router = Routes(tags=["KServe"])
 
 
 @router.get("/v2")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,8 +12,9 @@ from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.dialects.common.names import possible
 from tritonvision.facade.dialects.operations import MODELS
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 
-router = APIRouter(tags=[MODELS])
+router = Routes(tags=[MODELS])
 
 _EXAMPLE: dict[str, Any] = {
     "id": "yolov8n-640", "task": "object-detection", "family": "YOLOv8", "license": "AGPL-3.0", "weights": "official",

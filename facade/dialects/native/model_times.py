@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,8 +11,9 @@ from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.dialects.common.names import possible
 from tritonvision.facade.dialects.operations import LOADING
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 
-router = APIRouter(tags=[LOADING])
+router = Routes(tags=[LOADING])
 
 
 @router.get("/model/times/{model_id:path}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -10,8 +9,9 @@ from tritonvision.facade.context import context_of, service_of
 from tritonvision.facade.dialects.common.names import possible
 from tritonvision.facade.dialects.operations import LOADING
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 
-router = APIRouter(tags=[LOADING])
+router = Routes(tags=[LOADING])
 
 @router.get("/model/verify/{model_id:path}")
 async def verify(request: Request, model_id: str) -> Response:

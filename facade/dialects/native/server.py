@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,9 +11,10 @@ from tritonvision.facade.dialects.common.names import possible
 from tritonvision.facade.dialects.operations import HEALTH
 from tritonvision.facade.observability.metrics import Metrics
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.security.keys import reader_of, tell_caller
 
-router = APIRouter(tags=[HEALTH])
+router = Routes(tags=[HEALTH])
 
 
 @router.get("/info")

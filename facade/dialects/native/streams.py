@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
-from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tritonvision import tasks
@@ -23,6 +22,7 @@ from tritonvision.facade.dialects.common.names import possible
 from tritonvision.facade.inputs.json_body import parse_json
 from tritonvision.facade.inputs.pictures import decoded
 from tritonvision.facade.replies import cut
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.security.access import caller_of
 from tritonvision.facade.security.keys import authorize
 from tritonvision.facade.service import Service
@@ -30,7 +30,7 @@ from tritonvision.results import TrackedMasks
 from tritonvision.stages import Timeline, measured
 from tritonvision.streams import IDLE_SECONDS
 
-router = APIRouter()
+router = Routes()
 
 _DONE, _TOO_SLOW = 1000, 1008  # codes of a close
 _NAME = "native"  # of the dialect, in metrics

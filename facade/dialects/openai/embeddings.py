@@ -7,7 +7,6 @@ from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,10 +18,11 @@ from tritonvision.facade.dialects.common.schemas import AtMost, RequestFields, j
 from tritonvision.facade.dialects.common.waiting import wait_of
 from tritonvision.facade.dialects.openai.schemas import picture_of
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.service import Service
 from tritonvision.publication import Manifest
 
-router = APIRouter(tags=["OpenAI"])
+router = Routes(tags=["OpenAI"])
 _FORMATS = ("float", "base64")
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,6 +23,7 @@ from tritonvision.facade.dialects.common.waiting import wait_of
 from tritonvision.facade.dialects.openai.errors import error_body
 from tritonvision.facade.dialects.openai.schemas import ChatRequest
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.service import Read
 from tritonvision.facade.streaming.sse import EventStream, event
 from tritonvision.facade.workers import in_thread
@@ -39,7 +39,7 @@ _CREATED = int(time.time())
 _NO_NAMES = ("dummy", "tgi")  # the model that Hugging Face's clients send when the URL selects it
 _DONE = b"data: [DONE]\n\n"
 
-router = APIRouter(tags=["OpenAI"])
+router = Routes(tags=["OpenAI"])
 
 
 # ---- the server and its models ---------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,6 +21,7 @@ from tritonvision.facade.dialects.common.waiting import wait_of
 from tritonvision.facade.dialects.vi.errors import error_body
 from tritonvision.facade.dialects.vi.schemas import PredictRequest, Source
 from tritonvision.facade.replies import cut, reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.service import Service
 from tritonvision.facade.streaming.sse import EventStream, event
 from tritonvision.pictures import shown_size
@@ -34,7 +34,7 @@ from tritonvision.vi.questions import Question
 _AT_ONCE = 8  # pictures of one request that are written about together
 _DONE = b"data: [DONE]\n\n"
 
-router = APIRouter(tags=["Vi"])
+router = Routes(tags=["Vi"])
 
 
 @router.get("/vi/v1/models")

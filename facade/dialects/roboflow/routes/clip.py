@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tritonvision.facade.dialects.common.body import read_body
 from tritonvision.facade.dialects.common.schemas import json_schema
 from tritonvision.facade.dialects.roboflow.routes import vectors
+from tritonvision.facade.routing import Routes
 
-router = APIRouter(tags=["Roboflow"])
+router = Routes(tags=["Roboflow"])
 
 
 class ClipRequest(vectors.VectorRequest):

@@ -6,7 +6,6 @@ import uuid
 from functools import partial
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,11 +18,12 @@ from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.schemas import ImageRequest, one_name
 from tritonvision.facade.rendering import depth_maps
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.workers import in_thread
 from tritonvision.publication import Manifest
 from tritonvision.results import DepthMap
 
-router = APIRouter(tags=["Roboflow"])
+router = Routes(tags=["Roboflow"])
 
 _DECIMALS = 5  # the map has 65536 levels
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,11 +20,12 @@ from tritonvision.facade.dialects.common.schemas import json_schema
 from tritonvision.facade.dialects.roboflow.model_choice import model_of
 from tritonvision.facade.dialects.roboflow.schemas import PicturesRequest
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.service import Answered, Read
 from tritonvision.publication import Manifest
 from tritonvision.results import MultiLabelClassificationPrediction
 
-router = APIRouter(tags=["Roboflow"])
+router = Routes(tags=["Roboflow"])
 
 _LOGITS = "logits"
 _DEFINITIONS = {tasks.EMBEDDING.name: "embedding", tasks.CLASSIFICATION.name: "input of the last layer"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,11 +16,12 @@ from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.routes.tasks import drawn_text
 from tritonvision.facade.dialects.roboflow.schemas import PicturesRequest
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.service import Read
 from tritonvision.publication import Manifest
 from tritonvision.results import Detections, KeyPoints, L2CSGazeDetection
 
-router = APIRouter(tags=["Roboflow"])
+router = Routes(tags=["Roboflow"])
 
 
 class GazeRequest(PicturesRequest):

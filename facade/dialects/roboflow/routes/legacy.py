@@ -34,6 +34,7 @@ from tritonvision.facade.dialects.roboflow.routes.tasks import (
 from tritonvision.facade.dialects.roboflow.schemas import LegacyQuery
 from tritonvision.facade.inputs.pictures import decoded
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.service import Read
 from tritonvision.facade.workers import LARGE
 from tritonvision.publication import Manifest
@@ -63,7 +64,7 @@ def router(reserved: Collection[str]) -> APIRouter:
 
     register_url_convertor("roboflow_project", Project())
     register_url_convertor("roboflow_version", _Segment())
-    routes = APIRouter(tags=["Roboflow"])
+    routes = Routes(tags=["Roboflow"])
     path = "/{project:roboflow_project}/{version:roboflow_version}"
     routes.add_api_route(path, legacy_infer, methods=["POST"])
     routes.add_api_route(path, legacy_infer, methods=["GET"])

@@ -6,7 +6,6 @@ import time
 import uuid
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,13 +18,14 @@ from tritonvision.facade.dialects.common.schemas import json_schema
 from tritonvision.facade.dialects.roboflow.model_choice import model_of
 from tritonvision.facade.dialects.roboflow.schemas import ImageRequest, one_name
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.workers import in_thread
 from tritonvision.grounding import florence, moondream
 from tritonvision.grounding.reply_stream import answered
 from tritonvision.pictures import shown_size
 from tritonvision.publication import Manifest
 
-router = APIRouter(tags=["Roboflow"])
+router = Routes(tags=["Roboflow"])
 
 
 class LmmRequest(ImageRequest):

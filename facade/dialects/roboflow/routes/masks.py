@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,10 +11,11 @@ from tritonvision.facade.dialects.common.schemas import json_schema
 from tritonvision.facade.dialects.roboflow.mask_fields import MaskFields, instances
 from tritonvision.facade.dialects.roboflow.routes import tasks
 from tritonvision.facade.dialects.roboflow.schemas import DetectionRequest
+from tritonvision.facade.routing import Routes
 from tritonvision.publication import Manifest
 from tritonvision.tasks import INSTANCE_SEGMENTATION
 
-router = APIRouter(tags=["Roboflow"])
+router = Routes(tags=["Roboflow"])
 
 
 class InstanceRequest(MaskFields, DetectionRequest):

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,10 +21,11 @@ from tritonvision.facade.dialects.common.schemas import json_schema
 from tritonvision.facade.dialects.operations import LOADING
 from tritonvision.facade.dialects.roboflow.schemas import ModelRequest
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.security.access import caller_of
 from tritonvision.publication import Manifest
 
-router = APIRouter(tags=[LOADING])
+router = Routes(tags=[LOADING])
 
 
 @router.get("/model/registry")

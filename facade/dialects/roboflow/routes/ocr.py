@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,11 +19,12 @@ from tritonvision.facade.dialects.roboflow import responses as formats
 from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.schemas import ImageRequest
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.service import Answered, Read
 from tritonvision.publication import Manifest
 from tritonvision.results import Detections, parts
 
-router = APIRouter(tags=["Roboflow"])
+router = Routes(tags=["Roboflow"])
 _ENGLISH = "easyocr-en"
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,10 +24,11 @@ from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.routes.tasks import drawn_text
 from tritonvision.facade.dialects.roboflow.schemas import Picture, PicturesRequest
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.service import Read
 from tritonvision.publication import Manifest
 
-router = APIRouter(tags=["Roboflow"])
+router = Routes(tags=["Roboflow"])
 
 # Overlaps that suppress, of the original server: Grounding DINO's, OWLv2's of boxes that examples found, YOLO-World's.
 _DINO_IOU, _EXAMPLES_IOU, _WORLD_IOU = 0.5, 0.3, 0.3

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
-from fastapi import APIRouter
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,13 +27,14 @@ from tritonvision.facade.dialects.roboflow.schemas import Picture
 from tritonvision.facade.inputs.pictures import from_base64
 from tritonvision.facade.rendering.opencv import outlines
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.service import Read
 from tritonvision.facade.workers import in_thread
 from tritonvision.pictures import FLOATS, read_npy
 from tritonvision.publication import Manifest
 from tritonvision.results import SAMPrediction
 
-router = APIRouter(tags=["Roboflow"])
+router = Routes(tags=["Roboflow"])
 
 _EMBEDDINGS, _LOGITS = (256, 64, 64), (256, 256)
 _BINARY = "application/octet-stream"

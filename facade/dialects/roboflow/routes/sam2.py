@@ -11,7 +11,6 @@ import time
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter
 from pydantic import BeforeValidator, Field, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,11 +24,12 @@ from tritonvision.facade.dialects.roboflow.model_choice import model_of, named
 from tritonvision.facade.dialects.roboflow.schemas import Picture
 from tritonvision.facade.rendering.opencv import outlines
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.workers import in_thread
 from tritonvision.publication import Manifest
 from tritonvision.results import SAMPrediction
 
-router = APIRouter(tags=["Roboflow"])
+router = Routes(tags=["Roboflow"])
 
 _BINARY = "application/octet-stream"
 _ANSWERS = ("masks", "scores", "low_res_masks", "image_size")

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,6 +28,7 @@ from tritonvision.facade.dialects.roboflow.schemas import (
 )
 from tritonvision.facade.rendering import annotated
 from tritonvision.facade.replies import reply
+from tritonvision.facade.routing import Routes
 from tritonvision.facade.service import Answered, Read
 from tritonvision.facade.workers import in_thread
 from tritonvision.publication import Manifest
@@ -47,7 +47,7 @@ Format = Callable[[Any, Manifest], dict[str, Any]]
 _UNREADABLE = "Could not load input image. Cause: "
 
 
-router = APIRouter(tags=["Roboflow"])
+router = Routes(tags=["Roboflow"])
 
 
 # ---- the task routes -------------------------------------------------------------------------------------------------
