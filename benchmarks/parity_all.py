@@ -38,7 +38,7 @@ from tritonvision.exporters.contract import Tolerance, kind
 from tritonvision.publication import Repository
 
 OFFICIAL = frozenset({"mediapipe-face-detection"})  # their released weights need no hub
-VARIANTS = (("openvino", "bf16"), ("openvino", "int8"))
+ENGINE, PRECISIONS = "openvino", ("bf16", "int8")  # of the variants
 _PEAK = "peak"
 _WEIGHTS = "weights"  # folder of reduced ones
 _SEED = re.compile(r"seed (\d+)$")  # from the manifest: the first seed that carries signal, not always the first one
@@ -53,11 +53,11 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="for one model")
     parser.add_argument("--reduced", action="store_true", help="networks with every part, but few layers")
     parser.add_argument("--variants", action="store_true", help="which variants pass, instead of the figures")
+    parser.add_argument("--precision", choices=PRECISIONS, help="try that variant alone")
     parser.add_argument("--repository", metavar="DIR", help="whose models get the variants; what it lacks is exported")
     parser.add_argument("--render", action="store_true", help="write PARITY.md out of parity.json and do nothing else")
     options = parser.parse_args()
-    entries, records, variants = catalog.entries(), parity_table.read(), parity_table.read_variants()
-    failed = 0
+    entries, failed = catalog.entries(), 0
     with _shown() as show:
         chosen = [] if options.render else select(options.names, options.skip_larger_than)
         for i, entry in enumerate(chosen):
@@ -65,12 +65,11 @@ def main() -> None:
                 continue
             show(f"{entry.id} ({i + 1} of {len(chosen)})")
             if options.variants:
-                found, failure = tried(entry, options.seed, options.timeout, options.repository)
+                precisions = (options.precision,) if options.precision else PRECISIONS
+                found, failure = tried(entry, options.seed, options.timeout, options.repository, precisions)
                 failed += bool(failure)
                 print(f"{entry.id}: {failure or found}", file=sys.stderr)
-                if found:
-                    variants = parity_table.merged(variants, {entry.id: {**variants.get(entry.id, {}), **found}})
-                parity_table.write(records, variants, entries)
+                parity_table.add({}, {entry.id: found} if found else {}, entries)
                 continue
             record = run(entry, options.seed, options.timeout, options.reduced)
             if record["failure"] and entry.upstream_exists is False:
@@ -78,10 +77,9 @@ def main() -> None:
             if record["failure"]:
                 failed += 1
                 print(f"{entry.id}: {record['failure']}", file=sys.stderr)
-            records = parity_table.merged(records, {entry.id: record})
             # after each model, so that an interrupted run keeps its results
-            parity_table.write(records, variants, entries)
-    parity_table.write(records, variants, entries)
+            parity_table.add({entry.id: record}, {}, entries)
+    parity_table.add({}, {}, entries)
     sys.exit(1 if failed else 0)
 
 
@@ -144,8 +142,10 @@ def export_needs(points: Sequence, seed: int, repository: str, timeout: float) -
         export(need, "official" if need in OFFICIAL else "random", seed, repository, timeout)
 
 
-def tried(entry: Entry, seed: int, timeout: float, repository: str | None = None) -> tuple[parity_table.Tried, str]:
-    """What became of each of VARIANTS of one id, see :mod:`parity_table`; or why there was nothing to try them on.
+def tried(
+    entry: Entry, seed: int, timeout: float, repository: str | None = None, precisions: Sequence[str] = PRECISIONS
+) -> tuple[parity_table.Tried, str]:
+    """What became of OpenVINO's variants of one id, see :mod:`parity_table`; or why there was nothing to try them on.
 
     Args:
         timeout: seconds, for the export and for each variant.
@@ -156,10 +156,10 @@ def tried(entry: Entry, seed: int, timeout: float, repository: str | None = None
         where = repository or temporary
         export_needs(registry.find(entry.family).entry_points(entry), seed, where, timeout)
         _, failure = export(entry.id, "official" if entry.id in OFFICIAL else "random", seed, where, timeout)
-        for engine, precision in () if failure else VARIANTS:
-            name = f"{engine}-{precision}"
+        for precision in () if failure else precisions:
+            name = f"{ENGINE}-{precision}"
             try:
-                refused = _add(entry.id, engine, precision, where, timeout)
+                refused = _add(entry.id, precision, where, timeout)
             except subprocess.TimeoutExpired:
                 print(f"{entry.id}: {name} was not done after {timeout:g} seconds.", file=sys.stderr)
                 continue  # that says nothing of it
@@ -171,9 +171,9 @@ def tried(entry: Entry, seed: int, timeout: float, repository: str | None = None
     return found, failure
 
 
-def _add(model_id: str, engine: str, precision: str, repository: str, timeout: float) -> str:
+def _add(model_id: str, precision: str, repository: str, timeout: float) -> str:
     """Add a variant; an empty text, or why it was refused, in one line. Raises subprocess.TimeoutExpired."""
-    command = [sys.executable, "-m", "tritonvision", "variants", "add", model_id, "--engine", engine,
+    command = [sys.executable, "-m", "tritonvision", "variants", "add", model_id, "--engine", ENGINE,
                "--precision", precision, "--force", "--repository", repository]  # fmt: skip
     code, _, errors, _ = measured(command, timeout)
     return _error(code, errors).splitlines()[0] if code else ""

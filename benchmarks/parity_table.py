@@ -14,6 +14,7 @@ the figures keeps what a longer run of the variants found.
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,20 @@ def write(
         lines = [f"{json.dumps(i)}: {json.dumps(record, ensure_ascii=False)}" for i, record in in_order.items()]
         (folder / name).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     (folder / MARKDOWN.name).write_text(render(records, variants, entries), encoding="utf-8")
+
+
+def add(
+    records: Mapping[str, Record], variants: Mapping[str, Tried], entries: Mapping[str, Entry], folder: Path = FOLDER
+) -> None:
+    """Add records and variants to those of the files, which several runs at a time may do, and write all three."""
+    (folder / JSON.name).touch()
+    with (folder / JSON.name).open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # until it is closed
+        text = held.read()
+        known = json.loads(text) if text else {}
+        tried = read(folder / VARIANTS.name)
+        variants = {model_id: {**tried.get(model_id, {}), **found} for model_id, found in variants.items()}
+        write(merged(known, records), merged(tried, variants), entries, folder)
 
 
 def merged(records: Mapping[str, Record], fresh: Mapping[str, Record]) -> dict[str, Record]:

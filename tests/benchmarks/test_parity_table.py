@@ -1,6 +1,7 @@
 """The table of ``make parity-all``: what was not run keeps its line, what failed is no proof, limits stand beside."""
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,20 @@ def test_variants_stay_when_the_figures_are_run_again(tmp_path):
     table.write({"resnet18": record(seconds=9)}, again, ENTRIES, tmp_path)
     assert table.read(tmp_path / "variants.json") == tried
     assert (tmp_path / "PARITY.md").read_text() == table.render({"resnet18": record(seconds=9)}, tried, ENTRIES)
+
+
+def test_two_runs_at_a_time_keep_what_each_of_them_found(tmp_path):
+    passed, none = {"openvino-bf16": {"refused": "None agree."}}, {"openvino-int8": {"refused": "None agree."}}
+
+    def run(model_id):
+        for tried in (passed, none):
+            table.add({model_id: record()}, {model_id: tried}, ENTRIES, tmp_path)
+
+    ids = ["resnet18", "resnet34", "resnet50", "resnet101"]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(run, ids))
+    assert list(table.read(tmp_path / "parity.json")) == ids
+    assert table.read(tmp_path / "variants.json") == dict.fromkeys(ids, passed | none)
 
 
 def test_a_failure_is_told_and_has_no_line_of_figures():

@@ -82,6 +82,8 @@ def test_the_index_and_the_readme_count_what_can_be_exported():
     front = " ".join((TREE / "README.md").read_text().split())
     assert f"knows {len(ENTRIES)} ids of {len(OF_FAMILIES)} families" in front
     assert re.search(r"version exports (\d+)", front)[1] == str(exported)
+    for_engines = sum(entry.id in registry.find(entry.family).engine_only for entry in ENTRIES)
+    assert f"; {for_engines} are too large for a graph" in front
 
 
 @pytest.mark.parametrize("name", sorted(set(OF_FAMILIES) - set(HERE)))

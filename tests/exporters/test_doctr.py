@@ -163,3 +163,11 @@ def test_every_id_of_the_family_stands_for_two_architectures():
     for detector, recogniser in doctr.ARCHITECTURES.values():
         assert networks.module(detector).cfg["input_shape"][1:] == doctr.PAGE
         assert networks.module(recogniser).cfg["input_shape"][1:] == doctr.WORD
+
+
+@pytest.mark.parametrize("model_id", doctr.ARCHITECTURES)
+def test_the_catalogue_counts_the_parameters_of_both_networks(model_id):
+    with torch.device("meta"):
+        parts = [networks.module(name) for name in doctr.ARCHITECTURES[model_id]]
+    counted = sum(parameter.numel() for part in parts for parameter in part.parameters())
+    assert counted / 1e6 == pytest.approx(catalog.find(model_id).params_m, rel=0.01)

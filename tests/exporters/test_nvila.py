@@ -43,6 +43,11 @@ def nets(network, graphs):
     return support.open_nets(network, graphs)
 
 
+def test_a_reduced_network_is_of_the_kind_of_the_id_that_it_stands_for():
+    for model_id, name in nvila.REDUCED_AS.items():
+        assert configs.plain(model_id).architectures == configs.plain(name).architectures
+
+
 def same_prompt(network, sample):
     """Asserts that the reader and the reference give the same prompt and the same tiles for ``sample``."""
     ours, want = support.reader(network, Reader), network.read(sample)

@@ -92,8 +92,7 @@ def test_every_id_is_timms_architecture_with_timms_transform(entry):
 
     with torch.device("meta"):
         network = FAMILY._create(entry, 1000)
-    if entry.params_m is not None:
-        assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(entry.params_m, rel=0.01)
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(entry.params_m, rel=0.01)
     assert f"patch{network.patch_embed.patch_size[0]}" in entry.id
     config = resolve_data_config(network.pretrained_cfg)
     assert config["input_size"] == (3, *entry.input_size)

@@ -5,6 +5,8 @@
 
 import torch  # isort: skip  # noqa: F401  (this folder is for the export environment)
 
+import contextlib
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -23,6 +25,7 @@ from tritonvision.exporters.families import yolo_nas
 from tritonvision.exporters.families.yolo_nas import network as networks
 from tritonvision.exporters.graphs.check import check
 from tritonvision.exporters.parity import compare, sample_pictures
+from tritonvision.exporters.parity.gate import Gate
 from tritonvision.tasks import resolve
 
 RECORDED = json.loads((Path(__file__).parent / "yolo_nas.recorded.json").read_text())
@@ -47,7 +50,8 @@ def test_the_network_is_super_gradients(letter):
     network, state = of_super_gradients(letter, (64, 64))
     wanted = RECORDED["networks"][letter]
     assert len(state) == wanted["tensors"] and sum(v.numel() for v in state.values()) == wanted["parameters"]
-    boxes, scores = (part[0].numpy() for part in network._decoded(sample_pictures.noise(64, 64)[None]))
+    boxes, logits = (part[0] for part in network._decoded(sample_pictures.noise(64, 64)[None]))
+    boxes, scores = boxes.numpy(), logits.sigmoid().numpy()
     np.testing.assert_allclose(boxes[::4], wanted["boxes"], atol=5e-3)
     np.testing.assert_allclose(scores[::4].max(1), wanted["scores"], atol=1e-4)
     assert scores[::4].argmax(1).tolist() == wanted["class_ids"]
@@ -88,6 +92,31 @@ def test_the_fused_graph_computes_what_the_branches_compute(model, batch):
     found, own = (compare.tensor_differences(HEAD.name, side, exact, scale) for side in (got, want))
     assert all(found[name] <= max(3 * own[name], scale[name]) for name in found), (found, own)
     check(model.path, model.pipeline.net)
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_classes_are_compared_also_where_float32_gives_all_of_them_the_score_1(model, tmp_path, fault):
+    module = copy.deepcopy(model.network.reference())
+    heads = [getattr(module.heads, f"head{level}").cls_pred for level in (1, 2, 3)]
+    with torch.no_grad():
+        for head in heads:
+            head.bias += 60  # from 37 on float64 gives 1, too
+    network = yolo_nas.YoloNasNetwork(copy.deepcopy(module), SIZE, labels=model.network.labels)
+    pixels = {"pixels": sample_pictures.noise(*SIZE)[None]}
+    found = network.tensors(pixels)
+    assert found["scores"].min() == 1 and len(set(found["class_ids"].ravel())) > 5
+    if fault:  # two classes are exchanged, of which one is found often
+        often = np.bincount(found["class_ids"].ravel()).argmax()
+        order = list(range(80))
+        order[often], order[often - 1] = order[often - 1], order[often]
+        with torch.no_grad():
+            for head in heads:
+                head.weight.copy_(head.weight[order])
+                head.bias.copy_(head.bias[order])
+    yolo_nas.YoloNasNetwork(module, SIZE, labels=model.network.labels).export(tmp_path / "model.onnx")
+    gate = Gate(FAMILY, ENTRY, network, {"": tmp_path / "model.onnx"}, "random")
+    with pytest.raises(ExportFailed, match="'class_ids' of the graph differs") if fault else contextlib.nullcontext():
+        gate._differences(HEAD.name, gate.opened[""], "", pixels, "noise")
 
 
 def test_every_block_of_branches_is_one_convolution_in_the_graph(model):

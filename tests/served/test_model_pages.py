@@ -2,8 +2,9 @@
 
 The pages of the other families are slow tests. Those whose model the tests do not publish are run where the repository
 of ``TRITONVISION_TEST_REPOSITORY`` holds it: a copy of the tests' own, into which ``tritonvision export ID --weights
-random`` wrote. Only names are exchanged: the server's address, and ids that ``make test`` does not publish for those it
-does. The weights are random (but the face model's), so it is not looked at what is answered, only that something is.
+random`` wrote. Only names are exchanged: the server's address, and ids that the repository does not hold for those that
+``make test`` publishes. The weights are random (but the face model's), so it is not looked at what is answered, only
+that something is.
 Roboflow's own client lives in another environment: ``tests/clients/inference_sdk/test_model_pages.py``.
 """
 
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,7 @@ SMALL = {
     "internvl3.5-1b": "tests/small-internvl/1", "nvila": "tests/small-nvila/1", "qwen3-vl-2b": "tests/small-qwen3/1",
     "qwen2.5-vl-7b": "tests/small-qwen/1", "cosmos-reason1": "tests/small-qwen/1",
 }  # fmt: skip
-# What each page's names become.
+# What each page's names become where the repository does not hold them.
 PAGES = {
     "mediapipe-face": {}, "yolov8": {}, "yolov8-seg": {}, "resnet": {}, "clip": {}, "depth-anything-v2": {}, "sam": {},
     "l2cs": {},
@@ -106,11 +108,12 @@ def pictures(photo, tmp_path_factory) -> Path:
     return folder
 
 
-def examples(page: str) -> list[tuple[str, str, str]]:
-    """(dialect, language, code) of the page's examples, in its order."""
+def examples(page: str, published: Callable[[str], bool] = lambda _: False) -> list[tuple[str, str, str]]:
+    """(dialect, language, code) of the page's examples, in its order; ids that are ``published`` keep their names."""
     text = (TREE / "docs" / "models" / f"{page}.md").read_text().partition("\n## Ask it\n")[2]
     for old, new in NAMES[page].items():
-        text = text.replace(old, new)
+        if not published(old):
+            text = text.replace(old, new)
     found, dialect = [], ""
     for title, language, code in BLOCK.findall(text):
         dialect = title or dialect
@@ -131,9 +134,10 @@ CASES = [
 def test_an_example_answers(addresses, served_repository, pictures, monkeypatch, capsys, page, number):
     text = (TREE / "docs" / "models" / f"{page}.md").read_text()
     model_id = re.findall(r"^tritonvision export (\S+)", text, re.MULTILINE)[0]
-    if page in UNPUBLISHED and Repository(served_repository).find(model_id) is None:
+    held = Repository(served_repository).find
+    if page in UNPUBLISHED and held(model_id) is None:
         pytest.skip(f"'{model_id}' is not in the repository of the tests.")
-    _, language, code = examples(page)[number]
+    _, language, code = examples(page, lambda name: held(name) is not None)[number]
     for old, new in addresses.items():
         code = code.replace(old, new)
     monkeypatch.chdir(pictures)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tritonvision.exporters.libraries.transformers_weights import Loaded
 
 _REPOSITORIES = {"nvila": "NVILA-8B-hf", "nvila-lite-8b": "NVILA-Lite-8B-hf", "nvila-lite-2b": "NVILA-Lite-2B-hf"}
+# Which of :mod:`.configs` has every part of an id.
+REDUCED_AS = {"nvila": "reduced", "nvila-lite-8b": "reduced-lite", "nvila-lite-2b": "reduced-lite"}
 
 
 class NVILA(ChatFamily):

@@ -123,22 +123,26 @@ class YoloNasNetwork(TorchNetwork):
         export_onnx(graph, example, path, ("pixels",), tuple(tensor.name for tensor in DENSE_BOXES.tensors))
 
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
-        """See :meth:`Network.tensors`. The best anchors by score, ties by anchor."""
-        boxes, scores = (part.numpy() for part in self._decoded(inputs["pixels"], double))
-        best = scores.max(2)
+        """See :meth:`Network.tensors`. The best anchors by score, ties by anchor. The class is that of the largest
+        logit: float32 gives every logit over 17 the score 1.
+        """
+        boxes, logits = self._decoded(inputs["pixels"], double)
+        boxes, best, class_ids = boxes.numpy(), logits.max(2).values.sigmoid().numpy(), logits.argmax(2).int().numpy()
         order = np.argsort(-best, axis=1, kind="stable")[:, : anchor_boxes.CANDIDATES]
         return {
             "boxes": np.take_along_axis(boxes, order[..., None], axis=1),
             "scores": np.take_along_axis(best, order, axis=1),
-            "class_ids": np.take_along_axis(scores.argmax(2).astype(np.int32), order, axis=1),
+            "class_ids": np.take_along_axis(class_ids, order, axis=1),
         }
 
     def _decoded(self, pixels: np.ndarray, double: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """super-gradients' ``pred_bboxes [B,anchors,4]`` and ``pred_scores [B,anchors,classes]`` of uint8 pixels."""
+        """super-gradients' ``pred_bboxes [B,anchors,4]`` of uint8 pixels, and the logits ``[B,anchors,classes]`` of its
+        ``pred_scores``.
+        """
         import torch
 
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float64 if double else torch.float32) / 255
-        boxes, scores = [], []
+        boxes, classes = [], []
         with torch.inference_mode():
             levels = self.reference(double)(images)
             for stride, (bins, logits) in zip(networks.STRIDES, levels, strict=True):
@@ -149,8 +153,8 @@ class YoloNasNetwork(TorchNetwork):
                 y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
                 centres = torch.stack([x, y], -1).reshape(-1, 2).to(images.dtype)
                 boxes.append(torch.cat([centres - sides[..., :2], centres + sides[..., 2:]], -1) * stride)
-                scores.append(logits.flatten(2).permute(0, 2, 1).sigmoid())
-        return torch.cat(boxes, 1), torch.cat(scores, 1)
+                classes.append(logits.flatten(2).permute(0, 2, 1))
+        return torch.cat(boxes, 1), torch.cat(classes, 1)
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`. super-gradients neither clips boxes nor chooses classes: that is done here."""
@@ -158,8 +162,8 @@ class YoloNasNetwork(TorchNetwork):
         from torchvision.ops import batched_nms, nms
 
         pixels, scale, (left, top) = _prepared(sample, *self._size)
-        boxes, rows = (part[0] for part in self._decoded(pixels[None]))
-        scores, class_ids = rows.max(1)
+        boxes, logits = (part[0] for part in self._decoded(pixels[None]))
+        scores, class_ids = logits.sigmoid().max(1)
         (kept,) = torch.nonzero(scores > parameters["confidence"], as_tuple=True)
         kept = kept[scores[kept].argsort(descending=True, stable=True)[: parameters["max_candidates"]]]
         boxes, scores, class_ids = boxes[kept], scores[kept], class_ids[kept]
