@@ -1,6 +1,7 @@
 """Models in reduced precision through the real tritonserver: what the gate says, and what the server then answers.
 
-    python benchmarks/variants_served.py --repository DIR [--only ID ...] [--precisions bf16 int8] [--write FILE]
+    python benchmarks/variants_served.py --repository DIR [--only ID ...] [--precisions bf16 int8] [--calibrate FOLDER]
+        [--gate-data FOLDER] [--write FILE]
 
 Each model is published from random weights where DIR does not hold it. Each variant is built and put through the
 precision gate, as ``tritonvision variants add`` does it. Then two servers run, one with the model as it was exported,
@@ -35,6 +36,7 @@ from tritonvision.errors import TritonVisionError
 from tritonvision.exporters import pipeline, variants
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.parity import sample_pictures
+from tritonvision.exporters.precision import calibration
 from tritonvision.exporters.precision.gate import Gate, Imprecise
 from tritonvision.exporters.precision.measures.registry import MEASURES
 from tritonvision.exporters.variants import folders
@@ -51,7 +53,8 @@ TITLE = """# Reduced precision, served
 
 Written by `benchmarks/variants_served.py`, which says how. Each variant passed the precision gate, or the row says why
 not; then two real tritonservers, one with the model as it was exported and one with the variant, answered questions
-about pictures, and the gate's measure compared them. Random weights bear reduced precision worse than trained ones.
+about pictures, and the gate's measure compared them. Weights are random, which bear reduced precision worse than
+trained ones do, but for `tests/shapes/1`, which `benchmarks/trained.py` trained; labelled pictures judge it.
 """
 HEAD = (
     "| model | variant | the gate | layers in fp32 | served, against served fp32 | CPU ms a request: fp32 | variant |\n"
@@ -157,17 +160,25 @@ def serving(source: Path, manifest: Manifest, name: str) -> Iterator[Server]:
 
 
 def figures(found: Mapping[str, float]) -> str:
-    """Figures of the gate, in a cell."""
-    return ", ".join(f"{name} {value:.5g}" for name, value in found.items() if not name.endswith("_fp32"))
+    """Figures of the gate, in a cell; of accuracies with what fp32 reaches."""
+    return ", ".join(
+        f"{name} {value:.5g}" + (f" (fp32: {found[f'{name}_fp32']:.5g})" if f"{name}_fp32" in found else "")
+        for name, value in found.items()
+        if not name.endswith("_fp32")
+    )
 
 
-def rows(root: Path, model_id: str, precisions: list[str]) -> Iterator[str]:
+def rows(
+    root: Path, model_id: str, precisions: list[str], calibrate: Path | None, gate_data: Path | None
+) -> Iterator[str]:
     """The rows of one model."""
     if Repository(root).get(model_id) is None:
         pipeline.export(catalog.find(model_id).id, Weights("random"), root)
     for precision in precisions:
         try:
-            manifest = variants.add(root, model_id, "openvino", precision, force=True)
+            manifest = variants.add(
+                root, model_id, "openvino", precision, calibrate=calibrate, gate_data=gate_data, force=True
+            )
         except TritonVisionError as error:
             yield f"| {model_id} | openvino-{precision} | refused: {error.message} | - | - | - | - |"
             continue
@@ -178,7 +189,8 @@ def rows(root: Path, model_id: str, precisions: list[str]) -> Iterator[str]:
                 both.enter_context(serving(root, manifest, name)) for name in (manifest.base_variant, variant.name)
             )
             changed = [point for point in points if any(net.role in variant.networks for net in point.nets)]
-            gate = Gate(base.answers(), changed, labels=manifest.labels, map_meaning=manifest.map_meaning)
+            judging = calibration.sets(calibrate)[1]
+            gate = Gate(base.answers(), changed, gate_data, judging, manifest.labels, manifest.map_meaning)
             try:
                 served = figures(gate.check(other.answers(), "The server").figures)
             except Imprecise as error:
@@ -196,12 +208,14 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=list(MODELS))
     parser.add_argument("--precisions", nargs="*", default=["bf16", "int8"])
+    parser.add_argument("--calibrate", type=Path)
+    parser.add_argument("--gate-data", type=Path)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
-    about = f"{machine.describe('openvino', 'nncf')}. Random weights."
+    about = f"{machine.describe('openvino', 'nncf')}."
     print(f"{about}\n\n{HEAD}", flush=True)
     for model_id in options.only:
-        for row in rows(options.repository, model_id, options.precisions):
+        for row in rows(options.repository, model_id, options.precisions, options.calibrate, options.gate_data):
             print(row, flush=True)
             if options.write:
                 write(options.write, about, row)

@@ -233,17 +233,22 @@ def _bicubic(count: int, side: int) -> torch.Tensor:
     """float32 ``[count, side]``: the weights of torch's bicubic ``interpolate`` from ``side`` values to ``count``.
 
     Output i lies at (i + 0.5) * side / count - 0.5 and is a weighted sum of its four neighbours; borders are repeated.
+    The place is a whole number and a rest, by integers: an engine that computes in bf16 would else know it to a
+    quarter of a step.
     """
     import torch
 
-    places = (torch.arange(count) + 0.5) * (side / count) - 0.5
-    taps = torch.arange(-2, side + 2)
-    far = (places[:, None] - taps).abs()
+    parts = 2 * count  # of a step; one step is added, so that nothing is negative
+    places = (2 * torch.arange(count) + 1) * side + count
+    whole = places // parts
+    rest = (places - whole * parts).float() / parts
+    steps = torch.arange(-1, 3)
+    far = (steps - rest[:, None]).abs()
     inner = ((_CUBIC + 2) * far - (_CUBIC + 3)) * far * far + 1
     outer = ((far - 5) * far + 8) * (far * _CUBIC) - 4 * _CUBIC
-    weights = torch.where(far <= 1, inner, torch.where(far < 2, outer, torch.zeros(())))
-    repeated = torch.nn.functional.one_hot(taps.clamp(0, side - 1), side).float()
-    return weights @ repeated
+    weights = torch.where(far <= 1, inner, outer)
+    taps = (whole[:, None] - 1 + steps).clamp(0, side - 1)
+    return (weights[:, :, None] * torch.nn.functional.one_hot(taps, side)).sum(1)
 
 
 def _head(head: torch.nn.Module, features: list[torch.Tensor], rows: int, columns: int) -> torch.Tensor:

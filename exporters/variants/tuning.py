@@ -125,10 +125,10 @@ def run(
     trials = list(planned.trials)
     if planned.today not in trials:
         trials.insert(0, planned.today)
-    with publish.staging(settings.repository) as folder, _bench(settings, planned, folder / "models") as bench:
+    with publish.staging(settings.repository) as folder, bench(settings, planned, folder / "models") as opened:
 
         def measure(trial: Trial, share: float, rate: float | None) -> Look | None:
-            look = bench.look(trial, share, rate)
+            look = opened.look(trial, share, rate)
             told(trial, look)
             return look
 
@@ -155,8 +155,8 @@ def tuning_of(repository: Path, planned: Plan, trial: Trial, look: Look) -> tupl
     )  # fmt: skip
 
 
-class _Bench:
-    """A running server over a linked copy of one model."""
+class Bench:
+    """A running server over a linked copy of one model, as :func:`bench` gives it."""
 
     def __init__(self, server: Embedded, repository: Path, planned: Plan, runner: asyncio.Runner):
         self._server, self._repository, self._planned, self._runner = server, repository, planned, runner
@@ -209,7 +209,11 @@ class _Bench:
 
 
 @contextmanager
-def _bench(settings: Settings, planned: Plan, copy: Path) -> Iterator[_Bench]:
+def bench(settings: Settings, planned: Plan, copy: Path) -> Iterator[Bench]:
+    """A server of its own over the folder ``copy``, which is filled with the model of the plan.
+
+    Raises SetupError, BrokenModel, ServerUnavailable: as :func:`run`.
+    """
     manifests = _with_needs(settings.repository, planned.manifest)
     for manifest in manifests:
         for name in (*manifest.steps, *manifest.triton_names):
@@ -222,12 +226,12 @@ def _bench(settings: Settings, planned: Plan, copy: Path) -> Iterator[_Bench]:
                 for name in (*manifest.steps, *manifest.triton_names):
                     server.load(name, machine.config_name(manifest, machine.choice(manifest).variant))
         with asyncio.Runner() as runner:
-            bench = _Bench(server, copy, planned, runner)
+            opened = Bench(server, copy, planned, runner)
             try:
-                yield bench
+                yield opened
             finally:
                 with _uncut():
-                    bench.close()
+                    opened.close()
     finally:
         with _uncut():
             server.stop()

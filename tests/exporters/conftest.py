@@ -6,17 +6,14 @@ import hashlib
 from importlib import metadata
 from pathlib import Path
 
-import cv2
-import numpy as np
+import drawn_shapes
 import pytest
 from filelock import FileLock
 
 from tritonvision.exporters.libraries import torch_env
-from tritonvision.exporters.libraries.ultralytics import load
 from tritonvision.exporters.parity import sample_pictures
 
 torch_env.import_torchvision()  # before any library that imports it, whichever test runs first
-SHAPES = ("disc", "box", "triangle")
 
 
 @pytest.fixture(scope="module")
@@ -33,85 +30,24 @@ def photo_rgb():
     return sample_pictures.photo()
 
 
-def _scene(rng, height, width, count, smallest=18, largest=60):
-    """RGB uint8 picture with up to ``count`` shapes that do not touch, their corners float32 and classes."""
-    picture = np.empty((height, width, 3), np.uint8)
-    picture[:] = rng.integers(60, 200, 3)
-    picture = np.clip(picture + rng.normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
-    boxes, classes = [], []
-    for _ in range(count):
-        size = int(rng.integers(smallest, largest))
-        x, y = int(rng.integers(0, width - size)), int(rng.integers(0, height - size))
-        if any(x < b[2] and b[0] < x + size and y < b[3] and b[1] < y + size for b in boxes):
-            continue
-        kind = int(rng.integers(len(SHAPES)))
-        colour = tuple(int(v) for v in rng.integers(0, 2, 3) * 200 + rng.integers(0, 55, 3))
-        if kind == 0:
-            cv2.circle(picture, (x + size // 2, y + size // 2), size // 2, colour, -1)
-        elif kind == 1:
-            cv2.rectangle(picture, (x, y), (x + size, y + size), colour, -1)
-        else:
-            corners = np.array([[x, y + size], [x + size, y + size], [x + size // 2, y]])
-            cv2.fillPoly(picture, [corners], colour)
-        boxes.append((x, y, x + size, y + size))
-        classes.append(kind)
-    return picture, np.array(boxes, np.float32), np.array(classes)
-
-
 @pytest.fixture(scope="session")
 def draw_scene():
     """``draw_scene(rng, height, width, count) -> (picture, boxes, classes)``."""
-    return _scene
+    return drawn_shapes.scene
 
 
 @pytest.fixture(scope="session")
 def trained_yolo(request):
-    """Path of a yolov8n checkpoint trained to find discs, boxes and triangles, a minute on two cores.
+    """Path of the checkpoint of :func:`drawn_shapes.train`.
 
-    It stays in pytest's cache, for as long as this file and the packages are the same. Tests that run side by side wait
-    for the one that trains it first.
+    It stays in pytest's cache, for as long as that module and the packages are the same. Tests that run side by side
+    wait for the one that trains it first.
     """
-    made_of = (Path(__file__).read_text(), torch.__version__, metadata.version("ultralytics"))
+    made_of = (Path(drawn_shapes.__file__).read_text(), torch.__version__, metadata.version("ultralytics"))
     name = f"shapes-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.pt"
     path = request.config.cache.mkdir("trained") / name
     with FileLock(f"{path}.lock"):
         if not path.is_file():
-            load.prepare()
-            from ultralytics.cfg import get_cfg
-
-            yolo = load.architecture("yolov8n", len(SHAPES), seed=0)
-            _train(yolo.model, get_cfg(), steps=200, size=128, batch=16, rate=3e-3)
-            yolo.model.names = dict(enumerate(SHAPES))
-            yolo.save(path.with_suffix(".part"))
+            drawn_shapes.train(path.with_suffix(".part"))
             path.with_suffix(".part").replace(path)
     return path
-
-
-def _train(model, settings, steps, size, batch, rate):
-    """Trains with AdamW, a one-cycle rate and ultralytics' own loss on new scenes in each step."""
-    model.args = settings
-    trained = [p.requires_grad_() for name, p in model.named_parameters() if ".dfl" not in name]
-    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
-    rng = np.random.default_rng(0)
-    model.train()
-    for _ in range(steps):
-        scenes = [_scene(rng, size, size, int(rng.integers(2, 6))) for _ in range(batch)]
-        loss, _ = model.loss(_batch(scenes, size))
-        optimizer.zero_grad()
-        loss.sum().backward()
-        torch.nn.utils.clip_grad_norm_(trained, 10)
-        optimizer.step()
-        schedule.step()
-    model.eval()
-
-
-def _batch(scenes, size):
-    pictures, boxes, classes = zip(*scenes, strict=True)
-    corners = torch.from_numpy(np.concatenate(boxes)) / size
-    return {
-        "img": torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255,
-        "batch_idx": torch.cat([torch.full((len(b),), float(i)) for i, b in enumerate(boxes)]),
-        "cls": torch.from_numpy(np.concatenate(classes)).float()[:, None],
-        "bboxes": torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1),
-    }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch  # isort: skip  # noqa: F401  (this folder is for the export environment)
 
-import json
 from dataclasses import replace
 
-import cv2
+import drawn_shapes
 import numpy as np
 import onnx
 import pytest
@@ -23,25 +22,12 @@ from tritonvision.exporters.precision import bf16, calibration, gate, layers, qu
 from tritonvision.machine import why_not
 
 PICTURES, CALIBRATING = 16, 8
-LABELS = ("disc", "box", "triangle")
 
 
 @pytest.fixture(scope="module")
-def folder(draw_scene, tmp_path_factory):
+def folder(tmp_path_factory):
     """Scenes as the detector was trained on, four times as large, with their boxes in COCO's format."""
-    root, rng = tmp_path_factory.mktemp("labelled"), np.random.default_rng(11)
-    images, rows = [], []
-    for number in range(PICTURES):
-        picture, boxes, classes = draw_scene(rng, 640, 640, 12, 18, 60)
-        cv2.imwrite(str(root / f"{number}.png"), picture[..., ::-1])
-        images.append({"id": number, "file_name": f"{number}.png", "width": 640, "height": 640})
-        for (left, top, right, bottom), kind in zip(boxes.tolist(), classes.tolist(), strict=True):
-            box = [left, top, right - left, bottom - top]
-            rows.append({"image_id": number, "category_id": kind + 1, "bbox": box})
-    categories = [{"id": i, "name": name} for i, name in enumerate(LABELS, 1)]
-    labels = {"images": images, "annotations": rows, "categories": categories}
-    (root / "labels.json").write_text(json.dumps(labels))
-    return root
+    return drawn_shapes.labelled(tmp_path_factory.mktemp("labelled"), PICTURES)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +41,7 @@ def detector(trained_yolo, folder, tmp_path_factory):
     def opened(path=graph, **how):
         return {"": open_entry_point({"": path}, replace(point, **how))}
 
-    return graph, opened, gate.Gate(opened(), [point], folder, labels=LABELS)
+    return graph, opened, gate.Gate(opened(), [point], folder, labels=drawn_shapes.SHAPES)
 
 
 def test_int8_loses_at_most_half_a_point_of_map_with_the_layers_it_names_in_fp32(detector, draw_scene, tmp_path):
