@@ -1,4 +1,7 @@
-"""One bound for all that prompts and answers have in memory: those that run, those that wait, and what is kept."""
+"""One bound for all that prompts and answers have in memory: those that run, those that wait, and what is kept.
+
+That of a model that searches for its answers is in ``test_search_engine.py``.
+"""
 
 import threading
 
