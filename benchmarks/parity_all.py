@@ -227,7 +227,7 @@ def _error(code: int, errors: str) -> str:
 
 
 def measured(command: Sequence[str], timeout: float) -> tuple[int, str, str, int]:
-    """Run a command: its exit code, what it said, its errors, and the most memory that was resident, in bytes.
+    """Run a command: its exit code, what it said, its errors, and the most memory that was its own, in bytes.
 
     Raises:
         subprocess.TimeoutExpired: it was not done after ``timeout`` seconds, and was ended.
@@ -236,8 +236,9 @@ def measured(command: Sequence[str], timeout: float) -> tuple[int, str, str, int
         process = subprocess.Popen(command, stdout=said, stderr=errors)
         deadline, peak = time.monotonic() + timeout, 0
         while process.poll() is None:
-            # not what the system tells of a child that has ended: that begins with the memory of its parent
-            peak = max(peak, _peak(process.pid))
+            # not what the system tells of a child that has ended: that begins with the memory of its parent, and has
+            # the files in it that are mapped
+            peak = max(peak, _own(process.pid))
             if time.monotonic() > deadline:
                 process.kill()
                 process.wait()
@@ -248,14 +249,16 @@ def measured(command: Sequence[str], timeout: float) -> tuple[int, str, str, int
         return process.returncode, said.read(), errors.read(), peak
 
 
-def _peak(pid: int) -> int:
-    """The most memory of a process that was resident so far, in bytes; 0 of one that has ended."""
+def _own(pid: int) -> int:
+    """The memory of a process that is its own, in bytes: all but files, which the system drops where memory is short.
+    0 of one that has ended.
+    """
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+    found = re.findall(r"^(?:RssAnon|RssShmem):\s+(\d+) kB$", status, re.MULTILINE)
+    return 1024 * sum(map(int, found))
 
 
 @contextmanager

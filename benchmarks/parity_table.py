@@ -2,9 +2,9 @@
 
 The JSON maps an id to its record: ``head``, ``weights``, ``seed``, ``input`` ([height, width] or null where it follows
 the picture), ``figures`` (name of the gate -> [difference, limit]), ``relative`` (names that count relative to the
-largest value), ``answers`` (entry point -> how many were compared), ``seconds``, ``peak`` (bytes of resident memory of
-the exporting process), ``files`` (bytes of its graphs), ``machine``, and ``failure``, a sentence that is empty when the
-gate let the model through. Records of older runs have neither ``peak`` nor ``files``;
+largest value), ``answers`` (entry point -> how many were compared), ``seconds``, ``peak`` (bytes of memory of the
+exporting process, mapped files left out), ``files`` (bytes of its graphs), ``machine``, and ``failure``, a sentence
+that is empty when the gate let the model through. Records of older runs have neither ``peak`` nor ``files``;
 ``reduced`` is there, and true, where the network had every part of the id's at a size for tests.
 
 ``variants.json`` maps an id to the variants that were tried: name -> ``figures`` of the precision gate, ``shown`` (by
@@ -47,7 +47,8 @@ texts.
   their spread between samples; degrees.
 * **variants**: which of OpenVINO's bf16 and int8 passed the precision gate with these random weights, and how many
   layers stay in fp32 for it; what was refused stands at the end. Empty: not tried.
-* **peak**: the most memory that the exporting process had at once, the network that it compares with included.
+* **peak**: the most memory that the exporting process had at once, the network that it compares with included. Files
+  that it maps are left out: the system drops them where memory is short.
 * **proven**: official weights were loaded and gated. **ported**: the true architecture was gated with seeded random
   weights, calibrated to carry signal. **reduced**: so was a network with every part of the id's, but few layers and
   narrow ones, because the true size does not fit into the machine's memory. **missing**: none of these, so far.

@@ -207,6 +207,12 @@ class Network(ABC):
         head kind's canonical tensors out.
         """
 
+    def map_weights(self, folder: Path) -> None:
+        """Let the weights of a large network lie in a file on the disk of ``folder`` from now on, see
+        :mod:`tritonvision.exporters.libraries.mapped_weights`; others stay in memory.
+        """
+        return
+
     @abstractmethod
     def tensors(self, inputs: Mapping[str, np.ndarray], double: bool = False, role: str = "") -> Tensors:
         """What the reference network answers to the inputs of the graph ``role``; in float64 when ``double``."""

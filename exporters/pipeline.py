@@ -243,6 +243,7 @@ def _prove_and_publish(
         progress.stage("weights")
         with pins.recorded() as taken:
             network = family.build(entry, weights)
+        network.map_weights(folder)
         notes += pins.notes(taken)
         points = entry_points_of(family, entry, network)
         progress.stage("graph")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Family, Network
+from tritonvision.exporters.graphs.export import APART, weight_bytes
 from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.libraries.mapped_weights import MappedWeights
+from tritonvision.python_backend.runtime.sessions import release_free_memory
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +45,15 @@ class TorchNetwork(Network):
         demand_numbers(model)
         super().__init__(labels, source, versions=torch_env.versions(*self.packages), **facts)
         self._model = model.eval()
+        self._mapped: MappedWeights | None = None
+
+    def map_weights(self, folder: Path) -> None:
+        """See :meth:`Network.map_weights`."""
+        if weight_bytes(self._model) < APART:
+            return
+        self._mapped = MappedWeights(folder)
+        self._mapped.take(self._model)
+        release_free_memory()
 
     def reference(self, double: bool = False) -> torch.nn.Module:
         """The module, or its copy in float64, which is made once."""
@@ -50,7 +63,8 @@ class TorchNetwork(Network):
     def _double(self) -> torch.nn.Module:
         # tensors that are there in float64 already are not copied in float32 before
         tensors = (*self._model.parameters(), *self._model.buffers())
-        doubled: dict[int, Any] = {id(tensor): _doubled(tensor) for tensor in tensors}
+        place = None if self._mapped is None else self._mapped.another()
+        doubled: dict[int, Any] = {id(tensor): _doubled(tensor, place) for tensor in tensors}
         return copy.deepcopy(self._model, doubled).double()
 
 
@@ -68,9 +82,11 @@ def demand_numbers(model: torch.nn.Module) -> None:
         )
 
 
-def _doubled(tensor: torch.Tensor) -> torch.Tensor:
-    """Its copy in float64, a parameter or a buffer as it is; whole numbers stay."""
+def _doubled(tensor: torch.Tensor, place: MappedWeights | None) -> torch.Tensor:
+    """Its copy in float64, in memory or in ``place``, a parameter or a buffer as it is; whole numbers stay."""
     import torch
 
     made = tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
+    if place is not None:
+        made = place.hold(made)
     return torch.nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else made

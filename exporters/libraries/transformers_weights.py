@@ -205,7 +205,8 @@ def redraw(module: torch.nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
 
     def normal(like: torch.Tensor, std: float, mean: float = 0.0) -> None:
-        like.copy_(mean + std * torch.randn(like.shape, generator=generator))
+        # in place: a table may have gigabytes
+        torch.randn(like.shape, generator=generator, out=like.data).mul_(std).add_(mean)
 
     with torch.no_grad():
         for _, layer in sorted(module.named_modules(), key=lambda named: named[0]):

@@ -77,6 +77,12 @@ class Piece:
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     bidirectional: int = 0
 
+    @property
+    def nbytes(self) -> int:
+        """Of all of it."""
+        positions = 0 if self.position_ids is None else self.position_ids.nbytes
+        return self.embeds.nbytes + positions + sum(rows.nbytes for rows in self.extra.values())
+
 
 class Decoder:
     """Runs the graph: ``inputs_embeds``, ``attention_mask``, ``position_ids`` and past in, logits and past out.

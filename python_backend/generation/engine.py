@@ -31,6 +31,8 @@ from tritonvision.results import Delta
 
 TOKENIZER = "tokenizer.json"
 _LETTERS = 64  # a bound on the average length of a token in characters
+_KEPT = 4  # earlier prompts take no more than this part of the room
+
 
 class VlmEngine(Engine):
     """Holds the networks, the tokenizer and the threads that read prompts and generate.
@@ -43,8 +45,9 @@ class VlmEngine(Engine):
         working: a context manager around each unit of work (a turn of the scheduler, one picture, one run of the vision
             network), for a heartbeat that stops when a unit hangs.
         model: changes with everything that decides what the networks answer: a key of what is kept of pictures.
-        kept: bytes of keys and values of earlier prompts that are kept.
-        room: bytes of those of the answers that run; None for half of the memory that is free now.
+        room: bytes of all that is in memory of prompts and answers: keys and values of those that run, prompts of those
+            that wait, and what is kept of earlier ones; None for half of the memory that is free now.
+        kept: bytes of the last of these; a quarter of the room at most.
     """
 
     def __init__(
@@ -57,13 +60,16 @@ class VlmEngine(Engine):
         family = importlib.import_module(f"tritonvision.python_backend.vlm.{module}")
         self._reader: Reader = family.Reader(options, self._tokenizer)
         self._decoder = Decoder(sessions["decoder"])
+        with working():
+            self._width = self._embed(np.zeros((1, 1), dtype=np.int64)).shape[-1]  # numbers of one token
         self._words: int = getattr(self._reader, "words", self._decoder.vocabulary)
         self._grammars = Grammars(self._tokenizer, self._words, self._reader.end_ids)
         cache = encoding_cache.of_server("encodings")
         self._encodings = Encodings(sessions, self._reader, model, cache, working)
-        self._prefixes = Prefixes(kept)
         room = memory.free() // 2 if room is None else room
-        self.scheduler = Scheduler(self._decoder, self._embed, working, self._prefixes, room)
+        kept = min(kept, room // _KEPT)
+        self._prefixes = Prefixes(kept)
+        self.scheduler = Scheduler(self._decoder, self._embed, working, self._prefixes, room - kept)
         self._prompts = ThreadPoolExecutor(1, thread_name_prefix="prompts")
         self._closing = False
 
@@ -131,13 +137,13 @@ class VlmEngine(Engine):
             prompt = self._read(messages, sizes)
             count = len(prompt.input_ids)
             most = min(settings["max_new_tokens"], self._reader.context - count)
-            self.scheduler.check(count, most)
+            self.scheduler.check(count, most, self._held(prompt))
             kinds = prompt.details or details(messages)
             outputs = [*prompt.injections.values()]
             grammar = None if settings["schema"] is None else self._grammars.of(settings["schema"])
             keys = [self._encodings.key(*one, outputs) for one in zip(pictures, kinds, strict=True)]
-            cache = self._prefixes.find(self._content(prompt, keys))
-        read = 0 if cache is None else int(cache.lengths[0])
+            kept = self._prefixes.find(self._content(prompt, keys))
+        read = 0 if kept is None else kept.tokens
         piece = self._piece(prompt, [*zip(keys, pictures, sizes, kinds, strict=True)], read, cancelled)
         if prompt.speaker is not None and (grammar is not None or settings["top_logprobs"] is not None):
             raise InvalidParameter("An answer in places has neither a schema nor log probabilities.")
@@ -147,7 +153,12 @@ class VlmEngine(Engine):
         answer = Answer(prompt.speaker or text, most, self._reader.end_ids, count, emit, masks, read, told)
         chooses = prompt.speaker or sampler
         content = self._content(prompt, keys)
-        return Job(piece, chooses, answer.accept, failed, cancelled, content, cache, count + most)
+        return Job(piece, chooses, answer.accept, failed, cancelled, content, kept, count + most)
+
+    def _held(self, prompt: Prompt) -> int:
+        """Bytes of what :meth:`_piece` makes of the whole of a prompt."""
+        row = len(prompt.injections) * self._width * np.dtype(np.float32).itemsize
+        return len(prompt.input_ids) * row + (0 if prompt.position_ids is None else prompt.position_ids.nbytes)
 
     def _read(self, messages: Messages, sizes: Sequence[Size]) -> Prompt:
         # a text that cannot fit is refused before it is tokenized, which would delay all other prompts

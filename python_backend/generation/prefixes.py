@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,24 +77,57 @@ class Content:
         return digest.digest()
 
 
+class Block:
+    """Keys and values of BLOCK tokens: one array ``[heads,BLOCK,D]`` for each ``past_key_values.*``."""
+
+    def __init__(self, parts: Sequence[np.ndarray]):
+        self.parts = parts
+        self.nbytes = sum(part.nbytes for part in parts)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of the beginning of a prompt. It holds the blocks themselves and copies none.
+
+    Attributes:
+        next_position: of the token behind it.
+    """
+
+    blocks: Sequence[Block]
+    next_position: int
+
+    @property
+    def tokens(self) -> int:
+        """How many it has."""
+        return BLOCK * len(self.blocks)
+
+    def cache(self) -> Cache:
+        """A copy as one row that a decoder continues."""
+        parts = zip(*(block.parts for block in self.blocks), strict=True)
+        past = [value_of(np.concatenate(values, axis=1)[None]) for values in parts]
+        return Cache(past, np.ones((1, self.tokens), dtype=np.int64), np.array([self.next_position]))
+
+
 class Prefixes:
     """Blocks of keys and values by key, the least recently used removed first. Safe for several threads.
 
     Args:
-        limit: bytes of all blocks together; 0 keeps none.
+        limit: bytes of all blocks together, of those too that are removed and that a :class:`Kept` still holds; 0 keeps
+            none.
     """
 
     def __init__(self, limit: int = LIMIT):
-        self._limit, self._size, self._lock = limit, 0, threading.Lock()
-        self._blocks: OrderedDict[bytes, list[np.ndarray]] = OrderedDict()
+        # a block may end wherever its last holder does, also in here
+        self._limit, self._size, self._lock = limit, 0, threading.RLock()
+        self._blocks: OrderedDict[bytes, Block] = OrderedDict()
 
     @property
     def size(self) -> int:
-        """Bytes that are kept."""
+        """Bytes of the blocks that are in memory."""
         return self._size
 
-    def find(self, content: Content) -> Cache | None:
-        """One row with the longest beginning of a prompt that is kept, at least its last token left out; or None."""
+    def find(self, content: Content) -> Kept | None:
+        """The longest beginning of a prompt that is kept, at least its last token left out; or None."""
         most = (len(content.input_ids) - 1) // BLOCK
         found = []
         with self._lock:
@@ -106,8 +140,7 @@ class Prefixes:
         tokens = BLOCK * len(blocks)
         if not blocks or tokens < content.bidirectional:
             return None
-        past = [value_of(np.concatenate(parts, axis=1)[None]) for parts in zip(*blocks, strict=True)]
-        return Cache(past, np.ones((1, tokens), dtype=np.int64), np.array([content.continues_at(tokens)]))
+        return Kept(blocks, content.continues_at(tokens))
 
     def put(self, keys: Sequence[bytes], cache: Cache, row: int = 0) -> None:
         """Keep the blocks ``keys`` of the first tokens of a row; those that are kept already are used again."""
@@ -119,21 +152,25 @@ class Prefixes:
             begin = cache.mask.shape[1] - int(cache.lengths[row])
             values = [value.numpy()[row] for value in cache.past]
             places = {n: slice(begin + BLOCK * n, begin + BLOCK * (n + 1)) for n in missing}
-            cut = {n: [value[:, place].copy() for value in values] for n, place in places.items()}
+            cut = {n: Block([value[:, place].copy() for value in values]) for n, place in places.items()}
         with self._lock:
             for n in missing:
                 if keys[n] not in self._blocks:
-                    self._blocks[keys[n]] = cut[n]
-                    self._size += _bytes(cut[n])
+                    self._add(keys[n], cut.pop(n))
             self._use([key for key in keys if key in self._blocks])
-            while self._size > self._limit:
-                self._size -= _bytes(self._blocks.popitem(last=False)[1])
+            while self._size > self._limit and self._blocks:
+                self._blocks.popitem(last=False)
+
+    def _add(self, key: bytes, block: Block) -> None:
+        self._blocks[key] = block
+        self._size += block.nbytes
+        weakref.finalize(block, self._ended, block.nbytes).atexit = False
+
+    def _ended(self, size: int) -> None:
+        with self._lock:
+            self._size -= size
 
     def _use(self, keys: Sequence[bytes]) -> None:
         """Mark blocks of one prompt as used, the first one last: without it, those behind it are never found."""
         for key in reversed(keys):
             self._blocks.move_to_end(key)
-
-
-def _bytes(block: Sequence[np.ndarray]) -> int:
-    return sum(part.nbytes for part in block)

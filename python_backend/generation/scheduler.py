@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
-from tritonvision.errors import InvalidParameter, ServerUnavailable
+from tritonvision.errors import InvalidParameter, Overloaded, ServerUnavailable
 from tritonvision.python_backend.generation.decoder import Cache, Decoder, Piece
-from tritonvision.python_backend.generation.prefixes import Content, Prefixes
+from tritonvision.python_backend.generation.prefixes import Content, Kept, Prefixes
 
 # Tokens of a prompt that are read between two steps: more delays the other answers, fewer slows this prompt.
 CHUNK = 256
@@ -39,27 +39,47 @@ class Job:
         failed: called once with the error when the answer cannot be finished; nothing else is called after it.
         cancelled: whether the caller cancelled it; checked before every step.
         content: of the whole prompt; None where it is not to be kept.
-        cache: what was read of it before; None for nothing.
+        kept: what was read of it before; None for nothing.
         most: tokens that prompt and answer may have together.
+
+    Attributes:
+        cache: keys and values of what is read of the prompt, from its first piece until it joins the batch.
+        held: bytes of what is left to be read of the prompt.
     """
 
     def __init__(
         self, prompt: Piece, sampler: Callable[[np.ndarray], int], accept: Callable[[int], bool],
         failed: Callable[[Exception], None], cancelled: Callable[[], bool],
-        content: Content | None = None, cache: Cache | None = None, most: int = 0,
+        content: Content | None = None, kept: Kept | None = None, most: int = 0,
     ):  # fmt: skip
-        self._prompt, self._read = prompt, 0
-        self.most = most
+        self._prompt: Piece | None = prompt
+        self._kept, self._read = kept, 0
+        self.most, self.held = most, prompt.nbytes
         self._sampler, self._accept, self._failed, self._cancelled = sampler, accept, failed, cancelled
-        self.content, self.cache = content, cache
+        self.content = content
+        self.cache: Cache | None = None
         self.tokens: list[int] = []
         self.failure: Exception | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a piece of the prompt is being read, or was."""
+        return self._read > 0
+
+    def past(self) -> Cache | None:
+        """Keys and values of what is read of the prompt; what was read of it before is let go. None for nothing."""
+        if self.cache is None and self._kept is not None:
+            self.cache, self._kept = self._kept.cache(), None
+        return self.cache
 
     def next_piece(self) -> Piece:
         """The next piece of the prompt: CHUNK tokens, or more where they attend to each other in both directions."""
         begin, prompt = self._read, self._prompt
+        assert prompt is not None, "a piece is left"
         end = max(begin + CHUNK, prompt.bidirectional)
         self._read = end
+        if end >= prompt.embeds.shape[1]:
+            self._prompt, self.held = None, 0
         return Piece(
             prompt.embeds[:, begin:end],
             None if prompt.position_ids is None else prompt.position_ids[..., begin:end],
@@ -70,7 +90,7 @@ class Job:
     @property
     def prompt_read(self) -> bool:
         """Whether no piece of the prompt is left."""
-        return self._read >= self._prompt.embeds.shape[1]
+        return self._prompt is None
 
     def advance(self, logits: np.ndarray) -> bool:
         """Sample the next token of ``logits`` float32 (V,) and pass it on. Returns whether the answer continues."""
@@ -104,8 +124,8 @@ class Scheduler:
     Args:
         embed: token ids int64 ``[B,1]`` to float32 ``[B,1,H]``.
         working: a context manager around each turn of the thread, for a heartbeat that stops when a turn hangs.
-        room: bytes that keys and values of the answers that run may take together; None for any number. An answer that
-            does not fit beside the others waits.
+        room: bytes that the keys and values of the answers that run and the prompts of those that wait may take
+            together; None for any number. An answer that does not fit beside those that run waits.
     """
 
     def __init__(
@@ -123,16 +143,41 @@ class Scheduler:
         self._thread = threading.Thread(target=self._run, daemon=True, name="scheduler")
         self._thread.start()
 
-    def check(self, prompt: int, answer: int) -> None:
-        """Raise InvalidParameter where a prompt and an answer of so many tokens have no room, even alone."""
-        if self._fits([prompt + answer]):
+    def check(self, prompt: int, answer: int, held: int = 0) -> None:
+        """Whether one more answer has room; asked by one thread, which adds it before it asks again.
+
+        What waits is taken only as far as each of these answers could run beside the prompts of all others: then the
+        first of them can always begin when those that run have ended.
+
+        Args:
+            prompt, answer: tokens.
+            held: bytes of the prompt as it waits.
+
+        Raises:
+            InvalidParameter: it has none, even alone.
+            Overloaded: it has none beside those that run and wait.
+        """
+        if self._room is None:
             return
-        wanted, room = _COPIES * (prompt + answer) * self._decoder.token_bytes / 1e9, (self._room or 0) / 1e9
-        raise InvalidParameter(
-            f"A prompt of {prompt} tokens and an answer of up to {answer} take {wanted:.1f} GB of keys and values; "
-            f"{room:.1f} GB are for them.",
-            hint="Shorten the conversation, send fewer or smaller pictures, or let fewer tokens be written.",
+        alone, room = self._wanted([prompt + answer]), self._room / 1e9
+        if alone + held > self._room:
+            raise InvalidParameter(
+                f"A prompt of {prompt} tokens and an answer of up to {answer} take {(alone + held) / 1e9:.1f} GB of "
+                f"memory; {room:.1f} GB are for prompts, keys and values.",
+                hint="Shorten the conversation, send fewer or smaller pictures, or let fewer tokens be written.",
+            )
+        with self._change:
+            waiting, running = [*self._waiting], {*self._rows}
+        running |= {job for job in waiting if job.begun}
+        largest = max(
+            alone, *(self._wanted([job.most]) for job in waiting), self._wanted([job.most for job in running])
         )
+        if largest + held + sum(job.held for job in waiting) > self._room:
+            count = sum(not job.begun for job in waiting)
+            raise Overloaded(
+                f"{count} prompts wait to be read, and there is no memory for one more.",
+                hint="Ask again when answers have ended, or send shorter prompts.",
+            )
 
     def add(self, job: Job) -> None:
         """Begin with ``job`` as soon as there is room. After :meth:`close` it fails at once."""
@@ -170,13 +215,18 @@ class Scheduler:
             self._write()
 
     def _has_room(self, job: Job) -> bool:
-        """Whether ``job`` fits beside the answers that run; alone it does, see :meth:`check`."""
-        return not self._rows or self._fits([one.most for one in (*self._rows, job)])
+        """Whether ``job`` fits beside the answers that run and the prompts that wait; beside these it does, see
+        :meth:`check`.
+        """
+        if self._room is None or not self._rows:
+            return True
+        with self._change:
+            held = sum(one.held for one in self._waiting)
+        return self._wanted([one.most for one in (*self._rows, job)]) + held <= self._room
 
-    def _fits(self, lengths: Sequence[int]) -> bool:
-        """Whether there is room for rows of at most so many tokens, all padded to the longest."""
-        wanted = _COPIES * len(lengths) * max(lengths) * self._decoder.token_bytes
-        return self._room is None or wanted <= self._room
+    def _wanted(self, lengths: Sequence[int]) -> int:
+        """Bytes of keys and values of rows of at most so many tokens, all padded to the longest."""
+        return _COPIES * len(lengths) * max(lengths, default=0) * self._decoder.token_bytes
 
     def _drop(self) -> None:
         with self._change:
@@ -204,19 +254,18 @@ class Scheduler:
     def _read(self, job: Job) -> None:
         """Read one piece of the prompt; after the last one, sample the first token and join the batch."""
         try:
-            cache = self._decoder.empty() if job.cache is None else job.cache
-            logits, job.cache = self._decoder(cache, job.next_piece())
+            logits, job.cache = self._decoder(job.past() or self._decoder.empty(), job.next_piece())
         except Exception as error:  # an error of this prompt alone: the batch has a cache of its own
             self._leave(job)
             job.fail(error)
             return
         if not job.prompt_read:
             return
-        self._leave(job)
         goes_on = job.advance(logits[0])
         self._remember(job, job.cache, 0)
         if goes_on:
             self._join(job)
+        self._leave(job)  # last: until then it counts among those that wait
 
     def _join(self, job: Job) -> None:
         try:

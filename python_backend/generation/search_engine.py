@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import tokenizers
 
+from tritonvision import memory
 from tritonvision.errors import InvalidParameter, NotSupported
 from tritonvision.python_backend.generation import beams
 from tritonvision.python_backend.generation.answering import Engine, Messages
@@ -33,6 +34,7 @@ TOKENIZER = "tokenizer.json"
 _SIGN = 10.0  # seconds after which an empty piece tells that the search goes on: a stream that pauses is given up
 _TOGETHER = 8  # answers that are searched for in one batch
 _ROWS = "image_embeds"
+_COPIES = 2  # of keys and values: those of the step before, and those that are being written
 
 
 class Reader(Protocol):
@@ -98,13 +100,16 @@ class SearchEngine(Engine):
             without, as models had it that were published before, only prompts of one length are answered together.
         assets: ``tokenizer.json`` and :data:`beams.SEARCH`, the settings of the search as the checkpoint has them.
         working, model: see :class:`engine.VlmEngine`.
+        room: bytes that keys and values of the answers that are searched for together may take; None for half of the
+            memory that is free now.
     """
 
     def __init__(
         self, sessions: Sessions, module: str, options: Mapping[str, Any], assets: Mapping[str, bytes],
-        working: Callable[[], AbstractContextManager] = nullcontext, model: str = "",
+        working: Callable[[], AbstractContextManager] = nullcontext, model: str = "", room: int | None = None,
     ):  # fmt: skip
         self._sessions, self._working = sessions, working
+        self._room = memory.free() // 2 if room is None else room
         family = importlib.import_module(f"tritonvision.python_backend.vlm.{module}")
         tokenizer = tokenizers.Tokenizer.from_str(assets[TOKENIZER].decode())
         self._reader: Reader = family.Reader(options, tokenizer)
@@ -184,9 +189,15 @@ class SearchEngine(Engine):
         return False
 
     def _encode(self, batch: Sequence[_Answer]) -> list[_Answer]:
-        """Those of a batch whose picture and prompt could be encoded; the others have failed."""
-        encoded = []
-        for answer in batch:
+        """Those of a batch whose picture and prompt could be encoded; the others have failed, or wait again where there
+        is no room for them beside those before them.
+        """
+        encoded: list[_Answer] = []
+        for number, answer in enumerate(batch):
+            if encoded and self._wanted(encoded[0].cross, [*encoded, answer]) > self._room:
+                with self._change:
+                    self._waiting.extendleft(reversed(batch[number:]))
+                break
             self._look_after_those_that_wait()
             with self._of(answer):
                 assert answer.prompt is not None, "it is read"
@@ -196,10 +207,34 @@ class SearchEngine(Engine):
                 with self._working():
                     given = {"input_ids": text[None], _ROWS: rows}
                     answer.cross = self._sessions("encoder", given, self._cross)
+                self._require_room(answer)
                 answer.steps = beams.steps(answer.search, self._choice(answer.settings), answer.allowed)
                 answer.asked = next(answer.steps)
                 encoded.append(answer)
         return encoded
+
+    def _require_room(self, answer: _Answer) -> None:
+        """Raise InvalidParameter where the keys and values of an answer have no room, even alone."""
+        wanted = self._wanted(answer.cross, [answer])
+        if wanted > self._room:
+            answer.cross = {}
+            search = answer.search
+            raise InvalidParameter(
+                f"{search.beams} texts of up to {search.most} tokens take {wanted / 1e9:.1f} GB of keys and values; "
+                f"{self._room / 1e9:.1f} GB are for them.",
+                hint="Let fewer tokens be written, or follow fewer beams.",
+            )
+
+    @staticmethod
+    def _wanted(cross: Mapping[str, np.ndarray], answers: Sequence[_Answer]) -> int:
+        """Bytes of keys and values of answers that are searched for together, all padded to the longest.
+
+        Args:
+            cross: of one of them: what they tell the size of a token's.
+        """
+        token = sum(value.nbytes // value.shape[2] for value in cross.values())
+        read, written = max(answer.length for answer in answers), max(answer.search.most for answer in answers)
+        return _COPIES * token * len(answers) * (read + answers[0].search.beams * written)
 
     def _write(self, running: list[_Answer]) -> None:
         """Search for answers together; of ``running`` those are left that have not ended."""

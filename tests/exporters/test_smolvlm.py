@@ -254,6 +254,19 @@ def test_the_check_refuses_answers_that_repeat_a_token(parity_check, cases):
         parity_check.demand_signal(lambda sample, given: cases[3].wanted, loop)
 
 
+def test_trained_weights_may_answer_everything_with_one_word(network, parity_check, cases):
+    """A fine-tune whose answers are "2" is exported: what it says is compared all the same."""
+    two = cases[3].wanted | {"token_ids": np.array([3, 4])}
+    alike = [dataclasses.replace(case, wanted=two) for case in cases]
+    with pytest.raises(NoSignal):
+        parity_check.demand_signal(lambda sample, given: two, alike)
+    trained = type(parity_check)(network.entry_points[0], network, smolvlm.FAMILY.tolerance, "user")
+    trained.demand_signal(lambda sample, given: two, alike)
+    draws = iter((1, 2, 3))
+    with pytest.raises(ExportFailed, match="the same seed"):
+        trained.demand_signal(lambda sample, given: {"token_ids": np.array([next(draws)])}, alike)
+
+
 def test_the_check_counts_differing_tokens(parity_check, cases):
     case = cases[0]
     other = case.wanted | {"token_ids": np.append(case.wanted["token_ids"][:-1] + 1, [5, 6])}

@@ -12,10 +12,10 @@ from PIL import Image
 
 from tritonvision.pictures import shown_size
 
-FACE, BOXES, SHAPES, CLASSES, TOWERS, DEPTH, SAM, GAZE, PAGES, WORDS, WRITER, LINE, FINDER = (
+FACE, BOXES, SHAPES, CLASSES, TOWERS, DEPTH, SAM, GAZE, PAGES, WORDS, WRITER, LINE, FINDER, TASKS = (
     "mediapipe-face-detection", "yolov8n-640", "yolov8n-seg-640", "resnet18", "clip/RN50", "depth-anything-v2-small",
     "sam-vit_b", "l2cs-gaze", "doctr-db_mobilenet_v3", "tests/small-owl/1", "tests/small-vlm/1", "tests/small-line/1",
-    "tests/small-moondream/1",
+    "tests/small-moondream/1", "tests/small-florence/1",
 )  # fmt: skip
 
 
@@ -236,6 +236,16 @@ def test_the_places_that_a_text_names_are_drawn_and_listed(visit, server_url):
         assert here.status() == f"Written. Found: {len(rows)} {name}."
         x, y = (side * 512 for side in place[kind][0][:2])
         assert drawn(here.page, min(max(x, 5), 507), min(max(y, 5), 507), 5)
+
+
+def test_a_task_of_florence_is_written_and_its_places_are_listed(visit, server_url):
+    here = visit(TASKS)
+    here.page.get_by_label("Most tokens").fill("24")
+    here.page.fill("#question", "<OCR_WITH_REGION>")
+    here.ask()
+    message = post(server_url, "/v1/chat/completions", **{**here.body(), "stream": False})["choices"][0]["message"]
+    assert here.page.inner_text("#said") == message["content"] != ""
+    assert len(here.rows()) == sum(len(place["polygons"]) for place in message["places"])
 
 
 # ---- asking again ----------------------------------------------------------------------------------------------------

@@ -7,14 +7,18 @@ always the same.
 from __future__ import annotations
 
 import base64
+import io
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
+from tritonvision import AutoModel
 from tritonvision.ensembles.published import open_published
 from tritonvision.exporters.parity import text_pages
 from tritonvision.grounding import florence
@@ -45,6 +49,20 @@ def here(served_repository):
     local.close()
 
 
+def prompt_of(task):
+    """A prompt of a task, with the input that it takes."""
+    given = "<loc_52><loc_332><loc_932><loc_774>" if task.of_region else "a dark strip & a light one of many"
+    return task.token + (given if task.takes_input else "")
+
+
+def strip(photo):
+    """Another picture: a strip of the photo, as PNG."""
+    with Image.open(io.BytesIO(photo)) as whole:
+        stream = io.BytesIO()
+        whole.crop((0, 200, 512, 264)).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def lmm(http, photo, prompt, **more):
     image = {"type": "base64", "value": base64.b64encode(photo).decode()}
     return http.post("/infer/lmm", json={"model_id": MODEL, "image": image, "prompt": prompt, **more})
@@ -57,6 +75,31 @@ def test_a_task_is_answered_as_the_graphs_answer_in_one_process(http, here, phot
         found = lmm(http, photo, prompt, max_new_tokens=24).json()
         assert found["response"] == {task.token: florence.answer(task, said, 512, 512)}
         assert said and found["image"] == {"width": 512, "height": 512}
+
+
+def test_every_task_is_answered_in_one_batch_as_alone(http, here, photo):
+    """Prompts of many lengths, about two pictures, asked at once: what is padded of one changes none of the others."""
+    prompts, pictures = map(prompt_of, florence.TASKS.values()), (photo, strip(photo))
+    asked = [(prompt, picture) for prompt in prompts for picture in pictures]
+    wanted = [here(prompt, picture, max_new_tokens=16) for prompt, picture in asked]
+    assert len({*wanted}) > len(asked) // 2, "the answers depend on task and picture"
+    with ThreadPoolExecutor(len(asked)) as pool:
+        found = [*pool.map(lambda one: lmm(http, one[1], one[0], max_new_tokens=16), asked)]
+    for (prompt, picture), said, answer in zip(asked, wanted, found, strict=True):
+        task, (height, width) = florence.asked(prompt).task, decode(picture).shape[:2]
+        assert answer.json()["response"] == {task.token: florence.answer(task, said, width, height)}, prompt
+
+
+def test_automodel_writes_and_locates_the_same(server_url, here, photo):
+    model = AutoModel.from_pretrained(MODEL, server=server_url)
+    said = here("<OD>", photo, max_new_tokens=24)
+    pixels = np.ascontiguousarray(decode(photo)[..., ::-1])
+    assert model.prompt(pixels, "<OD>", max_new_tokens=24) == [said]
+    (places,) = model.locate(pixels, "<OD>", max_new_tokens=24)
+    told = florence.answer(florence.TASKS["<OD>"], said, 512, 512)
+    assert [place.phrase for place in places] == told["labels"]
+    schema = {"enum": ["a cat", "a dog"]}
+    assert json.loads(model.prompt(pixels, "<OD>", schema=schema)[0]) in ("a cat", "a dog")
 
 
 def test_every_dialect_says_the_same(http, here, photo):
@@ -104,8 +147,6 @@ def test_two_pictures_are_refused_and_spelt_tokens_are_text(http, photo):
 
 
 def test_predict_prints_and_draws(server_url, tmp_path):
-    from PIL import Image
-
     page = tmp_path / "page.png"
     Image.fromarray(text_pages.line("ledger 2")).save(page)
     command = [sys.executable, "-m", "tritonvision", "predict", MODEL, str(page), "--prompt", OCR, "--url", server_url]

@@ -2,9 +2,12 @@
 
 import torch  # isort: skip
 
+import copy
+
 import pytest
 
 from tritonvision.errors import ExportFailed
+from tritonvision.exporters.libraries import torch_network
 from tritonvision.exporters.libraries.torch_network import TorchNetwork
 
 
@@ -28,6 +31,49 @@ def test_the_copy_in_float64_is_made_once_and_leaves_the_module_alone():
     assert not single.training and not double.training
     assert (single[0].weight.dtype, double[0].weight.dtype) == (torch.float32, torch.float64)
     assert torch.equal(single[0].weight.double(), double[0].weight)
+
+
+class Tied(torch.nn.Module):
+    """Two layers with one weight, a buffer, and a bias that is small."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(200, 200), torch.nn.Linear(200, 200)
+        self.second.weight = self.first.weight
+        self.register_buffer("table", torch.arange(20_000))
+
+    def forward(self, values):
+        return self.second(self.first(values)) + self.table[7]
+
+
+def own_memory():
+    """Bytes of this process that are no file's."""
+    with open("/proc/self/status") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+
+
+def test_weights_of_a_large_network_lie_in_a_mapped_file_and_compute_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch_network, "APART", 1)
+    network, given = Doubler(Tied()), torch.randn(3, 200)
+    before, exact = network.reference()(given), copy.deepcopy(network.reference()).double()
+    network.map_weights(tmp_path)
+    module, double = network.reference(), network.reference(double=True)
+    assert torch.equal(module(given), before) and torch.equal(double(given.double()), exact(given.double()))
+    assert module.first.weight is module.second.weight and double.first.weight is double.second.weight
+    assert torch.equal(module.table, torch.arange(20_000)) and double.table.dtype == torch.int64
+    assert not [*tmp_path.iterdir()], "the file has no name: it ends with the process"
+
+
+def test_mapped_weights_take_no_memory_of_the_process_and_small_networks_are_not_mapped(monkeypatch, tmp_path):
+    module = torch.nn.Sequential(*(torch.nn.Linear(1500, 1500) for _ in range(10)))
+    network, size = Doubler(module), 10 * 1500 * 1500 * 4
+    network.map_weights(tmp_path)
+    held = own_memory()
+    monkeypatch.setattr(torch_network, "APART", size)
+    network.map_weights(tmp_path)
+    assert own_memory() < held - 0.8 * size
+    network.reference(double=True)
+    assert own_memory() < held - 0.7 * size
 
 
 def test_the_manifest_gets_the_versions_of_the_packages_that_took_part():

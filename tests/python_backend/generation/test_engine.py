@@ -71,7 +71,7 @@ def test_settings_are_refused_before_any_picture_is_decoded(engine):
 
 def test_what_has_no_room_for_its_keys_and_values_is_refused_before_any_picture_is_decoded(open_engine):
     error = Caller().ask(open_engine(room=64), asks("fox", 1), [Picture(lambda: (9, 9), never)]).wait()
-    assert isinstance(error, InvalidParameter) and "of keys and values" in error.message and error.hint
+    assert isinstance(error, InvalidParameter) and "for prompts, keys and values" in error.message and error.hint
     assert Caller().ask(open_engine(room=1 << 20), asks("fox")).wait() is None
 
 

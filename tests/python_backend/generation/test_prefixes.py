@@ -29,8 +29,10 @@ def cache_of(*rows):
     return Cache([value_of(value + layer) for layer in range(LAYERS)], mask, mask.sum(1))
 
 
-def told(cache):
-    """The tokens whose keys are in a cache of one row, layer by layer alike."""
+def told(kept):
+    """The tokens whose keys are in the cache of what is kept, layer by layer alike."""
+    cache = kept.cache()
+    assert cache.mask.tolist() == [[1] * kept.tokens] and cache.next_positions.tolist() == [kept.next_position]
     first, second = (value.numpy()[0, 1, :, 3] for value in cache.past)
     np.testing.assert_array_equal(first + 1, second)
     return first.astype(int).tolist()
@@ -47,8 +49,8 @@ def test_the_longest_beginning_in_whole_blocks_is_found_and_the_last_token_is_al
     read(prefixes, ids)
     for more, blocks in ((tokens(9, 1), 5), ([], 4)):
         found = prefixes.find(content([*ids, *more]))
-        assert told(found) == ids[: BLOCK * blocks].tolist() and found.mask.tolist() == [[1] * BLOCK * blocks]
-        assert found.next_positions.tolist() == [BLOCK * blocks]
+        assert told(found) == ids[: BLOCK * blocks].tolist()
+        assert found.next_position == BLOCK * blocks
     other = [*ids[: 2 * BLOCK + 3], 91, *ids[2 * BLOCK + 4 :]]
     assert told(prefixes.find(content(other))) == ids[: 2 * BLOCK].tolist()
     assert prefixes.find(content([91, *ids[1:]])) is None
@@ -69,9 +71,9 @@ def test_another_picture_at_the_same_tokens_ends_what_is_found(at):
     assert told(whole) == ids[: 3 * BLOCK].tolist()
     for pictures in ([(at, "dog")], [], [(at + 1, "fox")]):
         found = prefixes.find(content(ids, pictures))
-        assert (0 if found is None else found.mask.shape[1]) <= at
+        assert (0 if found is None else found.tokens) <= at
     unknown = prefixes.find(content(ids, known=at))
-    assert (0 if unknown is None else unknown.mask.shape[1]) <= at
+    assert (0 if unknown is None else unknown.tokens) <= at
 
 
 def test_positions_and_the_reach_of_the_prefix_are_a_part_of_the_content():
@@ -80,7 +82,7 @@ def test_positions_and_the_reach_of_the_prefix_are_a_part_of_the_content():
     positions[1, 5:] += 40
     read(prefixes, ids, position_ids=positions)
     found = prefixes.find(content(ids, position_ids=positions))
-    assert found.next_positions.tolist() == [3 * BLOCK - 1 + 40 + 1]
+    assert found.next_position == 3 * BLOCK - 1 + 40 + 1
     assert prefixes.find(content(ids)) is None and prefixes.find(content(ids, position_ids=positions + 1)) is None
     read(prefixes, ids, bidirectional=2 * BLOCK)
     longer = [*ids, *tokens(3, 2)]
@@ -104,7 +106,7 @@ def test_an_answer_is_found_as_a_part_of_the_next_prompt_with_its_positions():
     going_on = positions[0, -1] + 1 + np.arange(len(answer) + 4)
     following = np.concatenate([positions, np.tile(going_on, (3, 1))], axis=1)
     found = prefixes.find(content([*whole, 1, 2, 3, 4], position_ids=following))
-    assert told(found) == whole[: 3 * BLOCK] and found.next_positions.tolist() == [following[0, 3 * BLOCK - 1] + 1]
+    assert told(found) == whole[: 3 * BLOCK] and found.next_position == following[0, 3 * BLOCK - 1] + 1
 
 
 def test_of_a_padded_row_its_own_tokens_are_kept():
@@ -119,14 +121,27 @@ def test_bytes_are_bounded_and_the_least_recently_used_prompt_leaves_from_its_en
     read(prefixes, first)
     read(prefixes, second)
     assert prefixes.size == 6 * BYTES
-    assert prefixes.find(content(first)).mask.shape[1] == 3 * BLOCK  # used again
+    assert prefixes.find(content(first)).tokens == 3 * BLOCK  # used again
     read(prefixes, tokens(BLOCK, 3))
     assert prefixes.size == 6 * BYTES
-    assert prefixes.find(content(second)).mask.shape[1] == 2 * BLOCK
-    assert prefixes.find(content(first)).mask.shape[1] == 3 * BLOCK
+    assert prefixes.find(content(second)).tokens == 2 * BLOCK
+    assert prefixes.find(content(first)).tokens == 3 * BLOCK
     read(prefixes, tokens(50 * BLOCK, 4))
     assert prefixes.size == 6 * BYTES
-    assert prefixes.find(content(tokens(50 * BLOCK, 4))).mask.shape[1] == 6 * BLOCK
+    assert prefixes.find(content(tokens(50 * BLOCK, 4))).tokens == 6 * BLOCK
+
+
+def test_what_is_found_counts_as_long_as_somebody_holds_it_and_newer_prompts_have_the_rest():
+    prefixes, first = Prefixes(limit=6 * BYTES), tokens(4 * BLOCK, 1)
+    read(prefixes, first)
+    waiting = prefixes.find(content([*first, 1]))
+    for seed in range(2, 5):
+        read(prefixes, tokens(6 * BLOCK, seed))
+        assert prefixes.size <= 6 * BYTES
+    assert told(waiting) == first.tolist()
+    del waiting
+    read(prefixes, tokens(6 * BLOCK, 9))
+    assert prefixes.size == 6 * BYTES and prefixes.find(content([*tokens(6 * BLOCK, 9), 1])).tokens == 6 * BLOCK
 
 
 def test_what_two_prompts_begin_with_is_kept_once():
@@ -149,7 +164,7 @@ def test_threads_that_put_and_find_keep_the_count_of_bytes():
         for ids in mine:
             read(prefixes, ids)
             found = prefixes.find(content(ids))
-            assert found is None or told(found) == ids[: found.mask.shape[1]].tolist()
+            assert found is None or told(found) == ids[: found.tokens].tolist()
 
     failed = []
     threads = [threading.Thread(target=lambda n=n: failed.extend(_raised(work, prompts[n::3]))) for n in range(3)]
@@ -158,7 +173,7 @@ def test_threads_that_put_and_find_keep_the_count_of_bytes():
     for thread in threads:
         thread.join()
     assert not failed
-    kept = sum(sum(part.nbytes for part in block) for block in prefixes._blocks.values())
+    kept = sum(part.nbytes for block in prefixes._blocks.values() for part in block.parts)
     assert prefixes.size == kept <= 9 * BYTES
 
 

@@ -270,8 +270,8 @@ def test_a_row_that_the_batch_has_no_room_for_fails_alone(scheduler, monkeypatch
 
 
 def test_answers_run_together_as_far_as_there_is_room_and_the_others_wait(session):
-    token = 4 * WIDTH  # bytes of its keys; a step has them twice
-    scheduler = Scheduler(Decoder(session), lambda ids: TABLE[ids], room=2 * 3 * 20 * token)
+    token = 4 * WIDTH  # bytes of its keys; a step has them twice, and once more as long as it is not read
+    scheduler = Scheduler(Decoder(session), lambda ids: TABLE[ids], room=2 * 3 * 20 * token + 3 * 2 * token)
     try:
         wanted = [alone(scheduler, [n, 4], 18) for n in range(5)]
         session.batches.clear()
@@ -280,13 +280,13 @@ def test_answers_run_together_as_far_as_there_is_room_and_the_others_wait(sessio
             scheduler.add(told.job([n, 4]))
         assert [told.wait() for told in together] == wanted and max(session.batches) == 3
         session.batches.clear()
-        long, short = Told(29), Told(3)
+        long, short = Told(30), Told(3)
         scheduler.add(long.job([1, 2]))  # there is no room for two rows as long as it
         scheduler.add(short.job([3, 4]))
-        assert len(long.wait()) == 29 and len(short.wait()) == 3 and max(session.batches) == 1
-        scheduler.check(30, 30)
-        with pytest.raises(InvalidParameter, match="A prompt of 30 tokens and an answer of up to 31 take"):
-            scheduler.check(30, 31)
+        assert len(long.wait()) == 30 and len(short.wait()) == 3 and max(session.batches) == 1
+        scheduler.check(30, 33)
+        with pytest.raises(InvalidParameter, match="A prompt of 30 tokens and an answer of up to 34 take"):
+            scheduler.check(30, 34)
     finally:
         scheduler.close()
 

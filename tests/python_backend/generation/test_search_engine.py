@@ -210,6 +210,20 @@ def test_prompts_of_several_lengths_are_one_batch_and_searches_of_another_width_
     assert max(rows_of_steps(networks)) == 9 and 2 in rows_of_steps(networks)
 
 
+def test_as_many_are_written_together_as_have_room_and_what_has_none_alone_is_refused(engine, networks, at_once):
+    length = len(engine._reader.read(asks(), [(9, 12)]).input_ids)
+    alone = 2 * 8 * (length + 3 * OPTIONS["positions"])  # bytes of a key and a value of each token, twice
+    engine._room = 2 * alone
+    callers = at_once(*((value, "<CAPTION>", {}) for value in (90, 250, 150, 20, 90)))
+    together = [caller.tokens() for caller in callers]
+    assert max(rows_of_steps(networks)) == 6
+    assert together == [whole(engine, value).token_ids.tolist() for value in (90, 250, 150, 20, 90)]
+    engine._room = alone - 1
+    with pytest.raises(InvalidParameter, match="3 texts of up to 30 tokens take") as refused:
+        whole(engine)
+    assert refused.value.hint and whole(engine, max_new_tokens=20).token_ids.tolist() == together[0]
+
+
 @pytest.mark.parametrize("engine", [OPTIONS | {"masked": False}], indirect=True)
 def test_a_decoder_without_a_mask_answers_prompts_of_another_length_by_themselves(networks, at_once):
     callers = at_once((90, "<CAPTION>", {}), (90, "<OD>", {}), (250, "<CAPTION>", {}))

@@ -97,6 +97,7 @@ def test_unsupported_fields_are_refused_with_a_sentence(house, fields):
     ({"repetition_penalty": 0}, "repetition_penalty"), ({"top_k": -2}, "top_k"),
     ({"stop": ["x"] * 10_000}, "stop"), ({"temperature": "hot"}, "temperature"), ({"stop": 5}, "stop"),
     ({"stop": [5]}, "stop"), ({"max_tokens": 1.5}, "max_tokens"), ({"messages": "hello"}, "messages"),
+    ({"max_tokens": 1e308}, "max_tokens"), ({"max_tokens": 10**30}, "max_tokens"), ({"max_tokens": -1}, "max_tokens"),
     ({"messages": ["hello"]}, "messages"), ({"model": 5}, "model"), ({"stream": "perhaps"}, "stream"),
     ({"response_format": "json"}, "response_format"), ({"logprobs": "some"}, "logprobs"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
@@ -180,6 +181,11 @@ def test_another_detail_is_refused(house, picture, detail):
     status, error = refusal(house, user(text("x"), image(data_url(picture), detail=detail)))
     assert status == 400 and "'detail'" in error["message"] and len(error["message"]) < 300
     assert house.engine.chats == []
+
+
+def test_a_hundred_pictures_in_one_message_are_refused_by_their_number(house, picture):
+    status, said = refusal(house, user(*[image(data_url(picture))] * 100, text("What?")))[:2]
+    assert status == 400 and "100" in str(said) and house.engine.chats == []
 
 
 def test_more_pictures_than_a_request_may_hold_are_refused(house_with, picture):
