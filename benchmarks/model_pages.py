@@ -92,14 +92,24 @@ def _page(name: str, entries: list[Entry], records: Mapping[str, Record]) -> str
         return _joined(parts)
     family = registry.find(name)
     parts += [_about(name), _PICTURES.get(name, "")]
-    measured = [entry for entry in entries if parity_table.status(records.get(entry.id)) != "missing"]
-    example = next(iter(measured or filter(registry.can_export, entries)))
+    example = _example(entries, records)
     parts += [
         "## Ids", _ids(entries, records), family.license_notice, "## Publish it", _publish(example), _options(family),
         "## Ask it", _ask(example), _filled(examples, example), "## Settings", _settings(task_of(name, entries)),
         "## How close it is", _parity(family, entries, records), "## What is inside", _inside(family, example),
     ]  # fmt: skip
     return _joined(parts)
+
+
+def _example(entries: list[Entry], records: Mapping[str, Record]) -> Entry:
+    """The id that a page's commands name: the first that was measured at its true size, else the smallest that was
+    reduced, else the first that can be exported.
+    """
+    status = {entry.id: parity_table.status(records.get(entry.id)) for entry in entries}
+    whole = [entry for entry in entries if status[entry.id] in ("proven", "ported")]
+    reduced = [entry for entry in entries if status[entry.id] == "reduced"]
+    smallest = sorted(reduced, key=lambda entry: entry.params_m or float("inf"))
+    return next(iter(whole or smallest or filter(registry.can_export, entries)))
 
 
 def task_of(name: str, entries: list[Entry]) -> str:

@@ -44,8 +44,8 @@ SMALL = {
     "trocr-base-printed": "tests/small-line/1", "smolvlm-256m": "tests/small-vlm/1",
     "florence-2-base": "tests/small-florence/1", "paligemma-3b": "tests/small-paligemma/1",
     "moondream2": "tests/small-moondream/1",
-    "internvl3.5-1b": "tests/small-internvl/1", "nvila": "tests/small-nvila/1", "qwen3-vl-2b": "tests/small-qwen3/1",
-    "qwen2.5-vl-7b": "tests/small-qwen/1", "cosmos-reason1": "tests/small-qwen/1",
+    "internvl3.5-1b": "tests/small-internvl/1", "nvila-lite-2b": "tests/small-nvila/1",
+    "qwen3-vl-2b": "tests/small-qwen3/1", "qwen2.5-vl-2b": "tests/small-qwen/1", "cosmos-reason1": "tests/small-qwen/1",
 }  # fmt: skip
 # What each page's names become where the repository does not hold them.
 PAGES = {

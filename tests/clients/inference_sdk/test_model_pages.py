@@ -18,9 +18,9 @@ PAGES = {
 }  # fmt: skip
 # Slow tests, and where the model is not in the repository of the tests, not run: see tests/served/test_model_pages.py.
 FURTHER = {
-    "rfdetr": {"rfdetr-base": "rfdetr-nano"}, "qwen2-5-vl": {"qwen2.5-vl-7b": "tests/small-qwen/1"},
+    "rfdetr": {"rfdetr-base": "rfdetr-nano"}, "qwen2-5-vl": {"qwen2.5-vl-2b": "tests/small-qwen/1"},
     "cosmos-reason1": {"cosmos-reason1": "tests/small-qwen/1"}, "qwen3-vl": {"qwen3-vl-2b": "tests/small-qwen3/1"},
-    "nvila": {"nvila": "tests/small-nvila/1"},
+    "nvila": {"nvila-lite-2b": "tests/small-nvila/1"},
 }  # fmt: skip
 UNPUBLISHED = (
     "yolov9", "yolov10", "yolov11", "yolov12", "yolov11-seg", "yolo-nas", "yolact", "detr", "vit", "depth-anything-v3",

@@ -22,7 +22,7 @@ class Tolerant:
         package = "the reference"
 
 
-def gated(name, change=None):
+def gated(name, change=None, weights="official"):
     """The gate's figures for the specimen ``name``, where the pipeline's answer to the last question is changed."""
     specimen, network = SPECIMENS[name], Recorded(SPECIMENS[name])
     cases = CHECKS[name](point(name), network, TOLERANCE, "official").cases()
@@ -32,7 +32,7 @@ def gated(name, change=None):
         answer = specimen.served(network.predict(sample, tasks.resolve(specimen.task.parameters, given or {})))
         return change(answer) if change and question(sample, given) == last else answer
 
-    return Gate(Tolerant, None, network, {}, "official")._check_answers(point(name), pipeline)
+    return Gate(Tolerant, None, network, {}, weights)._check_answers(point(name), pipeline)
 
 
 def question(sample, given):
@@ -79,8 +79,10 @@ def test_answers_that_are_all_alike_carry_no_signal(name, monkeypatch):
     elif "boxes" in same:
         same = {key: value if key == "image_size" else value[:0] for key, value in same.items()}
     monkeypatch.setattr(specimen, "answer", lambda sample, parameters: same)
+    if name == "chat":  # a model that was trained may say the same of everything
+        assert gated(name)
     with pytest.raises(NoSignal):
-        gated(name)
+        gated(name, weights="random" if name == "chat" else "official")
 
 
 @pytest.mark.parametrize(("weights", "side", "off", "error"), [
