@@ -116,6 +116,7 @@ def visit(browser: Any, server_url: str) -> Iterator[Callable[..., Visit]]:
 
     yield make
     for one in visits:
+        print(f"The page says: {one.status()!r}, {one.page.inner_text('#error')!r}")  # shown where a test fails
         assert not one.complaints
         assert not one.strangers()
         one.context.close()

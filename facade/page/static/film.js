@@ -4,6 +4,7 @@ import * as pictures from "./picture.js";
 
 const STEP = 0.1; // seconds of the video from one picture to the next
 const QUALITY = 0.92; // of the JPEG that a picture becomes
+const PAINTING = 250; // milliseconds that a browser takes at most to paint what it sought
 
 /**
  * The video in a file: `name`, `next()` is its next picture as {@link pictures.open} gives one, with its `seconds` and its `share` of
@@ -24,10 +25,11 @@ export async function open(file) {
   return {
     name: file.name,
     async next() {
-      const seconds = count * STEP;
+      const seconds = count * STEP, paints = painted(video);
       video.currentTime = seconds; // past the end it stays there
       await happened(video, "seeked");
       if (video.currentTime < seconds - STEP / 2 || (count && video.ended)) return null;
+      await Promise.race([paints, new Promise((resolve) => setTimeout(resolve, PAINTING))]);
       count += 1;
       const frame = new File([await pictureOf(video)], `${name}-${seconds.toFixed(1)}s.jpg`, { type: "image/jpeg" });
       return { ...(await pictures.open(frame)), seconds, share: seconds / video.duration };
@@ -63,6 +65,11 @@ export async function through(film, signal, ask, show) {
     await show(picture, answer, `${count} frame${count === 1 ? "" : "s"}, ${rate.toFixed(1)} a second`);
   }
   return false;
+}
+
+/** When the next picture of `video` is there to be drawn, which may be after "seeked"; at once where a browser does not tell. */
+function painted(video) {
+  return new Promise((resolve) => (video.requestVideoFrameCallback ? video.requestVideoFrameCallback(resolve) : resolve()));
 }
 
 function pictureOf(video) {
