@@ -116,7 +116,7 @@ def visit(browser: Any, server_url: str) -> Iterator[Callable[..., Visit]]:
 
     yield make
     for one in visits:
-        print(f"The page says: {one.status()!r}, {one.page.inner_text('#error')!r}")  # shown where a test fails
+        print("The page says:", one.page.locator("#status, #error").all_inner_texts())  # shown where a test fails
         assert not one.complaints
         assert not one.strangers()
         one.context.close()
