@@ -28,6 +28,12 @@ _LEAST = 100
 _PAST, _ROUNDS, _STEPS = 200, 3, 8  # of what is timed
 
 
+class _Questions(Chat):
+    """One view of each picture is read, so there can be as many as short answers need."""
+
+    most = 64
+
+
 class Trial:
     """What fp32 answers, asked once, for as many candidates as come.
 
@@ -67,7 +73,7 @@ class Trial:
         Of each picture one view is read: it is the decoder that is compared.
         """
         found: list[tuple[dict[str, Any], list[int]]] = []
-        for question in Chat(self._local.point).questions(self._pictures):
+        for question in _Questions(self._local.point).questions(self._pictures):
             sample = question.sample | {"messages": about_picture("What is in this picture?", LOW)}
             found.append((sample, self._local(sample, {"max_new_tokens": _EACH})["token_ids"].tolist()))
             if sum(len(answer) for _, answer in found) >= TOKENS:

@@ -68,6 +68,16 @@ def test_answers_that_are_too_short_prove_nothing(local, monkeypatch):
         decoding.Trial(local).check(local, "It")
 
 
+def test_as_many_pictures_are_asked_about_as_short_answers_need(local, monkeypatch):
+    monkeypatch.setattr(decoding, "_EACH", 10)
+    pictures = [np.full((32, 32, 3), 8 * number, np.uint8) for number in range(24)]
+    trial = decoding.Trial(local, pictures)
+    assert trial.check(local, "It").figures == {"argmax": 1.0}
+    assert sum(len(answer) for _, answer in trial._answers) >= decoding.TOKENS
+    with pytest.raises(ExportFailed, match="at least 100"):
+        decoding.Trial(local, pictures[:3]).check(local, "It")
+
+
 def test_the_time_of_a_token_is_measured_of_both_by_turns(local):
     base, other = decoding.milliseconds(local, local)
     assert base > 0 and 0.2 < other / base < 5
