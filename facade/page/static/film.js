@@ -5,6 +5,7 @@ import * as pictures from "./picture.js";
 const STEP = 0.1; // seconds of the video from one picture to the next
 const QUALITY = 0.92; // of the JPEG that a picture becomes
 const PAINTING = 250; // milliseconds that a browser takes at most to paint what it sought
+const SEEKING = 5000, TRIES = 3; // milliseconds until a place of the video is sought again, and how often
 
 /**
  * The video in a file: `name`, `next()` is its next picture as {@link pictures.open} gives one, with its `seconds` and its `share` of
@@ -26,10 +27,9 @@ export async function open(file) {
     name: file.name,
     async next() {
       const seconds = count * STEP, paints = painted(video);
-      video.currentTime = seconds; // past the end it stays there
-      await happened(video, "seeked");
+      await seek(video, seconds); // past the end it stays there
       if (video.currentTime < seconds - STEP / 2 || (count && video.ended)) return null;
-      await Promise.race([paints, new Promise((resolve) => setTimeout(resolve, PAINTING))]);
+      await Promise.race([paints, after(PAINTING)]);
       count += 1;
       const frame = new File([await pictureOf(video)], `${name}-${seconds.toFixed(1)}s.jpg`, { type: "image/jpeg" });
       return { ...(await pictures.open(frame)), seconds, share: seconds / video.duration };
@@ -65,6 +65,21 @@ export async function through(film, signal, ask, show) {
     await show(picture, answer, `${count} frame${count === 1 ? "" : "s"}, ${rate.toFixed(1)} a second`);
   }
   return false;
+}
+
+/** Throws with a sentence where the browser does not come to that place. */
+async function seek(video, seconds) {
+  for (let tries = 0; tries < TRIES; tries += 1) {
+    video.currentTime = seconds;
+    const sought = happened(video, "seeked").then(() => true);
+    sought.catch(() => {}); // of a try that was given up nobody wants to know
+    if (await Promise.race([sought, after(SEEKING)])) return;
+  }
+  throw new Error("The video cannot be decoded any further.");
+}
+
+function after(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** When the next picture of `video` is there to be drawn, which may be after "seeked"; at once where a browser does not tell. */
