@@ -102,14 +102,12 @@ def _page(name: str, entries: list[Entry], records: Mapping[str, Record]) -> str
 
 
 def _example(entries: list[Entry], records: Mapping[str, Record]) -> Entry:
-    """The id that a page's commands name: the first that was measured at its true size, else the smallest that was
-    reduced, else the first that can be exported.
-    """
+    """The id of a page's commands: the first of true size, else the smallest that was reduced, else any for export."""
     status = {entry.id: parity_table.status(records.get(entry.id)) for entry in entries}
     whole = [entry for entry in entries if status[entry.id] in ("proven", "ported")]
     reduced = [entry for entry in entries if status[entry.id] == "reduced"]
-    smallest = sorted(reduced, key=lambda entry: entry.params_m or float("inf"))
-    return next(iter(whole or smallest or filter(registry.can_export, entries)))
+    reduced.sort(key=lambda entry: entry.params_m or float("inf"))
+    return next(iter(whole or reduced or filter(registry.can_export, entries)))
 
 
 def task_of(name: str, entries: list[Entry]) -> str:

@@ -18,14 +18,14 @@ class Routes(APIRouter):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """FastAPI's hook."""
-        if self._any or _first(scope["path"]) in self._firsts:
+        if self._any or first_segment(scope["path"]) in self._firsts:
             return super().matches(scope)
         return Match.NONE, {}
 
     @cached_property
     def _firsts(self) -> frozenset[str]:
         """First segments of the paths; routes are complete when the first request comes."""
-        return frozenset(_first(_path(route)) for route in self.routes)
+        return frozenset(first_segment(_path(route)) for route in self.routes)
 
     @cached_property
     def _any(self) -> bool:
@@ -33,7 +33,8 @@ class Routes(APIRouter):
         return any(first.startswith("{") for first in self._firsts) or not all(map(_path, self.routes))
 
 
-def _first(path: str) -> str:
+def first_segment(path: str) -> str:
+    """What tells whose a path is: ``models`` of ``/models/resnet18``."""
     return path.removeprefix("/").partition("/")[0]
 
 

@@ -16,6 +16,7 @@ from tritonvision.facade.dialects.openai.dialect import OPENAI
 from tritonvision.facade.dialects.roboflow.dialect import ROBOFLOW
 from tritonvision.facade.dialects.unowned import UNOWNED
 from tritonvision.facade.dialects.vi.dialect import VI
+from tritonvision.facade.routing import first_segment
 
 # Routes are matched one after the other, so those that are asked most come first.
 DIALECTS: tuple[Dialect, ...] = (ROBOFLOW, HUGGINGFACE, OPENAI, VI, NATIVE, KSERVE)
@@ -31,7 +32,7 @@ _ROUTES = OPEN_PATHS | {path for _, path in OPERATIONS if "{" not in path}
 
 def dialect_of(path: str) -> Dialect:
     """The dialect whose clients call ``path``."""
-    first = path.removeprefix("/").partition("/")[0]
+    first = first_segment(path)
     if first in _OWNERS:
         return _OWNERS[first]
     return ROBOFLOW if first in RESERVED or path in _ROUTES else UNOWNED

@@ -73,4 +73,5 @@ def parsed(body: bytes | bytearray) -> Any:
 def _opened(body: bytes | bytearray) -> int:
     """How many lists and objects there can be. numpy takes a sixth of the time of two calls of ``bytes.count``."""
     signs = np.frombuffer(body, np.uint8)
-    return int(np.count_nonzero((signs == ord("[")) | (signs == ord("{"))))
+    parts = (signs[start : start + _STRIDE] for start in range(0, len(signs), _STRIDE))  # what is compared takes memory
+    return sum(int(np.count_nonzero((part == ord("[")) | (part == ord("{")))) for part in parts)

@@ -16,6 +16,7 @@ from onnxruntime import OrtValue
 
 from tritonvision.errors import TritonVisionError
 
+COPIES = 2  # of keys and values: those of the step before, and those that are being written
 _BIDIRECTIONAL = "bidirectional"
 _KNOWN = ("inputs_embeds", "attention_mask", "position_ids", _BIDIRECTIONAL)
 

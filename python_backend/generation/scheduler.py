@@ -15,13 +15,12 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 
 from tritonvision.errors import InvalidParameter, Overloaded, ServerUnavailable
-from tritonvision.python_backend.generation.decoder import Cache, Decoder, Piece
+from tritonvision.python_backend.generation.decoder import COPIES, Cache, Decoder, Piece
 from tritonvision.python_backend.generation.prefixes import Content, Kept, Prefixes
 
 # Tokens of a prompt that are read between two steps: more delays the other answers, fewer slows this prompt.
 CHUNK = 256
 MOST_ROWS = 16
-_COPIES = 2  # of keys and values: those of the step before, and those that are being written
 
 _log = logging.getLogger(__name__)
 
@@ -226,7 +225,7 @@ class Scheduler:
 
     def _wanted(self, lengths: Sequence[int]) -> int:
         """Bytes of keys and values of rows of at most so many tokens, all padded to the longest."""
-        return _COPIES * len(lengths) * max(lengths, default=0) * self._decoder.token_bytes
+        return COPIES * len(lengths) * max(lengths, default=0) * self._decoder.token_bytes
 
     def _drop(self) -> None:
         with self._change:

@@ -19,6 +19,7 @@ from tritonvision import memory
 from tritonvision.errors import InvalidParameter, NotSupported
 from tritonvision.python_backend.generation import beams
 from tritonvision.python_backend.generation.answering import Engine, Messages
+from tritonvision.python_backend.generation.decoder import COPIES
 from tritonvision.python_backend.generation.encodings import Encodings
 from tritonvision.python_backend.generation.grammar import Branches, Grammars
 from tritonvision.python_backend.generation.prompt import Picture, Prompt, Size
@@ -34,7 +35,6 @@ TOKENIZER = "tokenizer.json"
 _SIGN = 10.0  # seconds after which an empty piece tells that the search goes on: a stream that pauses is given up
 _TOGETHER = 8  # answers that are searched for in one batch
 _ROWS = "image_embeds"
-_COPIES = 2  # of keys and values: those of the step before, and those that are being written
 
 
 class Reader(Protocol):
@@ -234,7 +234,7 @@ class SearchEngine(Engine):
         """
         token = sum(value.nbytes // value.shape[2] for value in cross.values())
         read, written = max(answer.length for answer in answers), max(answer.search.most for answer in answers)
-        return _COPIES * token * len(answers) * (read + answers[0].search.beams * written)
+        return COPIES * token * len(answers) * (read + answers[0].search.beams * written)
 
     def _write(self, running: list[_Answer]) -> None:
         """Search for answers together; of ``running`` those are left that have not ended."""

@@ -28,26 +28,38 @@ def prompt(tokenizer):
     return text, count
 
 
+@pytest.fixture
+def pause_decoder(networks):
+    """Lets the decoder wait from its next step on: one event tells that it does, the other lets it go on."""
+
+    def pause():
+        begun, held = threading.Event(), threading.Event()
+
+        def before(role):
+            if role == "decoder":
+                begun.set()
+                assert held.wait(20)
+
+        networks.before = before
+        return begun, held
+
+    return pause
+
+
 def in_memory(engine):
     """Bytes of a running engine: keys and values (a step has them twice), prompts that wait, what is kept."""
     scheduler = engine.scheduler
-    caches = [scheduler._cache, *(job.cache for job in scheduler._waiting)]
+    waiting = [*scheduler._waiting]  # others join meanwhile
+    caches = [scheduler._cache, *(job.cache for job in waiting)]
     past = sum(value.numpy().nbytes for cache in caches if cache is not None for value in cache.past)
-    return 2 * past + sum(job.held for job in scheduler._waiting) + engine._prefixes.size
+    return 2 * past + sum(job.held for job in waiting) + engine._prefixes.size
 
 
-def test_prompts_that_wait_without_room_are_refused_and_those_before_them_answered(open_engine, networks, prompt):
+def test_prompts_that_wait_without_room_are_refused_and_those_before_them_answered(open_engine, pause_decoder, prompt):
     text, count = prompt
     alone = 2 * (count + ANSWER) * TOKEN
     engine = open_engine(room=alone + 3 * count * TOKEN, kept=0)
-    held, begun = threading.Event(), threading.Event()
-
-    def before(role):
-        if role == "decoder":
-            begun.set()
-            assert held.wait(20)
-
-    networks.before = before
+    begun, held = pause_decoder()
     first = Caller().ask(engine, text(0), max_new_tokens=ANSWER)
     assert begun.wait(20)
     callers = [Caller().ask(engine, text(n), max_new_tokens=ANSWER) for n in range(1, 8)]
@@ -73,19 +85,12 @@ def test_all_of_it_together_stays_within_the_room(open_engine, networks, prompt)
     assert 0 < engine._prefixes.size <= room // 4
 
 
-def test_an_answer_that_waits_has_no_copy_of_what_is_kept(open_engine, networks, prompt):
+def test_an_answer_that_waits_has_no_copy_of_what_is_kept(open_engine, pause_decoder, prompt):
     text, _ = prompt
     engine = open_engine(room=1 << 20)
     assert Caller().ask(engine, text(0)).wait() is None
     kept = engine._prefixes.size
-    held, begun = threading.Event(), threading.Event()
-
-    def before(role):
-        if role == "decoder":
-            begun.set()
-            assert held.wait(20)
-
-    networks.before = before
+    begun, held = pause_decoder()
     callers = [Caller().ask(engine, text(0)) for _ in range(6)]
     assert begun.wait(20)
     caches = [job.cache for job in [*engine.scheduler._waiting][1:]]
