@@ -20,6 +20,8 @@ REST := not slow
 # A process for each core; the tests of a file stay together, since they share what its fixtures build. A process that
 # crashes ends the run: pytest-xdist replaces it, and then waits forever for the last test.
 SIDE_BY_SIDE  := -n auto --dist loadfile --max-worker-restart 0
+# A test that waits for ever fails, its threads' lines are printed, and the others go on. The longest takes 70 s.
+LIMIT         := --timeout 600
 # Where a process runs on each core, torch gets one thread in each: with two, the threads of one wait, spinning, for
 # those of the other, and training took four times as long.
 ONE_THREAD    := OMP_NUM_THREADS=1
@@ -191,24 +193,24 @@ test-all:
 
 test-fast: .venv/.testing
 	@echo "== fast: everything that needs no server and no torch"
-	.venv/bin/python $(PYTEST) $(SERVING_TESTS) -m "not server and ($(REST))" $(SIDE_BY_SIDE)
+	.venv/bin/python $(PYTEST) $(SERVING_TESTS) -m "not server and ($(REST))" $(SIDE_BY_SIDE) $(LIMIT)
 
 # Those that watch how a server heals or fares under load run one after another, each with the machine to itself.
 ALONE := tests/server tests/engine tests/chaos tests/served/test_tune.py tests/served/test_many_models.py
 test-serving: .venv/.testing $(TEST_MODELS)/.ready
 	@echo "== serving: a real tritonserver, the clients and the browser that ask it"
 	status=0
-	.venv/bin/python $(PYTEST) $(SERVING_TESTS) $(ALONE:%=--ignore=%) -m "server and ($(REST))" $(SIDE_BY_SIDE) || status=1
-	.venv/bin/python $(PYTEST) $(ALONE) -m "server and ($(REST))" || status=1
+	.venv/bin/python $(PYTEST) $(SERVING_TESTS) $(ALONE:%=--ignore=%) -m "server and ($(REST))" $(SIDE_BY_SIDE) $(LIMIT) || status=1
+	.venv/bin/python $(PYTEST) $(ALONE) -m "server and ($(REST))" $(LIMIT) || status=1
 	exit $$status
 
 test-export: .venv-export/.ready $(TEST_MODELS)/.ready
 	@echo "== export: weights to published models, against the authors' own networks"
-	$(ONE_THREAD) .venv-export/bin/python $(PYTEST) tests/exporters -m "$(REST)" $(SIDE_BY_SIDE)
+	$(ONE_THREAD) .venv-export/bin/python $(PYTEST) tests/exporters -m "$(REST)" $(SIDE_BY_SIDE) $(LIMIT)
 
 test-vi-sdk: .venv-export/.ready .venv/.serving $(TEST_MODELS)/.ready
 	@echo "== Datature Vi's own client, unmodified"
-	.venv-export/bin/python $(PYTEST) tests/clients/vi_sdk
+	.venv-export/bin/python $(PYTEST) tests/clients/vi_sdk $(LIMIT)
 
 # The last two environments hold no tritonvision: their tests ask a server that runs in .venv, or the oracle alone.
 test-sdk: .venv-sdk/.ready .venv/.serving $(TEST_MODELS)/.ready

@@ -7,10 +7,10 @@ import logging
 import os
 import re
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, TypeVar
 
-from tritonvision.client.background import Background
+from tritonvision.client.background import Background, Pieces
 from tritonvision.client.connections import Connection, EngineConnection, ForeignConnection
 from tritonvision.client.remote.connection import FacadeConnection
 from tritonvision.engine.engine import Engine
@@ -63,7 +63,7 @@ class Servers:
 
     def iterate(
         self, connection: Connection, ask: Callable[[Connection], AsyncGenerator[T, None]]
-    ) -> Generator[T, None, None]:  # fmt: skip
+    ) -> Pieces[T]:  # fmt: skip
         """As :meth:`run`, for a stream; closing the iterator cancels it."""
         self._check(connection)
         return self.background.iterate(ask(connection))

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tritonvision.client.background import Background
-from tritonvision.errors import InvalidPicture, SetupError
+from tritonvision.errors import InvalidPicture, ServerUnavailable, SetupError
 
 
 @pytest.fixture
@@ -102,15 +102,81 @@ def test_a_forgotten_iterator_that_is_collected_on_the_loop_itself_does_not_stop
     assert background.run(where())
 
 
-def test_an_iterator_that_outlives_its_loop_just_ends(background):
+def test_an_iterator_is_closed_with_its_loop(background):
+    closed = threading.Event()
+
     async def count():
-        while True:
-            yield 1
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.set()
 
     pieces = background.iterate(count())
     next(pieces)
     background.close()
+    assert closed.is_set()
+    with pytest.raises(ServerUnavailable):
+        next(pieces)
     pieces.close()
+
+
+def test_a_forgotten_iterator_waits_for_no_lock_and_for_no_loop(background):
+    """The collector may run in the middle of any call, also of one that holds the lock, or what the loop waits for."""
+    closed, held = threading.Event(), threading.Event()
+
+    async def count():
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.set()
+
+    pieces = [background.iterate(count())]
+    next(pieces[0])
+    background._loop._loop.call_soon_threadsafe(held.wait, 20)
+    forget = threading.Thread(target=pieces.clear, daemon=True)
+    with background._lock:
+        forget.start()
+        forget.join(20)
+    assert not forget.is_alive() and not closed.is_set()
+    held.set()
+    assert closed.wait(20)
+
+
+def test_whoever_waits_when_the_loop_is_closed_is_told_so(background):
+    begun = threading.Event()
+
+    async def wait():
+        begun.set()
+        await asyncio.sleep(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(background.run, wait())
+        assert begun.wait(20)
+        background.close()
+        with pytest.raises(ServerUnavailable, match="closed before the answer came"):
+            waiting.result(20)
+
+
+def test_whoever_asks_while_the_loop_is_closed_by_others_gets_an_answer_or_is_told(background):
+    end = threading.Event()
+
+    def ask() -> int:
+        told = 0
+        while not end.is_set():
+            try:
+                assert background.run(where())
+            except ServerUnavailable:
+                told += 1
+        return told
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        for _ in range(200):
+            background.close()
+        end.set()
+        assert sum(one.result(20) for one in asking) > 0
 
 
 def test_it_begins_anew_after_it_was_closed(background):
