@@ -16,6 +16,7 @@ from tritonvision.errors import ServerUnavailable, SetupError
 T = TypeVar("T")
 
 _TRIES, _PAUSE = 100, 0.02
+_ENDING = 5.0  # seconds for what is cancelled when the loop is closed
 
 
 class Background:
@@ -165,11 +166,12 @@ class Pieces(Iterator[T], Generic[T]):
 
 
 async def _end_tasks() -> None:
-    """Cancel all that runs in this loop, and wait for its end."""
+    """Cancel all that runs in this loop, and wait for its end, but not for ever."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    if tasks:
+        await asyncio.wait(tasks, timeout=_ENDING)
 
 
 async def _close(pieces: AsyncGenerator[Any, None]) -> None:
