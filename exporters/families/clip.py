@@ -70,7 +70,7 @@ def _random(entry: Entry, seed: int) -> torch.nn.Module:
             if isinstance(layer, torch.nn.BatchNorm2d) and ".layer" in name and name.endswith("bn3"):
                 layer.weight.mul_(0.15)  # otherwise rounding errors grow with depth, see families.resnet
         images = normalised(pictures, scale_of(network))
-        transformers_weights.settle(network, lambda: network.encode_image(images))
+        calibrate.settle(network, lambda: network.encode_image(images))
         visual = network.visual
         if hasattr(visual, "proj"):
             rows = _without(visual, "proj", None, lambda: network.encode_image(images))

@@ -244,7 +244,7 @@ def _standardise(model: DetrForObjectDetection, columns: list[int], seed: int) -
     projection = model.model.input_projection
     boxes, head = model.bbox_predictor.layers[-1], model.class_labels_classifier
     features: list[torch.Tensor] = []
-    transformers_weights.settle(model, lambda: features.extend(calibrate.inputs_of([projection], model, images)))
+    calibrate.settle(model, lambda: features.extend(calibrate.inputs_of([projection], model, images)))
     calibrate.standardise(projection, features[0], 1.0, torch.zeros(projection.out_channels, dtype=torch.float64))
     states = query_networks.seen_by([boxes, head], lambda: model(images))
     calibrate.standardise(boxes, states[0].flatten(0, 1), 1.0, torch.randn(4, generator=generator, dtype=torch.float64))

@@ -16,6 +16,7 @@ from tritonvision.exporters import checkpoints
 from tritonvision.exporters import weight_files as files
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.libraries import torch_env
+from tritonvision.exporters.synthetic import calibrate
 
 if TYPE_CHECKING:
     import torch
@@ -217,31 +218,10 @@ def redraw(module: torch.nn.Module, seed: int) -> None:
                     normal(parameter, 1 / math.sqrt(_fan_in(layer, parameter)))
                 else:
                     normal(parameter, _NOISE, float(parameter.ndim == 1 and "bias" not in name))
-            if _is_batch_norm(layer):
+            if calibrate.is_batch_norm(layer):
                 for name, mean in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0)):
                     normal(getattr(layer, name), _NOISE, mean)
                 layer.running_var.fill_(1)
-
-
-def settle(module: torch.nn.Module, run: Callable[[], Any]) -> None:
-    """Give each batch norm, frozen ones too, the statistics of its inputs while ``run`` calls the network once."""
-    import torch
-
-    def measure(layer, arguments):
-        rows = arguments[0].movedim(1, -1).flatten(0, -2)
-        layer.running_mean.copy_(rows.mean(0))
-        layer.running_var.copy_(rows.var(0))
-
-    hooks = [layer.register_forward_pre_hook(measure) for layer in module.modules() if _is_batch_norm(layer)]
-    with torch.no_grad():
-        run()
-    for hook in hooks:
-        hook.remove()
-
-
-def _is_batch_norm(layer: torch.nn.Module) -> bool:
-    """Also for the batch norms of transformers and timm that keep everything in buffers."""
-    return hasattr(layer, "running_mean") and hasattr(layer, "running_var")
 
 
 def _fan_in(layer: torch.nn.Module, weight: torch.Tensor) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tritonvision.ensembles.preprocessing import Resize
+from tritonvision.exporters.contract import NoSignal
 from tritonvision.exporters.parity import sample_pictures
 from tritonvision.exporters.synthetic import calibrate as synthetic
 
@@ -94,7 +95,8 @@ def calibrate(
     graph: Callable[[], torch.nn.Module], resize: Resize, seed: int, suppressed: bool = True,
 ) -> None:  # fmt: skip
     """Give the last layers of a random network weights that carry signal, in place: they are standardised, then the
-    class biases are shifted so that the photo has 20 to 40 boxes.
+    class biases are shifted so that the photo has 20 to 40 boxes. Of a network whose scores are then 0 or 1, the batch
+    norms are settled first.
 
     Args:
         network: takes pixels in 0..1, ``[B,3,H,W]``.
@@ -108,11 +110,44 @@ def calibrate(
     """
     import torch
 
+    pixels, _ = resize(sample_pictures.photo())
+    layers = [*box_layers, *class_layers]
+    drawn = [layer.weight.detach().clone() for layer in layers]
+
+    def standardised() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes, logits and classes of the photo once the last layers are standardised."""
+        _standardise(network, box_layers, class_layers, seed)
+        with torch.inference_mode():
+            boxes, scores, class_ids = (t[0].numpy() for t in graph()(torch.from_numpy(pixels)[None]))
+        with np.errstate(divide="ignore"):
+            return boxes, np.log(scores) - np.log1p(-scores), class_ids
+
+    boxes, logits, class_ids = standardised()
+    if not np.isfinite(logits).all():  # so deep a network that float32 leaves too little of its signal
+        with torch.no_grad():
+            for layer, weight in zip(layers, drawn, strict=True):
+                layer.weight.copy_(weight)
+        pictures = synthetic.structured_pictures(4, *pixels.shape[:2], seed)
+        synthetic.settle(network, lambda: network(_inputs(np.concatenate([pictures, pixels[None]]))))
+        boxes, logits, class_ids = standardised()
+        if not np.isfinite(logits).all():
+            raise NoSignal()
+    overlap = {} if suppressed else {"iou_threshold": 1.0}
+    shift = synthetic.detection_shift(boxes, logits, class_ids, class_layers[0].out_channels, **overlap)
+    with torch.no_grad():
+        for layer in class_layers:
+            layer.bias += shift
+
+
+def _standardise(
+    network: torch.nn.Module, box_layers: Sequence[torch.nn.Conv2d], class_layers: Sequence[torch.nn.Conv2d], seed: int
+) -> None:
+    import torch
+
     pictures = synthetic.structured_pictures(4, STANDARD_SIZE, STANDARD_SIZE, seed)
     layers = [*box_layers, *class_layers]
     seen, flat = (
-        synthetic.inputs_of(layers, network, torch.from_numpy(p).permute(0, 3, 1, 2).float() / 255)
-        for p in (pictures, np.full_like(pictures[:1], _PADDING))
+        synthetic.inputs_of(layers, network, _inputs(p)) for p in (pictures, np.full_like(pictures[:1], _PADDING))
     )
     generator = torch.Generator().manual_seed(seed)
     for index, (layer, rows, flat_rows) in enumerate(zip(layers, seen, flat, strict=True)):
@@ -120,14 +155,12 @@ def calibrate(
         if index < len(box_layers):
             synthetic.standardise(layer, rows, 0.5, 0.5 * noise)
         else:
-            # at -14 the sigmoid loses no digits of its argument, from which the shift below is computed
+            # at -14 the sigmoid loses no digits of its argument, from which the shift is computed
             synthetic.standardise(layer, rows, 0.8, 0.1 * noise - 14, flat_rows)
-    pixels, _ = resize(sample_pictures.photo())
-    with torch.inference_mode():
-        boxes, scores, class_ids = (t[0].numpy() for t in graph()(torch.from_numpy(pixels)[None]))
-    logits = np.log(scores) - np.log1p(-scores)
-    overlap = {} if suppressed else {"iou_threshold": 1.0}
-    shift = synthetic.detection_shift(boxes, logits, class_ids, class_layers[0].out_channels, **overlap)
-    with torch.no_grad():
-        for layer in class_layers:
-            layer.bias += shift
+
+
+def _inputs(pictures: np.ndarray) -> torch.Tensor:
+    """What a network takes: uint8 ``[B,H,W,3]`` to 0..1, ``[B,3,H,W]``."""
+    import torch
+
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255

@@ -7,8 +7,8 @@ architecture and the random features stay, but the answers differ between positi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -54,6 +54,27 @@ def inputs_of(layers: Sequence[torch.nn.Module], network: torch.nn.Module, image
     for hook in hooks:
         hook.remove()
     return [seen[index] for index in range(len(layers))]
+
+
+def settle(module: torch.nn.Module, run: Callable[[], Any]) -> None:
+    """Give each batch norm, frozen ones too, the statistics of its inputs while ``run`` calls the network once."""
+    import torch
+
+    def measure(layer, arguments):
+        rows = arguments[0].movedim(1, -1).flatten(0, -2)
+        layer.running_mean.copy_(rows.mean(0))
+        layer.running_var.copy_(rows.var(0))
+
+    hooks = [layer.register_forward_pre_hook(measure) for layer in module.modules() if is_batch_norm(layer)]
+    with torch.no_grad():
+        run()
+    for hook in hooks:
+        hook.remove()
+
+
+def is_batch_norm(layer: torch.nn.Module) -> bool:
+    """Also for the batch norms of transformers and timm that keep everything in buffers."""
+    return hasattr(layer, "running_mean") and hasattr(layer, "running_var")
 
 
 def standardise(

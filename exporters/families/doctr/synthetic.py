@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tritonvision.exporters.libraries import transformers_weights
 from tritonvision.exporters.parity import text_pages
-from tritonvision.exporters.synthetic import fitting
+from tritonvision.exporters.synthetic import calibrate, fitting
 from tritonvision.python_backend.ocr import text_pixels
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def detector(network: torch.nn.Module, prepare: Prepare, seed: int, steps: int =
             for norm in (branch[1] for branch in branches):
                 norm.weight.mul_(_DAMPED**level)
                 norm.bias.mul_(_DAMPED**level)
-    transformers_weights.settle(network, lambda: network(prepare(pages)))
+    calibrate.settle(network, lambda: network(prepare(pages)))
     hook.remove()
     cells, wanted = read[0], torch.from_numpy(targets)[:, None]
     rng = np.random.default_rng(seed)
@@ -97,7 +97,7 @@ def recogniser(network: torch.nn.Module, prepare: Prepare, seed: int, steps: int
                 weight.mul_(_GATE_GAIN)
     read = []
     hook = network.linear.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0].detach()))
-    transformers_weights.settle(network, lambda: network(pixels))
+    calibrate.settle(network, lambda: network(pixels))
     hook.remove()
     importance = torch.ones(len(network.vocab) + 1)
     importance[-1] = _BLANK
@@ -125,7 +125,7 @@ def redrawn(network: torch.nn.Module, prepare: Prepare, seed: int, size: tuple[i
     transformers_weights.redraw(network, seed)
     with torch.no_grad():
         _dampen_branches(network)
-    transformers_weights.settle(network, lambda: network(pixels))
+    calibrate.settle(network, lambda: network(pixels))
 
 
 def _dampen_branches(network: torch.nn.Module) -> None:

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tritonvision.exporters.families.easyocr import networks
 from tritonvision.exporters.libraries import transformers_weights
 from tritonvision.exporters.parity import text_pages
-from tritonvision.exporters.synthetic import fitting
+from tritonvision.exporters.synthetic import calibrate, fitting
 from tritonvision.python_backend.ocr import grey_lines
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def detector(network: torch.nn.Module, seed: int, steps: int = 100) -> None:
     hook = network.conv_cls.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0].detach()))
     transformers_weights.redraw(network, seed)
     pixels = networks.normalised(torch.from_numpy(pages).float())
-    transformers_weights.settle(network, lambda: network(pixels))
+    calibrate.settle(network, lambda: network(pixels))
     hook.remove()
     cells, wanted = read[0], torch.from_numpy(targets)
     rng = np.random.default_rng(seed)
@@ -80,7 +80,7 @@ def recogniser(network: torch.nn.Module, characters: str, seed: int, steps: int 
     read: list[torch.Tensor] = []
     hook = network.Prediction.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0].detach()))
     graph = networks.recogniser(network)
-    transformers_weights.settle(network, lambda: graph(pixels))
+    calibrate.settle(network, lambda: graph(pixels))
     hook.remove()
     (rows,) = read
     wanted = torch.from_numpy(np.stack([_steps(letters, rows.shape[1], characters) for _, letters in drawn]))

@@ -43,7 +43,7 @@ def random(blocks: Sequence[int], classes: int, size: tuple[int, int], seed: int
         for name, layer in module.named_modules():
             if name.endswith("bn3"):
                 layer.weight.mul_(_BRANCH)
-        transformers_weights.settle(module, lambda: module.backbone(images))
+        calibrate.settle(module, lambda: module.backbone(images))
         levels = module.fpn(module.backbone(images))
         (head,) = module.prediction_layers
         features = [head.upfeature(level) for level in levels]
