@@ -127,7 +127,8 @@ def calibrate(
         with torch.no_grad():
             for layer, weight in zip(layers, drawn, strict=True):
                 layer.weight.copy_(weight)
-        pictures = synthetic.structured_pictures(4, *pixels.shape[:2], seed)
+        height, width = pixels.shape[:2]
+        pictures = synthetic.structured_pictures(4, height, width, seed)
         synthetic.settle(network, lambda: network(_inputs(np.concatenate([pictures, pixels[None]]))))
         boxes, logits, class_ids = standardised()
         if not np.isfinite(logits).all():
