@@ -4,8 +4,8 @@
     python benchmarks/peers.py yolov8n-640 --repository DIR --package FOLDER --peer PEER/bin/python
 
 PEER is a virtual environment with ``inference-cpu`` and what its HTTP server imports (uvicorn, asgi-correlation-id,
-python-multipart, aiortc, slowapi). Both servers answer the same requests of the same route with the same random
-weights.
+python-multipart, aiortc, slowapi, fastapi-cprofile). Both servers answer the same requests of the same route with the
+same random weights.
 """
 
 from __future__ import annotations

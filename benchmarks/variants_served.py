@@ -54,7 +54,8 @@ TITLE = """# Reduced precision, served
 Written by `benchmarks/variants_served.py`, which says how. Each variant passed the precision gate, or the row says why
 not; then two real tritonservers, one with the model as it was exported and one with the variant, answered questions
 about pictures, and the gate's measure compared them. Weights are random, which bear reduced precision worse than
-trained ones do, but for `tests/shapes/1`, which `benchmarks/trained.py` trained; labelled pictures judge it.
+trained ones do, but for `tests/shapes/1`, `tests/reader/1` and `tests/depth/1`, which `benchmarks/trained.py` trained;
+labelled pictures judge the first.
 """
 HEAD = (
     "| model | variant | the gate | layers in fp32 | served, against served fp32 | CPU ms a request: fp32 | variant |\n"

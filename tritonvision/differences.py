@@ -73,7 +73,7 @@ def agreement(kind: str, got: Tensors, want: Tensors) -> dict[str, float]:
     Of detections that score over 0.4, or over half of the best score, the share that has no partner of its class whose
     IoU is 0.5, and of the others the mean 1 - IoU and the mean difference of scores; of classes, whether the best is
     another, and 1 - the correlation of all scores; of embeddings, 1 - cosine; of maps, the mean relative difference; of
-    texts and tokens, the share that differs.
+    other scores, their mean difference; of texts and tokens, the share that differs.
     """
     if kind == ROWS:
         return _sure_rows(got, want)
@@ -268,6 +268,8 @@ def _relative(name: str, got: Tensors, want: Tensors) -> float:
         return _share_of_others(ours, theirs)
     if name in ("boxes", "keypoints", "low_res_masks", "logits") and ours.shape == theirs.shape:
         return _number(ours, theirs) / max(float(np.abs(theirs).max(initial=0)), 1e-30)
+    if name == "scores" and ours.shape == theirs.shape and ours.size:
+        return float(np.abs(ours.astype(np.float64) - theirs).mean())  # one word of a page hangs on one doubtful letter
     return _largest(name, got, want)
 
 

@@ -27,6 +27,7 @@ from tritonvision.exporters.libraries import transformers_processors as processo
 from tritonvision.exporters.libraries import transformers_weights
 from tritonvision.exporters.libraries.torch_network import TorchNetwork
 from tritonvision.exporters.libraries.transformers_family import TransformersFamily
+from tritonvision.exporters.modules import bicubic
 from tritonvision.exporters.modules.normalise import IMAGENET, MEAN, STD, Scale, normalised, normalising
 from tritonvision.exporters.synthetic import calibrate
 
@@ -54,7 +55,6 @@ _NECKS = {
     "base": {"neck_hidden_sizes": [96, 192, 384, 768], "fusion_hidden_size": 128},
     "large": {"neck_hidden_sizes": [256, 512, 1024, 1024], "fusion_hidden_size": 256},
 }
-_CUBIC = -0.75  # the coefficient of torch's bicubic kernel
 _COARSE = 4  # random patch kernels are enlarged from this many values a side
 _EXAMPLE = (2, 5 * PATCH, 7 * PATCH, 3)  # traced at a small size, which must not become a constant
 
@@ -224,31 +224,11 @@ def _positions(embeddings: torch.nn.Module, tokens: torch.Tensor, height: int, w
 
     table, side = embeddings.position_embeddings, embeddings.config.image_size // PATCH
     patches = table[0, 1:].reshape(side, side, embeddings.config.hidden_size)
-    rows, columns = _bicubic(height // PATCH, side), _bicubic(width // PATCH, side)
+    rows, columns = (
+        bicubic.weights(count, side, (count, side), table.dtype) for count in (height // PATCH, width // PATCH)
+    )
     resized = columns @ torch.einsum("ha,abd->hbd", rows, patches)
     return torch.cat((table[:, :1], resized.reshape(1, -1, embeddings.config.hidden_size)), dim=1)
-
-
-def _bicubic(count: int, side: int) -> torch.Tensor:
-    """float32 ``[count, side]``: the weights of torch's bicubic ``interpolate`` from ``side`` values to ``count``.
-
-    Output i lies at (i + 0.5) * side / count - 0.5 and is a weighted sum of its four neighbours; borders are repeated.
-    The place is a whole number and a rest, by integers: an engine that computes in bf16 would else know it to a
-    quarter of a step.
-    """
-    import torch
-
-    parts = 2 * count  # of a step; one step is added, so that nothing is negative
-    places = (2 * torch.arange(count) + 1) * side + count
-    whole = places // parts
-    rest = (places - whole * parts).float() / parts
-    steps = torch.arange(-1, 3)
-    far = (steps - rest[:, None]).abs()
-    inner = ((_CUBIC + 2) * far - (_CUBIC + 3)) * far * far + 1
-    outer = ((far - 5) * far + 8) * (far * _CUBIC) - 4 * _CUBIC
-    weights = torch.where(far <= 1, inner, outer)
-    taps = (whole[:, None] - 1 + steps).clamp(0, side - 1)
-    return (weights[:, :, None] * torch.nn.functional.one_hot(taps, side)).sum(1)
 
 
 def _head(head: torch.nn.Module, features: list[torch.Tensor], rows: int, columns: int) -> torch.Tensor:

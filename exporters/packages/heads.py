@@ -179,8 +179,8 @@ def _yolo(
 
     def canonical(outputs: list[np.ndarray]) -> Tensors:
         values = outputs[0].transpose(0, 2, 1)
-        kept = [0, 1, 2, 3, *(4 + column for column in columns), *range(rest, rows)]
-        found = best_anchors(values[..., kept], len(columns))
+        values = values[..., [0, 1, 2, 3, *(4 + column for column in columns), *range(rest, rows)]]
+        found = best_anchors(values, values[..., 4 : 4 + len(columns)])  # a package has no logits
         return found | ({"coefficients": found.pop("rest"), "prototypes": outputs[1]} if cells else {})
 
     tolerances = {"boxes": 1e-3, "scores": 1e-5, "class_ids": 0}

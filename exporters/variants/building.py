@@ -98,6 +98,18 @@ class Job:
                 self._exits.callback(local.close)
         return found
 
+    @contextlib.contextmanager
+    def tried(self, variant: Variant, files: Mapping[str, Path]) -> Iterator[timing.Opened]:
+        """As :meth:`opened`, of files that may be written anew, and closed afterwards: a search would else hold as many
+        models as it tries.
+        """
+        with contextlib.ExitStack() as exits:
+            found = published.open_published(self.repository, self.manifest, variant, files)
+            for local in found.values():
+                if hasattr(local, "close"):
+                    exits.callback(local.close)
+            yield found
+
     @cached_property
     def graphs(self) -> dict[str, Path]:
         """The ONNX file of each network that changes, by role."""
@@ -272,9 +284,13 @@ def _searched(job: Job, typed: bool, write: Write, packages: Sequence[str], trie
     variant = replace(job.variant, typed=typed)
     target = job.folder / variant.precision
     target.mkdir(exist_ok=True)
+
+    def judge(files: Mapping[str, Path]) -> GateResult:
+        with job.tried(variant, files) as candidate:
+            return job.judged(candidate)
+
     found = layers.reduced(
-        write, tuple(job.graphs), target, lambda files: job.judged(job.opened(variant, files)), job.progress,
-        blame.TRIES if tries is None else tries, job.control,
+        write, tuple(job.graphs), target, judge, job.progress, blame.TRIES if tries is None else tries, job.control,
     )  # fmt: skip
     job.progress.stage(f"{variant.name}: time")
     candidate = job.opened(variant, found.files)
@@ -292,10 +308,14 @@ def _onnxruntime(job: Job) -> Built:
     target.mkdir()
     job.progress.stage(f"{variant.name}: precision gate")
     trial = decoding.Trial(base, calibration.sets(job.calibrate)[1])
+
+    def judge(files: Mapping[str, Path]) -> GateResult:
+        with job.tried(variant, files) as candidate:
+            return trial.check(_chat(candidate, point), variant.name)
+
     found = layers.reduced(
         lambda role, file, kept: weights.write(job.graphs[role], file, variant.precision, kept), tuple(job.graphs),
-        target, lambda files: trial.check(_chat(job.opened(variant, files), point), variant.name), job.progress,
-        tries=decoding.TRIES, name=variant.file,
+        target, judge, job.progress, tries=decoding.TRIES, name=variant.file,
     )  # fmt: skip
     job.progress.stage(f"{variant.name}: time")
     candidate = job.opened(variant, found.files)

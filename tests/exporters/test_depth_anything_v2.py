@@ -15,13 +15,10 @@ from tritonvision.errors import ExportFailed, InvalidPicture
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import depth_anything_v2
 from tritonvision.exporters.families.depth_anything_v2 import FAMILY
-from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import torch_env
 from tritonvision.exporters.modules import normalise
 from tritonvision.exporters.parity import sample_pictures
-from tritonvision.machine import why_not
 from tritonvision.python_backend.images import resize
-from tritonvision.python_backend.runtime.engines import open_network
 
 ENTRY = catalog.find("depth-anything-v2-small")
 ORACLE_ON = ("photo", "wide-512x260", "no-face-noise-333x97")
@@ -63,24 +60,6 @@ def test_one_graph_computes_the_networks_map_at_every_aspect_ratio(model, height
     got, want = pipeline.tensors(pixels)["map"], network.tensors(pixels)["map"]
     assert got.shape == (1, height, width)
     assert relative(got, want) <= 5e-5
-
-
-@pytest.mark.skipif(bool(why_not("openvino", "bf16")), reason=why_not("openvino", "bf16"))
-def test_an_engine_that_computes_all_of_it_in_bf16_still_knows_where_each_patch_lies(tmp_path):
-    class Positions(torch.nn.Module):
-        def forward(self, pixels):
-            return depth_anything_v2._bicubic(pixels.shape[1] // 14, 37)[None].expand(pixels.shape[0], -1, -1) * 1.0
-
-    export_onnx(
-        Positions(), torch.zeros(2, 70, 3, dtype=torch.uint8), tmp_path / "m.onnx", ("pixels",), ("weights",),
-        {"pixels": {1: "height"}, "weights": {1: "rows"}},
-    )  # fmt: skip
-    pixels = {"pixels": np.zeros((1, 14 * 53, 3), np.uint8)}
-    found = [open_network(tmp_path / "m.onnx", "openvino", one).run(["weights"], pixels)[0] for one in ("fp32", "bf16")]
-    table = np.eye(37, dtype=np.float32)[None, None]
-    want = torch.nn.functional.interpolate(torch.from_numpy(table), (53, 37), mode="bicubic")[0].numpy()
-    assert np.abs(found[0] - want).max() < 1e-5
-    assert 0 < np.abs(found[1] - want).max() < 0.02
 
 
 @pytest.mark.slow

@@ -18,10 +18,13 @@ from tritonvision.errors import ExportFailed
 from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import depth_anything_v3
 from tritonvision.exporters.families.depth_anything_v3 import FAMILY
-from tritonvision.exporters.families.depth_anything_v3.network import DepthNet, Size
+from tritonvision.exporters.families.depth_anything_v3.network import DepthNet, Size, _places, rotated
+from tritonvision.exporters.graphs.export import export_onnx
 from tritonvision.exporters.libraries import transformers_weights
 from tritonvision.exporters.parity import sample_pictures
+from tritonvision.machine import why_not
 from tritonvision.python_backend.images import resize
+from tritonvision.python_backend.runtime.engines import open_network
 
 ENTRY = catalog.find("depth-anything-v3-small")
 ENTRIES = [entry for entry in catalog.entries().values() if entry.family == "Depth Anything V3"]
@@ -132,6 +135,29 @@ def test_every_size_is_that_of_its_release():
         # the blocks alone; cameras, rays and the head make up the rest of what the catalogue tells
         assert 0.7 < depth * 12 * width * width / 1e6 / entry.params_m < 1
         assert FAMILY.map_meaning == "depth" and FAMILY.resize(entry).size is None
+
+
+@pytest.mark.skipif(bool(why_not("openvino", "bf16")), reason=why_not("openvino", "bf16"))
+def test_an_engine_that_computes_all_of_it_in_bf16_still_turns_queries_by_where_each_patch_lies(tmp_path):
+    class Turned(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("same", torch.eye(64) + 1e-9)
+
+        def forward(self, pixels):
+            places = _places(pixels.shape[1], pixels.shape[2], pixels)
+            queries = pixels[:, :1, :1, :1].float()[..., 0, None].expand(-1, 1, places.shape[0], 64)
+            return rotated(queries, places, 64) @ self.same  # a product, as what precedes one is computed in bf16
+
+    graph, pixels = tmp_path / "m.onnx", np.ones((1, 36, 36, 3), np.uint8)
+    export_onnx(
+        Turned(), torch.ones(2, 5, 7, 3, dtype=torch.uint8), graph, ("pixels",), ("turned",),
+        {"pixels": {1: "rows", 2: "columns"}, "turned": {2: "patches"}},
+    )  # fmt: skip
+    found = [open_network(graph, "openvino", one).run(["turned"], {"pixels": pixels})[0] for one in ("fp32", "bf16")]
+    want = Turned()(torch.from_numpy(pixels)).numpy()
+    assert np.abs(found[0] - want).max() < 1e-5
+    assert 0 < np.abs(found[1] - want).max() < 0.02
 
 
 def test_queries_and_keys_of_random_weights_have_an_effect(model):

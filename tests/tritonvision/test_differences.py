@@ -150,3 +150,12 @@ def test_the_best_class_decides_for_a_reduced_precision():
     ):  # fmt: skip
         wrong = {"scores": np.float32([scores]), "class_ids": np.int32([ids])}
         assert not d.within(d.agreement(d.CLASSES, wrong, want), d.PRECISION_BARS), scores
+
+
+def test_one_doubtful_word_of_a_page_may_score_otherwise_in_a_reduced_precision_and_all_of_them_may_not():
+    texts, scores = np.array([b"word"] * 50, dtype=object)[None], np.linspace(0.5, 1, 50, dtype=np.float32)[None]
+    doubtful = scores.copy()
+    doubtful[0, 3] -= np.float32(0.4)
+    for changed, passes in ((doubtful, True), (scores - np.float32(0.15), False), (scores * np.float32("nan"), False)):
+        found = d.agreement(d.VALUES, {"texts": texts, "scores": changed}, {"texts": texts, "scores": scores})
+        assert d.within(found, d.PRECISION_BARS) == passes

@@ -14,10 +14,12 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
+from tritonvision.exporters.modules import bicubic
+
 PATCH = 14
 TABLE = 37  # side of the square table of position embeddings
-_OFFSET = 0.1  # that the authors add to the patches of a side where they resize that table
-_CUBIC = -0.75  # the coefficient of torch's bicubic kernel
+_TENTHS = 1  # of a patch that the authors add to those of a side where they resize that table
+_PLACES = 256  # in a row or a column, at most: of a picture of 3584 pixels; 504 are asked
 _ROPE, _MAP = 100.0, 100.0  # base frequencies: of rotated queries and keys, of what the head adds to its maps
 _SHARE = 0.1  # of positions in the head's maps
 
@@ -146,45 +148,36 @@ class Transformer(nn.Module):
         """``[1,1+rows*columns,C]``: the table of position embeddings, resized bicubic as two matrix products."""
         width = self.size.width
         table = self.pos_embed[0, 1:].reshape(TABLE, TABLE, width)
-        down, across = _bicubic(rows, self.pos_embed), _bicubic(columns, self.pos_embed)
+        down, across = (
+            bicubic.weights(count, TABLE, (10 * count + _TENTHS, 10 * TABLE), table.dtype) for count in (rows, columns)
+        )
         resized = across @ torch.einsum("ha,abd->hbd", down, table)
         return torch.cat((self.pos_embed[:, :1], resized.reshape(1, -1, width)), dim=1)
 
 
 def _places(rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
-    """``[1+rows*columns,2]``: row and column of each patch, from 1; (0, 0) of the token before them."""
+    """int64 ``[1+rows*columns,2]``: row and column of each patch, from 1; (0, 0) of the token before them."""
     down = torch.arange(rows, device=like.device)[:, None].expand(rows, columns)
     across = torch.arange(columns, device=like.device)[None].expand(rows, columns)
-    grid = torch.stack((down, across), dim=-1).reshape(-1, 2).to(like.dtype) + 1
+    grid = torch.stack((down, across), dim=-1).reshape(-1, 2) + 1
     return torch.cat((torch.zeros_like(grid[:1]), grid))
 
 
 def rotated(values: torch.Tensor, places: torch.Tensor, channels: int) -> torch.Tensor:
-    """``[B,heads,N,channels]``: half of the channels rotated by the token's row, the other half by its column."""
+    """``[B,heads,N,channels]``: half of the channels rotated by the token's row, the other half by its column.
+
+    Sines and cosines are constants that a place, a whole number, chooses from: an engine that computes in bf16 would
+    know the angle of a late place to an eighth only.
+    """
     half = channels // 2
     steps = torch.arange(0, half, 2, device=values.device).to(values.dtype) / half
     frequencies = 1 / _ROPE**steps
-    parts = []
+    angles = torch.arange(_PLACES + 1, device=values.device)[:, None] * torch.cat((frequencies, frequencies))
+    cosines, sines, parts = angles.cos(), angles.sin(), []
     for part, place in zip((values[..., :half], values[..., half:]), (places[:, 0], places[:, 1]), strict=True):
-        angles = place[:, None] * frequencies
-        cosines, sines = torch.cat((angles, angles), -1).cos(), torch.cat((angles, angles), -1).sin()
         turned = torch.cat((-part[..., half // 2 :], part[..., : half // 2]), dim=-1)
-        parts.append(part * cosines + turned * sines)
+        parts.append(part * cosines[place] + turned * sines[place])
     return torch.cat(parts, dim=-1)
-
-
-def _bicubic(count: int, like: torch.Tensor) -> torch.Tensor:
-    """``[count,TABLE]``: the weights of torch's bicubic ``interpolate`` by the factor ``(count + 0.1) / TABLE``.
-
-    Output i lies at (i + 0.5) / factor - 0.5 and is a weighted sum of its four neighbours; borders are repeated.
-    """
-    places = (torch.arange(count, device=like.device).to(like.dtype) + 0.5) * (TABLE / (count + _OFFSET)) - 0.5
-    taps = torch.arange(-2, TABLE + 2, device=like.device)
-    far = (places[:, None] - taps).abs()
-    inner = ((_CUBIC + 2) * far - (_CUBIC + 3)) * far * far + 1
-    outer = ((far - 5) * far + 8) * (far * _CUBIC) - 4 * _CUBIC
-    weights = torch.where(far <= 1, inner, torch.where(far < 2, outer, torch.zeros_like(far)))
-    return weights @ nn.functional.one_hot(taps.clamp(0, TABLE - 1), TABLE).to(like.dtype)
 
 
 class Residual(nn.Module):

@@ -43,7 +43,7 @@ def detector(network: torch.nn.Module, prepare: Prepare, seed: int, steps: int =
     """
     import torch
 
-    pages, targets = _scenes(seed)
+    pages, targets = scenes(seed)
     read = []
     hook = network.prob_head.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0].detach()))
     transformers_weights.redraw(network, seed)
@@ -86,7 +86,7 @@ def recogniser(network: torch.nn.Module, prepare: Prepare, seed: int, steps: int
 
     rng = np.random.default_rng(seed)
     stock = text_pages.TEXT.split()
-    words = [_word(stock[i % len(stock)], network.vocab, rng) for i in range(_WORDS)]
+    words = [word(stock[i % len(stock)], network.vocab, rng) for i in range(_WORDS)]
     pixels = prepare(np.stack([picture for picture, _ in words]))
     wanted = torch.from_numpy(np.stack([said for _, said in words]))
     transformers_weights.redraw(network, seed)
@@ -140,7 +140,7 @@ def _dampen_branches(network: torch.nn.Module) -> None:
             layer.bn3.weight.fill_(_BRANCH)
 
 
-def _scenes(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def scenes(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pages, uint8 ``[3,1024,1024,3]``, and where their words stand, float32 ``[3,1024,1024]``: a flat one, a
     photographed one, and one without a word.
     """
@@ -148,12 +148,12 @@ def _scenes(seed: int) -> tuple[np.ndarray, np.ndarray]:
     empty = np.full((884, 684, 3), 255, np.uint8)
     flat, flat_words = _page(2 * seed + 1)
     other, other_words = _page(2 * seed + 2)
-    scenes = (
+    drawn = (
         (flat, flat_words),
         (text_pages.photographed(other, seed), text_pages.seen(other_words, seed, outside=(0, 0, 0))),
         (np.pad(empty, ((80, 60), (130, 210), (0, 0))), np.zeros((1024, 1024, 3), np.uint8)),
     )
-    for picture, words in scenes:
+    for picture, words in drawn:
         pages.append(text_pixels.fit(picture, _SIDE, _SIDE, centred=True))
         targets.append(text_pixels.fit(words, _SIDE, _SIDE, centred=True)[..., 0] > 127)
     return np.stack(pages), np.stack(targets).astype(np.float32)
@@ -169,7 +169,7 @@ def _page(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return picture, mask
 
 
-def _word(text: str, vocabulary: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def word(text: str, vocabulary: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A printed word with some margin, as dark and noisy as on a photo, uint8 ``[32,128,3]``, and the target class of
     each of the 32 steps, int64.
 

@@ -74,11 +74,13 @@ class UltralyticsNetwork(TorchNetwork):
 
         images = torch.from_numpy(inputs["pixels"]).permute(0, 3, 1, 2).to(torch.float64 if double else torch.float32)
         with torch.inference_mode():
-            return self.canonical(self.reference(double)(images / 255)[0])
+            return self.canonical(*self.reference(double)(images / 255))
 
-    def canonical(self, output: Any) -> Tensors:
-        """The canonical tensors of what ultralytics' network gives: ``[B, 4 + classes, anchors]``."""
-        return best_anchors(output.transpose(1, 2).numpy(), len(self._model.names))
+    def canonical(self, output: Any, raw: Mapping[str, torch.Tensor]) -> Tensors:
+        """The canonical tensors of what ultralytics' network gives: ``[B, 4 + classes, anchors]``, and what that was
+        decoded from, where ``scores`` are logits ``[B, classes, anchors]``.
+        """
+        return best_anchors(output.transpose(1, 2).numpy(), raw["scores"].transpose(1, 2).numpy())
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`. ``max_candidates`` has no counterpart in ultralytics and is not used."""
@@ -95,18 +97,20 @@ class UltralyticsNetwork(TorchNetwork):
         return result
 
 
-def best_anchors(predictions: np.ndarray, class_count: int) -> Tensors:
+def best_anchors(predictions: np.ndarray, logits: np.ndarray) -> Tensors:
     """The canonical tensors of ultralytics' decoded ``[B, anchors, 4 + classes + rest]``.
 
-    If there are further columns, they are returned as ``rest [B, K, rest]``.
+    If there are further columns, they are returned as ``rest [B, K, rest]``. The class is that of the largest of
+    ``logits [B, anchors, classes]``, from which the scores come: float32 gives every logit over 17 the score 1. Where
+    only scores are known, they are given for logits.
     """
-    classes, rest = np.split(predictions[..., 4:], [class_count], axis=2)
+    classes, rest = np.split(predictions[..., 4:], [logits.shape[2]], axis=2)
     scores = classes.max(2)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :CANDIDATES]
     found = {
         "boxes": np.take_along_axis(query_networks.corners(predictions[..., :4]), order[..., None], axis=1),
         "scores": np.take_along_axis(scores, order, axis=1),
-        "class_ids": np.take_along_axis(classes.argmax(2).astype(np.int32), order, axis=1),
+        "class_ids": np.take_along_axis(logits.argmax(2).astype(np.int32), order, axis=1),
     }
     return found | ({"rest": np.take_along_axis(rest, order[..., None], axis=1)} if rest.size else {})
 

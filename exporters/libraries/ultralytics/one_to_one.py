@@ -30,7 +30,7 @@ class OneToOneNetwork(UltralyticsNetwork):
         yolo.model.end2end = True
         super().__init__(yolo, size, **facts)
 
-    def canonical(self, output: Any) -> Tensors:
+    def canonical(self, output: Any, raw: Mapping[str, Any]) -> Tensors:
         """The canonical tensors of ``[B, 300, 6]``: corners, score and class of each box, best first."""
         found = output.numpy()
         return {"boxes": found[..., :4], "scores": found[..., 4], "class_ids": found[..., 5].astype(np.int32)}

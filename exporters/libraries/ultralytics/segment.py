@@ -50,10 +50,10 @@ class UltralyticsSegmentNetwork(UltralyticsNetwork):
     head = PROTOTYPE_MASKS
     further = staticmethod(_masks)
 
-    def canonical(self, output: Any) -> Tensors:
+    def canonical(self, output: Any, raw: Mapping[str, torch.Tensor]) -> Tensors:
         """As for detectors, with the prototypes and the coefficients, which follow the classes in each prediction."""
         predictions, prototypes = output
-        found = best_anchors(predictions.transpose(1, 2).numpy(), len(self._model.names))
+        found = best_anchors(predictions.transpose(1, 2).numpy(), raw["scores"].transpose(1, 2).numpy())
         return found | {"coefficients": found.pop("rest"), "prototypes": prototypes.numpy()}
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:

@@ -2,6 +2,7 @@
 
 import torch  # isort: skip  # noqa: F401  (this folder is for the export environment)
 
+import contextlib
 import dataclasses
 import re
 
@@ -16,6 +17,7 @@ from tritonvision.exporters.contract import Weights
 from tritonvision.exporters.families import yolov8, yolov9, yolov10, yolov11, yolov12
 from tritonvision.exporters.libraries.ultralytics import load
 from tritonvision.exporters.parity import compare, sample_pictures
+from tritonvision.exporters.parity.gate import Gate
 from tritonvision.tasks import resolve
 
 FAMILIES = {module.FAMILY.name: module.FAMILY for module in (yolov8, yolov9, yolov10, yolov11, yolov12)}
@@ -75,6 +77,31 @@ def test_graph_computes_the_networks_candidates(random_model, batch):
     assert differences["boxes"] <= 1e-3
     assert differences["scores"] <= 1e-5
     assert differences["class_ids"] == 0
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_classes_are_compared_also_where_float32_gives_all_of_them_the_score_1(tmp_path, fault):
+    entry = dataclasses.replace(catalog.find("yolov8n-640"), input_size=(96, 96))
+    network = yolov8.FAMILY.build(entry, Weights("random", seed=7))
+    heads = [branch[-1] for branch in network._model.model[-1].cv3]
+    with torch.no_grad():
+        for head in heads:
+            head.bias += 60  # from 37 on float64 gives 1, too
+    pixels = {"pixels": sample_pictures.noise(96, 96)[None]}
+    found, exact = (network.tensors(pixels, double) for double in (False, True))  # of copies, which stay as they are
+    assert found["scores"].min() == exact["scores"].min() == 1 and len(set(found["class_ids"].ravel())) > 5
+    if fault:  # two classes are exchanged, of which one is found often
+        often = np.bincount(found["class_ids"].ravel()).argmax()
+        order = list(range(80))
+        order[often], order[often - 1] = order[often - 1], order[often]
+        with torch.no_grad():
+            for head in heads:
+                head.weight.copy_(head.weight[order])
+                head.bias.copy_(head.bias[order])
+    network.export(tmp_path / "model.onnx")
+    gate = Gate(yolov8.FAMILY, entry, network, {"": tmp_path / "model.onnx"}, "random")
+    with pytest.raises(ExportFailed, match="'class_ids' of the graph differs") if fault else contextlib.nullcontext():
+        gate._differences(yolov8.FAMILY.head.name, gate.opened[""], "", pixels, "noise")
 
 
 def test_candidates_come_best_first(random_model):

@@ -1,6 +1,7 @@
 """Decoders with weights in fewer bits are compared place by place, and published and served where they pass."""
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +102,19 @@ def test_a_variant_in_8_bits_is_published_with_its_figures_and_answers(root, man
     back = variants.use(copy, MODEL, "onnxruntime-fp32")
     assert variants.remove(copy, MODEL, "onnxruntime-int8").variants == () and back.serving == ""
     assert not file.exists()
+
+
+def test_a_search_for_the_layers_to_keep_holds_one_tried_model_at_a_time(root, tmp_path, monkeypatch):
+    running = []
+
+    def refused(trial, found, name):
+        running.append(threading.active_count())  # each opened model has a thread that generates
+        raise Imprecise(name, [])
+
+    monkeypatch.setattr(decoding.Trial, "check", refused)
+    with pytest.raises(Imprecise):
+        variants.add(Path(shutil.copytree(root, tmp_path / "models")), MODEL, "onnxruntime", "int8")
+    assert len(running) > 1 and len(set(running)) == 1
 
 
 def test_only_models_that_write_have_decoders(repository):
