@@ -125,19 +125,50 @@ def _partners(rows: Tensors, others: Tensors, tolerance: Mapping[str, float]) ->
         Index of the partner, int ``[n]``. Whether there must be one, bool ``[n]``: not where the score is no higher
         than the lowest of ``others``, unless one is within 1 all the same. Whether its class is another, bool ``[n]``.
     """
-    parts = [
-        _partners_of_some({name: rows[name][start : start + _CHUNK] for name in _COMPARED}, others, tolerance)
-        for start in range(0, len(rows["scores"]), _CHUNK)
-    ] or [(np.zeros(0, int), np.zeros(0, bool), np.zeros(0, bool))]
-    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+    count = len(rows["scores"])
+    partner, needed, other_class = np.zeros(count, int), np.ones(count, bool), np.zeros(count, bool)
+    near = _in_reach(rows, others, tolerance)
+    partner[near >= 0] = near[near >= 0]
+    far = np.flatnonzero(near < 0)
+    for start in range(0, len(far), _CHUNK):
+        some = far[start : start + _CHUNK]
+        found = _partners_of_some({name: rows[name][some] for name in _COMPARED}, others, tolerance)
+        partner[some], needed[some], other_class[some] = found
+    return partner, needed, other_class
+
+
+def _in_reach(rows: Tensors, others: Tensors, tolerance: Mapping[str, float]) -> np.ndarray:
+    """The nearest row of the same class that is at most 1 away, int ``[n]``; -1 where none is.
+
+    Scores that are farther apart than their tolerance are out of reach, so each row is compared with few others.
+    """
+    order, ranked = (np.argsort(side["scores"], kind="stable") for side in (rows, others))
+    scores, reach = others["scores"][ranked].astype(np.float64), 2 * tolerance["scores"]  # twice: for rounding
+    found = np.full(len(order), -1)
+    for start in range(0, len(order), _CHUNK):
+        some = order[start : start + _CHUNK]
+        lowest, highest = (float(rows["scores"][some[at]]) for at in (0, -1))
+        those = ranked[np.searchsorted(scores, lowest - reach) : np.searchsorted(scores, highest + reach, "right")]
+        if len(those):
+            ours, theirs = ({n: side[n][part] for n in _COMPARED} for side, part in ((rows, some), (others, those)))
+            distance, other_class = _distances(ours, theirs, tolerance)
+            distance[other_class] = np.inf
+            nearest = distance.argmin(axis=1)
+            found[some] = np.where(distance.min(axis=1) <= 1, those[nearest], -1)
+    return found
+
+
+def _distances(rows: Tensors, others: Tensors, tolerance: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Of every row to every other, see :func:`_partners`, and whether their classes differ: ``[n,m]`` each."""
+    pixels = np.abs(rows["boxes"][:, None] - others["boxes"][None]).max(axis=2)
+    scores = np.abs(rows["scores"][:, None] - others["scores"][None])
+    other_class = (rows["class_ids"][:, None] != others["class_ids"][None]) & (rows["scores"][:, None] >= _CLASS_FLOOR)
+    return np.maximum(pixels / tolerance["boxes"], scores / tolerance["scores"]), other_class
 
 
 def _partners_of_some(rows: Tensors, others: Tensors, tolerance: Mapping[str, float]) -> tuple[np.ndarray, ...]:
     """:func:`_partners` with every row against every other: ``[n,m]`` matrices."""
-    pixels = np.abs(rows["boxes"][:, None] - others["boxes"][None]).max(axis=2)
-    scores = np.abs(rows["scores"][:, None] - others["scores"][None])
-    other_class = (rows["class_ids"][:, None] != others["class_ids"][None]) & (rows["scores"][:, None] >= _CLASS_FLOOR)
-    distance = np.maximum(pixels / tolerance["boxes"], scores / tolerance["scores"])
+    distance, other_class = _distances(rows, others, tolerance)
     index = np.arange(len(distance))
     in_class = np.where(other_class, np.inf, distance)
     partner = in_class.argmin(axis=1)

@@ -34,6 +34,17 @@ def test_order_does_not_matter(seed):
     assert compare.candidate_differences(shuffled, rows, TOLERANCE) == {"boxes": 0, "scores": 0, "class_ids": 0}
 
 
+@pytest.mark.parametrize("scores", ["apart", "equal"])
+def test_partners_are_found_where_rounding_changes_boxes_scores_and_their_order(scores):
+    rows, rng = candidates(), np.random.default_rng(1)
+    if scores == "equal":
+        rows["scores"][:] = 0.5
+    changed = {name: rows[name] + rng.uniform(-0.4, 0.4, rows[name].shape).astype(np.float32) * TOLERANCE[name]
+               for name in ("boxes", "scores")} | {"class_ids": rows["class_ids"]}  # fmt: skip
+    found = compare.candidate_differences(reordered(changed, np.argsort(-changed["scores"])), rows, TOLERANCE)
+    assert found == {name: compare.largest(changed[name], rows[name]) for name in rows}
+
+
 @pytest.mark.parametrize(
     ("name", "row", "change", "expected"),
     [("boxes", 3, 0.25, 0.25), ("boxes", 400, 0.005, 0.005), ("scores", 5, 3e-4, 3e-4)],

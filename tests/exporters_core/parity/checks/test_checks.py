@@ -106,3 +106,23 @@ def test_one_pixel_of_a_tiny_random_mask_is_the_seeds_fault(weights, side, off, 
             check.compare(ours, case)
     else:
         assert check.compare(ours, case)[2]["masks"] == pytest.approx(off / side**2)
+
+
+@pytest.mark.parametrize(("weights", "sides", "scores", "error"), [
+    ("random", ((0, 0), (0, 0)), (0.7, 0.7), NoSignal), ("random", ((0, 0), (0, 0)), (0.7, 0.6), None),
+    ("random", ((0, 0), (0, 20)), (0.7, 0.7), None), ("official", ((0, 0), (0, 0)), (0.7, 0.7), None),
+])  # fmt: skip
+def test_random_boxes_in_the_padding_that_tie_are_the_seeds_fault(weights, sides, scores, error):
+    """Of two places of one colour rounding takes the first. Where scores differ, or there is a picture, it is a fault.
+    """
+    rows = [[left, 10.0 + 20 * i, right, 40.0 + 20 * i] for i, (left, right) in enumerate(sides)]
+    wanted = {"boxes": np.float32(rows), "scores": np.float32(scores), "class_ids": np.int32([0, 0])}
+    found = wanted | {"boxes": np.float32([rows[0], [*rows[1][:1], 36, rows[1][2], 66]])}
+    check = CHECKS["dense-boxes"](point("dense-boxes"), Recorded(SPECIMENS["dense-boxes"]), TOLERANCE, weights)
+    case = Case(np.zeros((80, 40, 3), np.uint8), {}, wanted)
+    if error:
+        with pytest.raises(error, match="2 lie beside the picture"):
+            check.compare(found, case)
+    else:
+        assert check.compare(found, case)[2]["pixels"] == pytest.approx(6)
+    assert check.compare(wanted, case) == (2, 0, {"pixels": 0, "scores": 0})
