@@ -158,8 +158,8 @@ class YOLOWorldNetwork(TorchNetwork):
             model.model[-1].nc = queries.shape[1]
             dtype = torch.float64 if double else torch.float32
             images = torch.from_numpy(inputs[PIXELS]).permute(0, 3, 1, 2).to(dtype) / 255
-            output = model(images, txt_feats=queries)[0]
-        return detect.best_anchors(output.transpose(1, 2).numpy(), queries.shape[1])
+            output, raw = model(images, txt_feats=queries)
+        return detect.best_anchors(output.transpose(1, 2).numpy(), raw["scores"].transpose(1, 2).numpy())
 
     def predict(self, sample: np.ndarray, parameters: Mapping[str, Any], role: str = "") -> Tensors:
         """See :meth:`Network.predict`; without an ``iou_threshold`` ultralytics' own."""
