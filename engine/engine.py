@@ -348,12 +348,14 @@ class Engine:
             return max(give_up - time.monotonic(), 0.001)
 
         for attempt in range(_RETRIES + 1):
+            deaths = 0 if self._server is None else self._server.deaths
             try:
                 answer = await queue.run(
                     lambda: first_answer(lambda: send(left()), queue.patience(deadline)), min(left(), deadline / 2)
                 )
             except grpc.RpcError as error:
-                if attempt == _RETRIES or left() <= 0.001 or not await self._mend(error, manifest, picture, attempt):
+                last = attempt == _RETRIES or left() <= 0.001
+                if last or not await self._mend(error, manifest, picture, attempt, deaths + 1):
                     raise failures.to_error(error) from error
             else:
                 self._quarantine.clear(picture)
@@ -376,20 +378,21 @@ class Engine:
         narrowest = processes_of_narrowest(manifest, self._server.instances)
         return narrowest, _PLACES_PER_PROCESS * narrowest, self._settings.deadline
 
-    async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes, attempt: int) -> bool:
-        """Repair what made a call fail; whether a retry can succeed. Inference has no side effects."""
+    async def _mend(self, error: grpc.RpcError, manifest: Manifest, picture: bytes, attempt: int, death: int) -> bool:
+        """Repair what made a call fail; whether a retry can succeed. Inference has no side effects. ``death`` is the
+        number of the first one after the call was sent, which all that were in progress at it name alike.
+        """
         if failures.not_loaded(error):  # unloaded behind our back
             self.loaded_models.forget(manifest.id)
             await self._loader.ensure(manifest)
             return True
         if self._server is None or not failures.lost_process(error):
             return attempt == 0 and failures.of_one_process(error)
-        deaths = self._server.deaths
+        if picture and "stub" in (error.details() or "").lower():
+            self._quarantine.add(picture, death)  # at once: an answer that another process gives meanwhile clears it
         await self._loader.healed(self._settings.deadline)
         await asyncio.sleep(attempt)  # a server that is there again is found within two seconds, see CHANNEL_OPTIONS
-        if picture and "stub" in (error.details() or "").lower():
-            self._quarantine.add(picture, max(deaths, self._server.deaths))
-            self._quarantine.check(picture)
+        self._quarantine.check(picture)
         return True
 
 

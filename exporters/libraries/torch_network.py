@@ -65,6 +65,7 @@ class TorchNetwork(Network):
         tensors = (*self._model.parameters(), *self._model.buffers())
         place = None if self._mapped is None else self._mapped.another()
         doubled: dict[int, Any] = {id(tensor): _doubled(tensor, place) for tensor in tensors}
+        release_free_memory()  # of what was copied into the file
         return copy.deepcopy(self._model, doubled).double()
 
 
