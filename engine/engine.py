@@ -170,7 +170,7 @@ class Engine:
     async def _said(self, request: Any, manifest: Manifest, suspect: bytes) -> AsyncGenerator[Delta, None]:
         """The pieces of an answer, with a retry if a process is lost before the first one."""
         for attempt in range(_RETRIES + 1):
-            said = False
+            said, death = False, self.losses()[0] + 1
             times, idle = PieceTimes(), self._settings.stream_idle_timeout
             pieces = self._client.stream(request, idle, self._loses(manifest.triton_name), affinity=suspect)
             try:
@@ -181,7 +181,7 @@ class Engine:
             except TimeoutError as error:
                 raise DeadlineExceeded(hint="Raise TRITONVISION_STREAM_IDLE_TIMEOUT, or send less at once.") from error
             except grpc.RpcError as error:
-                if said or attempt == _RETRIES or not await self._mend(error, manifest, suspect, attempt):
+                if said or attempt == _RETRIES or not await self._mend(error, manifest, suspect, attempt, death):
                     raise failures.to_error(error) from error
             else:
                 return
@@ -348,14 +348,14 @@ class Engine:
             return max(give_up - time.monotonic(), 0.001)
 
         for attempt in range(_RETRIES + 1):
-            deaths = 0 if self._server is None else self._server.deaths
+            death = self.losses()[0] + 1
             try:
                 answer = await queue.run(
                     lambda: first_answer(lambda: send(left()), queue.patience(deadline)), min(left(), deadline / 2)
                 )
             except grpc.RpcError as error:
                 last = attempt == _RETRIES or left() <= 0.001
-                if last or not await self._mend(error, manifest, picture, attempt, deaths + 1):
+                if last or not await self._mend(error, manifest, picture, attempt, death):
                     raise failures.to_error(error) from error
             else:
                 self._quarantine.clear(picture)
