@@ -26,6 +26,15 @@ async def where() -> int:
     return threading.get_ident()
 
 
+async def ones(closed: threading.Event):
+    """1 again and again; ``closed`` is set at the end."""
+    try:
+        while True:
+            yield 1
+    finally:
+        closed.set()
+
+
 def test_every_thread_gets_its_own_result_from_one_loop(background):
     async def double(i: int) -> tuple[int, int]:
         return 2 * i, await where()
@@ -104,15 +113,7 @@ def test_a_forgotten_iterator_that_is_collected_on_the_loop_itself_does_not_stop
 
 def test_an_iterator_is_closed_with_its_loop(background):
     closed = threading.Event()
-
-    async def count():
-        try:
-            while True:
-                yield 1
-        finally:
-            closed.set()
-
-    pieces = background.iterate(count())
+    pieces = background.iterate(ones(closed))
     next(pieces)
     background.close()
     assert closed.is_set()
@@ -124,15 +125,7 @@ def test_an_iterator_is_closed_with_its_loop(background):
 def test_a_forgotten_iterator_waits_for_no_lock_and_for_no_loop(background):
     """The collector may run in the middle of any call, also of one that holds the lock, or what the loop waits for."""
     closed, held = threading.Event(), threading.Event()
-
-    async def count():
-        try:
-            while True:
-                yield 1
-        finally:
-            closed.set()
-
-    pieces = [background.iterate(count())]
+    pieces = [background.iterate(ones(closed))]
     next(pieces[0])
     background._loop._loop.call_soon_threadsafe(held.wait, 20)
     forget = threading.Thread(target=pieces.clear, daemon=True)
