@@ -23,6 +23,7 @@ from tritonvision.publication import Manifest
 from tritonvision.variants import Variant
 
 if TYPE_CHECKING:
+    from tritonvision.exporters.contract import Tensors
     from tritonvision.exporters.precision.gate import GateResult, Imprecise
     from tritonvision.exporters.precision.layers import Write
 
@@ -118,10 +119,14 @@ class Job:
 
     def timed(self, candidate: timing.Opened) -> Variant:
         """The variant with the time it takes. Raises ExportFailed where it does not gain what it must."""
+        return self.worth(*timing.milliseconds(self.points, self.base, candidate, self._timed_by, self.variant.networks))
+
+    @cached_property
+    def _timed_by(self) -> dict[str, list[Tensors]]:
+        """What each network reads of the photo: asked once, since a model that writes keeps what it encoded."""
         from tritonvision.exporters.precision import calibration
 
-        inputs = calibration.inputs(self.points, self.base, [sample_pictures.photo()])
-        return self.worth(*timing.milliseconds(self.points, self.base, candidate, inputs, self.variant.networks))
+        return calibration.inputs(self.points, self.base, [sample_pictures.photo()])
 
     def worth(self, base: float, taken: float) -> Variant:
         """The variant with the time that it takes where ONNX Runtime in fp32 takes ``base`` milliseconds.
