@@ -43,6 +43,7 @@ from tritonvision.exporters.variants import folders
 from tritonvision.publication import Manifest, Repository
 from tritonvision.server import Embedded
 from tritonvision.settings import Settings
+from tritonvision.variants import variant_name
 
 MODELS = (
     "yolov8n-640", "resnet50", "clip/ViT-B-32", "depth-anything-v2-small", "sam-vit_b", "doctr-db_mobilenet_v3",
@@ -54,8 +55,8 @@ TITLE = """# Reduced precision, served
 Written by `benchmarks/variants_served.py`, which says how. Each variant passed the precision gate, or the row says why
 not; then two real tritonservers, one with the model as it was exported and one with the variant, answered questions
 about pictures, and the gate's measure compared them. Weights are random, which bear reduced precision worse than
-trained ones do, but for `tests/shapes/1`, `tests/reader/1` and `tests/depth/1`, which `benchmarks/trained.py` trained;
-labelled pictures judge the first.
+trained ones do, but for `tests/shapes/1`, `tests/reader/1` and `tests/depth/1`, which `benchmarks/trained.py` trained,
+and `trained/reader`, a small SmolVLM of `benchmarks/trained_precision.py`; labelled pictures judge the first.
 """
 HEAD = (
     "| model | variant | the gate | layers in fp32 | served, against served fp32 | CPU ms a request: fp32 | variant |\n"
@@ -183,7 +184,7 @@ def rows(
         except TritonVisionError as error:
             yield f"| {model_id} | openvino-{precision} | refused: {error.message} | - | - | - | - |"
             continue
-        variant = next(v for v in manifest.variants if v.precision == precision)
+        variant = next(v for v in manifest.variants if v.name == variant_name("openvino", precision))
         points = published.entry_points_of(root, manifest)
         with ExitStack() as both:
             base, other = (
