@@ -2,11 +2,5 @@
 
 from tritonvision.exporters.libraries.ultralytics.detect import UltralyticsDetector
 
-
-class YOLOv8(UltralyticsDetector):
-    """Fewer layers than its successors."""
-
-    activation_memory = 0.14
-
-
-FAMILY = YOLOv8(name="YOLOv8", stem="yolov8")
+# fewer layers than its successors
+FAMILY = UltralyticsDetector(name="YOLOv8", stem="yolov8", activation_memory=0.14)

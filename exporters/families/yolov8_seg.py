@@ -2,11 +2,5 @@
 
 from tritonvision.exporters.libraries.ultralytics.segment import UltralyticsSegmenter
 
-
-class YOLOv8Seg(UltralyticsSegmenter):
-    """Fewer layers than its successors."""
-
-    activation_memory = 0.14
-
-
-FAMILY = YOLOv8Seg(name="YOLOv8 Seg", stem="yolov8")
+# fewer layers than its successors
+FAMILY = UltralyticsSegmenter(name="YOLOv8 Seg", stem="yolov8", activation_memory=0.14)

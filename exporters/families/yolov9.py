@@ -2,11 +2,5 @@
 
 from tritonvision.exporters.libraries.ultralytics.detect import UltralyticsDetector
 
-
-class YOLOv9(UltralyticsDetector):
-    """More layers, and more that are kept, than in others."""
-
-    activation_memory = 0.35
-
-
-FAMILY = YOLOv9(name="YOLOv9", stem="yolov9")
+# more layers, and more that are kept, than in others
+FAMILY = UltralyticsDetector(name="YOLOv9", stem="yolov9", activation_memory=0.35)

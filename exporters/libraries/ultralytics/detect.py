@@ -136,10 +136,11 @@ class UltralyticsDetector(Family):
         "ultralytics", "8.4.190", "YOLO(weights).predict(bgr, imgsz=(H, W), rect=False, conf=, iou=, max_det=)"
     )
 
-    def __init__(self, name: str, stem: str):
+    def __init__(self, name: str, stem: str, activation_memory: float = Family.activation_memory):
         """``name`` as the catalogue spells it; ``stem`` as ultralytics does, without the size letter."""
         self.name = name
         self.stem = stem
+        self.activation_memory = activation_memory
         self.license_notice = (
             f"{name} weights and code are Ultralytics' under AGPL-3.0: who serves them to others owes them the source, "
             "unless a licence was bought."
