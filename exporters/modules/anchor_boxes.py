@@ -128,7 +128,7 @@ def calibrate(
             for layer, weight in zip(layers, drawn, strict=True):
                 layer.weight.copy_(weight)
             for layer in filter(synthetic.is_batch_norm, network.modules()):
-                layer.bias.fill_(1)  # SiLU is nearly straight there: through so many layers that bend, rounding grows
+                layer.bias.fill_(3)  # SiLU is nearly straight there: through so many layers that bend, rounding grows
         height, width = pixels.shape[:2]
         pictures = synthetic.structured_pictures(4, height, width, seed)
         synthetic.settle(network, lambda: network(_inputs(np.concatenate([pictures, pixels[None]]))))
