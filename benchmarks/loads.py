@@ -3,8 +3,10 @@
     python benchmarks/loads.py --repository DIR [--rounds 6] [--models yolov8n-640 ...] [--no-sabotage]
 
 DIR holds the models of the tests (``make test`` publishes them); a copy of its links is tampered with, by the ways of
-``tests/served/sabotage.py``. Loads with golden questions and without them take turns. A refusal is timed from when
-Triton has loaded the model; beside it is how long a good one is asked, most of which its networks take.
+``tests/served/sabotage.py``. Loads with golden questions and without them take turns. A process computes slowly for the
+first time, in the question or for its first caller: so the time until two who come at the load have their answers is
+measured, too. A refusal is timed from when Triton has loaded the model; beside it is how long a good one is asked, most
+of which its networks take.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import machine
+import pictures
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "served"))
 from sabotage import WAYS, vouch  # noqa: E402
@@ -33,6 +36,7 @@ from tritonvision.server import Embedded  # noqa: E402
 from tritonvision.settings import Settings  # noqa: E402
 
 REFUSED = 2.0  # seconds
+PHOTO = pictures.jpegs(1)[0]
 
 
 class Timed:
@@ -74,19 +78,22 @@ async def measure(server: Embedded, settings: Settings, given: argparse.Namespac
     """Both tables."""
     root = settings.repository
     print(f"{machine.describe()}; medians of {given.rounds} loads\n")
-    print("| model | load without the question, s | with it, s | growth | the question, s |\n|---|---|---|---|---|")
+    print("| model | load without the question, s | with it, s | growth | the question, s | growth to two answers |")
+    print("|---|---|---|---|---|---|")
     for model in given.models:
         put(given.repository, root, model)
-        plain, asked, question = [], [], []
+        found: dict[bool, list[Loaded]] = {False: [], True: []}
         for turn in range(given.rounds + 1):  # the first one warms
-            without, _ = await loaded(server, settings, model, ask=False)
-            within, seconds = await loaded(server, settings, model, ask=True)
-            if turn:
-                plain.append(without)
-                asked.append(within)
-                question.append(seconds)
-        base, whole = statistics.median(plain), statistics.median(asked)
-        print(f"| {model} | {base:.3f} | {whole:.3f} | {whole / base - 1:+.0%} | {statistics.median(question):.3f} |")
+            for ask, times in found.items():
+                one = await loaded(server, settings, model, ask=ask)
+                times += [one] if turn else []
+        (plain, _, base), (asked, question, answered) = (
+            [statistics.median(each) for each in zip(*times, strict=True)] for times in found.values()
+        )
+        print(
+            f"| {model} | {plain:.3f} | {asked:.3f} | {asked / plain - 1:+.0%} | {question:.3f} "
+            f"| {base:.3f} to {answered:.3f} s, {answered / base - 1:+.0%} |", flush=True,
+        )  # fmt: skip
     if given.no_sabotage:
         return
     print(f"\n| sabotage | model | refused | after, s | a good one is asked in, s | within {REFUSED:g} s over it |")
@@ -95,7 +102,7 @@ async def measure(server: Embedded, settings: Settings, given: argparse.Namespac
     for way in WAYS:
         put(given.repository, root, way.model)
         if way.model not in good:
-            good[way.model] = (await loaded(server, settings, way.model, ask=True))[1]
+            good[way.model] = (await loaded(server, settings, way.model, ask=True)).question
         way.do(root)
         vouch(root, way.model)
         try:
@@ -110,10 +117,18 @@ async def measure(server: Embedded, settings: Settings, given: argparse.Namespac
         )  # fmt: skip
 
 
+class Loaded(NamedTuple):
+    """Seconds of a load, of its golden question, and until both callers who came at the load have their answers."""
+
+    load: float
+    question: float
+    answers: float
+
+
 async def loaded(
     server: Embedded, settings: Settings, model: str, ask: bool, keep: list[float] | None = None
-) -> tuple[float, float]:
-    """Seconds of a load and of its golden question; the model goes afterwards. Raises BrokenModel."""
+) -> Loaded:  # fmt: skip
+    """Load a model, and let two callers ask; the model goes afterwards. Raises BrokenModel."""
     engine = Engine(settings, server)
     await engine.start()
     timed = Timed(engine._loader.golden)
@@ -121,7 +136,9 @@ async def loaded(
     try:
         began = time.perf_counter()
         await engine.load(model)
-        return time.perf_counter() - began, timed.seconds
+        load = time.perf_counter() - began
+        await asyncio.gather(*(engine.infer(model, [PHOTO], {}) for _ in range(2)))
+        return Loaded(load, timed.seconds, time.perf_counter() - began)
     finally:
         if keep is not None:
             keep.append(timed.seconds)
