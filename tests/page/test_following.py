@@ -51,6 +51,25 @@ def test_what_is_pointed_at_is_followed_through_a_video_and_corrected_on_the_way
     assert correction["point_labels"] == [0] and "image" not in correction
 
 
+def test_who_follows_while_the_prompt_is_still_being_asked_waits_for_its_answer(visit, film):
+    here = visit(TRACKS)
+    page, sent = here.page, []
+
+    def late(socket):
+        server = socket.connect_to_server()
+        socket.on_message(lambda text: (sent.append(json.loads(text)), server.send(text)))
+        # longer than a change of the prompt waits before it is asked
+        server.on_message(lambda text: (page.wait_for_timeout(400 if len(sent) == 1 else 0), socket.send(text)))
+
+    page.route_web_socket("**/streams/**", late)
+    page.set_input_files("#file", film)
+    page.locator("#picture-name", has_text="film-0.0s.jpg").wait_for()
+    page.fill("#prompt", "120, 90")
+    page.click("#follow")
+    page.locator("#status", has_text=f"The video ends here. Frame {FRAMES - 1}: ").wait_for()
+    assert len(sent) == FRAMES and "points" in sent[0] and not any("points" in one for one in sent[1:])
+
+
 def test_the_lines_follow_through_the_file(visit, film):
     here = visit(TRACKS)
     here.page.set_input_files("#file", film)

@@ -17,6 +17,7 @@ let controller = null;
 /** Ask what the page stands for; whatever was being asked before is given up. */
 export async function ask() {
   const pointed = $("prompt").value;
+  again.cancel(); // this asks what was typed just before, and would be given up for it
   stop();
   if (state.following) {
     await state.following; // the frame that is being answered still comes

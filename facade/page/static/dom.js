@@ -19,13 +19,14 @@ export function show(element, shown) {
   element.hidden = !shown;
 }
 
-/** `act`, once, when nothing asked for it again for that many milliseconds. */
+/** `act`, once, when nothing asked for it again for that many milliseconds; not at all after `cancel()`. */
 export function debounced(act, milliseconds) {
   let timer;
-  return () => {
+  const later = () => {
     clearTimeout(timer);
     timer = setTimeout(act, milliseconds);
   };
+  return Object.assign(later, { cancel: () => clearTimeout(timer) });
 }
 
 /** Put `text` on the clipboard, also where the browser keeps its newer way for secure pages. */
