@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +23,7 @@ from tritonvision.ensembles.in_process import (
 from tritonvision.errors import BrokenModel, ExportFailed
 from tritonvision.exporters.contract import Family, Network, NoSignal, Tensors, entry_points_of, kind
 from tritonvision.exporters.parity import compare, golden, sample_pictures
-from tritonvision.exporters.parity.checks.base import TEXTS, ParityCheck
+from tritonvision.exporters.parity.checks.base import TEXTS, Case, ParityCheck
 from tritonvision.exporters.parity.checks.registry import CHECKS
 from tritonvision.publication import Manifest
 from tritonvision.python_backend.runtime import onnxruntime_session
@@ -167,13 +167,49 @@ class Gate:
         package = self.family.reference_pipeline.package
         if missing:
             raise ExportFailed(f"The pipeline and {package} disagree about {missing} answers.")
-        for name, difference in worst.items():
-            limit = self.family.tolerance.answer(name)
-            if not difference <= limit:
+        over = [name for name, difference in worst.items() if not difference <= self.family.tolerance.answer(name)]
+        own = self._rounding(local, parity_check) if over else {}
+        for name in over:
+            if not worst[name] <= _FLOAT64_FACTOR * own.get(name, 0.0):
                 raise ExportFailed(
-                    f"The pipeline's {name} differ from {package}'s by {difference:.3g}, allowed are {limit:g}."
+                    f"The pipeline's {name} differ from {package}'s by {worst[name]:.3g}, allowed are "
+                    f"{self.family.tolerance.answer(name):g}."
                 )
         return {"pipeline_answers": float(count)} | {f"pipeline_{name}": value for name, value in worst.items()}
+
+    def _rounding(self, local: Local, check: ParityCheck) -> dict[str, float]:
+        """How far answers with the reference network in float32, between our pre and post step, are from those with
+        it in float64. Nothing of pipelines of several networks, and where an answer has no partner.
+        """
+        if not isinstance(local, LocalPipeline):
+            return {}
+        graph, own = local.session, dict[str, float]()
+        try:
+            for given in check.settings:
+                for sample in check.samples():
+                    answers = []
+                    for double in (False, True):
+                        local.session = _Reference(self.network, local.net, double)
+                        answers.append(local(sample, given))
+                    _, missing, figures = check.compare(answers[0], Case(sample, given, answers[1]))
+                    if missing:
+                        return {}
+                    own |= {name: max(value, own.get(name, 0.0)) for name, value in figures.items()}
+        finally:
+            local.session = graph
+        return own
+
+
+class _Reference:
+    """The reference network as a session of a pipeline."""
+
+    def __init__(self, network: Network, net: Net, double: bool):
+        self._network, self._net, self._double = network, net, double
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, np.ndarray], /) -> list[np.ndarray]:
+        """As a session's; float64 is rounded to what the post step reads."""
+        found = self._network.tensors(inputs, double=self._double, role=self._net.role)
+        return [found[name].astype(np.float32) if _is_real(found[name]) else found[name] for name in outputs]
 
 
 def _demand_batches(net: Net, batches: Mapping[str, Tensors]) -> None:

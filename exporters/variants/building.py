@@ -119,7 +119,8 @@ class Job:
 
     def timed(self, candidate: timing.Opened) -> Variant:
         """The variant with the time it takes. Raises ExportFailed where it does not gain what it must."""
-        return self.worth(*timing.milliseconds(self.points, self.base, candidate, self._timed_by, self.variant.networks))
+        roles = self.variant.networks
+        return self.worth(*timing.milliseconds(self.points, self.base, candidate, self._timed_by, roles))
 
     @cached_property
     def _timed_by(self) -> dict[str, list[Tensors]]:

@@ -131,6 +131,27 @@ def test_what_float32_itself_cannot_do_better_passes(judged, graph, network, mon
     assert judged(graph, lambda _: None)["tensor_boxes"] == pytest.approx(0.1, abs=1e-3)
 
 
+@pytest.mark.parametrize(("own", "passes"), [(0.2, True), (0.005, False)])
+def test_answers_that_differ_by_what_float32_itself_is_off_by_pass_and_others_do_not(
+    judged, graph, network, monkeypatch, own, passes
+):
+    """The author's answers are 0.2 px off ours; float32 is ``own`` pixels of the network's input off the truth."""
+    real = type(network).tensors
+
+    def rough(inputs, double=False, role=""):
+        found = real(network, inputs, double)
+        return found | {"boxes": found["boxes"] + (own if double else 0)}
+
+    shifted = [(p, s, {**w, "boxes": w["boxes"] + np.float32(0.2)}) for p, s, w in network.golden()]
+    monkeypatch.setattr(network, "golden", lambda: shifted)
+    monkeypatch.setattr(network, "tensors", rough)
+    if passes:
+        assert judged(graph, lambda _: None)["pipeline_pixels"] == pytest.approx(0.2, abs=0.01)
+    else:
+        with pytest.raises(ExportFailed, match="pixels differ from mediapipe's by 0.2"):
+            judged(graph, lambda _: None)
+
+
 @pytest.mark.parametrize(
     ("weights", "own", "error"),
     [
