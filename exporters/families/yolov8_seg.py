@@ -3,4 +3,4 @@
 from tritonvision.exporters.libraries.ultralytics.segment import UltralyticsSegmenter
 
 # fewer layers than its successors
-FAMILY = UltralyticsSegmenter(name="YOLOv8 Seg", stem="yolov8", activation_memory=0.14)
+FAMILY = UltralyticsSegmenter(name="YOLOv8 Seg", stem="yolov8", activation_memory=0.17)

@@ -48,7 +48,7 @@ class YoloNas(TorchFamily):
     name = "YOLO-NAS"
     head = DENSE_BOXES
     refusals = Refusals(size="")
-    activation_memory = 0.14  # the catalogue counts weights before blocks are fused: the graph has two thirds of them
+    activation_memory = 0.16  # the catalogue counts weights before blocks are fused: the graph has two thirds of them
     # float32 itself is off by up to 0.005 pixels from float64 at 192 x 256, fused or not
     tolerance = Tolerance({"boxes": 1e-2, "scores": 3e-5, "class_ids": 0}, {"pixels": 0.03, "scores": 5e-5})
     reference_pipeline = ReferencePipeline(
