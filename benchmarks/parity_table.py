@@ -44,7 +44,8 @@ texts.
   value), on one sample, another and both in a batch. `*`: over the limit, and let through because it is within three
   times what float32 itself is off by against a float64 run of the reference; a class, because that run names it, too.
 * **answer** columns: pixels; scores; masks as 1 - IoU; map as a share of its largest value; embeddings as a share of
-  their spread between samples; degrees. `*`: within three times what answers of the reference network move by in float64.
+  their spread between samples; degrees. `*`: over the limit, and within three times what the answers with the reference
+  network move by when it runs in float64.
 * **variants**: which of OpenVINO's bf16 and int8 passed the precision gate with these random weights, and how many
   layers stay in fp32 for it; what was refused stands at the end. Empty: not tried.
 * **peak**: the most memory that the exporting process had at once, the network that it compares with included. Files

@@ -228,7 +228,9 @@ def write(file: Path, about: str, row: str) -> None:
     known = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     found = {tuple(line.split("|")[1:3]): line for line in known if line.startswith("| ") and "| model |" not in line}
     found[tuple(row.split("|")[1:3])] = row
-    file.write_text(f"{TITLE}\n{about}\n\n{HEAD}\n" + "\n".join(found[key] for key in sorted(found)) + "\n", encoding="utf-8")
+    file.write_text(
+        f"{TITLE}\n{about}\n\n{HEAD}\n" + "\n".join(found[key] for key in sorted(found)) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":
