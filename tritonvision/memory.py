@@ -8,7 +8,7 @@ from pathlib import Path
 from tritonvision import cgroups
 
 _PROC = Path("/proc/meminfo")
-# Of a container's memory: the HTTP server and an empty tritonserver, and a part for pictures that are being answered.
+# Of the memory: the HTTP server and an empty tritonserver, and a part for pictures that are being answered.
 _SERVERS = 400 * 2**20
 _FOR_MODELS = 0.85
 
@@ -20,13 +20,14 @@ def free() -> int:
     return max(found if left is None else min(found, left), 0)
 
 
-def budget() -> int | None:
-    """Bytes that loaded models may be reckoned at together in a container with a limit; None without one.
+def budget() -> int:
+    """Bytes that loaded models may be reckoned at together: most of a container's limit, else of the machine's memory.
 
-    A container over its limit is killed as a whole, so there models leave for others before.
+    A container over its limit is killed as a whole, and of a machine without memory whichever process is largest; so
+    models leave for others before.
     """
-    limit = cgroups.memory_limit()
-    return None if limit is None else max(int(_FOR_MODELS * limit) - _SERVERS, 1)
+    whole = cgroups.memory_limit() or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(int(_FOR_MODELS * whole) - _SERVERS, 1)
 
 
 def _of_machine() -> int:

@@ -52,8 +52,12 @@ def test_a_system_that_tells_nothing_is_asked_otherwise(machine):
 def test_models_get_what_the_limit_of_a_container_leaves_them(machine):
     machine("", max=f"{4 * GB}\n", current="0\n")
     assert memory.budget() == int(0.85 * 4 * GB) - 400 * 2**20
+
+
+def test_without_such_a_limit_they_get_what_the_machine_leaves_them(machine, monkeypatch):
     machine("", max="max\n")
-    assert memory.budget() is None
+    monkeypatch.setattr(memory.os, "sysconf", {"SC_PHYS_PAGES": 8 * GB // 4096, "SC_PAGE_SIZE": 4096}.__getitem__)
+    assert memory.budget() == int(0.85 * 8 * GB) - 400 * 2**20
 
 
 def test_an_engine_of_ours_keeps_its_models_below_it_unless_a_budget_is_given(machine, tmp_path):

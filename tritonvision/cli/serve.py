@@ -71,7 +71,7 @@ def serve(
         int | None, typer.Option(min=1, metavar="N", help="Most models loaded at once; the least recently used leaves.")
     ] = None,
     memory_budget: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Most memory for loaded models, e.g. 8GB or 500MB.")
+        str | None, typer.Option(metavar="SIZE", help="Memory for loaded models, e.g. 8GB. [85 % of what there is]")
     ] = None,
     deadline: Annotated[float | None, typer.Option(metavar="S", help="Seconds an answer may take. [30]")] = None,
     export: Annotated[
