@@ -58,20 +58,32 @@ async def _run(port: int, messages: list[bytes], concurrency: int, seconds: floa
 
 
 async def _caller(port: int, turns, end: float, window: Window) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22)
+    connection = await _open(port)
     while time.perf_counter() < end:
-        await _ask(reader, writer, next(turns), time.perf_counter(), window)
-    writer.close()
+        if not await _ask(*connection, next(turns), time.perf_counter(), window):
+            connection = await _open(port)
+    connection[1].close()
 
 
-async def _ask(reader: asyncio.StreamReader, writer: Any, message: bytes, asked: float, window: Window) -> None:
-    """Send a request and read its answer, whose milliseconds count from ``asked``."""
+async def _open(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", port, limit=2**22)
+
+
+async def _ask(reader: asyncio.StreamReader, writer: Any, message: bytes, asked: float, window: Window) -> bool:
+    """Send a request and read its answer, whose milliseconds count from ``asked``; whether the connection goes on.
+
+    A server that replaces itself closes its connections with their answers.
+    """
     writer.write(message)
     head = await reader.readuntil(b"\r\n\r\n")
     fields = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
     await reader.readexactly(int(fields["content-length"]))
     window.milliseconds.append((time.perf_counter() - asked) * 1000)
     window.failures += b" 200 " not in head[:20]
+    goes_on = fields.get("connection") != "close"
+    if not goes_on:
+        writer.close()
+    return goes_on
 
 
 def poisson(port: int, messages: list[bytes], rate: float, seconds: float) -> Window:
@@ -95,7 +107,6 @@ async def _poisson(port: int, messages: list[bytes], rate: float, seconds: float
 
 async def _arrival(port: int, message: bytes, due: float, idle: asyncio.LifoQueue, window: Window) -> None:
     """One request over an idle connection, or a new one; its time counts from when it was due."""
-    new = idle.empty()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22) if new else idle.get_nowait()
-    await _ask(reader, writer, message, due, window)
-    idle.put_nowait((reader, writer))
+    connection = await _open(port) if idle.empty() else idle.get_nowait()
+    if await _ask(*connection, message, due, window):
+        idle.put_nowait(connection)
