@@ -3,4 +3,4 @@
 from tritonvision.exporters.libraries.ultralytics.detect import UltralyticsDetector
 
 # more layers, and more that are kept, than in others
-FAMILY = UltralyticsDetector(name="YOLOv9", stem="yolov9", activation_memory=0.38)
+FAMILY = UltralyticsDetector(name="YOLOv9", stem="yolov9", activation_memory=0.45)
