@@ -184,7 +184,7 @@ def rows(
         except TritonVisionError as error:
             yield f"| {model_id} | openvino-{precision} | refused: {error.message} | - | - | - | - |"
             continue
-        variant = next(v for v in manifest.variants if v.name == variant_name("openvino", precision))
+        variant = variants.find(manifest, variant_name("openvino", precision))
         points = published.entry_points_of(root, manifest)
         with ExitStack() as both:
             base, other = (

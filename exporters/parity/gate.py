@@ -183,21 +183,17 @@ class Gate:
         """
         if not isinstance(local, LocalPipeline):
             return {}
-        graph, own = local.session, dict[str, float]()
+        graph = local.session
         try:
-            for given in check.settings:
-                for sample in check.samples():
-                    answers = []
-                    for double in (False, True):
-                        local.session = _Reference(self.network, local.net, double)
-                        answers.append(local(sample, given))
-                    _, missing, figures = check.compare(answers[0], Case(sample, given, answers[1]))
-                    if missing:
-                        return {}
-                    own |= {name: max(value, own.get(name, 0.0)) for name, value in figures.items()}
+            local.session = _Reference(self.network, local.net, double=True)
+            exact = [
+                Case(sample, given, local(sample, given)) for given in check.settings for sample in check.samples()
+            ]
+            local.session = _Reference(self.network, local.net, double=False)
+            _, missing, own = check.compare_all(local, exact)
         finally:
             local.session = graph
-        return own
+        return {} if missing else own
 
 
 class _Reference:

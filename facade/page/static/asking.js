@@ -5,12 +5,11 @@ import * as api from "./api.js";
 import { $, debounced, show } from "./dom.js";
 import * as films from "./film.js";
 import { films as takesFilms, FOLLOWED, follows, needsOf } from "./questions.js";
-import { busy, complain, duration, forget, loaded, present, preview, put, request, state, tell } from "./sight.js";
+import { busy, complain, duration, forget, loaded, PATIENCE, present, preview, put, request, state, tell } from "./sight.js";
 import { Stream } from "./streams.js";
 import { Tracks } from "./tracks.js";
 
 const QUIET = 250; // milliseconds without a change before it is asked again
-const PATIENCE = 700; // milliseconds before the page says that a model is loading
 
 let controller = null;
 

@@ -9,7 +9,7 @@ import * as results from "./results.js";
 import * as snippets from "./snippets.js";
 
 export const NEEDS = ["classes", "texts", "question", "prompt"];
-const PATIENCE = 700; // milliseconds before there is a button that stops
+export const PATIENCE = 700; // milliseconds before there is a button that stops, and a word about a model that is loading
 
 export const state = {
   listing: { models: [], unpublished: [], routes: {} }, model: null, picture: null, controls: { values: () => ({}) },
